@@ -1,0 +1,55 @@
+# What people type. Rust, make and Python are enough; the tools that are missing are fetched.
+#
+#   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
+#   make test             everything that must hold before a change is taken
+#   make lint             the part of it that runs nothing
+#   make tools            only fetch what the tests need, into target/tools
+
+CARGO ?= cargo
+locked := --workspace --locked
+step = @printf '\n==> %s\n' '$(1)'
+
+.DEFAULT_GOAL := test
+.PHONY: demo test lint tools fmt clippy doc graph licences unit
+
+demo:
+	@tests/tools/nats-server.sh
+	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
+	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
+
+test: lint unit
+	$(call step,done)
+
+lint: fmt clippy doc graph licences
+
+tools:
+	$(call step,tools)
+	@tests/tools/test-tools.sh
+
+fmt:
+	$(call step,format)
+	@$(CARGO) fmt --all --check
+
+clippy:
+	$(call step,clippy)
+	@$(CARGO) clippy $(locked) --all-targets -- -D warnings
+
+doc:
+	$(call step,documentation)
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(locked) --no-deps
+
+graph:
+	$(call step,crate graph)
+	@tests/tools/graph.sh
+
+licences:
+	$(call step,licences and sources)
+	@tests/tools/licences.sh
+
+# Doctests are among them.
+unit: tools
+	$(call step,tests)
+	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(locked) --no-fail-fast
+	$(call step,end-to-end tests on nats-server 2.9)
+	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
+		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast

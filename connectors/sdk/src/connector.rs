@@ -1,0 +1,138 @@
+//! One kind of upstream service: its configuration, its links, its operations.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema};
+use serde::de::DeserializeOwned;
+
+use crate::command::{Command, Promise};
+use crate::error::Result;
+use crate::event::Raw;
+use crate::session::Session;
+
+/// One kind of upstream service. Built from its configuration; lives as long as the instance.
+pub trait Connector: Send + Sync + Sized + 'static {
+    /// The value of `type` in the configuration, and the third token of every subject.
+    const TYPE: &'static str;
+    /// A commented sample of an instance's table, as `pontoon sample` prints it.
+    const SAMPLE: &'static str;
+    /// How bytes travel: [`crate::WebSocket`], or one of your own.
+    type Transport: Transport;
+    /// The instance's table, without the keys that the daemon uses itself. Unknown keys must be errors.
+    type Config: DeserializeOwned + JsonSchema;
+    /// One conversation.
+    type Session: Session<Frame = <Self::Transport as Transport>::Frame>;
+
+    /// Checks the configuration. No I/O.
+    ///
+    /// # Errors
+    /// `Config`, saying what to write instead.
+    fn new(config: Self::Config) -> Result<Self>;
+
+    /// What callers can ask for.
+    fn operations() -> Vec<Operation>;
+
+    /// The links that are wanted from the start.
+    fn links(&self) -> Vec<LinkSpec<Self::Transport>>;
+
+    /// Which link a command goes to.
+    ///
+    /// # Errors
+    /// `Rejected`: the caller is told, nothing is sent.
+    fn route(&self, command: &Command) -> Result<Route<Self::Transport>>;
+
+    /// A new conversation for a connection that was just made.
+    fn session(&self, link: &LinkKey) -> Self::Session;
+
+    /// How long a caller waits that names no time of its own; `None` leaves it to the daemon.
+    fn timeout(&self, _operation: &str) -> Option<Duration> {
+        None
+    }
+}
+
+/// How bytes travel between a service and a session. The daemon knows how to dial it.
+pub trait Transport: 'static {
+    /// One message, in either direction.
+    type Frame: Frame;
+    /// Where to connect, and how.
+    type Endpoint: Clone + Send + Sync + 'static;
+}
+
+/// One message of a transport.
+pub trait Frame: Send + Sync + 'static {
+    /// Its size in bytes on the wire, without framing.
+    fn size(&self) -> usize;
+    /// The whole frame as JSON, for `frame.unrecognised`.
+    fn raw(&self) -> Raw;
+}
+
+/// Names one link of an instance: `main`, a chat, a task, a title.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkKey(Arc<str>);
+
+impl LinkKey {
+    /// A key with this name.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(Arc::from(name.as_ref()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LinkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for LinkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// One socket that an instance wants.
+pub struct LinkSpec<T: Transport> {
+    /// Its name within the instance.
+    pub key: LinkKey,
+    /// Where it goes.
+    pub endpoint: T::Endpoint,
+}
+
+impl<T: Transport> Clone for LinkSpec<T> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), endpoint: self.endpoint.clone() }
+    }
+}
+
+/// Where a command goes.
+pub enum Route<T: Transport> {
+    /// To the session of this link.
+    To(LinkKey),
+    /// To this link, which is opened if it is not there.
+    Open(LinkSpec<T>),
+    /// Nowhere: this link is closed for good, and the caller is told so.
+    Close(LinkKey),
+}
+
+/// One thing that callers can ask for.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// The tokens after the instance in the subject, such as `message` or `room.join`.
+    pub name: &'static str,
+    /// What the rest of the subject names, such as `resource`; `None` if nothing may follow.
+    pub argument: Option<&'static str>,
+    /// One sentence on what it does.
+    pub summary: &'static str,
+    /// JSON Schema of the body.
+    pub body: Schema,
+    /// The most that a reply can say.
+    pub promise: Promise,
+    /// Whether doing it twice is the same as doing it once.
+    pub idempotent: bool,
+}

@@ -1,0 +1,375 @@
+//! What a service said, in words that are the same for every service.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use crate::error::{Error, Result};
+
+/// Declares the closed set of event types with their words.
+macro_rules! event_types {
+    ($($(#[$doc:meta])* $name:ident = $noun:literal . $verb:literal,)*) => {
+        /// What kind of thing was said: a noun and a verb. The set is closed; all services share it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EventType { $($(#[$doc])* $name,)* }
+
+        impl EventType {
+            /// Every type there is.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// `noun.verb`, as it stands in subjects.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => concat!($noun, ".", $verb),)* }
+            }
+
+            /// `pontoon.noun.verb.v1`, as it stands in `ce-type`.
+            pub const fn ce_type(self) -> &'static str {
+                match self { $(Self::$name => concat!("pontoon.", $noun, ".", $verb, ".v1"),)* }
+            }
+        }
+    };
+}
+
+event_types! {
+    /// A message was written.
+    MessageCreated = "message"."created",
+    /// A message was changed.
+    MessageUpdated = "message"."updated",
+    /// A message that came in parts is whole.
+    MessageCompleted = "message"."completed",
+    /// One more part of a message.
+    MessageDelta = "message"."delta",
+    /// A message was deleted.
+    MessageDeleted = "message"."deleted",
+    /// A message was read.
+    MessageSeen = "message"."seen",
+    /// The service took a message of ours.
+    MessageAccepted = "message"."accepted",
+    /// A conversation's properties changed.
+    ChannelUpdated = "channel"."updated",
+    /// We joined a conversation.
+    ChannelJoined = "channel"."joined",
+    /// We left a conversation.
+    ChannelLeft = "channel"."left",
+    /// A conversation's messages were removed.
+    ChannelCleared = "channel"."cleared",
+    /// A conversation was removed.
+    ChannelDeleted = "channel"."deleted",
+    /// Somebody began to type.
+    TypingStarted = "typing"."started",
+    /// Somebody stopped typing.
+    TypingStopped = "typing"."stopped",
+    /// Somebody came or went.
+    PresenceChanged = "presence"."changed",
+    /// The state of the service as a whole.
+    StateSnapshot = "state"."snapshot",
+    /// A line of the service's log.
+    LogEntry = "log"."entry",
+    /// The answer to a resource call.
+    ResourceResponded = "resource"."responded",
+    /// A resource told everybody something.
+    ResourceBroadcast = "resource"."broadcast",
+    /// A titled socket opened.
+    SocketOpened = "socket"."opened",
+    /// A titled socket said something.
+    SocketMessage = "socket"."message",
+    /// A titled socket closed.
+    SocketClosed = "socket"."closed",
+    /// A titled socket failed.
+    SocketFailed = "socket"."failed",
+    /// The service reported an error.
+    ErrorRaised = "error"."raised",
+    /// Something may have been missed.
+    GapDetected = "gap"."detected",
+    /// Something that the connector does not know.
+    FrameUnrecognised = "frame"."unrecognised",
+}
+
+impl std::str::FromStr for EventType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
+            Error::config(format!("\"{text}\" is no event type; the types are {}", known.join(", ")))
+        })
+    }
+}
+
+/// One thing that a service said.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What kind of thing.
+    pub kind: EventType,
+    /// The conversation: room, chat, task, action, title. Becomes the last token of the subject.
+    pub scope: Option<String>,
+    /// The service's own name for it.
+    pub upstream: Option<Cow<'static, str>>,
+    /// The service's own time; the time of reading stands in where there is none.
+    pub time: Option<OffsetDateTime>,
+    /// The normalized fields.
+    pub fields: Fields,
+    /// The payload exactly as received.
+    pub raw: Raw,
+    /// The trace it belongs to (W3C Trace Context), where the service gave one.
+    pub traceparent: Option<String>,
+}
+
+impl Event {
+    /// An event with nothing but its kind and its payload.
+    pub fn new(kind: EventType, raw: Raw) -> Self {
+        Self {
+            kind,
+            scope: None,
+            upstream: None,
+            time: None,
+            fields: Fields::default(),
+            raw,
+            traceparent: None,
+        }
+    }
+
+    /// Sets the conversation it belongs to.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Sets the service's own name for it.
+    pub fn upstream(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.upstream = Some(name.into());
+        self
+    }
+}
+
+/// The normalized fields of an event's body: the same names for every service, absent where a service gives nothing.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Fields {
+    /// The conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// The server or space that the conversation is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+    /// Who said or did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Sender>,
+    /// The new part of a message that comes in parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<String>,
+    /// Number of the part, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// The command that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Title of a conversation or a socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Ids of those who take part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participants: Option<Vec<String>>,
+    /// Presence in the service's own word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Level of a log line: trace, debug, info, warn, error, fatal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Level as the service's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level_number: Option<i64>,
+    /// Text of a log line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Time of a log line as the service wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// The resource that was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The action's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The client that the service addressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// What a resource returned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub data: Option<Box<RawValue>>,
+    /// Close code of a socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Why a socket closed, or continuity broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the service reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ServiceError>,
+    /// The link over which something may have been missed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Since when something may have been missed (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Until when (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Whether the service sent again what was missed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<bool>,
+    /// How many events are known to be missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+    /// Name of something unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A message, or the bare text of a titled socket.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Message {
+    /// With an id of its own.
+    Object(MessageObject),
+    /// Only text.
+    Text(String),
+}
+
+/// A message with an id.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct MessageObject {
+    /// The service's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When the service says that it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// Files and the like, in the service's own form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub attachments: Option<Box<RawValue>>,
+    /// What else the service attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// Who said or did something.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct Sender {
+    /// The service's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The name that people see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SenderKind>,
+}
+
+/// What a sender is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SenderKind {
+    /// A person.
+    User,
+    /// A program.
+    Agent,
+    /// This very instance.
+    #[serde(rename = "self")]
+    Own,
+}
+
+/// An error as the service reported it.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct ServiceError {
+    /// The service's code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The service's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What else it gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub details: Option<Box<RawValue>>,
+}
+
+/// A payload as it was received, as JSON text. Cheap to clone; a part of a frame shares the frame's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw(Bytes);
+
+impl Raw {
+    /// `null`, for what has no payload.
+    pub fn null() -> Self {
+        Self(Bytes::from_static(b"null"))
+    }
+
+    /// Checks that these bytes are one JSON value and reads it, in one pass over them.
+    ///
+    /// # Errors
+    /// `Protocol` if they are not JSON, or not of the wanted shape.
+    pub fn read<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<(T, Self)> {
+        let value = serde_json::from_slice(bytes).map_err(|error| Error::protocol(error.to_string()))?;
+        Ok((value, Self(bytes.clone())))
+    }
+
+    /// The payload if it is JSON, else its text as a JSON string, else `{"base64": …}`.
+    pub fn of_bytes(bytes: &Bytes) -> Self {
+        if serde_json::from_slice::<&RawValue>(bytes).is_ok() {
+            return Self(bytes.clone());
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self(serde_json::Value::from(text).to_string().into()),
+            Err(_) => Self::of_binary(bytes),
+        }
+    }
+
+    /// `{"base64": …}`.
+    pub fn of_binary(bytes: &[u8]) -> Self {
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        Self(format!("{{\"base64\":\"{text}\"}}").into())
+    }
+
+    /// The JSON text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_has_its_own_words() {
+        for kind in EventType::ALL {
+            assert_eq!(kind.as_str().parse::<EventType>().unwrap(), *kind);
+            assert_eq!(kind.ce_type(), format!("pontoon.{}.v1", kind.as_str()));
+        }
+        assert!("message.made".parse::<EventType>().unwrap_err().message().contains("message.created"));
+    }
+
+    #[test]
+    fn any_payload_becomes_json() {
+        let raw = |bytes: &'static [u8]| Raw::of_bytes(&Bytes::from_static(bytes));
+        assert_eq!(raw(b"{\"a\": 1e999}").as_bytes(), b"{\"a\": 1e999}");
+        assert_eq!(raw(b"keep \"alive\"").as_bytes(), br#""keep \"alive\"""#);
+        assert_eq!(raw(b"\xff\x00").as_bytes(), br#"{"base64":"/wA="}"#);
+        assert_eq!(raw(b"").as_bytes(), b"\"\"");
+    }
+}

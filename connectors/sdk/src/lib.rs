@@ -1,0 +1,39 @@
+//! What the author of a connector needs, and nothing else: no runtime, no sockets, no NATS.
+//!
+//! A [`Connector`] describes one kind of service and lives as long as its instance. A [`Session`] is one
+//! conversation over one connection; it turns frames into [`Event`]s and [`Command`]s into frames by writing to
+//! an [`Outbox`]. The daemon owns the rest: sockets, clocks, deadlines, reconnects, subjects, metrics.
+//!
+//! * [`connector`]: [`Connector`], the links it wants, the operations it offers
+//! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
+//! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
+//! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
+//! * [`websocket`]: frames and endpoints of the WebSocket transport
+//! * [`secret`], [`units`]: types for configuration
+//! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
+
+pub mod command;
+pub mod connector;
+pub mod error;
+pub mod event;
+pub mod secret;
+pub mod session;
+#[cfg(feature = "transcript")]
+pub mod transcript;
+pub mod units;
+pub mod websocket;
+
+pub use bytes::Bytes;
+pub use command::{Command, CommandId, Promise, Reply};
+pub use connector::{Connector, LinkKey, LinkSpec, Operation, Route, Transport};
+pub use error::{Code, End, Error, Kind, Result};
+pub use event::{Event, EventType, Fields, Raw};
+pub use secret::{Param, Secret};
+pub use session::{Action, Join, Outbox, Session};
+pub use units::{Size, Span};
+pub use websocket::WebSocket;
+
+/// The README of the connectors, whose example is run here.
+#[cfg(all(doctest, feature = "transcript"))]
+#[doc = include_str!("../../README.md")]
+pub struct ConnectorsReadme;

@@ -1,0 +1,166 @@
+//! One conversation over one connection, and the outbox that it writes to.
+
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+
+use crate::command::{Command, CommandId, Reply};
+use crate::error::{End, Kind, Result};
+use crate::event::Event;
+
+/// One conversation over one connection. State that must die with the socket lives here. No I/O.
+///
+/// An error of any method is handled by its kind: see [`Kind`].
+pub trait Session: Send + 'static {
+    /// The transport's message.
+    type Frame;
+
+    /// The connection is up: authenticate, join again what `joins` lists, say [`Outbox::ready`].
+    ///
+    /// # Errors
+    /// `Auth` or `Disconnected` end the link.
+    fn open(&mut self, joins: &[Join], out: &mut Outbox<Self::Frame>) -> Result<()>;
+
+    /// The service said something.
+    ///
+    /// # Errors
+    /// `Protocol`: the frame is published as `frame.unrecognised`. Others end the link.
+    fn decode(&mut self, frame: &Self::Frame, out: &mut Outbox<Self::Frame>) -> Result<()>;
+
+    /// A caller wants something. Either sends, or queues, or fails.
+    ///
+    /// # Errors
+    /// `Rejected`: the caller is told, nothing was sent.
+    fn encode(&mut self, command: Command, out: &mut Outbox<Self::Frame>) -> Result<()>;
+
+    /// A time asked for with [`Outbox::wake_at`] has come.
+    ///
+    /// # Errors
+    /// `Disconnected` ends the link.
+    fn tick(&mut self, _out: &mut Outbox<Self::Frame>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The daemon has answered this command without the session, because its time ran out or its frame found no room.
+    /// `sent` is whether its frame was, or may have been, written; a command that was not must not be sent any more.
+    fn abandoned(&mut self, _command: CommandId, _sent: bool, _out: &mut Outbox<Self::Frame>) {}
+
+    /// The connection is gone. Returns what to do about it; events and replies may still be written.
+    fn ended(&mut self, end: &End, _out: &mut Outbox<Self::Frame>) -> Kind {
+        end.kind
+    }
+}
+
+/// Something that the service was asked to remember (a room, a user), kept by the daemon beside the link and given
+/// back to [`Session::open`] after every reconnect.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Two joins with one key are one.
+    pub key: String,
+    /// What the session needs to ask again.
+    pub data: Box<RawValue>,
+}
+
+/// What a session wants done, in order.
+#[derive(Debug)]
+pub enum Action<F> {
+    /// Write a frame; if it carries a command, that command counts as sent once it is written.
+    Send(F, Option<CommandId>),
+    /// Publish an event.
+    Publish(Box<Event>),
+    /// Answer a caller.
+    Reply(CommandId, Reply),
+    /// Keep a join.
+    Remember(Join),
+    /// Drop the join with this key.
+    Forget(String),
+    /// Commands may flow.
+    Ready,
+    /// Close the connection; it is dialled again.
+    Close(String),
+}
+
+/// Where a session writes. The daemon empties it after every call.
+#[derive(Debug)]
+pub struct Outbox<F> {
+    now: Instant,
+    actions: Vec<Action<F>>,
+    wake: Option<Instant>,
+}
+
+impl<F> Outbox<F> {
+    /// An empty outbox; the daemon makes one for each link.
+    pub fn new(now: Instant) -> Self {
+        Self { now, actions: Vec::new(), wake: None }
+    }
+
+    /// The time of this call.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Writes a frame that no caller waits for.
+    pub fn send(&mut self, frame: F) {
+        self.actions.push(Action::Send(frame, None));
+    }
+
+    /// Writes a frame that carries out a command.
+    pub fn send_for(&mut self, command: CommandId, frame: F) {
+        self.actions.push(Action::Send(frame, Some(command)));
+    }
+
+    /// Publishes an event.
+    pub fn publish(&mut self, event: Event) {
+        self.actions.push(Action::Publish(Box::new(event)));
+    }
+
+    /// Answers a caller. A second last word to one caller is ignored.
+    pub fn reply(&mut self, command: CommandId, reply: Reply) {
+        self.actions.push(Action::Reply(command, reply));
+    }
+
+    /// Has the daemon keep a join for the next connection.
+    pub fn remember(&mut self, join: Join) {
+        self.actions.push(Action::Remember(join));
+    }
+
+    /// Has the daemon forget a join.
+    pub fn forget(&mut self, key: impl Into<String>) {
+        self.actions.push(Action::Forget(key.into()));
+    }
+
+    /// Commands may flow from now on.
+    pub fn ready(&mut self) {
+        self.actions.push(Action::Ready);
+    }
+
+    /// Closes this connection; the link is dialled again.
+    pub fn close(&mut self, reason: impl Into<String>) {
+        self.actions.push(Action::Close(reason.into()));
+    }
+
+    /// Calls [`Session::tick`] at this time, or earlier if an earlier time was asked for.
+    pub fn wake_at(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// When the session wants to be woken. For the daemon.
+    pub fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Sets the time of the next call. For the daemon.
+    pub fn advance(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Whether a tick is due; forgets the wake-up if it is. For the daemon, which then calls [`Session::tick`].
+    pub fn take_due(&mut self) -> bool {
+        self.wake.take_if(|wake| *wake <= self.now).is_some()
+    }
+
+    /// Takes what the session wants done, leaving the outbox empty. For the daemon.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Action<F>> {
+        self.actions.drain(..)
+    }
+}

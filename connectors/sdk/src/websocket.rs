@@ -1,0 +1,134 @@
+//! Frames and endpoints of the WebSocket transport (RFC 6455).
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::connector;
+use crate::error::Result;
+use crate::event::Raw;
+use crate::secret::Param;
+
+/// The WebSocket transport.
+pub enum WebSocket {}
+
+impl connector::Transport for WebSocket {
+    type Frame = Frame;
+    type Endpoint = Endpoint;
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A text message. What was received is UTF-8: the transport has checked it.
+    Text(Bytes),
+    /// A binary message.
+    Binary(Bytes),
+}
+
+impl Frame {
+    /// A text message.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(Bytes::from(text.into()))
+    }
+
+    /// The payload, text or binary.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Reads the payload as JSON, and keeps all of it.
+    ///
+    /// # Errors
+    /// `Protocol` if it is not JSON, or not of the wanted shape.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<(T, Raw)> {
+        Raw::read(self.bytes())
+    }
+}
+
+impl connector::Frame for Frame {
+    fn size(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn raw(&self) -> Raw {
+        match self {
+            Self::Text(bytes) => Raw::of_bytes(bytes),
+            Self::Binary(bytes) => Raw::of_binary(bytes),
+        }
+    }
+}
+
+/// Where to connect, and how.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `ws://` or `wss://`, without secrets.
+    pub url: String,
+    /// Added to the URL's query, percent-encoded.
+    pub query: Vec<(String, Param)>,
+    /// Headers of the upgrade request.
+    pub headers: Vec<(String, Param)>,
+    /// Subprotocols to offer, in order.
+    pub subprotocols: Vec<Param>,
+    /// Whether a server that picks none of them is refused, as RFC 6455 §4.1 lets a client decide.
+    pub require_subprotocol: bool,
+}
+
+impl Endpoint {
+    /// An endpoint with nothing but its URL.
+    ///
+    /// # Errors
+    /// `Config` if it is no `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
+    pub fn new(url: &str) -> Result<Self> {
+        check_url(url)?;
+        Ok(Self {
+            url: url.to_owned(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+            require_subprotocol: true,
+        })
+    }
+}
+
+fn check_url(url: &str) -> Result<()> {
+    let wrong = |what: &str| {
+        Err(crate::Error::config(format!("the url {what}; write ws://host/path or wss://host/path"))
+            .at("/url"))
+    };
+    let Some(rest) = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://")) else {
+        return wrong("does not begin with ws:// or wss://");
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return wrong("carries a user or a password, which would be printed; use a secret setting instead");
+    }
+    if authority.is_empty() || authority.starts_with(':') {
+        return wrong("has no host");
+    }
+    if url.contains('#') {
+        return wrong("has a fragment");
+    }
+    if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong("has white space in it");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_needs_a_websocket_url() {
+        for good in ["ws://h/ws", "wss://h:1/", "wss://[::1]:9/x?y=z", "ws://h"] {
+            assert!(Endpoint::new(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "http://h", "ws://", "ws:///p", "ws://:80/", "wss://u:p@h/", "ws://h/#x", "ws://h/a b"]
+        {
+            assert!(Endpoint::new(bad).is_err(), "{bad}");
+        }
+    }
+}

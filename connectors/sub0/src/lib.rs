@@ -1,0 +1,82 @@
+#![doc = include_str!("../README.md")]
+
+mod calls;
+mod config;
+mod frames;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::{
+    Code, Command, Connector, Error, LinkKey, LinkSpec, Operation, Promise, Result, Route, WebSocket,
+};
+use schemars::json_schema;
+
+pub use config::{Config, Correlation};
+pub use session::Sub0Session;
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// A backend on Sub0.
+pub struct Sub0 {
+    config: Arc<Config>,
+    endpoint: Endpoint,
+}
+
+impl Connector for Sub0 {
+    const TYPE: &'static str = "sub0";
+    const SAMPLE: &'static str = include_str!("../config.toml");
+    type Transport = WebSocket;
+    type Config = Config;
+    type Session = Sub0Session;
+
+    fn new(config: Config) -> Result<Self> {
+        let endpoint = config.endpoint()?;
+        Ok(Self { config: Arc::new(config), endpoint })
+    }
+
+    fn operations() -> Vec<Operation> {
+        vec![Operation {
+            name: "call",
+            argument: Some("resource"),
+            summary: "Calls a resource with the body as its payload; the header Pontoon-Action names the action",
+            body: json_schema!({ "description": "The payload: any JSON, sent as it is" }),
+            promise: Promise::Response,
+            idempotent: false,
+        }]
+    }
+
+    fn links(&self) -> Vec<LinkSpec<WebSocket>> {
+        vec![LinkSpec { key: LinkKey::new(LINK), endpoint: self.endpoint.clone() }]
+    }
+
+    fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
+        resource(command)?;
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _link: &LinkKey) -> Sub0Session {
+        Sub0Session::new(Arc::clone(&self.config))
+    }
+
+    fn timeout(&self, _operation: &str) -> Option<Duration> {
+        Some(self.config.call_timeout.0)
+    }
+}
+
+/// The resource that a command names.
+fn resource(command: &Command) -> Result<&str> {
+    match command.argument.as_deref() {
+        Some(resource) if !resource.is_empty() => Ok(resource),
+        _ => Err(Error::rejected(
+            Code::NotFound,
+            "the subject names no resource; end it with call.<resource>, such as call.fetch-balance",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

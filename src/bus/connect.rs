@@ -1,0 +1,318 @@
+//! The connection to NATS: addresses, credentials, TLS, and what is known of its state.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, Server, ServerAddr, ServerError};
+use nkeys::KeyPair;
+use tokio::sync::watch;
+
+use super::context;
+use crate::backoff;
+use crate::config::Nats;
+
+/// How often the server is pinged. It counts as gone when the second ping in a row is not answered.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that may wait on one subscription. Past it the client drops them, so every reader of ours is bounded far
+/// below it.
+const SUBSCRIPTION_CAPACITY: usize = 16_384;
+
+/// How the client words a refusal of our credentials.
+const REFUSED: &str = "authorization violation";
+const REFUSED_HINT: &str =
+    "NATS refused our credentials; check nats.user and password, token, nkey or credentials";
+
+/// How it words that we could not answer its challenge.
+const UNSIGNED: &str = "failed signing nonce: AuthError(";
+
+/// What is known of the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Connection {
+    /// Whether it is up.
+    pub up: bool,
+    /// How often the server refused a publish under [`client`]'s `events`.
+    pub refusals: u64,
+    /// Grows with every break, so that what was sent before can be told from what is sent now.
+    pub generation: u64,
+    /// What the server or the client said last while it was not well.
+    pub detail: Option<String>,
+}
+
+/// Connects in the background: returns at once, and goes on trying without end. `name` is what the server's operator
+/// sees; inboxes begin with `inbox`. Publishes to subjects that begin with `events` are counted if the server refuses
+/// them.
+///
+/// # Errors
+/// A sentence on what is wrong with the settings; an unreachable server is no error.
+pub async fn client(
+    nats: &Nats,
+    name: &str,
+    inbox: &str,
+    events: &str,
+) -> Result<(Client, watch::Receiver<Connection>), String> {
+    let nats = context::apply(nats)?;
+    let addresses = addresses(&nats)?;
+    let (state, watched) = watch::channel(Connection::default());
+    let state = Arc::new(state);
+    let mut options = ConnectOptions::with_auth_callback({
+        let nats = nats.clone();
+        move |nonce| {
+            let auth = authenticate(&nats, &nonce).map_err(AuthError::new);
+            async move { auth }
+        }
+    })
+    .name(name)
+    .custom_inbox_prefix(inbox)
+    .ping_interval(PING_INTERVAL)
+    .connection_timeout(CONNECT_TIMEOUT)
+    .subscription_capacity(SUBSCRIPTION_CAPACITY)
+    .max_reconnects(None)
+    .retry_on_initial_connect()
+    .reconnect_delay_callback({
+        let watched = watched.clone();
+        move |attempt| {
+            let refused = watched.borrow().detail.as_deref() == Some(REFUSED_HINT);
+            if refused {
+                backoff::NATS_REFUSED.delay(attempt) + CONNECT_TIMEOUT
+            } else {
+                backoff::NATS.delay(attempt)
+            }
+        }
+    })
+    .reconnect_to_server_callback({
+        let state = state.clone();
+        let rounds = Mutex::new(Rounds::default());
+        // It chooses no server: it is asked before every round of attempts, and is told how the last one ended.
+        move |servers, _| {
+            let failed = rounds.lock().unwrap_or_else(PoisonError::into_inner).failed(servers);
+            if let Some(why) = why(&failed) {
+                state.send_modify(|connection| connection.detail = Some(why));
+            }
+            std::future::ready(None)
+        }
+    })
+    .event_callback({
+        let events = format!("\"{events}");
+        move |event| {
+            note(&state, event, &events);
+            std::future::ready(())
+        }
+    });
+    if let Some(file) = &nats.tls.ca_file {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let (Some(cert), Some(key)) = (&nats.tls.cert_file, &nats.tls.key_file) {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    if nats.tls.required {
+        options = options.require_tls(true);
+    }
+    let client = options.connect(addresses).await.map_err(|error| format!("NATS: {error}"))?;
+    Ok((client, watched))
+}
+
+fn addresses(nats: &Nats) -> Result<Vec<ServerAddr>, String> {
+    let parse = |url: &str| {
+        url.parse().map_err(|_| format!("\"{}\" is no NATS address; write nats://host:4222", redacted(url)))
+    };
+    nats.url.list().into_iter().map(parse).collect()
+}
+
+/// The address without what may stand before its `@`.
+fn redacted(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+/// Makes the answer to the server's challenge. Files are read anew each time, so that they can be replaced.
+fn authenticate(nats: &Nats, nonce: &[u8]) -> Result<Auth, String> {
+    let mut auth = Auth::new();
+    if let Some(file) = &nats.credentials {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            format!("the NATS credentials file {} cannot be read: {error}", file.display())
+        })?;
+        let wrong = || format!("the NATS credentials file {} holds no user JWT and seed", file.display());
+        let jwt = block(&text, "NATS USER JWT").ok_or_else(wrong)?;
+        let seed = block(&text, "USER NKEY SEED").ok_or_else(wrong)?;
+        auth.signature = Some(sign(seed, nonce)?.0);
+        auth.jwt = Some(jwt.to_owned());
+    }
+    if let Some(seed) = &nats.nkey {
+        let (signature, public) = sign(&reveal(seed)?, nonce)?;
+        auth.signature = Some(signature);
+        auth.nkey = Some(public);
+    }
+    if let Some(token) = &nats.token {
+        auth.token = Some(reveal(token)?);
+    }
+    auth.username = nats.user.clone();
+    auth.password = nats.password.as_ref().map(reveal).transpose()?;
+    Ok(auth)
+}
+
+fn reveal(secret: &pontoon_sdk::Secret) -> Result<String, String> {
+    secret.reveal().map_err(|error| error.to_string())
+}
+
+fn sign(seed: &str, nonce: &[u8]) -> Result<(Vec<u8>, String), String> {
+    let pair =
+        KeyPair::from_seed(seed.trim()).map_err(|error| format!("the nkey seed is not valid: {error}"))?;
+    let signature =
+        pair.sign(nonce).map_err(|error| format!("the server's challenge cannot be signed: {error}"))?;
+    Ok((signature, pair.public_key()))
+}
+
+/// The text between `-----BEGIN <name>-----` and the next line of dashes.
+fn block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("BEGIN {name}-----"))?;
+    rest.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('-'))
+}
+
+/// How often each server had failed when the last round of attempts began.
+#[derive(Default)]
+struct Rounds(HashMap<ServerAddr, usize>);
+
+impl Rounds {
+    /// The servers that have failed since. What the client remembers of the others is old: it keeps an error until
+    /// that very server takes us.
+    fn failed(&mut self, servers: Vec<Server>) -> Vec<Server> {
+        let counts = servers.iter().map(|server| (server.addr.clone(), server.failed_attempts)).collect();
+        let before = std::mem::replace(&mut self.0, counts);
+        let is_new =
+            |server: &Server| server.failed_attempts > before.get(&server.addr).copied().unwrap_or(0);
+        servers.into_iter().filter(is_new).collect()
+    }
+}
+
+/// Says why there is no connection, from the last errors of the servers that failed.
+fn why(servers: &[Server]) -> Option<String> {
+    let failed: Vec<_> =
+        servers.iter().filter_map(|server| Some((&server.addr, server.last_error.as_deref()?))).collect();
+    if failed.iter().any(|(_, error)| error.contains(REFUSED)) {
+        return Some(REFUSED_HINT.into());
+    }
+    let (address, error) = failed.first()?;
+    if let Some(ours) = error.strip_prefix(UNSIGNED) {
+        return Some(format!("cannot sign in to NATS: {}", ours.strip_suffix(')').unwrap_or(ours)));
+    }
+    let text =
+        ["IO error: ", "nats: "].iter().fold(*error, |text, kind| text.strip_prefix(kind).unwrap_or(text));
+    let host = address.host();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    Some(format!("NATS cannot be reached at {host}:{}: {text}{}", address.port(), advice(text)))
+}
+
+/// What to do about an error of TLS. The client hands on nothing but its text.
+fn advice(error: &str) -> &'static str {
+    if error.contains("not valid for name") {
+        "; check the host in nats.url"
+    } else if error.contains("certificate expired") || error.contains("certificate not valid yet") {
+        "; it must be replaced there, unless a clock is wrong"
+    } else if error.contains("invalid peer certificate") {
+        "; if it is the right server, set nats.tls.ca_file"
+    } else if error.contains("fatal alert") {
+        "; check nats.tls.cert_file and key_file"
+    } else if error.contains("corrupt message") {
+        "; it does not speak TLS"
+    } else {
+        ""
+    }
+}
+
+fn note(state: &watch::Sender<Connection>, event: Event, events: &str) {
+    let set = |up: Option<bool>, detail: Option<String>| {
+        state.send_modify(|connection| {
+            if let Some(up) = up {
+                connection.generation += u64::from(connection.up && !up);
+                connection.up = up;
+            }
+            connection.detail = detail;
+        });
+    };
+    match event {
+        Event::Connected => set(Some(true), None),
+        Event::Disconnected | Event::Closed => set(Some(false), Some("not connected to NATS".into())),
+        Event::ServerError(ServerError::AuthorizationViolation) => set(None, Some(REFUSED_HINT.into())),
+        Event::ServerError(error) => {
+            let text = error.to_string();
+            if text.contains(events) {
+                state.send_modify(|connection| connection.refusals += 1);
+            }
+            set(None, Some(format!("NATS refused what the daemon did: {text}")));
+        }
+        // It names only the kind of an error; `why` says more before the next attempt.
+        Event::ClientError(_) => {}
+        // Counted nowhere: every reader keeps far below the capacity, and what is lost is asked for again.
+        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_never_show_a_password() {
+        assert_eq!(redacted("nats://user:pw@host:4222"), "nats://***@host:4222");
+        assert_eq!(redacted("nats://host:4222"), "nats://host:4222");
+    }
+
+    #[test]
+    fn an_old_error_of_another_server_is_no_reason() {
+        let server = |url: &str, failed_attempts| Server {
+            addr: url.parse().unwrap(),
+            failed_attempts,
+            did_connect: true,
+            is_discovered: false,
+            last_error: (failed_attempts > 0).then(|| "authorization violation".to_owned()),
+        };
+        let mut rounds = Rounds::default();
+        // How often `a` and `b` have failed when a round begins, and how many of them failed in the last one.
+        for (a, b, failed) in [(0, 0, 0), (1, 0, 1), (1, 0, 0), (1, 1, 1), (2, 2, 2), (2, 0, 0), (2, 1, 1)] {
+            let servers = vec![server("nats://a:1", a), server("nats://b:1", b)];
+            assert_eq!(rounds.failed(servers).len(), failed, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_connection_is_said_with_what_to_do() {
+        let server = |url: &str, error: Option<&str>| Server {
+            addr: url.parse().unwrap(),
+            failed_attempts: 1,
+            did_connect: false,
+            is_discovered: false,
+            last_error: error.map(str::to_owned),
+        };
+        let said =
+            |error| why(&[server("nats://a:1", None), server("nats://u:p@[::1]:2", Some(error))]).unwrap();
+        for (error, wanted) in [
+            ("authorization violation: nats: authorization violation", REFUSED_HINT),
+            ("failed signing nonce: AuthError(no (such) file)", "cannot sign in to NATS: no (such) file"),
+            ("timed out", "NATS cannot be reached at [::1]:2: timed out"),
+            (
+                "IO error: nats: maximum connections exceeded",
+                "NATS cannot be reached at [::1]:2: maximum connections exceeded",
+            ),
+            (
+                "IO error: invalid peer certificate: UnknownIssuer",
+                "NATS cannot be reached at [::1]:2: invalid peer certificate: UnknownIssuer; if it is the right server, set nats.tls.ca_file",
+            ),
+        ] {
+            assert_eq!(said(error), wanted);
+        }
+        assert_eq!(why(&[server("nats://a:1", None)]), None);
+    }
+
+    #[test]
+    fn a_credentials_file_is_read_by_its_blocks() {
+        let text = "-----BEGIN NATS USER JWT-----\nabc\n------END NATS USER JWT------\n\n****\n-----BEGIN USER NKEY SEED-----\nSUX\n------END";
+        assert_eq!(block(text, "NATS USER JWT"), Some("abc"));
+        assert_eq!(block(text, "USER NKEY SEED"), Some("SUX"));
+        assert_eq!(block(text, "OTHER"), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! NATS: the only place that knows it.
+//!
+//! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
+//! * [`inbox`]: requests and confirmations without the client's own, which leaks entries that time out
+//! * [`ring`]: events that were read and are not confirmed yet
+//! * [`publisher`]: from the ring to NATS; [`stream`]: the JetStream API, as far as it is needed
+//! * [`service`]: commands in, replies out, and the micro service that tools see (ADR-32)
+
+pub mod connect;
+pub mod context;
+pub mod inbox;
+mod outgoing;
+pub mod publisher;
+pub mod ring;
+pub mod service;
+pub mod stream;
+pub mod track;

@@ -1,0 +1,354 @@
+//! From the ring to NATS: sends what was read, and lets go of it when it is confirmed.
+//!
+//! Every publish names a reply subject of ours, `<inbox>.<attempt>.<sequence>`, so that one subscription carries all
+//! confirmations: the PubAcks of a stream, and in `core` mode a message to ourselves behind each batch, which the
+//! server can only have sent after it took the batch. Anything else ends the attempt: what is stored is read back
+//! from the stream, and the rest is sent again from the oldest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use pontoon_sdk::EventType;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::connect::Connection;
+use super::outgoing::{Outgoing, TooLarge, put};
+use super::stream::{self, code};
+use super::track::{Track, Tracker};
+use crate::backoff;
+use crate::envelope::Record;
+use crate::instance::Shared;
+use crate::metrics::{DropReason, GapReason};
+use crate::status::BusStatus;
+
+/// How many events may be on the wire.
+const WINDOW: usize = 1_024;
+/// How long the oldest event on the wire may wait for any sign of progress.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Publishes the events of one instance.
+pub struct Publisher {
+    client: Client,
+    connection: watch::Receiver<Connection>,
+    shared: Arc<Shared>,
+    status: watch::Sender<BusStatus>,
+    tracker: Tracker,
+    inbox: String,
+    attempt: u64,
+    /// What an attempt began with: see [`Publisher::basis_now`].
+    basis: (u64, u64),
+}
+
+/// Why an attempt ended.
+struct Break(String);
+
+impl Publisher {
+    /// A publisher for the ring of this instance. Nothing is sent before [`Publisher::run`].
+    pub fn new(
+        client: Client,
+        connection: watch::Receiver<Connection>,
+        shared: Arc<Shared>,
+        status: watch::Sender<BusStatus>,
+        tracker: Tracker,
+    ) -> Self {
+        let inbox = client.new_inbox();
+        Self { client, connection, shared, status, tracker, inbox, attempt: 0, basis: (0, 0) }
+    }
+
+    /// Publishes until it is dropped, or until the client is closed.
+    pub async fn run(mut self) {
+        let Ok(mut confirmations) = self.client.subscribe(format!("{}.>", self.inbox)).await else { return };
+        let mut failures = 0;
+        loop {
+            let mut track = self.establish(&mut confirmations).await;
+            let before = self.shared.ring.nth(0);
+            let Break(reason) = self.flow(&mut track, &mut confirmations).await;
+            self.tracker.note(&track);
+            let stuck = before.is_some() && self.shared.ring.nth(0) == before;
+            failures = if stuck { failures + 1 } else { 0 };
+            tracing::info!(instance = self.shared.name, %reason, "publishing starts over");
+            self.report(false, Some(reason));
+            if failures > 0 {
+                sleep(backoff::NATS.delay(failures)).await;
+            }
+        }
+    }
+
+    /// Waits for the server, finds out what of the unconfirmed is stored already, and makes ready to send the rest.
+    async fn establish(&mut self, confirmations: &mut Subscriber) -> Track {
+        let mut failures = 0;
+        loop {
+            self.connected().await;
+            self.attempt += 1;
+            let settled = match self.barrier(confirmations).await {
+                Ok(()) => self.tracker.resync(&self.client, &self.shared).await,
+                Err(Break(reason)) => Err(reason),
+            };
+            match settled {
+                Ok(track) => {
+                    self.shared.ring.rewind();
+                    self.report(true, None);
+                    return track;
+                }
+                Err(reason) => {
+                    failures += 1;
+                    // What the server said, such as that a subscription is not allowed, tells more than its silence.
+                    let said = self.connection.borrow().detail.clone();
+                    self.report(false, Some(said.unwrap_or(reason)));
+                    let delay = backoff::NATS.delay(failures) + Duration::from_millis(250);
+                    let _ = timeout(delay, self.connection.changed()).await;
+                }
+            }
+        }
+    }
+
+    async fn connected(&mut self) {
+        while !self.connection.borrow_and_update().up {
+            let detail = self.connection.borrow().detail.clone();
+            self.report(false, Some(detail.unwrap_or_else(|| "connecting to NATS".into())));
+            if self.connection.changed().await.is_err() {
+                // The client is gone, and so is whoever would wait for us.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// A message to ourselves: when it is back, everything sent before it has reached the server.
+    async fn barrier(&mut self, confirmations: &mut Subscriber) -> Result<(), Break> {
+        let subject = format!("{}.{}.b", self.inbox, self.attempt);
+        self.send(subject.clone(), None, Bytes::new()).await?;
+        let returned = async {
+            while let Some(message) = confirmations.next().await {
+                if message.subject.as_str() == subject {
+                    return;
+                }
+            }
+        };
+        timeout(CONFIRM_TIMEOUT, returned).await.map_err(|_| Break("NATS does not answer".into()))
+    }
+
+    async fn flow(&mut self, track: &mut Track, confirmations: &mut Subscriber) -> Break {
+        self.basis = self.basis_now();
+        // The oldest event that is not confirmed, and since when it is the oldest.
+        let (mut oldest, mut since) = (None, Instant::now());
+        loop {
+            if let Err(broken) = self.fill(track).await {
+                return broken;
+            }
+            let level = self.shared.ring.level();
+            let now_oldest = self.shared.ring.nth(0).filter(|_| level.sent > 0);
+            if now_oldest != oldest {
+                (oldest, since) = (now_oldest, Instant::now());
+            }
+            self.gauge();
+            tokio::select! {
+                biased;
+                // Before any confirmation is believed: it may stand for what went down with another connection.
+                _ = self.connection.changed() => {
+                    let connection = self.connection.borrow_and_update().clone();
+                    if let Err(broken) = self.unchanged(track) {
+                        return broken;
+                    }
+                    self.report(true, connection.detail);
+                }
+                message = confirmations.next() => {
+                    let mut next = message;
+                    while let Some(message) = next {
+                        if let Err(broken) = self.confirmed(track, &message).await {
+                            return broken;
+                        }
+                        next = confirmations.next().now_or_never().flatten();
+                    }
+                }
+                () = self.shared.ring.unsent(), if level.sent < WINDOW => {}
+                () = sleep_until(since + CONFIRM_TIMEOUT), if level.sent > 0 => {
+                    return Break("NATS has not confirmed an event for 5 s".into());
+                }
+            }
+        }
+    }
+
+    /// Sends until the window is full or nothing waits.
+    async fn fill(&mut self, track: &mut Track) -> Result<(), Break> {
+        let mut last = None;
+        for _ in self.shared.ring.level().sent..WINDOW {
+            let limit = self.client.max_payload();
+            match self
+                .shared
+                .ring
+                .send_next(|record| Outgoing::make(&self.shared.envelope, record, limit, track))
+            {
+                None => break,
+                Some(Err(too_large)) => self.bury(too_large).await?,
+                Some(Ok(outgoing)) => {
+                    let reply = track.is_stream().then(|| self.confirmation(outgoing.sequence));
+                    last = Some(outgoing.sequence);
+                    track.sent(outgoing.sequence);
+                    self.send_with_headers(outgoing, reply).await?;
+                }
+            }
+        }
+        match last {
+            Some(sequence) if !track.is_stream() => {
+                self.send(self.confirmation(sequence), None, Bytes::new()).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn confirmation(&self, sequence: u64) -> String {
+        format!("{}.{}.{sequence}", self.inbox, self.attempt)
+    }
+
+    async fn send_with_headers(&self, outgoing: Outgoing, reply: Option<String>) -> Result<(), Break> {
+        let subject = Subject::try_from(outgoing.subject).map_err(|error| Break(error.to_string()))?;
+        let sent = async {
+            match reply {
+                Some(reply) => {
+                    self.client
+                        .publish_with_reply_and_headers(subject, reply, outgoing.headers, outgoing.body)
+                        .await
+                }
+                None => self.client.publish_with_headers(subject, outgoing.headers, outgoing.body).await,
+            }
+        };
+        in_time(sent).await
+    }
+
+    async fn send(&self, subject: String, headers: Option<HeaderMap>, body: Bytes) -> Result<(), Break> {
+        match headers {
+            Some(headers) => in_time(self.client.publish_with_headers(subject, headers, body)).await,
+            None => in_time(self.client.publish(subject, body)).await,
+        }
+    }
+
+    /// One message on the subscription of confirmations.
+    async fn confirmed(&mut self, track: &mut Track, message: &Message) -> Result<(), Break> {
+        let Some(sequence) = self.sequence_of(message.subject.as_str()) else { return Ok(()) };
+        let on_confirmed = |record: &Record| {
+            self.shared.metrics.events_published.increment(1);
+            self.shared.metrics.event_latency.record(record.read_at.elapsed());
+        };
+        if !track.is_stream() {
+            // A server that refuses a publish says so, and confirms what is behind it all the same; what it said is on
+            // its way through another part of the client.
+            tokio::task::yield_now().await;
+            self.unchanged(track)?;
+            self.shared.ring.confirm_through(sequence, on_confirmed);
+            return Ok(());
+        }
+        if message.status.is_some() {
+            return Err(Break(format!("no stream takes {}", self.shared.envelope.subjects.all_events())));
+        }
+        let answer = stream::answer(&message.payload).map_err(|error| Break(error.to_string()))?;
+        if answer.error.is_none() && (answer.stream != self.tracker.stream() || answer.seq == 0) {
+            // Whoever sees an event sees where its confirmation goes; this is no word of the stream's.
+            return Ok(());
+        }
+        match answer.error {
+            None => track.stored(sequence, &answer, &self.shared.ring, on_confirmed).map_err(Break),
+            Some(error) if error.err_code == code::TOO_LARGE => {
+                self.bury(TooLarge { sequence, size: 0, headers: HeaderMap::new() }).await?;
+                Err(Break("the stream takes no message of that size".into()))
+            }
+            Some(error) if error.err_code == code::FULL => Err(Break(format!(
+                "the stream is full: {}; raise its limits or remove messages",
+                error.description
+            ))),
+            Some(error) => Err(Break(format!("the stream refused an event: {}", error.description))),
+        }
+    }
+
+    /// The event that a confirmation of this attempt is about.
+    fn sequence_of(&self, subject: &str) -> Option<u64> {
+        let (attempt, sequence) = subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.split_once('.')?;
+        if attempt.parse() == Ok(self.attempt) { sequence.parse().ok() } else { None }
+    }
+
+    /// Puts a gap in the place of an event that no server takes, and says what it was on the dead subject.
+    async fn bury(&self, too_large: TooLarge) -> Result<(), Break> {
+        let TooLarge { sequence, size, mut headers } = too_large;
+        let (metrics, envelope) = (&self.shared.metrics, &self.shared.envelope);
+        let (mut kept, mut is_gap) = (size, false);
+        self.shared.ring.amend(sequence, |record| {
+            kept = kept.max(record.body.len());
+            is_gap = record.kind == EventType::GapDetected;
+            if !is_gap {
+                envelope.replace_by_gap(record, DropReason::TooLarge.as_str());
+            }
+        });
+        metrics.dropped(DropReason::TooLarge).increment(1);
+        let instance = &self.shared.name;
+        tracing::warn!(
+            instance,
+            sequence,
+            size = kept,
+            "an event is larger than NATS takes; raise its max_payload"
+        );
+        if is_gap {
+            // Not even the gap fits: there is nothing smaller to say.
+            self.shared.ring.confirm(sequence, |_| {});
+            return Ok(());
+        }
+        // The gap that takes its place is an event of its own.
+        metrics.events_read.increment(1);
+        metrics.gap(GapReason::TooLarge).increment(1);
+        put(&mut headers, "Pontoon-Size", &kept.to_string());
+        put(&mut headers, "Pontoon-Reason", DropReason::TooLarge.as_str());
+        self.send(envelope.subjects.dead(DropReason::TooLarge.as_str()), Some(headers), Bytes::new()).await
+    }
+
+    /// Generation of the connection, and how many events its server has refused.
+    fn basis_now(&self) -> (u64, u64) {
+        let connection = self.connection.borrow();
+        (connection.generation, connection.refusals)
+    }
+
+    /// Whether confirmations can still be believed.
+    fn unchanged(&self, track: &Track) -> Result<(), Break> {
+        let connection = self.connection.borrow();
+        let (generation, refusals) = self.basis;
+        if connection.generation != generation || !connection.up {
+            return Err(Break("the connection to NATS was lost".into()));
+        }
+        if connection.refusals != refusals && !track.is_stream() {
+            return Err(Break(connection.detail.clone().unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    fn report(&self, publishing: bool, detail: Option<String>) {
+        let connected = self.connection.borrow().up;
+        self.shared.metrics.nats_connected.set(f64::from(u8::from(connected)));
+        let status = BusStatus { connected, publishing: publishing && connected, detail };
+        let changed = self.status.send_if_modified(|current| {
+            let changed = *current != status;
+            *current = status.clone();
+            changed
+        });
+        if changed && let Some(detail) = &status.detail {
+            tracing::warn!(instance = self.shared.name, connected, publishing, detail = %detail.escape_debug(), "NATS");
+        }
+        self.gauge();
+    }
+
+    fn gauge(&self) {
+        let level = self.shared.ring.level();
+        // A gauge is a float; counts and bytes here are far below what it holds exactly.
+        self.shared.metrics.publish_inflight.set(level.sent as f64);
+        self.shared.metrics.spool_events.set(level.waiting as f64);
+        self.shared.metrics.spool_bytes.set(level.bytes as f64);
+    }
+}
+
+async fn in_time(sent: impl Future<Output = Result<(), async_nats::PublishError>>) -> Result<(), Break> {
+    match timeout(CONFIRM_TIMEOUT, sent).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Break(format!("NATS: {error}"))),
+        Err(_) => Err(Break("NATS takes nothing".into())),
+    }
+}

@@ -1,0 +1,238 @@
+//! Commands in and replies out, and the micro service that tools see (ADR-32).
+//!
+//! One subscription takes every operation of an instance, so that a caller of an unknown one is told which there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::client::{PublishError, PublishErrorKind};
+use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::select_all};
+use pontoon_sdk::{Code, Operation};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::envelope::subject::reply_allowed;
+use crate::replies::{Answer, Outgoing, Tally};
+
+/// Instances of one name that run twice share their callers.
+const QUEUE_GROUP: &str = "q";
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A command as it came.
+pub struct Request {
+    message: Message,
+    tokens: String,
+}
+
+impl Request {
+    /// What follows the instance in the subject.
+    pub fn tokens(&self) -> &str {
+        &self.tokens
+    }
+
+    /// Where the caller listens.
+    pub fn reply(&self) -> Option<&str> {
+        self.message.reply.as_ref().map(|reply| reply.as_str())
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// All headers; of several values of one name, the first.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.message.headers.iter().flat_map(HeaderMap::iter);
+        all.filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str())))
+    }
+}
+
+/// The commands of one instance.
+pub struct Requests {
+    subscriber: Subscriber,
+    prefix: String,
+}
+
+impl Requests {
+    /// Listens on `<subject>.>`.
+    ///
+    /// # Errors
+    /// If the client was closed.
+    pub async fn listen(client: &Client, subject: &str) -> Result<Self, async_nats::SubscribeError> {
+        let subscriber = client.queue_subscribe(format!("{subject}.>"), QUEUE_GROUP.to_owned()).await?;
+        Ok(Self { subscriber, prefix: format!("{subject}.") })
+    }
+
+    /// The next command; `None` once the client is closed.
+    pub async fn next(&mut self) -> Option<Request> {
+        let message = self.subscriber.next().await?;
+        let tokens = message.subject.strip_prefix(self.prefix.as_str()).unwrap_or_default().to_owned();
+        Some(Request { message, tokens })
+    }
+
+    /// Takes no more commands; those that have arrived are still there to be read. Returns whether there is an end to
+    /// them: the client may be too busy to be told.
+    pub async fn unsubscribe(&mut self) -> bool {
+        timeout(UNSUBSCRIBE_TIMEOUT, self.subscriber.unsubscribe()).await.is_ok()
+    }
+}
+
+/// Publishes replies until nobody can make any more.
+pub async fn publish_replies(client: Client, mut replies: mpsc::Receiver<Outgoing>) {
+    while let Some(Outgoing { subject, answer }) = replies.recv().await {
+        let mut sent = publish_reply(&client, &subject, &answer).await;
+        if let Err(error) = &sent
+            && error.kind() == PublishErrorKind::MaxPayloadExceeded
+        {
+            sent = publish_reply(&client, &subject, &without_data(&answer)).await;
+        }
+        if let Err(error) = sent {
+            tracing::warn!(id = answer.id, %error, "a reply could not be published");
+        }
+    }
+}
+
+async fn publish_reply(client: &Client, subject: &str, answer: &Answer) -> Result<(), PublishError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status));
+    if let Some((code, text)) = &answer.error {
+        let code = HeaderValue::from(u64::from(*code));
+        headers.insert(HeaderName::from_static("Nats-Service-Error-Code"), code);
+        if let Ok(text) = one_line(text).parse::<HeaderValue>() {
+            headers.insert(HeaderName::from_static("Nats-Service-Error"), text);
+        }
+    }
+    let sent = client.publish_with_headers(subject.to_owned(), headers, answer.body.clone());
+    timeout(PUBLISH_TIMEOUT, sent).await.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
+}
+
+/// What a caller is told whose answer is larger than NATS takes: what happened, without the data.
+fn without_data(answer: &Answer) -> Answer {
+    let (status, id, code) = (answer.status, answer.id.clone(), Code::TooLarge.number());
+    let message = format!("the answer has {} bytes, more than the max_payload of NATS", answer.body.len());
+    let body = json!({ "status": status, "id": id, "error": { "code": code, "message": message } });
+    Answer { status, id, error: Some((code, message)), body: body.to_string().into() }
+}
+
+/// A header holds one line of printable text; the body has it as it is.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(512).collect()
+}
+
+/// A round trip: everything published before it has reached the server when it returns.
+pub async fn barrier(client: &Client, wait: Duration) -> bool {
+    let round = async {
+        let inbox = client.new_inbox();
+        let mut back = client.subscribe(inbox.clone()).await.ok()?;
+        client.publish(inbox, Bytes::new()).await.ok()?;
+        back.next().await
+    };
+    timeout(wait, round).await.is_ok_and(|message| message.is_some())
+}
+
+/// What tools are told of an instance.
+pub struct Micro {
+    /// Instance, connector.
+    pub metadata: Value,
+    /// The service's name, `[A-Za-z0-9_-]+`.
+    pub name: String,
+    /// Unique among all that run.
+    pub id: String,
+    /// `<prefix>.command.<type>.<instance>`
+    pub subject: String,
+    /// The endpoints.
+    pub operations: Vec<Operation>,
+    /// Their figures.
+    pub tally: Arc<Tally>,
+    /// Where answers may go.
+    pub reply_prefixes: Vec<String>,
+    /// First tokens of our own subjects, where they may not.
+    pub own_prefix: String,
+    /// When it began (RFC 3339).
+    pub started: String,
+}
+
+impl Micro {
+    /// Answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` until the client is closed.
+    pub async fn serve(self, client: Client) {
+        let mut asked = Vec::new();
+        for verb in ["PING", "INFO", "STATS"] {
+            for name in [String::new(), format!(".{}", self.name), format!(".{}.{}", self.name, self.id)] {
+                let Ok(subscriber) = client.subscribe(format!("$SRV.{verb}{name}")).await else { return };
+                asked.push(subscriber);
+            }
+        }
+        let mut asked = select_all(asked);
+        while let Some(message) = asked.next().await {
+            let Some(reply) =
+                message.reply.filter(|to| reply_allowed(to, &self.reply_prefixes, &self.own_prefix))
+            else {
+                continue;
+            };
+            let answer = match message.subject.split('.').nth(1) {
+                Some("PING") => self.head("ping"),
+                Some("INFO") => self.info(),
+                _ => self.stats(),
+            };
+            let _ = timeout(PUBLISH_TIMEOUT, client.publish(reply, answer.to_string().into())).await;
+        }
+    }
+
+    fn head(&self, kind: &str) -> Value {
+        json!({
+            "type": format!("io.nats.micro.v1.{kind}_response"),
+            "name": self.name,
+            "id": self.id,
+            "version": env!("CARGO_PKG_VERSION"),
+            "metadata": self.metadata,
+        })
+    }
+
+    fn info(&self) -> Value {
+        let endpoint = |operation: &Operation| {
+            let mut endpoint = self.endpoint(operation);
+            endpoint["metadata"] = json!({
+                "summary": operation.summary,
+                "schema": operation.body.as_value().to_string(),
+                "promise": operation.promise.as_str(),
+                "idempotent": operation.idempotent.to_string(),
+            });
+            endpoint
+        };
+        let mut info = self.head("info");
+        info["description"] = "A service behind a persistent socket, bridged by Pontoon".into();
+        info["endpoints"] = self.operations.iter().map(endpoint).collect();
+        info
+    }
+
+    fn stats(&self) -> Value {
+        let endpoint = |operation: &Operation| {
+            let mut endpoint = self.endpoint(operation);
+            let figures = self.tally.figures(operation.name);
+            endpoint["num_requests"] = figures.requests.into();
+            endpoint["num_errors"] = figures.errors.into();
+            endpoint["last_error"] = figures.last_error.into();
+            endpoint["processing_time"] = figures.nanoseconds.into();
+            endpoint["average_processing_time"] = (figures.nanoseconds / figures.requests.max(1)).into();
+            endpoint
+        };
+        let mut stats = self.head("stats");
+        stats["started"] = self.started.as_str().into();
+        stats["endpoints"] = self.operations.iter().map(endpoint).collect();
+        stats
+    }
+
+    fn endpoint(&self, operation: &Operation) -> Value {
+        let rest = if operation.argument.is_some() { ".>" } else { "" };
+        json!({
+            "name": operation.name.replace('.', "-"),
+            "subject": format!("{}.{}{rest}", self.subject, operation.name),
+            "queue_group": QUEUE_GROUP,
+        })
+    }
+}

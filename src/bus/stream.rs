@@ -1,0 +1,245 @@
+//! The JetStream API, as far as one stream per instance needs it (ADR-8, ADR-31).
+//!
+//! Spoken directly, because the client's own calls hide the error codes that decide what is done.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::inbox::{RequestError, request};
+use crate::config::Delivery;
+
+const API_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// JetStream's own error codes, where something is done about them.
+pub mod code {
+    /// The account or the server has no JetStream.
+    pub const NOT_ENABLED: [u32; 3] = [10_039, 10_076, 10_035];
+    /// There is no such stream.
+    pub const STREAM_NOT_FOUND: u32 = 10_059;
+    /// There is no message with this sequence.
+    pub const NO_MESSAGE: u32 = 10_037;
+    /// The message is larger than the stream takes.
+    pub const TOO_LARGE: u32 = 10_054;
+    /// The stream is full, and refuses rather than forgets.
+    pub const FULL: u32 = 10_077;
+}
+
+/// A stream's answer to a publish, or the API's to a call.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// What went wrong.
+    pub error: Option<ApiError>,
+    /// The stream that stored the message.
+    pub stream: String,
+    /// The stream's sequence of the message.
+    pub seq: u64,
+    /// Whether the message was there already.
+    pub duplicate: bool,
+    state: Option<StreamState>,
+    config: Option<StreamConfig>,
+    created: Option<String>,
+    message: Option<StoredMessage>,
+}
+
+/// An error of JetStream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ApiError {
+    /// As in HTTP.
+    pub code: u32,
+    /// The precise reason.
+    pub err_code: u32,
+    /// In words.
+    pub description: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StreamState {
+    last_seq: u64,
+    messages: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StreamConfig {
+    subjects: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StoredMessage {
+    hdrs: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    time: Option<OffsetDateTime>,
+}
+
+/// What a stream says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The sequence of the last message that was ever stored.
+    pub last_sequence: u64,
+    /// How many messages it holds.
+    pub messages: u64,
+    /// The subjects it takes.
+    pub subjects: Vec<String>,
+    /// When it was made; another value is another stream.
+    pub created: String,
+}
+
+/// A message of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its `Nats-Msg-Id`.
+    pub message_id: Option<String>,
+    /// When the stream took it.
+    pub time: Option<OffsetDateTime>,
+}
+
+/// Why a call did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// No answer: the server is away, or there is no JetStream.
+    #[error("{0}")]
+    Request(#[from] RequestError),
+    /// JetStream refused.
+    #[error("{} (code {})", .0.description, .0.err_code)]
+    Api(ApiError),
+    /// The answer was not what JetStream sends.
+    #[error("the answer of JetStream cannot be read")]
+    Unreadable,
+}
+
+impl StreamError {
+    /// Whether the server has no JetStream, or not for this account.
+    pub fn not_enabled(&self) -> bool {
+        match self {
+            Self::Request(RequestError::NoResponders(_)) => true,
+            Self::Api(error) => code::NOT_ENABLED.contains(&error.err_code),
+            _ => false,
+        }
+    }
+
+    /// Whether it is JetStream's error with this code.
+    pub fn is(&self, code: u32) -> bool {
+        matches!(self, Self::Api(error) if error.err_code == code)
+    }
+}
+
+/// Reads the answer to a publish or a call.
+///
+/// # Errors
+/// `Unreadable` if it is no JSON.
+pub fn answer(payload: &[u8]) -> Result<Answer, StreamError> {
+    serde_json::from_slice(payload).map_err(|_| StreamError::Unreadable)
+}
+
+async fn call(client: &Client, subject: &str, body: Bytes) -> Result<Answer, StreamError> {
+    let message = request(client, subject, body, API_TIMEOUT).await?;
+    let mut answer = answer(&message.payload)?;
+    match answer.error.take() {
+        Some(error) => Err(StreamError::Api(error)),
+        None => Ok(answer),
+    }
+}
+
+/// What the stream says of itself.
+///
+/// # Errors
+/// See [`StreamError`].
+pub async fn info(client: &Client, stream: &str) -> Result<Info, StreamError> {
+    describe(call(client, &format!("$JS.API.STREAM.INFO.{stream}"), Bytes::new()).await?)
+}
+
+/// Makes the stream of an instance.
+///
+/// # Errors
+/// See [`StreamError`].
+pub async fn create(
+    client: &Client,
+    stream: &str,
+    subject: &str,
+    instance: &str,
+    delivery: &Delivery,
+) -> Result<Info, StreamError> {
+    let nanoseconds = |seconds: u64| seconds * 1_000_000_000;
+    let config = json!({
+        "name": stream,
+        "subjects": [subject],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": delivery.replicas,
+        "max_age": nanoseconds(72 * 3600),
+        "max_bytes": 1_u64 << 30,
+        "max_msg_size": 1 << 20,
+        "max_msgs": -1,
+        "max_consumers": -1,
+        "discard": "old",
+        "duplicate_window": nanoseconds(120),
+        "allow_direct": true,
+        "deny_delete": true,
+        "allow_rollup_hdrs": false,
+        "metadata": { "owner": "pontoon", "instance": instance, "schema": "1" },
+    });
+    describe(call(client, &format!("$JS.API.STREAM.CREATE.{stream}"), config.to_string().into()).await?)
+}
+
+fn describe(answer: Answer) -> Result<Info, StreamError> {
+    let (Some(state), Some(config), Some(created)) = (answer.state, answer.config, answer.created) else {
+        return Err(StreamError::Unreadable);
+    };
+    Ok(Info { last_sequence: state.last_seq, messages: state.messages, subjects: config.subjects, created })
+}
+
+/// The message with this sequence; `None` if it is not there any more.
+///
+/// # Errors
+/// See [`StreamError`].
+pub async fn message(client: &Client, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
+    let body = json!({ "seq": sequence }).to_string().into();
+    match call(client, &format!("$JS.API.STREAM.MSG.GET.{stream}"), body).await {
+        Ok(answer) => {
+            Ok(answer.message.map(|message| Stored { message_id: message_id(&message), time: message.time }))
+        }
+        Err(error) if error.is(code::NO_MESSAGE) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn message_id(message: &StoredMessage) -> Option<String> {
+    let headers = base64::engine::general_purpose::STANDARD.decode(message.hdrs.as_deref()?).ok()?;
+    let headers = String::from_utf8(headers).ok()?;
+    headers.lines().find_map(|line| line.strip_prefix("Nats-Msg-Id:")).map(|id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_a_server_are_read() {
+        let ack = answer(br#"{"stream":"S","seq":22,"duplicate":true}"#).unwrap();
+        assert_eq!((ack.seq, ack.duplicate, ack.error), (22, true, None));
+        let refused = answer(br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"},"stream":"S","seq":0}"#);
+        assert_eq!(refused.unwrap().error.unwrap().err_code, 10_071);
+        assert!(answer(b"").is_err());
+    }
+
+    #[test]
+    fn the_message_id_is_found_among_the_headers() {
+        let hdrs = base64::engine::general_purpose::STANDARD
+            .encode("NATS/1.0\r\nce-id: 1-2\r\nNats-Msg-Id: sub0.a:1-2\r\n\r\n");
+        assert_eq!(
+            message_id(&StoredMessage { hdrs: Some(hdrs), time: None }).as_deref(),
+            Some("sub0.a:1-2")
+        );
+        assert_eq!(message_id(&StoredMessage::default()), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a subcommand ended badly, and the exit code for it.
+
+use std::io::{ErrorKind, Write as _, stderr};
+use std::process::ExitCode;
+
+use crate::config::Problems;
+use crate::printable::printable;
+
+/// What went wrong.
+pub(super) enum Failure {
+    /// The configuration.
+    Config(Problems),
+    /// The arguments.
+    Usage(String),
+    /// What was to be done.
+    Failed(String),
+    /// What was said could not be written.
+    Output(std::io::Error),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    /// Says it on stderr, one fault a line.
+    pub(super) fn report(self) -> ExitCode {
+        let (code, lines) = match self {
+            Self::Config(Problems(problems)) => (78, problems.iter().map(ToString::to_string).collect()),
+            Self::Usage(what) => (2, vec![what]),
+            Self::Failed(what) => (1, vec![what]),
+            // Whoever read our output has had enough of it; that is no failure.
+            Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(error) => (1, vec![format!("the output cannot be written: {error}")]),
+        };
+        for line in lines {
+            // There is nowhere else to say it.
+            writeln!(stderr(), "error: {}", printable(&line)).ok();
+        }
+        ExitCode::from(code)
+    }
+}

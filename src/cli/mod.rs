@@ -1,0 +1,149 @@
+//! The command line: data on stdout, all else on stderr, and exit codes that scripts can rely on.
+//!
+//! 0 done, 1 failed, 2 usage, 69 stopped before it could drain, 78 configuration.
+
+mod describe;
+mod failure;
+mod nats;
+mod probe;
+mod send;
+mod tail;
+
+use std::io::{Write as _, stderr, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{self, Sources};
+use crate::daemon;
+use crate::printable::printable;
+use crate::registry::Registry;
+use failure::Failure;
+
+/// What a subcommand comes to.
+type Outcome = Result<ExitCode, Failure>;
+
+/// A message bridge: persistent sockets to services on one side, NATS on the other.
+#[derive(Parser)]
+#[command(name = "pontoon", version, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Settings, over the file and the environment")]
+struct Settings {
+    /// The configuration [default: $PONTOON_CONFIG, config/pontoon.toml or /etc/pontoon/pontoon.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of NATS (nats.url)
+    #[arg(long, global = true, value_name = "URL")]
+    nats_url: Option<String>,
+    /// Address of the admin endpoint (admin.listen)
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+    /// Level or filter of the logs (log.level)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Form of the logs: auto, text or json (log.format)
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the bridge
+    Run,
+    /// Check the configuration and say everything that is wrong with it
+    Check,
+    /// List the connectors, or describe one: its operations and settings
+    Connectors {
+        /// Its type
+        r#type: Option<String>,
+    },
+    /// Print a commented table for a connector
+    Sample {
+        /// Its type
+        r#type: String,
+    },
+    /// Print a JSON Schema of the whole configuration, for editors
+    Schema,
+    /// Show events as they pass
+    Tail(tail::Tail),
+    /// Have an instance do something, and print the reply
+    Send(send::Request),
+    /// Show the state of a running bridge
+    Status {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Exit with 0 if a running bridge is ready, with 1 if not
+    Health,
+    /// Print a script that completes commands
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of a binary that knows these connectors.
+pub fn main(registry: Registry) -> ExitCode {
+    let CommandLine { settings, command } = CommandLine::parse();
+    let sources = settings.sources();
+    let outcome = match command {
+        Command::Run => run(registry, sources),
+        Command::Check => check(&registry, &sources),
+        Command::Connectors { r#type: None } => describe::connectors(&registry),
+        Command::Connectors { r#type: Some(kind) } => describe::connector(&registry, &kind),
+        Command::Sample { r#type: kind } => describe::sample(&registry, &kind),
+        Command::Schema => describe::schema(&registry),
+        Command::Tail(tail) => tail.run(&registry, &sources),
+        Command::Send(request) => request.run(&registry, &sources),
+        Command::Status { json } => probe::status(&registry, &sources, json),
+        Command::Health => probe::health(&registry, &sources),
+        Command::Completions { shell } => completions(shell),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+impl Settings {
+    fn sources(self) -> Sources {
+        let flags = [
+            ("--nats-url", "nats.url", self.nats_url),
+            ("--admin-listen", "admin.listen", self.admin_listen),
+            ("--log-level", "log.level", self.log_level),
+            ("--log-format", "log.format", self.log_format),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, key, text)| Some((flag, key, text?)));
+        Sources::new(self.config, given.collect())
+    }
+}
+
+fn run(registry: Registry, sources: Sources) -> Outcome {
+    let loaded = config::load(&registry, &sources)?;
+    Ok(daemon::run(registry, sources, loaded))
+}
+
+fn check(registry: &Registry, sources: &Sources) -> Outcome {
+    let loaded = config::load(registry, sources)?;
+    for warning in &loaded.warnings {
+        writeln!(stderr(), "warning: {}", printable(warning))?;
+    }
+    let running = loaded.instances.len();
+    let all = loaded.config.connectors.len();
+    let warnings = loaded.warnings.len();
+    writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} to be warned of")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "pontoon", &mut script);
+    stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}

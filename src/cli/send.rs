@@ -1,0 +1,159 @@
+//! `pontoon send`: has an instance do something, and prints what it answered.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _, stdin, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
+use async_nats::{Message, StatusCode};
+use clap::Args;
+use futures_util::StreamExt as _;
+use pontoon_sdk::{Promise, Span};
+use serde_json::value::RawValue;
+
+use super::Outcome;
+use super::failure::Failure;
+use super::nats;
+use crate::config::{self, Config, Sources};
+use crate::envelope::subject::push_token;
+use crate::printable::printable_json;
+use crate::registry::Registry;
+
+/// How much longer than the daemon we wait: it answers at its deadline, and the answer has a way to go.
+const GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Args)]
+pub(super) struct Request {
+    /// The instance
+    instance: String,
+    /// The operation, such as `message`, `room.join` or `call.wallet`
+    operation: String,
+    /// The body, JSON; `-` reads it from stdin
+    #[arg(default_value = "{}")]
+    body: String,
+    /// How much to wait for: accepted, sent, acked or response
+    #[arg(long, value_name = "PROMISE")]
+    wait: Option<Promise>,
+    /// How long to wait, such as 5s
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Span>,
+    /// Print parts of the answer as they come
+    #[arg(long)]
+    stream: bool,
+    /// One more header; may be given again
+    #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// The instance's connector, if the configuration here does not hold the instance
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+}
+
+impl Request {
+    pub(super) fn run(self, registry: &Registry, sources: &Sources) -> Outcome {
+        let (config, kinds) = config::shared(registry, sources)?;
+        let subject = self.subject(&config.nats.prefix, &kinds)?;
+        let body = self.body()?;
+        let wait = self.timeout.unwrap_or(config.commands.max_timeout).0 + GRACE;
+        let talk = self.talk(&config, subject, body);
+        nats::block_on(async {
+            let late =
+                || Failure::Failed("no answer came in time; what was asked for may have happened".to_owned());
+            tokio::time::timeout(wait, talk).await.map_err(|_| late())?
+        })
+    }
+
+    /// Sends the command and prints replies up to the last.
+    async fn talk(&self, config: &Config, subject: String, body: String) -> Outcome {
+        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
+        let client = nats::client(config).await?;
+        let inbox = client.new_inbox();
+        let mut replies = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        client
+            .publish_with_reply_and_headers(subject.clone(), inbox, self.headers(), body.into())
+            .await
+            .map_err(|error| failed(&error))?;
+        while let Some(reply) = replies.next().await {
+            if reply.status == Some(StatusCode::NO_RESPONDERS) {
+                let hint = "is the daemon running, with this instance and this operation?";
+                return Err(Failure::Failed(format!("nobody listens on {subject}: {hint}")));
+            }
+            writeln!(stdout(), "{}", printable_json(&reply.payload))?;
+            match status(&reply).as_deref() {
+                Some("part") => {}
+                Some("accepted" | "sent" | "acked" | "response") => return Ok(ExitCode::SUCCESS),
+                _ => return Ok(ExitCode::FAILURE),
+            }
+        }
+        Err(Failure::Failed("the subscription ended".to_owned()))
+    }
+
+    fn subject(&self, prefix: &str, kinds: &BTreeMap<String, String>) -> Result<String, Failure> {
+        let kind = self.kind.as_ref().or_else(|| kinds.get(&self.instance)).ok_or_else(|| {
+            let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let instance = &self.instance;
+            Failure::Usage(format!(
+                "\"{instance}\" is not configured here (known: {known}); name its connector with --type"
+            ))
+        })?;
+        let mut subject = format!("{prefix}.command");
+        for token in [kind.as_str(), &self.instance].into_iter().chain(self.operation.split('.')) {
+            if token.is_empty() {
+                return Err(Failure::Usage(format!("\"{}\" has an empty part", self.operation)));
+            }
+            subject.push('.');
+            push_token(&mut subject, token);
+        }
+        Ok(subject)
+    }
+
+    fn body(&self) -> Result<String, Failure> {
+        let mut body = self.body.clone();
+        if body == "-" {
+            body.clear();
+            stdin()
+                .read_to_string(&mut body)
+                .map_err(|error| Failure::Usage(format!("stdin cannot be read: {error}")))?;
+        }
+        match serde_json::from_str::<&RawValue>(&body) {
+            Ok(_) => Ok(body),
+            Err(error) => Err(Failure::Usage(format!("the body is not JSON: {error}"))),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let given = [
+            ("Pontoon-Wait", self.wait.map(|promise| promise.as_str().to_owned())),
+            ("Pontoon-Timeout", self.timeout.map(|timeout| timeout.to_string())),
+            ("Pontoon-Stream", self.stream.then(|| "true".to_owned())),
+        ];
+        for (name, value) in given {
+            if let Some(value) = value {
+                headers.insert(name, value.as_str());
+            }
+        }
+        for (name, value) in &self.header {
+            headers.append(name.clone(), value.clone());
+        }
+        headers
+    }
+}
+
+/// The status of a reply: the header's, or the body's where there is none.
+fn status(reply: &Message) -> Option<String> {
+    let header = reply.headers.as_ref().and_then(|headers| headers.get("Pontoon-Status"));
+    let body = || serde_json::from_slice::<serde_json::Value>(&reply.payload).ok();
+    header
+        .map(|value| value.as_str().to_owned())
+        .or_else(|| Some(body()?.get("status")?.as_str()?.to_owned()))
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write NAME:VALUE")?;
+    // The client would panic on a line break, so its fallible ways are used.
+    let name = name.trim().parse().map_err(|_| "the name may hold only letters, digits and -".to_owned())?;
+    let value = value.trim().parse().map_err(|_| "the value may hold no line break".to_owned())?;
+    Ok((name, value))
+}

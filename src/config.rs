@@ -1,0 +1,299 @@
+//! What the operator may set: the types here, their [`defaults`], and how they are read and checked below.
+//!
+//! * [`load`](load()) reads one file, the environment and flags, and checks all of it before anything starts
+//! * `layers`, `file` and `env` read the sources and remember where each value came from
+//! * [`schema`] is one JSON Schema for everything, connectors included; `shape` holds what was read against it
+//! * `check` knows which values make sense, `instances` builds the instances, `secrets` looks after secrets
+//! * [`Problems`] is everything that is wrong, at once, and never shows a secret
+
+mod address;
+mod check;
+pub mod defaults;
+mod env;
+mod file;
+mod instances;
+mod layers;
+mod load;
+mod problem;
+pub mod schema;
+mod secrets;
+mod shape;
+mod suggest;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use pontoon_sdk::{Secret, Size, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Loaded, Prepared, Sources, load, shared};
+pub use problem::{Problem, Problems};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How to reach NATS.
+    pub nats: Nats,
+    /// The form of events.
+    pub events: Events,
+    /// How events are kept until they are confirmed.
+    pub delivery: Delivery,
+    /// How commands are taken.
+    pub commands: Commands,
+    /// The HTTP endpoint for probes and metrics.
+    pub admin: Admin,
+    /// Logs on stderr.
+    pub log: Log,
+    /// How the daemon stops.
+    pub shutdown: Shutdown,
+    /// One table for each use of a service; the table's name is the instance.
+    pub connectors: BTreeMap<String, Instance>,
+}
+
+/// How to reach NATS.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nats {
+    /// One address or a list of them.
+    pub url: Urls,
+    /// First token or tokens of every subject.
+    pub prefix: String,
+    /// User name, with `password`.
+    pub user: Option<String>,
+    /// Password of `user`.
+    pub password: Option<Secret>,
+    /// Token.
+    pub token: Option<Secret>,
+    /// Seed of an nkey (`SU…`).
+    pub nkey: Option<Secret>,
+    /// A credentials file, as `nsc` writes it.
+    pub credentials: Option<PathBuf>,
+    /// Name of a NATS context, as the `nats` tool keeps it; settings here override what it holds.
+    pub context: Option<String>,
+    /// TLS towards NATS.
+    pub tls: Tls,
+}
+
+/// One address or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Urls {
+    /// One.
+    One(String),
+    /// Several; they are tried in turn.
+    Many(Vec<String>),
+}
+
+/// Certificates. Nothing here turns verification off.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// A file of certificate authorities (PEM): trusted beside the system's for services, instead of them for NATS.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (PEM), with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The key of `cert_file` (PEM).
+    pub key_file: Option<PathBuf>,
+    /// Refuse to speak without TLS, for NATS; a `wss://` service is never spoken to without.
+    pub required: bool,
+}
+
+/// The form of events.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// CloudEvents in headers, or as one JSON document.
+    pub mode: EventMode,
+    /// Whether the body carries the payload as it was received.
+    pub raw: bool,
+}
+
+/// CloudEvents content mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventMode {
+    /// Attributes in headers.
+    Binary,
+    /// Attributes and data in one JSON document.
+    Structured,
+}
+
+/// How events are kept until they are confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// Who confirms an event.
+    pub mode: DeliveryMode,
+    /// Whether a missing stream is created. One that exists is never changed.
+    pub provision: bool,
+    /// Whether we are the stream's only writer.
+    pub ordering: Ordering,
+    /// Name of the stream; `PONTOON_<INSTANCE>` if it is not set.
+    pub stream: Option<String>,
+    /// Replicas of a stream that we create.
+    pub replicas: u8,
+    /// How many bytes of unconfirmed events an instance keeps.
+    pub buffer: Size,
+    /// How many unconfirmed events it keeps.
+    pub buffer_events: usize,
+    /// How long a full buffer may keep us from reading the socket.
+    pub max_pause: Span,
+    /// What happens after that.
+    pub overflow: Overflow,
+}
+
+/// Who confirms an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// The stream that stored it.
+    Jetstream,
+    /// The server that took it; nobody keeps it.
+    Core,
+}
+
+/// What is known of a stream's other writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// There are none: order and uniqueness are enforced by the stream.
+    Strict,
+    /// There may be: order holds while nothing fails.
+    BestEffort,
+}
+
+/// What happens to events that find no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// They are dropped, counted, and a gap event says so.
+    DropNewest,
+    /// The oldest that were not sent yet make room.
+    DropOldest,
+    /// The link is closed until there is room.
+    Disconnect,
+}
+
+/// How commands are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Commands {
+    /// How long a caller waits that names no time, where the connector has none of its own.
+    pub timeout: Span,
+    /// The longest time that a caller may name.
+    pub max_timeout: Span,
+    /// How many commands an instance has under way; one more is answered 429.
+    pub max_in_flight: usize,
+    /// The largest body.
+    pub max_body: Size,
+    /// Prefixes of subjects that replies may go to.
+    pub reply_prefixes: Vec<String>,
+}
+
+/// The HTTP endpoint for probes and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Address and port; port 0 takes a free one and logs it.
+    pub listen: String,
+}
+
+/// Logs on stderr.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level, or a filter as `tracing-subscriber` reads it (`info,pontoon=debug`).
+    pub level: String,
+    /// `auto` is text on a terminal and JSON elsewhere.
+    pub format: LogFormat,
+}
+
+/// Form of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the daemon stops.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long a drain may take.
+    pub timeout: Span,
+}
+
+/// One use of a service: the daemon's own keys, and the connector's settings.
+#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
+pub struct Instance {
+    /// Which connector.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it runs.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// How its sockets are made.
+    #[serde(default)]
+    pub transport: Transport,
+    /// The connector's own settings, checked by the connector.
+    #[serde(flatten)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How an instance's sockets are made.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transport {
+    /// Certificates.
+    pub tls: Tls,
+    /// One deadline over name lookup, TCP, TLS and upgrade.
+    pub connect_timeout: Span,
+    /// How often we ping; a peer that is silent for twice as long is dead.
+    pub ping_interval: Span,
+    /// How long a write may take.
+    pub write_timeout: Span,
+    /// The largest message that is read.
+    pub message_limit: Size,
+    /// How many bytes may wait to be written.
+    pub send_buffer: Size,
+    /// How many links the instance may have.
+    pub max_links: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Urls {
+    /// The addresses, in order.
+    pub fn list(&self) -> Vec<&str> {
+        match self {
+            Self::One(url) => url.split(',').map(str::trim).collect(),
+            Self::Many(urls) => urls.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+/// Shows no settings: a connector's secrets are among them.
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, enabled, transport, settings } = self;
+        let keys: Vec<_> = settings.keys().collect();
+        f.debug_struct("Instance")
+            .field("type", kind)
+            .field("enabled", enabled)
+            .field("transport", transport)
+            .field("settings", &keys)
+            .finish()
+    }
+}

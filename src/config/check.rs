@@ -1,0 +1,218 @@
+//! Which values make sense, alone and together. Every message says what to write instead.
+
+mod bounds;
+
+use std::net::SocketAddr;
+use std::path::Path as FilePath;
+
+use pontoon_sdk::Secret;
+use serde_json::{Map, Value};
+
+use super::problem::{Report, path};
+use super::{Config, DeliveryMode, Nats, Ordering, Tls, address, secrets, suggest};
+
+/// Subjects hold at most 255 bytes, and the tokens after the prefix need room.
+const LONGEST_PREFIX: usize = 64;
+
+/// Checks all that a schema cannot say.
+pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Report<'_>) {
+    urls(&config.nats, report);
+    prefix(&config.nats.prefix, report);
+    credentials(&config.nats, tree, report);
+    tls(&config.nats.tls, &["nats", "tls"], report);
+    stream(config, report);
+    reply_prefixes(config, report);
+    log_level(&config.log.level, report);
+    if config.admin.listen.parse::<SocketAddr>().is_err() {
+        let write = "write an address and a port, such as \"127.0.0.1:9464\" or \"[::]:9464\"";
+        report.problem(&path(["admin", "listen"]), format!("is not an address to listen on; {write}"));
+    }
+    for (name, instance) in &config.connectors {
+        tls(&instance.transport.tls, &["connectors", name, "transport", "tls"], report);
+    }
+    bounds::all(config, report);
+}
+
+fn urls(nats: &Nats, report: &mut Report<'_>) {
+    let at = path(["nats", "url"]);
+    if nats.url.list().is_empty() {
+        report.problem(&at, "is empty; write at least one address such as nats://127.0.0.1:4222");
+    }
+    for url in nats.url.list() {
+        let what = match address::parse(url) {
+            Err(what) => what,
+            Ok(address) if address.has_user => {
+                report.problem(
+                    &at,
+                    "carries a user or a password, which would be printed; use nats.user and nats.password",
+                );
+                continue;
+            }
+            Ok(address) if !matches!(address.scheme, None | Some("nats" | "tls")) => {
+                "begins with neither nats:// nor tls://"
+            }
+            Ok(_) => continue,
+        };
+        report.problem(&at, format!("{what}; write an address such as nats://127.0.0.1:4222"));
+    }
+}
+
+fn prefix(prefix: &str, report: &mut Report<'_>) {
+    let at = path(["nats", "prefix"]);
+    let good = |token: &str| {
+        !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
+    if !prefix.split('.').all(good) {
+        report.problem(
+            &at,
+            "is not a prefix of subjects; write tokens of A-Z, a-z, 0-9, _ and - with dots between them",
+        );
+    } else if prefix.len() > LONGEST_PREFIX {
+        report.problem(
+            &at,
+            format!(
+                "is longer than {LONGEST_PREFIX} bytes, and subjects have room for 255; write a shorter one"
+            ),
+        );
+    } else if prefix.split('.').next().is_some_and(|first| first.starts_with("_INBOX")) {
+        report.problem(&at, "begins with _INBOX, where callers wait for replies; write another");
+    }
+}
+
+fn credentials(nats: &Nats, tree: &Map<String, Value>, report: &mut Report<'_>) {
+    // What was written counts, not what was understood: a wrong value has been reported already.
+    let is_set = |key: &str| tree.get("nats").and_then(|nats| nats.get(key)).is_some();
+    let ways: Vec<&str> =
+        ["user", "token", "nkey", "credentials"].into_iter().filter(|key| is_set(key)).collect();
+    if let [first, others @ ..] = ways.as_slice() {
+        for other in others {
+            let what =
+                format!("is set beside nats.{first}; one way to sign in is enough, take one of them out");
+            report.problem(&path(["nats", other]), what);
+        }
+    }
+    if is_set("user") && !is_set("password") {
+        report.problem(&path(["nats", "user"]), "has no password; set nats.password too");
+    }
+    if is_set("password") && !is_set("user") {
+        report.problem(&path(["nats", "password"]), "has no user; set nats.user too");
+    }
+    if let Some(seed) = nats.nkey.as_ref().and_then(|seed| Secret::reveal(seed).ok())
+        && nkeys::KeyPair::from_seed(seed.trim()).is_err()
+    {
+        report.problem(
+            &path(["nats", "nkey"]),
+            "is not the seed of an nkey; it begins with SU, as `nsc` and `nk` print it",
+        );
+    }
+    if let Some(file) = &nats.credentials {
+        let at = path(["nats", "credentials"]);
+        readable(file, &at, report);
+        secrets::private(&at, file, report);
+    }
+    if let Err(what) = crate::bus::context::apply(nats) {
+        report.problem(&path(["nats", "context"]), what);
+    }
+}
+
+fn tls(tls: &Tls, at: &[&str], report: &mut Report<'_>) {
+    let at = |key: &str| at.iter().copied().chain([key]).map(str::to_owned).collect::<Vec<_>>();
+    if tls.cert_file.is_some() && tls.key_file.is_none() {
+        report.problem(&at("cert_file"), "has no key; set key_file too");
+    }
+    if tls.key_file.is_some() && tls.cert_file.is_none() {
+        report.problem(&at("key_file"), "has no certificate; set cert_file too");
+    }
+    let files = [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
+    for (key, file) in files {
+        if let Some(file) = file {
+            readable(file, &at(key), report);
+        }
+    }
+    if let Some(file) = &tls.key_file {
+        secrets::private(&at("key_file"), file, report);
+    }
+}
+
+fn readable(file: &FilePath, at: &[String], report: &mut Report<'_>) {
+    let opened = std::fs::File::open(file).and_then(|file| file.metadata());
+    match opened {
+        Err(error) => {
+            report.problem(
+                at,
+                format!(
+                    "names {}, which cannot be read: {error}; correct the path or the rights",
+                    file.display()
+                ),
+            );
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            report.problem(at, format!("names {}, which is not a file", file.display()));
+        }
+        Ok(_) => {}
+    }
+}
+
+fn stream(config: &Config, report: &mut Report<'_>) {
+    let delivery = &config.delivery;
+    let Some(name) = delivery.stream.as_deref() else { return };
+    let at = path(["delivery", "stream"]);
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !(1..=255).contains(&name.len()) || !name.chars().all(good) {
+        report.problem(&at, "is not a name for a stream; write A-Z, a-z, 0-9, _ and -");
+    }
+    let writers = config.connectors.values().filter(|instance| instance.enabled).count();
+    if writers > 1 && delivery.mode == DeliveryMode::Jetstream && delivery.ordering == Ordering::Strict {
+        let choose = "leave it out, so that each has its own, or set delivery.ordering = \"best_effort\"";
+        report.problem(
+            &at,
+            format!("is one stream for {writers} instances, and strict order needs one writer; {choose}"),
+        );
+    }
+}
+
+fn reply_prefixes(config: &Config, report: &mut Report<'_>) {
+    let at = path(["commands", "reply_prefixes"]);
+    if config.commands.reply_prefixes.is_empty() {
+        report.problem(&at, "is empty, so that no caller could be answered; write [\"_INBOX.\"]");
+    }
+    let own = format!("{}.", config.nats.prefix);
+    for prefix in &config.commands.reply_prefixes {
+        let shown = prefix.escape_debug();
+        let what = if prefix.is_empty() {
+            "holds an empty prefix, which would allow every subject; write \"_INBOX.\"".to_owned()
+        } else if prefix.starts_with('$') {
+            format!("holds \"{shown}\": a reply to a subject with $ could have the server act; take it out")
+        } else if prefix.contains(['*', '>']) {
+            format!("holds \"{shown}\" with a wildcard; write the fixed beginning of the subjects")
+        } else if prefix.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            format!("holds \"{shown}\" with white space in it; no subject has any")
+        } else if prefix.starts_with('.') || prefix.contains("..") {
+            format!("holds \"{shown}\" with an empty token; no subject has any")
+        } else if own.starts_with(prefix.as_str()) || prefix.starts_with(&own) {
+            format!("holds \"{shown}\", which covers our own subjects below {own}; write another prefix")
+        } else {
+            continue;
+        };
+        report.problem(&at, what);
+    }
+}
+
+/// The filter's parser takes a misspelled level for the name of a module, and would then be silent or very loud.
+fn log_level(level: &str, report: &mut Report<'_>) {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let at = path(["log", "level"]);
+    let filter = level.trim();
+    let unknown = filter.split(',').map(str::trim).find(|word| {
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric());
+        plain && !LEVELS.contains(&word.to_ascii_lowercase().as_str())
+    });
+    let near = unknown
+        .and_then(|word| suggest::nearest(word, &LEVELS))
+        .map(|near| format!("did you mean \"{near}\"? "));
+    if unknown.is_some() || crate::log::filter(filter).is_err() {
+        let near = near.unwrap_or_default();
+        let write = format!("write one of {}, or a filter such as info,pontoon=debug", LEVELS.join(", "));
+        report.problem(&at, format!("is not a level or a filter; {near}{write}"));
+    }
+}

@@ -1,0 +1,87 @@
+//! Times, sizes and counts: each within what works, and those that depend on each other in order.
+
+use std::time::Duration;
+
+use pontoon_sdk::{Size, Span};
+
+use super::{Report, path};
+use crate::config::{Config, Transport};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn all(config: &Config, report: &mut Report<'_>) {
+    delivery(config, report);
+    commands(config, report);
+    span(config.shutdown.timeout, SECOND, HOUR, &["shutdown", "timeout"], report);
+    for (name, instance) in &config.connectors {
+        transport(name, &instance.transport, config, report);
+    }
+}
+
+fn delivery(config: &Config, report: &mut Report<'_>) {
+    let delivery = &config.delivery;
+    if !(1..=5).contains(&delivery.replicas) {
+        report.problem(&path(["delivery", "replicas"]), "is out of range; write 1 to 5");
+    }
+    size(delivery.buffer, Size::kib(64), Size::mib(16 * 1024), &["delivery", "buffer"], report);
+    count(delivery.buffer_events, 16, 1 << 24, &["delivery", "buffer_events"], report);
+    span(delivery.max_pause, Duration::ZERO, HOUR, &["delivery", "max_pause"], report);
+}
+
+fn commands(config: &Config, report: &mut Report<'_>) {
+    let commands = &config.commands;
+    span(commands.timeout, MILLISECOND, 24 * HOUR, &["commands", "timeout"], report);
+    span(commands.max_timeout, MILLISECOND, 24 * HOUR, &["commands", "max_timeout"], report);
+    if commands.timeout > commands.max_timeout {
+        let longest = commands.max_timeout;
+        let what =
+            format!("is longer than commands.max_timeout ({longest}); write a shorter one or raise that");
+        report.problem(&path(["commands", "timeout"]), what);
+    }
+    count(commands.max_in_flight, 1, 1 << 20, &["commands", "max_in_flight"], report);
+    size(commands.max_body, Size(2), Size::mib(64), &["commands", "max_body"], report);
+}
+
+fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Report<'_>) {
+    let at = |key| ["connectors", name, "transport", key];
+    span(transport.connect_timeout, MILLISECOND, HOUR, &at("connect_timeout"), report);
+    span(transport.ping_interval, SECOND, HOUR, &at("ping_interval"), report);
+    span(transport.write_timeout, MILLISECOND, HOUR, &at("write_timeout"), report);
+    size(transport.message_limit, Size::kib(1), Size::mib(1024), &at("message_limit"), report);
+    size(transport.send_buffer, Size::kib(1), Size::mib(1024), &at("send_buffer"), report);
+    count(transport.max_links, 1, 1 << 17, &at("max_links"), report);
+    if transport.send_buffer < config.commands.max_body {
+        let body = config.commands.max_body;
+        let what =
+            format!("is smaller than one command may be (commands.max_body, {body}); write at least that");
+        report.problem(&path(at("send_buffer")), what);
+    }
+    // An event carries the message it came from, and the next one is read while the first is being confirmed.
+    let limit = transport.message_limit;
+    if config.delivery.buffer.0 / 2 < limit.0 {
+        let what =
+            format!("is too small for {name}, whose messages may have {limit}; write at least twice that");
+        report.problem(&path(["delivery", "buffer"]), what);
+    }
+}
+
+fn span<const N: usize>(value: Span, low: Duration, high: Duration, at: &[&str; N], report: &mut Report<'_>) {
+    if value.0 < low || value.0 > high {
+        let (low, high) = (Span(low), Span(high));
+        report.problem(&path(*at), format!("is {value}, which is out of range; write {low} to {high}"));
+    }
+}
+
+fn size<const N: usize>(value: Size, low: Size, high: Size, at: &[&str; N], report: &mut Report<'_>) {
+    if value < low || value > high {
+        report.problem(&path(*at), format!("is {value}, which is out of range; write {low} to {high}"));
+    }
+}
+
+fn count<const N: usize>(value: usize, low: usize, high: usize, at: &[&str; N], report: &mut Report<'_>) {
+    if value < low || value > high {
+        report.problem(&path(*at), format!("is {value}, which is out of range; write {low} to {high}"));
+    }
+}

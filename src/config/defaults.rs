@@ -1,0 +1,90 @@
+//! The default of every setting. `config/pontoon.toml` shows them, and a test holds the two together.
+
+use pontoon_sdk::{Size, Span};
+
+use super::{
+    Admin, Commands, Delivery, DeliveryMode, EventMode, Events, Log, LogFormat, Nats, Ordering, Overflow,
+    Shutdown, Tls, Transport, Urls,
+};
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            url: Urls::One("nats://127.0.0.1:4222".into()),
+            prefix: "pontoon".into(),
+            user: None,
+            password: None,
+            token: None,
+            nkey: None,
+            credentials: None,
+            context: None,
+            tls: Tls::default(),
+        }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { mode: EventMode::Binary, raw: true }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            mode: DeliveryMode::Jetstream,
+            provision: true,
+            ordering: Ordering::Strict,
+            stream: None,
+            replicas: 1,
+            buffer: Size::mib(64),
+            buffer_events: 262_144,
+            max_pause: Span::seconds(10),
+            overflow: Overflow::DropNewest,
+        }
+    }
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            timeout: Span::seconds(10),
+            max_timeout: Span::seconds(300),
+            max_in_flight: 256,
+            max_body: Size::mib(1),
+            reply_prefixes: vec!["_INBOX.".into()],
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { enabled: true, listen: "127.0.0.1:9464".into() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { timeout: Span::seconds(20) }
+    }
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            tls: Tls::default(),
+            connect_timeout: Span::seconds(10),
+            ping_interval: Span::seconds(15),
+            write_timeout: Span::seconds(10),
+            message_limit: Size::mib(1),
+            send_buffer: Size::mib(4),
+            max_links: 1024,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The TOML file: finding it, reading it once, and knowing on which line a key stands.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use figment::Provider as _;
+use figment::providers::{Format as _, Toml};
+use figment::value::Dict;
+use toml_edit::{ImDocument, Item};
+
+use super::problem::Problem;
+
+/// Where a file is looked for that nobody named.
+const SEARCHED: [&str; 2] = ["config/pontoon.toml", "/etc/pontoon/pontoon.toml"];
+/// A configuration is text that people write; a larger file is something else.
+const LARGEST: u64 = 4 << 20;
+
+/// One file that was read.
+pub(super) struct File {
+    name: String,
+    document: ImDocument<String>,
+    /// What it says.
+    pub(super) tree: Dict,
+}
+
+/// The file to read: the one that was named, or the first there is.
+pub(super) fn find(named: Option<&Path>) -> Option<PathBuf> {
+    match named {
+        Some(file) => Some(file.to_owned()),
+        None => SEARCHED.iter().map(PathBuf::from).find(|file| file.exists()),
+    }
+}
+
+/// Says where was looked.
+pub(super) fn searched() -> String {
+    SEARCHED.join(" and ")
+}
+
+impl File {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not TOML. The parser would show the line, and a secret may stand on it; so only
+    /// the place is told.
+    pub(super) fn read(path: &Path) -> Result<Self, Problem> {
+        let name = path.display().to_string();
+        let wrong = |what: String| Problem { source: name.clone(), key: String::new(), what };
+        let text = text(path)
+            .map_err(|what| wrong(format!("{what}; name the file with --config or PONTOON_CONFIG")))?;
+        let document = ImDocument::parse(text.clone()).map_err(|error| {
+            let place =
+                error.span().map_or(name.clone(), |span| format!("{name}:{}", line(&text, span.start)));
+            let what = format!("is not TOML: {}", error.message().lines().collect::<Vec<_>>().join("; "));
+            Problem { source: place, key: String::new(), what }
+        })?;
+        let tree = Toml::string(document.raw())
+            .data()
+            .ok()
+            .and_then(|mut data| data.remove(&figment::Profile::Default));
+        let tree = tree.ok_or_else(|| wrong("is not TOML that can be read".to_owned()))?;
+        Ok(Self { name, document, tree })
+    }
+
+    /// The file and the line of a key, or of the nearest table around it.
+    pub(super) fn place(&self, path: &[String]) -> String {
+        match self.offset(path) {
+            Some(offset) => format!("{}:{}", self.name, line(self.document.raw(), offset)),
+            None => self.name.clone(),
+        }
+    }
+
+    fn offset(&self, path: &[String]) -> Option<usize> {
+        let mut item: &Item = self.document.as_item();
+        let mut found = None;
+        for key in path {
+            let (start, next) = match key.parse::<usize>() {
+                Ok(index) if item.is_array() || item.is_array_of_tables() => {
+                    let value = item.as_array().and_then(|array| array.get(index));
+                    (value.and_then(|value| value.span()), None)
+                }
+                _ => {
+                    let table = item.as_table_like();
+                    let pair = table.and_then(|table| table.get_key_value(key));
+                    (pair.and_then(|(key, _)| key.span()), pair.map(|(_, item)| item))
+                }
+            };
+            found = start.map(|span| span.start).or(found);
+            match next {
+                Some(next) => item = next,
+                None => break,
+            }
+        }
+        found
+    }
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err("is larger than 4 MiB and cannot be a configuration".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+fn line(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}

@@ -1,0 +1,103 @@
+//! File, environment and flags, one over the other, and where each value came from.
+
+use figment::value::{Dict, Map, Value as Figmented};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde_json::{Map as Object, Value};
+
+use super::file::File;
+use super::problem::Problem;
+use super::schema::Schema;
+use super::{Sources, env, file};
+
+/// What the name of the file's layer begins with; its lines are looked up in the file itself.
+const FILE: &str = "file";
+
+/// Everything that was set, and by whom.
+pub(super) struct Layers {
+    figment: Figment,
+    file: Option<File>,
+    /// What was set, the last source first.
+    pub(super) tree: Object<String, Value>,
+}
+
+/// What is wrong with the sources themselves, and what should be known of them.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// One source with a name of its own.
+struct Layer {
+    name: String,
+    tree: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.tree.clone()))
+    }
+}
+
+impl Layers {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// If the file cannot be read: then nothing else is worth saying.
+    pub(super) fn read(sources: &Sources, schema: &Schema) -> Result<(Self, Notes), Problem> {
+        let mut notes = Notes::default();
+        let file = match file::find(sources.file.as_deref()) {
+            Some(path) => Some(File::read(&path)?),
+            None => {
+                notes
+                    .warnings
+                    .push(format!("there is no configuration file: looked for {}", file::searched()));
+                None
+            }
+        };
+        let mut figment = Figment::new();
+        if let Some(file) = &file {
+            figment = figment.merge(Layer { name: FILE.to_owned(), tree: file.tree.clone() });
+        }
+        for setting in env::settings(sources, &object(&figment), schema, &mut notes) {
+            let tree = nested(&setting.path, &setting.value);
+            figment = figment.merge(Layer { name: setting.source, tree });
+        }
+        let tree = object(&figment);
+        Ok((Self { figment, file, tree }, notes))
+    }
+
+    /// Who set this key, or the nearest one around it.
+    pub(super) fn source(&self, path: &[String]) -> String {
+        let exact = (1..=path.len()).rev().find_map(|length| {
+            let path = path.get(..length)?;
+            Some((path, self.figment.find_metadata(&path.join("."))?))
+        });
+        match (exact, &self.file) {
+            (Some((_, metadata)), _) if metadata.name != FILE => metadata.name.to_string(),
+            (_, Some(file)) => file.place(path),
+            (_, None) => "no source".to_owned(),
+        }
+    }
+}
+
+/// One value under its keys.
+fn nested(path: &[String], value: &Value) -> Dict {
+    let Some((first, rest)) = path.split_first() else {
+        return Dict::new();
+    };
+    let inner = match rest {
+        [] => Figmented::serialize(value).unwrap_or_else(|_| Figmented::from("")),
+        _ => Figmented::from(nested(rest, value)),
+    };
+    Dict::from([(first.clone(), inner)])
+}
+
+fn object(figment: &Figment) -> Object<String, Value> {
+    // Only a merge of values that were read can come here, and those all have a form in JSON.
+    figment.extract::<Figmented>().ok().and_then(|value| value.deserialize().ok()).unwrap_or_default()
+}

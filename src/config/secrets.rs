@@ -1,0 +1,57 @@
+//! Looks after secrets: that they can be had, that they do not lie open, and that no message shows one.
+
+use pontoon_sdk::Secret;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::problem::{Path, Report};
+
+/// Checks the secrets that were found. `look` is off for an instance that does not run: its secrets need not be here.
+pub(super) fn check(secrets: &[(Path, Value)], look: bool, report: &mut Report<'_>) {
+    for (path, value) in secrets {
+        let Ok(secret) = Secret::deserialize(value) else {
+            mask(value, report);
+            continue;
+        };
+        if secret.is_plain() {
+            mask(value, report);
+            if !report.is_from_env(path) {
+                let write = "write { env = \"NAME\" } or { file = \"/path\" } instead";
+                report.warn(path, format!("is a secret in plain text; {write}"));
+            }
+        }
+        if look && let Err(error) = secret.reveal() {
+            report.problem(path, error.message());
+        }
+        if let Some(file) = value.get("file").and_then(Value::as_str) {
+            private(path, file.as_ref(), report);
+        }
+    }
+}
+
+/// Warns of a file that holds a secret and that everybody may read.
+pub(super) fn private(path: &[String], file: &std::path::Path, report: &mut Report<'_>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(file).map(|metadata| metadata.permissions().mode() & 0o777);
+    if let Ok(mode) = mode
+        && mode & 0o004 != 0
+    {
+        let file = file.display();
+        report.warn(
+            path,
+            format!(
+                "the file {file} holds a secret and everybody may read it (mode {mode:04o}); chmod 0600 it"
+            ),
+        );
+    }
+}
+
+fn mask(value: &Value, report: &mut Report<'_>) {
+    match value {
+        Value::String(text) => report.mask(text),
+        Value::Number(number) => report.mask(&number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| mask(item, report)),
+        Value::Object(table) => table.values().for_each(|value| mask(value, report)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}

@@ -1,0 +1,166 @@
+//! What is known of the instances, for whoever asks: the daemon writes it, the admin endpoint reads it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::instance::{Handle, since_start};
+use crate::status::InstanceStatus;
+
+/// The instances, by name, and whether the daemon itself is well.
+#[derive(Default)]
+pub struct Roster {
+    instances: Mutex<BTreeMap<String, Entry>>,
+    heartbeat: AtomicU64,
+    stopping: AtomicBool,
+}
+
+struct Entry {
+    status: watch::Receiver<InstanceStatus>,
+    heartbeat: Arc<AtomicU64>,
+    running: bool,
+}
+
+/// An instance as `/status` shows it.
+#[derive(Serialize)]
+pub struct Shown {
+    /// Whether it runs; `false` between a fault and the next start.
+    pub running: bool,
+    /// What it said last.
+    #[serde(flatten)]
+    pub status: InstanceStatus,
+}
+
+impl Roster {
+    /// The state of every instance, by name.
+    pub fn shown(&self) -> Vec<Shown> {
+        let shown = |entry: &Entry| Shown { running: entry.running, status: entry.status.borrow().clone() };
+        self.instances().values().map(shown).collect()
+    }
+
+    /// Whose loop has not come round for so long. An instance that is being started again has no loop: ending the
+    /// whole daemon for it would only hurt the others.
+    pub fn stuck(&self, limit: Duration) -> Vec<String> {
+        let now = since_start();
+        let late = |beat: &AtomicU64| {
+            Duration::from_millis(now.saturating_sub(beat.load(Ordering::Relaxed))) > limit
+        };
+        let daemon = late(&self.heartbeat).then(|| "the daemon".to_owned());
+        let instances = self.instances();
+        let stuck = instances.iter().filter(|(_, entry)| entry.running && late(&entry.heartbeat));
+        daemon.into_iter().chain(stuck.map(|(name, _)| name.clone())).collect()
+    }
+
+    /// Why nothing should be expected of this daemon just now. A service that is away is no reason.
+    pub fn unready(&self) -> Vec<String> {
+        let stopping = self.stopping.load(Ordering::Relaxed).then(|| "the daemon is stopping".to_owned());
+        let unready = self.shown().into_iter().filter_map(|Shown { running, status }| {
+            let name = &status.instance;
+            if !running {
+                Some(format!("{name} ended by itself and is started again"))
+            } else if !status.bus.connected && !status.room {
+                Some(format!("{name}: NATS is away and the buffer is full"))
+            } else {
+                None
+            }
+        });
+        stopping.into_iter().chain(unready).collect()
+    }
+
+    pub(super) fn started(&self, handle: &Handle) {
+        let (status, heartbeat) = (handle.status.clone(), handle.heartbeat.clone());
+        self.instances().insert(handle.name.clone(), Entry { status, heartbeat, running: true });
+    }
+
+    pub(super) fn ended(&self, name: &str) {
+        if let Some(entry) = self.instances().get_mut(name) {
+            entry.running = false;
+        }
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.instances().remove(name);
+    }
+
+    pub(super) fn beat(&self) {
+        self.heartbeat.store(since_start(), Ordering::Relaxed);
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn instances(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn insert(&self, status: watch::Receiver<InstanceStatus>, heartbeat: Arc<AtomicU64>) {
+        let name = status.borrow().instance.clone();
+        self.instances().insert(name, Entry { status, heartbeat, running: true });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{BusStatus, LinkStatus, Phase};
+
+    fn roster(connected: bool, room: bool) -> (Roster, Arc<AtomicU64>) {
+        let status = InstanceStatus {
+            instance: "shop".into(),
+            kind: "sub0".into(),
+            epoch: 1,
+            bus: BusStatus { connected, publishing: false, detail: None },
+            links: vec![LinkStatus {
+                key: "main".into(),
+                phase: Phase::CredentialsRefused,
+                since: time::OffsetDateTime::UNIX_EPOCH,
+                detail: None,
+                retry_at: None,
+            }],
+            unconfirmed_events: 0,
+            unconfirmed_bytes: 0,
+            room,
+        };
+        let (roster, beat) = (Roster::default(), Arc::new(AtomicU64::new(since_start())));
+        roster.insert(watch::channel(status).1, beat.clone());
+        roster.beat();
+        (roster, beat)
+    }
+
+    #[test]
+    fn an_instance_is_ready_while_it_is_connected_or_has_room_whatever_its_service_does() {
+        for (connected, room, ready) in
+            [(true, true, true), (true, false, true), (false, true, true), (false, false, false)]
+        {
+            let (roster, _) = roster(connected, room);
+            assert_eq!(roster.unready().is_empty(), ready, "connected {connected}, room {room}");
+        }
+        let (roster, _) = roster(true, true);
+        roster.stop();
+        assert_eq!(roster.unready(), ["the daemon is stopping"]);
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_named_and_one_that_ended_is_not() {
+        let limit = Duration::from_millis(30);
+        let (roster, beat) = roster(true, true);
+        assert!(roster.stuck(limit).is_empty());
+        while since_start() < 100 {
+            std::thread::yield_now();
+        }
+        roster.beat();
+        beat.store(since_start() - 40, Ordering::Relaxed);
+        assert_eq!(roster.stuck(limit), ["shop"]);
+        roster.ended("shop");
+        assert!(roster.stuck(limit).is_empty());
+        assert_eq!(roster.unready(), ["shop ended by itself and is started again"]);
+        roster.heartbeat.store(0, Ordering::Relaxed);
+        assert_eq!(roster.stuck(limit), ["the daemon"]);
+    }
+}

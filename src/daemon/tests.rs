@@ -1,0 +1,82 @@
+//! What happens to an instance that ends by itself, and to its neighbour.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Config, Instance, Urls};
+use crate::instance::{Context, Run};
+
+/// An instance with a fault of ours in it.
+struct Faulty;
+
+impl Run for Faulty {
+    fn kind(&self) -> &'static str {
+        "sub0"
+    }
+
+    fn operations(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn run(self: Box<Self>, _: Context) {
+        panic!("a fault that a test made");
+    }
+}
+
+/// Two instances of a service that is not there, on a NATS that is not there.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.nats.url = Urls::One("nats://127.0.0.1:1".to_owned());
+    for name in ["faulty", "sound"] {
+        let settings = [("url".to_owned(), "ws://127.0.0.1:1/ws".into())].into_iter().collect();
+        let instance =
+            Instance { kind: "sub0".into(), enabled: true, transport: Default::default(), settings };
+        config.connectors.insert(name.to_owned(), instance);
+    }
+    config
+}
+
+fn ended(daemon: &Daemon) -> Vec<String> {
+    let shown = daemon.roster.shown().into_iter().filter(|shown| !shown.running);
+    shown.map(|shown| shown.status.instance).collect()
+}
+
+#[tokio::test]
+async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_never_notices() {
+    let exporter = metrics::install().unwrap();
+    let registry = Registry::new().with::<pontoon_sub0::Sub0>();
+    let mut daemon = Daemon::new(registry, Sources::default(), DaemonMetrics::new(), exporter.clone());
+    daemon.config = config();
+    daemon.begin("faulty", Prepared { name: "faulty".into(), run: Box::new(Faulty) });
+    let settings = &daemon.config.connectors["sound"].settings;
+    let sound = daemon.registry.get("sub0").unwrap().build(settings).ok().unwrap();
+    daemon.begin("sound", Prepared { name: "sound".into(), run: sound });
+    let epoch = |daemon: &Daemon, name: &str| daemon.running[name].handle.status.borrow().epoch;
+    let (first, neighbour) = (epoch(&daemon, "faulty"), epoch(&daemon, "sound"));
+
+    let mut seen = false;
+    let end = Instant::now() + Duration::from_secs(20);
+    while !seen || !daemon.running.contains_key("faulty") {
+        assert!(Instant::now() < end, "it is not started again");
+        daemon.look_after();
+        if ended(&daemon) == ["faulty"] {
+            seen = true;
+            assert!(daemon.roster.stuck(Duration::ZERO).iter().all(|name| name != "faulty"));
+            assert_eq!(daemon.roster.unready(), ["faulty ended by itself and is started again"]);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(ended(&daemon).is_empty() && daemon.roster.unready().is_empty());
+    assert!(epoch(&daemon, "faulty") > first);
+    assert_eq!(epoch(&daemon, "sound"), neighbour);
+    let counted = exporter.render();
+    for line in [
+        "pontoon_instance_restarts_total{instance=\"faulty\",type=\"sub0\"} 1\n",
+        "pontoon_instance_restarts_total{instance=\"sound\",type=\"sub0\"} 0\n",
+    ] {
+        assert!(counted.contains(line), "{counted}");
+    }
+    for running in daemon.running.values() {
+        running.handle.stop();
+    }
+}

@@ -1,0 +1,43 @@
+//! Times as RFC 3339 text in UTC. Formatting keeps the second that it wrote last, as events come close together.
+
+use std::fmt::Write as _;
+
+use time::OffsetDateTime;
+
+/// Formats times; remembers the last second.
+#[derive(Default)]
+pub(super) struct Clock {
+    second: i64,
+    text: String,
+}
+
+/// Length of a time up to its seconds.
+const SECONDS: usize = "2026-11-21T08:00:00".len();
+
+impl Clock {
+    pub(super) fn format(&mut self, time: OffsetDateTime) -> &str {
+        if self.text.is_empty() || time.unix_timestamp() != self.second {
+            self.second = time.unix_timestamp();
+            self.text = seconds(time);
+        }
+        self.text.truncate(SECONDS);
+        let _ = write!(self.text, ".{:03}Z", time.millisecond());
+        &self.text
+    }
+}
+
+/// A time with milliseconds, such as `2026-11-21T08:00:00.123Z`.
+pub fn rfc3339(time: OffsetDateTime) -> String {
+    Clock::default().format(time).to_owned()
+}
+
+/// Whether a service's time can be written as RFC 3339 and is not absurd.
+pub(super) fn sensible(time: &OffsetDateTime) -> bool {
+    (1970..=9998).contains(&time.year())
+}
+
+fn seconds(time: OffsetDateTime) -> String {
+    let time = time.to_offset(time::UtcOffset::UTC);
+    let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())
+}

@@ -1,0 +1,244 @@
+//! What runs on an instance's thread: its parts are started, commands are taken, and at the end everything drains.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_nats::Client;
+use futures_util::FutureExt as _;
+use pontoon_sdk::Connector;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::commands::{self, Dispatcher};
+use super::{Context, Shared, since_start, state};
+use crate::bus::connect::{self, Connection};
+use crate::bus::publisher::Publisher;
+use crate::bus::ring::Ring;
+use crate::bus::service::{self, Micro, Requests};
+use crate::bus::track::Tracker;
+use crate::config::{Config, DeliveryMode};
+use crate::envelope::{Envelope, rfc3339};
+use crate::metrics::DropReason;
+use crate::replies::Tally;
+use crate::status::BusStatus;
+use crate::transport::{self, Dial};
+
+/// How long an instance that failed waits for each of its last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Replies that may wait for NATS.
+const REPLIES: usize = 8_192;
+/// How long the instance waits before it tries settings for NATS again that could not be used.
+const UNUSABLE: Duration = Duration::from_secs(5);
+
+/// Runs until the instance is asked to stop and has drained, or until one of its parts fails as none should: then it
+/// returns without a drain, and the daemon starts it again.
+pub(super) async fn live<C: Connector>(connector: Arc<C>, context: Context)
+where
+    C::Transport: Dial,
+{
+    let shared = Arc::new(share::<C>(&context));
+    let Some((client, connection)) = connected(&context, &shared).await else { return };
+    let (replies, outgoing) = mpsc::channel(REPLIES);
+    let tally = Arc::new(Tally::default());
+    let status = context.status.subscribe();
+    let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, replies, tally.clone());
+    let replying = tokio::spawn(service::publish_replies(client.clone(), outgoing));
+    let mut parts = parts::<C>(&context, &shared, &client, connection, tally);
+    for spec in connector.links() {
+        if let Err(error) = dispatcher.open(spec) {
+            tracing::error!(instance = context.name, %error, "a link is not opened");
+        }
+    }
+    let part_failed = tokio::select! {
+        () = serve(&client, &shared, &mut dispatcher, &context.stop) => false,
+        _ = parts.join_next() => true,
+        () = shared.fault.cancelled() => false,
+    };
+    if part_failed || shared.fault.is_cancelled() {
+        tracing::error!(instance = context.name, "a part of the instance has failed; all of it starts over");
+    }
+    if part_failed {
+        // Nothing may be there to drain to, but callers are told what is known.
+        dispatcher.close();
+        let _ = timeout(LAST_WORDS, dispatcher.tasks.wait()).await;
+        drop(dispatcher);
+        let _ = timeout(LAST_WORDS, replying).await;
+        service::barrier(&client, LAST_WORDS).await;
+    } else {
+        drain(&context, &shared, dispatcher, &client, replying).await;
+    }
+    count_lost(&shared);
+}
+
+/// What NATS has not confirmed at the end is lost with this memory, unless NATS holds it all the same.
+fn count_lost(shared: &Shared) {
+    let level = shared.ring.level();
+    let lost = u64::try_from(level.sent + level.waiting).unwrap_or(u64::MAX);
+    let metrics = &shared.metrics;
+    metrics.dropped(DropReason::Shutdown).increment(lost);
+    for gauge in [&metrics.publish_inflight, &metrics.spool_events, &metrics.spool_bytes] {
+        gauge.set(0.0);
+    }
+}
+
+/// What runs beside the links and the commands, without end.
+fn parts<C: Connector>(
+    context: &Context,
+    shared: &Arc<Shared>,
+    client: &Client,
+    connection: watch::Receiver<Connection>,
+    tally: Arc<Tally>,
+) -> JoinSet<()> {
+    let bus = watch::Sender::new(context.status.borrow().bus.clone());
+    let tracker = Tracker::new(shared.delivery.clone(), &shared.name);
+    let publisher = Publisher::new(client.clone(), connection.clone(), shared.clone(), bus.clone(), tracker);
+    let mut parts = JoinSet::new();
+    parts.spawn(publisher.run());
+    parts.spawn(state::keep(shared.clone(), bus, connection, context.status.clone(), client.clone()));
+    parts.spawn(state::beat(context.heartbeat.clone()));
+    parts.spawn(micro::<C>(context, shared, tally).serve(client.clone()));
+    parts
+}
+
+/// Takes commands until the instance is asked to stop.
+async fn serve<C: Connector>(
+    client: &Client,
+    shared: &Shared,
+    dispatcher: &mut Dispatcher<C>,
+    stop: &CancellationToken,
+) where
+    C::Transport: Dial,
+{
+    let Ok(mut requests) = Requests::listen(client, &shared.envelope.subjects.commands()).await else {
+        return stop.cancelled().await;
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            request = requests.next() => match request {
+                Some(request) => dispatcher.handle(&request),
+                None => return stop.cancelled().await,
+            },
+        }
+    }
+    // Those that have arrived are carried out, or refused, but not forgotten.
+    let ends = requests.unsubscribe().await;
+    let mut next = if ends { requests.next().await } else { requests.next().now_or_never().flatten() };
+    while let Some(request) = next {
+        dispatcher.handle(&request);
+        next = if ends { requests.next().await } else { requests.next().now_or_never().flatten() };
+    }
+}
+
+/// A client that connects in the background; settings that cannot be used now are tried again.
+async fn connected(context: &Context, shared: &Shared) -> Option<(Client, watch::Receiver<Connection>)> {
+    loop {
+        // A prefix of its own, so that no reply to a command can pass for one of our confirmations.
+        let (name, inbox) = (format!("pontoon/{}", context.name), format!("_INBOX_{}", context.name));
+        let events = shared.envelope.subjects.events();
+        match connect::client(&context.config.nats, &name, &inbox, events).await {
+            Ok(connected) => return Some(connected),
+            Err(detail) => {
+                tracing::error!(instance = context.name, detail = %detail.escape_debug(), "NATS");
+                let bus = BusStatus { connected: false, publishing: false, detail: Some(detail) };
+                context.status.send_modify(|status| status.bus = bus);
+                context.heartbeat.store(since_start(), Ordering::Relaxed);
+                tokio::select! {
+                    () = context.stop.cancelled() => return None,
+                    () = sleep(UNUSABLE) => {}
+                }
+            }
+        }
+    }
+}
+
+fn share<C: Connector>(context: &Context) -> Shared {
+    let Config { nats, events, delivery, commands, .. } = &context.config;
+    let envelope = Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events);
+    // In core mode nobody remembers an earlier start, so there may have been one.
+    let predecessor = OnceLock::new();
+    if delivery.mode == DeliveryMode::Core {
+        let _ = predecessor.set(None);
+    }
+    Shared {
+        name: context.name.clone(),
+        prefix: nats.prefix.clone(),
+        ring: Arc::new(Ring::new(delivery.buffer.0, delivery.buffer_events)),
+        envelope: Arc::new(envelope),
+        metrics: context.metrics.clone(),
+        board: Board::new(context.metrics.clone()),
+        delivery: delivery.clone(),
+        commands: commands.clone(),
+        transport: transport::Settings::new(context.transport.clone()),
+        predecessor,
+        unannounced: AtomicBool::new(false),
+        fault: CancellationToken::new(),
+    }
+}
+
+fn micro<C: Connector>(context: &Context, shared: &Shared, tally: Arc<Tally>) -> Micro {
+    Micro {
+        metadata: json!({ "instance": context.name, "type": C::TYPE }),
+        name: format!("pontoon-{}-{}", C::TYPE, context.name),
+        id: format!("{:x}", context.epoch),
+        subject: shared.envelope.subjects.commands(),
+        operations: commands::operations::<C>(),
+        tally,
+        reply_prefixes: shared.commands.reply_prefixes.clone(),
+        own_prefix: shared.prefix.clone(),
+        started: rfc3339(time::OffsetDateTime::now_utc()),
+    }
+}
+
+/// Ends in order: commands under way get their answers, links say goodbye, events are confirmed, replies are out.
+async fn drain<C: Connector>(
+    context: &Context,
+    shared: &Shared,
+    mut dispatcher: Dispatcher<C>,
+    client: &Client,
+    replying: JoinHandle<()>,
+) where
+    C::Transport: Dial,
+{
+    let limit = context.config.shutdown.timeout.0;
+    // A little is kept for the words at the end.
+    let end = Instant::now() + limit.mul_f64(0.9);
+    let answered = async {
+        while !dispatcher.is_idle() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(limit / 4, answered).await.is_err() {
+        tracing::warn!(
+            instance = context.name,
+            "commands were still under way; their callers are told what is known"
+        );
+    }
+    dispatcher.close();
+    let _ = timeout_at(end, dispatcher.tasks.wait()).await;
+    drop(dispatcher);
+    let confirmed = timeout_at(end, shared.ring.empty()).await.is_ok();
+    let level = shared.ring.level();
+    let left = level.sent + level.waiting;
+    if !confirmed {
+        tracing::error!(
+            instance = context.name,
+            events = left,
+            "NATS did not confirm these events in time; those that it does not hold are lost"
+        );
+    }
+    context.status.send_modify(|status| {
+        status.links = shared.board.list();
+        status.unconfirmed_events = u64::try_from(left).unwrap_or(u64::MAX);
+        status.unconfirmed_bytes = u64::try_from(level.bytes).unwrap_or(u64::MAX);
+    });
+    let _ = timeout(limit / 32, replying).await;
+    let last = context.status.borrow().clone();
+    state::publish(client, shared, &last).await;
+    service::barrier(client, limit / 32).await;
+}

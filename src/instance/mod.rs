@@ -1,0 +1,197 @@
+//! One configured use of a service: a thread with a runtime and a NATS connection of its own, so that no other
+//! instance can be hurt.
+//!
+//! * `life`: what runs on that thread, from start to drain
+//! * [`commands`]: what callers want; owns the links
+//! * [`board`]: the phases of the links
+//! * [`state`]: what is known of the instance, for everybody who asks
+
+pub mod board;
+pub mod commands;
+mod life;
+pub mod state;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
+
+use pontoon_sdk::Connector;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::board::Board;
+use crate::bus::ring::Ring;
+use crate::config::{self, Config};
+use crate::envelope::Envelope;
+use crate::metrics::InstanceMetrics;
+use crate::status::{BusStatus, InstanceStatus};
+use crate::transport::{self, Dial};
+
+/// An instance that was checked and waits to be started.
+pub trait Run: Send {
+    /// Its connector's type.
+    fn kind(&self) -> &'static str;
+    /// Runs it on this thread until it is asked to stop and has drained.
+    fn run(self: Box<Self>, context: Context);
+    /// Names of its operations, for metrics.
+    fn operations(&self) -> Vec<&'static str>;
+}
+
+/// What an instance is given.
+pub struct Context {
+    name: String,
+    config: Config,
+    transport: config::Transport,
+    metrics: Arc<InstanceMetrics>,
+    status: watch::Sender<InstanceStatus>,
+    heartbeat: Arc<AtomicU64>,
+    stop: CancellationToken,
+    epoch: u64,
+}
+
+/// What the parts of an instance share.
+pub struct Shared {
+    /// The instance.
+    pub name: String,
+    /// First tokens of every subject.
+    pub prefix: String,
+    /// Events on their way to NATS.
+    pub ring: Arc<Ring>,
+    /// What is made of events.
+    pub envelope: Arc<Envelope>,
+    /// Counts.
+    pub metrics: Arc<InstanceMetrics>,
+    /// Phases of the links.
+    pub board: Board,
+    /// How events are kept.
+    pub delivery: config::Delivery,
+    /// How commands are taken.
+    pub commands: config::Commands,
+    /// How sockets are made.
+    pub transport: transport::Settings,
+    /// That an earlier start of the instance is known of, and when it was heard of last, if that is known.
+    pub predecessor: OnceLock<Option<OffsetDateTime>>,
+    /// Whether a link was ready before it was known that there was an earlier start.
+    pub unannounced: AtomicBool,
+    /// A part of the instance has failed as none should: all of it starts over.
+    pub fault: CancellationToken,
+}
+
+/// A connector with its Rust types.
+pub struct Typed<C> {
+    connector: Arc<C>,
+}
+
+impl<C: Connector> Typed<C> {
+    /// Wraps a connector.
+    pub fn new(connector: C) -> Self {
+        Self { connector: Arc::new(connector) }
+    }
+}
+
+impl<C: Connector> Run for Typed<C>
+where
+    C::Transport: Dial,
+{
+    fn kind(&self) -> &'static str {
+        C::TYPE
+    }
+
+    fn operations(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = commands::operations::<C>().iter().map(|operation| operation.name).collect();
+        names.push(commands::UNKNOWN);
+        names
+    }
+
+    fn run(self: Box<Self>, context: Context) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return tracing::error!(instance = context.name, %error, "no runtime for the instance");
+            }
+        };
+        runtime.block_on(life::live(self.connector, context));
+        // A name that is being looked up on a thread of the runtime's must not hold up the end.
+        runtime.shutdown_background();
+    }
+}
+
+/// A running instance.
+pub struct Handle {
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    pub status: watch::Receiver<InstanceStatus>,
+    /// When its thread last had time to itself, as [`since_start`] counts.
+    pub heartbeat: Arc<AtomicU64>,
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Handle {
+    /// Starts an instance on a thread of its own.
+    ///
+    /// # Errors
+    /// If the thread cannot be made.
+    pub fn start(
+        name: &str,
+        run: Box<dyn Run>,
+        config: &Config,
+        transport: &config::Transport,
+    ) -> io::Result<Self> {
+        let epoch = epoch();
+        let initial = InstanceStatus {
+            instance: name.to_owned(),
+            kind: run.kind().to_owned(),
+            epoch,
+            bus: BusStatus { connected: false, publishing: false, detail: None },
+            links: Vec::new(),
+            unconfirmed_events: 0,
+            unconfirmed_bytes: 0,
+            room: true,
+        };
+        let (sender, status) = watch::channel(initial);
+        let heartbeat = Arc::new(AtomicU64::new(since_start()));
+        let stop = CancellationToken::new();
+        let context = Context {
+            name: name.to_owned(),
+            config: config.clone(),
+            transport: transport.clone(),
+            metrics: Arc::new(InstanceMetrics::new(name, run.kind(), &run.operations())),
+            status: sender,
+            heartbeat: heartbeat.clone(),
+            stop: stop.clone(),
+            epoch,
+        };
+        let thread =
+            std::thread::Builder::new().name(format!("instance {name}")).spawn(move || run.run(context))?;
+        Ok(Self { name: name.to_owned(), status, heartbeat, stop, thread })
+    }
+
+    /// Asks it to drain and end. Returns at once.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Milliseconds since the daemon began to count: a clock that never jumps.
+pub fn since_start() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A number that grows with every start: milliseconds since 1970, and more than the last one that was given out.
+fn epoch() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    let next = |last: u64| Some(now.max(last + 1));
+    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| now.max(last + 1))
+}

@@ -1,0 +1,95 @@
+//! What is known of an instance, published on every change and every ten seconds, and kept for the admin endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::Client;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::{Shared, since_start};
+use crate::bus::connect::Connection;
+use crate::status::{BusStatus, InstanceStatus};
+
+/// How often it is published at the least.
+const PERIOD: Duration = Duration::from_secs(10);
+/// How often it is looked at, for levels that change all the time.
+const LOOK: Duration = Duration::from_secs(1);
+/// Changes that come together are told together.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Keeps the status up to date, and publishes it.
+pub async fn keep(
+    shared: Arc<Shared>,
+    bus: watch::Sender<BusStatus>,
+    mut connection: watch::Receiver<Connection>,
+    status: watch::Sender<InstanceStatus>,
+    client: Client,
+) {
+    let mut bus = bus.subscribe();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut breaks = 0;
+    let mut published: Option<(Instant, InstanceStatus)> = None;
+    loop {
+        tokio::select! {
+            () = shared.board.changed() => sleep(SETTLE).await,
+            changed = bus.changed() => match changed {
+                Ok(()) => sleep(SETTLE).await,
+                Err(_) => return,
+            },
+            changed = connection.changed() => if changed.is_err() { return },
+            _ = looks.tick() => {}
+        }
+        let now = connection.borrow_and_update().clone();
+        if now.up && now.generation > breaks {
+            shared.metrics.nats_reconnects.increment(now.generation - breaks);
+            breaks = now.generation;
+        }
+        let current = gather(&shared, &bus.borrow_and_update(), &status.borrow());
+        status.send_replace(current.clone());
+        let news =
+            published.as_ref().is_none_or(|(at, last)| at.elapsed() >= PERIOD || differs(last, &current));
+        if now.up && news {
+            publish(&client, &shared, &current).await;
+            published = Some((Instant::now(), current));
+        }
+    }
+}
+
+/// Whether something changed that is worth telling at once: levels are not.
+fn differs(last: &InstanceStatus, current: &InstanceStatus) -> bool {
+    last.bus != current.bus || last.links != current.links || last.room != current.room
+}
+
+fn gather(shared: &Shared, bus: &BusStatus, last: &InstanceStatus) -> InstanceStatus {
+    let level = shared.ring.level();
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    InstanceStatus {
+        bus: bus.clone(),
+        links: shared.board.list(),
+        unconfirmed_events: number(level.sent + level.waiting),
+        unconfirmed_bytes: number(level.bytes),
+        room: shared.ring.has_room(),
+        ..last.clone()
+    }
+}
+
+/// Publishes a status. One that is lost is made up for by the next.
+pub async fn publish(client: &Client, shared: &Shared, status: &InstanceStatus) {
+    if let Ok(body) = serde_json::to_vec(status) {
+        let _ =
+            timeout(Duration::from_secs(1), client.publish(shared.envelope.subjects.state(), body.into()))
+                .await;
+    }
+}
+
+/// Shows that the instance's thread gets to its work.
+pub async fn beat(heartbeat: Arc<AtomicU64>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        heartbeat.store(since_start(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,61 @@
+//! Pontoon: a message bridge between services that speak over persistent sockets and NATS. This is its map.
+//!
+//! A **connector** is the code for one kind of service, an **instance** one configured use of it, a **link** one socket
+//! of an instance. An **event** comes from a service, a **command** goes to one.
+//!
+//! ```text
+//! in    socket ─▶ transport::Read ─▶ Session::decode ─▶ intake ─▶ envelope ─▶ bus::ring ─▶ bus::publisher ─▶ NATS
+//! out   NATS ─▶ bus::service ─▶ instance::commands ─▶ Session::encode ─▶ transport::outbound ─▶ socket
+//! back  Session::decode ─▶ replies ─▶ bus::service ─▶ the caller's inbox
+//! ```
+//!
+//! # What each module is for
+//!
+//! * [`cli`], [`config`], [`registry`]: what the operator says, checked as a whole; from a type's name to a connector
+//! * [`daemon`], [`reload`], [`admin`], [`log`], [`metrics`]: the life of the process, and what it shows of itself
+//! * [`instance`]: a thread, a runtime and a NATS connection for each instance; owns its links; [`status`] is what is
+//!   known of it
+//! * [`supervisor`]: keeps one link connected; [`backoff`]: how long it waits
+//! * [`session`]: one connection from open to close, the only place where a service and the bus meet
+//! * [`intake`]: the way of events into the ring, and what happens when it is full
+//! * [`replies`]: callers that wait; [`idempotency`]: those that ask twice
+//! * [`envelope`]: from an event to subject, headers and body
+//! * [`transport`]: sockets; [`bus`]: NATS; [`redact`]: what services say, without our secrets
+//!
+//! What the author of a connector needs is in the crate `pontoon-sdk`.
+//!
+//! # Invariants
+//!
+//! * A connector never sees a socket, a clock it did not get, a subject, or NATS. Its crate cannot.
+//! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
+//! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, or by
+//!   disconnect. [`replies::Caller`] answers even when it is dropped.
+//! * Loss happens in one place, [`intake`], by a stated policy, and is counted; an event that NATS would never take
+//!   leaves a gap in its place. Everything bounded is bounded in bytes as well as in count.
+//! * A bad frame never ends a session; a bad configuration never starts one; an instance's failure never touches
+//!   another's.
+//! * Nothing retries without a limit on rate; nothing queues without a limit on length; nobody gives up reconnecting.
+//! * One [`status::Phase`] per link feeds readiness, gauges, the state subject and `status` alike.
+//! * The loops count; connectors emit no metrics, so none can forget.
+
+pub mod admin;
+pub mod backoff;
+pub mod bus;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod envelope;
+pub mod idempotency;
+pub mod instance;
+pub mod intake;
+pub mod log;
+pub mod metrics;
+mod printable;
+pub mod redact;
+pub mod registry;
+pub mod reload;
+pub mod replies;
+pub mod session;
+pub mod status;
+pub mod supervisor;
+pub mod transport;

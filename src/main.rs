@@ -1,0 +1,12 @@
+//! The daemon with the connectors it was built with. To add your own: copy this file, list it here, build.
+
+use std::process::ExitCode;
+
+use pontoon::registry::Registry;
+
+fn main() -> ExitCode {
+    // Only the first call counts, and nothing can have called before.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let connectors = Registry::new().with::<pontoon_sub0::Sub0>();
+    pontoon::cli::main(connectors)
+}

@@ -1,0 +1,261 @@
+//! Metrics for Prometheus: what each instance counts, and how it is exported.
+//!
+//! * [`table`] holds every name, label, help text and bucket
+//! * [`DropReason`] and the other sets of label values are closed, so that nothing from outside can make a series
+//! * [`InstanceMetrics`] holds the handles of one instance: finding a handle costs more than counting
+//! * `process` reads what the system says of the process
+//!
+//! All series of an instance exist from its start, at 0. An instance that is taken out by a reload keeps its series,
+//! since counters that vanish cannot be summed; what it counted stays, and its gauges fall to 0.
+
+mod labels;
+mod process;
+pub mod table;
+
+use ::metrics::{
+    Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use self::table::{Kind, Metric, TABLE};
+pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome};
+
+/// How often [`Exporter::upkeep`] must be called: samples of histograms pile up until then.
+pub const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Reads all metrics. Clones read the same.
+#[derive(Clone)]
+pub struct Exporter(PrometheusHandle);
+
+/// Makes this the process's recorder. Handles that were made before count nowhere, so it comes first.
+///
+/// # Errors
+/// If there is a recorder already.
+pub fn install() -> Result<Exporter, BuildError> {
+    let exporter = Exporter(builder()?.install_recorder()?);
+    describe();
+    Ok(exporter)
+}
+
+impl Exporter {
+    /// Sorts histogram samples into their buckets.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+
+    /// Everything, in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut text = self.0.render();
+        process::render(&mut text);
+        text
+    }
+}
+
+/// No idle timeout: it would detach the cached handles, and what they count would be lost.
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in TABLE {
+        if let Kind::Histogram(buckets) = metric.kind {
+            builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
+        }
+    }
+    Ok(builder)
+}
+
+fn describe() {
+    for Metric { name, kind, help, .. } in TABLE {
+        match kind {
+            Kind::Counter => describe_counter!(*name, *help),
+            Kind::Gauge => describe_gauge!(*name, *help),
+            Kind::Histogram(_) => describe_histogram!(*name, *help),
+        }
+    }
+}
+
+/// What the daemon counts that is no instance's.
+pub struct DaemonMetrics {
+    reloads: [Counter; ReloadOutcome::ALL.len()],
+    /// Lines of the log that stderr did not take.
+    pub log_lines_dropped: Counter,
+}
+
+impl DaemonMetrics {
+    /// Makes the series.
+    pub fn new() -> Self {
+        gauge!(table::BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        Self {
+            reloads: ReloadOutcome::ALL
+                .map(|outcome| counter!(table::CONFIG_RELOADS.name, "outcome" => outcome.as_str())),
+            log_lines_dropped: counter!(table::LOG_LINES_DROPPED.name),
+        }
+    }
+
+    /// Reloads that ended like this.
+    pub fn reload(&self, outcome: ReloadOutcome) -> &Counter {
+        &self.reloads[outcome as usize]
+    }
+}
+
+impl Default for DaemonMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Times that an instance ended unasked and was started again. It is not the instance's own to count.
+pub fn restarts(instance: &str, kind: &str) -> Counter {
+    counter!(table::INSTANCE_RESTARTS.name, "instance" => instance.to_owned(), "type" => kind.to_owned())
+}
+
+/// What one instance counts.
+pub struct InstanceMetrics {
+    /// Frames read from the service.
+    pub frames_received: Counter,
+    /// Frames written to the service.
+    pub frames_sent: Counter,
+    /// Their bytes.
+    pub bytes_received: Counter,
+    /// Their bytes.
+    pub bytes_sent: Counter,
+    /// Events made, gaps included. At rest: published + deduplicated + dropped + spooled + in flight.
+    pub events_read: Counter,
+    /// Events that NATS confirmed.
+    pub events_published: Counter,
+    /// Events that the stream held already.
+    pub events_deduplicated: Counter,
+    /// Events of type `frame.unrecognised`.
+    pub events_unrecognised: Counter,
+    /// From the frame read to the server's confirmation.
+    pub event_latency: Histogram,
+    /// Events on the wire: sent and not confirmed.
+    pub publish_inflight: Gauge,
+    /// Events that are not on the wire yet.
+    pub spool_events: Gauge,
+    /// Bytes of all events that are kept, sent or not.
+    pub spool_bytes: Gauge,
+    /// Links that are ready.
+    pub link_connected: Gauge,
+    /// When the service last sent a message, in seconds since 1970.
+    pub link_last_message_timestamp: Gauge,
+    /// 1 while connected to NATS.
+    pub nats_connected: Gauge,
+    /// Times that the connection to NATS was made again.
+    pub nats_reconnects: Counter,
+    dropped: [Counter; DropReason::ALL.len()],
+    gaps: [Counter; GapReason::ALL.len()],
+    connects: [Counter; ConnectOutcome::ALL.len()],
+    operations: Vec<Operation>,
+    /// For a name that is not in the list: its counts have no series, which a closed set must not grow for.
+    unlisted: Operation,
+}
+
+struct Operation {
+    name: &'static str,
+    outcomes: [Counter; Outcome::ALL.len()],
+    duration: Histogram,
+}
+
+impl InstanceMetrics {
+    /// Makes all series of an instance. Where they exist already, counting goes on.
+    pub fn new(instance: &str, kind: &'static str, operations: &[&'static str]) -> Self {
+        let own = vec![Label::new("instance", instance.to_owned()), Label::from_static_parts("type", kind)];
+        let with = |key, value| {
+            let mut labels = own.clone();
+            labels.push(Label::from_static_parts(key, value));
+            labels
+        };
+        let count = |metric: Metric| counter!(metric.name, own.clone());
+        let level = |metric: Metric| gauge!(metric.name, own.clone());
+        let by_outcome = |operation: &'static str| {
+            Outcome::ALL.map(|outcome| {
+                let mut labels = with("operation", operation);
+                labels.push(Label::from_static_parts("outcome", outcome.as_str()));
+                counter!(table::COMMANDS.name, labels)
+            })
+        };
+        // The series is there before the first restart.
+        restarts(instance, kind).increment(0);
+        let operation = |name: &&'static str| Operation {
+            name,
+            outcomes: by_outcome(name),
+            duration: histogram!(table::COMMAND_DURATION.name, with("operation", name)),
+        };
+        Self {
+            frames_received: count(table::FRAMES_RECEIVED),
+            frames_sent: count(table::FRAMES_SENT),
+            bytes_received: count(table::BYTES_RECEIVED),
+            bytes_sent: count(table::BYTES_SENT),
+            events_read: count(table::EVENTS_READ),
+            events_published: count(table::EVENTS_PUBLISHED),
+            events_deduplicated: count(table::EVENTS_DEDUPLICATED),
+            events_unrecognised: count(table::EVENTS_UNRECOGNISED),
+            event_latency: histogram!(table::EVENT_LATENCY.name, own.clone()),
+            publish_inflight: level(table::PUBLISH_INFLIGHT),
+            spool_events: level(table::SPOOL_EVENTS),
+            spool_bytes: level(table::SPOOL_BYTES),
+            link_connected: level(table::LINK_CONNECTED),
+            link_last_message_timestamp: level(table::LINK_LAST_MESSAGE),
+            nats_connected: level(table::NATS_CONNECTED),
+            nats_reconnects: count(table::NATS_RECONNECTS),
+            dropped: DropReason::ALL
+                .map(|reason| counter!(table::EVENTS_DROPPED.name, with("reason", reason.as_str()))),
+            gaps: GapReason::ALL.map(|reason| counter!(table::GAPS.name, with("reason", reason.as_str()))),
+            connects: ConnectOutcome::ALL
+                .map(|outcome| counter!(table::LINK_CONNECTS.name, with("outcome", outcome.as_str()))),
+            operations: operations.iter().map(operation).collect(),
+            unlisted: Operation {
+                name: "",
+                outcomes: Outcome::ALL.map(|_| Counter::noop()),
+                duration: Histogram::noop(),
+            },
+        }
+    }
+
+    /// Events lost for this reason.
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
+        &self.dropped[reason as usize]
+    }
+
+    /// Gaps for this reason.
+    pub fn gap(&self, reason: GapReason) -> &Counter {
+        &self.gaps[reason as usize]
+    }
+
+    /// Attempts to connect that ended like this.
+    pub fn connects(&self, outcome: ConnectOutcome) -> &Counter {
+        &self.connects[outcome as usize]
+    }
+
+    /// Commands of this operation whose callers were told this.
+    pub fn command(&self, operation: &str, outcome: Outcome) -> &Counter {
+        &self.operation(operation).outcomes[outcome as usize]
+    }
+
+    /// How long commands of this operation took.
+    pub fn command_duration(&self, operation: &str) -> &Histogram {
+        &self.operation(operation).duration
+    }
+
+    fn operation(&self, name: &str) -> &Operation {
+        self.operations.iter().find(|operation| operation.name == name).unwrap_or(&self.unlisted)
+    }
+}
+
+/// An instance that ended is not connected and keeps nothing.
+impl Drop for InstanceMetrics {
+    fn drop(&mut self) {
+        for gauge in [
+            &self.publish_inflight,
+            &self.spool_events,
+            &self.spool_bytes,
+            &self.link_connected,
+            &self.nats_connected,
+        ] {
+            gauge.set(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The table of all metrics: every name, label, help text and bucket. Nothing is exported that does not stand here.
+//!
+//! Names end in their unit (`_seconds`, `_bytes`) or in what they count, counters in `_total`.
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its full name.
+    pub name: &'static str,
+    /// What is recorded.
+    pub kind: Kind,
+    /// Its labels; each has a closed set of values, so that nothing from outside can make a series.
+    pub labels: &'static [&'static str],
+    /// What it says, for people.
+    pub help: &'static str,
+}
+
+/// How a metric is recorded.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts in buckets with these upper bounds, in seconds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word for it in the exposition format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+const LATENCY: &[f64] = &[
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
+const DURATION: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+const OF_INSTANCE: &[&str] = &["instance", "type"];
+const BY_REASON: &[&str] = &["instance", "type", "reason"];
+const BY_OUTCOME: &[&str] = &["instance", "type", "outcome"];
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, help }
+}
+
+macro_rules! table {
+    ($($constant:ident = $metric:expr;)*) => {
+        $(pub(super) const $constant: Metric = $metric;)*
+
+        /// Every metric there is.
+        pub const TABLE: &[Metric] = &[$($constant),*];
+    };
+}
+
+table! {
+    BUILD_INFO = gauge("pontoon_build_info", &["version"], "Always 1; the label says which version runs.");
+    CONFIG_RELOADS = counter("pontoon_config_reloads_total", &["outcome"],
+        "Reloads of the configuration, by how they ended.");
+    LOG_LINES_DROPPED = counter("pontoon_log_lines_dropped_total", &[],
+        "Lines of the log that were dropped because stderr took no more.");
+
+    LINK_CONNECTED = gauge("pontoon_link_connected", OF_INSTANCE, "Links that are ready.");
+    LINK_CONNECTS = counter("pontoon_link_connects_total", BY_OUTCOME,
+        "Attempts to connect a link, by how they ended.");
+    LINK_LAST_MESSAGE = gauge("pontoon_link_last_message_timestamp_seconds", OF_INSTANCE,
+        "When the service last sent a message, in seconds since 1970; 0 if it has not.");
+    FRAMES_RECEIVED = counter("pontoon_frames_received_total", OF_INSTANCE, "Frames read from the service.");
+    FRAMES_SENT = counter("pontoon_frames_sent_total", OF_INSTANCE, "Frames written to the service.");
+    BYTES_RECEIVED = counter("pontoon_bytes_received_total", OF_INSTANCE,
+        "Bytes of the frames read from the service, without framing.");
+    BYTES_SENT = counter("pontoon_bytes_sent_total", OF_INSTANCE,
+        "Bytes of the frames written to the service, without framing.");
+
+    EVENTS_READ = counter("pontoon_events_read_total", OF_INSTANCE,
+        "Events made, gaps included. At rest it is published + deduplicated + dropped + spooled + in flight.");
+    EVENTS_PUBLISHED = counter("pontoon_events_published_total", OF_INSTANCE,
+        "Events that NATS confirmed.");
+    EVENTS_DEDUPLICATED = counter("pontoon_events_deduplicated_total", OF_INSTANCE,
+        "Events that the stream held already when they were sent again.");
+    EVENTS_DROPPED = counter("pontoon_events_dropped_total", BY_REASON,
+        "Events that are lost: no room (overflow), larger than NATS takes (too_large), or refused by the stream (refused).");
+    EVENTS_UNRECOGNISED = counter("pontoon_events_unrecognised_total", OF_INSTANCE,
+        "Events of type frame.unrecognised: the connector did not understand the frame.");
+    EVENT_LATENCY = Metric { name: "pontoon_event_latency_seconds", kind: Kind::Histogram(LATENCY),
+        labels: OF_INSTANCE, help: "From the frame read to the confirmation by NATS." };
+    GAPS = counter("pontoon_gaps_total", BY_REASON, "Times in which something may have been missed, by reason.");
+    PUBLISH_INFLIGHT = gauge("pontoon_publish_inflight", OF_INSTANCE,
+        "Events sent to NATS and not yet confirmed.");
+    SPOOL_EVENTS = gauge("pontoon_spool_events", OF_INSTANCE,
+        "Events kept that are not yet sent to NATS; those sent and not confirmed are in pontoon_publish_inflight.");
+    SPOOL_BYTES = gauge("pontoon_spool_bytes", OF_INSTANCE,
+        "Bytes of all events that are kept, sent or not.");
+
+    COMMANDS = counter("pontoon_commands_total", &["instance", "type", "operation", "outcome"],
+        "Commands, by what their callers were told.");
+    COMMAND_DURATION = Metric { name: "pontoon_command_duration_seconds", kind: Kind::Histogram(DURATION),
+        labels: &["instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
+
+    NATS_CONNECTED = gauge("pontoon_nats_connected", OF_INSTANCE,
+        "1 while the instance is connected to NATS, else 0.");
+    NATS_RECONNECTS = counter("pontoon_nats_reconnects_total", OF_INSTANCE,
+        "Times that the connection to NATS was made again.");
+    INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,
+        "Times that the instance ended unasked and was started again.");
+
+    // By Prometheus' convention what is the same for every program has no prefix of ours.
+    PROCESS_CPU = counter("process_cpu_seconds_total", &[], "Time on processors, in seconds.");
+    PROCESS_MEMORY = gauge("process_resident_memory_bytes", &[], "Resident memory.");
+    PROCESS_FDS = gauge("process_open_fds", &[], "Open file descriptors.");
+    PROCESS_MAX_FDS = gauge("process_max_fds", &[], "How many file descriptors may be open.");
+    PROCESS_THREADS = gauge("process_threads", &[], "Threads.");
+    PROCESS_START = gauge("process_start_time_seconds", &[], "Start of the process, in seconds since 1970.");
+}

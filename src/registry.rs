@@ -1,0 +1,108 @@
+//! From a type's name in the configuration to the connector; connector types are erased here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use pontoon_sdk::{Connector, Operation};
+use schemars::Schema;
+use serde_json::{Map, Value};
+
+use crate::instance::{Run, Typed};
+use crate::transport::Dial;
+
+/// The connectors that this binary knows, by type.
+#[derive(Default)]
+pub struct Registry {
+    types: BTreeMap<&'static str, Box<dyn ConnectorType>>,
+}
+
+impl Registry {
+    /// A registry that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a connector. A second one of the same type replaces the first.
+    pub fn with<C: Connector>(mut self) -> Self
+    where
+        C::Transport: Dial,
+    {
+        self.types.insert(C::TYPE, Box::new(Erased::<C>(PhantomData)));
+        self
+    }
+
+    /// The connector of this type.
+    pub fn get(&self, kind: &str) -> Option<&dyn ConnectorType> {
+        self.types.get(kind).map(|erased| &**erased)
+    }
+
+    /// All of them, sorted by type.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn ConnectorType> {
+        self.types.values().map(|erased| &**erased)
+    }
+}
+
+/// One connector, whatever its Rust types are.
+pub trait ConnectorType: Send + Sync {
+    /// The value of `type`.
+    fn name(&self) -> &'static str;
+    /// The commented sample of an instance's table.
+    fn sample(&self) -> &'static str;
+    /// What callers can ask for.
+    fn operations(&self) -> Vec<Operation>;
+    /// JSON Schema of the connector's own settings.
+    fn schema(&self) -> Schema;
+    /// Checks an instance's own settings and builds it. No I/O.
+    ///
+    /// # Errors
+    /// What is wrong, and where in the settings.
+    fn build(&self, settings: &Map<String, Value>) -> Result<Box<dyn Run>, SettingsError>;
+}
+
+/// What is wrong with an instance's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError {
+    /// The key, dotted, relative to the instance's table; empty if it is the table as a whole.
+    pub path: String,
+    /// What is wrong and what to write.
+    pub message: String,
+}
+
+struct Erased<C>(PhantomData<fn() -> C>);
+
+impl<C: Connector> ConnectorType for Erased<C>
+where
+    C::Transport: Dial,
+{
+    fn name(&self) -> &'static str {
+        C::TYPE
+    }
+
+    fn sample(&self) -> &'static str {
+        C::SAMPLE
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        C::operations()
+    }
+
+    fn schema(&self) -> Schema {
+        schemars::schema_for!(C::Config)
+    }
+
+    fn build(&self, settings: &Map<String, Value>) -> Result<Box<dyn Run>, SettingsError> {
+        let config: C::Config =
+            serde_path_to_error::deserialize(Value::Object(settings.clone())).map_err(|error| {
+                let path = error.path().to_string();
+                SettingsError {
+                    path: if path == "." { String::new() } else { path },
+                    message: error.into_inner().to_string(),
+                }
+            })?;
+        let connector = C::new(config).map_err(|error| SettingsError {
+            path: error.pointer().unwrap_or_default().trim_start_matches('/').replace('/', "."),
+            message: error.message().to_owned(),
+        })?;
+        Ok(Box::new(Typed::new(connector)))
+    }
+}

@@ -1,0 +1,371 @@
+//! One connection from open to close: the only place where a service and the bus meet.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use pontoon_sdk::connector::Frame;
+use pontoon_sdk::{
+    Action, Code, Command, End, Error, Event, EventType, Join, Kind, Outbox, Promise, Result, Session,
+};
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep_until, timeout};
+
+use crate::intake::Intake;
+use crate::metrics::InstanceMetrics;
+use crate::redact::Redact;
+use crate::replies::{Caller, Replies};
+use crate::transport::Read;
+use crate::transport::outbound::{Outbound, Outcome};
+
+/// How many frames are handled before anything else gets its turn.
+const BURST: usize = 64;
+/// How many joins a link keeps.
+const MAX_JOINS: usize = 16_384;
+
+/// Close code for a policy violation, which many services use for credentials (RFC 6455 §7.4.1).
+const POLICY: u16 = 1008;
+/// How soon after the opening it means that.
+const SOON: Duration = Duration::from_secs(5);
+/// How long is read on for the service's close code once nothing can be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A command on its way to a link.
+pub struct Errand {
+    /// What is wanted.
+    pub command: Command,
+    /// The most that the operation can say.
+    pub promise: Promise,
+    /// Who wants it.
+    pub caller: Caller,
+}
+
+/// What outlives a connection of a link.
+pub struct Memory {
+    /// Commands for the link.
+    pub mailbox: mpsc::Receiver<Errand>,
+    /// What the service was asked to remember.
+    pub joins: Vec<Join>,
+    /// Events on their way into the ring.
+    pub intake: Intake,
+    /// When something was heard last.
+    pub heard: Option<OffsetDateTime>,
+}
+
+/// What a connection is made of.
+pub struct Parts<S: Session, R> {
+    /// The connector's side of it.
+    pub session: S,
+    /// What the service says.
+    pub reader: R,
+    /// What is said to the service.
+    pub outbound: Outbound<S::Frame>,
+    /// What becomes of it.
+    pub outcomes: mpsc::Receiver<Outcome>,
+    /// Takes our secrets out of what the service says at the end.
+    pub redact: Redact,
+}
+
+/// One connection.
+pub struct Conversation<'a, S: Session, R> {
+    parts: Parts<S, R>,
+    outbox: Outbox<S::Frame>,
+    memory: &'a mut Memory,
+    replies: Replies,
+    metrics: Arc<InstanceMetrics>,
+    opened: Instant,
+    /// How long the session may take to be ready, and since when.
+    patience: Duration,
+    patient_since: Instant,
+    ready: bool,
+    broken: Option<End>,
+    on_ready: &'a (dyn Fn(&mut Intake) + Sync),
+    interrupt: Pin<Box<dyn Future<Output = End> + Send + 'a>>,
+}
+
+impl<'a, S, R> Conversation<'a, S, R>
+where
+    S: Session,
+    S::Frame: Frame,
+    R: Read<S::Frame>,
+{
+    /// A conversation that has not begun. `on_ready` is called when the session says that it is ready; `interrupt`
+    /// ends the conversation from outside.
+    pub fn new(
+        parts: Parts<S, R>,
+        memory: &'a mut Memory,
+        metrics: Arc<InstanceMetrics>,
+        patience: Duration,
+        on_ready: &'a (dyn Fn(&mut Intake) + Sync),
+        interrupt: impl Future<Output = End> + Send + 'a,
+    ) -> Self {
+        let (opened, replies) = (Instant::now(), Replies::default());
+        let (outbox, interrupt) = (Outbox::new(opened), Box::pin(interrupt));
+        Self {
+            parts,
+            outbox,
+            memory,
+            replies,
+            metrics,
+            opened,
+            patience,
+            patient_since: opened,
+            ready: false,
+            broken: None,
+            on_ready,
+            interrupt,
+        }
+    }
+
+    /// Talks until the connection ends.
+    pub async fn run(mut self) -> End {
+        let opened = self.parts.session.open(&self.memory.joins, &mut self.outbox);
+        let mut end = match self.settle(opened) {
+            Ok(()) => self.talk().await,
+            Err(end) => end,
+        };
+        end.reason = self.parts.redact.text(&end.reason);
+        // A policy violation right after the opening is about credentials, not about what was sent.
+        if end.kind == Kind::Disconnected && end.code == Some(POLICY) && self.opened.elapsed() < SOON {
+            end.kind = Kind::Auth;
+        }
+        end.kind = self.parts.session.ended(&end, &mut self.outbox);
+        // What the session wants said at the end is said; what it wants sent can not be any more.
+        let _ = self.perform();
+        self.replies.disconnect(&end);
+        end
+    }
+
+    async fn talk(&mut self) -> End {
+        let mut timer = Box::pin(sleep_until(far()));
+        loop {
+            if self.memory.intake.is_full() {
+                // What is not read cannot make the session ready.
+                self.patient_since = Instant::now();
+            }
+            let at = self.next_timer();
+            set(&mut timer, at);
+            let step = tokio::select! {
+                biased;
+                end = &mut self.interrupt => Err(end),
+                Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
+                Some(errand) = self.memory.mailbox.recv(), if self.ready => self.command(errand),
+                () = &mut timer, if at.is_some() => self.timers(),
+                () = self.memory.intake.room() => {
+                    self.memory.intake.settle();
+                    Ok(())
+                }
+                read = self.parts.reader.read(), if !self.memory.intake.is_full() => self.burst(read),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+            if let Some(broken) = self.broken.take() {
+                return self.last_words(broken).await;
+            }
+        }
+    }
+
+    /// Handles a frame, and those that are there already behind it.
+    fn burst(&mut self, first: Result<S::Frame, End>) -> Result<(), End> {
+        let mut next = Some(first);
+        let mut left = BURST;
+        let read = OffsetDateTime::now_utc();
+        while let Some(frame) = next {
+            // An end is nothing that was heard: a silent peer may have been gone for long.
+            let frame = frame?;
+            self.memory.heard = Some(read);
+            self.frame(&frame, read)?;
+            left -= 1;
+            next = if left == 0 || self.memory.intake.is_full() {
+                None
+            } else {
+                self.parts.reader.read().now_or_never()
+            };
+        }
+        // Seconds since 1970 fit a float exactly.
+        self.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &S::Frame, read: OffsetDateTime) -> Result<(), End> {
+        self.metrics.frames_received.increment(1);
+        self.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
+        let now = Instant::now();
+        self.outbox.advance(now);
+        let decoded = self.parts.session.decode(frame, &mut self.outbox);
+        match decoded {
+            Err(error) if error.kind() == Kind::Protocol => {
+                let performed = self.perform_at(now, read);
+                let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
+                event.fields.reason = Some(error.message().to_owned());
+                self.memory.intake.publish(Box::new(event), now, read);
+                performed
+            }
+            Err(error) => {
+                self.perform_at(now, read)?;
+                Err(error.into())
+            }
+            Ok(()) => self.perform_at(now, read),
+        }
+    }
+
+    fn command(&mut self, errand: Errand) -> Result<(), End> {
+        let Errand { command, promise, caller } = errand;
+        let (id, deadline) = (command.id, command.deadline);
+        if deadline <= Instant::now() {
+            caller.refuse(&Error::rejected(Code::Expired, "its time ran out before it was sent"));
+            return Ok(());
+        }
+        self.replies.begin(id, caller, promise, deadline);
+        self.outbox.advance(Instant::now());
+        match self.parts.session.encode(command, &mut self.outbox) {
+            // Only now is it known whether its frame found a place.
+            Ok(()) => {
+                let performed = self.perform();
+                self.replies.accepted(id);
+                performed
+            }
+            Err(error) if matches!(error.kind(), Kind::Disconnected | Kind::Auth) => Err(error.into()),
+            Err(error) => {
+                self.replies.refuse(id, &error);
+                self.perform()
+            }
+        }
+    }
+
+    fn outcome(&mut self, outcome: Outcome) -> Result<(), End> {
+        match outcome {
+            Outcome::Written(commands) => {
+                for command in commands {
+                    self.replies.written(command);
+                }
+                Ok(())
+            }
+            Outcome::Broken(end) => {
+                self.broken = Some(end);
+                Ok(())
+            }
+        }
+    }
+
+    /// It cannot be written any more, but the service may have said why: that can still be read.
+    async fn last_words(&mut self, broken: End) -> End {
+        let reading = async {
+            while !self.memory.intake.is_full() {
+                let read = self.parts.reader.read().await;
+                if let Err(end) = self.burst(read) {
+                    return Some(end);
+                }
+            }
+            None
+        };
+        match timeout(LAST_WORDS, reading).await {
+            Ok(Some(end)) if end.code.is_some() => end,
+            _ => broken,
+        }
+    }
+
+    fn timers(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        self.outbox.advance(now);
+        for (command, sent) in self.replies.expire(now) {
+            self.parts.session.abandoned(command, sent, &mut self.outbox);
+        }
+        let ticked = if self.outbox.take_due() { self.parts.session.tick(&mut self.outbox) } else { Ok(()) };
+        if self.memory.intake.deadline().is_some_and(|deadline| deadline <= now) {
+            self.memory.intake.overflow()?;
+        }
+        if !self.ready && self.patient_since + self.patience <= now {
+            return Err(End::disconnected(format!(
+                "the session was not ready within {} s",
+                self.patience.as_secs()
+            )));
+        }
+        self.settle(ticked)
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let ready = (!self.ready).then(|| self.patient_since + self.patience);
+        let timers = [self.outbox.wake(), self.replies.next_deadline(), self.memory.intake.deadline(), ready];
+        timers.into_iter().flatten().min()
+    }
+
+    fn settle(&mut self, result: Result<()>) -> Result<(), End> {
+        self.perform()?;
+        result.map_err(End::from)
+    }
+
+    fn perform(&mut self) -> Result<(), End> {
+        self.perform_at(Instant::now(), OffsetDateTime::now_utc())
+    }
+
+    /// Does all that the session wants done, and then ends if anything of it ends the conversation.
+    fn perform_at(&mut self, read_at: Instant, read: OffsetDateTime) -> Result<(), End> {
+        let mut end = None;
+        let mut unsent = Vec::new();
+        loop {
+            for action in self.outbox.drain() {
+                match action {
+                    Action::Publish(event) => self.memory.intake.publish(event, read_at, read),
+                    Action::Reply(command, reply) => self.replies.reply(command, reply),
+                    Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
+                    {
+                        (Some(ticket), Some(command)) => self.replies.queued(command, ticket),
+                        (Some(_), None) => {}
+                        (None, Some(command)) => unsent.push(command),
+                        (None, None) => {
+                            end.get_or_insert_with(|| End::disconnected(UNREAD));
+                        }
+                    },
+                    Action::Remember(join) => remember(&mut self.memory.joins, join),
+                    Action::Forget(key) => self.memory.joins.retain(|join| join.key != key),
+                    Action::Ready => {
+                        if !std::mem::replace(&mut self.ready, true) {
+                            self.memory.heard = Some(read);
+                            (self.on_ready)(&mut self.memory.intake);
+                        }
+                    }
+                    Action::Close(reason) => {
+                        end.get_or_insert_with(|| End::disconnected(reason));
+                    }
+                }
+            }
+            if unsent.is_empty() {
+                return end.map_or(Ok(()), Err);
+            }
+            for command in unsent.drain(..) {
+                let sent = self.replies.unsent(command, &Error::rejected(Code::TooMany, UNREAD));
+                self.parts.session.abandoned(command, sent, &mut self.outbox);
+            }
+        }
+    }
+}
+
+/// Why a frame finds no place.
+const UNREAD: &str = "the service does not read fast enough; too much waits to be written";
+
+fn remember(joins: &mut Vec<Join>, join: Join) {
+    if let Some(known) = joins.iter_mut().find(|known| known.key == join.key) {
+        *known = join;
+    } else if joins.len() < MAX_JOINS {
+        joins.push(join);
+    } else {
+        tracing::warn!(limit = MAX_JOINS, "a join is not kept: the link has too many");
+    }
+}
+
+fn set(timer: &mut Pin<Box<Sleep>>, at: Option<Instant>) {
+    if let Some(at) = at.map(tokio::time::Instant::from_std)
+        && timer.deadline() != at
+    {
+        timer.as_mut().reset(at);
+    }
+}
+
+/// A time that never comes.
+fn far() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(86_400 * 365)
+}

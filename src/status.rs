@@ -1,0 +1,85 @@
+//! What is known of an instance right now: one value for the state subject, `/status`, readiness and gauges.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+/// Where one link is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Dialling, or authenticating.
+    Connecting,
+    /// The session said that it is ready; commands flow.
+    Ready,
+    /// It ended or could not be dialled; it is tried again soon.
+    Waiting,
+    /// The service refused our credentials; it is tried again slowly, and the operator must act.
+    CredentialsRefused,
+    /// The address answers, but not as this service would; it is tried again, and the operator must act.
+    WrongAddress,
+}
+
+impl Phase {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::Waiting => "waiting",
+            Self::CredentialsRefused => "credentials_refused",
+            Self::WrongAddress => "wrong_address",
+        }
+    }
+}
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LinkStatus {
+    /// Its name within the instance.
+    pub key: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Why, where there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// When it is tried again.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<OffsetDateTime>,
+}
+
+/// The bus, as this instance sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BusStatus {
+    /// Whether the server answers.
+    pub connected: bool,
+    /// Whether events are being confirmed; `false` with a reason in `detail` while, say, the stream is missing.
+    pub publishing: bool,
+    /// What the operator should know or do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstanceStatus {
+    /// Its name.
+    pub instance: String,
+    /// Its connector.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// This start of it.
+    pub epoch: u64,
+    /// The bus.
+    pub bus: BusStatus,
+    /// Its links, by key.
+    pub links: Vec<LinkStatus>,
+    /// Events that wait to be confirmed.
+    pub unconfirmed_events: u64,
+    /// Their bytes.
+    pub unconfirmed_bytes: u64,
+    /// Whether there is room for more.
+    pub room: bool,
+}

@@ -1,0 +1,237 @@
+//! Keeps one link connected: dials, lets the conversation run, judges its end, waits, dials again. Never gives up.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use pontoon_sdk::{Connector, End, Error, Kind, LinkSpec};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff;
+use crate::config::Overflow;
+use crate::instance::Shared;
+use crate::intake::Intake;
+use crate::metrics::{ConnectOutcome, GapReason};
+use crate::redact::Redact;
+use crate::session::{Conversation, Errand, Memory, Parts};
+use crate::status::Phase;
+use crate::transport::outbound::Outbound;
+use crate::transport::{Class, Dial, DialError};
+
+/// A link must have been up for this long before its next trouble counts as the first.
+const STABLE: Duration = Duration::from_secs(60);
+/// Keeps one link of an instance connected.
+pub struct Supervisor<C: Connector> {
+    /// Where it goes.
+    pub spec: LinkSpec<C::Transport>,
+    /// Makes the sessions.
+    pub connector: Arc<C>,
+    /// What the instance shares.
+    pub shared: Arc<Shared>,
+    /// Ends the link for good.
+    pub stop: CancellationToken,
+    /// Changes when the link is to be dialled anew at once.
+    pub redial: watch::Receiver<u64>,
+}
+
+/// What comes next.
+enum Next {
+    Dial { phase: Phase, after: Duration, detail: String },
+    Stop,
+}
+
+impl<C: Connector> Supervisor<C>
+where
+    C::Transport: Dial,
+{
+    /// Runs until the link is closed for good.
+    pub async fn run(mut self, mailbox: mpsc::Receiver<Errand>) {
+        let shared = self.shared.clone();
+        let key = self.spec.key.clone();
+        let intake = Intake::new(key.clone(), shared.clone());
+        let mut memory = Memory { mailbox, joins: Vec::new(), intake, heard: None };
+        let continuity = Continuity::default();
+        let mut attempt = 0;
+        loop {
+            shared.board.set(&key, Phase::Connecting, None, None);
+            let up = OnceLock::new();
+            let once = self.once(&mut memory, &continuity, &up);
+            let next = match AssertUnwindSafe(once).catch_unwind().await {
+                Ok(next) => next,
+                Err(_) => {
+                    continuity.broke(GapReason::Internal, memory.heard);
+                    let detail = "a bug in the daemon ended the session; it starts over".to_owned();
+                    Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
+                }
+            };
+            if up.get().is_some_and(|since: &Instant| since.elapsed() >= STABLE) {
+                attempt = 0;
+            }
+            let Next::Dial { phase, mut after, detail } = next else { break };
+            if after.is_zero() {
+                attempt += 1;
+                after = backoff::LINK.delay(attempt);
+            }
+            tracing::warn!(instance = shared.name, link = %key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
+            shared.board.set(&key, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = wait(after, &mut memory, shared.delivery.overflow) => {}
+                // At once, but never as fast as somebody may ask for it.
+                _ = self.redial.changed() => sleep(backoff::LINK.delay(1)).await,
+            }
+        }
+        memory.mailbox.close();
+        while let Ok(errand) = memory.mailbox.try_recv() {
+            refuse(errand);
+        }
+        shared.board.remove(&key);
+        while !memory.intake.is_settled() {
+            memory.intake.room().await;
+            memory.intake.settle();
+        }
+    }
+
+    /// Dials once, and talks until the end.
+    async fn once(&mut self, memory: &mut Memory, continuity: &Continuity, up: &OnceLock<Instant>) -> Next {
+        self.redial.mark_unchanged();
+        let shared = self.shared.clone();
+        let key = &self.spec.key;
+        let dialled = tokio::select! {
+            () = self.stop.cancelled() => return Next::Stop,
+            dialled = <C::Transport as Dial>::dial(&self.spec.endpoint, &shared.transport) => dialled,
+        };
+        let redact = Redact::new(<C::Transport as Dial>::secrets(&self.spec.endpoint));
+        let (reader, writer) = match dialled {
+            Ok(halves) => halves,
+            Err(error) => return undialled(&shared, error, &redact),
+        };
+        shared.metrics.connects(ConnectOutcome::Connected).increment(1);
+        let (sender, outcomes) = mpsc::channel(64);
+        let outbound = Outbound::start(writer, &shared.transport, shared.metrics.clone(), sender);
+        let on_ready = |intake: &mut Intake| {
+            let _ = up.set(Instant::now());
+            tracing::info!(instance = shared.name, link = %key, "link ready");
+            shared.board.set(key, Phase::Ready, None, None);
+            match continuity.resume() {
+                State::Broken(reason, from) => intake.gap(reason, from),
+                State::Fresh => match shared.predecessor.get() {
+                    Some(last) => intake.gap(GapReason::Restarted, *last),
+                    None => shared.unannounced.store(true, Ordering::Relaxed),
+                },
+                State::Whole => {}
+            }
+        };
+        let parts = Parts { session: self.connector.session(key), reader, outbound, outcomes, redact };
+        let interrupt = interrupt(self.stop.clone(), self.redial.clone());
+        let patience = shared.transport.config.connect_timeout.0;
+        let metrics = shared.metrics.clone();
+        let end = Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
+        if up.get().is_some() {
+            continuity.broke(GapReason::Disconnected, memory.heard);
+        }
+        if self.stop.is_cancelled() { Next::Stop } else { ended(&end) }
+    }
+}
+
+/// Whether all that the service said has been heard, from one connection to the next.
+#[derive(Default)]
+struct Continuity(Mutex<State>);
+
+#[derive(Default)]
+enum State {
+    /// The link was never ready.
+    #[default]
+    Fresh,
+    /// Nothing was missed so far.
+    Whole,
+    /// Something may have been missed since this time.
+    Broken(GapReason, Option<OffsetDateTime>),
+}
+
+impl Continuity {
+    /// From now on everything is heard again; returns how it was before.
+    fn resume(&self) -> State {
+        std::mem::replace(&mut *self.state(), State::Whole)
+    }
+
+    /// Something may be missed from now on. What was missed before is not forgotten.
+    fn broke(&self, reason: GapReason, since: Option<OffsetDateTime>) {
+        let mut state = self.state();
+        if matches!(*state, State::Whole) {
+            *state = State::Broken(reason, since);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a conversation from outside.
+async fn interrupt(stop: CancellationToken, mut redial: watch::Receiver<u64>) -> End {
+    tokio::select! {
+        () = stop.cancelled() => End::disconnected("the daemon closed the link"),
+        _ = redial.changed() => End::disconnected("the connection is made anew, as asked"),
+    }
+}
+
+fn undialled(shared: &Shared, error: DialError, redact: &Redact) -> Next {
+    let (outcome, phase, after) = match error.class {
+        Class::Unreachable => {
+            (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
+        }
+        Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
+        Class::Credentials => {
+            (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
+        }
+    };
+    shared.metrics.connects(outcome).increment(1);
+    Next::Dial { phase, after: after.min(Duration::from_secs(3600)), detail: redact.text(&error.message) }
+}
+
+/// What is done about the end of a conversation, by its kind.
+fn ended(end: &End) -> Next {
+    let detail = end.to_string();
+    match end.kind {
+        Kind::Auth => Next::Dial { phase: Phase::CredentialsRefused, after: backoff::slow(None), detail },
+        Kind::Internal => {
+            tracing::error!(detail = %detail.escape_debug(), "a fault of the daemon ended a session; it starts over");
+            Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
+        }
+        Kind::Config | Kind::Protocol | Kind::Rejected | Kind::Disconnected => {
+            Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
+        }
+    }
+}
+
+/// A command that comes while there is no connection is not sent.
+fn refuse(errand: Errand) {
+    errand.caller.refuse(&Error::disconnected("there is no connection to the service"));
+}
+
+/// Waits for the next attempt. Meanwhile commands are refused, and what was read and found no room goes on into the
+/// ring; by the policy, or before anything more is read if the policy is to disconnect.
+async fn wait(after: Duration, memory: &mut Memory, policy: Overflow) {
+    let waited = sleep(after);
+    tokio::pin!(waited);
+    let hold = |intake: &Intake| policy == Overflow::Disconnect && intake.is_full();
+    let mut over = false;
+    while !over || hold(&memory.intake) {
+        let full = memory.intake.deadline().filter(|_| policy != Overflow::Disconnect);
+        tokio::select! {
+            () = &mut waited, if !over => over = true,
+            () = memory.intake.room() => memory.intake.settle(),
+            () = sleep_until(full.unwrap_or_else(Instant::now).into()), if full.is_some() => {
+                // Only the policy that is left out here ends anything.
+                let _ = memory.intake.overflow();
+            }
+            Some(errand) = memory.mailbox.recv() => refuse(errand),
+        }
+    }
+}

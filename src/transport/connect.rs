@@ -1,0 +1,238 @@
+//! From a name to an encrypted stream: DNS, TCP, TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rustls::CertificateError;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{DialError, Settings, tls};
+
+/// How long one address of a name is tried alone before the next joins in (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// A dead peer is noticed by the kernel as well, if ever our own pings do not get so far.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Where a URL leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether TLS is spoken.
+    pub secure: bool,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A connected stream that counts what arrives, so that a slow peer can be told from a dead one.
+pub struct Wire {
+    stream: Encryption,
+    arrived: Arc<AtomicU64>,
+}
+
+enum Encryption {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// How many bytes have arrived so far; goes on counting.
+    pub fn arrived(&self) -> Arc<AtomicU64> {
+        self.arrived.clone()
+    }
+}
+
+/// Connects. The caller sets the deadline.
+///
+/// # Errors
+/// See [`DialError`].
+pub async fn connect(address: &Address, settings: &Settings) -> Result<Wire, DialError> {
+    let tcp = tcp(address).await?;
+    prepare(&tcp, settings).map_err(|error| DialError::unreachable(format!("{address}: {error}")))?;
+    let stream = if address.secure {
+        Encryption::Tls(Box::new(encrypt(address, tcp, settings).await?))
+    } else {
+        Encryption::Plain(tcp)
+    };
+    Ok(Wire { stream, arrived: Arc::default() })
+}
+
+/// Looks the name up, anew each time, and tries its addresses one after the other, each a little after the last.
+async fn tcp(address: &Address) -> Result<TcpStream, DialError> {
+    let found = lookup_host((address.host.as_str(), address.port)).await.map_err(|error| {
+        DialError::unreachable(format!("the name {} cannot be looked up: {error}", address.host))
+    })?;
+    let mut waiting = interleave(found.collect()).into_iter();
+    let mut trying = FuturesUnordered::new();
+    let mut last = None;
+    loop {
+        if let Some(next) = waiting.next() {
+            trying.push(TcpStream::connect(next));
+        } else if trying.is_empty() {
+            let error = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+            return Err(DialError::unreachable(format!("{address} cannot be reached: {error}")));
+        }
+        tokio::select! {
+            Some(done) = trying.next() => match done {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            },
+            () = sleep(STAGGER), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+/// Alternates between the two families, so that one that is broken costs little.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first);
+    let mut other = other.into_iter();
+    let mut ordered: Vec<_> =
+        preferred.into_iter().flat_map(|address| [Some(address), other.next()]).flatten().collect();
+    ordered.extend(other);
+    ordered
+}
+
+fn prepare(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(settings.config.ping_interval.0 * 2))?;
+    Ok(())
+}
+
+async fn encrypt(
+    address: &Address,
+    tcp: TcpStream,
+    settings: &Settings,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let config = settings.tls.client().map_err(DialError::credentials)?;
+    let name = ServerName::try_from(address.host.clone()).map_err(|_| {
+        DialError::wrong_address(format!("\"{}\" is no name that a certificate can be for", address.host))
+    })?;
+    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
+        refused(address, &error).unwrap_or_else(|| {
+            DialError::unreachable(format!("TLS with {address} broke off: {error}; it may not speak TLS"))
+        })
+    })
+}
+
+/// What a failure of TLS means, in the handshake or behind it: from TLS 1.3 on, a server says only after it that it
+/// does not take our certificate. `None` if it is no matter of TLS.
+pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
+    use rustls::{AlertDescription as Alert, Error};
+    Some(match tls::explain(error)? {
+        Error::InvalidCertificate(reason) => DialError::wrong_address(format!(
+            "the certificate of {address} is not trusted: {reason}; {}",
+            advice(reason)
+        )),
+        Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied),
+        ) => DialError::credentials(format!(
+            "{address} refused our certificate ({alert:?}); check transport.tls.cert_file and key_file"
+        )),
+        // Before TLS 1.3, some servers say no more than this of a certificate that they miss.
+        Error::AlertReceived(Alert::HandshakeFailure) => DialError::wrong_address(format!(
+            "TLS with {address} failed: it found no way to speak to us; if it wants a certificate of ours, set transport.tls.cert_file and key_file"
+        )),
+        Error::InvalidMessage(_) => {
+            DialError::wrong_address(format!("{address} does not speak TLS; is it a ws:// address?"))
+        }
+        error => DialError::wrong_address(format!("TLS with {address} failed: {error}")),
+    })
+}
+
+/// What to do about a certificate that did not pass a check. No authority helps against a wrong name or an old date.
+fn advice(reason: &CertificateError) -> &'static str {
+    use CertificateError as Failed;
+    match reason {
+        Failed::NotValidForName | Failed::NotValidForNameContext { .. } => "check the host of the url",
+        Failed::Expired
+        | Failed::ExpiredContext { .. }
+        | Failed::NotValidYet
+        | Failed::NotValidYetContext { .. } => "it must be replaced there, unless a clock is wrong",
+        _ => "if it is the right one, set transport.tls.ca_file",
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = match &mut self.stream {
+            Encryption::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Encryption::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let read = buf.filled().len().saturating_sub(before);
+        self.arrived.fetch_add(u64::try_from(read).unwrap_or(u64::MAX), Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Encryption::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Encryption::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Encryption::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Encryption::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Encryption::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Encryption::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_alternate_beginning_with_the_resolvers_choice() {
+        let all =
+            ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::3]:1", "2.2.2.2:1"].map(|text| text.parse().unwrap());
+        let ordered: Vec<_> = interleave(all.to_vec()).iter().map(ToString::to_string).collect();
+        assert_eq!(ordered, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
+        assert!(interleave(Vec::new()).is_empty());
+    }
+}

@@ -1,0 +1,118 @@
+//! Sockets: the only place where they are opened.
+//!
+//! * [`connect`]: names, TCP and TLS; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
+//! * [`websocket`]: messages over it, pings, dead peers
+//! * [`outbound`]: the queue that every link writes through
+
+pub mod connect;
+pub mod outbound;
+pub mod tls;
+pub mod upgrade;
+pub mod websocket;
+
+use std::time::Duration;
+
+use pontoon_sdk::{End, Error};
+
+use crate::config;
+
+/// A transport that the daemon can dial.
+pub trait Dial: pontoon_sdk::Transport {
+    /// Receives messages.
+    type Reader: Read<Self::Frame>;
+    /// Sends messages.
+    type Writer: Write<Self::Frame>;
+
+    /// The secrets that go to the service; what it says is shown without them.
+    fn secrets(_endpoint: &Self::Endpoint) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Makes a connection, within the deadline that the settings give.
+    fn dial(
+        endpoint: &Self::Endpoint,
+        settings: &Settings,
+    ) -> impl Future<Output = Result<(Self::Reader, Self::Writer), DialError>> + Send;
+}
+
+/// The receiving half of a connection.
+pub trait Read<F>: Send + 'static {
+    /// The next message. Dropping the future loses nothing.
+    fn read(&mut self) -> impl Future<Output = Result<F, End>> + Send;
+}
+
+/// The sending half of a connection. Whoever calls it sets the deadlines.
+pub trait Write<F>: Send + 'static {
+    /// Takes a message; it may wait in a buffer until [`Write::flush`].
+    fn feed(&mut self, frame: F) -> impl Future<Output = Result<(), End>> + Send;
+    /// Hands everything to the socket.
+    fn flush(&mut self) -> impl Future<Output = Result<(), End>> + Send;
+    /// Asks the peer for a sign of life.
+    fn ping(&mut self) -> impl Future<Output = Result<(), End>> + Send;
+    /// Says goodbye.
+    fn close(&mut self) -> impl Future<Output = Result<(), End>> + Send;
+}
+
+/// How an instance's sockets are made.
+#[derive(Debug)]
+pub struct Settings {
+    /// As configured.
+    pub config: config::Transport,
+    /// Trust and certificates.
+    pub tls: tls::Store,
+}
+
+impl Settings {
+    /// These settings, with nothing loaded yet.
+    pub fn new(config: config::Transport) -> Self {
+        let tls = tls::Store::new(config.tls.clone());
+        Self { config, tls }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DialError {
+    /// What is done about it.
+    pub class: Class,
+    /// How long the service asked us to stay away.
+    pub retry_after: Option<Duration>,
+    /// For the operator; never holds a secret or a query.
+    pub message: String,
+}
+
+/// What is done about a failed dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It may work soon: dialled again with the usual backoff.
+    Unreachable,
+    /// The service refused our credentials: dialled again slowly.
+    Credentials,
+    /// Something answers, but not this service: dialled again with the usual backoff, and said loudly.
+    WrongAddress,
+}
+
+impl DialError {
+    /// It may work soon.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { class: Class::Unreachable, retry_after: None, message: message.into() }
+    }
+
+    /// The service refused our credentials.
+    pub fn credentials(message: impl Into<String>) -> Self {
+        Self { class: Class::Credentials, retry_after: None, message: message.into() }
+    }
+
+    /// Something answers, but not this service.
+    pub fn wrong_address(message: impl Into<String>) -> Self {
+        Self { class: Class::WrongAddress, retry_after: None, message: message.into() }
+    }
+}
+
+impl From<Error> for DialError {
+    /// A secret that cannot be looked up now may be there later.
+    fn from(error: Error) -> Self {
+        Self::credentials(error.to_string())
+    }
+}

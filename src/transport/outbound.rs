@@ -1,0 +1,182 @@
+//! The queue that a link writes through: bounded in bytes and in count, written in batches, each with a deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pontoon_sdk::connector::Frame;
+use pontoon_sdk::{CommandId, End};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, timeout};
+
+use super::{Settings, Write};
+use crate::metrics::InstanceMetrics;
+
+/// How many messages may wait.
+const QUEUE: usize = 4_096;
+/// How much is handed over before a flush.
+const BATCH: usize = 256 * 1024;
+
+const WAITING: u8 = 0;
+const TAKEN: u8 = 1;
+const CANCELLED: u8 = 2;
+
+/// A message's place in the queue: it is written or cancelled, never both.
+#[derive(Debug, Clone)]
+pub struct Ticket(Arc<AtomicU8>);
+
+impl Ticket {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(WAITING)))
+    }
+
+    /// Takes the message back. `false` if it was, or is being, written: then nobody knows whether it arrived.
+    pub fn cancel(&self) -> bool {
+        self.settle(CANCELLED)
+    }
+
+    fn take(&self) -> bool {
+        self.settle(TAKEN)
+    }
+
+    fn settle(&self, to: u8) -> bool {
+        match self.0.compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(now) => now == to,
+        }
+    }
+}
+
+struct Item<F> {
+    frame: F,
+    command: Option<(CommandId, Ticket)>,
+}
+
+/// The end of the queue that a session writes to. Dropping it says goodbye to the peer.
+pub struct Outbound<F> {
+    items: mpsc::Sender<Item<F>>,
+    waiting: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// What became of messages.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These commands were handed to the socket.
+    Written(Vec<CommandId>),
+    /// The connection cannot be written to any more.
+    Broken(End),
+}
+
+impl<F: Frame> Outbound<F> {
+    /// Starts to write. What becomes of messages is told through `outcomes`.
+    pub fn start<W: Write<F>>(
+        writer: W,
+        settings: &Settings,
+        metrics: Arc<InstanceMetrics>,
+        outcomes: mpsc::Sender<Outcome>,
+    ) -> Self {
+        let (items, queue) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let loop_ = Loop {
+            writer,
+            queue,
+            waiting: waiting.clone(),
+            outcomes,
+            metrics,
+            ping_interval: settings.config.ping_interval.0,
+            write_timeout: settings.config.write_timeout.0,
+        };
+        tokio::spawn(loop_.run());
+        Self { items, waiting, limit: settings.config.send_buffer.0 }
+    }
+
+    /// Queues a message. `None` if there is no room: the peer does not read.
+    pub fn push(&self, frame: F, command: Option<CommandId>) -> Option<Ticket> {
+        let size = frame.size();
+        let ticket = Ticket::new();
+        let before = self.waiting.fetch_add(size, Ordering::AcqRel);
+        // A single message may be larger than the bound, else it could never be sent.
+        if before > 0 && before + size > self.limit {
+            self.waiting.fetch_sub(size, Ordering::AcqRel);
+            return None;
+        }
+        let command = command.map(|command| (command, ticket.clone()));
+        if self.items.try_send(Item { frame, command }).is_err() {
+            self.waiting.fetch_sub(size, Ordering::AcqRel);
+            return None;
+        }
+        Some(ticket)
+    }
+}
+
+struct Loop<F, W> {
+    writer: W,
+    queue: mpsc::Receiver<Item<F>>,
+    waiting: Arc<AtomicUsize>,
+    outcomes: mpsc::Sender<Outcome>,
+    metrics: Arc<InstanceMetrics>,
+    ping_interval: Duration,
+    write_timeout: Duration,
+}
+
+impl<F: Frame, W: Write<F>> Loop<F, W> {
+    async fn run(mut self) {
+        let broken = self.pump().await;
+        if let Err(end) = broken {
+            let _ = self.outcomes.send(Outcome::Broken(end)).await;
+        }
+    }
+
+    async fn pump(&mut self) -> Result<(), End> {
+        let mut pings = interval_at(Instant::now() + self.ping_interval, self.ping_interval);
+        loop {
+            tokio::select! {
+                item = self.queue.recv() => match item {
+                    Some(first) => self.batch(first).await?,
+                    None => return self.in_time(async |writer: &mut W| writer.close().await).await,
+                },
+                _ = pings.tick() => self.in_time(async |writer: &mut W| writer.ping().await).await?,
+            }
+        }
+    }
+
+    /// Writes what is ready together, with one flush behind it.
+    async fn batch(&mut self, first: Item<F>) -> Result<(), End> {
+        let (mut written, mut frames, mut bytes, mut taken) = (Vec::new(), 0_u64, 0, 0);
+        let mut next = Some(first);
+        let limit = self.write_timeout;
+        let writing = async {
+            while let Some(Item { frame, command }) = next {
+                taken += frame.size();
+                let claimed = command.as_ref().is_none_or(|(_, ticket)| ticket.take());
+                if claimed {
+                    bytes += frame.size();
+                    frames += 1;
+                    self.writer.feed(frame).await?;
+                    written.extend(command.map(|(command, _)| command));
+                }
+                next = if taken < BATCH { self.queue.try_recv().ok() } else { None };
+            }
+            self.writer.flush().await
+        };
+        timeout(limit, writing).await.unwrap_or_else(|_| Err(too_slow(limit)))?;
+        self.waiting.fetch_sub(taken, Ordering::AcqRel);
+        self.metrics.frames_sent.increment(frames);
+        self.metrics.bytes_sent.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if !written.is_empty() {
+            // If nobody listens any more the link is being torn down, and says so to its callers itself.
+            let _ = self.outcomes.send(Outcome::Written(written)).await;
+        }
+        Ok(())
+    }
+
+    async fn in_time(&mut self, act: impl AsyncFnOnce(&mut W) -> Result<(), End>) -> Result<(), End> {
+        let limit = self.write_timeout;
+        timeout(limit, act(&mut self.writer)).await.unwrap_or_else(|_| Err(too_slow(limit)))
+    }
+}
+
+fn too_slow(limit: Duration) -> End {
+    End::disconnected(format!("the service took nothing for {} s", limit.as_secs()))
+}

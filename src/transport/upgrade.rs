@@ -1,0 +1,327 @@
+//! The opening handshake of a WebSocket (RFC 6455 §4), with our own limits and our own reading of refusals.
+//!
+//! The library's handshake fails without a choice when a server picks none of the offered subprotocols, reads up to
+//! 64 KiB of headers, and hides `Retry-After`; the bytes of the request and the key's answer still come from it.
+
+use std::time::Duration;
+
+use pontoon_sdk::websocket::Endpoint;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::handshake::client::{generate_key, generate_request};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, Uri};
+
+use super::connect::{Address, Wire, refused};
+use super::{Class, DialError};
+
+/// How much a server may say before the first message.
+const HEADER_LIMIT: usize = 16 * 1024;
+/// How many headers it may send.
+const HEADER_COUNT: usize = 128;
+
+/// A request that was checked and waits to be sent.
+pub struct Upgrade {
+    /// Where it goes.
+    pub address: Address,
+    request: Vec<u8>,
+    key: String,
+    offered: Vec<String>,
+    require_subprotocol: bool,
+}
+
+impl Upgrade {
+    /// Makes the request, looking up the secrets in it.
+    ///
+    /// # Errors
+    /// `Credentials` if a secret is not there, `WrongAddress` if a value cannot stand in a request.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, DialError> {
+        let uri = uri(endpoint)?;
+        let address = address(&uri)?;
+        let key = generate_key();
+        let offered =
+            endpoint.subprotocols.iter().map(|param| param.reveal()).collect::<Result<Vec<_>, _>>()?;
+        let mut request = Request::get(uri)
+            .header("Host", host(&address))
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", &key)
+            .body(())
+            .map_err(|_| DialError::wrong_address("the url cannot stand in a request"))?;
+        if !offered.is_empty() {
+            insert(&mut request, "Sec-WebSocket-Protocol", &offered.join(", "))?;
+        }
+        for (name, value) in &endpoint.headers {
+            insert(&mut request, name, &value.reveal()?)?;
+        }
+        let (request, _) = generate_request(request)
+            .map_err(|_| DialError::wrong_address("the request cannot be written"))?;
+        Ok(Self { address, request, key, offered, require_subprotocol: endpoint.require_subprotocol })
+    }
+
+    /// Sends the request and judges the answer. Returns what the server sent behind it.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn perform(&self, wire: &mut Wire) -> Result<Vec<u8>, DialError> {
+        let broke = |error: std::io::Error| {
+            refused(&self.address, &error).unwrap_or_else(|| {
+                DialError::unreachable(format!("{} broke off the handshake: {error}", self.address))
+            })
+        };
+        // A server that does not even take the request may still have said why: that is read first.
+        let sent = match wire.write_all(&self.request).await {
+            Ok(()) => wire.flush().await,
+            failed => failed,
+        };
+        let mut received = Vec::with_capacity(1024);
+        loop {
+            if let Some(length) = self.judge(&received)? {
+                return Ok(received.split_off(length));
+            }
+            if received.len() >= HEADER_LIMIT {
+                return Err(DialError::wrong_address(format!(
+                    "{} sends more than 16 KiB of headers",
+                    self.address
+                )));
+            }
+            let room = u64::try_from(HEADER_LIMIT - received.len()).unwrap_or(0);
+            if (&mut *wire).take(room).read_buf(&mut received).await.map_err(broke)? == 0 {
+                sent.map_err(broke)?;
+                return Err(DialError::unreachable(format!(
+                    "{} closed the connection during the handshake",
+                    self.address
+                )));
+            }
+        }
+    }
+
+    /// The length of the answer's head if it is whole and right; `None` if more must be read.
+    fn judge(&self, received: &[u8]) -> Result<Option<usize>, DialError> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT];
+        let mut response = httparse::Response::new(&mut headers);
+        let status = response.parse(received);
+        let length = match status {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => {
+                return Err(DialError::wrong_address(format!(
+                    "{} does not speak HTTP: {error}",
+                    self.address
+                )));
+            }
+        };
+        let header = |name: &str| {
+            let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+            std::str::from_utf8(found.value).ok().map(str::trim)
+        };
+        let code = response.code.unwrap_or_default();
+        if code != 101 {
+            return Err(self.refused(code, header("Retry-After")));
+        }
+        let upgrades = header("Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+            && header("Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"));
+        let accepted = header("Sec-WebSocket-Accept") == Some(&derive_accept_key(self.key.as_bytes()));
+        if !upgrades || !accepted {
+            return Err(DialError::wrong_address(format!(
+                "{} does not answer as a WebSocket server does",
+                self.address
+            )));
+        }
+        if header("Sec-WebSocket-Extensions").is_some_and(|value| !value.is_empty()) {
+            return Err(DialError::wrong_address(format!(
+                "{} chose an extension that was not offered",
+                self.address
+            )));
+        }
+        self.check_subprotocol(header("Sec-WebSocket-Protocol"))?;
+        Ok(Some(length))
+    }
+
+    fn check_subprotocol(&self, chosen: Option<&str>) -> Result<(), DialError> {
+        match chosen {
+            Some(chosen) if self.offered.iter().any(|offered| offered == chosen) => Ok(()),
+            None if self.offered.is_empty() || !self.require_subprotocol => Ok(()),
+            // What it chose may be a secret that it made up from ours: it is not printed.
+            Some(_) => Err(DialError::wrong_address(format!(
+                "{} chose a subprotocol that was not offered",
+                self.address
+            ))),
+            None => Err(DialError::wrong_address(format!(
+                "{} chose none of the offered subprotocols",
+                self.address
+            ))),
+        }
+    }
+
+    fn refused(&self, code: u16, retry_after: Option<&str>) -> DialError {
+        let class = match code {
+            401 | 403 | 407 => Class::Credentials,
+            408 | 425 | 429 | 500..=599 => Class::Unreachable,
+            _ => Class::WrongAddress,
+        };
+        let hint = match code {
+            401 | 403 | 407 => "; check the credentials",
+            300..=399 => "; redirects are not followed: use the address that it leads to",
+            404 | 410 => "; check the path of the url",
+            200..=299 | 400 | 405 | 426 => "; it does not take WebSockets here",
+            _ => "",
+        };
+        let message = format!("{} answered with HTTP status {code}{hint}", self.address);
+        let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        DialError { class, retry_after, message }
+    }
+}
+
+fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), DialError> {
+    let header = HeaderName::try_from(name)
+        .map_err(|_| DialError::wrong_address(format!("\"{name}\" is no header name")))?;
+    let value = HeaderValue::try_from(value).map_err(|_| {
+        DialError::credentials(format!("the value of {name} holds bytes that a header cannot"))
+    })?;
+    request.headers_mut().append(header, value);
+    Ok(())
+}
+
+fn uri(endpoint: &Endpoint) -> Result<Uri, DialError> {
+    let mut url = endpoint.url.clone();
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    if !url.get(authority..).is_some_and(|rest| rest.contains(['/', '?'])) {
+        url.push('/');
+    }
+    for (name, value) in &endpoint.query {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        push_query(&mut url, name);
+        url.push('=');
+        push_query(&mut url, &value.reveal()?);
+    }
+    url.parse().map_err(|_| DialError::wrong_address("the url is not valid"))
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986 §2.3).
+fn push_query(url: &mut String, text: &str) {
+    use std::fmt::Write as _;
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
+            _ => {
+                let _ = write!(url, "%{byte:02X}");
+            }
+        }
+    }
+}
+
+fn address(uri: &Uri) -> Result<Address, DialError> {
+    let secure = uri.scheme_str() == Some("wss");
+    let host = uri.host().ok_or_else(|| DialError::wrong_address("the url has no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(Address { host, port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }), secure })
+}
+
+/// The value of `Host`: the port is left out where it is the scheme's own, as some servers compare the text.
+fn host(address: &Address) -> String {
+    let name = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
+    match (address.secure, address.port) {
+        (true, 443) | (false, 80) => name,
+        (_, port) => format!("{name}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_sdk::{Param, Secret};
+
+    use super::*;
+
+    fn upgrade(change: impl FnOnce(&mut Endpoint)) -> Result<Upgrade, DialError> {
+        let mut endpoint = Endpoint::new("wss://svc.example/ws").unwrap();
+        change(&mut endpoint);
+        Upgrade::new(&endpoint)
+    }
+
+    fn answer(upgrade: &Upgrade, extra: &str) -> String {
+        let accept = derive_accept_key(upgrade.key.as_bytes());
+        format!(
+            "HTTP/1.1 101 X\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n{extra}\r\n"
+        )
+    }
+
+    #[test]
+    fn the_request_carries_what_the_endpoint_says() {
+        let upgrade = upgrade(|endpoint| {
+            endpoint.query.push(("uid".into(), "a b&c=ü".into()));
+            endpoint.headers.push(("Origin".into(), "https://app.example".into()));
+            endpoint.subprotocols = vec!["x-access-token".into(), Param::Secret(Secret::plain("eyJ.x.y"))];
+        })
+        .unwrap();
+        let text = String::from_utf8(upgrade.request.clone()).unwrap();
+        assert!(
+            text.starts_with("GET /ws?uid=a%20b%26c%3D%C3%BC HTTP/1.1\r\nHost: svc.example\r\n"),
+            "{text}"
+        );
+        let lower = text.to_lowercase();
+        assert!(lower.contains("origin: https://app.example\r\n"), "{text}");
+        assert!(lower.contains("sec-websocket-protocol: x-access-token, eyj.x.y\r\n"), "{text}");
+        assert_eq!(upgrade.address, Address { host: "svc.example".into(), port: 443, secure: true });
+    }
+
+    #[test]
+    fn no_value_can_break_the_request() {
+        assert!(upgrade(|endpoint| endpoint.headers.push(("X".into(), "a\r\nB: c".into()))).is_err());
+        assert!(upgrade(|endpoint| endpoint.headers.push(("X Y".into(), "a".into()))).is_err());
+        assert!(upgrade(|endpoint| endpoint.subprotocols.push("a\nb".into())).is_err());
+    }
+
+    #[test]
+    fn a_right_answer_is_accepted_and_what_follows_is_kept() {
+        let upgrade = upgrade(|_| {}).unwrap();
+        let text = answer(&upgrade, "");
+        assert_eq!(upgrade.judge(text.as_bytes()).unwrap(), Some(text.len()));
+        assert_eq!(upgrade.judge(&text.as_bytes()[..40]).unwrap(), None);
+        assert_eq!(upgrade.judge(format!("{text}\u{1}rest").as_bytes()).unwrap(), Some(text.len()));
+    }
+
+    #[test]
+    fn refusals_say_whose_fault_they_are() {
+        let upgrade = upgrade(|_| {}).unwrap();
+        for (code, class) in [
+            (401, Class::Credentials),
+            (403, Class::Credentials),
+            (404, Class::WrongAddress),
+            (301, Class::WrongAddress),
+            (200, Class::WrongAddress),
+            (429, Class::Unreachable),
+            (503, Class::Unreachable),
+        ] {
+            let error =
+                upgrade.judge(format!("HTTP/1.1 {code} X\r\nRetry-After: 7\r\n\r\n").as_bytes()).unwrap_err();
+            assert_eq!((error.class, error.retry_after), (class, Some(Duration::from_secs(7))), "{code}");
+        }
+        assert_eq!(upgrade.judge(b"SSH-2.0-OpenSSH\r\n\r\n").unwrap_err().class, Class::WrongAddress);
+        assert!(upgrade.judge(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_server_may_choose_no_subprotocol_only_if_that_is_allowed() {
+        let offer = |require| {
+            upgrade(|endpoint| {
+                endpoint.subprotocols = vec!["x-access-token".into(), "tok".into()];
+                endpoint.require_subprotocol = require;
+            })
+            .unwrap()
+        };
+        for (require, chosen, good) in [
+            (true, "", false),
+            (false, "", true),
+            (true, "sec-websocket-protocol: tok\r\n", true),
+            (false, "sec-websocket-protocol: other\r\n", false),
+        ] {
+            let upgrade = offer(require);
+            assert_eq!(
+                upgrade.judge(answer(&upgrade, chosen).as_bytes()).is_ok(),
+                good,
+                "{require} {chosen}"
+            );
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The real daemon between a real nats-server and a simulated service: what users are promised, end to end.
+
+// Test code, helpers and all: what should not be fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod auth;
+mod cli;
+mod commands;
+mod delivery;
+mod events;
+mod faults;
+mod interop;
+mod nats;
+mod secrets;
+mod support;
+mod tls;
+mod transcripts;

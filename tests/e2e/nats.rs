@@ -1,0 +1,226 @@
+//! A NATS server that is not as it should be: the daemon says what to do, keeps running, and goes on by itself.
+
+use async_nats::jetstream::{self, stream};
+use pontoon_testkit::{NatsServer, NatsVersion};
+use serde_json::json;
+
+use crate::support::{Bed, PATIENCE, contents, numbered, numbers};
+
+#[tokio::test]
+async fn a_missing_jetstream_is_said_and_core_mode_works() {
+    for version in NatsVersion::available() {
+        let options = || NatsServer::options().version(version).without_jetstream();
+        let mut bed = Bed::unconnected(options(), "").await;
+        let detail = detail(&mut bed, "no JetStream").await;
+        assert!(detail.contains("delivery.mode = \"core\""), "{detail}");
+        bed.sub0.connected(1, PATIENCE).await;
+        let bed = Bed::with(options(), "delivery.mode = \"core\"").await;
+        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_stream_that_may_not_be_created_is_said_and_waited_for() {
+    let mut bed = Bed::unconnected(NatsServer::options(), "delivery.provision = false").await;
+    let detail = detail(&mut bed, "PONTOON_SHOP is missing").await;
+    assert!(
+        detail.contains("pontoon.event.sub0.shop.>") && detail.contains("delivery.provision"),
+        "{detail}"
+    );
+    bed.sub0.connected(1, PATIENCE).await;
+    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+    create(&bed, "PONTOON_SHOP", "pontoon.event.sub0.shop.>").await;
+    bed.status(|status| status["bus"]["publishing"] == true).await;
+    bed.at_rest(100).await;
+    assert_eq!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await).len(), 100);
+}
+
+#[tokio::test]
+async fn a_stream_that_vanishes_is_made_again_and_a_gap_says_so() {
+    let mut bed = Bed::start().await;
+    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+    bed.at_rest(100).await;
+    jetstream::new(bed.client.clone()).delete_stream("PONTOON_SHOP").await.expect("deleted");
+    assert_eq!(bed.sub0.blast(100, |number| numbered(number + 100)).await, 1);
+    bed.at_rest(201).await;
+    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    assert!(numbers(&events) == (100..200).collect::<Vec<_>>());
+    assert!(events.iter().any(|(_, body)| body["reason"] == "stream_reset"));
+}
+
+#[tokio::test]
+async fn a_stream_that_others_may_write_needs_best_effort() {
+    let lines = "delivery.stream = \"ALL\"";
+    let mut bed = Bed::unconnected(NatsServer::options(), lines).await;
+    create(&bed, "ALL", "pontoon.event.>").await;
+    // The daemon may have been first; then its own stream is there, and takes just what is ours.
+    let taken = jetstream::new(bed.client.clone()).get_stream("ALL").await.expect("there");
+    if taken.cached_info().config.subjects == ["pontoon.event.>"] {
+        let detail = detail(&mut bed, "others may write").await;
+        assert!(detail.contains("best_effort"), "{detail}");
+    }
+    let mut bed = Bed::unconnected(
+        NatsServer::options(),
+        "delivery.provision = false\ndelivery.stream = \"ALL\"\ndelivery.ordering = \"best_effort\"",
+    )
+    .await;
+    create(&bed, "ALL", "pontoon.event.>").await;
+    bed.sub0.connected(1, PATIENCE).await;
+    assert_eq!(bed.sub0.blast(5_000, numbered).await, 1);
+    bed.nats.kill();
+    bed.nats.restart().await;
+    bed.at_rest(5_000).await;
+    let mut kept = numbers(&contents(&bed.nats, "ALL").await);
+    kept.sort_unstable();
+    assert!(kept == (0..5_000).collect::<Vec<_>>(), "none lost, none twice");
+}
+
+#[tokio::test]
+async fn a_foreign_message_in_our_stream_is_survived() {
+    let mut bed = Bed::start().await;
+    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+    bed.at_rest(100).await;
+    let jetstream = jetstream::new(bed.client.clone());
+    let stray = jetstream.publish("pontoon.event.sub0.shop.stray.x._", "{}".into()).await.expect("published");
+    stray.await.expect("stored");
+    assert_eq!(bed.sub0.blast(100, |number| numbered(number + 100)).await, 1);
+    bed.at_rest(200).await;
+    // The stranger's message may have taken a place in the order, but no event is lost or stored twice.
+    let mut kept = numbers(&contents(&bed.nats, "PONTOON_SHOP").await);
+    kept.sort_unstable();
+    assert!(kept == (0..200).collect::<Vec<_>>(), "{kept:?}");
+    assert!(bed.daemon.log().contains("best_effort"));
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_said_and_right_ones_are_taken_up() {
+    let users = "authorization { user: pontoon, password: right }";
+    for (password, good) in [("wrong", false), ("right", true)] {
+        let nats = NatsServer::options().config(users).start().await;
+        let sub0 = pontoon_testkit::Sub0::start().await;
+        let config = pontoon_testkit::DaemonConfig::new(&nats)
+            .with("nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }")
+            .environment("NATS_PW", password)
+            .sub0("shop", &sub0);
+        let mut daemon = crate::support::start(config);
+        sub0.connected(1, PATIENCE).await;
+        let found = pontoon_testkit::until_some(PATIENCE, async || {
+            let (_, text) = daemon.get("/status").await;
+            let status: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let bus = &status["instances"][0]["bus"];
+            match good {
+                true => (bus["publishing"] == true).then(String::new),
+                false => {
+                    bus["detail"].as_str().filter(|text| text.contains("credentials")).map(str::to_owned)
+                }
+            }
+        });
+        let detail = found.await;
+        assert!(good || detail.contains("nats.user"), "{detail}");
+        assert_eq!(daemon.get("/readyz").await.0, 200, "there is room to buffer");
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_starts_without_nats_and_catches_up() {
+    let mut nats = NatsServer::start().await;
+    nats.kill();
+    let sub0 = pontoon_testkit::Sub0::start().await;
+    let daemon = crate::support::start(pontoon_testkit::DaemonConfig::new(&nats).sub0("shop", &sub0));
+    sub0.connected(1, PATIENCE).await;
+    sub0.broadcast("tick", &json!({"n": 0}));
+    nats.restart().await;
+    let client = nats.client().await;
+    let mut bed = Bed { daemon, sub0, nats, client };
+    bed.at_rest(1).await;
+    crate::support::filled(&bed.nats, "PONTOON_SHOP", 1, PATIENCE).await;
+    assert_eq!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await), [0]);
+}
+
+#[tokio::test]
+async fn the_permissions_that_the_readme_lists_are_enough() {
+    let permissions = r#"authorization { users = [
+        { user: all, password: a }
+        { user: pontoon, password: p, permissions: {
+            publish: ["pontoon.>", "_INBOX.>", "_INBOX_shop.>", "$JS.API.STREAM.INFO.PONTOON_SHOP",
+                "$JS.API.STREAM.CREATE.PONTOON_SHOP", "$JS.API.STREAM.MSG.GET.PONTOON_SHOP"]
+            subscribe: ["pontoon.command.>", "$SRV.>", "_INBOX_shop.>"]
+        } }
+    ] }"#;
+    for version in NatsVersion::available() {
+        let nats = NatsServer::options().version(version).config(permissions).start().await;
+        let sub0 = pontoon_testkit::Sub0::start().await;
+        let lines = "nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }";
+        let config = pontoon_testkit::DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p");
+        let daemon = crate::support::start(config.sub0("shop", &sub0));
+        let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "a".into());
+        let client = options.connect(nats.url()).await.expect("connected");
+        let mut bed = Bed { daemon, sub0, nats, client };
+        bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+        assert_eq!(bed.sub0.blast(1_000, numbered).await, 1);
+        bed.at_rest(1_000).await;
+        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+        bed.daemon.restart();
+        bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+        bed.at_rest(1).await;
+        assert!(!bed.nats.log().contains("Violation"), "{version:?}: {}", bed.nats.log());
+    }
+}
+
+#[tokio::test]
+async fn nobody_can_confirm_an_event_in_the_streams_place() {
+    for ordering in ["strict", "best_effort"] {
+        let mut bed = Bed::with(NatsServer::options(), &format!("delivery.ordering = \"{ordering}\"")).await;
+        let mut events = crate::support::listen(&bed.client, "pontoon.event.>").await;
+        let client = bed.client.clone();
+        // Answers every event as a careless responder would.
+        let forger = tokio::spawn(async move {
+            while let Some(event) = futures_util::StreamExt::next(&mut events).await {
+                if let Some(reply) = event.reply {
+                    client.publish(reply, "{}".into()).await.expect("published");
+                }
+            }
+        });
+        assert_eq!(bed.sub0.blast(1_000, numbered).await, 1);
+        bed.at_rest(1_000).await;
+        forger.abort();
+        assert!(
+            numbers(&contents(&bed.nats, "PONTOON_SHOP").await) == (0..1_000).collect::<Vec<_>>(),
+            "{ordering}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn in_core_mode_a_publish_that_is_not_allowed_is_not_taken_for_done() {
+    let permissions = r#"authorization { users = [
+        { user: all, password: a }
+        { user: pontoon, password: p, permissions: { publish: { deny: ["pontoon.event.>"] } } }
+    ] }"#;
+    let nats = NatsServer::options().config(permissions).start().await;
+    let sub0 = pontoon_testkit::Sub0::start().await;
+    let lines = "delivery.mode = \"core\"\nnats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }";
+    let config =
+        pontoon_testkit::DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p").sub0("shop", &sub0);
+    let daemon = crate::support::start(config);
+    let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "a".into());
+    let client = options.connect(nats.url()).await.expect("connected");
+    let mut bed = Bed { daemon, sub0, nats, client };
+    bed.sub0.connected(1, PATIENCE).await;
+    let detail = detail(&mut bed, "Permissions Violation").await;
+    assert!(detail.contains("pontoon.event"), "{detail}");
+    let metrics = bed.daemon.metrics().await;
+    let labels = [("instance", "shop"), ("type", "sub0")];
+    assert_eq!(metrics.value("pontoon_events_published_total", &labels), Some(0.0));
+}
+
+async fn detail(bed: &mut Bed, words: &str) -> String {
+    let said = |status: &serde_json::Value| status["bus"]["detail"].as_str().unwrap_or_default().to_owned();
+    said(&bed.status(|status| said(status).contains(words)).await)
+}
+
+async fn create(bed: &Bed, name: &str, subject: &str) {
+    let config = stream::Config { name: name.into(), subjects: vec![subject.into()], ..Default::default() };
+    // Two may make it at once; then it is there.
+    let _ = jetstream::new(bed.client.clone()).create_stream(config).await;
+}

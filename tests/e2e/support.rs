@@ -1,0 +1,248 @@
+//! What the tests share: the daemon with its surroundings, requests, and the contents of streams.
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message, Subscriber};
+use futures_util::StreamExt as _;
+use pontoon_testkit::{Daemon, DaemonConfig, NatsOptions, NatsServer, Sub0, until_some};
+use serde_json::Value;
+use tokio::time::timeout;
+
+/// How long anything may take that is not itself a matter of time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon with one instance of Sub0, named `shop`.
+pub(crate) struct Bed {
+    pub(crate) daemon: Daemon,
+    pub(crate) sub0: Sub0,
+    pub(crate) nats: NatsServer,
+    pub(crate) client: Client,
+}
+
+impl Bed {
+    /// Everything with its defaults.
+    pub(crate) async fn start() -> Self {
+        Self::with(NatsServer::options(), "").await
+    }
+
+    /// With options for the server and lines of configuration.
+    pub(crate) async fn with(options: NatsOptions, lines: &str) -> Self {
+        let bed = Self::unconnected(options, lines).await;
+        bed.sub0.connected(1, PATIENCE).await;
+        bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+        bed
+    }
+
+    /// The same, without waiting for the service or for NATS.
+    pub(crate) async fn unconnected(options: NatsOptions, lines: &str) -> Self {
+        let nats = options.start().await;
+        let sub0 = Sub0::start().await;
+        let client = nats.client().await;
+        let config = DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0);
+        let daemon = start(config);
+        Self { daemon, sub0, nats, client }
+    }
+
+    /// Asks the instance, and waits for the last word.
+    pub(crate) async fn ask(&self, operation: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+        ask(&self.client, &format!("pontoon.command.sub0.shop.{operation}"), body, headers).await
+    }
+
+    /// Waits for a state of the instance that is so.
+    pub(crate) async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = timeout(PATIENCE, async {
+            loop {
+                let reply = self.ask("status", "", &[]).await;
+                let state = reply.body["data"].clone();
+                if wanted(&state) {
+                    return state;
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        });
+        match found.await {
+            Ok(state) => state,
+            Err(_) => panic!("the state does not come:\n{}\n{}", self.daemon.log(), self.nats.log()),
+        }
+    }
+
+    /// Waits until the admin endpoint's status of the instance is so; needs no NATS.
+    pub(crate) async fn status(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (_, text) = self.daemon.get("/status").await;
+            let status: Value = serde_json::from_str(&text).expect("status is JSON");
+            let instance = status["instances"][0].clone();
+            if wanted(&instance) {
+                return instance;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{instance}\n{}", self.daemon.log());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// Waits until so many events were read and all of them are accounted for: the contract's sum.
+    pub(crate) async fn at_rest(&mut self, events: usize) -> pontoon_testkit::Metrics {
+        let labels = [("instance", "shop"), ("type", "sub0")];
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.daemon.metrics().await;
+            let value = |name: &str| metrics.value(name, &labels).unwrap_or_else(|| panic!("no {name}"));
+            let dropped: f64 = ["overflow", "too_large", "shutdown"]
+                .iter()
+                .filter_map(|reason| {
+                    let labels = [("instance", "shop"), ("type", "sub0"), ("reason", *reason)];
+                    metrics.value("pontoon_events_dropped_total", &labels)
+                })
+                .sum();
+            let waiting = value("pontoon_spool_events") + value("pontoon_publish_inflight");
+            let read = value("pontoon_events_read_total");
+            let sum = value("pontoon_events_published_total")
+                + value("pontoon_events_deduplicated_total")
+                + dropped
+                + waiting;
+            if waiting == 0.0 && read == sum && read >= events as f64 {
+                return metrics;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "read {read}, accounted for {sum}, of them {waiting} wait"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The daemon that was built with these tests.
+pub(crate) fn start(config: DaemonConfig) -> Daemon {
+    Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)
+}
+
+/// A reply as a caller sees it.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: String,
+    pub(crate) code: Option<String>,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    pub(crate) fn of(message: &Message) -> Self {
+        let header = |name: &str| {
+            let headers = message.headers.as_ref()?;
+            headers.get(name).map(|value| value.as_str().to_owned())
+        };
+        let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+        let status = header("Pontoon-Status").unwrap_or_default();
+        assert_eq!(body["status"], status.as_str(), "header and body say the same");
+        let code = header("Nats-Service-Error-Code");
+        assert_eq!(code.is_some(), body.get("error").is_some());
+        assert_eq!(code.is_some(), header("Nats-Service-Error").is_some());
+        Self { status, code, body }
+    }
+
+    /// Status and code together, for tables.
+    pub(crate) fn verdict(&self) -> (&str, Option<&str>) {
+        (&self.status, self.code.as_deref())
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().unwrap_or_default()
+    }
+}
+
+/// A request, and its last reply.
+pub(crate) async fn ask(client: &Client, subject: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.insert(*name, *value);
+    }
+    let inbox = client.new_inbox();
+    let mut replies = client.subscribe(inbox.clone()).await.expect("subscribed");
+    client
+        .publish_with_reply_and_headers(subject.to_owned(), inbox, map, body.to_owned().into())
+        .await
+        .expect("published");
+    let message =
+        timeout(PATIENCE, replies.next()).await.unwrap_or_else(|_| panic!("no reply from {subject}"));
+    let message = message.expect("the subscription lives");
+    if message.status.is_some() {
+        return Reply { status: "no responders".into(), code: None, body: Value::Null };
+    }
+    Reply::of(&message)
+}
+
+/// The next message whose body is so.
+pub(crate) async fn next(
+    messages: &mut Subscriber,
+    wanted: impl Fn(&Message, &Value) -> bool,
+) -> (Message, Value) {
+    let found = timeout(PATIENCE, async {
+        loop {
+            let message = messages.next().await.expect("the subscription lives");
+            let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+            if wanted(&message, &body) {
+                return (message, body);
+            }
+        }
+    });
+    found.await.expect("the message comes")
+}
+
+/// Subscribes, and waits until the server knows.
+pub(crate) async fn listen(client: &Client, subject: &str) -> Subscriber {
+    let messages = client.subscribe(subject.to_owned()).await.expect("subscribed");
+    round_trip(client).await;
+    messages
+}
+
+/// Everything that was sent before has reached the server.
+pub(crate) async fn round_trip(client: &Client) {
+    let inbox = client.new_inbox();
+    let mut back = client.subscribe(inbox.clone()).await.expect("subscribed");
+    client.publish(inbox, "".into()).await.expect("published");
+    timeout(PATIENCE, back.next()).await.expect("the server answers");
+}
+
+/// Every message of a stream, as kind and body, in the stream's order.
+pub(crate) async fn contents(nats: &NatsServer, stream: &str) -> Vec<(String, Value)> {
+    let jetstream = async_nats::jetstream::new(nats.client().await);
+    let stream = jetstream.get_stream(stream).await.expect("the stream is there");
+    let total = stream.get_info().await.expect("info").state.messages;
+    let consumer = stream
+        .create_consumer(async_nats::jetstream::consumer::pull::OrderedConfig::default())
+        .await
+        .expect("a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    let mut all = Vec::new();
+    for _ in 0..total {
+        let message =
+            timeout(PATIENCE, messages.next()).await.expect("in time").expect("more").expect("a message");
+        let kind = message.headers.as_ref().and_then(|headers| headers.get("ce-type"));
+        let kind = kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default();
+        all.push((kind, serde_json::from_slice(&message.payload).expect("JSON")));
+    }
+    all
+}
+
+/// Waits until the stream holds this many messages, and has not more a moment later.
+pub(crate) async fn filled(nats: &NatsServer, stream: &str, number: u64, deadline: Duration) {
+    let jetstream = async_nats::jetstream::new(nats.client().await);
+    let reached = until_some(deadline, async || {
+        let stream = jetstream.get_stream(stream).await.ok()?;
+        let held = stream.get_info().await.ok()?.state.messages;
+        (held >= number).then_some(())
+    });
+    reached.await;
+}
+
+/// The frame of a numbered broadcast, about 300 bytes.
+pub(crate) fn numbered(number: usize) -> String {
+    let pad = "x".repeat(230);
+    format!(r#"{{"uid":null,"action":"tick","data":{{"n":{number},"text":"{pad}"}}}}"#)
+}
+
+/// The numbers of the numbered broadcasts among these events, in their order.
+pub(crate) fn numbers(events: &[(String, Value)]) -> Vec<u64> {
+    events.iter().filter_map(|(_, body)| body["data"]["n"].as_u64()).collect()
+}

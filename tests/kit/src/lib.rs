@@ -1,0 +1,34 @@
+//! Real parts for Pontoon's tests: servers that can be killed, services that can misbehave, and the daemon itself.
+//!
+//! * [`NatsServer`]: a real nats-server on a free port, which can be killed, restarted and frozen
+//! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
+//! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
+//! * [`Stage`]: plays a transcript with the real daemon between a service and NATS
+//! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
+//! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
+//!
+//! Everything listens on loopback, on ports that the system chose, and is gone when its guard is dropped.
+
+// This crate is test code: a part that cannot be set up fails the test, with the reason.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod daemon;
+mod dir;
+mod metrics;
+mod nats;
+mod process;
+mod proxy;
+mod stage;
+mod sub0;
+mod wait;
+mod websocket;
+
+pub use daemon::{Daemon, DaemonConfig};
+pub use dir::Dir;
+pub use metrics::Metrics;
+pub use nats::{NatsOptions, NatsServer, NatsVersion};
+pub use proxy::{Direction, Proxy, Toxic};
+pub use stage::Stage;
+pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
+pub use wait::{eventually, until_some};
+pub use websocket::{Connection, Door, Received, Refusal, Request, Service, WebSocketServer};

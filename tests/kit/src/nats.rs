@@ -1,0 +1,312 @@
+//! A real nats-server, on a free port and with a store of its own.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{env, net};
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::dir::Dir;
+use crate::process::Process;
+
+/// How long a server may take to listen, or to bring a client in.
+const START: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Which nats-server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatsVersion {
+    /// A current one: `PONTOON_NATS_SERVER`, else `target/tools/nats-server`, else the one in `PATH`.
+    V2_15,
+    /// An old one, as Debian 12 has it: `PONTOON_NATS_SERVER_OLD`, else `target/tools/nats-server-2.9`.
+    V2_9,
+}
+
+impl NatsVersion {
+    /// The versions that a test should run on: all of them, without the old one only where
+    /// `PONTOON_WITHOUT_DEBIAN` says that it could not be had.
+    pub fn available() -> Vec<Self> {
+        let mut versions = vec![Self::V2_15];
+        if Self::V2_9.find().is_some() || env::var_os("PONTOON_WITHOUT_DEBIAN").is_none() {
+            versions.push(Self::V2_9);
+        }
+        versions
+    }
+
+    /// The program.
+    ///
+    /// # Panics
+    /// If there is none; the message says how to get it.
+    pub fn binary(self) -> PathBuf {
+        let (variable, name) = self.names();
+        self.find()
+            .unwrap_or_else(|| panic!("there is no {name}: run `make tools`, or name one in {variable}"))
+    }
+
+    fn find(self) -> Option<PathBuf> {
+        let (variable, name) = self.names();
+        if let Some(given) = env::var_os(variable) {
+            return Some(given.into());
+        }
+        let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools").join(name);
+        let installed = env::var_os("PATH").into_iter().flat_map(|path| {
+            let places: Vec<_> = env::split_paths(&path).map(|dir| dir.join(name)).collect();
+            places
+        });
+        [fetched].into_iter().chain(installed).find(|path| path.is_file())
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V2_15 => ("PONTOON_NATS_SERVER", "nats-server"),
+            Self::V2_9 => ("PONTOON_NATS_SERVER_OLD", "nats-server-2.9"),
+        }
+    }
+}
+
+/// How a [`NatsServer`] is to run.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    version: NatsVersion,
+    jetstream: bool,
+    own_group: bool,
+    config: String,
+}
+
+impl NatsOptions {
+    /// Another version than the current one.
+    #[must_use]
+    pub fn version(mut self, version: NatsVersion) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// No JetStream.
+    #[must_use]
+    pub fn without_jetstream(mut self) -> Self {
+        self.jetstream = false;
+        self
+    }
+
+    /// More configuration in the server's own words, such as `max_payload: 4096` or `authorization { … }`.
+    #[must_use]
+    pub fn config(mut self, text: &str) -> Self {
+        let _ = writeln!(self.config, "{text}");
+        self
+    }
+
+    /// A process group of its own, so that a Ctrl-C at the terminal ends others first.
+    #[must_use]
+    pub fn own_group(mut self) -> Self {
+        self.own_group = true;
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Panics
+    /// If there is no such server, or it does not listen; the message shows its log.
+    pub async fn start(self) -> NatsServer {
+        let binary = self.version.binary();
+        let mut server =
+            NatsServer { dir: Dir::new("nats"), port: 0, process: None, binary, options: self, started: 0 };
+        server.run().await;
+        server
+    }
+}
+
+/// A running nats-server. It dies with this value.
+#[derive(Debug)]
+pub struct NatsServer {
+    binary: PathBuf,
+    options: NatsOptions,
+    port: u16,
+    started: usize,
+    // Before the directory, so that the server is gone when its store is removed.
+    process: Option<Process>,
+    dir: Dir,
+}
+
+impl NatsServer {
+    /// A current server with JetStream.
+    ///
+    /// # Panics
+    /// As [`NatsOptions::start`].
+    pub async fn start() -> Self {
+        Self::options().start().await
+    }
+
+    /// What may be chosen; a current server with JetStream where nothing is.
+    pub fn options() -> NatsOptions {
+        NatsOptions { version: NatsVersion::V2_15, jetstream: true, own_group: false, config: String::new() }
+    }
+
+    /// Its address; the same after every restart.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address())
+    }
+
+    /// Its address, to put a proxy before it.
+    pub fn address(&self) -> net::SocketAddr {
+        net::SocketAddr::from((net::Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// A client without credentials.
+    ///
+    /// # Panics
+    /// If it cannot connect.
+    pub async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("the nats-server takes a client")
+    }
+
+    /// Kills it (SIGKILL): what it had not written is lost.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again after [`NatsServer::kill`], on the same port and with the same store.
+    ///
+    /// # Panics
+    /// As [`NatsOptions::start`].
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.run().await;
+    }
+
+    /// Stops it where it stands (SIGSTOP): its sockets stay open, and nothing answers.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn freeze(&self) {
+        self.running().freeze();
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn thaw(&self) {
+        self.running().thaw();
+    }
+
+    /// Replaces what [`NatsOptions::config`] gave, and has the server read it while it runs.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn reconfigure(&mut self, text: &str) {
+        text.clone_into(&mut self.options.config);
+        self.write_config();
+        self.running().signal("HUP");
+    }
+
+    /// Its store of streams, to look at or to damage.
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// What it has logged since it was first started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn running(&self) -> &Process {
+        self.process.as_ref().expect("the nats-server runs")
+    }
+
+    fn write_config(&self) -> PathBuf {
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
+        let mut text = format!("listen: \"127.0.0.1:{port}\"\n{}", self.options.config);
+        if self.options.jetstream {
+            let _ = writeln!(text, "\njetstream {{ store_dir: {:?} }}", self.store());
+        }
+        self.dir.write("nats.conf", &text)
+    }
+
+    async fn run(&mut self) {
+        let end = Instant::now() + START;
+        while !self.launch(end).await {
+            // The port was free a moment ago; whoever took it since may give it back.
+            assert!(self.started > 0 && Instant::now() < end, "nats-server does not start:\n{}", self.log());
+            sleep(POLL).await;
+        }
+        self.started += 1;
+    }
+
+    /// Starts the process. Returns whether it listens; it has ended if it does not.
+    async fn launch(&mut self, end: Instant) -> bool {
+        let config = self.write_config();
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
+        let log = log.expect("the server's log can be written");
+        let mut command = Command::new(&self.binary);
+        command.arg("-c").arg(config).arg("--ports_file_dir").arg(self.dir.path());
+        command.stdout(log.try_clone().expect("a file has more than one handle")).stderr(log);
+        let mut process = Process::spawn(&mut command, self.options.own_group);
+        let name = self.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ports = self.dir.path().join(format!("{name}_{}.ports", process.id()));
+        while process.ended().is_none() {
+            if let Some(port) = read_port(&ports) {
+                self.port = port;
+                self.process = Some(process);
+                return true;
+            }
+            assert!(Instant::now() < end, "nats-server does not listen:\n{}", self.log());
+            sleep(POLL).await;
+        }
+        false
+    }
+}
+
+/// The port for clients, once the server has written it.
+fn read_port(file: &Path) -> Option<u16> {
+    let ports: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_restarted_server_has_its_port_and_its_streams() {
+        for version in NatsVersion::available() {
+            let mut nats = NatsServer::options().version(version).start().await;
+            let url = nats.url();
+            let js = jetstream::new(nats.client().await);
+            let config = jetstream::stream::Config {
+                name: "KEPT".into(),
+                subjects: vec!["kept.>".into()],
+                ..Default::default()
+            };
+            js.create_stream(config).await.unwrap();
+            js.publish("kept.one", "1".into()).await.unwrap().await.unwrap();
+            nats.kill();
+            nats.restart().await;
+            assert_eq!(nats.url(), url);
+            let js = jetstream::new(nats.client().await);
+            let stream = js.get_stream("KEPT").await.unwrap();
+            assert_eq!(stream.cached_info().state.messages, 1, "{version:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frozen_server_is_silent_until_it_thaws() {
+        let nats = NatsServer::options().without_jetstream().config("max_payload: 4096").start().await;
+        let client = nats.client().await;
+        assert_eq!(client.server_info().max_payload, 4096);
+        let mut heard = client.subscribe("a").await.unwrap();
+        nats.freeze();
+        client.publish("a", "1".into()).await.unwrap();
+        let early =
+            tokio::time::timeout(Duration::from_millis(100), futures_util::StreamExt::next(&mut heard)).await;
+        assert!(early.is_err());
+        nats.thaw();
+        let late = tokio::time::timeout(START, futures_util::StreamExt::next(&mut heard)).await;
+        assert_eq!(&late.unwrap().unwrap().payload[..], b"1");
+    }
+}

@@ -1,0 +1,342 @@
+//! The Sub0 backend, as its documentation describes it, with the ways in which it may differ.
+//!
+//! A call `{resource, action, payload}` is answered `{uid, action, data}`; a broadcast looks the same. A connection
+//! with a `uid` has it put into object payloads as `id`. What each resource does is data: see [`Resource`].
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::websocket::{Connection, Refusal, Request, Service, WebSocketServer};
+
+/// A Sub0 backend on loopback. What every WebSocket server can do, it can do too.
+#[derive(Debug)]
+pub struct Sub0 {
+    server: WebSocketServer,
+    backend: Arc<Backend>,
+}
+
+/// What a resource does when it is called.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    answer: Answer,
+    after: Duration,
+    copies: usize,
+    broadcasts: Vec<(Audience, String, Value)>,
+}
+
+/// What a caller gets.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// `data` is the payload, with the `id` that was put in.
+    Echo,
+    /// `data` is this: an object, or an array.
+    Data(Value),
+    /// An error, in one of the shapes in which it may come.
+    Error(ErrorShape, String),
+    /// This text, whatever it is.
+    Text(String),
+    /// Nothing, ever.
+    Nothing,
+}
+
+/// How an error may look; the documentation does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// `{uid, action, message, code}`
+    Message,
+    /// `{uid, action, error}`, the error being a text
+    Error,
+    /// `{uid, action, error: {code, message}}`
+    ErrorObject,
+    /// `{uid, action, status, message}`
+    Status,
+    /// `{uid, action}` and no data
+    NoData,
+    /// `{message}`, which says not even which action
+    Anonymous,
+}
+
+/// Who gets a broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// `ALL`
+    All,
+    /// `SINGLE`: the connections with this uid.
+    Single(String),
+    /// `BULK`: the connections with these uids.
+    Bulk(Vec<String>),
+}
+
+/// What is echoed of the subprotocols that a client offers with its token; the documentation does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SubprotocolEcho {
+    /// The first: the token's name.
+    #[default]
+    First,
+    /// The token.
+    Token,
+    /// None.
+    None,
+}
+
+impl Resource {
+    /// A resource that answers so.
+    pub fn new(answer: Answer) -> Self {
+        Self { answer, after: Duration::ZERO, copies: 1, broadcasts: Vec::new() }
+    }
+
+    /// Answers with its payload.
+    pub fn echo() -> Self {
+        Self::new(Answer::Echo)
+    }
+
+    /// Answers with these data.
+    pub fn data(data: Value) -> Self {
+        Self::new(Answer::Data(data))
+    }
+
+    /// Answers with an error.
+    pub fn error(shape: ErrorShape, message: &str) -> Self {
+        Self::new(Answer::Error(shape, message.to_owned()))
+    }
+
+    /// Never answers.
+    pub fn nothing() -> Self {
+        Self::new(Answer::Nothing)
+    }
+
+    /// Answers after this time.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        self.after = time;
+        self
+    }
+
+    /// Answers twice, as a resource does that returns and broadcasts under one action.
+    #[must_use]
+    pub fn twice(mut self) -> Self {
+        self.copies = 2;
+        self
+    }
+
+    /// Broadcasts too, before it answers.
+    #[must_use]
+    pub fn broadcasts(mut self, to: Audience, action: &str, data: Value) -> Self {
+        self.broadcasts.push((to, action.to_owned(), data));
+        self
+    }
+}
+
+impl Sub0 {
+    /// Starts one; its resources answer with their payload until [`Sub0::resource`] says otherwise.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    pub async fn start() -> Self {
+        let rules = Rules {
+            resources: HashMap::new(),
+            otherwise: Resource::echo(),
+            token: None,
+            echo: SubprotocolEcho::First,
+            force_uid: false,
+            connections: Vec::new(),
+        };
+        let backend = Arc::new(Backend(Mutex::new(rules)));
+        let server = WebSocketServer::start(Arc::clone(&backend) as Arc<dyn Service>).await;
+        Self { server, backend }
+    }
+
+    /// What a client is given as its URL.
+    pub fn url(&self) -> String {
+        format!("ws://{}/ws", self.address())
+    }
+
+    /// What this resource does from now on.
+    pub fn resource(&self, name: &str, resource: Resource) {
+        self.backend.rules().resources.insert(name.to_owned(), resource);
+    }
+
+    /// What every other resource does from now on.
+    pub fn other_resources(&self, resource: Resource) {
+        self.backend.rules().otherwise = resource;
+    }
+
+    /// Those who connect need this token, offered as the subprotocols `name, token`; others are refused with 401.
+    pub fn require_token(&self, name: &str, token: &str) {
+        self.backend.rules().token = Some((name.to_owned(), token.to_owned()));
+    }
+
+    /// What is echoed of the subprotocols.
+    pub fn echo_subprotocol(&self, echo: SubprotocolEcho) {
+        self.backend.rules().echo = echo;
+    }
+
+    /// Those who connect need a uid (`FORCE_WEBSOCKET_WITH_UID`); others are refused with 400.
+    pub fn force_uid(&self, force: bool) {
+        self.backend.rules().force_uid = force;
+    }
+
+    /// Broadcasts to everyone.
+    pub fn broadcast(&self, action: &str, data: &Value) {
+        self.broadcast_to(&Audience::All, action, data);
+    }
+
+    /// Broadcasts to an audience.
+    pub fn broadcast_to(&self, audience: &Audience, action: &str, data: &Value) {
+        for connection in self.connections().iter().filter(|connection| audience.has(uid(connection))) {
+            connection.send_text(&told(connection, action, data).to_string());
+        }
+    }
+
+    /// The calls that came for a resource: the frames as they were sent.
+    pub fn calls(&self, resource: &str) -> Vec<Value> {
+        let texts = self.texts();
+        let frames = texts.iter().filter_map(|text| serde_json::from_str::<Value>(text).ok());
+        frames.filter(|frame| frame["resource"] == resource).collect()
+    }
+}
+
+impl Deref for Sub0 {
+    type Target = WebSocketServer;
+
+    fn deref(&self) -> &WebSocketServer {
+        &self.server
+    }
+}
+
+#[derive(Debug)]
+struct Backend(Mutex<Rules>);
+
+#[derive(Debug)]
+struct Rules {
+    resources: HashMap<String, Resource>,
+    otherwise: Resource,
+    token: Option<(String, String)>,
+    echo: SubprotocolEcho,
+    force_uid: bool,
+    /// Who may hear a broadcast that a resource makes.
+    connections: Vec<Weak<Connection>>,
+}
+
+impl Backend {
+    fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Service for Backend {
+    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+        let rules = self.rules();
+        if request.path != "/ws" {
+            return Err(Refusal::status(404));
+        }
+        if rules.force_uid && request.parameter("uid").is_none() {
+            return Err(Refusal::status(400).body(r#"{"message":"uid is required"}"#));
+        }
+        let offered = request.subprotocols();
+        if let Some((name, token)) = &rules.token
+            && offered != [name, token]
+        {
+            return Err(Refusal::status(401).body(r#"{"message":"Unauthorized"}"#));
+        }
+        let echoed = match rules.echo {
+            SubprotocolEcho::First => offered.first(),
+            SubprotocolEcho::Token => offered.get(1),
+            SubprotocolEcho::None => None,
+        };
+        Ok(echoed.map(|name| (*name).to_owned()))
+    }
+
+    fn connected(&self, connection: &Arc<Connection>) {
+        let mut rules = self.rules();
+        rules.connections.retain(|other| other.strong_count() > 0);
+        rules.connections.push(Arc::downgrade(connection));
+    }
+
+    fn text(&self, connection: &Arc<Connection>, text: &str) {
+        let Ok(call) = serde_json::from_str::<Value>(text) else {
+            connection.send_text(r#"{"message":"Invalid JSON"}"#);
+            return;
+        };
+        let (resource, listeners) = {
+            let rules = self.rules();
+            let resource = call["resource"].as_str().and_then(|name| rules.resources.get(name));
+            let listeners: Vec<_> = rules.connections.iter().filter_map(Weak::upgrade).collect();
+            (resource.unwrap_or(&rules.otherwise).clone(), listeners)
+        };
+        let connection = Arc::clone(connection);
+        if resource.after.is_zero() {
+            resource.respond(&connection, call, &listeners);
+        } else {
+            tokio::spawn(async move {
+                tokio::time::sleep(resource.after).await;
+                resource.respond(&connection, call, &listeners);
+            });
+        }
+    }
+}
+
+impl Resource {
+    fn respond(&self, connection: &Connection, mut call: Value, listeners: &[Arc<Connection>]) {
+        for (audience, action, data) in &self.broadcasts {
+            for listener in listeners.iter().filter(|listener| audience.has(uid(listener))) {
+                listener.send_text(&told(listener, action, data).to_string());
+            }
+        }
+        let mut payload = call["payload"].take();
+        if let (Some(uid), Some(fields)) = (uid(connection), payload.as_object_mut()) {
+            fields.insert("id".to_owned(), uid.into());
+        }
+        let action = call["action"].as_str().unwrap_or_default();
+        let text = match &self.answer {
+            Answer::Echo => told(connection, action, &payload).to_string(),
+            Answer::Data(data) => told(connection, action, data).to_string(),
+            Answer::Error(shape, message) => shape.frame(uid(connection), action, message).to_string(),
+            Answer::Text(text) => text.clone(),
+            Answer::Nothing => return,
+        };
+        for _ in 0..self.copies {
+            connection.send_text(&text);
+        }
+    }
+}
+
+impl ErrorShape {
+    fn frame(self, uid: Option<&str>, action: &str, message: &str) -> Value {
+        match self {
+            Self::Message => json!({"uid": uid, "action": action, "message": message, "code": 400}),
+            Self::Error => json!({"uid": uid, "action": action, "error": message}),
+            Self::ErrorObject => {
+                json!({"uid": uid, "action": action, "error": {"code": 400, "message": message}})
+            }
+            Self::Status => json!({"uid": uid, "action": action, "status": 400, "message": message}),
+            Self::NoData => json!({"uid": uid, "action": action}),
+            Self::Anonymous => json!({"message": message}),
+        }
+    }
+}
+
+impl Audience {
+    fn has(&self, uid: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Single(one) => uid == Some(one),
+            Self::Bulk(some) => some.iter().any(|one| uid == Some(one)),
+        }
+    }
+}
+
+fn uid(connection: &Connection) -> Option<&str> {
+    connection.request().parameter("uid")
+}
+
+fn told(connection: &Connection, action: &str, data: &Value) -> Value {
+    json!({"uid": uid(connection), "action": action, "data": data})
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,473 @@
+//! A WebSocket server that does what a test tells it: it refuses, answers, closes, breaks and freezes.
+//!
+//! The upgrade and the reading are tokio-tungstenite's. Frames are written here, as bytes, so that a test can send
+//! many at once, or wrong ones.
+
+// The shape of tungstenite's callback.
+#![allow(clippy::result_large_err)]
+
+mod connection;
+mod frames;
+mod wire;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::handshake::server as upgrade;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+
+use crate::wait::{eventually, until_some};
+
+pub use connection::Connection;
+
+/// What a simulated service does with those who connect.
+pub trait Service: Send + Sync + 'static {
+    /// Judges an upgrade. Returns the subprotocol to echo, if any.
+    ///
+    /// # Errors
+    /// How it is refused.
+    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// A client was upgraded.
+    fn connected(&self, connection: &Arc<Connection>) {
+        let _ = connection;
+    }
+
+    /// A text message came. It has been recorded already.
+    fn text(&self, connection: &Arc<Connection>, text: &str);
+}
+
+/// An upgrade request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Path without the query.
+    pub path: String,
+    /// The query's parameters, decoded.
+    pub query: Vec<(String, String)>,
+    /// Header fields; names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// A parameter of the query.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A header field; its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The subprotocols that were offered.
+    pub fn subprotocols(&self) -> Vec<&str> {
+        let offered = self.header("sec-websocket-protocol").unwrap_or_default();
+        offered.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
+    }
+}
+
+/// An HTTP answer instead of the upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Refusal {
+    /// Refuses with this status.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new() }
+    }
+
+    /// With a header field, such as `Retry-After` or `Location`.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.body);
+        self
+    }
+}
+
+/// What happens to those who connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// The service judges them.
+    Open,
+    /// They are refused.
+    Refuse(Refusal),
+    /// Their TCP connection is made, and then nothing is said.
+    Silent,
+    /// Their TCP connection is made, and ended at once.
+    Slam,
+}
+
+/// A frame that came from a client.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Which connection it came over, from 0 in the order of upgrades.
+    pub connection: usize,
+    /// When it was read.
+    pub at: Instant,
+    /// What it is.
+    pub message: Message,
+}
+
+/// A WebSocket server on a port of loopback. It is gone when it is dropped.
+pub struct WebSocketServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    listening: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    service: Arc<dyn Service>,
+    state: Mutex<State>,
+    frozen: watch::Sender<bool>,
+}
+
+struct State {
+    door: Door,
+    dials: Vec<Instant>,
+    requests: Vec<Request>,
+    received: Vec<Received>,
+    upgrades: usize,
+    open: Vec<Arc<Connection>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl WebSocketServer {
+    /// Listens, and has `service` speak to those who connect.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    pub async fn start(service: Arc<dyn Service>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let state = State {
+            door: Door::Open,
+            dials: Vec::new(),
+            requests: Vec::new(),
+            received: Vec::new(),
+            upgrades: 0,
+            open: Vec::new(),
+            tasks: Vec::new(),
+        };
+        let shared =
+            Arc::new(Shared { service, state: Mutex::new(state), frozen: watch::Sender::new(false) });
+        let listening = tokio::spawn(accept(Arc::clone(&shared), listener));
+        Self { shared, address, listening: Mutex::new(Some(listening)) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    // --- Who may come in ---
+
+    /// What happens to those who connect from now on.
+    pub fn door(&self, door: Door) {
+        self.shared.state().door = door;
+    }
+
+    /// Refuses those who connect from now on.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.door(Door::Refuse(refusal));
+    }
+
+    /// Lets the service judge them again.
+    pub fn admit(&self) {
+        self.door(Door::Open);
+    }
+
+    /// Closes the port, so that the system refuses connections. Connections that are open stay.
+    pub async fn stop_listening(&self) {
+        let listening = self.listening.lock().unwrap().take();
+        if let Some(task) = listening {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    /// Opens the port again.
+    ///
+    /// # Panics
+    /// If somebody else keeps it.
+    pub async fn listen_again(&self) {
+        self.stop_listening().await;
+        let listener =
+            until_some(Duration::from_secs(10), async || TcpListener::bind(self.address).await.ok()).await;
+        let task = tokio::spawn(accept(Arc::clone(&self.shared), listener));
+        *self.listening.lock().unwrap() = Some(task);
+    }
+
+    /// Stops reading, writing and accepting, while sockets stay open: as a process that was stopped.
+    pub fn freeze(&self) {
+        self.shared.frozen.send_replace(true);
+    }
+
+    /// Goes on.
+    pub fn thaw(&self) {
+        self.shared.frozen.send_replace(false);
+    }
+
+    // --- What it says ---
+
+    /// Sends a text message to everyone, whatever the text is: JSON, or a keepalive such as `ping`.
+    pub fn send_text(&self, text: &str) {
+        self.each(|connection| connection.send_text(text));
+    }
+
+    /// Sends a binary message to everyone.
+    pub fn send_binary(&self, data: &[u8]) {
+        self.each(|connection| connection.send_binary(data));
+    }
+
+    /// Sends these bytes as they are, after the frames that were sent before: a wrong frame, or part of one.
+    pub fn send_bytes(&self, bytes: &[u8]) {
+        self.each(|connection| connection.send_bytes(Bytes::copy_from_slice(bytes)));
+    }
+
+    /// Sends many text messages to everyone, as fast as they are read, and waits until they are written.
+    /// Returns how many connections took all of them.
+    pub async fn blast(&self, count: usize, mut frame: impl FnMut(usize) -> String) -> usize {
+        const CHUNK: usize = 256 * 1024;
+        let mut open = self.connections();
+        let mut next = 0;
+        while next < count {
+            let mut chunk = Vec::with_capacity(CHUNK + CHUNK / 8);
+            while next < count && chunk.len() < CHUNK {
+                frames::text(&mut chunk, frame(next).as_bytes());
+                next += 1;
+            }
+            let chunk = Bytes::from(chunk);
+            let mut still_open = Vec::new();
+            for connection in open {
+                if connection.send_paced(chunk.clone()).await {
+                    still_open.push(connection);
+                }
+            }
+            open = still_open;
+        }
+        let mut written = 0;
+        for connection in open {
+            written += usize::from(connection.paced_is_written().await);
+        }
+        written
+    }
+
+    /// Closes every connection with this code.
+    pub fn close(&self, code: u16, reason: &str) {
+        self.each(|connection| connection.close(code, reason));
+    }
+
+    /// Ends every TCP connection without a word (FIN), after what was sent before.
+    pub fn hang_up(&self) {
+        self.each(Connection::hang_up);
+    }
+
+    /// Breaks every TCP connection at once (RST).
+    pub fn cut(&self) {
+        self.each(Connection::cut);
+    }
+
+    // --- What it saw ---
+
+    /// The connections that are open.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.shared.state().open.clone()
+    }
+
+    /// When TCP connections came, those that were refused included.
+    pub fn dials(&self) -> Vec<Instant> {
+        self.shared.state().dials.clone()
+    }
+
+    /// Every upgrade request, those that were refused included.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.state().requests.clone()
+    }
+
+    /// How many upgrades there were.
+    pub fn upgrades(&self) -> usize {
+        self.shared.state().upgrades
+    }
+
+    /// Every frame that came, pings and closes included, in order for each connection.
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.state().received.clone()
+    }
+
+    /// The text messages that came.
+    pub fn texts(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let texts = state.received.iter().filter_map(|received| match &received.message {
+            Message::Text(text) => Some(text.to_string()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    /// Waits until this many connections are open.
+    ///
+    /// # Panics
+    /// If that takes longer than `deadline`.
+    #[track_caller]
+    pub fn connected(&self, count: usize, deadline: Duration) -> impl Future<Output = ()> {
+        eventually(deadline, async move || self.connections().len() == count)
+    }
+
+    fn each(&self, act: impl Fn(&Connection)) {
+        for connection in self.connections() {
+            act(&connection);
+        }
+    }
+}
+
+impl fmt::Debug for WebSocketServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketServer").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Drop for WebSocketServer {
+    fn drop(&mut self) {
+        if let Some(task) = self.listening.lock().unwrap().take() {
+            task.abort();
+        }
+        for task in self.shared.state().tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    async fn while_frozen(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+    }
+
+    fn record(&self, connection: usize, message: Message) {
+        self.state().received.push(Received { connection, at: Instant::now(), message });
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        shared.while_frozen().await;
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        shared.while_frozen().await;
+        let task = tokio::spawn(serve(Arc::clone(&shared), stream));
+        let mut state = shared.state();
+        state.dials.push(Instant::now());
+        state.tasks.retain(|task| !task.is_finished());
+        state.tasks.push(task);
+    }
+}
+
+async fn serve(shared: Arc<Shared>, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let door = shared.state().door.clone();
+    match door {
+        Door::Slam => return,
+        Door::Silent => return silence(stream).await,
+        Door::Open | Door::Refuse(_) => {}
+    }
+    let mut admitted = None;
+    let judge = |request: &upgrade::Request, response: upgrade::Response| {
+        let request = read_request(request);
+        shared.state().requests.push(request.clone());
+        let verdict = match door {
+            Door::Refuse(refusal) => Err(refusal),
+            _ => shared.service.admit(&request),
+        };
+        admitted = Some(request);
+        answer(verdict, response)
+    };
+    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+    let upgraded = tokio_tungstenite::accept_hdr_async_with_config(stream, judge, Some(config)).await;
+    if let (Ok(stream), Some(request)) = (upgraded, admitted) {
+        connection::run(shared, stream.into_inner(), request, config).await;
+    }
+}
+
+/// Reads what comes, and says nothing, until the client gives up.
+async fn silence(mut stream: TcpStream) {
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+fn read_request(request: &upgrade::Request) -> Request {
+    let uri = request.uri();
+    let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let query = pairs.map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decoded(key), percent_decoded(value))
+    });
+    let headers = request.headers().iter();
+    let headers = headers
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    Request { path: uri.path().to_owned(), query: query.collect(), headers: headers.collect() }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = (*first == b'%')
+            .then(|| after.get(..2).and_then(|code| u8::from_str_radix(str::from_utf8(code).ok()?, 16).ok()))
+            .flatten();
+        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn answer(
+    verdict: Result<Option<String>, Refusal>,
+    mut response: upgrade::Response,
+) -> Result<upgrade::Response, upgrade::ErrorResponse> {
+    match verdict {
+        Ok(subprotocol) => {
+            if let Some(name) = subprotocol {
+                let name = HeaderValue::from_str(&name).expect("what was offered can be echoed");
+                response.headers_mut().insert("Sec-WebSocket-Protocol", name);
+            }
+            Ok(response)
+        }
+        Err(refusal) => {
+            let length = refusal.body.len().to_string();
+            let mut refused = upgrade::ErrorResponse::new(Some(refusal.body));
+            *refused.status_mut() = StatusCode::from_u16(refusal.status).expect("a status has three digits");
+            let fixed =
+                [("Content-Length".to_owned(), length), ("Connection".to_owned(), "close".to_owned())];
+            for (name, value) in refusal.headers.into_iter().chain(fixed) {
+                let name = name
+                    .parse::<tokio_tungstenite::tungstenite::http::HeaderName>()
+                    .expect("a header's name");
+                refused.headers_mut().insert(name, HeaderValue::from_str(&value).expect("a header's value"));
+            }
+            Err(refused)
+        }
+    }
+}

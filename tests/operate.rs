@@ -1,0 +1,61 @@
+//! What operators rely on, with the real binary: probes, metrics, logs, signals, and reload.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "operate/logs.rs"]
+mod logs;
+#[path = "operate/probes.rs"]
+mod probes;
+#[path = "operate/reload.rs"]
+mod reload;
+#[path = "operate/signals.rs"]
+mod signals;
+
+use std::time::Duration;
+
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Sub0, eventually};
+use serde_json::Value;
+
+/// How long anything may take that is not itself a matter of time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The daemon that was built with these tests.
+fn start(config: DaemonConfig) -> Daemon {
+    Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)
+}
+
+/// A daemon with one instance, `shop`, that is connected on both sides.
+async fn bed(lines: &str) -> (NatsServer, Sub0, Daemon) {
+    let nats = NatsServer::start().await;
+    let sub0 = Sub0::start().await;
+    let mut daemon = start(DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0));
+    sub0.connected(1, PATIENCE).await;
+    publishing(&mut daemon, "shop").await;
+    (nats, sub0, daemon)
+}
+
+/// What `/status` says of an instance; null if it does not know it.
+async fn status(daemon: &mut Daemon, instance: &str) -> Value {
+    let (code, text) = daemon.get("/status").await;
+    assert_eq!(code, 200, "{text}");
+    let status: Value = serde_json::from_str(&text).unwrap();
+    let instances = status["instances"].as_array().unwrap();
+    instances.iter().find(|one| one["instance"] == instance).cloned().unwrap_or_default()
+}
+
+/// Waits until an instance is connected on both sides.
+async fn publishing(daemon: &mut Daemon, instance: &str) {
+    eventually(PATIENCE, async || {
+        let status = status(daemon, instance).await;
+        status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready"
+    })
+    .await;
+}
+
+/// Waits until a metric of an instance has this value.
+async fn counted(daemon: &mut Daemon, name: &str, instance: &str, value: f64) {
+    eventually(PATIENCE, async || {
+        daemon.metrics().await.value(name, &[("instance", instance)]) == Some(value)
+    })
+    .await;
+}

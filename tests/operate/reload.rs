@@ -1,0 +1,151 @@
+//! SIGHUP: what did not change is not touched, and a bad file changes nothing.
+
+use pontoon_testkit::{Answer, Resource};
+use serde_json::json;
+
+use super::*;
+
+/// Reloads that ended like this.
+async fn reloads(daemon: &mut Daemon, outcome: &str) -> f64 {
+    daemon.metrics().await.value("pontoon_config_reloads_total", &[("outcome", outcome)]).unwrap()
+}
+
+/// Has the daemon read this configuration, and waits until it has.
+async fn reload(daemon: &mut Daemon, config: DaemonConfig, outcome: &str) {
+    let before = reloads(daemon, outcome).await;
+    daemon.reconfigure(config);
+    daemon.signal("HUP");
+    eventually(PATIENCE, async || reloads(daemon, outcome).await == before + 1.0).await;
+}
+
+#[tokio::test]
+async fn only_what_changed_is_touched() {
+    let nats = NatsServer::start().await;
+    let (kept, changed, gone, new) =
+        (Sub0::start().await, Sub0::start().await, Sub0::start().await, Sub0::start().await);
+    let base = || DaemonConfig::new(&nats).sub0("kept", &kept);
+    let mut daemon = start(base().sub0("changed", &changed).sub0("gone", &gone));
+    for (name, sub0) in [("kept", &kept), ("changed", &changed), ("gone", &gone)] {
+        sub0.connected(1, PATIENCE).await;
+        publishing(&mut daemon, name).await;
+    }
+    gone.broadcast("tick", &json!(1));
+    counted(&mut daemon, "pontoon_frames_received_total", "gone", 1.0).await;
+    let epoch = status(&mut daemon, "kept").await["epoch"].clone();
+
+    reload(&mut daemon, base().sub0("changed", &changed).with("uid = \"u1\"").sub0("new", &new), "applied")
+        .await;
+    new.connected(1, PATIENCE).await;
+    gone.connected(0, PATIENCE).await;
+    eventually(PATIENCE, async || {
+        changed.upgrades() == 2
+            && changed.connections().len() == 1
+            && changed.requests()[1].parameter("uid") == Some("u1")
+    })
+    .await;
+    for name in ["kept", "changed", "new"] {
+        publishing(&mut daemon, name).await;
+    }
+    assert_eq!(status(&mut daemon, "gone").await, Value::Null);
+    assert_eq!((kept.upgrades(), kept.connections().len()), (1, 1), "the socket was kept");
+    assert_eq!(status(&mut daemon, "kept").await["epoch"], epoch);
+    kept.broadcast("tick", &json!(2));
+    counted(&mut daemon, "pontoon_frames_received_total", "kept", 1.0).await;
+
+    // Counters that vanish cannot be summed.
+    let metrics = daemon.metrics().await;
+    let value = |name| metrics.value(name, &[("instance", "gone")]);
+    assert_eq!(value("pontoon_frames_received_total"), Some(1.0));
+    assert_eq!((value("pontoon_link_connected"), value("pontoon_nats_connected")), (Some(0.0), Some(0.0)));
+
+    // What all use concerns all.
+    reload(&mut daemon, base().sub0("new", &new).with("[events]\nraw = false"), "applied").await;
+    eventually(PATIENCE, async || kept.upgrades() == 2 && new.upgrades() == 2).await;
+    changed.connected(0, PATIENCE).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_all_its_errors_are_said() {
+    let (nats, sub0, mut daemon) = bed("").await;
+    let bad = DaemonConfig::new(&nats)
+        .connector("shop", "sub0", "url = \"http//nowhere\"\nuidd = \"x\"")
+        .connector("more", "minecraft", "")
+        .with("token = \"canary-in-a-bad-file\"");
+    reload(&mut daemon, bad, "failed").await;
+    let log = daemon.log();
+    for fault in ["connectors.shop.url", "connectors.shop.uidd", "connectors.more.type"] {
+        assert!(log.contains(fault), "{fault} is not in\n{log}");
+    }
+    assert!(!log.contains("canary"), "{log}");
+    daemon.reconfigure(DaemonConfig::new(&nats).with("not toml ["));
+    daemon.signal("HUP");
+    eventually(PATIENCE, async || reloads(&mut daemon, "failed").await == 2.0).await;
+    assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
+    assert_eq!(daemon.get("/livez").await.0, 200);
+    assert_eq!(reloads(&mut daemon, "applied").await, 0.0);
+    sub0.broadcast("tick", &json!(1));
+    counted(&mut daemon, "pontoon_frames_received_total", "shop", 1.0).await;
+    // And the good one again changes nothing either.
+    reload(&mut daemon, DaemonConfig::new(&nats).sub0("shop", &sub0), "applied").await;
+    assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_said() {
+    let (nats, sub0, mut daemon) = bed("").await;
+    let lines = "log.level = \"debug\"\nadmin.enabled = false";
+    reload(&mut daemon, DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0), "applied").await;
+    let said = daemon.logged("this table has changed; that needs a restart of the daemon");
+    let tables: Vec<_> = said.iter().map(|line| line["table"].as_str().unwrap()).collect();
+    assert_eq!(tables, ["admin", "log"]);
+    assert_eq!((sub0.upgrades(), daemon.get("/livez").await.0), (1, 200));
+}
+
+#[tokio::test]
+async fn an_instance_that_is_taken_out_and_put_back_starts_when_the_old_one_has_drained() {
+    let (nats, sub0, mut daemon) = bed("").await;
+    sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_millis(700)));
+    let client = nats.client().await;
+    let inbox = client.new_inbox();
+    let mut replies = client.subscribe(inbox.clone()).await.unwrap();
+    client.publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into()).await.unwrap();
+    eventually(PATIENCE, async || sub0.calls("slow").len() == 1).await;
+    reload(&mut daemon, DaemonConfig::new(&nats), "applied").await;
+    reload(&mut daemon, DaemonConfig::new(&nats).sub0("shop", &sub0), "applied").await;
+    let reply = tokio::time::timeout(PATIENCE, futures_util::StreamExt::next(&mut replies)).await;
+    let body: Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();
+    assert_eq!(body["status"], "response", "{body}");
+    eventually(PATIENCE, async || sub0.upgrades() == 2 && sub0.connections().len() == 1).await;
+    publishing(&mut daemon, "shop").await;
+    // A stop in the middle of a reload is a stop.
+    reload(&mut daemon, DaemonConfig::new(&nats), "applied").await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    sub0.connected(0, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_stopping() {
+    let nats = NatsServer::start().await;
+    let sub0 = Sub0::start().await;
+    let dir = pontoon_testkit::Dir::new("token");
+    let token = dir.write("token", "secret");
+    let config = DaemonConfig::new(&nats).sub0("shop", &sub0);
+    let mut daemon = start(config.clone());
+    publishing(&mut daemon, "shop").await;
+    std::fs::remove_file(&token).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&token).status().unwrap().success());
+    daemon.reconfigure(config.with(&format!("token = {{ file = {token:?} }}")));
+    daemon.signal("HUP");
+    let threads = async |daemon: &mut Daemon| daemon.metrics().await.value("process_threads", &[]).unwrap();
+    let before = threads(&mut daemon).await;
+    daemon.signal("HUP");
+    sub0.broadcast("tick", &json!(1));
+    counted(&mut daemon, "pontoon_events_published_total", "shop", 1.0).await;
+    assert!(threads(&mut daemon).await <= before + 1.0, "one reload at a time");
+    assert_eq!((daemon.get("/livez").await.0, sub0.upgrades()), (200, 1));
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+}

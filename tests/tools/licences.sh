@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Holds all dependencies to deny.toml: always in short, and with cargo-deny where there is a recent one.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+"${PYTHON:-python3}" tests/tools/licences.py
+if cargo-deny --version 2>/dev/null | grep -qE '^cargo-deny (0\.(1[6-9]|[2-9][0-9])|[1-9])'; then
+    cargo-deny --locked --workspace --all-features check bans licenses sources
+fi

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Puts what the tests need beside the current nats-server into target/tools; fast when it is there:
+#   nats-server-2.9   an old server, which PONTOON_NATS_SERVER_OLD may name instead
+#   promtool          checks our metrics, PONTOON_PROMTOOL may name it instead
+#   python/           nats-py, for PYTHONPATH
+# The first two come from Debian 12. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
+set -euo pipefail
+"$(dirname "$0")/nats-server.sh"
+source "$(dirname "$0")/common.sh"
+
+missing() {
+    say "$1 could not be had; name one in $2, or set PONTOON_WITHOUT_DEBIAN=1 to go on without it"
+    [[ -n ${PONTOON_WITHOUT_DEBIAN:-} ]]
+}
+
+if [[ -n ${PONTOON_NATS_SERVER_OLD:-} ]]; then
+    "$PONTOON_NATS_SERVER_OLD" --version >/dev/null
+elif ! "$tools/nats-server-2.9" --version 2>/dev/null | grep -q 'v2\.9\.\|v\?2\.9\.'; then
+    if from_debian nats-server '2.9.*' usr/sbin/nats-server "$work/nats-server-2.9"; then
+        "$work/nats-server-2.9" --version >&2
+        mv "$work/nats-server-2.9" "$tools/nats-server-2.9"
+    else
+        missing "nats-server 2.9" PONTOON_NATS_SERVER_OLD
+    fi
+fi
+
+if [[ -n ${PONTOON_PROMTOOL:-} ]]; then
+    "$PONTOON_PROMTOOL" --version >/dev/null
+elif ! "$tools/promtool" --version >/dev/null 2>&1; then
+    if from_debian prometheus '*' usr/bin/promtool "$work/promtool"; then
+        "$work/promtool" --version >/dev/null
+        mv "$work/promtool" "$tools/promtool"
+    else
+        missing promtool PONTOON_PROMTOOL
+    fi
+fi
+
+nats_py=2.16.0
+if [[ ! -d $tools/python/nats_py-$nats_py.dist-info ]]; then
+    say "installing nats-py $nats_py with pip"
+    python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+        --target "$work/python" "nats-py==$nats_py"
+    rm -rf "$tools/python"
+    mv "$work/python" "$tools/python"
+fi
