@@ -78,6 +78,7 @@ impl Stage<'_> {
             client,
             events,
             names: Names::default(),
+            here: 0,
             heard: 0,
             asked: HashMap::new(),
         };
@@ -102,6 +103,8 @@ struct Play<'a> {
     client: Client,
     events: Subscriber,
     names: Names,
+    /// The connection that the conversation is held over.
+    here: usize,
     /// How many frames were compared.
     heard: usize,
     /// Where replies come, by the command's label.
@@ -113,6 +116,7 @@ impl Play<'_> {
         match step {
             StepKind::Open => {
                 timeout(LINE, self.server.connected(1, LINE * 2)).await.map_err(|_| "nobody connects")?;
+                self.here = self.server.connections().first().map_or(self.here, |connection| connection.id());
                 self.settle().await?;
             }
             StepKind::FromService(text) => {
@@ -128,11 +132,9 @@ impl Play<'_> {
                     Some(code) => self.server.close(*code, reason),
                     None => self.server.hang_up(),
                 }
-                timeout(LINE, self.server.connected(0, LINE * 2)).await.map_err(|_| "the link stays open")?;
+                self.gone().await?;
             }
-            StepKind::Close(_) => {
-                timeout(LINE, self.server.connected(0, LINE * 2)).await.map_err(|_| "the link stays open")?;
-            }
+            StepKind::Close(_) => self.gone().await?,
             StepKind::Command(command) => {
                 self.command(command).await?;
                 self.settle().await?;
@@ -149,6 +151,13 @@ impl Play<'_> {
             | StepKind::Timeout(_) => {}
         }
         Ok(())
+    }
+
+    /// The connection that this conversation was held over ends. The daemon may be back at once, over another.
+    async fn gone(&mut self) -> Result<(), String> {
+        let here = self.here;
+        let ended = async || self.server.connections().iter().all(|connection| connection.id() > here);
+        timeout(LINE, eventually(LINE * 2, ended)).await.map_err(|_| "the link stays open".to_owned())
     }
 
     async fn frame(&mut self, text: &str) -> Result<(), String> {
