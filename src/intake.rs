@@ -9,6 +9,7 @@ use pontoon_sdk::{End, Event, EventType, Fields, LinkKey};
 use time::OffsetDateTime;
 
 use crate::config::Overflow;
+use crate::dedup::Identity;
 use crate::envelope::rfc3339;
 use crate::instance::Shared;
 use crate::metrics::{DropReason, GapReason};
@@ -24,7 +25,7 @@ pub struct Intake {
 }
 
 enum Pending {
-    Event(Box<Event>, Instant, OffsetDateTime),
+    Event(Box<Event>, Instant, OffsetDateTime, Option<Identity>),
     Gap(Gap),
 }
 
@@ -54,17 +55,29 @@ impl Intake {
     /// An event that was just read.
     pub fn publish(&mut self, event: Box<Event>, read_at: Instant, read: OffsetDateTime) {
         self.shared.metrics.events_read.increment(1);
+        let identity = event.identity.as_deref().map(|text| self.shared.recent.identity(event.kind, text));
+        if identity.is_some_and(|identity| !self.shared.recent.remember(identity)) {
+            self.shared.metrics.events_deduplicated.increment(1);
+            return;
+        }
         if event.kind == EventType::FrameUnrecognised {
             self.shared.metrics.events_unrecognised.increment(1);
         }
         if self.missing.is_some() && !self.make_room() {
-            return self.drop_one(read, true);
+            return self.drop_one(read, true, identity);
         }
         if self.pending.is_empty() && self.shared.ring.has_room() {
-            let record = self.shared.envelope.seal(*event, &self.link, read_at, read);
+            let mut record = self.shared.envelope.seal(*event, &self.link, read_at, read);
+            record.identity = identity;
             return self.shared.ring.push(record);
         }
-        self.wait(Pending::Event(event, read_at, read));
+        self.wait(Pending::Event(event, read_at, read, identity));
+    }
+
+    /// What was just read has been published already, from another frame.
+    pub fn duplicate(&mut self) {
+        self.shared.metrics.events_read.increment(1);
+        self.shared.metrics.events_deduplicated.increment(1);
     }
 
     /// Something may have been missed on this link since `from`.
@@ -114,8 +127,10 @@ impl Intake {
             }
             let Some(pending) = self.pending.pop_front() else { break };
             let record = match pending {
-                Pending::Event(event, read_at, read) => {
-                    self.shared.envelope.seal(*event, &self.link, read_at, read)
+                Pending::Event(event, read_at, read, identity) => {
+                    let mut record = self.shared.envelope.seal(*event, &self.link, read_at, read);
+                    record.identity = identity;
+                    record
                 }
                 Pending::Gap(gap) => self.shared.envelope.gap(gap.fields(&self.link), Instant::now()),
             };
@@ -149,9 +164,9 @@ impl Intake {
         // What is still here finds no room by any policy.
         for pending in std::mem::take(&mut self.pending) {
             match pending {
-                Pending::Event(_, _, read) => self.drop_one(read, true),
+                Pending::Event(_, _, read, identity) => self.drop_one(read, true, identity),
                 Pending::Gap(gap) => {
-                    self.drop_one(gap.from.unwrap_or(gap.to), gap.own);
+                    self.drop_one(gap.from.unwrap_or(gap.to), gap.own, None);
                     // What it would have said is said by the gap that takes its place.
                     if let Some(missing) = &mut self.missing {
                         missing.number += gap.dropped.unwrap_or(0);
@@ -173,13 +188,16 @@ impl Intake {
         while self.shared.delivery.overflow == Overflow::DropOldest && !self.shared.ring.has_room() {
             let Some(oldest) = self.shared.ring.drop_oldest() else { break };
             let own = *oldest.link() == self.link;
-            self.drop_one(oldest.read(), own);
+            self.drop_one(oldest.read(), own, oldest.identity);
         }
         self.shared.ring.has_room()
     }
 
     /// Counts an event as lost; the gap that will say so begins with the earliest of them.
-    fn drop_one(&mut self, read: OffsetDateTime, own: bool) {
+    fn drop_one(&mut self, read: OffsetDateTime, own: bool, identity: Option<Identity>) {
+        if let Some(identity) = identity {
+            self.shared.recent.forget(identity);
+        }
         self.shared.metrics.dropped(DropReason::Overflow).increment(1);
         let missing = self.missing.get_or_insert(Missing { from: read, number: 0, own });
         missing.number += 1;

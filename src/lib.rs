@@ -17,7 +17,7 @@
 //!   known of it
 //! * [`supervisor`]: keeps one link connected; [`backoff`]: how long it waits
 //! * [`session`]: one connection from open to close, the only place where a service and the bus meet
-//! * [`intake`]: the way of events into the ring, and what happens when it is full
+//! * [`intake`]: the way of events into the ring, and what happens when it is full; [`dedup`]: what a service says twice
 //! * [`replies`]: callers that wait; [`idempotency`]: those that ask twice
 //! * [`envelope`]: from an event to subject, headers and body
 //! * [`transport`]: sockets; [`bus`]: NATS; [`redact`]: what services say, without our secrets
@@ -44,6 +44,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dedup;
 pub mod envelope;
 pub mod idempotency;
 pub mod instance;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use pontoon_sdk::{Connector, Operation};
+use pontoon_sdk::{Connector, Error, Operation};
 use schemars::Schema;
 use serde_json::{Map, Value};
 
@@ -68,6 +68,13 @@ pub struct SettingsError {
     pub message: String,
 }
 
+fn settings_error(error: Error) -> SettingsError {
+    SettingsError {
+        path: error.pointer().unwrap_or_default().trim_start_matches('/').replace('/', "."),
+        message: error.message().to_owned(),
+    }
+}
+
 struct Erased<C>(PhantomData<fn() -> C>);
 
 impl<C: Connector> ConnectorType for Erased<C>
@@ -99,10 +106,10 @@ where
                     message: error.into_inner().to_string(),
                 }
             })?;
-        let connector = C::new(config).map_err(|error| SettingsError {
-            path: error.pointer().unwrap_or_default().trim_start_matches('/').replace('/', "."),
-            message: error.message().to_owned(),
-        })?;
+        let connector = C::new(config).map_err(settings_error)?;
+        for spec in connector.links() {
+            <C::Transport as Dial>::check(&spec.endpoint).map_err(settings_error)?;
+        }
         Ok(Box::new(Typed::new(connector)))
     }
 }

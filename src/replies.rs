@@ -296,6 +296,16 @@ impl Replies {
         self.reached(command, Promise::Accepted, Outcome::Accepted);
     }
 
+    /// Nobody can say more than this of the command.
+    pub fn lower(&mut self, command: CommandId, promise: Promise) {
+        if let Some(waiting) = self.waiting.get_mut(&command) {
+            waiting.promise = waiting.promise.min(promise);
+            if let Party::Caller(caller) = &mut waiting.party {
+                caller.wait = caller.wait.min(promise);
+            }
+        }
+    }
+
     /// A frame of the command waits to be written.
     pub fn queued(&mut self, command: CommandId, ticket: Ticket) {
         if let Some(waiting) = self.waiting.get_mut(&command) {

@@ -18,7 +18,7 @@ use crate::metrics::InstanceMetrics;
 use crate::redact::Redact;
 use crate::replies::{Caller, Replies};
 use crate::transport::Read;
-use crate::transport::outbound::{Outbound, Outcome};
+use crate::transport::outbound::{Outbound, Outcome, Refused};
 
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
@@ -311,13 +311,15 @@ where
                 match action {
                     Action::Publish(event) => self.memory.intake.publish(event, read_at, read),
                     Action::Reply(command, reply) => self.replies.reply(command, reply),
+                    Action::Duplicate => self.memory.intake.duplicate(),
+                    Action::Promise(command, promise) => self.replies.lower(command, promise),
                     Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
                     {
-                        (Some(ticket), Some(command)) => self.replies.queued(command, ticket),
-                        (Some(_), None) => {}
-                        (None, Some(command)) => unsent.push(command),
-                        (None, None) => {
-                            end.get_or_insert_with(|| End::disconnected(UNREAD));
+                        (Ok(ticket), Some(command)) => self.replies.queued(command, ticket),
+                        (Ok(_), None) => {}
+                        (Err(refused), Some(command)) => unsent.push((command, refused.error())),
+                        (Err(refused), None) => {
+                            end.get_or_insert_with(|| refused.error().into());
                         }
                     },
                     Action::Remember(join) => remember(&mut self.memory.joins, join),
@@ -336,16 +338,28 @@ where
             if unsent.is_empty() {
                 return end.map_or(Ok(()), Err);
             }
-            for command in unsent.drain(..) {
-                let sent = self.replies.unsent(command, &Error::rejected(Code::TooMany, UNREAD));
+            for (command, error) in unsent.drain(..) {
+                let sent = self.replies.unsent(command, &error);
                 self.parts.session.abandoned(command, sent, &mut self.outbox);
             }
         }
     }
 }
 
-/// Why a frame finds no place.
-const UNREAD: &str = "the service does not read fast enough; too much waits to be written";
+impl Refused {
+    /// What a caller is told. Where there is none, the connection is of no use any more.
+    fn error(self) -> Error {
+        match self {
+            Self::Full => Error::rejected(
+                Code::TooMany,
+                "the service does not read fast enough; too much waits to be written",
+            ),
+            Self::TooLarge(limit) => {
+                Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
+            }
+        }
+    }
+}
 
 fn remember(joins: &mut Vec<Join>, join: Join) {
     if let Some(known) = joins.iter_mut().find(|known| known.key == join.key) {

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff;
 use crate::config::Overflow;
 use crate::instance::Shared;
+use crate::instance::board::Seat;
 use crate::intake::Intake;
 use crate::metrics::{ConnectOutcome, GapReason};
 use crate::redact::Redact;
 use crate::session::{Conversation, Errand, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
-use crate::transport::{Class, Dial, DialError};
+use crate::transport::{Class, Dial, DialError, Dialled};
 
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
@@ -56,11 +57,13 @@ where
         let intake = Intake::new(key.clone(), shared.clone());
         let mut memory = Memory { mailbox, joins: Vec::new(), intake, heard: None };
         let continuity = Continuity::default();
+        let seat = shared.board.seat();
+        let mut transport = <C::Transport as Dial>::Memory::default();
         let mut attempt = 0;
         loop {
-            shared.board.set(&key, Phase::Connecting, None, None);
+            shared.board.set(&key, seat, Phase::Connecting, None, None);
             let up = OnceLock::new();
-            let once = self.once(&mut memory, &continuity, &up);
+            let once = self.once(seat, &mut memory, &mut transport, &continuity, &up);
             let next = match AssertUnwindSafe(once).catch_unwind().await {
                 Ok(next) => next,
                 Err(_) => {
@@ -78,7 +81,7 @@ where
                 after = backoff::LINK.delay(attempt);
             }
             tracing::warn!(instance = shared.name, link = %key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
-            shared.board.set(&key, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
+            shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = wait(after, &mut memory, shared.delivery.overflow) => {}
@@ -90,7 +93,7 @@ where
         while let Ok(errand) = memory.mailbox.try_recv() {
             refuse(errand);
         }
-        shared.board.remove(&key);
+        shared.board.remove(&key, seat);
         while !memory.intake.is_settled() {
             memory.intake.room().await;
             memory.intake.settle();
@@ -98,27 +101,36 @@ where
     }
 
     /// Dials once, and talks until the end.
-    async fn once(&mut self, memory: &mut Memory, continuity: &Continuity, up: &OnceLock<Instant>) -> Next {
+    async fn once(
+        &mut self,
+        seat: Seat,
+        memory: &mut Memory,
+        transport: &mut <C::Transport as Dial>::Memory,
+        continuity: &Continuity,
+        up: &OnceLock<Instant>,
+    ) -> Next {
         self.redial.mark_unchanged();
         let shared = self.shared.clone();
         let key = &self.spec.key;
         let dialled = tokio::select! {
             () = self.stop.cancelled() => return Next::Stop,
-            dialled = <C::Transport as Dial>::dial(&self.spec.endpoint, &shared.transport) => dialled,
+            dialled = <C::Transport as Dial>::dial(&self.spec.endpoint, transport, &shared.transport) => dialled,
         };
         let redact = Redact::new(<C::Transport as Dial>::secrets(&self.spec.endpoint));
-        let (reader, writer) = match dialled {
-            Ok(halves) => halves,
+        let Dialled { reader, writer, resumed, limit } = match dialled {
+            Ok(dialled) => dialled,
             Err(error) => return undialled(&shared, error, &redact),
         };
         shared.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::channel(64);
-        let outbound = Outbound::start(writer, &shared.transport, shared.metrics.clone(), sender);
+        let outbound = Outbound::start(writer, limit, &shared.transport, shared.metrics.clone(), sender);
         let on_ready = |intake: &mut Intake| {
             let _ = up.set(Instant::now());
             tracing::info!(instance = shared.name, link = %key, "link ready");
-            shared.board.set(key, Phase::Ready, None, None);
+            shared.board.set(key, seat, Phase::Ready, None, None);
             match continuity.resume() {
+                // The service has kept what it would have said meanwhile, and says it now.
+                State::Broken(GapReason::Disconnected, _) if resumed => {}
                 State::Broken(reason, from) => intake.gap(reason, from),
                 State::Fresh => match shared.predecessor.get() {
                     Some(last) => intake.gap(GapReason::Restarted, *last),

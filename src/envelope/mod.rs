@@ -13,6 +13,7 @@ use pontoon_sdk::{Event, EventType, Fields, LinkKey};
 use time::OffsetDateTime;
 
 use crate::config::{EventMode, Events};
+use crate::dedup::Identity;
 use clock::Clock;
 pub use clock::rfc3339;
 pub use subject::Subjects;
@@ -63,6 +64,8 @@ pub struct Record {
     upstream: Option<Box<str>>,
     link: LinkKey,
     traceparent: Option<Box<str>>,
+    /// What makes it the same as another.
+    pub identity: Option<Identity>,
 }
 
 impl Record {
@@ -134,6 +137,7 @@ impl Envelope {
             upstream: event.upstream.as_deref().map(boxed),
             link: event.fields.link.as_deref().map_or_else(|| link.clone(), LinkKey::new),
             traceparent: event.traceparent.as_deref().filter(|text| text.len() <= 128).map(boxed),
+            identity: None,
         };
         body.clear();
         self.push_data(body, &event.fields, event.raw.as_bytes());

@@ -332,10 +332,7 @@ where
     fn carry(&mut self, command: Command, promise: Promise, caller: Caller) {
         let routed = self.connector.route(&command).and_then(|route| match route {
             Route::To(key) => self.connected(&key).map(|()| Some(key)),
-            Route::Open(spec) => {
-                let key = spec.key.clone();
-                self.open(spec).map(|()| Some(key))
-            }
+            Route::Open(spec) => self.open(spec).map(|()| None),
             Route::Close(key) => {
                 if let Some(link) = self.links.remove(&key) {
                     link.stop.cancel();

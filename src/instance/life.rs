@@ -22,6 +22,7 @@ use crate::bus::ring::Ring;
 use crate::bus::service::{self, Micro, Requests};
 use crate::bus::track::Tracker;
 use crate::config::{Config, DeliveryMode};
+use crate::dedup::Recent;
 use crate::envelope::{Envelope, rfc3339};
 use crate::metrics::DropReason;
 use crate::replies::Tally;
@@ -170,6 +171,7 @@ fn share<C: Connector>(context: &Context) -> Shared {
         prefix: nats.prefix.clone(),
         ring: Arc::new(Ring::new(delivery.buffer.0, delivery.buffer_events)),
         envelope: Arc::new(envelope),
+        recent: Recent::default(),
         metrics: context.metrics.clone(),
         board: Board::new(context.metrics.clone()),
         delivery: delivery.clone(),

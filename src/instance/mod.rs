@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::board::Board;
 use crate::bus::ring::Ring;
 use crate::config::{self, Config};
+use crate::dedup::Recent;
 use crate::envelope::Envelope;
 use crate::metrics::InstanceMetrics;
 use crate::status::{BusStatus, InstanceStatus};
@@ -61,6 +62,8 @@ pub struct Shared {
     pub ring: Arc<Ring>,
     /// What is made of events.
     pub envelope: Arc<Envelope>,
+    /// What was published lately.
+    pub recent: Recent,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// Phases of the links.

@@ -23,6 +23,17 @@ pub trait Dial: pontoon_sdk::Transport {
     /// Sends messages.
     type Writer: Write<Self::Frame>;
 
+    /// What it remembers of a link from one connection to the next.
+    type Memory: Default + Send;
+
+    /// Whether this daemon can dial that. Asked before anything is started.
+    ///
+    /// # Errors
+    /// The setting that is wrong, and what to write instead.
+    fn check(_endpoint: &Self::Endpoint) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The secrets that go to the service; what it says is shown without them.
     fn secrets(_endpoint: &Self::Endpoint) -> Vec<String> {
         Vec::new()
@@ -31,8 +42,21 @@ pub trait Dial: pontoon_sdk::Transport {
     /// Makes a connection, within the deadline that the settings give.
     fn dial(
         endpoint: &Self::Endpoint,
+        memory: &mut Self::Memory,
         settings: &Settings,
-    ) -> impl Future<Output = Result<(Self::Reader, Self::Writer), DialError>> + Send;
+    ) -> impl Future<Output = Result<Dialled<Self::Reader, Self::Writer>, DialError>> + Send;
+}
+
+/// A connection that was just made.
+pub struct Dialled<R, W> {
+    /// Receives messages.
+    pub reader: R,
+    /// Sends messages.
+    pub writer: W,
+    /// Whether the service goes on where the last connection ended, so that nothing was missed in between.
+    pub resumed: bool,
+    /// The largest message that the service takes, in bytes, if it says.
+    pub limit: Option<usize>,
 }
 
 /// The receiving half of a connection.
@@ -49,6 +73,11 @@ pub trait Write<F>: Send + 'static {
     fn flush(&mut self) -> impl Future<Output = Result<(), End>> + Send;
     /// Asks the peer for a sign of life.
     fn ping(&mut self) -> impl Future<Output = Result<(), End>> + Send;
+    /// Waits until the transport has something to say of its own, such as the answer to a ping; the flush after it says
+    /// that. Dropping the future loses nothing.
+    fn due(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
     /// Says goodbye.
     fn close(&mut self) -> impl Future<Output = Result<(), End>> + Send;
 }

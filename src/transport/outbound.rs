@@ -57,6 +57,16 @@ pub struct Outbound<F> {
     items: mpsc::Sender<Item<F>>,
     waiting: Arc<AtomicUsize>,
     limit: usize,
+    frame_limit: Option<usize>,
+}
+
+/// Why a message finds no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The peer does not read.
+    Full,
+    /// The peer takes no message of more than this many bytes.
+    TooLarge(usize),
 }
 
 /// What became of messages.
@@ -69,9 +79,11 @@ pub enum Outcome {
 }
 
 impl<F: Frame> Outbound<F> {
-    /// Starts to write. What becomes of messages is told through `outcomes`.
+    /// Starts to write. What becomes of messages is told through `outcomes`; `frame_limit` is the largest that the
+    /// peer takes, in bytes.
     pub fn start<W: Write<F>>(
         writer: W,
+        frame_limit: Option<usize>,
         settings: &Settings,
         metrics: Arc<InstanceMetrics>,
         outcomes: mpsc::Sender<Outcome>,
@@ -88,25 +100,31 @@ impl<F: Frame> Outbound<F> {
             write_timeout: settings.config.write_timeout.0,
         };
         tokio::spawn(loop_.run());
-        Self { items, waiting, limit: settings.config.send_buffer.0 }
+        Self { items, waiting, limit: settings.config.send_buffer.0, frame_limit }
     }
 
-    /// Queues a message. `None` if there is no room: the peer does not read.
-    pub fn push(&self, frame: F, command: Option<CommandId>) -> Option<Ticket> {
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// If it finds no place; nothing of it was or will be written.
+    pub fn push(&self, frame: F, command: Option<CommandId>) -> Result<Ticket, Refused> {
         let size = frame.size();
+        if let Some(limit) = self.frame_limit.filter(|limit| size > *limit) {
+            return Err(Refused::TooLarge(limit));
+        }
         let ticket = Ticket::new();
         let before = self.waiting.fetch_add(size, Ordering::AcqRel);
         // A single message may be larger than the bound, else it could never be sent.
         if before > 0 && before + size > self.limit {
             self.waiting.fetch_sub(size, Ordering::AcqRel);
-            return None;
+            return Err(Refused::Full);
         }
         let command = command.map(|command| (command, ticket.clone()));
         if self.items.try_send(Item { frame, command }).is_err() {
             self.waiting.fetch_sub(size, Ordering::AcqRel);
-            return None;
+            return Err(Refused::Full);
         }
-        Some(ticket)
+        Ok(ticket)
     }
 }
 
@@ -136,6 +154,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
                     Some(first) => self.batch(first).await?,
                     None => return self.in_time(async |writer: &mut W| writer.close().await).await,
                 },
+                () = self.writer.due() => self.in_time(async |writer: &mut W| writer.flush().await).await?,
                 _ = pings.tick() => self.in_time(async |writer: &mut W| writer.ping().await).await?,
             }
         }

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::connect::{Wire, connect};
 use super::upgrade::Upgrade;
-use super::{Dial, DialError, Read, Settings, Write};
+use super::{Dial, DialError, Dialled, Read, Settings, Write};
 
 /// Enough for a read to bring many small messages, and little enough for thousands of idle links.
 const READ_BUFFER: usize = 8 * 1024;
@@ -27,6 +27,7 @@ const WRITE_BUFFER: usize = 16 * 1024;
 impl Dial for WebSocket {
     type Reader = Reader;
     type Writer = Writer;
+    type Memory = ();
 
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
         let Endpoint { query, headers, subprotocols, .. } = endpoint;
@@ -36,7 +37,11 @@ impl Dial for WebSocket {
         all.filter_map(|param| param.reveal().ok()).collect()
     }
 
-    async fn dial(endpoint: &Endpoint, settings: &Settings) -> Result<(Reader, Writer), DialError> {
+    async fn dial(
+        endpoint: &Endpoint,
+        _memory: &mut (),
+        settings: &Settings,
+    ) -> Result<Dialled<Reader, Writer>, DialError> {
         let upgrade = Upgrade::new(endpoint)?;
         let limit = settings.config.connect_timeout.0;
         let handshake = async {
@@ -55,7 +60,8 @@ impl Dial for WebSocket {
             WebSocketStream::from_partially_read(wire, rest, Role::Client, Some(limits(settings))).await;
         let (sink, stream) = socket.split();
         let silence = settings.config.ping_interval.0 * 2;
-        Ok((Reader { stream, arrived, heard: 0, silence, since: Instant::now() }, Writer { sink }))
+        let reader = Reader { stream, arrived, heard: 0, silence, since: Instant::now() };
+        Ok(Dialled { reader, writer: Writer { sink }, resumed: false, limit: None })
     }
 }
 
@@ -100,13 +106,19 @@ impl Read<Frame> for Reader {
 }
 
 impl Reader {
+    #[allow(dead_code)]
+    /// From now on a peer that is silent for this long is gone.
+    pub(super) fn expect_within(&mut self, silence: Duration) {
+        self.silence = silence;
+    }
+
     /// No message for too long: a part of one that is still arriving is a sign of life, too.
     fn listen(&mut self) -> Result<(), End> {
         let heard = self.arrived.load(Ordering::Relaxed);
         if heard == self.heard {
             return Err(End::disconnected(format!(
-                "nothing was heard for {} s, not even a pong",
-                self.silence.as_secs()
+                "nothing was heard for {:?}, not even a pong",
+                self.silence
             )));
         }
         self.heard = heard;

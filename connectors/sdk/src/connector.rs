@@ -114,9 +114,10 @@ impl<T: Transport> Clone for LinkSpec<T> {
 pub enum Route<T: Transport> {
     /// To the session of this link.
     To(LinkKey),
-    /// To this link, which is opened if it is not there.
+    /// Nowhere: this link is opened, unless it is there, and kept until it is closed. The caller is told that this was
+    /// accepted.
     Open(LinkSpec<T>),
-    /// Nowhere: this link is closed for good, and the caller is told so.
+    /// Nowhere: this link is closed for good, if it is there. The caller is told that this was accepted.
     Close(LinkKey),
 }
 

@@ -118,6 +118,9 @@ pub struct Event {
     pub raw: Raw,
     /// The trace it belongs to (W3C Trace Context), where the service gave one.
     pub traceparent: Option<String>,
+    /// What makes it the same happening as another, told twice: the service's id for it with its version, and what
+    /// kind of thing it is. Of several events of an instance with one identity, the first is published.
+    pub identity: Option<String>,
 }
 
 impl Event {
@@ -131,6 +134,7 @@ impl Event {
             fields: Fields::default(),
             raw,
             traceparent: None,
+            identity: None,
         }
     }
 
@@ -345,9 +349,47 @@ impl Raw {
         Self(format!("{{\"base64\":\"{text}\"}}").into())
     }
 
+    /// A value as JSON.
+    ///
+    /// # Errors
+    /// `Internal` if it has no form in JSON, such as a map whose keys are no texts.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        let text = serde_json::to_vec(value).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(Self(text.into()))
+    }
+
+    /// The elements of a JSON array, in one pass over it; each shares its memory.
+    ///
+    /// # Errors
+    /// `Protocol` if these bytes are no JSON array.
+    pub fn elements(array: &Bytes) -> Result<Vec<Self>> {
+        let elements: Vec<&RawValue> =
+            serde_json::from_slice(array).map_err(|error| Error::protocol(error.to_string()))?;
+        Ok(elements.into_iter().map(|element| Self(array.slice_ref(element.get().as_bytes()))).collect())
+    }
+
+    /// Text that was put together from JSON.
+    pub(crate) fn checked(text: String) -> Self {
+        Self(text.into())
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `Protocol` if it is not of the wanted shape.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_slice(&self.0).map_err(|error| Error::protocol(error.to_string()))
+    }
+
     /// The JSON text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl From<Box<RawValue>> for Raw {
+    fn from(value: Box<RawValue>) -> Self {
+        Self(String::from(Box::<str>::from(value)).into())
     }
 }
 

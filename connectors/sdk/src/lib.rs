@@ -8,7 +8,8 @@
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
 //! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
-//! * [`websocket`]: frames and endpoints of the WebSocket transport
+//! * [`websocket`], [`socketio`]: frames and endpoints of the transports
+//! * [`lenient`]: texts and times as services write them
 //! * [`secret`], [`units`]: types for configuration
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
@@ -16,8 +17,10 @@ pub mod command;
 pub mod connector;
 pub mod error;
 pub mod event;
+pub mod lenient;
 pub mod secret;
 pub mod session;
+pub mod socketio;
 #[cfg(feature = "transcript")]
 pub mod transcript;
 pub mod units;
@@ -30,6 +33,7 @@ pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use secret::{Param, Secret};
 pub use session::{Action, Join, Outbox, Session};
+pub use socketio::SocketIo;
 pub use units::{Size, Span};
 pub use websocket::WebSocket;
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use crate::command::{Command, CommandId, Reply};
+use crate::command::{Command, CommandId, Promise, Reply};
 use crate::error::{End, Kind, Result};
 use crate::event::Event;
 
@@ -70,6 +70,10 @@ pub enum Action<F> {
     Publish(Box<Event>),
     /// Answer a caller.
     Reply(CommandId, Reply),
+    /// Nobody can say more than this of a command.
+    Promise(CommandId, Promise),
+    /// What was read has been published already, from another frame.
+    Duplicate,
     /// Keep a join.
     Remember(Join),
     /// Drop the join with this key.
@@ -117,6 +121,17 @@ impl<F> Outbox<F> {
     /// Answers a caller. A second last word to one caller is ignored.
     pub fn reply(&mut self, command: CommandId, reply: Reply) {
         self.actions.push(Action::Reply(command, reply));
+    }
+
+    /// Says that a command cannot be promised as much as its operation says, because of how the service is spoken to;
+    /// its caller waits for no more than this. Said before its frame is sent.
+    pub fn promise(&mut self, command: CommandId, promise: Promise) {
+        self.actions.push(Action::Promise(command, promise));
+    }
+
+    /// Counts what was read as told already: the service says the same thing in two frames, and the first is published.
+    pub fn duplicate(&mut self) {
+        self.actions.push(Action::Duplicate);
     }
 
     /// Has the daemon keep a join for the next connection.

@@ -35,7 +35,9 @@
 //! Blank lines and lines that begin with `#` say nothing. Commands are labelled `#1`, `#2`, … unless they are given
 //! a label; a line without a label speaks of the command last given above it.
 //!
-//! A frame is written as its text; `text "…"` spells a text as a JSON string, `base64 …` a binary message.
+//! A WebSocket frame is written as its text; `text "…"` spells a text as a JSON string, `base64 …` a binary message.
+//! A Socket.IO event is written `name argument …`, each argument as JSON; `name#7 …` asks for the acknowledgement 7,
+//! which is written `#7 argument …`. Attachments follow as `@base64`; `packet …` spells a packet that is malformed.
 //! Frames and bodies that are JSON are compared as JSON. In an event, `null` means that a field is absent; the
 //! fields `message`, `sender` and `error` may hold more than is written, payloads (`data`, `raw`, …) may not.
 //! `${name}` within expected text stands for any text the first time, and for that same text from then on.
@@ -44,6 +46,7 @@
 //! events and replies. Only `ready`, `sent`, `ends`, and what the daemon itself tells callers when a command's
 //! time runs out or its link ends, may be left out.
 
+mod frame_text;
 mod parse;
 mod pattern;
 mod play;
@@ -55,7 +58,8 @@ use serde_json::Value;
 use crate::error::Kind;
 use crate::event::EventType;
 
-pub use pattern::{FrameText, Names};
+pub use frame_text::FrameText;
+pub use pattern::Names;
 pub use play::{play, play_folder};
 
 /// One conversation, read.

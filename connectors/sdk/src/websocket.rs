@@ -81,7 +81,7 @@ impl Endpoint {
     /// # Errors
     /// `Config` if it is no `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
-        check_url(url)?;
+        check_url(url, &["ws://", "wss://"])?;
         Ok(Self {
             url: url.to_owned(),
             query: Vec::new(),
@@ -92,13 +92,14 @@ impl Endpoint {
     }
 }
 
-fn check_url(url: &str) -> Result<()> {
+/// Checks that a URL begins with one of these schemes, has a host, and holds nothing that must not be printed.
+pub(crate) fn check_url(url: &str, schemes: &[&str]) -> Result<()> {
     let wrong = |what: &str| {
-        Err(crate::Error::config(format!("the url {what}; write ws://host/path or wss://host/path"))
-            .at("/url"))
+        let forms: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}host/path")).collect();
+        Err(crate::Error::config(format!("the url {what}; write {}", forms.join(" or "))).at("/url"))
     };
-    let Some(rest) = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://")) else {
-        return wrong("does not begin with ws:// or wss://");
+    let Some(rest) = schemes.iter().find_map(|scheme| url.strip_prefix(scheme)) else {
+        return wrong(&format!("does not begin with {}", schemes.join(" or ")));
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {

@@ -2,67 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use bytes::Bytes;
 use serde_json::Value;
-
-use crate::connector::Frame;
-use crate::websocket;
-
-/// A frame as transcripts write it.
-pub trait FrameText: Frame + Sized {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// What is wrong with the text.
-    fn from_text(text: &str) -> Result<Self, String>;
-
-    /// Writes it, as [`FrameText::from_text`] reads it.
-    fn to_text(&self) -> String;
-
-    /// Whether it is what the transcript expects; learns the names in the expected text.
-    fn is(&self, expected: &Self, names: &mut Names) -> bool;
-}
-
-impl FrameText for websocket::Frame {
-    fn from_text(text: &str) -> Result<Self, String> {
-        match text.split_once(' ') {
-            Some(("base64", code)) => base64::engine::general_purpose::STANDARD
-                .decode(code.trim())
-                .map(|bytes| Self::Binary(Bytes::from(bytes)))
-                .map_err(|error| format!("this is no base64: {error}")),
-            Some(("text", string)) if string.trim_start().starts_with('"') => serde_json::from_str(string)
-                .map(|text: String| Self::text(text))
-                .map_err(|error| format!("this is no JSON string: {error}")),
-            _ => Ok(Self::text(text)),
-        }
-    }
-
-    fn to_text(&self) -> String {
-        match self {
-            Self::Binary(bytes) => {
-                format!("base64 {}", base64::engine::general_purpose::STANDARD.encode(bytes))
-            }
-            Self::Text(bytes) => {
-                let text = String::from_utf8_lossy(bytes);
-                let plain = text.trim() == text
-                    && !text.chars().any(char::is_control)
-                    && !text.starts_with("base64 ")
-                    && !text.starts_with("text ");
-                if plain { text.into_owned() } else { format!("text {}", Value::from(text)) }
-            }
-        }
-    }
-
-    fn is(&self, expected: &Self, names: &mut Names) -> bool {
-        match (expected, self) {
-            (Self::Text(expected), Self::Text(got)) => {
-                names.matches(&String::from_utf8_lossy(expected), &String::from_utf8_lossy(got))
-            }
-            (expected, got) => expected == got,
-        }
-    }
-}
 
 /// What the names in a transcript (`${name}`) stand for.
 #[derive(Debug, Clone, Default)]
@@ -199,15 +139,5 @@ mod tests {
         assert!(names.matches_fields(&json!({"message": {"id": "1"}, "server": null}), &got));
         assert!(!names.matches_fields(&json!({"data": {"a": 1}}), &got));
         assert!(!names.matches_fields(&json!({"uid": null}), &got));
-    }
-
-    #[test]
-    fn a_websocket_frame_reads_back_as_it_was_written() {
-        use websocket::Frame;
-        for text in [r#"{"a":1}"#, "ping", "", "base64 AAE=", r#"text "a\nb ""#] {
-            assert_eq!(Frame::from_text(text).unwrap().to_text(), if text.is_empty() { "" } else { text });
-        }
-        assert_eq!(Frame::from_text("base64 AAE=").unwrap(), Frame::Binary(Bytes::from_static(&[0, 1])));
-        assert!(Frame::from_text("base64 ???").is_err());
     }
 }

@@ -3,6 +3,7 @@
 mod outputs;
 mod under_way;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,8 @@ struct Player<C: Connector> {
     joins: Vec<Join>,
     commands_flow: bool,
     callers: Callers,
+    /// What has been published, by identity.
+    told: HashSet<String>,
     outputs: Outputs<FrameOf<C>>,
 }
 
@@ -105,6 +108,7 @@ where
             joins: Vec::new(),
             commands_flow: false,
             callers: Callers::default(),
+            told: HashSet::new(),
             outputs: Outputs::default(),
         })
     }
@@ -181,19 +185,21 @@ where
             );
             return Ok(());
         };
-        let timeout = self.connector.timeout(operation);
-        let command = self.callers.add(step, operation, argument, &text, self.now, timeout)?;
+        let timeout = self.connector.timeout(operation.name);
+        let command = self.callers.add(step, &operation, argument, &text, self.now, timeout)?;
         let id = command.id;
         let encoded = match self.connector.route(&command) {
             Err(error) => Err(error),
             Ok(Route::To(key)) if key != self.link => return Err(self.elsewhere(&key)),
-            Ok(Route::Open(spec)) if spec.key != self.link => return Err(self.elsewhere(&spec.key)),
-            Ok(Route::Close(key)) if key != self.link => return Err(self.elsewhere(&key)),
-            Ok(Route::Close(_)) => {
+            Ok(Route::Close(key)) if key == self.link => {
                 self.callers.answered(id);
                 return self.end(End::disconnected("closed by a command"));
             }
-            Ok(_) => {
+            Ok(Route::Open(_) | Route::Close(_)) => {
+                self.callers.answered(id);
+                return Ok(());
+            }
+            Ok(Route::To(_)) => {
                 let (session, outbox) = self.connected()?;
                 session.encode(command, outbox)
             }
@@ -256,7 +262,14 @@ where
                     }
                     self.outputs.frame(frame);
                 }
-                Action::Publish(event) => self.outputs.event(*event),
+                Action::Publish(event) => {
+                    let told = event.identity.clone().is_some_and(|identity| !self.told.insert(identity));
+                    if !told {
+                        self.outputs.event(*event);
+                    }
+                }
+                Action::Duplicate => {}
+                Action::Promise(id, promise) => self.callers.promise(id, promise)?,
                 Action::Reply(id, reply) => {
                     let label = self.callers.reply(id, &reply)?;
                     self.outputs.reply(label, &reply);
@@ -277,6 +290,7 @@ where
                 Action::Close(reason) => close = close.or(Some(End::disconnected(reason))),
             }
         }
+        self.callers.settle_sent();
         let Some(end) = result.err().map(End::from).or(close) else { return Ok(()) };
         self.outputs.close(format!("{}: {}", kind_word(end.kind), end.reason));
         self.end(end)

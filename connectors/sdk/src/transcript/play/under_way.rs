@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::{CommandStep, DEFAULT_TIMEOUT};
-use crate::command::{Command, CommandId, Reply};
+use crate::command::{Command, CommandId, Promise, Reply};
 use crate::connector::Operation;
 use crate::units::Span;
 
@@ -16,6 +16,8 @@ pub(super) struct Callers(Vec<Caller>);
 struct Caller {
     label: String,
     deadline: Instant,
+    /// The most that its operation can say.
+    promise: Promise,
     sent: bool,
     end: Option<Answer>,
 }
@@ -27,24 +29,25 @@ enum Answer {
 }
 
 /// Splits an operation as it is written into one of the list and its argument.
-pub(super) fn find(operations: Vec<Operation>, written: &str) -> Option<(&'static str, Option<String>)> {
+pub(super) fn find(operations: Vec<Operation>, written: &str) -> Option<(Operation, Option<String>)> {
     operations
         .into_iter()
         .filter_map(|operation| match written.strip_prefix(operation.name)? {
-            "" => Some((operation.name, None)),
+            "" => Some((operation, None)),
             rest => {
                 operation.argument?;
-                Some((operation.name, Some(rest.strip_prefix('.')?.to_owned())))
+                let argument = rest.strip_prefix('.')?.to_owned();
+                Some((operation, Some(argument)))
             }
         })
-        .max_by_key(|(name, _)| name.len())
+        .max_by_key(|(operation, _)| operation.name.len())
 }
 
 impl Callers {
     pub(super) fn add(
         &mut self,
         step: &CommandStep,
-        operation: &'static str,
+        operation: &Operation,
         argument: Option<String>,
         body: &str,
         now: Instant,
@@ -59,10 +62,16 @@ impl Callers {
             None => timeout.unwrap_or(DEFAULT_TIMEOUT),
         };
         let deadline = now + span;
-        self.0.push(Caller { label: step.label.clone(), deadline, sent: false, end: None });
+        self.0.push(Caller {
+            label: step.label.clone(),
+            deadline,
+            promise: operation.promise,
+            sent: false,
+            end: None,
+        });
         Ok(Command {
             id: CommandId(self.0.len() as u64),
-            operation,
+            operation: operation.name,
             argument,
             body: RawValue::from_string(body.to_owned()).map_err(|error| error.to_string())?,
             headers: step.headers.clone(),
@@ -73,8 +82,13 @@ impl Callers {
 
     /// A command that the daemon refuses by itself.
     pub(super) fn add_refused(&mut self, label: &str) -> String {
-        let end = Some(Answer::Given);
-        self.0.push(Caller { label: label.to_owned(), deadline: Instant::now(), sent: false, end });
+        self.0.push(Caller {
+            label: label.to_owned(),
+            deadline: Instant::now(),
+            promise: Promise::Accepted,
+            sent: false,
+            end: Some(Answer::Given),
+        });
         label.to_owned()
     }
 
@@ -86,6 +100,21 @@ impl Callers {
         }
         caller.sent = true;
         Ok(())
+    }
+
+    /// Notes that no more than this can be said of a command.
+    pub(super) fn promise(&mut self, id: CommandId, promise: Promise) -> Result<(), String> {
+        let caller = self.of(id)?;
+        caller.promise = caller.promise.min(promise);
+        Ok(())
+    }
+
+    /// Those of whom nothing more can be said once their frames are written wait no more.
+    pub(super) fn settle_sent(&mut self) {
+        let done = |caller: &&mut Caller| caller.sent && caller.promise <= Promise::Sent;
+        for caller in self.0.iter_mut().filter(done) {
+            caller.end.get_or_insert(Answer::Given);
+        }
     }
 
     /// Notes a reply, and returns whose it is.

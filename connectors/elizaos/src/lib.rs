@@ -1,0 +1,1 @@
+//! Pontoon connector for ElizaOS: rooms and agents over Socket.IO.

@@ -1,0 +1,1 @@
+//! Pontoon connector for MinChat: chats, messages and typing over Socket.IO.

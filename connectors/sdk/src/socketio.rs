@@ -1,0 +1,294 @@
+//! Frames and endpoints of the Socket.IO transport (protocol 5 over Engine.IO 4).
+
+mod calls;
+
+use std::fmt;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::connector;
+use crate::error::{Error, Result};
+use crate::event::Raw;
+use crate::secret::{Param, Secret};
+
+pub use calls::{Answered, Calls};
+
+/// The Socket.IO transport. A connection is up once the service has confirmed the namespace.
+pub enum SocketIo {}
+
+impl connector::Transport for SocketIo {
+    type Frame = Frame;
+    type Endpoint = Endpoint;
+}
+
+/// The most binary attachments that one message may have, in either direction.
+pub const MAX_ATTACHMENTS: usize = 10;
+
+/// One message within the namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Frame {
+    /// An event with a name, and any number of arguments.
+    Event(Event),
+    /// The answer to an event that asked for one.
+    Ack(Ack),
+    /// Something that came and is no message; never sent.
+    Malformed(Malformed),
+}
+
+/// An event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its name; any text.
+    pub name: String,
+    /// What comes with it.
+    pub args: Args,
+    /// The number to answer under, if an acknowledgement is asked for: by the service, or by us (see [`Calls`]).
+    pub ack: Option<u64>,
+}
+
+/// An acknowledgement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ack {
+    /// The number that the event gave.
+    pub id: u64,
+    /// What comes with it.
+    pub args: Args,
+}
+
+/// What could not be understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Malformed {
+    /// What came, as it came.
+    pub raw: Raw,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Arguments, each as JSON, and the binary data that they refer to.
+///
+/// Binary data stands in an argument as `{"_placeholder":true,"num":0}`, `num` being its place among the attachments.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Args {
+    values: Vec<Raw>,
+    attachments: Vec<Bytes>,
+}
+
+impl Args {
+    /// These values, without attachments.
+    pub fn new(values: Vec<Raw>) -> Self {
+        Self { values, attachments: Vec::new() }
+    }
+
+    /// With attachments.
+    ///
+    /// # Errors
+    /// `Rejected` if there are more than [`MAX_ATTACHMENTS`], or the placeholders do not name each of them once.
+    pub fn with_attachments(values: Vec<Raw>, attachments: Vec<Bytes>) -> Result<Self> {
+        let wrong = |text: String| Err(Error::rejected(crate::Code::BadBody, text));
+        if attachments.len() > MAX_ATTACHMENTS {
+            let count = attachments.len();
+            return wrong(format!("{count} attachments; at most {MAX_ATTACHMENTS} can be sent"));
+        }
+        let mut named = Vec::new();
+        for value in &values {
+            placeholders(&value.parse()?, &mut named);
+        }
+        named.sort_unstable();
+        if !named.iter().copied().eq(0..attachments.len() as u64) {
+            return wrong(format!(
+                "the placeholders name the attachments {named:?}, and there are {}; each must be named once",
+                attachments.len()
+            ));
+        }
+        Ok(Self { values, attachments })
+    }
+
+    /// The values.
+    pub fn values(&self) -> &[Raw] {
+        &self.values
+    }
+
+    /// The binary data.
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.attachments
+    }
+
+    /// Everything in one value: the only argument itself, `null` if there is none, else an array of them. With
+    /// attachments it is `{"args": […], "attachments": ["<base64>", …]}`.
+    pub fn payload(&self) -> Raw {
+        match (self.values.as_slice(), self.attachments.is_empty()) {
+            ([], true) => Raw::null(),
+            ([only], true) => only.clone(),
+            (values, true) => Raw::checked(array(None, values)),
+            (values, false) => Raw::checked(format!(
+                "{{\"args\":{},\"attachments\":{}}}",
+                array(None, values),
+                base64_list(&self.attachments)
+            )),
+        }
+    }
+
+    fn size(&self) -> usize {
+        let values: usize = self.values.iter().map(|value| value.as_bytes().len() + 1).sum();
+        values + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl Event {
+    /// An event with these arguments, which asks for no acknowledgement.
+    pub fn new(name: impl Into<String>, values: Vec<Raw>) -> Self {
+        Self { name: name.into(), args: Args::new(values), ack: None }
+    }
+
+    /// Reads the argument at this place; `null` where there is none.
+    ///
+    /// # Errors
+    /// `Protocol` if it is of another shape.
+    pub fn read<T: DeserializeOwned>(&self, place: usize) -> Result<T> {
+        match self.args.values.get(place) {
+            Some(value) => value.parse(),
+            None => Raw::null().parse(),
+        }
+    }
+}
+
+impl Frame {
+    /// An event with one argument, which asks for no acknowledgement.
+    pub fn event(name: impl Into<String>, value: Raw) -> Self {
+        Self::Event(Event::new(name, vec![value]))
+    }
+
+    /// An event with one argument, which asks for the acknowledgement of this number.
+    pub fn call(id: u64, name: impl Into<String>, value: Raw) -> Self {
+        Self::Event(Event { ack: Some(id), ..Event::new(name, vec![value]) })
+    }
+
+    /// An acknowledgement.
+    pub fn ack(id: u64, values: Vec<Raw>) -> Self {
+        Self::Ack(Ack { id, args: Args::new(values) })
+    }
+}
+
+/// What stands around the arguments of a message at most: packet types, numbers, quotes and brackets.
+const AROUND: usize = 48;
+
+impl connector::Frame for Frame {
+    fn size(&self) -> usize {
+        match self {
+            Self::Event(event) => event.name.len() + event.args.size() + AROUND,
+            Self::Ack(ack) => ack.args.size() + AROUND,
+            Self::Malformed(malformed) => malformed.raw.as_bytes().len(),
+        }
+    }
+
+    /// An event as `["name", …]`, an acknowledgement as `[…]`; with attachments `{"packet": […], "attachments": […]}`.
+    fn raw(&self) -> Raw {
+        let (packet, attachments) = match self {
+            Self::Event(Event { name, args, .. }) => (array(Some(name), &args.values), &args.attachments),
+            Self::Ack(Ack { args, .. }) => (array(None, &args.values), &args.attachments),
+            Self::Malformed(malformed) => return malformed.raw.clone(),
+        };
+        Raw::checked(if attachments.is_empty() {
+            packet
+        } else {
+            format!("{{\"packet\":{packet},\"attachments\":{}}}", base64_list(attachments))
+        })
+    }
+}
+
+/// A JSON array of a name, if there is one, and values.
+pub fn array(name: Option<&str>, values: &[Raw]) -> String {
+    let name = name.map(|name| Value::from(name).to_string());
+    let values = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    format!("[{}]", name.into_iter().chain(values).collect::<Vec<_>>().join(","))
+}
+
+fn base64_list(attachments: &[Bytes]) -> String {
+    let codes = attachments.iter().map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
+    Value::from_iter(codes).to_string()
+}
+
+/// The attachments that a value names.
+fn placeholders(value: &Value, named: &mut Vec<u64>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| placeholders(item, named)),
+        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
+            named.extend(fields.get("num").and_then(Value::as_u64));
+        }
+        Value::Object(fields) => fields.values().for_each(|field| placeholders(field, named)),
+        _ => {}
+    }
+}
+
+/// Where to connect, and how.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `http://`, `https://`, `ws://` or `wss://`, without secrets. Its path is where Engine.IO listens; without one
+    /// that is `/socket.io/`.
+    pub url: String,
+    /// The namespace, which begins with `/`.
+    pub namespace: String,
+    /// What is sent with CONNECT: the fields of one object.
+    pub auth: Vec<(String, AuthValue)>,
+    /// Added to the URL's query, percent-encoded.
+    pub query: Vec<(String, Param)>,
+    /// Headers of the upgrade request.
+    pub headers: Vec<(String, Param)>,
+    /// Secrets that a session puts into its messages; what the service says is logged without them.
+    pub secrets: Vec<Secret>,
+    /// Who speaks the protocol.
+    pub engine: Engine,
+}
+
+/// A field of what is sent with CONNECT.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AuthValue {
+    /// May be printed.
+    Plain(Value),
+    /// May not; sent as a string.
+    Secret(Secret),
+}
+
+/// Who speaks the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// The daemon itself.
+    #[default]
+    Native,
+    /// The crate of this name, where the daemon was built with it. It can neither call nor send or receive binary.
+    RustSocketio,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::RustSocketio => "rust-socketio",
+        })
+    }
+}
+
+impl Endpoint {
+    /// An endpoint with nothing but its URL, in the default namespace.
+    ///
+    /// # Errors
+    /// `Config` if it is no such URL, has no host, or carries user info or a fragment.
+    pub fn new(url: &str) -> Result<Self> {
+        crate::websocket::check_url(url, &["http://", "https://", "ws://", "wss://"])?;
+        Ok(Self {
+            url: url.to_owned(),
+            namespace: "/".to_owned(),
+            auth: Vec::new(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            secrets: Vec::new(),
+            engine: Engine::Native,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Pontoon connector for any Socket.IO service, by configuration alone.
