@@ -121,6 +121,7 @@ where
             Ok(dialled) => dialled,
             Err(error) => return undialled(&shared, error, &redact),
         };
+        continuity.connected(resumed);
         shared.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::channel(64);
         let outbound = Outbound::start(writer, limit, &shared.transport, shared.metrics.clone(), sender);
@@ -130,8 +131,8 @@ where
             shared.board.set(key, seat, Phase::Ready, None, None);
             match continuity.resume() {
                 // The service has kept what it would have said meanwhile, and says it now.
-                State::Broken(GapReason::Disconnected, _) if resumed => {}
-                State::Broken(reason, from) => intake.gap(reason, from),
+                State::Broken { reason: GapReason::Disconnected, resumed: true, .. } => {}
+                State::Broken { reason, since, .. } => intake.gap(reason, since),
                 State::Fresh => match shared.predecessor.get() {
                     Some(last) => intake.gap(GapReason::Restarted, *last),
                     None => shared.unannounced.store(true, Ordering::Relaxed),
@@ -162,8 +163,8 @@ enum State {
     Fresh,
     /// Nothing was missed so far.
     Whole,
-    /// Something may have been missed since this time.
-    Broken(GapReason, Option<OffsetDateTime>),
+    /// Something may have been missed since this time, unless the service has resumed at every connection from then on.
+    Broken { reason: GapReason, since: Option<OffsetDateTime>, resumed: bool },
 }
 
 impl Continuity {
@@ -176,7 +177,14 @@ impl Continuity {
     fn broke(&self, reason: GapReason, since: Option<OffsetDateTime>) {
         let mut state = self.state();
         if matches!(*state, State::Whole) {
-            *state = State::Broken(reason, since);
+            *state = State::Broken { reason, since, resumed: true };
+        }
+    }
+
+    /// A connection was made. Once one begins afresh, what was missed before it stays missed.
+    fn connected(&self, by_resuming: bool) {
+        if let State::Broken { resumed, .. } = &mut *self.state() {
+            *resumed &= by_resuming;
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! * [`connect`]: names, TCP and TLS; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
 //! * [`websocket`]: messages over it, pings, dead peers
+//! * [`socketio`]: Socket.IO over it
 //! * [`outbound`]: the queue that every link writes through
 
 pub mod connect;
 pub mod outbound;
+pub mod socketio;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;

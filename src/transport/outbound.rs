@@ -109,7 +109,7 @@ impl<F: Frame> Outbound<F> {
     /// If it finds no place; nothing of it was or will be written.
     pub fn push(&self, frame: F, command: Option<CommandId>) -> Result<Ticket, Refused> {
         let size = frame.size();
-        if let Some(limit) = self.frame_limit.filter(|limit| size > *limit) {
+        if let Some(limit) = self.frame_limit.filter(|limit| frame.largest() > *limit) {
             return Err(Refused::TooLarge(limit));
         }
         let ticket = Ticket::new();

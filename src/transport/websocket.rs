@@ -106,7 +106,6 @@ impl Read<Frame> for Reader {
 }
 
 impl Reader {
-    #[allow(dead_code)]
     /// From now on a peer that is silent for this long is gone.
     pub(super) fn expect_within(&mut self, silence: Duration) {
         self.silence = silence;

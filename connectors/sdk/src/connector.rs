@@ -64,6 +64,10 @@ pub trait Transport: 'static {
 pub trait Frame: Send + Sync + 'static {
     /// Its size in bytes on the wire, without framing.
     fn size(&self) -> usize;
+    /// The size in bytes of the largest of the messages that it travels as; services limit that.
+    fn largest(&self) -> usize {
+        self.size()
+    }
     /// The whole frame as JSON, for `frame.unrecognised`.
     fn raw(&self) -> Raw;
 }

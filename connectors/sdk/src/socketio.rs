@@ -131,9 +131,8 @@ impl Args {
         }
     }
 
-    fn size(&self) -> usize {
-        let values: usize = self.values.iter().map(|value| value.as_bytes().len() + 1).sum();
-        values + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    fn text_size(&self) -> usize {
+        self.values.iter().map(|value| value.as_bytes().len() + 1).sum()
     }
 }
 
@@ -175,13 +174,28 @@ impl Frame {
 /// What stands around the arguments of a message at most: packet types, numbers, quotes and brackets.
 const AROUND: usize = 48;
 
+impl Frame {
+    /// The size of the text at most, and that of the attachments.
+    fn sizes(&self) -> (usize, &[Bytes]) {
+        match self {
+            Self::Event(event) => {
+                (event.name.len() + event.args.text_size() + AROUND, &event.args.attachments)
+            }
+            Self::Ack(ack) => (ack.args.text_size() + AROUND, &ack.args.attachments),
+            Self::Malformed(malformed) => (malformed.raw.as_bytes().len(), &[]),
+        }
+    }
+}
+
 impl connector::Frame for Frame {
     fn size(&self) -> usize {
-        match self {
-            Self::Event(event) => event.name.len() + event.args.size() + AROUND,
-            Self::Ack(ack) => ack.args.size() + AROUND,
-            Self::Malformed(malformed) => malformed.raw.as_bytes().len(),
-        }
+        let (text, attachments) = self.sizes();
+        text + attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    fn largest(&self) -> usize {
+        let (text, attachments) = self.sizes();
+        attachments.iter().map(Bytes::len).fold(text, usize::max)
     }
 
     /// An event as `["name", …]`, an acknowledgement as `[…]`; with attachments `{"packet": […], "attachments": […]}`.

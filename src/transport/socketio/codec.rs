@@ -1,0 +1,322 @@
+//! Packets of Engine.IO 4 and Socket.IO protocol 5, without I/O: from messages to frames, and back.
+//!
+//! A packet is `<engine type>[<packet type>[<attachments>-][/<namespace>,][<id>][<JSON>]]`, its attachments are binary
+//! messages behind it. What is no packet becomes [`Frame::Malformed`]; nothing that comes can stop the decoder.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use pontoon_sdk::Raw;
+use pontoon_sdk::socketio::{Ack, Args, Event, Frame, MAX_ATTACHMENTS, Malformed, array};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+
+/// What a message means to the link.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// Something for the session.
+    Frame(Frame),
+    /// The service asks for a sign of life: the answer is `3` and these bytes.
+    Ping(Bytes),
+    /// The namespace is confirmed, with these words.
+    Connected(Raw),
+    /// The namespace is refused, for this reason.
+    Refused(String),
+    /// The service has ended the session, in this way.
+    Closed(&'static str),
+}
+
+/// Turns messages into what they mean. Keeps at most one packet that waits for its attachments.
+#[derive(Debug)]
+pub struct Decoder {
+    namespace: String,
+    heard: VecDeque<Heard>,
+    partial: Option<Partial>,
+}
+
+/// A packet whose attachments have not all come.
+#[derive(Debug)]
+struct Partial {
+    text: Bytes,
+    body: Body,
+    missing: usize,
+    attachments: Vec<Bytes>,
+}
+
+/// What a packet is without its attachments.
+#[derive(Debug)]
+enum Body {
+    Event { name: String, values: Vec<Raw>, ack: Option<u64> },
+    Ack { id: u64, values: Vec<Raw> },
+}
+
+/// Why something is no packet.
+type Fault = &'static str;
+
+impl Decoder {
+    /// A decoder for one namespace, which begins with `/`.
+    pub fn new(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), heard: VecDeque::new(), partial: None }
+    }
+
+    /// What was heard and not taken yet, in order.
+    pub fn next(&mut self) -> Option<Heard> {
+        self.heard.pop_front()
+    }
+
+    /// Whether attachments are waited for.
+    pub fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Takes a text message.
+    pub fn text(&mut self, text: Bytes) {
+        if self.partial.is_some() && text.first() == Some(&b'4') {
+            self.give_up("a text stands where an attachment was announced");
+        }
+        match self.read(&text) {
+            Ok(Some(heard)) => self.heard.push_back(heard),
+            Ok(None) => {}
+            Err(fault) => self.malformed(Raw::of_bytes(&text), fault),
+        }
+    }
+
+    /// Takes a binary message.
+    pub fn binary(&mut self, bytes: Bytes) {
+        let Some(partial) = &mut self.partial else {
+            return self.malformed(Raw::of_binary(&bytes), "an attachment that no packet has announced");
+        };
+        partial.attachments.push(bytes);
+        partial.missing -= 1;
+        if partial.missing == 0
+            && let Some(partial) = self.partial.take()
+        {
+            match partial.complete() {
+                Ok(frame) => self.heard.push_back(Heard::Frame(frame)),
+                Err((raw, fault)) => self.malformed(raw, &fault),
+            }
+        }
+    }
+
+    /// Waits no longer for attachments.
+    pub fn give_up(&mut self, reason: &str) {
+        if let Some(partial) = self.partial.take() {
+            self.malformed(partial.raw(), reason);
+        }
+    }
+
+    fn malformed(&mut self, raw: Raw, reason: &str) {
+        let reason = reason.to_owned();
+        self.heard.push_back(Heard::Frame(Frame::Malformed(Malformed { raw, reason })));
+    }
+
+    fn read(&mut self, text: &Bytes) -> Result<Option<Heard>, Fault> {
+        let (kind, rest) = split_first(text).ok_or("an empty message")?;
+        match kind {
+            b'0' => Err("a second handshake"),
+            b'1' => Ok(Some(Heard::Closed("the service closed the session"))),
+            b'2' => Ok(Some(Heard::Ping(rest))),
+            // The answer to a ping of ours, of which there are none, and a packet that says nothing.
+            b'3' | b'6' => Ok(None),
+            b'4' => self.packet(text, rest),
+            b'5' => Err("an upgrade of a transport that cannot be upgraded"),
+            _ => Err("no packet of Engine.IO 4"),
+        }
+    }
+
+    fn packet(&mut self, text: &Bytes, packet: Bytes) -> Result<Option<Heard>, Fault> {
+        let (kind, rest) = split_first(&packet).ok_or("a packet without a type")?;
+        let (count, rest) = if matches!(kind, b'5' | b'6') { announced(rest)? } else { (0, rest) };
+        let (namespace, rest) = namespace(rest);
+        if namespace.as_ref() != self.namespace.as_bytes() {
+            return Err("a packet of another namespace");
+        }
+        if matches!(kind, b'0' | b'1' | b'4') {
+            return self.control(kind, rest).map(Some);
+        }
+        let (number, json) = number(rest)?;
+        let body = match kind {
+            b'2' | b'5' => {
+                let mut values = elements(&json)?.into_iter();
+                let name = values.next().ok_or("an event without a name")?;
+                Body::Event { name: event_name(&name)?, values: values.collect(), ack: number }
+            }
+            b'3' | b'6' => {
+                let id = number.ok_or("an acknowledgement without a number")?;
+                Body::Ack { id, values: elements(&json)? }
+            }
+            _ => return Err("no packet of Socket.IO protocol 5"),
+        };
+        if count == 0 {
+            return Ok(Some(Heard::Frame(body.frame(Args::new))));
+        }
+        let attachments = Vec::with_capacity(count);
+        self.partial = Some(Partial { text: text.clone(), body, missing: count, attachments });
+        Ok(None)
+    }
+
+    fn control(&self, kind: u8, json: Bytes) -> Result<Heard, Fault> {
+        match kind {
+            b'0' if json.is_empty() => Ok(Heard::Connected(Raw::null())),
+            b'0' if json.first() == Some(&b'{') => Raw::read::<IgnoredAny>(&json)
+                .map(|(_, raw)| Heard::Connected(raw))
+                .map_err(|_| "a confirmation that is no JSON"),
+            b'0' => Err("a confirmation that is no JSON object"),
+            b'1' => Ok(Heard::Closed("the service disconnected us from the namespace")),
+            _ => Ok(Heard::Refused(refusal(&json))),
+        }
+    }
+}
+
+impl Partial {
+    fn complete(self) -> Result<Frame, (Raw, String)> {
+        let values = match &self.body {
+            Body::Event { values, .. } | Body::Ack { values, .. } => values.clone(),
+        };
+        match Args::with_attachments(values, self.attachments.clone()) {
+            Ok(args) => Ok(self.body.frame(|_| args)),
+            Err(error) => Err((self.raw(), error.message().to_owned())),
+        }
+    }
+
+    /// All of it that came.
+    fn raw(&self) -> Raw {
+        let attachments = self.attachments.iter().map(|bytes| Raw::of_binary(bytes));
+        let attachments: Vec<_> =
+            attachments.filter_map(|raw| raw.parse::<serde_json::Value>().ok()).collect();
+        let all = json!({ "packet": String::from_utf8_lossy(&self.text), "attachments": attachments });
+        Raw::json(&all).unwrap_or_else(|_| Raw::null())
+    }
+}
+
+impl Body {
+    fn frame(self, args: impl FnOnce(Vec<Raw>) -> Args) -> Frame {
+        match self {
+            Self::Event { name, values, ack } => Frame::Event(Event { name, args: args(values), ack }),
+            Self::Ack { id, values } => Frame::Ack(Ack { id, args: args(values) }),
+        }
+    }
+}
+
+/// What a confirmation holds (`sid`), and what a session needs that wants to be resumed (`pid`).
+#[derive(Debug, Deserialize)]
+pub struct Handshake {
+    /// The session's private id, if the service can resume it.
+    #[serde(default)]
+    pub pid: Option<String>,
+}
+
+fn split_first(bytes: &Bytes) -> Option<(u8, Bytes)> {
+    Some((*bytes.first()?, bytes.slice(1..)))
+}
+
+/// The number of attachments, up to the dash.
+fn announced(packet: Bytes) -> Result<(usize, Bytes), Fault> {
+    let (count, rest) = number(packet)?;
+    let count = count.ok_or("a binary packet that does not say how many attachments it has")?;
+    let count = usize::try_from(count).ok().filter(|count| *count <= MAX_ATTACHMENTS);
+    match (count, rest.first()) {
+        (None, _) => Err("a packet with more than 10 attachments"),
+        (Some(count), Some(b'-')) => Ok((count, rest.slice(1..))),
+        (Some(_), _) => Err("a binary packet without a dash behind the number of its attachments"),
+    }
+}
+
+fn namespace(packet: Bytes) -> (Bytes, Bytes) {
+    if packet.first() != Some(&b'/') {
+        return (Bytes::from_static(b"/"), packet);
+    }
+    match packet.iter().position(|byte| *byte == b',') {
+        Some(comma) => (packet.slice(..comma), packet.slice(comma + 1..)),
+        None => (packet, Bytes::new()),
+    }
+}
+
+fn number(packet: Bytes) -> Result<(Option<u64>, Bytes), Fault> {
+    let length = packet.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if length == 0 {
+        return Ok((None, packet));
+    }
+    let digits = std::str::from_utf8(packet.get(..length).unwrap_or_default()).unwrap_or_default();
+    let number = digits.parse().map_err(|_| "a number that is too large")?;
+    Ok((Some(number), packet.slice(length..)))
+}
+
+fn elements(json: &Bytes) -> Result<Vec<Raw>, Fault> {
+    Raw::elements(json).map_err(|_| "a packet whose arguments are no JSON array")
+}
+
+/// A name is a text; the reference implementation takes a number, too.
+fn event_name(name: &Raw) -> Result<String, Fault> {
+    match name.as_bytes().first() {
+        Some(b'"') => name.parse().map_err(|_| "an event whose name is no text"),
+        Some(b'-' | b'0'..=b'9') => Ok(String::from_utf8_lossy(name.as_bytes()).into_owned()),
+        _ => Err("an event whose name is no text"),
+    }
+}
+
+/// What a service says when it refuses: a text, or an object with a `message`.
+fn refusal(json: &Bytes) -> String {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        Object { message: String },
+        Text(String),
+    }
+    match serde_json::from_slice(json) {
+        Ok(Words::Object { message } | Words::Text(message)) => message,
+        Err(_) => String::from_utf8_lossy(json).chars().take(256).collect(),
+    }
+}
+
+/// The messages that carry a frame: a text, and its attachments.
+pub fn encode(frame: Frame, namespace: &str) -> (String, Vec<Bytes>) {
+    let (plain, name, number, args) = match &frame {
+        Frame::Event(Event { name, args, ack }) => (2, Some(name.as_str()), *ack, args),
+        Frame::Ack(Ack { id, args }) => (3, None, Some(*id), args),
+        // What was received is never sent; a packet that says nothing stands in for it.
+        Frame::Malformed(_) => return ("6".to_owned(), Vec::new()),
+    };
+    let attachments = args.attachments().to_vec();
+    let mut text = String::from("4");
+    // Writing to a string cannot fail.
+    let _ = match attachments.len() {
+        0 => write!(text, "{plain}"),
+        count => write!(text, "{}{count}-", plain + 3),
+    };
+    push_namespace(&mut text, namespace);
+    if let Some(number) = number {
+        let _ = write!(text, "{number}");
+    }
+    text.push_str(&array(name, args.values()));
+    (text, attachments)
+}
+
+/// The message that asks for a namespace.
+pub fn connect(namespace: &str, auth: &serde_json::Map<String, serde_json::Value>) -> String {
+    let mut text = String::from("40");
+    push_namespace(&mut text, namespace);
+    if !auth.is_empty() {
+        let _ = write!(text, "{}", json!(auth));
+    }
+    text
+}
+
+/// The message that leaves a namespace.
+pub fn disconnect(namespace: &str) -> String {
+    let mut text = String::from("41");
+    push_namespace(&mut text, namespace);
+    text
+}
+
+fn push_namespace(text: &mut String, namespace: &str) {
+    if namespace != "/" {
+        text.push_str(namespace);
+        text.push(',');
+    }
+}
+
+#[cfg(test)]
+mod tests;

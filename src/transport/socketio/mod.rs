@@ -1,0 +1,211 @@
+//! The Socket.IO transport: protocol 5 over Engine.IO 4, over the WebSocket transport.
+//!
+//! * [`codec`]: packets, without I/O
+//! * `driver`: reads and writes them over an open WebSocket
+//! * `recovery`: what is remembered to go on after a break
+
+pub mod codec;
+mod driver;
+mod recovery;
+
+use std::time::Duration;
+
+use pontoon_sdk::socketio::{AuthValue, Endpoint, Engine};
+use pontoon_sdk::{End, Error, Param, SocketIo, WebSocket, websocket};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+
+use self::codec::{Decoder, Handshake, Heard};
+use self::driver::Pongs;
+use super::{Dial, DialError, Dialled, Read as _, Settings};
+
+pub use driver::{Reader, Writer};
+pub use recovery::Recovery;
+
+/// Where Engine.IO listens unless the URL says otherwise.
+const PATH: &str = "/socket.io/";
+/// The longest silence that a service may ask us to bear.
+const LONGEST_SILENCE: Duration = Duration::from_secs(3600);
+/// The shortest that is taken seriously.
+const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
+
+impl Dial for SocketIo {
+    type Reader = Reader;
+    type Writer = Writer;
+    type Memory = Recovery;
+
+    fn check(endpoint: &Endpoint) -> Result<(), Error> {
+        match endpoint.engine {
+            Engine::Native => Ok(()),
+            Engine::RustSocketio => Err(Error::config(
+                "this pontoon was built without the engine rust-socketio; write engine = \"native\", or build it with \
+                 `--features rust-socketio`",
+            )
+            .at("/engine")),
+        }
+    }
+
+    fn secrets(endpoint: &Endpoint) -> Vec<String> {
+        let auth = endpoint.auth.iter().filter_map(|(_, value)| match value {
+            AuthValue::Secret(secret) => Some(secret),
+            AuthValue::Plain(_) => None,
+        });
+        let named = endpoint.query.iter().chain(&endpoint.headers);
+        let named = named.filter_map(|(_, value)| match value {
+            Param::Secret(secret) => Some(secret),
+            Param::Plain(_) => None,
+        });
+        // One that cannot be looked up was not sent.
+        auth.chain(named).chain(&endpoint.secrets).filter_map(|secret| secret.reveal().ok()).collect()
+    }
+
+    async fn dial(
+        endpoint: &Endpoint,
+        memory: &mut Recovery,
+        settings: &Settings,
+    ) -> Result<Dialled<Reader, Writer>, DialError> {
+        let limit = settings.config.connect_timeout;
+        timeout(limit.0, handshake(endpoint, memory, settings)).await.unwrap_or_else(|_| {
+            Err(DialError::unreachable(format!(
+                "the service did not confirm the namespace {} within {limit}",
+                endpoint.namespace
+            )))
+        })
+    }
+}
+
+/// What an Engine.IO server says first.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Open {
+    /// Milliseconds.
+    ping_interval: u64,
+    /// Milliseconds.
+    ping_timeout: u64,
+    /// Bytes.
+    max_payload: Option<u64>,
+}
+
+async fn handshake(
+    endpoint: &Endpoint,
+    memory: &Recovery,
+    settings: &Settings,
+) -> Result<Dialled<Reader, Writer>, DialError> {
+    let mut auth = auth(endpoint)?;
+    if let Some((pid, offset)) = memory.wanted() {
+        auth.insert("pid".to_owned(), pid.into());
+        auth.insert("offset".to_owned(), offset.into());
+    }
+    let Dialled { mut reader, writer, .. } = WebSocket::dial(&socket(endpoint)?, &mut (), settings).await?;
+    let Open { ping_interval, ping_timeout, max_payload } = open(reader.read().await.map_err(broke)?)?;
+    let pongs = Pongs::default();
+    let mut writer = Writer::new(writer, &endpoint.namespace, pongs.clone());
+    let silence = Duration::from_millis(ping_interval.saturating_add(ping_timeout));
+    reader.expect_within(silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE));
+    let answers = pongs.clone();
+    let mut reader = Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);
+    writer.say(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
+    let pid = loop {
+        match reader.hear().await.map_err(broke)? {
+            Heard::Connected(words) => break words.parse::<Option<Handshake>>().ok().flatten(),
+            Heard::Refused(words) => return Err(refused(&endpoint.namespace, &words)),
+            Heard::Closed(words) => return Err(DialError::unreachable(words)),
+            Heard::Ping(payload) => answers.push(payload),
+            // Before its confirmation the namespace says nothing.
+            Heard::Frame(_) => {}
+        }
+    };
+    let resumed = memory.begin(pid.and_then(|handshake| handshake.pid));
+    let limit = max_payload.and_then(|limit| usize::try_from(limit).ok());
+    Ok(Dialled { reader, writer, resumed, limit })
+}
+
+fn open(first: websocket::Frame) -> Result<Open, DialError> {
+    let text = match &first {
+        websocket::Frame::Text(text) => text.strip_prefix(b"0"),
+        websocket::Frame::Binary(_) => None,
+    };
+    text.and_then(|json| serde_json::from_slice(json).ok()).ok_or_else(|| {
+        DialError::wrong_address(
+            "what answers speaks WebSocket, but is no Engine.IO 4 server (Socket.IO 3 or later)",
+        )
+    })
+}
+
+fn refused(namespace: &str, words: &str) -> DialError {
+    // The reference server's words for a namespace that it does not have.
+    if words == "Invalid namespace" {
+        return DialError::wrong_address(format!("the service has no namespace {namespace}"));
+    }
+    DialError::credentials(format!("the service refused the connection: {words}"))
+}
+
+fn broke(end: End) -> DialError {
+    DialError::unreachable(format!("the handshake of Socket.IO was broken off: {end}"))
+}
+
+fn auth(endpoint: &Endpoint) -> Result<Map<String, Value>, DialError> {
+    let mut auth = Map::new();
+    for (name, value) in &endpoint.auth {
+        let value = match value {
+            AuthValue::Plain(value) => value.clone(),
+            AuthValue::Secret(secret) => secret.reveal()?.into(),
+        };
+        auth.insert(name.clone(), value);
+    }
+    Ok(auth)
+}
+
+/// The WebSocket that carries the session.
+fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
+    let mut socket = websocket::Endpoint::new(&url(&endpoint.url))?;
+    socket.query = vec![("EIO".to_owned(), "4".into()), ("transport".to_owned(), "websocket".into())];
+    socket.query.extend(endpoint.query.iter().cloned());
+    socket.headers.clone_from(&endpoint.headers);
+    Ok(socket)
+}
+
+/// A web URL as that of a WebSocket, with the path where Engine.IO listens.
+fn url(url: &str) -> String {
+    let url = match url.strip_prefix("http") {
+        Some(rest) => format!("ws{rest}"),
+        None => url.to_owned(),
+    };
+    let host = url.find("://").map_or(0, |place| place + 3);
+    let path = url.get(host..).and_then(|rest| rest.find(['/', '?'])).map_or(url.len(), |place| host + place);
+    let (origin, rest) = url.split_at(path);
+    let (path, query) = rest.find('?').map_or((rest, ""), |mark| rest.split_at(mark));
+    let path = if matches!(path, "" | "/") { PATH } else { path };
+    format!("{origin}{path}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_gets_the_usual_one() {
+        for (given, made) in [
+            ("https://api.example.test", "wss://api.example.test/socket.io/"),
+            ("http://h:3000/", "ws://h:3000/socket.io/"),
+            ("ws://h:3000/socket.io/", "ws://h:3000/socket.io/"),
+            ("wss://h?room=a/b", "wss://h/socket.io/?room=a/b"),
+            ("http://h/base/io?x=1", "ws://h/base/io?x=1"),
+            ("http://[::1]:80", "ws://[::1]:80/socket.io/"),
+        ] {
+            assert_eq!(url(given), made);
+        }
+    }
+
+    #[test]
+    fn what_a_session_may_ask_of_us_is_bounded() {
+        let open = |text: &str| open(websocket::Frame::text(text));
+        assert!(open(r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#).is_ok());
+        for wrong in
+            ["", "0", "0{}", "40", r#"{"pingInterval":1,"pingTimeout":1}"#, r#"0{"pingInterval":-1}"#]
+        {
+            assert_eq!(open(wrong).unwrap_err().class, crate::transport::Class::WrongAddress, "{wrong}");
+        }
+    }
+}
