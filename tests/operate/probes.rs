@@ -104,7 +104,7 @@ async fn a_crowd_that_asks_nothing_keeps_no_probe_out() {
     }
     let start = Instant::now();
     assert_eq!(daemon.get("/livez").await.0, 200);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let open = daemon.metrics().await.value("process_open_fds", &[]).unwrap();
     assert!(open < 120.0, "{open} descriptors are open");
     // The last of them is put out too, without having been crowded out.

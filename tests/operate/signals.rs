@@ -53,7 +53,7 @@ async fn a_second_signal_ends_at_once() {
     let start = Instant::now();
     daemon.signal("INT");
     assert_eq!(daemon.wait_exit(PATIENCE).await, Some(69));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(daemon.log().contains("a second signal"), "{}", daemon.log());
 }
 
@@ -66,7 +66,7 @@ async fn a_missed_deadline_says_what_is_left() {
     let start = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(PATIENCE).await, Some(69), "{}", daemon.log());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let words = "NATS did not confirm these events in time; those that it does not hold are lost";
     let left = daemon.logged(words).pop().unwrap();
     assert_eq!((&left["instance"], &left["events"]), (&json!("shop"), &json!(1)), "{left}");
