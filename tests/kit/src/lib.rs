@@ -2,6 +2,7 @@
 //!
 //! * [`NatsServer`]: a real nats-server on a free port, which can be killed, restarted and frozen
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
+//! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS
 //! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
@@ -18,6 +19,9 @@ mod metrics;
 mod nats;
 mod process;
 mod proxy;
+#[cfg(test)]
+mod raw;
+mod socketio;
 mod stage;
 mod sub0;
 mod wait;
@@ -28,6 +32,7 @@ pub use dir::Dir;
 pub use metrics::Metrics;
 pub use nats::{NatsOptions, NatsServer, NatsVersion};
 pub use proxy::{Direction, Proxy, Toxic};
+pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
 pub use stage::Stage;
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
 pub use wait::{eventually, until_some};

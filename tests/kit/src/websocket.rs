@@ -45,6 +45,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// A text message came. It has been recorded already.
     fn text(&self, connection: &Arc<Connection>, text: &str);
+
+    /// A binary message came. It has been recorded already.
+    fn binary(&self, connection: &Arc<Connection>, data: &Bytes) {
+        let _ = (connection, data);
+    }
 }
 
 /// An upgrade request.
@@ -332,6 +337,11 @@ impl WebSocketServer {
     #[track_caller]
     pub fn connected(&self, count: usize, deadline: Duration) -> impl Future<Output = ()> {
         eventually(deadline, async move || self.connections().len() == count)
+    }
+
+    /// Whether it is frozen, now and later.
+    pub(crate) fn frozen(&self) -> watch::Receiver<bool> {
+        self.shared.frozen.subscribe()
     }
 
     fn each(&self, act: impl Fn(&Connection)) {

@@ -167,6 +167,7 @@ async fn read_all(shared: &Shared, connection: &Arc<Connection>, mut socket: Web
         shared.record(connection.id, message.clone());
         match message {
             Message::Text(text) => shared.service.text(connection, &text),
+            Message::Binary(data) => shared.service.binary(connection, &data),
             // It answers our own close; an answer to that would be one too many.
             Message::Close(_) if connection.closing.load(Ordering::Relaxed) => break,
             _ => {}
