@@ -4,7 +4,8 @@
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
-//! * [`Stage`]: plays a transcript with the real daemon between a service and NATS
+//! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
+//!   a connector that speaks Socket.IO
 //! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
@@ -33,7 +34,7 @@ pub use metrics::Metrics;
 pub use nats::{NatsOptions, NatsServer, NatsVersion};
 pub use proxy::{Direction, Proxy, Toxic};
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
-pub use stage::Stage;
+pub use stage::{Cast, LinkOf, Stage};
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
 pub use wait::{eventually, until_some};
 pub use websocket::{Connection, Door, Received, Refusal, Request, Service, WebSocketServer};

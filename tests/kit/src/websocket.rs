@@ -440,7 +440,7 @@ fn read_request(request: &upgrade::Request) -> Request {
     Request { path: uri.path().to_owned(), query: query.collect(), headers: headers.collect() }
 }
 
-fn percent_decoded(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

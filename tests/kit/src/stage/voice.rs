@@ -1,0 +1,137 @@
+//! How the service on the stage speaks and listens, for each transport.
+
+use std::sync::Arc;
+
+use pontoon_sdk::transcript::FrameText;
+use pontoon_sdk::{socketio, websocket};
+use tokio_tungstenite::tungstenite;
+
+use super::LinkOf;
+use crate::socketio::SocketIoServer;
+use crate::websocket::{Connection, Service, WebSocketServer};
+
+/// One transport, as a stage uses it.
+pub(super) trait Voice {
+    /// What transcripts write.
+    type Frame: FrameText;
+
+    fn server(&self) -> &WebSocketServer;
+    /// The scheme of the URL that the connector is given.
+    fn scheme(&self) -> &'static str;
+    /// Whether the daemon takes this connection for made, so that it can be spoken to.
+    fn is_made(&self, connection: usize) -> bool;
+    /// Whether this connection belongs to that link, as far as is known.
+    fn is_of(&self, connection: usize, link: &str) -> bool;
+    /// Whether connections can be told apart by their links.
+    fn knows_links(&self) -> bool;
+    /// Says what a transcript writes.
+    fn say(&self, connection: &Connection, text: &str) -> Result<(), String>;
+    /// What came over this connection.
+    fn heard(&self, connection: usize) -> Vec<Self::Frame>;
+}
+
+/// Messages of a WebSocket.
+pub(super) struct Texts(WebSocketServer);
+
+impl Texts {
+    pub(super) async fn start() -> Self {
+        Self(WebSocketServer::start(Arc::new(Quiet)).await)
+    }
+}
+
+/// The service says only what the transcript says.
+struct Quiet;
+
+impl Service for Quiet {
+    fn text(&self, _: &Arc<Connection>, _: &str) {}
+}
+
+impl Voice for Texts {
+    type Frame = websocket::Frame;
+
+    fn server(&self) -> &WebSocketServer {
+        &self.0
+    }
+
+    fn scheme(&self) -> &'static str {
+        "ws"
+    }
+
+    fn is_made(&self, _: usize) -> bool {
+        true
+    }
+
+    fn is_of(&self, _: usize, _: &str) -> bool {
+        true
+    }
+
+    fn knows_links(&self) -> bool {
+        false
+    }
+
+    fn say(&self, connection: &Connection, text: &str) -> Result<(), String> {
+        match websocket::Frame::from_text(text)? {
+            websocket::Frame::Text(bytes) => connection.send_text(&String::from_utf8_lossy(&bytes)),
+            websocket::Frame::Binary(bytes) => connection.send_binary(&bytes),
+        }
+        Ok(())
+    }
+
+    fn heard(&self, connection: usize) -> Vec<websocket::Frame> {
+        let received = self.0.received().into_iter().filter(|received| received.connection == connection);
+        let frames = received.filter_map(|received| match received.message {
+            tungstenite::Message::Text(text) => Some(websocket::Frame::text(text.as_str())),
+            tungstenite::Message::Binary(bytes) => Some(websocket::Frame::Binary(bytes)),
+            _ => None,
+        });
+        frames.collect()
+    }
+}
+
+/// Packets of Socket.IO.
+pub(super) struct Packets {
+    server: SocketIoServer,
+    link_of: Option<LinkOf>,
+}
+
+impl Packets {
+    pub(super) async fn start(link_of: Option<LinkOf>) -> Self {
+        Self { server: SocketIoServer::start().await, link_of }
+    }
+}
+
+impl Voice for Packets {
+    type Frame = socketio::Frame;
+
+    fn server(&self) -> &WebSocketServer {
+        &self.server
+    }
+
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    fn is_made(&self, connection: usize) -> bool {
+        !self.server.peer(connection).connects.is_empty()
+    }
+
+    fn is_of(&self, connection: usize, link: &str) -> bool {
+        self.link_of.is_none_or(|link_of| link_of(&self.heard(connection)).as_deref() == Some(link))
+    }
+
+    fn knows_links(&self) -> bool {
+        self.link_of.is_some()
+    }
+
+    fn say(&self, connection: &Connection, text: &str) -> Result<(), String> {
+        match text.strip_prefix("packet ") {
+            Some(packet) => connection.send_text(packet),
+            None => self.server.send_over(connection, &socketio::Frame::from_text(text)?),
+        }
+        Ok(())
+    }
+
+    fn heard(&self, connection: usize) -> Vec<socketio::Frame> {
+        self.server.peer(connection).frames
+    }
+}
