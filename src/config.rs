@@ -258,7 +258,7 @@ pub struct Transport {
     pub tls: Tls,
     /// One deadline over name lookup, TCP, TLS and upgrade.
     pub connect_timeout: Span,
-    /// How often we ping; a peer that is silent for twice as long is dead.
+    /// How often we ping; a peer that is silent for twice as long is dead. A Socket.IO service pings by its own interval.
     pub ping_interval: Span,
     /// How long a write may take.
     pub write_timeout: Span,

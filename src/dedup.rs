@@ -1,7 +1,7 @@
 //! What was published lately, by identity: a service that says the same thing twice is published once.
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pontoon_sdk::EventType;
@@ -30,11 +30,7 @@ struct State {
 impl Recent {
     /// The identity of an event of this kind.
     pub fn identity(&self, kind: EventType, text: &str) -> Identity {
-        let hash = |keys: &RandomState| {
-            let mut hasher = keys.build_hasher();
-            (kind.as_str(), text).hash(&mut hasher);
-            hasher.finish()
-        };
+        let hash = |keys: &RandomState| keys.hash_one((kind.as_str(), text));
         Identity(hash(&self.keys.0), hash(&self.keys.1))
     }
 

@@ -18,7 +18,7 @@
 //! * [`supervisor`]: keeps one link connected; [`backoff`]: how long it waits
 //! * [`session`]: one connection from open to close, the only place where a service and the bus meet
 //! * [`intake`]: the way of events into the ring, and what happens when it is full; [`dedup`]: what a service says twice
-//! * [`replies`]: callers that wait; [`idempotency`]: those that ask twice
+//! * [`errands`]: commands on their way to a link; [`replies`]: callers that wait; [`idempotency`]: those that ask twice
 //! * [`envelope`]: from an event to subject, headers and body
 //! * [`transport`]: sockets; [`bus`]: NATS; [`redact`]: what services say, without our secrets
 //!
@@ -46,6 +46,7 @@ pub mod config;
 pub mod daemon;
 pub mod dedup;
 pub mod envelope;
+pub mod errands;
 pub mod idempotency;
 pub mod instance;
 pub mod intake;

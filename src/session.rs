@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{
-    Action, Code, Command, End, Error, Event, EventType, Join, Kind, Outbox, Promise, Result, Session,
-};
+use pontoon_sdk::{Action, Code, End, Error, Event, EventType, Join, Kind, Outbox, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
 
+use crate::errands::{Errand, Errands};
 use crate::intake::Intake;
 use crate::metrics::InstanceMetrics;
 use crate::redact::Redact;
-use crate::replies::{Caller, Replies};
+use crate::replies::Replies;
 use crate::transport::Read;
 use crate::transport::outbound::{Outbound, Outcome, Refused};
 
@@ -32,20 +31,10 @@ const SOON: Duration = Duration::from_secs(5);
 /// How long is read on for the service's close code once nothing can be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A command on its way to a link.
-pub struct Errand {
-    /// What is wanted.
-    pub command: Command,
-    /// The most that the operation can say.
-    pub promise: Promise,
-    /// Who wants it.
-    pub caller: Caller,
-}
-
 /// What outlives a connection of a link.
 pub struct Memory {
     /// Commands for the link.
-    pub mailbox: mpsc::Receiver<Errand>,
+    pub errands: Errands,
     /// What the service was asked to remember.
     pub joins: Vec<Join>,
     /// Events on their way into the ring.
@@ -81,6 +70,8 @@ pub struct Conversation<'a, S: Session, R> {
     patient_since: Instant,
     ready: bool,
     broken: Option<End>,
+    /// The session has said that the link is not needed any more.
+    finished: bool,
     on_ready: &'a (dyn Fn(&mut Intake) + Sync),
     interrupt: Pin<Box<dyn Future<Output = End> + Send + 'a>>,
 }
@@ -114,13 +105,14 @@ where
             patient_since: opened,
             ready: false,
             broken: None,
+            finished: false,
             on_ready,
             interrupt,
         }
     }
 
-    /// Talks until the connection ends.
-    pub async fn run(mut self) -> End {
+    /// Talks until the connection ends. Returns how, and whether the link is not needed any more.
+    pub async fn run(mut self) -> (End, bool) {
         let opened = self.parts.session.open(&self.memory.joins, &mut self.outbox);
         let mut end = match self.settle(opened) {
             Ok(()) => self.talk().await,
@@ -135,7 +127,7 @@ where
         // What the session wants said at the end is said; what it wants sent can not be any more.
         let _ = self.perform();
         self.replies.disconnect(&end);
-        end
+        (end, self.finished)
     }
 
     async fn talk(&mut self) -> End {
@@ -145,13 +137,21 @@ where
                 // What is not read cannot make the session ready.
                 self.patient_since = Instant::now();
             }
+            if self.ready
+                && let Some(errand) = self.memory.errands.take()
+            {
+                if let Err(end) = self.command(errand) {
+                    return end;
+                }
+                continue;
+            }
             let at = self.next_timer();
             set(&mut timer, at);
             let step = tokio::select! {
                 biased;
                 end = &mut self.interrupt => Err(end),
                 Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
-                Some(errand) = self.memory.mailbox.recv(), if self.ready => self.command(errand),
+                () = self.memory.errands.arrive() => Ok(()),
                 () = &mut timer, if at.is_some() => self.timers(),
                 () = self.memory.intake.room() => {
                     self.memory.intake.settle();
@@ -213,12 +213,8 @@ where
     }
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
-        let Errand { command, promise, caller } = errand;
+        let Errand { command, promise, caller, .. } = errand;
         let (id, deadline) = (command.id, command.deadline);
-        if deadline <= Instant::now() {
-            caller.refuse(&Error::rejected(Code::Expired, "its time ran out before it was sent"));
-            return Ok(());
-        }
         self.replies.begin(id, caller, promise, deadline);
         self.outbox.advance(Instant::now());
         match self.parts.session.encode(command, &mut self.outbox) {
@@ -271,6 +267,7 @@ where
     fn timers(&mut self) -> Result<(), End> {
         let now = Instant::now();
         self.outbox.advance(now);
+        self.memory.errands.expire(now);
         for (command, sent) in self.replies.expire(now) {
             self.parts.session.abandoned(command, sent, &mut self.outbox);
         }
@@ -289,8 +286,9 @@ where
 
     fn next_timer(&self) -> Option<Instant> {
         let ready = (!self.ready).then(|| self.patient_since + self.patience);
-        let timers = [self.outbox.wake(), self.replies.next_deadline(), self.memory.intake.deadline(), ready];
-        timers.into_iter().flatten().min()
+        let callers = [self.replies.next_deadline(), self.memory.errands.next_deadline()];
+        let timers = [self.outbox.wake(), self.memory.intake.deadline(), ready];
+        timers.into_iter().chain(callers).flatten().min()
     }
 
     fn settle(&mut self, result: Result<()>) -> Result<(), End> {
@@ -328,6 +326,13 @@ where
                         if !std::mem::replace(&mut self.ready, true) {
                             self.memory.heard = Some(read);
                             (self.on_ready)(&mut self.memory.intake);
+                        }
+                    }
+                    Action::Finish => {
+                        if self.memory.errands.is_empty() {
+                            self.memory.errands.close();
+                            self.finished = true;
+                            end.get_or_insert_with(|| End::disconnected("the link is not needed any more"));
                         }
                     }
                     Action::Close(reason) => {

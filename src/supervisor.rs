@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Connector, End, Error, Kind, LinkSpec};
+use pontoon_sdk::{Connector, End, Kind, LinkSpec};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::config::Overflow;
+use crate::errands::Errands;
 use crate::instance::Shared;
 use crate::instance::board::Seat;
 use crate::intake::Intake;
 use crate::metrics::{ConnectOutcome, GapReason};
 use crate::redact::Redact;
-use crate::session::{Conversation, Errand, Memory, Parts};
+
+use crate::session::{Conversation, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
 use crate::transport::{Class, Dial, DialError, Dialled};
@@ -51,11 +53,11 @@ where
     C::Transport: Dial,
 {
     /// Runs until the link is closed for good.
-    pub async fn run(mut self, mailbox: mpsc::Receiver<Errand>) {
+    pub async fn run(mut self, errands: Errands) {
         let shared = self.shared.clone();
         let key = self.spec.key.clone();
         let intake = Intake::new(key.clone(), shared.clone());
-        let mut memory = Memory { mailbox, joins: Vec::new(), intake, heard: None };
+        let mut memory = Memory { errands, joins: Vec::new(), intake, heard: None };
         let continuity = Continuity::default();
         let seat = shared.board.seat();
         let mut transport = <C::Transport as Dial>::Memory::default();
@@ -89,10 +91,7 @@ where
                 _ = self.redial.changed() => sleep(backoff::LINK.delay(1)).await,
             }
         }
-        memory.mailbox.close();
-        while let Ok(errand) = memory.mailbox.try_recv() {
-            refuse(errand);
-        }
+        memory.errands.refuse_all();
         shared.board.remove(&key, seat);
         while !memory.intake.is_settled() {
             memory.intake.room().await;
@@ -115,6 +114,7 @@ where
         let dialled = tokio::select! {
             () = self.stop.cancelled() => return Next::Stop,
             dialled = <C::Transport as Dial>::dial(&self.spec.endpoint, transport, &shared.transport) => dialled,
+            never = memory.errands.keep(false) => match never {},
         };
         let redact = Redact::new(<C::Transport as Dial>::secrets(&self.spec.endpoint));
         let Dialled { reader, writer, resumed, limit } = match dialled {
@@ -144,11 +144,12 @@ where
         let interrupt = interrupt(self.stop.clone(), self.redial.clone());
         let patience = shared.transport.config.connect_timeout.0;
         let metrics = shared.metrics.clone();
-        let end = Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
+        let (end, finished) =
+            Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
         if up.get().is_some() {
             continuity.broke(GapReason::Disconnected, memory.heard);
         }
-        if self.stop.is_cancelled() { Next::Stop } else { ended(&end) }
+        if finished || self.stop.is_cancelled() { Next::Stop } else { ended(&end) }
     }
 }
 
@@ -230,11 +231,6 @@ fn ended(end: &End) -> Next {
     }
 }
 
-/// A command that comes while there is no connection is not sent.
-fn refuse(errand: Errand) {
-    errand.caller.refuse(&Error::disconnected("there is no connection to the service"));
-}
-
 /// Waits for the next attempt. Meanwhile commands are refused, and what was read and found no room goes on into the
 /// ring; by the policy, or before anything more is read if the policy is to disconnect.
 async fn wait(after: Duration, memory: &mut Memory, policy: Overflow) {
@@ -251,7 +247,7 @@ async fn wait(after: Duration, memory: &mut Memory, policy: Overflow) {
                 // Only the policy that is left out here ends anything.
                 let _ = memory.intake.overflow();
             }
-            Some(errand) = memory.mailbox.recv() => refuse(errand),
+            never = memory.errands.keep(true) => match never {},
         }
     }
 }

@@ -18,10 +18,10 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use crate::bus::service::Request;
 use crate::envelope::subject::{decode_token, reply_allowed};
+use crate::errands::{Errand, Errands};
 use crate::idempotency::{Claim, Keys};
 use crate::metrics::Outcome;
 use crate::replies::{Caller, Outgoing, Tally};
-use crate::session::Errand;
 use crate::status::{InstanceStatus, Phase};
 use crate::supervisor::Supervisor;
 use crate::transport::Dial;
@@ -128,7 +128,7 @@ where
         };
         let fault = self.shared.fault.clone();
         self.tasks.spawn(async move {
-            if AssertUnwindSafe(supervisor.run(errands)).catch_unwind().await.is_err() {
+            if AssertUnwindSafe(supervisor.run(Errands::new(errands))).catch_unwind().await.is_err() {
                 fault.cancel();
             }
         });
@@ -330,8 +330,14 @@ where
     }
 
     fn carry(&mut self, command: Command, promise: Promise, caller: Caller) {
+        let mut patient = false;
         let routed = self.connector.route(&command).and_then(|route| match route {
             Route::To(key) => self.connected(&key).map(|()| Some(key)),
+            Route::Through(spec) => {
+                patient = true;
+                let key = spec.key.clone();
+                self.open(spec).map(|()| Some(key))
+            }
             Route::Open(spec) => self.open(spec).map(|()| None),
             Route::Close(key) => {
                 if let Some(link) = self.links.remove(&key) {
@@ -347,7 +353,7 @@ where
                 let Some(link) = self.links.get(&key) else {
                     return caller.refuse(&Error::rejected(Code::NotFound, "there is no such link"));
                 };
-                if let Err(refused) = link.mailbox.try_send(Errand { command, promise, caller }) {
+                if let Err(refused) = link.mailbox.try_send(Errand { command, promise, caller, patient }) {
                     let errand = refused.into_inner();
                     errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
                 }

@@ -118,6 +118,9 @@ impl<T: Transport> Clone for LinkSpec<T> {
 pub enum Route<T: Transport> {
     /// To the session of this link.
     To(LinkKey),
+    /// To the session of this link, which is opened if it is not there. The command waits for the link to be ready, for
+    /// as long as its caller does.
+    Through(LinkSpec<T>),
     /// Nowhere: this link is opened, unless it is there, and kept until it is closed. The caller is told that this was
     /// accepted.
     Open(LinkSpec<T>),

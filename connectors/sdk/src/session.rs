@@ -82,6 +82,8 @@ pub enum Action<F> {
     Ready,
     /// Close the connection; it is dialled again.
     Close(String),
+    /// Close the link for good, unless a command is on its way to it.
+    Finish,
 }
 
 /// Where a session writes. The daemon empties it after every call.
@@ -152,6 +154,12 @@ impl<F> Outbox<F> {
     /// Closes this connection; the link is dialled again.
     pub fn close(&mut self, reason: impl Into<String>) {
         self.actions.push(Action::Close(reason.into()));
+    }
+
+    /// Closes this link for good, as one that is not needed any more, unless a command is on its way to it already.
+    /// Nothing may be under way. [`crate::Route::Through`] opens it again.
+    pub fn finish(&mut self) {
+        self.actions.push(Action::Finish);
     }
 
     /// Calls [`Session::tick`] at this time, or earlier if an earlier time was asked for.

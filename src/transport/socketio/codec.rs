@@ -62,7 +62,7 @@ impl Decoder {
     }
 
     /// What was heard and not taken yet, in order.
-    pub fn next(&mut self) -> Option<Heard> {
+    pub fn take(&mut self) -> Option<Heard> {
         self.heard.pop_front()
     }
 

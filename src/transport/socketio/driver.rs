@@ -40,7 +40,7 @@ impl Reader {
     /// The next thing that is heard. Dropping the future loses nothing.
     pub async fn hear(&mut self) -> Result<Heard, End> {
         loop {
-            if let Some(heard) = self.decoder.next() {
+            if let Some(heard) = self.decoder.take() {
                 return Ok(heard);
             }
             let message = match self.partial {

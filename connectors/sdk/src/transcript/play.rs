@@ -199,7 +199,8 @@ where
                 self.callers.answered(id);
                 return Ok(());
             }
-            Ok(Route::To(_)) => {
+            Ok(Route::Through(spec)) if spec.key != self.link => return Err(self.elsewhere(&spec.key)),
+            Ok(Route::To(_) | Route::Through(_)) => {
                 let (session, outbox) = self.connected()?;
                 session.encode(command, outbox)
             }
@@ -287,6 +288,7 @@ where
                     self.commands_flow = true;
                     self.outputs.ready = true;
                 }
+                Action::Finish => close = close.or(Some(End::disconnected("finished"))),
                 Action::Close(reason) => close = close.or(Some(End::disconnected(reason))),
             }
         }

@@ -12,7 +12,7 @@ fn raw(json: &str) -> Raw {
 }
 
 fn hear(decoder: &mut Decoder) -> Vec<Heard> {
-    std::iter::from_fn(|| decoder.next()).collect()
+    std::iter::from_fn(|| decoder.take()).collect()
 }
 
 fn hear_text(text: &str) -> Vec<Heard> {
@@ -263,7 +263,7 @@ fn a_million_packets_that_nobody_meant() {
             decoder.text(String::from_utf8_lossy(&packet).into_owned().into());
         }
         let mut heard = 0;
-        while let Some(next) = decoder.next() {
+        while let Some(next) = decoder.take() {
             heard += 1;
             match next {
                 Heard::Frame(Frame::Malformed(_)) => malformed += 1,

@@ -1,0 +1,122 @@
+//! Commands on their way to a link: taken in order once the link is ready, and answered in time where it is not.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Instant;
+
+use pontoon_sdk::{Code, Command, Error, Promise};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::replies::Caller;
+
+/// A command on its way to a link.
+pub struct Errand {
+    /// What is wanted.
+    pub command: Command,
+    /// The most that the operation can say.
+    pub promise: Promise,
+    /// Who wants it.
+    pub caller: Caller,
+    /// Whether it waits, as long as its caller does, for a link that is down.
+    pub patient: bool,
+}
+
+/// The errands of one link. There are never more than the commands that an instance may have under way.
+pub struct Errands {
+    mailbox: mpsc::Receiver<Errand>,
+    waiting: VecDeque<Errand>,
+}
+
+impl Errands {
+    /// Those that come this way.
+    pub fn new(mailbox: mpsc::Receiver<Errand>) -> Self {
+        Self { mailbox, waiting: VecDeque::new() }
+    }
+
+    /// Waits for one more to come. Dropping the future loses nothing.
+    pub async fn arrive(&mut self) {
+        match self.mailbox.recv().await {
+            Some(errand) => self.waiting.push_back(errand),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes in what comes, and answers those whose time runs out, for as long as it is polled. While the link is down,
+    /// those that do not wait for it are told at once.
+    pub async fn keep(&mut self, down: bool) -> Infallible {
+        loop {
+            if down {
+                self.refuse_impatient();
+            }
+            let overdue = self.next_deadline();
+            tokio::select! {
+                () = self.arrive() => {}
+                () = sleep_until(overdue.unwrap_or_else(Instant::now).into()), if overdue.is_some() => {
+                    self.expire(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// The next that is still in time; those before it that are not are answered.
+    pub fn take(&mut self) -> Option<Errand> {
+        let now = Instant::now();
+        while let Some(errand) = self.waiting.pop_front() {
+            if errand.command.deadline > now {
+                return Some(errand);
+            }
+            errand.expire();
+        }
+        None
+    }
+
+    /// When [`Errands::expire`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.iter().map(|errand| errand.command.deadline).min()
+    }
+
+    /// Answers those whose time has run out.
+    pub fn expire(&mut self, now: Instant) {
+        self.remove(|errand| errand.command.deadline <= now).into_iter().for_each(Errand::expire);
+    }
+
+    fn refuse_impatient(&mut self) {
+        self.remove(|errand| !errand.patient).into_iter().for_each(Errand::refuse);
+    }
+
+    fn remove(&mut self, which: impl Fn(&Errand) -> bool) -> VecDeque<Errand> {
+        let (removed, kept) = std::mem::take(&mut self.waiting).into_iter().partition(which);
+        self.waiting = kept;
+        removed
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.mailbox.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Takes no more.
+    pub fn close(&mut self) {
+        self.mailbox.close();
+    }
+
+    /// The link is gone for good: all are told.
+    pub fn refuse_all(&mut self) {
+        self.close();
+        while let Ok(errand) = self.mailbox.try_recv() {
+            self.waiting.push_back(errand);
+        }
+        self.waiting.drain(..).for_each(Errand::refuse);
+    }
+}
+
+impl Errand {
+    fn expire(self) {
+        self.caller.refuse(&Error::rejected(Code::Expired, "its time ran out before it was sent"));
+    }
+
+    fn refuse(self) {
+        self.caller.refuse(&Error::disconnected("there is no connection to the service"));
+    }
+}
