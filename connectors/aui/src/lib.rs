@@ -1,0 +1,1 @@
+//! Pontoon connector for AUI: tasks and streamed answers over WebSockets.

@@ -1,0 +1,1 @@
+//! Pontoon connector for any WebSocket service, by configuration alone.
