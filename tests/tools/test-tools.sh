@@ -3,9 +3,11 @@
 #   nats-server-2.9   an old server, which PONTOON_NATS_SERVER_OLD may name instead
 #   promtool          checks our metrics, PONTOON_PROMTOOL may name it instead
 #   python/           nats-py, for PYTHONPATH
+#   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
 # The first two come from Debian 12. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
 set -euo pipefail
 "$(dirname "$0")/nats-server.sh"
+"$(dirname "$0")/interop.sh"
 source "$(dirname "$0")/common.sh"
 
 missing() {
