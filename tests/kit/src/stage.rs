@@ -38,19 +38,20 @@ pub struct Stage<'a> {
 pub struct Cast<'a> {
     /// The operations that take an argument, such as `emit`. All others are whole, whatever dots are in them.
     pub arguments: &'a [&'a str],
-    /// The link whose conversation a transcript is that names none.
-    pub first_link: &'a str,
+    /// The link whose conversation a transcript is that names none, for an instance with these settings.
+    pub first_link: fn(&Value) -> &'static str,
     /// Tells which link a connection belongs to; `None` where instances have but one link.
     pub link_of: Option<LinkOf>,
 }
 
-/// Tells which link a connection belongs to from the frames that came over it so far; `None` if more must come first.
-pub type LinkOf = fn(&[Frame]) -> Option<String>;
+/// Tells which link of an instance with these settings a connection belongs to, from the frames that came over it as
+/// soon as it was made; `None` if more must come first.
+pub type LinkOf = fn(&Value, &[Frame]) -> Option<String>;
 
 impl Default for Cast<'_> {
     /// Instances with one link, and operations without arguments.
     fn default() -> Self {
-        Self { arguments: &[], first_link: "main", link_of: None }
+        Self { arguments: &[], first_link: |_| "main", link_of: None }
     }
 }
 
@@ -85,7 +86,7 @@ impl Stage<'_> {
     /// # Panics
     /// If the daemon does not run.
     pub async fn play_socketio(&self, transcript: &Transcript, cast: &Cast<'_>) -> Result<(), String> {
-        self.perform(transcript, cast, Packets::start(cast.link_of).await).await
+        self.perform(transcript, cast, Packets::start(cast.link_of, &transcript.config).await).await
     }
 
     async fn perform(

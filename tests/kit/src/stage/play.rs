@@ -1,6 +1,6 @@
 //! One transcript on the stage, line by line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) struct Play<'a, V> {
     arguments: &'a [&'a str],
     /// The link whose conversation this is, where there may be others.
     link: Option<&'a str>,
+    /// Connections that belong to other links.
+    others: HashSet<usize>,
     voice: &'a V,
     client: Client,
     events: Subscriber,
@@ -50,7 +52,7 @@ impl<'a, V: Voice> Play<'a, V> {
         client: Client,
     ) -> Result<Self, String> {
         let link = match (voice.knows_links(), &transcript.link) {
-            (true, link) => Some(link.as_deref().unwrap_or(cast.first_link)),
+            (true, link) => Some(link.as_deref().unwrap_or_else(|| (cast.first_link)(&transcript.config))),
             (false, None) => None,
             (false, Some(link)) => {
                 let name = &transcript.name;
@@ -62,6 +64,7 @@ impl<'a, V: Voice> Play<'a, V> {
             kind,
             arguments: cast.arguments,
             link,
+            others: HashSet::new(),
             voice,
             client,
             events: events.map_err(|error| error.to_string())?,
@@ -93,9 +96,11 @@ impl<'a, V: Voice> Play<'a, V> {
             }
             StepKind::ToService(text) => self.frame(text).await?,
             StepKind::Closed { code, reason } => {
+                let connection = self.connection()?;
                 match code {
-                    Some(code) => self.connection()?.close(*code, reason),
-                    None => self.connection()?.hang_up(),
+                    // These are never written: they tell of an end without a word (RFC 6455 §7.4.1).
+                    None | Some(1005 | 1006 | 1015) => connection.hang_up(),
+                    Some(code) => connection.close(*code, reason),
                 }
                 self.gone().await?;
             }
@@ -127,15 +132,11 @@ impl<'a, V: Voice> Play<'a, V> {
         let last = self.here.as_ref().map(|connection| connection.id());
         let end = Instant::now() + LINE;
         loop {
-            let found = self.voice.server().connections().into_iter().find(|connection| {
-                let id = connection.id();
-                last.is_none_or(|last| id > last)
-                    && self.voice.is_made(id)
-                    && self.link.is_none_or(|link| self.voice.is_of(id, link))
-            });
-            if let Some(connection) = found {
-                (self.here, self.heard) = (Some(connection), 0);
-                return Ok(());
+            for connection in self.voice.server().connections() {
+                if last.is_none_or(|last| connection.id() > last) && self.is_here(&connection).await? {
+                    (self.here, self.heard) = (Some(connection), 0);
+                    return Ok(());
+                }
             }
             if Instant::now() > end {
                 let link = self.link.map(|link| format!(" for the link {link}")).unwrap_or_default();
@@ -146,14 +147,36 @@ impl<'a, V: Voice> Play<'a, V> {
         }
     }
 
+    /// Whether this is a connection of our link.
+    async fn is_here(&mut self, connection: &Connection) -> Result<bool, String> {
+        let id = connection.id();
+        if !self.voice.is_made(id) || self.others.contains(&id) {
+            return Ok(false);
+        }
+        let Some(ours) = self.link else { return Ok(true) };
+        if self.voice.heard(id).is_empty() {
+            return Ok(false);
+        }
+        // What the session says at once is said together: with the first frame here, the answer comes after the last.
+        self.ping(connection).await?;
+        let link = self.voice.link_of(id);
+        if link.as_ref().is_some_and(|link| link != ours) {
+            self.others.insert(id);
+        }
+        Ok(link.as_deref() == Some(ours))
+    }
+
     /// The connection, if it is open.
     fn connection(&self) -> Result<&Connection, String> {
         self.here.as_deref().filter(|_| self.is_open()).ok_or_else(|| "the link has ended".to_owned())
     }
 
     fn is_open(&self) -> bool {
-        let Some(here) = &self.here else { return false };
-        self.voice.server().connections().iter().any(|connection| connection.id() == here.id())
+        self.here.as_ref().is_some_and(|here| self.is_among_open(here))
+    }
+
+    fn is_among_open(&self, connection: &Connection) -> bool {
+        self.voice.server().connections().iter().any(|open| open.id() == connection.id())
     }
 
     /// The connection that this conversation was held over ends. The daemon may be back at once, over another.
@@ -303,22 +326,23 @@ impl<'a, V: Voice> Play<'a, V> {
     /// What was said before, by the service or by a caller, has been taken in: the daemon has answered a ping, and then
     /// a question, which it takes in turn.
     async fn settle(&mut self) -> Result<(), String> {
-        if let Ok(connection) = self.connection() {
-            let data = format!("settled {}", self.pings);
-            connection.send_ping(data.as_bytes());
-            self.pings += 1;
-            self.ponged(&data).await?;
+        if self.is_open()
+            && let Some(connection) = self.here.clone()
+        {
+            self.ping(&connection).await?;
         }
         self.state(|state| state["bus"]["publishing"] == true).await
     }
 
     /// Waits for the answer to a ping, or for the end of the connection.
-    async fn ponged(&self, data: &str) -> Result<(), String> {
-        let end = Instant::now() + LINE;
+    async fn ping(&mut self, connection: &Connection) -> Result<(), String> {
+        let data = format!("ping {}", self.pings);
+        connection.send_ping(data.as_bytes());
+        self.pings += 1;
         let is_answer = |message: &tungstenite::Message| matches!(message, tungstenite::Message::Pong(got) if got == data.as_bytes());
-        while self.is_open()
-            && !self.voice.server().received().iter().any(|received| is_answer(&received.message))
-        {
+        let answered = || self.voice.server().received().iter().any(|received| is_answer(&received.message));
+        let end = Instant::now() + LINE;
+        while self.is_among_open(connection) && !answered() {
             if Instant::now() > end {
                 return Err("no pong comes".to_owned());
             }

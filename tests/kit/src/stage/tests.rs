@@ -13,7 +13,7 @@ use super::*;
 use crate::raw::Raw;
 
 /// Of each link the first frame names its chat.
-fn link_of(frames: &[Frame]) -> Option<String> {
+fn link_of(_: &Value, frames: &[Frame]) -> Option<String> {
     let Frame::Event(join) = frames.first()? else { return None };
     join.read::<Value>(0).ok()?["channelId"].as_str().map(str::to_owned)
 }
@@ -118,8 +118,8 @@ async fn play(text: &str, habits: Habits) -> Result<(), String> {
     let nats = NatsServer::options().without_jetstream().start().await;
     let transcript = Transcript::parse("t.txt", text).unwrap();
     assert!(Stage::suits(&transcript));
-    let voice = Packets::start(Some(link_of)).await;
-    let cast = Cast { arguments: &["say"], first_link: "c2", link_of: Some(link_of) };
+    let voice = Packets::start(Some(link_of), &transcript.config).await;
+    let cast = Cast { arguments: &["say"], first_link: |_| "c2", link_of: Some(link_of) };
     let client = nats.client().await;
     let play = Play::new("minchat", &cast, &transcript, &voice, client.clone()).await?;
     let _daemon = little_daemon(client, voice.server().address(), habits).await;
@@ -194,7 +194,7 @@ async fn an_event_too_many_is_noticed_at_the_end() {
 async fn a_link_can_only_be_played_where_links_are_told_apart() {
     let nats = NatsServer::options().without_jetstream().start().await;
     let transcript = Transcript::parse("t.txt", "link c1\nready").unwrap();
-    let voice = Packets::start(None).await;
+    let voice = Packets::start(None, &transcript.config).await;
     let cast = Cast::default();
     let wrong = Play::new("minchat", &cast, &transcript, &voice, nats.client().await).await.err();
     assert!(wrong.unwrap().contains("tells links apart"));

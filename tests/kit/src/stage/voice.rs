@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pontoon_sdk::transcript::FrameText;
 use pontoon_sdk::{socketio, websocket};
+use serde_json::Value;
 use tokio_tungstenite::tungstenite;
 
 use super::LinkOf;
@@ -20,10 +21,10 @@ pub(super) trait Voice {
     fn scheme(&self) -> &'static str;
     /// Whether the daemon takes this connection for made, so that it can be spoken to.
     fn is_made(&self, connection: usize) -> bool;
-    /// Whether this connection belongs to that link, as far as is known.
-    fn is_of(&self, connection: usize, link: &str) -> bool;
     /// Whether connections can be told apart by their links.
     fn knows_links(&self) -> bool;
+    /// The link that a connection belongs to, if it can be told from what came over it.
+    fn link_of(&self, connection: usize) -> Option<String>;
     /// Says what a transcript writes.
     fn say(&self, connection: &Connection, text: &str) -> Result<(), String>;
     /// What came over this connection.
@@ -61,12 +62,12 @@ impl Voice for Texts {
         true
     }
 
-    fn is_of(&self, _: usize, _: &str) -> bool {
-        true
-    }
-
     fn knows_links(&self) -> bool {
         false
+    }
+
+    fn link_of(&self, _: usize) -> Option<String> {
+        None
     }
 
     fn say(&self, connection: &Connection, text: &str) -> Result<(), String> {
@@ -92,11 +93,12 @@ impl Voice for Texts {
 pub(super) struct Packets {
     server: SocketIoServer,
     link_of: Option<LinkOf>,
+    config: Value,
 }
 
 impl Packets {
-    pub(super) async fn start(link_of: Option<LinkOf>) -> Self {
-        Self { server: SocketIoServer::start().await, link_of }
+    pub(super) async fn start(link_of: Option<LinkOf>, config: &Value) -> Self {
+        Self { server: SocketIoServer::start().await, link_of, config: config.clone() }
     }
 }
 
@@ -115,12 +117,12 @@ impl Voice for Packets {
         !self.server.peer(connection).connects.is_empty()
     }
 
-    fn is_of(&self, connection: usize, link: &str) -> bool {
-        self.link_of.is_none_or(|link_of| link_of(&self.heard(connection)).as_deref() == Some(link))
-    }
-
     fn knows_links(&self) -> bool {
         self.link_of.is_some()
+    }
+
+    fn link_of(&self, connection: usize) -> Option<String> {
+        self.link_of?(&self.config, &self.heard(connection))
     }
 
     fn say(&self, connection: &Connection, text: &str) -> Result<(), String> {
