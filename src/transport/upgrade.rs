@@ -117,7 +117,7 @@ impl Upgrade {
         };
         let code = response.code.unwrap_or_default();
         if code != 101 {
-            return Err(self.refused(code, header("Retry-After")));
+            return Err(refusal(&self.address, code, header("Retry-After")));
         }
         let upgrades = header("Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
             && header("Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"));
@@ -153,24 +153,25 @@ impl Upgrade {
             ))),
         }
     }
+}
 
-    fn refused(&self, code: u16, retry_after: Option<&str>) -> DialError {
-        let class = match code {
-            401 | 403 | 407 => Class::Credentials,
-            408 | 425 | 429 | 500..=599 => Class::Unreachable,
-            _ => Class::WrongAddress,
-        };
-        let hint = match code {
-            401 | 403 | 407 => "; check the credentials",
-            300..=399 => "; redirects are not followed: use the address that it leads to",
-            404 | 410 => "; check the path of the url",
-            200..=299 | 400 | 405 | 426 => "; it does not take WebSockets here",
-            _ => "",
-        };
-        let message = format!("{} answered with HTTP status {code}{hint}", self.address);
-        let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-        DialError { class, retry_after, message }
-    }
+/// What it means that a server answers with this status instead of the upgrade.
+pub(super) fn refusal(address: &Address, code: u16, retry_after: Option<&str>) -> DialError {
+    let class = match code {
+        401 | 403 | 407 => Class::Credentials,
+        408 | 425 | 429 | 500..=599 => Class::Unreachable,
+        _ => Class::WrongAddress,
+    };
+    let hint = match code {
+        401 | 403 | 407 => "; check the credentials",
+        300..=399 => "; redirects are not followed: use the address that it leads to",
+        404 | 410 => "; check the path of the url",
+        200..=299 | 400 | 405 | 426 => "; it does not take WebSockets here",
+        _ => "",
+    };
+    let message = format!("{address} answered with HTTP status {code}{hint}");
+    let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    DialError { class, retry_after, message }
 }
 
 fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), DialError> {
@@ -183,7 +184,11 @@ fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), Dial
     Ok(())
 }
 
-fn uri(endpoint: &Endpoint) -> Result<Uri, DialError> {
+/// The address with its query, looking up the secrets in it.
+///
+/// # Errors
+/// As [`Upgrade::new`].
+pub(super) fn uri(endpoint: &Endpoint) -> Result<Uri, DialError> {
     let mut url = endpoint.url.clone();
     let authority = url.find("://").map_or(0, |at| at + 3);
     if !url.get(authority..).is_some_and(|rest| rest.contains(['/', '?'])) {
@@ -211,7 +216,11 @@ fn push_query(url: &mut String, text: &str) {
     }
 }
 
-fn address(uri: &Uri) -> Result<Address, DialError> {
+/// Where it leads.
+///
+/// # Errors
+/// `WrongAddress` if it has no host.
+pub(super) fn address(uri: &Uri) -> Result<Address, DialError> {
     let secure = uri.scheme_str() == Some("wss");
     let host = uri.host().ok_or_else(|| DialError::wrong_address("the url has no host"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

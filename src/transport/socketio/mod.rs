@@ -3,15 +3,18 @@
 //! * [`codec`]: packets, without I/O
 //! * `driver`: reads and writes them over an open WebSocket
 //! * `recovery`: what is remembered to go on after a break
+//! * `engines`: which engine dials: this one or, where it is built in, the crate rust_socketio
 
 pub mod codec;
 mod driver;
+#[cfg_attr(feature = "rust-socketio", path = "rust_socketio/mod.rs")]
+mod engines;
 mod recovery;
 
 use std::time::Duration;
 
-use pontoon_sdk::socketio::{AuthValue, Endpoint, Engine};
-use pontoon_sdk::{End, Error, Param, SocketIo, WebSocket, websocket};
+use pontoon_sdk::socketio::{AuthValue, Endpoint};
+use pontoon_sdk::{End, Error, Param, SocketIo, Span, WebSocket, websocket};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
@@ -20,7 +23,7 @@ use self::codec::{Decoder, Handshake, Heard};
 use self::driver::Pongs;
 use super::{Dial, DialError, Dialled, Read as _, Settings};
 
-pub use driver::{Reader, Writer};
+pub use engines::{Reader, Writer};
 pub use recovery::Recovery;
 
 /// Where Engine.IO listens unless the URL says otherwise.
@@ -36,14 +39,7 @@ impl Dial for SocketIo {
     type Memory = Recovery;
 
     fn check(endpoint: &Endpoint) -> Result<(), Error> {
-        match endpoint.engine {
-            Engine::Native => Ok(()),
-            Engine::RustSocketio => Err(Error::config(
-                "this pontoon was built without the engine rust-socketio; write engine = \"native\", or build it with \
-                 `--features rust-socketio`",
-            )
-            .at("/engine")),
-        }
+        engines::check(endpoint)
     }
 
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
@@ -65,14 +61,24 @@ impl Dial for SocketIo {
         memory: &mut Recovery,
         settings: &Settings,
     ) -> Result<Dialled<Reader, Writer>, DialError> {
-        let limit = settings.config.connect_timeout;
-        timeout(limit.0, handshake(endpoint, memory, settings)).await.unwrap_or_else(|_| {
-            Err(DialError::unreachable(format!(
-                "the service did not confirm the namespace {} within {limit}",
-                endpoint.namespace
-            )))
-        })
+        engines::dial(endpoint, memory, settings).await
     }
+}
+
+/// Makes a connection with the native engine.
+async fn native(
+    endpoint: &Endpoint,
+    memory: &Recovery,
+    settings: &Settings,
+) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
+    let limit = settings.config.connect_timeout;
+    let dialled = timeout(limit.0, handshake(endpoint, memory, settings)).await;
+    dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit)))
+}
+
+fn unconfirmed(endpoint: &Endpoint, limit: Span) -> DialError {
+    let namespace = &endpoint.namespace;
+    DialError::unreachable(format!("the service did not confirm the namespace {namespace} within {limit}"))
 }
 
 /// What an Engine.IO server says first.
@@ -91,7 +97,7 @@ async fn handshake(
     endpoint: &Endpoint,
     memory: &Recovery,
     settings: &Settings,
-) -> Result<Dialled<Reader, Writer>, DialError> {
+) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
     let mut auth = auth(endpoint)?;
     if let Some((pid, offset)) = memory.wanted() {
         auth.insert("pid".to_owned(), pid.into());
@@ -100,11 +106,11 @@ async fn handshake(
     let Dialled { mut reader, writer, .. } = WebSocket::dial(&socket(endpoint)?, &mut (), settings).await?;
     let Open { ping_interval, ping_timeout, max_payload } = open(reader.read().await.map_err(broke)?)?;
     let pongs = Pongs::default();
-    let mut writer = Writer::new(writer, &endpoint.namespace, pongs.clone());
+    let mut writer = driver::Writer::new(writer, &endpoint.namespace, pongs.clone());
     let silence = Duration::from_millis(ping_interval.saturating_add(ping_timeout));
     reader.expect_within(silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE));
     let answers = pongs.clone();
-    let mut reader = Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);
+    let mut reader = driver::Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);
     writer.say(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
     let pid = loop {
         match reader.hear().await.map_err(broke)? {

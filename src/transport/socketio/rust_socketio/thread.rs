@@ -1,0 +1,305 @@
+//! A thread with a runtime of its own for each connection of the crate: whatever hangs in it or breaks is dropped with
+//! it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ::rust_socketio::asynchronous::{Client, ClientBuilder};
+use ::rust_socketio::{Event as Name, Payload, TransportType};
+use pontoon_sdk::End;
+use pontoon_sdk::socketio::{Event, Frame};
+use serde_json::Value;
+use tokio::runtime::{Builder, Handle, RuntimeMetrics};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Plan;
+use super::hearing::{Heard, Hearing, Signal};
+use crate::transport::socketio::refused;
+use crate::transport::{DialError, Dialled, Read, Settings, Write};
+
+/// How many frames are handed over before they are written.
+const ORDERS: usize = 16;
+/// How often the crate's task is looked after.
+const PULSE: Duration = Duration::from_secs(1);
+/// How long nothing at all may happen on the thread. The crate notices a missing ping by itself, but can then wait for
+/// ever to say so; how often the service pings it does not tell.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// Connects, and waits for the namespace to be confirmed. Dropping the future ends the thread.
+pub(super) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Reader, Writer>, DialError> {
+    let (hearing, queue, signals) = Hearing::new(settings.config.message_limit.0);
+    let (orders, errands) = mpsc::channel(ORDERS);
+    let (up, confirmed) = oneshot::channel();
+    let fate = Arc::new(Fate::default());
+    let leash = Arc::new(Leash(fate.clone()));
+    let crate_ = Crate { plan, hearing, signals, orders: errands, up };
+    let name = "rust-socketio".to_owned();
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || crate_.live(&fate))
+        .map_err(|error| DialError::unreachable(format!("no thread can be started: {error}")))?;
+    let metrics = match confirmed.await {
+        Ok(dialled) => dialled?,
+        Err(_) => return Err(DialError::unreachable(leash.0.end().to_string())),
+    };
+    let mut pulse = interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let parks = metrics.worker_park_count(0);
+    let reader = Reader { queue, pulse, metrics, parks, since: Instant::now(), leash: leash.clone() };
+    Ok(Dialled { reader, writer: Writer { orders, leash }, resumed: false, limit: None })
+}
+
+/// How a connection ended, said once.
+#[derive(Default)]
+struct Fate {
+    end: OnceLock<End>,
+    stop: CancellationToken,
+}
+
+impl Fate {
+    /// It ends so, unless it has ended before.
+    fn seal(&self, end: End) {
+        let _ = self.end.set(end);
+        self.stop.cancel();
+    }
+
+    fn end(&self) -> End {
+        self.end.get().cloned().unwrap_or_else(|| End::disconnected("the engine rust-socketio is gone"))
+    }
+}
+
+/// Ends the thread when nobody reads and writes any more.
+struct Leash(Arc<Fate>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// What is wanted of the crate.
+enum Order {
+    /// Send an event.
+    Emit(String, Vec<Value>),
+    /// Say so when what came before is done.
+    Report(oneshot::Sender<()>),
+    /// Leave.
+    Goodbye,
+}
+
+/// All that lives on the thread.
+struct Crate {
+    plan: Plan,
+    hearing: Hearing,
+    signals: mpsc::Receiver<Signal>,
+    orders: mpsc::Receiver<Order>,
+    up: oneshot::Sender<Result<RuntimeMetrics, DialError>>,
+}
+
+impl Crate {
+    fn live(self, fate: &Fate) {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fate.seal(End::disconnected(format!("no runtime can be made: {error}"))),
+        };
+        let talk = fate.stop.run_until_cancelled(self.talk());
+        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(talk))) {
+            Ok(Some(end)) => fate.seal(end),
+            Ok(None) => {}
+            Err(_) => fate.seal(panicked()),
+        }
+        // Not dropped: that would wait for a name that is still looked up.
+        runtime.shutdown_background();
+    }
+
+    async fn talk(self) -> End {
+        let Self { plan, hearing, mut signals, mut orders, up } = self;
+        let unread = End::disconnected("there was no connection");
+        let client = match hearing.listen(plan.builder()).connect().await {
+            Ok(client) => client,
+            Err(fault) => {
+                let _ = up.send(Err(plan.explain(&fault)));
+                return unread;
+            }
+        };
+        // The crate connects without waiting for this, and what is sent before it is lost.
+        let confirmed = match signals.recv().await {
+            Some(Signal::Confirmed) => Ok(Handle::current().metrics()),
+            Some(Signal::Refused(words)) => Err(refused(&plan.namespace, &words)),
+            Some(Signal::Over(end)) => {
+                Err(DialError::unreachable(format!("the handshake of Socket.IO was broken off: {end}")))
+            }
+            None => Err(DialError::unreachable("the engine rust-socketio says nothing")),
+        };
+        let refused = confirmed.is_err();
+        if up.send(confirmed).is_err() || refused {
+            return unread;
+        }
+        loop {
+            let done = async {
+                match orders.recv().await {
+                    Some(order) => order.carry_out(&client).await,
+                    // Nobody writes any more, and what was heard may still be read.
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                biased;
+                signal = signals.recv() => Err(ending(signal)),
+                done = done => done,
+            };
+            if let Err(end) = ended {
+                return end;
+            }
+        }
+    }
+}
+
+impl Plan {
+    fn builder(&self) -> ClientBuilder {
+        let builder = ClientBuilder::new(self.url.clone())
+            .namespace(self.namespace.clone())
+            // Its long-polling loses what does not fit one chunk.
+            .transport_type(TransportType::Websocket)
+            // Only to be told of a loss: see `Hearing::listen`.
+            .reconnect(true)
+            .reconnect_on_disconnect(true);
+        let builder = match self.auth.as_object().is_some_and(|auth| auth.is_empty()) {
+            true => builder,
+            false => builder.auth(self.auth.clone()),
+        };
+        let builder = self.tls.iter().fold(builder, |builder, tls| builder.tls_config(tls.clone()));
+        self.headers
+            .iter()
+            .fold(builder, |builder, (name, value)| builder.opening_header(name.clone(), value.as_str()))
+    }
+}
+
+impl Order {
+    async fn carry_out(self, client: &Client) -> Result<(), End> {
+        match self {
+            Self::Emit(name, values) => {
+                // Made from a text, a name such as "open" would be sent as another.
+                let emitted = client.emit(Name::Custom(name), Payload::Text(values)).await;
+                emitted.map_err(|fault| End::disconnected(format!("an event cannot be sent: {fault}")))
+            }
+            Self::Report(done) => {
+                let _ = done.send(());
+                Ok(())
+            }
+            Self::Goodbye => {
+                let _ = client.disconnect().await;
+                Err(End::disconnected("the daemon closed the connection"))
+            }
+        }
+    }
+}
+
+fn ending(signal: Option<Signal>) -> End {
+    match signal {
+        Some(Signal::Over(end)) => end,
+        Some(Signal::Refused(words)) => {
+            End::disconnected(format!("the service refused the namespace: {words}"))
+        }
+        Some(Signal::Confirmed) | None => End::disconnected("the engine rust-socketio lost its place"),
+    }
+}
+
+fn panicked() -> End {
+    End::disconnected("the engine rust-socketio stopped without a word: most likely it panicked")
+}
+
+/// Receives frames, and looks after the crate's task.
+pub struct Reader {
+    queue: mpsc::Receiver<Heard>,
+    pulse: Interval,
+    metrics: RuntimeMetrics,
+    /// How often the thread had slept when it was seen last, and since when it sleeps.
+    parks: u64,
+    since: Instant,
+    leash: Arc<Leash>,
+}
+
+impl Read<Frame> for Reader {
+    async fn read(&mut self) -> Result<Frame, End> {
+        loop {
+            tokio::select! {
+                biased;
+                heard = self.queue.recv() => return match heard {
+                    Some(heard) => Ok(heard.frame),
+                    // All that was heard has been read, and whoever could hear more is gone.
+                    None => Err(self.leash.0.end()),
+                },
+                _ = self.pulse.tick() => self.look(),
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// The crate gives no handle of its task, but it is the only one of its runtime.
+    fn look(&mut self) {
+        let (alive, parks) = (self.metrics.num_alive_tasks(), self.metrics.worker_park_count(0));
+        if parks != self.parks {
+            (self.parks, self.since) = (parks, Instant::now());
+        }
+        if alive == 0 {
+            self.leash.0.seal(panicked());
+        } else if self.since.elapsed() >= SILENCE {
+            let reason = format!("nothing was heard for {} s, not even a ping", SILENCE.as_secs());
+            self.leash.0.seal(End::disconnected(reason));
+        }
+    }
+}
+
+/// Sends frames.
+pub struct Writer {
+    orders: mpsc::Sender<Order>,
+    leash: Arc<Leash>,
+}
+
+impl Write<Frame> for Writer {
+    async fn feed(&mut self, frame: Frame) -> Result<(), End> {
+        match frame {
+            Frame::Event(Event { name, args, ack: None }) if args.attachments().is_empty() => {
+                let values: Result<_, _> = args.values().iter().map(|value| value.parse()).collect();
+                self.order(Order::Emit(name, values.map_err(End::from)?)).await
+            }
+            Frame::Event(Event { ack: None, .. }) => Err(unable("send binary data")),
+            Frame::Event(_) => Err(unable("ask for an acknowledgement")),
+            Frame::Ack(_) => Err(unable("send an acknowledgement")),
+            // What was received is never sent.
+            Frame::Malformed(_) => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        let (done, reported) = oneshot::channel();
+        self.order(Order::Report(done)).await?;
+        reported.await.map_err(|_| self.leash.0.end())
+    }
+
+    /// The service asks for signs of life; the crate answers.
+    async fn ping(&mut self) -> Result<(), End> {
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), End> {
+        self.order(Order::Goodbye).await?;
+        self.orders.closed().await;
+        Ok(())
+    }
+}
+
+impl Writer {
+    async fn order(&self, order: Order) -> Result<(), End> {
+        self.orders.send(order).await.map_err(|_| self.leash.0.end())
+    }
+}
+
+fn unable(what: &str) -> End {
+    End::disconnected(format!("the engine rust-socketio cannot {what}; write engine = \"native\""))
+}
