@@ -27,6 +27,13 @@ pub trait Session: Send + 'static {
     /// `Protocol`: the frame is published as `frame.unrecognised`. Others end the link.
     fn decode(&mut self, frame: &Self::Frame, out: &mut Outbox<Self::Frame>) -> Result<()>;
 
+    /// Whether one more command is taken now. Asked once a command is there, and again after whatever happens to the
+    /// session; a command that is not taken waits with the daemon, in order, until its time runs out. It goes on waiting
+    /// when the connection is lost, if its route is [`crate::Route::Through`]. Nothing but [`Outbox::wake_at`] belongs here.
+    fn takes(&mut self, _out: &mut Outbox<Self::Frame>) -> bool {
+        true
+    }
+
     /// A caller wants something. Either sends, or queues, or fails.
     ///
     /// # Errors
@@ -157,7 +164,8 @@ impl<F> Outbox<F> {
     }
 
     /// Closes this link for good, as one that is not needed any more, unless a command is on its way to it already.
-    /// Nothing may be under way. [`crate::Route::Through`] opens it again.
+    /// Nothing may be under way. [`crate::Route::Through`] opens it again. Said in [`Session::ended`], it has the link not
+    /// dialled again.
     pub fn finish(&mut self) {
         self.actions.push(Action::Finish);
     }

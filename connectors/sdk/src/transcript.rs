@@ -20,7 +20,7 @@
 //! | `up <- frame` | the service sends this |
 //! | `up -> frame` | the service gets this |
 //! | `up closed [code] [reason]` | the service ends the connection |
-//! | `up close [words]` | the session ends it; the words occur in its kind and reason, such as `auth: token expired` |
+//! | `up close [words]` | the session ends it; the words occur in its kind and reason, such as `auth: token expired`, or `finished` where the link is not needed any more |
 //! | `ends kind` | what the session made of the end just above: `disconnected`, `auth`, … |
 //! | `ready` | the line above made the session ready for commands |
 //! | `join key [{…}]`, `forget key` | the daemon is to keep this join, or no longer |
@@ -34,6 +34,9 @@
 //!
 //! Blank lines and lines that begin with `#` say nothing. Commands are labelled `#1`, `#2`, … unless they are given
 //! a label; a line without a label speaks of the command last given above it.
+//!
+//! A command that the session does not take yet, or whose link is down and opened for it, waits until it is taken or its
+//! time runs out.
 //!
 //! A WebSocket frame is written as its text; `text "…"` spells a text as a JSON string, `base64 …` a binary message.
 //! A Socket.IO event is written `name argument …`, each argument as JSON; `name#7 …` asks for the acknowledgement 7,

@@ -1,5 +1,6 @@
 //! Plays a transcript against a session, as the daemon would: same calls, same rules, a clock of its own.
 
+mod held;
 mod outputs;
 mod under_way;
 
@@ -7,10 +8,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use self::held::{Held, HeldBack};
 use self::outputs::Outputs;
 use self::under_way::{Callers, find};
 use super::parse::kind_word;
 use super::{CommandStep, FrameText, Status, Step, StepKind, Transcript};
+use crate::command::CommandId;
 use crate::connector::{Connector, Frame as _, LinkKey, Route, Transport};
 use crate::error::{End, Error, Kind};
 use crate::event::{Event, EventType};
@@ -78,6 +81,8 @@ struct Player<C: Connector> {
     session: Option<C::Session>,
     joins: Vec<Join>,
     commands_flow: bool,
+    /// Commands that the session has not taken yet.
+    held: HeldBack,
     callers: Callers,
     /// What has been published, by identity.
     told: HashSet<String>,
@@ -107,6 +112,7 @@ where
             session: None,
             joins: Vec::new(),
             commands_flow: false,
+            held: HeldBack::default(),
             callers: Callers::default(),
             told: HashSet::new(),
             outputs: Outputs::default(),
@@ -170,10 +176,6 @@ where
     }
 
     fn encode(&mut self, step: &CommandStep) -> Result<(), String> {
-        self.connected()?;
-        if !self.commands_flow {
-            return Err("the session is not ready: the daemon would hold this command back".to_owned());
-        }
         let text = self.outputs.names.fill(&step.body)?;
         let Some((operation, argument)) = find(C::operations(), &step.operation) else {
             let label = self.callers.add_refused(&step.label);
@@ -188,8 +190,8 @@ where
         let timeout = self.connector.timeout(operation.name);
         let command = self.callers.add(step, &operation, argument, &text, self.now, timeout)?;
         let id = command.id;
-        let encoded = match self.connector.route(&command) {
-            Err(error) => Err(error),
+        let patient = match self.connector.route(&command) {
+            Err(error) => return self.encoded(id, Err(error)),
             Ok(Route::To(key)) if key != self.link => return Err(self.elsewhere(&key)),
             Ok(Route::Close(key)) if key == self.link => {
                 self.callers.answered(id);
@@ -200,11 +202,36 @@ where
                 return Ok(());
             }
             Ok(Route::Through(spec)) if spec.key != self.link => return Err(self.elsewhere(&spec.key)),
-            Ok(Route::To(_) | Route::Through(_)) => {
-                let (session, outbox) = self.connected()?;
-                session.encode(command, outbox)
+            Ok(Route::Through(_)) => true,
+            Ok(Route::To(_)) => {
+                self.connected()?;
+                if !self.commands_flow {
+                    return Err("the session is not ready: the daemon would refuse this command".to_owned());
+                }
+                false
             }
         };
+        self.held.add(Held { command, patient });
+        self.flow()
+    }
+
+    /// Gives the session the commands that are held back, as far as it takes them.
+    fn flow(&mut self) -> Result<(), String> {
+        while self.commands_flow && !self.held.is_empty() {
+            let (session, outbox) = self.connected()?;
+            if !session.takes(outbox) {
+                break;
+            }
+            let Some(command) = self.held.take() else { break };
+            let id = command.id;
+            let (session, outbox) = self.connected()?;
+            let encoded = session.encode(command, outbox);
+            self.encoded(id, encoded)?;
+        }
+        Ok(())
+    }
+
+    fn encoded(&mut self, id: CommandId, encoded: crate::Result<()>) -> Result<(), String> {
         let Err(error) = encoded else { return self.done(Ok(())) };
         let status = if error.kind() == Kind::Rejected { Status::Rejected } else { Status::Failed };
         if let Some(label) = self.callers.answered(id) {
@@ -225,6 +252,7 @@ where
     /// Lets time pass up to an instant, waking the session and giving up on commands as they come due.
     fn pass(&mut self, until: Instant) -> Result<(), String> {
         for _ in 0..MAX_TICKS {
+            self.flow()?;
             let wake = if self.session.is_some() { self.outbox.wake() } else { None };
             let next = wake.into_iter().chain(self.callers.next_deadline()).min();
             let Some(next) = next.filter(|next| *next <= until) else {
@@ -243,7 +271,10 @@ where
             while let Some((id, label, sent)) = self.callers.overdue(self.now) {
                 let status = if sent { Status::Unknown } else { Status::Expired };
                 self.outputs.daemon_replies(label, status);
-                if let Some(session) = &mut self.session {
+                // Of a command that it was never given the session has nothing to hear.
+                if !self.held.remove(id)
+                    && let Some(session) = &mut self.session
+                {
                     session.abandoned(id, sent, &mut self.outbox);
                 }
                 self.done(Ok(()))?;
@@ -288,14 +319,20 @@ where
                     self.commands_flow = true;
                     self.outputs.ready = true;
                 }
-                Action::Finish => close = close.or(Some(End::disconnected("finished"))),
+                Action::Finish => {
+                    if self.held.is_empty() {
+                        self.joins.clear();
+                        close = close.or(Some(End::disconnected("finished")));
+                    }
+                }
                 Action::Close(reason) => close = close.or(Some(End::disconnected(reason))),
             }
         }
         self.callers.settle_sent();
         let Some(end) = result.err().map(End::from).or(close) else { return Ok(()) };
         self.outputs.close(format!("{}: {}", kind_word(end.kind), end.reason));
-        self.end(end)
+        // A session that was told of the end may still say that the link is not needed any more.
+        if self.session.is_some() { self.end(end) } else { Ok(()) }
     }
 
     fn end(&mut self, end: End) -> Result<(), String> {
@@ -305,7 +342,8 @@ where
         let kind = session.ended(&end, &mut self.outbox);
         self.outputs.ended = Some(kind);
         self.done(Ok(()))?;
-        for (label, sent) in self.callers.cut_off() {
+        self.held.refuse_impatient();
+        for (label, sent) in self.callers.cut_off(|id| self.held.has(id)) {
             let status = if sent { Status::Unknown } else { Status::Failed };
             self.outputs.daemon_replies(label, status);
         }

@@ -9,7 +9,8 @@ use crate::connector::{LinkSpec, Operation};
 use crate::error::Code;
 use crate::websocket::{Endpoint, Frame, WebSocket};
 
-/// Says every command to the service; takes every text for an answer to the oldest.
+/// Says every command to the service; takes every text for an answer to the oldest. Those that are `slow` go one at a
+/// time, through a link that is opened for them, and is not needed once the last is done.
 struct Parrot;
 
 #[derive(Deserialize, JsonSchema)]
@@ -17,7 +18,10 @@ struct Parrot;
 struct Config {}
 
 #[derive(Default)]
-struct Talk(Vec<CommandId>);
+struct Talk {
+    waiting: Vec<CommandId>,
+    slow: bool,
+}
 
 impl Connector for Parrot {
     const TYPE: &'static str = "parrot";
@@ -52,6 +56,10 @@ impl Connector for Parrot {
         match command.argument.as_deref() {
             None => Err(Error::rejected(Code::NotFound, "say what?")),
             Some("elsewhere") => Ok(Route::To(LinkKey::new("other"))),
+            Some(word) if word.starts_with("slow") => Ok(Route::Through(LinkSpec {
+                key: LinkKey::new("main"),
+                endpoint: Endpoint::new("ws://h/")?,
+            })),
             Some(_) => Ok(Route::To(LinkKey::new("main"))),
         }
     }
@@ -78,10 +86,17 @@ impl Session for Talk {
         }
         let (data, raw) = frame.json::<Box<serde_json::value::RawValue>>()?;
         out.publish(Event::new(EventType::LogEntry, raw).scope("all"));
-        if let Some(id) = self.0.pop() {
+        if let Some(id) = self.waiting.pop() {
             out.reply(id, Reply::Response(data));
+            if std::mem::take(&mut self.slow) {
+                out.finish();
+            }
         }
         Ok(())
+    }
+
+    fn takes(&mut self, _: &mut Outbox<Frame>) -> bool {
+        !self.slow
     }
 
     fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> crate::Result<()> {
@@ -92,10 +107,20 @@ impl Session for Talk {
         if word == "later" {
             out.wake_at(out.now() + Duration::from_secs(5));
         }
-        out.remember(Join { key: word.clone(), data: command.body });
+        self.slow = word.starts_with("slow");
+        if !self.slow {
+            out.remember(Join { key: word.clone(), data: command.body });
+        }
         out.send_for(command.id, Frame::text(word));
-        self.0.push(command.id);
+        self.waiting.push(command.id);
         Ok(())
+    }
+
+    fn ended(&mut self, end: &End, out: &mut Outbox<Frame>) -> Kind {
+        if !self.slow && end.reason == "idle" {
+            out.finish();
+        }
+        end.kind
     }
 
     fn tick(&mut self, out: &mut Outbox<Frame>) -> crate::Result<()> {
@@ -152,6 +177,42 @@ fn time_wakes_the_session_and_ends_the_callers_wait() {
     let later = "bus <- say.later {}\nup -> later\njoin later\n";
     right(&format!("{later}wait 12s\nup -> tick\nup -> tick\nreply unknown 504"));
     right(&format!("{later}timeout\nup -> tick\nup -> tick\nreply unknown 504\ntimeout"));
+}
+
+const FIRST_OF_TWO: &str = "bus <- say.slow1\nup -> slow1\nbus <- say.slow2 Pontoon-Timeout=1m\n";
+
+#[test]
+fn a_command_that_is_not_taken_waits_its_turn() {
+    let answer = "up <- 1\nbus -> log.entry\nreply #1 response 1\n";
+    right(&format!("{FIRST_OF_TWO}{answer}up -> slow2"));
+    assert!(wrong(&format!("{FIRST_OF_TWO}up -> slow2")).contains("expected slow2"));
+}
+
+#[test]
+fn it_goes_on_waiting_when_the_connection_is_lost() {
+    right(&format!("{FIRST_OF_TWO}up closed\nreply #1 unknown 504\nup open\nup -> slow2"));
+    right("up closed\nbus <- say.slow\nup open\nup -> slow");
+}
+
+#[test]
+fn its_time_may_run_out_before_it_is_taken() {
+    right(&format!(
+        "{FIRST_OF_TWO}timeout #2\nreply #1 unknown 504\nreply #2 expired 408\nup closed\nup open"
+    ));
+    right("up closed\nbus <- say.slow\ntimeout\nreply expired 408\nup open");
+}
+
+#[test]
+fn a_link_is_finished_only_if_no_command_waits_for_it() {
+    let answer = "up <- 1\nbus -> log.entry\nreply #1 response 1\n";
+    right(&format!(
+        "bus <- say.slow\nup -> slow\n{answer}up close finished\nbus <- say.slow2\nup open\nup -> slow2"
+    ));
+    assert!(
+        wrong(&format!("{FIRST_OF_TWO}{answer}up -> slow2\nup close finished"))
+            .contains("to close: finished")
+    );
+    right("up closed idle\nup close finished\nends disconnected");
 }
 
 #[test]

@@ -157,15 +157,17 @@ impl Callers {
         Some((CommandId(index as u64 + 1), caller.label.clone(), caller.sent))
     }
 
-    /// All that still wait, with whether their frames were written. They wait no more.
-    pub(super) fn cut_off(&mut self) -> Vec<(String, bool)> {
-        let waiting = self.0.iter_mut().filter(|caller| caller.end.is_none());
-        waiting
-            .map(|caller| {
+    /// All that still wait, with whether their frames were written, but for those that wait for the next connection.
+    /// They wait no more.
+    pub(super) fn cut_off(&mut self, waits_on: impl Fn(CommandId) -> bool) -> Vec<(String, bool)> {
+        let mut cut_off = Vec::new();
+        for (index, caller) in self.0.iter_mut().enumerate() {
+            if caller.end.is_none() && !waits_on(CommandId(index as u64 + 1)) {
                 caller.end = Some(Answer::Given);
-                (caller.label.clone(), caller.sent)
-            })
-            .collect()
+                cut_off.push((caller.label.clone(), caller.sent));
+            }
+        }
+        cut_off
     }
 
     pub(super) fn expect_sent(&self, label: &str) -> Result<(), String> {
