@@ -1,1 +1,92 @@
-//! Pontoon connector for any Socket.IO service, by configuration alone.
+#![doc = include_str!("../README.md")]
+
+mod commands;
+mod config;
+mod mapping;
+mod pointer;
+mod session;
+mod template;
+mod values;
+
+use std::sync::Arc;
+
+use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
+use schemars::json_schema;
+
+pub use config::{Config, Emit, Engine, Send, Unmapped};
+pub use mapping::{MappedType, Mapping};
+pub use pointer::Pointer;
+pub use session::SocketioSession;
+pub use values::{Field, Text};
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// Any Socket.IO service, as its configuration describes it.
+pub struct Socketio {
+    config: Arc<Config>,
+    endpoint: Endpoint,
+}
+
+impl Connector for Socketio {
+    const TYPE: &'static str = "socketio";
+    const SAMPLE: &'static str = include_str!("../config.toml");
+    type Transport = SocketIo;
+    type Config = Config;
+    type Session = SocketioSession;
+
+    fn new(config: Config) -> Result<Self> {
+        let endpoint = config.endpoint()?;
+        Ok(Self { config: Arc::new(config), endpoint })
+    }
+
+    fn operations() -> Vec<Operation> {
+        let exact = "Without a name in the subject: {\"event\": \"…\", \"args\": [ … ], \"attachments\": [\"<base64>\", \
+                     …]}. With one: a list is the arguments, anything else the one argument";
+        let emitted = |name, summary, promise| Operation {
+            name,
+            argument: Some("event"),
+            summary,
+            body: json_schema!({ "description": exact }),
+            promise,
+            idempotent: false,
+        };
+        vec![
+            emitted(commands::EMIT, "Sends an event", Promise::Sent),
+            emitted(commands::CALL, "Sends an event, and returns its acknowledgement", Promise::Response),
+            Operation {
+                name: commands::SEND,
+                argument: None,
+                summary: "Sends a message, in the way that the setting `send` describes",
+                body: json_schema!({
+                    "type": "object",
+                    "properties": {
+                        "channel": { "description": "The conversation", "type": ["string", "number"] },
+                        "text": { "description": "The words", "type": "string" }
+                    },
+                    "required": ["text"],
+                    "additionalProperties": false
+                }),
+                promise: Promise::Acked,
+                idempotent: false,
+            },
+        ]
+    }
+
+    fn links(&self) -> Vec<LinkSpec<SocketIo>> {
+        vec![LinkSpec { key: LinkKey::new(LINK), endpoint: self.endpoint.clone() }]
+    }
+
+    fn route(&self, command: &Command) -> Result<Route<SocketIo>> {
+        commands::allowed(command, &self.config)?;
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _link: &LinkKey) -> SocketioSession {
+        SocketioSession::new(Arc::clone(&self.config))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! From a command to the event that is sent for it, or to a refusal.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pontoon_sdk::socketio::Args;
+use pontoon_sdk::{Bytes, Code, Command, Error, Promise, Raw, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::config::{Config, Engine, RESERVED, Send};
+use crate::template;
+
+/// The operations.
+pub(crate) const EMIT: &str = "emit";
+/// See [`EMIT`].
+pub(crate) const CALL: &str = "call";
+/// See [`EMIT`].
+pub(crate) const SEND: &str = "message.send";
+
+/// The longest name of an event that is sent, in bytes: it is kept while an acknowledgement is waited for.
+pub(crate) const MAX_NAME: usize = 1024;
+
+/// What is sent for a command.
+pub(crate) struct Outgoing {
+    pub(crate) event: String,
+    pub(crate) args: Args,
+    /// The most that can be said of it.
+    pub(crate) promise: Promise,
+}
+
+/// The exact body of `emit` and `call`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exact<'a> {
+    event: String,
+    #[serde(borrow, default)]
+    args: Vec<&'a RawValue>,
+    #[serde(default)]
+    attachments: Vec<String>,
+}
+
+/// The body of `message.send`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    #[serde(default)]
+    channel: Option<Value>,
+    text: String,
+}
+
+/// Refuses what this instance can never do, whatever the body.
+pub(crate) fn allowed(command: &Command, config: &Config) -> Result<()> {
+    match command.operation {
+        SEND => template_of(config).map(drop),
+        CALL if config.engine == Engine::RustSocketio => Err(Error::rejected(
+            Code::Forbidden,
+            "the engine rust-socketio mixes up acknowledgements, so nothing can be called over it; set engine = \
+             \"native\" for this instance, or use emit",
+        )),
+        _ => command.argument.as_deref().map_or(Ok(()), sendable),
+    }
+}
+
+/// Reads a command. `secret` gives the value of a secret by its name.
+pub(crate) fn read(
+    command: &Command,
+    config: &Config,
+    secret: &dyn Fn(&str) -> Option<Value>,
+) -> Result<Outgoing> {
+    allowed(command, config)?;
+    if command.operation == SEND {
+        return message(command, template_of(config)?, secret);
+    }
+    let promise = if command.operation == CALL { Promise::Response } else { Promise::Sent };
+    let (event, args) = match &command.argument {
+        Some(event) => (event.clone(), Args::new(listed(&command.body)?)),
+        None => exact(command, config)?,
+    };
+    Ok(Outgoing { event, args, promise })
+}
+
+fn template_of(config: &Config) -> Result<&Send> {
+    config.send.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how this service takes messages; set send = { event = \"…\", args = [ … ] } for this \
+             instance, or use emit.<event>",
+        )
+    })
+}
+
+/// Refuses names that must not be sent.
+fn sendable(event: &str) -> Result<()> {
+    if RESERVED.contains(&event) {
+        return Err(Error::rejected(
+            Code::BadBody,
+            format!(
+                "the event's name {event} is reserved by Socket.IO, whose servers close the connection on it"
+            ),
+        ));
+    }
+    if event.len() > MAX_NAME {
+        let text = format!("the event's name has {} bytes; at most {MAX_NAME} are sent", event.len());
+        return Err(Error::rejected(Code::BadBody, text));
+    }
+    Ok(())
+}
+
+/// The arguments that the body of `emit.<event>` stands for: those in a list, else the one.
+fn listed(body: &RawValue) -> Result<Vec<Raw>> {
+    if body.get().starts_with('[') {
+        return elements(Bytes::from(body.get().to_owned()));
+    }
+    Ok(vec![Raw::from(body.to_owned())])
+}
+
+fn elements(array: Bytes) -> Result<Vec<Raw>> {
+    Raw::elements(&array).map_err(|error| Error::rejected(Code::BadBody, error.message()))
+}
+
+fn exact(command: &Command, config: &Config) -> Result<(String, Args)> {
+    let name = command.operation;
+    // Serde would read an array into a struct, field by field.
+    if !command.body.get().starts_with('{') {
+        let text = format!(
+            "the body of {name} without a name in the subject is {{\"event\": \"…\", \"args\": [ … ]}}; or end the \
+             subject with {name}.<event>"
+        );
+        return Err(Error::rejected(Code::BadBody, text).at(""));
+    }
+    let body: Exact<'_> = command.parse()?;
+    sendable(&body.event).map_err(|error| error.at("/event"))?;
+    let values: Vec<_> = body.args.iter().map(|value| Raw::from((*value).to_owned())).collect();
+    if body.attachments.is_empty() && !body.args.iter().any(|value| value.get().contains("\"_placeholder\""))
+    {
+        return Ok((body.event, Args::new(values)));
+    }
+    if config.engine == Engine::RustSocketio {
+        return Err(Error::rejected(
+            Code::Forbidden,
+            "the engine rust-socketio garbles binary data, so none is sent over it; set engine = \"native\" for this \
+             instance, or send the data as text",
+        )
+        .at("/attachments"));
+    }
+    let decoded = body.attachments.iter().enumerate().map(|(place, code)| {
+        let bytes = STANDARD.decode(code).map(Bytes::from);
+        bytes.map_err(|error| {
+            let text = format!("the attachment is no base64 (RFC 4648 §4, with padding): {error}");
+            Error::rejected(Code::BadBody, text).at(format!("/attachments/{place}"))
+        })
+    });
+    let args = Args::with_attachments(values, decoded.collect::<Result<_>>()?)
+        .map_err(|error| Error::rejected(Code::BadBody, error.message()).at("/args"))?;
+    Ok((body.event, args))
+}
+
+fn message(command: &Command, send: &Send, secret: &dyn Fn(&str) -> Option<Value>) -> Result<Outgoing> {
+    let wrong = |text: &str| Error::rejected(Code::BadBody, format!("the body of {SEND} {text}"));
+    if !command.body.get().starts_with('{') {
+        return Err(wrong("is {\"channel\": \"…\", \"text\": \"…\"}").at(""));
+    }
+    let Message { channel, text } = command.parse()?;
+    match (&channel, template::uses(&send.args, "channel")) {
+        (None, false) | (Some(Value::String(_) | Value::Number(_)), true) => {}
+        (None, true) => return Err(wrong("lacks the channel, and this service wants one").at("")),
+        (Some(_), true) => return Err(wrong("names the channel by a string or a number").at("/channel")),
+        // To leave it out here would be to send the message somewhere else than its caller says.
+        (Some(_), false) => {
+            return Err(wrong("names a channel, and this service takes none; leave it out").at("/channel"));
+        }
+    }
+    let args = template::fill(&send.args, &|name| match name {
+        "channel" => channel.clone(),
+        "text" => Some(Value::from(text.as_str())),
+        name => secret(name),
+    })?;
+    let promise = if send.acknowledged { Promise::Acked } else { Promise::Sent };
+    Ok(Outgoing { event: send.event.clone(), args: Args::new(args), promise })
+}

@@ -1,0 +1,122 @@
+//! One conversation with a Socket.IO service: its events come in, ours go out, acknowledgements go both ways.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pontoon_sdk::socketio::{Ack, Answered, Calls, Event, Frame};
+use pontoon_sdk::{Command, CommandId, Error, Join, Outbox, Promise, Raw, Reply, Result, Session};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::commands::{self, Outgoing};
+use crate::config::{Config, Unmapped};
+use crate::{mapping, template};
+
+/// One conversation.
+pub struct SocketioSession {
+    config: Arc<Config>,
+    calls: Calls<Asked>,
+    /// The secrets by their names, as they were at this connect.
+    secrets: BTreeMap<String, String>,
+}
+
+/// What an acknowledgement was asked for.
+struct Asked {
+    event: String,
+    promise: Promise,
+}
+
+impl SocketioSession {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self { config, calls: Calls::default(), secrets: BTreeMap::new() }
+    }
+
+    fn secret(&self, name: &str) -> Option<Value> {
+        self.secrets.get(name).map(|secret| Value::from(secret.as_str()))
+    }
+
+    fn event(&self, said: &Event, out: &mut Outbox<Frame>) -> Result<()> {
+        let mapping = self.config.events.get(&said.name);
+        match (mapping, self.config.unmapped) {
+            (Some(mapping), _) => out.publish(mapping.event(said)),
+            (None, Unmapped::Publish) => out.publish(mapping::unmapped(&said.name, said.args.payload())),
+            (None, Unmapped::Drop) => {}
+        }
+        if let (Some(id), Some(values)) = (said.ack, mapping.and_then(|mapping| mapping.acknowledge.as_ref()))
+        {
+            let values = values.iter().map(Raw::json).collect::<Result<_>>()?;
+            out.send(Frame::ack(id, values));
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, ack: &Ack, out: &mut Outbox<Frame>) -> Result<()> {
+        let Some(Answered { command, asked }) = self.calls.take(ack.id) else {
+            return Err(Error::protocol(format!(
+                "an acknowledgement with the number {}, which is not waited for",
+                ack.id
+            )));
+        };
+        let payload = ack.args.payload();
+        let Some(command) = command else {
+            let mut event = mapping::unmapped(&asked.event, payload);
+            event.upstream = None;
+            event.fields.reason =
+                Some("the acknowledgement of this event came after its caller had given up".to_owned());
+            out.publish(event);
+            return Ok(());
+        };
+        let data: Box<RawValue> = payload.parse()?;
+        out.reply(
+            command,
+            match asked.promise {
+                Promise::Response => Reply::Response(data),
+                Promise::Accepted | Promise::Sent | Promise::Acked => Reply::Acked(data),
+            },
+        );
+        Ok(())
+    }
+}
+
+impl Session for SocketioSession {
+    type Frame = Frame;
+
+    fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+        for (name, secret) in &self.config.secrets {
+            // What we should show the service is not there: that is about credentials, and is not tried in haste.
+            let text = secret.reveal().map_err(|error| Error::auth(error.message()))?;
+            self.secrets.insert(name.clone(), text);
+        }
+        for emit in &self.config.emit_on_connect {
+            let values = template::fill(&emit.args, &|name| self.secret(name))?;
+            out.send(Frame::Event(Event::new(emit.event.clone(), values)));
+        }
+        out.ready();
+        Ok(())
+    }
+
+    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
+        match frame {
+            Frame::Event(said) => self.event(said, out),
+            Frame::Ack(ack) => self.acknowledged(ack, out),
+            Frame::Malformed(malformed) => Err(Error::protocol(malformed.reason.clone())),
+        }
+    }
+
+    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        let Outgoing { event, args, promise } =
+            commands::read(&command, &self.config, &|name| self.secret(name))?;
+        let ack = if promise > Promise::Sent {
+            Some(self.calls.begin(command.id, Asked { event: event.clone(), promise }))
+        } else {
+            out.promise(command.id, promise);
+            None
+        };
+        out.send_for(command.id, Frame::Event(Event { name: event, args, ack }));
+        Ok(())
+    }
+
+    fn abandoned(&mut self, command: CommandId, sent: bool, _out: &mut Outbox<Frame>) {
+        self.calls.abandon(command, sent);
+    }
+}

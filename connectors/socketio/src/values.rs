@@ -1,0 +1,105 @@
+//! Values of settings that may be secret: `{ env = "…" }` or `{ file = "…" }` in the place of a text.
+
+use std::borrow::Cow;
+
+use pontoon_sdk::socketio::AuthValue;
+use pontoon_sdk::{Param, Secret};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// A field of `auth`: a secret, or any JSON.
+#[derive(Debug, Clone)]
+pub struct Field(pub(crate) AuthValue);
+
+/// The value of a header or of a query's parameter: a secret, or a text.
+#[derive(Debug, Clone)]
+pub struct Text(pub(crate) Param);
+
+/// Reads a secret if a value has exactly its shape.
+fn secret(value: &Value) -> Option<Secret> {
+    let table = value.as_object().filter(|table| table.len() == 1)?;
+    let named = ["env", "file"].iter().any(|key| table.get(*key).is_some_and(Value::is_string));
+    if named { Secret::deserialize(value).ok() } else { None }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Ok(Self(secret(&value).map_or(AuthValue::Plain(value), AuthValue::Secret)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match (secret(&value), value) {
+            (Some(secret), _) => Ok(Self(Param::Secret(secret))),
+            (None, Value::String(text)) => Ok(Self(Param::Plain(text))),
+            // The value is not repeated: it may be a secret that is written wrongly.
+            _ => Err(D::Error::custom(
+                "this is neither a text nor a secret; write \"text\", { env = \"NAME\" } or { file = \"/path\" }",
+            )),
+        }
+    }
+}
+
+// The daemon finds secrets by their schema. A text is listed before them, as it is no secret here; an object after
+// them, so that an object of a secret's shape is one.
+
+impl JsonSchema for Field {
+    fn schema_name() -> Cow<'static, str> {
+        "Field".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A secret { env = \"NAME\" } or { file = \"/path\" }, or any JSON",
+            "anyOf": [
+                { "type": ["string", "number", "boolean", "array"] },
+                generator.subschema_for::<Secret>(),
+                { "type": "object" }
+            ]
+        })
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "TextOrSecret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A text, or a secret { env = \"NAME\" } or { file = \"/path\" }",
+            "anyOf": [{ "type": "string" }, generator.subschema_for::<Secret>()]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_exact_shape_is_a_secret() {
+        let field = |value: Value| serde_json::from_value::<Field>(value).unwrap().0;
+        assert!(matches!(field(json!({"env": "X"})), AuthValue::Secret(_)));
+        assert!(matches!(field(json!({"file": "/x"})), AuthValue::Secret(_)));
+        for plain in [
+            json!("env"),
+            json!({}),
+            json!({"env": 1}),
+            json!({"env": "X", "file": "/x"}),
+            json!({"in": {"env": "X"}}),
+        ] {
+            assert_eq!(field(plain.clone()), AuthValue::Plain(plain));
+        }
+        let text = |value: Value| serde_json::from_value::<Text>(value).map(|Text(param)| param);
+        assert_eq!(text(json!("a")).unwrap(), Param::Plain("a".to_owned()));
+        assert!(matches!(text(json!({"env": "X"})).unwrap(), Param::Secret(_)));
+        assert!(text(json!(5)).is_err() && text(json!({"env": "X", "file": "/x"})).is_err());
+    }
+}
