@@ -59,6 +59,11 @@ impl Errands {
         }
     }
 
+    /// Whether [`Errands::take`] has something to do.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The next that is still in time; those before it that are not are answered.
     pub fn take(&mut self) -> Option<Errand> {
         let now = Instant::now();

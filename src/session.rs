@@ -138,6 +138,8 @@ where
                 self.patient_since = Instant::now();
             }
             if self.ready
+                && self.memory.errands.is_waiting()
+                && self.takes()
                 && let Some(errand) = self.memory.errands.take()
             {
                 if let Err(end) = self.command(errand) {
@@ -210,6 +212,13 @@ where
             }
             Ok(()) => self.perform_at(now, read),
         }
+    }
+
+    /// Whether the session takes a command now. If not, the command waits where it is, and goes on to the next
+    /// connection if this one ends.
+    fn takes(&mut self) -> bool {
+        self.outbox.advance(Instant::now());
+        self.parts.session.takes(&mut self.outbox)
     }
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
