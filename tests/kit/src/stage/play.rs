@@ -155,7 +155,9 @@ impl<'a, V: Voice> Play<'a, V> {
         }
         let Some(ours) = self.link else { return Ok(true) };
         if self.voice.heard(id).is_empty() {
-            return Ok(false);
+            // A session need not say anything. Whose it is can be told nevertheless if there is no other link.
+            let links = self.ask_state().await?["data"]["links"].take();
+            return Ok(links.as_array().is_some_and(|links| links.len() == 1 && links[0]["key"] == ours));
         }
         // What the session says at once is said together: with the first frame here, the answer comes after the last.
         self.ping(connection).await?;
@@ -365,11 +367,7 @@ impl<'a, V: Voice> Play<'a, V> {
     async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Result<(), String> {
         let end = Instant::now() + LINE;
         loop {
-            let subject = format!("pontoon.command.{}.{INSTANCE}.status", self.kind);
-            let mut replies = self.ask(subject, HeaderMap::new(), String::new()).await?;
-            let reply = timeout(LINE, replies.next()).await.map_err(|_| "the daemon does not answer")?;
-            let body = reply.map(|reply| reply.payload).unwrap_or_default();
-            let state: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let state = self.ask_state().await?;
             if wanted(&state["data"]) {
                 return Ok(());
             }
@@ -378,5 +376,13 @@ impl<'a, V: Voice> Play<'a, V> {
             }
             sleep(POLL).await;
         }
+    }
+
+    async fn ask_state(&self) -> Result<Value, String> {
+        let subject = format!("pontoon.command.{}.{INSTANCE}.status", self.kind);
+        let mut replies = self.ask(subject, HeaderMap::new(), String::new()).await?;
+        let reply = timeout(LINE, replies.next()).await.map_err(|_| "the daemon does not answer")?;
+        let body = reply.map(|reply| reply.payload).unwrap_or_default();
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
     }
 }
