@@ -46,6 +46,11 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
 
+    /// Bounds on the links that [`Route::Through`] opens.
+    fn on_demand(&self) -> OnDemand {
+        OnDemand::default()
+    }
+
     /// How long a caller waits that names no time of its own; `None` leaves it to the daemon.
     fn timeout(&self, _operation: &str) -> Option<Duration> {
         None
@@ -126,6 +131,25 @@ pub enum Route<T: Transport> {
     Open(LinkSpec<T>),
     /// Nowhere: this link is closed for good, if it is there. The caller is told that this was accepted.
     Close(LinkKey),
+}
+
+/// Bounds on the links that [`Route::Through`] opens. Without them, only the daemon's own hold (`transport.max_links`,
+/// `commands.max_in_flight`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnDemand {
+    /// How many are open at a time. One more waits, with its commands, until another ends; one that is idle
+    /// ([`crate::Outbox::idle`]) is ended for it.
+    pub links: usize,
+    /// How many commands wait for one link. More are refused with 429.
+    pub commands: usize,
+    /// How many bytes their bodies have together. More are refused with 429; one alone may have more.
+    pub bytes: usize,
+}
+
+impl Default for OnDemand {
+    fn default() -> Self {
+        Self { links: usize::MAX, commands: usize::MAX, bytes: usize::MAX }
+    }
 }
 
 /// One thing that callers can ask for.

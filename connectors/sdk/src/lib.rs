@@ -28,7 +28,7 @@ pub mod websocket;
 
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, Promise, Reply};
-pub use connector::{Connector, LinkKey, LinkSpec, Operation, Route, Transport};
+pub use connector::{Connector, LinkKey, LinkSpec, OnDemand, Operation, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use secret::{Param, Secret};

@@ -99,12 +99,13 @@ pub struct Outbox<F> {
     now: Instant,
     actions: Vec<Action<F>>,
     wake: Option<Instant>,
+    idle: bool,
 }
 
 impl<F> Outbox<F> {
     /// An empty outbox; the daemon makes one for each link.
     pub fn new(now: Instant) -> Self {
-        Self { now, actions: Vec::new(), wake: None }
+        Self { now, actions: Vec::new(), wake: None, idle: false }
     }
 
     /// The time of this call.
@@ -170,9 +171,25 @@ impl<F> Outbox<F> {
         self.actions.push(Action::Finish);
     }
 
+    /// Says that this link may be closed for good, as by [`Outbox::finish`], as soon as another waits for its place
+    /// ([`crate::OnDemand::links`]). Holds until the session takes a command.
+    pub fn idle(&mut self) {
+        self.idle = true;
+    }
+
     /// Calls [`Session::tick`] at this time, or earlier if an earlier time was asked for.
     pub fn wake_at(&mut self, at: Instant) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Whether the session has said so since it took a command. For the daemon.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    /// The session is about to take a command. For the daemon.
+    pub fn busy(&mut self) {
+        self.idle = false;
     }
 
     /// When the session wants to be woken. For the daemon.

@@ -85,7 +85,7 @@ struct Player<C: Connector> {
     held: HeldBack,
     callers: Callers,
     /// What has been published, by identity.
-    told: HashSet<String>,
+    told: HashSet<(EventType, String)>,
     outputs: Outputs<FrameOf<C>>,
 }
 
@@ -211,7 +211,9 @@ where
                 false
             }
         };
-        self.held.add(Held { command, patient });
+        if let Err(refused) = self.held.add(Held { command, patient }, &self.connector.on_demand()) {
+            return self.encoded(id, Err(refused));
+        }
         self.flow()
     }
 
@@ -225,6 +227,7 @@ where
             let Some(command) = self.held.take() else { break };
             let id = command.id;
             let (session, outbox) = self.connected()?;
+            outbox.busy();
             let encoded = session.encode(command, outbox);
             self.encoded(id, encoded)?;
         }
@@ -295,7 +298,10 @@ where
                     self.outputs.frame(frame);
                 }
                 Action::Publish(event) => {
-                    let told = event.identity.clone().is_some_and(|identity| !self.told.insert(identity));
+                    let told = event
+                        .identity
+                        .clone()
+                        .is_some_and(|identity| !self.told.insert((event.kind, identity)));
                     if !told {
                         self.outputs.event(*event);
                     }

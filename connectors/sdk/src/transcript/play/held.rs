@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::command::{Command, CommandId};
+use crate::connector::OnDemand;
+use crate::error::{Code, Error, Result};
 
 /// Held back, in order.
 #[derive(Default)]
@@ -15,8 +17,21 @@ pub(super) struct Held {
 }
 
 impl HeldBack {
-    pub(super) fn add(&mut self, held: Held) {
+    /// Holds one more back, or refuses it as the daemon does.
+    pub(super) fn add(&mut self, held: Held, bounds: &OnDemand) -> Result<()> {
+        let size = |held: &Held| held.command.body.get().len();
+        let bytes: usize = self.0.iter().map(size).sum();
+        let too_many = self.0.len() >= bounds.commands
+            || (bytes > 0 && size(&held) > bounds.bytes.saturating_sub(bytes));
+        if held.patient && too_many {
+            let waiting = self.0.len();
+            return Err(Error::rejected(
+                Code::TooMany,
+                format!("{waiting} commands wait for this link already"),
+            ));
+        }
         self.0.push_back(held);
+        Ok(())
     }
 
     pub(super) fn take(&mut self) -> Option<Command> {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::command::{Command, CommandId, Promise, Reply};
-use crate::connector::{LinkSpec, Operation};
+use crate::connector::{LinkSpec, OnDemand, Operation};
 use crate::error::Code;
 use crate::websocket::{Endpoint, Frame, WebSocket};
 
@@ -66,6 +66,10 @@ impl Connector for Parrot {
 
     fn session(&self, _: &LinkKey) -> Talk {
         Talk::default()
+    }
+
+    fn on_demand(&self) -> OnDemand {
+        OnDemand { commands: 3, bytes: 16, ..OnDemand::default() }
     }
 }
 
@@ -150,7 +154,7 @@ fn a_conversation_plays() {
 #[test]
 fn joins_are_given_back_after_a_reconnect() {
     right(&format!(
-        "{HELLO}up closed 1001 bye\nreply unknown 503\nends disconnected\nup open\nup -> hello\nready"
+        "{HELLO}up closed 1001 bye\nreply unknown 504\nends disconnected\nup open\nup -> hello\nready"
     ));
 }
 
@@ -200,6 +204,14 @@ fn its_time_may_run_out_before_it_is_taken() {
         "{FIRST_OF_TWO}timeout #2\nreply #1 unknown 504\nreply #2 expired 408\nup closed\nup open"
     ));
     right("up closed\nbus <- say.slow\ntimeout\nreply expired 408\nup open");
+}
+
+#[test]
+fn few_wait_for_one_link() {
+    let three = "bus <- say.slow\nbus <- say.slow\nbus <- say.slow\n";
+    right(&format!("up closed\n{three}bus <- say.slow\nreply rejected 429\ntimeout #3"));
+    let large = "bus <- say.slow {\"abcdefghijklmnop\":1}\n";
+    right(&format!("up closed\n{large}{large}reply rejected 429\ntimeout #1"));
 }
 
 #[test]
