@@ -53,12 +53,15 @@ impl Intake {
     }
 
     /// An event that was just read.
-    pub fn publish(&mut self, event: Box<Event>, read_at: Instant, read: OffsetDateTime) {
+    pub fn publish(&mut self, mut event: Box<Event>, read_at: Instant, read: OffsetDateTime) {
         self.shared.metrics.events_read.increment(1);
         let identity = event.identity.as_deref().map(|text| self.shared.recent.identity(event.kind, text));
         if identity.is_some_and(|identity| !self.shared.recent.remember(identity)) {
             self.shared.metrics.events_deduplicated.increment(1);
             return;
+        }
+        if let Some(command) = event.command {
+            event.fields.command = Some(self.shared.envelope.command(command));
         }
         if event.kind == EventType::FrameUnrecognised {
             self.shared.metrics.events_unrecognised.increment(1);

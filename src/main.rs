@@ -7,6 +7,9 @@ use pontoon::registry::Registry;
 fn main() -> ExitCode {
     // Only the first call counts, and nothing can have called before.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let connectors = Registry::new().with::<pontoon_minchat::MinChat>().with::<pontoon_sub0::Sub0>();
+    let connectors = Registry::new()
+        .with::<pontoon_minchat::MinChat>()
+        .with::<pontoon_socketio::Socketio>()
+        .with::<pontoon_sub0::Sub0>();
     pontoon::cli::main(connectors)
 }

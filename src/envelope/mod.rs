@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use pontoon_sdk::{Event, EventType, Fields, LinkKey};
+use pontoon_sdk::{CommandId, Event, EventType, Fields, LinkKey};
 use time::OffsetDateTime;
 
 use crate::config::{EventMode, Events};
@@ -179,6 +179,11 @@ impl Envelope {
             ..Fields::default()
         };
         *record = self.gap_as(record.sequence, fields, record.read_at);
+    }
+
+    /// A command as its caller is told it: unique over all starts of the instance.
+    pub fn command(&self, id: CommandId) -> String {
+        format!("{:x}-{}", self.epoch, id.0)
     }
 
     /// `<epoch>-<sequence>`

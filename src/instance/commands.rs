@@ -167,7 +167,7 @@ where
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let promise = known.as_ref().map_or(Promise::Accepted, |(operation, _)| operation.promise);
         let mut caller = Caller {
-            name: format!("{:x}-{number}", self.shared.envelope.epoch),
+            name: self.shared.envelope.command(CommandId(number)),
             subject: request.reply().map(str::to_owned),
             wait: promise,
             operation,

@@ -12,6 +12,7 @@ mod faults;
 mod interop;
 mod nats;
 mod secrets;
+mod socketio;
 mod support;
 mod tls;
 mod transcripts;

@@ -3,15 +3,58 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::transcript::Transcript;
-use pontoon_testkit::{NatsServer, Stage};
+use pontoon_testkit::{Cast, NatsServer, Stage};
+use serde_json::Value;
 
 #[tokio::test]
 async fn sub0() {
-    play("sub0", "/ws").await;
+    let played = play("sub0", "/ws", async |stage, transcript| stage.play(transcript).await).await;
+    assert!(played > 20, "{played} transcripts were played");
 }
 
-async fn play(kind: &str, path: &str) {
+#[tokio::test]
+async fn minchat() {
+    let first_link = |config: &Value| if shared(config) { "main" } else { "user" };
+    let cast = Cast { first_link, link_of: Some(link_of_minchat), ..Cast::default() };
+    let played =
+        play("minchat", "/", async |stage, transcript| stage.play_socketio(transcript, &cast).await).await;
+    assert!(played > 30, "{played} transcripts were played");
+}
+
+#[tokio::test]
+async fn socketio() {
+    let cast = Cast { arguments: &["call", "emit"], ..Cast::default() };
+    let played =
+        play("socketio", "/", async |stage, transcript| stage.play_socketio(transcript, &cast).await).await;
+    assert!(played > 20, "{played} transcripts were played");
+}
+
+fn shared(config: &Value) -> bool {
+    config["links"] == "shared"
+}
+
+/// The link of a chat joins the chat's room behind the user's, and is named after it; the user's own joins no chat.
+fn link_of_minchat(config: &Value, frames: &[Frame]) -> Option<String> {
+    if shared(config) {
+        return Some("main".to_owned());
+    }
+    let joined = frames.iter().filter_map(|frame| match frame {
+        Frame::Event(event) if event.name == "room.join" => event.read::<Value>(0).ok(),
+        _ => None,
+    });
+    let chat = joined.filter_map(|body| body["channelId"].as_str().map(str::to_owned)).last();
+    let key = |chat: String| if chat.trim_end_matches('_') == "user" { format!("{chat}_") } else { chat };
+    Some(chat.map_or_else(|| "user".to_owned(), key))
+}
+
+/// Plays what can be played in real time. Returns how many that were.
+async fn play(
+    kind: &str,
+    path: &str,
+    perform: impl AsyncFn(&Stage<'_>, &Transcript) -> Result<(), String>,
+) -> usize {
     let nats = NatsServer::start().await;
     let binary = Path::new(env!("CARGO_BIN_EXE_pontoon"));
     let stage = Stage { nats: &nats, binary, kind, path };
@@ -22,11 +65,11 @@ async fn play(kind: &str, path: &str) {
         let transcript = Transcript::parse(&name, &fs::read_to_string(&file).unwrap()).unwrap();
         if Stage::suits(&transcript) {
             played += 1;
-            wrong.extend(stage.play(&transcript).await.err());
+            wrong.extend(perform(&stage, &transcript).await.err());
         }
     }
     assert!(wrong.is_empty(), "{} of {played}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(played > 0, "no transcript of {kind} can be played in real time");
+    played
 }
 
 fn transcripts(kind: &str) -> Vec<PathBuf> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use crate::command::CommandId;
 use crate::error::{Error, Result};
 
 /// Declares the closed set of event types with their words.
@@ -121,6 +122,8 @@ pub struct Event {
     /// What makes it the same happening as another, told twice: the service's id for it with its version, and what
     /// kind of thing it is. Of several events of an instance with one identity, the first is published.
     pub identity: Option<String>,
+    /// The command that it tells of, which the daemon names in the field `command` as its caller knows it.
+    pub command: Option<CommandId>,
 }
 
 impl Event {
@@ -135,6 +138,7 @@ impl Event {
             raw,
             traceparent: None,
             identity: None,
+            command: None,
         }
     }
 
@@ -173,7 +177,7 @@ pub struct Fields {
     /// Number of the part, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// The command that this is about.
+    /// The command that this is about, by the id that its caller is told. Set by the daemon: see [`Event::command`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// Title of a conversation or a socket.

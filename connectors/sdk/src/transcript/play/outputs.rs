@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::parse::kind_word;
 use super::super::{EventStep, FrameText, Names, ReplyStep, Status};
 use crate::command::Reply;
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::event::{Event, EventType};
 use crate::session::Join;
 
@@ -163,7 +163,14 @@ impl<F: FrameText> Outputs<F> {
     }
 
     pub(super) fn daemon_replies(&mut self, label: String, status: Status) {
-        self.replies.push_back(Told { label, status, code: None, text: String::new(), by_daemon: true });
+        let code = match status {
+            Status::Unknown => Some(Code::NoAnswer),
+            Status::Failed => Some(Code::NotConnected),
+            Status::Expired => Some(Code::Expired),
+            _ => None,
+        };
+        let code = code.map(Code::number);
+        self.replies.push_back(Told { label, status, code, text: String::new(), by_daemon: true });
     }
 
     pub(super) fn expect_reply(&mut self, expected: &ReplyStep) -> Result<(), String> {
@@ -177,7 +184,7 @@ impl<F: FrameText> Outputs<F> {
             } else {
                 told.by_daemon || told.text.contains(&expected.text)
             };
-            let code = told.by_daemon || told.code == expected.code;
+            let code = told.code == expected.code;
             told.label == expected.label && told.status == expected.status && code && text
         });
         if same {

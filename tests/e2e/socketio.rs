@@ -1,0 +1,248 @@
+//! The Socket.IO transport against a scripted server: what is confirmed, refused, pinged, resumed, and told twice.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use pontoon_sdk::Raw;
+use pontoon_sdk::socketio::{Args, Frame};
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, Timers, Welcome, eventually};
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Reply, ask, contents, filled, listen, next, start};
+
+const EVENTS: &str = r#"
+events.said = { type = "message.created", channel = "/0/room", id = "/0/id", version = "/0/version", text = "/0/text" }
+"#;
+
+/// A daemon with one instance, named `any`, of the generic connector.
+struct Scene {
+    // Dropped in this order.
+    daemon: Daemon,
+    service: SocketIoServer,
+    nats: NatsServer,
+    client: Client,
+}
+
+impl Scene {
+    async fn new(settings: &str) -> Self {
+        Self::with(settings, |_| {}).await
+    }
+
+    /// The service is told something before the daemon starts.
+    async fn with(settings: &str, tell: impl FnOnce(&SocketIoServer)) -> Self {
+        let nats = NatsServer::start().await;
+        let service = SocketIoServer::start().await;
+        tell(&service);
+        let client = nats.client().await;
+        let settings = format!("url = \"{}\"\n{EVENTS}\n{settings}", service.url());
+        let daemon = start(DaemonConfig::new(&nats).connector("any", "socketio", &settings));
+        Self { daemon, service, nats, client }
+    }
+
+    async fn ready(settings: &str) -> Self {
+        let scene = Self::new(settings).await;
+        scene.link(|link| link["phase"] == "ready").await;
+        scene
+    }
+
+    async fn ask(&self, operation: &str, body: &str) -> Reply {
+        ask(&self.client, &format!("pontoon.command.socketio.any.{operation}"), body, &[]).await
+    }
+
+    /// Waits for a state of the link that is so, once events can be published.
+    async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < end {
+            last = self.ask("status", "").await.body["data"].clone();
+            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
+                return last["links"][0].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the state does not come: {last}\n{}", self.daemon.log());
+    }
+
+    /// The service says something with a number.
+    fn say(&self, number: u64) {
+        self.service.send(&said(&json!({"room": "r", "id": format!("m{number}"), "text": number})));
+    }
+
+    /// What the stream holds once it has this many: gaps by their reason, messages by their text.
+    async fn told(&self, number: u64) -> Vec<String> {
+        filled(&self.nats, "PONTOON_ANY", number, PATIENCE).await;
+        let events = contents(&self.nats, "PONTOON_ANY").await;
+        let told = events.iter().map(|(kind, body)| match kind.as_str() {
+            "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),
+            "pontoon.message.created.v1" => body["message"]["text"].as_str().unwrap_or_default().to_owned(),
+            other => other.to_owned(),
+        });
+        told.collect()
+    }
+}
+
+fn said(value: &Value) -> Frame {
+    Frame::event("said", Raw::json(value).unwrap())
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_services_words_and_not_hammered() {
+    let refuse = |service: &SocketIoServer| service.welcome(Welcome::refuse("Valid entityId required"));
+    let mut scene = Scene::with("auth = { token = \"sesame-open\" }", refuse).await;
+    let link = scene.link(|link| link["phase"] == "credentials_refused").await;
+    assert!(link["detail"].as_str().unwrap().contains("Valid entityId required"), "{link}");
+    // The server left the connection open; we did not, and are in no hurry to be back.
+    scene.service.connected(0, PATIENCE).await;
+    let moment = |text: &str| {
+        time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).unwrap()
+    };
+    let pause = moment(link["retry_at"].as_str().unwrap()) - moment(link["since"].as_str().unwrap());
+    assert!(pause > Duration::from_secs(120), "{link}");
+    assert_eq!(scene.service.upgrades(), 1);
+    let metrics = scene.daemon.metrics().await;
+    let labels = [("instance", "any"), ("type", "socketio"), ("outcome", "credentials")];
+    assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
+    assert!(!scene.daemon.log().contains("sesame-open"));
+}
+
+#[tokio::test]
+async fn a_link_counts_once_the_namespace_is_confirmed() {
+    let silent = |service: &SocketIoServer| service.welcome(Welcome::Silence);
+    let settings =
+        "namespace = \"/admin\"\nauth = { token = \"t\", level = 3 }\ntransport.connect_timeout = \"1s\"";
+    let scene = Scene::with(settings, silent).await;
+    let link = scene.link(|link| link["phase"] == "waiting").await;
+    assert!(link["detail"].as_str().unwrap().contains("/admin"), "{link}");
+    assert_eq!(scene.ask("emit.x", "1").await.verdict(), ("failed", Some("503")));
+    scene.service.welcome(Welcome::Confirm);
+    scene.link(|link| link["phase"] == "ready").await;
+    let connect = scene.service.peers().last().unwrap().connects[0].clone();
+    assert_eq!(connect.namespace, "/admin");
+    assert_eq!(connect.auth, Some(json!({"token": "t", "level": 3})));
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_missed_ones_noticed_while_we_write() {
+    let often = Timers {
+        ping_interval: Duration::from_millis(200),
+        ping_timeout: Duration::from_millis(1_800),
+        ..Timers::default()
+    };
+    let scene = Scene::with("", |service| service.timers(often)).await;
+    scene.link(|link| link["phase"] == "ready").await;
+    eventually(PATIENCE, async || scene.service.peer(0).pongs >= 3).await;
+    assert_eq!(scene.service.upgrades(), 1);
+    // It still takes what is written, and says nothing more.
+    scene.service.pings(false);
+    let writing = async {
+        loop {
+            scene.ask("emit.x", "1").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = eventually(PATIENCE, async || scene.service.upgrades() == 2) => {}
+        () = writing => unreachable!("it goes on for ever"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_the_service_would_hang_up_on_is_not_sent() {
+    let small = Timers { max_payload: 2_000, ..Timers::default() };
+    let scene = Scene::with("", |service| service.timers(small)).await;
+    scene.link(|link| link["phase"] == "ready").await;
+    let reply = scene.ask("emit.x", &json!("y".repeat(2_000)).to_string()).await;
+    assert_eq!(reply.verdict(), ("rejected", Some("413")));
+    assert!(reply.message().contains("2000"), "{}", reply.message());
+    assert_eq!(scene.ask("emit.x", &json!("y".repeat(1_900)).to_string()).await.verdict(), ("sent", None));
+    assert_eq!(scene.service.upgrades(), 1);
+}
+
+#[tokio::test]
+async fn a_disconnect_from_the_namespace_is_an_end_and_a_gap() {
+    let scene = Scene::ready("").await;
+    scene.say(1);
+    scene.told(1).await;
+    scene.service.disconnect();
+    eventually(PATIENCE, async || scene.service.upgrades() == 2).await;
+    scene.link(|link| link["phase"] == "ready").await;
+    scene.say(2);
+    assert_eq!(scene.told(3).await, ["1", "gap disconnected", "2"]);
+}
+
+#[tokio::test]
+async fn a_session_that_is_resumed_has_no_gap_and_one_that_is_not_has() {
+    let session = |pid: &'static str| Welcome::ConfirmWith(json!({"sid": "s", "pid": pid}));
+    let scene = Scene::with("", |service| service.welcome(session("first"))).await;
+    scene.link(|link| link["phase"] == "ready").await;
+    // The server puts the place of the session behind the arguments.
+    let at = |number: u64, offset: &str| {
+        let value = json!({"room": "r", "id": format!("m{number}"), "text": number});
+        let values = vec![Raw::json(&value).unwrap(), Raw::json(offset).unwrap()];
+        Frame::Event(pontoon_sdk::socketio::Event::new("said", values))
+    };
+    scene.service.send(&at(1, "offset-1"));
+    scene.told(1).await;
+    scene.service.cut();
+    scene.service.joined(1, PATIENCE).await;
+    eventually(PATIENCE, async || scene.service.peer(1).connects.len() == 1).await;
+    let asked = scene.service.peer(1).connects[0].auth.clone().unwrap();
+    assert_eq!(asked, json!({"pid": "first", "offset": "offset-1"}));
+    scene.service.send(&at(2, "offset-2"));
+    assert_eq!(scene.told(2).await, ["1", "2"]);
+    // Now the server has forgotten the session.
+    scene.link(|link| link["phase"] == "ready").await;
+    scene.service.welcome(session("second"));
+    scene.service.cut();
+    eventually(PATIENCE, async || scene.service.peer(2).connects.len() == 1).await;
+    assert_eq!(scene.service.peer(2).connects[0].auth.clone().unwrap()["offset"], "offset-2");
+    scene.link(|link| link["phase"] == "ready").await;
+    scene.service.send(&at(3, "offset-3"));
+    assert_eq!(scene.told(4).await, ["1", "2", "gap disconnected", "3"]);
+}
+
+#[tokio::test]
+async fn what_is_said_twice_is_published_once_and_counted() {
+    let mut scene = Scene::ready("").await;
+    let message = json!({"room": "r", "id": "m1", "version": 1, "text": "a"});
+    let changed = json!({"room": "r", "id": "m1", "version": 2, "text": "b"});
+    for value in [&message, &message, &changed] {
+        scene.service.send(&said(value));
+    }
+    scene.told(2).await;
+    // Over a break, too, as when a service replays what it said last.
+    scene.service.cut();
+    eventually(PATIENCE, async || scene.service.upgrades() == 2).await;
+    scene.link(|link| link["phase"] == "ready").await;
+    scene.service.send(&said(&changed));
+    scene.service.send(&said(&json!({"room": "r", "id": "m2", "version": 1, "text": "c"})));
+    assert_eq!(scene.told(4).await, ["a", "b", "gap disconnected", "c"]);
+    let metrics = scene.daemon.metrics().await;
+    let labels = [("instance", "any"), ("type", "socketio")];
+    assert_eq!(metrics.value("pontoon_events_deduplicated_total", &labels), Some(2.0));
+    assert_eq!(metrics.value("pontoon_events_read_total", &labels), Some(6.0));
+}
+
+#[tokio::test]
+async fn binary_data_travel_in_both_directions() {
+    let scene = Scene::ready("").await;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let args = Args::with_attachments(
+        vec![Raw::json(&json!({"a": {"_placeholder": true, "num": 0}})).unwrap()],
+        vec![every_byte.clone().into()],
+    );
+    let mut events = listen(&scene.client, "pontoon.event.socketio.any.>").await;
+    scene.service.send(&Frame::Event(pontoon_sdk::socketio::Event {
+        name: "file".into(),
+        args: args.unwrap(),
+        ack: None,
+    }));
+    let (_, event) = next(&mut events, |_, body| body["name"] == "file").await;
+    let body =
+        json!({"event": "file", "args": event["raw"]["args"], "attachments": event["raw"]["attachments"]});
+    assert_eq!(scene.ask("emit", &body.to_string()).await.verdict(), ("sent", None));
+    eventually(PATIENCE, async || !scene.service.frames().is_empty()).await;
+    let frames = scene.service.frames();
+    let Frame::Event(echo) = &frames[0] else { panic!("{frames:?}") };
+    assert_eq!(echo.args.attachments()[0], every_byte);
+}
