@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::config::{Config, Engine, RESERVED, Send};
+use crate::config::{Config, Engine, RESERVED, SendTemplate};
 use crate::template;
 
 /// The operations.
@@ -80,7 +80,7 @@ pub(crate) fn read(
     Ok(Outgoing { event, args, promise })
 }
 
-fn template_of(config: &Config) -> Result<&Send> {
+fn template_of(config: &Config) -> Result<&SendTemplate> {
     config.send.as_ref().ok_or_else(|| {
         Error::rejected(
             Code::NotFound,
@@ -156,7 +156,11 @@ fn exact(command: &Command, config: &Config) -> Result<(String, Args)> {
     Ok((body.event, args))
 }
 
-fn message(command: &Command, send: &Send, secret: &dyn Fn(&str) -> Option<Value>) -> Result<Outgoing> {
+fn message(
+    command: &Command,
+    send: &SendTemplate,
+    secret: &dyn Fn(&str) -> Option<Value>,
+) -> Result<Outgoing> {
     let wrong = |text: &str| Error::rejected(Code::BadBody, format!("the body of {SEND} {text}"));
     if !command.body.get().starts_with('{') {
         return Err(wrong("is {\"channel\": \"…\", \"text\": \"…\"}").at(""));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::mapping::Mapping;
 use crate::template;
-use crate::values::{Field, Text};
+use crate::values::{AuthField, TextOrSecret};
 
 /// The settings of a `socketio` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -24,13 +24,13 @@ pub struct Config {
     pub namespace: String,
     /// What is sent to be let in: each field any JSON, or a secret `{ env = "NAME" }` or `{ file = "/path" }`.
     #[serde(default)]
-    pub auth: BTreeMap<String, Field>,
+    pub auth: BTreeMap<String, AuthField>,
     /// Parameters of the URL's query; each a text or a secret.
     #[serde(default)]
-    pub query: BTreeMap<String, Text>,
+    pub query: BTreeMap<String, TextOrSecret>,
     /// Headers of the opening request; each a text or a secret.
     #[serde(default)]
-    pub headers: BTreeMap<String, Text>,
+    pub headers: BTreeMap<String, TextOrSecret>,
     /// Who speaks the protocol.
     #[serde(default)]
     pub engine: Engine,
@@ -48,7 +48,7 @@ pub struct Config {
     pub events: BTreeMap<String, Mapping>,
     /// What is sent for the command `message.send`. Without it that command is refused.
     #[serde(default)]
-    pub send: Option<Send>,
+    pub send: Option<SendTemplate>,
 }
 
 /// Who speaks the protocol.
@@ -87,7 +87,7 @@ pub struct Emit {
 /// What is sent for `message.send`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Send {
+pub struct SendTemplate {
     /// The event's name.
     pub event: String,
     /// Its arguments; a string that is `${channel}` or `${text}` stands for what the caller gives, one that is
@@ -131,7 +131,8 @@ impl Config {
             }
         }
         endpoint.namespace.clone_from(&self.namespace);
-        endpoint.auth = self.auth.iter().map(|(name, Field(value))| (name.clone(), value.clone())).collect();
+        endpoint.auth =
+            self.auth.iter().map(|(name, AuthField(value))| (name.clone(), value.clone())).collect();
         endpoint.query = params(&self.query);
         endpoint.headers = params(&self.headers);
         endpoint.secrets = self.secrets.values().cloned().collect();
@@ -160,7 +161,7 @@ impl Config {
     }
 
     fn check_headers(&self) -> Result<()> {
-        for (name, Text(value)) in &self.headers {
+        for (name, TextOrSecret(value)) in &self.headers {
             let at = format!("/headers/{}", escaped(name));
             let lower = name.to_ascii_lowercase();
             check(
@@ -231,8 +232,8 @@ fn check(good: bool, pointer: &str, wrong: &str) -> Result<()> {
     if good { Ok(()) } else { Err(Error::config(wrong).at(pointer)) }
 }
 
-fn params(texts: &BTreeMap<String, Text>) -> Vec<(String, Param)> {
-    texts.iter().map(|(name, Text(param))| (name.clone(), param.clone())).collect()
+fn params(texts: &BTreeMap<String, TextOrSecret>) -> Vec<(String, Param)> {
+    texts.iter().map(|(name, TextOrSecret(param))| (name.clone(), param.clone())).collect()
 }
 
 /// A key as it stands in a JSON pointer.

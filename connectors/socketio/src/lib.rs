@@ -14,11 +14,11 @@ use pontoon_sdk::socketio::Endpoint;
 use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
 use schemars::json_schema;
 
-pub use config::{Config, Emit, Engine, Send, Unmapped};
+pub use config::{Config, Emit, Engine, SendTemplate, Unmapped};
 pub use mapping::{MappedType, Mapping};
 pub use pointer::Pointer;
 pub use session::SocketioSession;
-pub use values::{Field, Text};
+pub use values::{AuthField, TextOrSecret};
 
 /// The one link of an instance.
 const LINK: &str = "main";

@@ -152,6 +152,19 @@ fn what_was_never_written_is_not_waited_for() {
 }
 
 #[test]
+fn a_late_acknowledgement_is_no_event_of_the_called_name() {
+    let (mut session, mut out) = session(json!({"events": {"ask": {"type": "message.created"}}}));
+    session.encode(command(1, "call", Some("ask"), "{}"), &mut out).unwrap();
+    out.drain();
+    session.abandoned(CommandId(1), true, &mut out);
+    session.decode(&Frame::ack(0, vec![raw("7")]), &mut out).unwrap();
+    let told: Vec<_> = out.drain().collect();
+    let [Action::Publish(event)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((event.kind, event.upstream.as_deref()), (EventType::FrameUnrecognised, None));
+    assert_eq!(event.fields.name.as_deref(), Some("ask"));
+}
+
+#[test]
 fn names_are_bounded_so_that_what_is_waited_for_is() {
     let (mut session, mut out) = session(json!({}));
     let (fits, over) = ("n".repeat(1024), "n".repeat(1025));

@@ -11,27 +11,27 @@ use serde_json::Value;
 
 /// A field of `auth`: a secret, or any JSON.
 #[derive(Debug, Clone)]
-pub struct Field(pub(crate) AuthValue);
+pub struct AuthField(pub(crate) AuthValue);
 
 /// The value of a header or of a query's parameter: a secret, or a text.
 #[derive(Debug, Clone)]
-pub struct Text(pub(crate) Param);
+pub struct TextOrSecret(pub(crate) Param);
 
 /// Reads a secret if a value has exactly its shape.
 fn secret(value: &Value) -> Option<Secret> {
-    let table = value.as_object().filter(|table| table.len() == 1)?;
-    let named = ["env", "file"].iter().any(|key| table.get(*key).is_some_and(Value::is_string));
-    if named { Secret::deserialize(value).ok() } else { None }
+    // A text would be one too, in plain sight.
+    value.as_object()?;
+    Secret::deserialize(value).ok()
 }
 
-impl<'de> Deserialize<'de> for Field {
+impl<'de> Deserialize<'de> for AuthField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         Ok(Self(secret(&value).map_or(AuthValue::Plain(value), AuthValue::Secret)))
     }
 }
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for TextOrSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         match (secret(&value), value) {
@@ -48,9 +48,9 @@ impl<'de> Deserialize<'de> for Text {
 // The daemon finds secrets by their schema. A text is listed before them, as it is no secret here; an object after
 // them, so that an object of a secret's shape is one.
 
-impl JsonSchema for Field {
+impl JsonSchema for AuthField {
     fn schema_name() -> Cow<'static, str> {
-        "Field".into()
+        "AuthField".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
@@ -65,7 +65,7 @@ impl JsonSchema for Field {
     }
 }
 
-impl JsonSchema for Text {
+impl JsonSchema for TextOrSecret {
     fn schema_name() -> Cow<'static, str> {
         "TextOrSecret".into()
     }
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_the_exact_shape_is_a_secret() {
-        let field = |value: Value| serde_json::from_value::<Field>(value).unwrap().0;
+        let field = |value: Value| serde_json::from_value::<AuthField>(value).unwrap().0;
         assert!(matches!(field(json!({"env": "X"})), AuthValue::Secret(_)));
         assert!(matches!(field(json!({"file": "/x"})), AuthValue::Secret(_)));
         for plain in [
@@ -97,7 +97,8 @@ mod tests {
         ] {
             assert_eq!(field(plain.clone()), AuthValue::Plain(plain));
         }
-        let text = |value: Value| serde_json::from_value::<Text>(value).map(|Text(param)| param);
+        let text =
+            |value: Value| serde_json::from_value::<TextOrSecret>(value).map(|TextOrSecret(param)| param);
         assert_eq!(text(json!("a")).unwrap(), Param::Plain("a".to_owned()));
         assert!(matches!(text(json!({"env": "X"})).unwrap(), Param::Secret(_)));
         assert!(text(json!(5)).is_err() && text(json!({"env": "X", "file": "/x"})).is_err());

@@ -294,7 +294,7 @@ fn the_schema_finds_secrets_and_lists_the_types() {
     let secret = schema_for!(Secret).to_value()["oneOf"].clone();
     assert_eq!(schema["$defs"]["Secret"]["oneOf"], secret);
     // The daemon takes the first form that fits: a text is no secret, a table of a secret's shape is one.
-    for (name, place) in [("Field", 1), ("TextOrSecret", 1)] {
+    for (name, place) in [("AuthField", 1), ("TextOrSecret", 1)] {
         let forms = &schema["$defs"][name]["anyOf"];
         assert_eq!(forms[place]["$ref"], "#/$defs/Secret", "{forms}");
     }
