@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::dir::Dir;
+use crate::eliza::Eliza;
 use crate::metrics::Metrics;
 use crate::nats::NatsServer;
 use crate::process::Process;
@@ -47,6 +48,14 @@ impl DaemonConfig {
     #[must_use]
     pub fn sub0(self, instance: &str, sub0: &Sub0) -> Self {
         self.connector(instance, "sub0", &format!("url = \"{}\"", sub0.url()))
+    }
+
+    /// An instance of ElizaOS at this simulator, with the key that it wants. Rooms and all else may be added with
+    /// [`DaemonConfig::with`].
+    #[must_use]
+    pub fn eliza(self, instance: &str, eliza: &Eliza) -> Self {
+        let key = eliza.api_key().map(|key| format!("\napi_key = \"{key}\"")).unwrap_or_default();
+        self.connector(instance, "elizaos", &format!("url = \"{}\"{key}", eliza.url()))
     }
 
     /// An instance, with its settings as lines of TOML.

@@ -2,6 +2,7 @@
 //!
 //! * [`NatsServer`]: a real nats-server on a free port, which can be killed, restarted and frozen
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
+//! * [`Eliza`]: an ElizaOS server of any release; it stands on [`OxideServer`], a Socket.IO server by other hands
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
@@ -16,8 +17,10 @@
 
 mod daemon;
 mod dir;
+mod eliza;
 mod metrics;
 mod nats;
+mod oxide;
 mod process;
 mod proxy;
 #[cfg(test)]
@@ -30,8 +33,10 @@ mod websocket;
 
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
+pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
 pub use metrics::Metrics;
 pub use nats::{NatsOptions, NatsServer, NatsVersion};
+pub use oxide::{Emitted, OxideServer};
 pub use proxy::{Direction, Proxy, Toxic};
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
 pub use stage::{Cast, LinkOf, Stage};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -76,6 +77,24 @@ impl Raw {
             Some(Message::Text(text)) => text.to_string(),
             other => panic!("this is no text: {other:?}"),
         }
+    }
+
+    pub(crate) async fn emit(&mut self, name: &str, value: &Value) {
+        self.say(&format!("42{}", serde_json::json!([name, value]))).await;
+    }
+
+    /// Emits and asks for the acknowledgement of this number.
+    pub(crate) async fn call(&mut self, id: u64, name: &str, value: &Value) {
+        self.say(&format!("42{id}{}", serde_json::json!([name, value]))).await;
+    }
+
+    /// The next event's arguments, which must be of this name.
+    pub(crate) async fn event(&mut self, name: &str) -> Vec<Value> {
+        let text = self.hear().await;
+        let packet = text.strip_prefix("42").unwrap_or_else(|| panic!("this is no event: {text}"));
+        let mut values: Vec<Value> = serde_json::from_str(packet).unwrap();
+        assert_eq!(values.remove(0), name, "{text}");
+        values
     }
 
     /// Nothing that was caused so far is left unheard: a question of the WebSocket layer is answered first.
