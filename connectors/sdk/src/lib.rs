@@ -10,7 +10,7 @@
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports
 //! * [`lenient`]: texts and times as services write them
-//! * [`secret`], [`units`]: types for configuration
+//! * [`secret`], [`units`], [`uuid`]: types for configuration
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
 pub mod command;
@@ -24,6 +24,7 @@ pub mod socketio;
 #[cfg(feature = "transcript")]
 pub mod transcript;
 pub mod units;
+pub mod uuid;
 pub mod websocket;
 
 pub use bytes::Bytes;
@@ -35,6 +36,7 @@ pub use secret::{Param, Secret};
 pub use session::{Action, Join, Outbox, Session};
 pub use socketio::SocketIo;
 pub use units::{Size, Span};
+pub use uuid::Uuid;
 pub use websocket::WebSocket;
 
 /// The README of the connectors, whose example is run here.
