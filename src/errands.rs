@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, Command, Error, Promise};
-use tokio::sync::mpsc;
+use pontoon_sdk::{Code, Command, Error, OnDemand, Promise, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep_until;
 
 use crate::replies::Caller;
@@ -20,6 +21,49 @@ pub struct Errand {
     pub caller: Caller,
     /// Whether it waits, as long as its caller does, for a link that is down.
     pub patient: bool,
+    /// Its part of the room, given back once it is taken or answered.
+    pub stay: Option<Stay>,
+}
+
+/// Room for the errands of one link.
+pub struct Room {
+    bounds: OnDemand,
+    commands: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+/// A part of the room.
+pub struct Stay {
+    _command: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// As much as the connector says.
+    pub fn new(bounds: OnDemand) -> Self {
+        let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        Self { bounds, commands: semaphore(bounds.commands), bytes: semaphore(bounds.bytes) }
+    }
+
+    /// Takes some of it for a command.
+    ///
+    /// # Errors
+    /// `Rejected` with 429 if there is not enough.
+    pub fn enter(&self, command: &Command) -> Result<Stay> {
+        let size = command.body.get().len().min(self.bounds.bytes).min(Semaphore::MAX_PERMITS);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let stay = || {
+            let command = self.commands.clone().try_acquire_owned().ok()?;
+            let bytes = self.bytes.clone().try_acquire_many_owned(size).ok()?;
+            Some(Stay { _command: command, _bytes: bytes })
+        };
+        stay().ok_or_else(|| {
+            let waiting =
+                self.bounds.commands.min(Semaphore::MAX_PERMITS) - self.commands.available_permits();
+            let text = format!("no more may wait for this link; {waiting} commands do already");
+            Error::rejected(Code::TooMany, text)
+        })
+    }
 }
 
 /// The errands of one link. There are never more than the commands that an instance may have under way.
@@ -49,12 +93,23 @@ impl Errands {
             if down {
                 self.refuse_impatient();
             }
-            let overdue = self.next_deadline();
-            tokio::select! {
-                () = self.arrive() => {}
-                () = sleep_until(overdue.unwrap_or_else(Instant::now).into()), if overdue.is_some() => {
-                    self.expire(Instant::now());
-                }
+            self.turn().await;
+        }
+    }
+
+    /// Takes in what comes, and answers those whose time runs out, until none is left.
+    pub async fn outlast(&mut self) {
+        while !self.is_empty() {
+            self.turn().await;
+        }
+    }
+
+    async fn turn(&mut self) {
+        let overdue = self.next_deadline();
+        tokio::select! {
+            () = self.arrive() => {}
+            () = sleep_until(overdue.unwrap_or_else(Instant::now).into()), if overdue.is_some() => {
+                self.expire(Instant::now());
             }
         }
     }

@@ -18,7 +18,8 @@
 //! * [`supervisor`]: keeps one link connected; [`backoff`]: how long it waits
 //! * [`session`]: one connection from open to close, the only place where a service and the bus meet
 //! * [`intake`]: the way of events into the ring, and what happens when it is full; [`dedup`]: what a service says twice
-//! * [`errands`]: commands on their way to a link; [`replies`]: callers that wait; [`idempotency`]: those that ask twice
+//! * [`errands`]: commands on their way to a link; [`places`]: room for links that are opened for them
+//! * [`replies`]: callers that wait; [`idempotency`]: those that ask twice
 //! * [`envelope`]: from an event to subject, headers and body
 //! * [`transport`]: sockets; [`bus`]: NATS; [`redact`]: what services say, without our secrets
 //!
@@ -52,6 +53,7 @@ pub mod instance;
 pub mod intake;
 pub mod log;
 pub mod metrics;
+pub mod places;
 mod printable;
 pub mod redact;
 pub mod registry;

@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use crate::errands::{Errand, Errands};
 use crate::intake::Intake;
 use crate::metrics::InstanceMetrics;
+use crate::places::Place;
 use crate::redact::Redact;
 use crate::replies::Replies;
 use crate::transport::Read;
@@ -41,6 +42,8 @@ pub struct Memory {
     pub intake: Intake,
     /// When something was heard last.
     pub heard: Option<OffsetDateTime>,
+    /// The link's place, where only so many may be open.
+    pub place: Option<Place>,
 }
 
 /// What a connection is made of.
@@ -159,6 +162,7 @@ where
                     self.memory.intake.settle();
                     Ok(())
                 }
+                () = wanted(self.memory.place.as_ref()), if self.outbox.is_idle() => self.make_room(),
                 read = self.parts.reader.read(), if !self.memory.intake.is_full() => self.burst(read),
             };
             if let Err(end) = step {
@@ -168,6 +172,19 @@ where
                 return self.last_words(broken).await;
             }
         }
+    }
+
+    /// Ends an idle link for one that waits for its place, unless a command is on its way to it.
+    fn make_room(&mut self) -> Result<(), End> {
+        if !self.memory.errands.is_empty() {
+            return Ok(());
+        }
+        if let Some(place) = &mut self.memory.place {
+            place.leave();
+        }
+        self.memory.errands.close();
+        self.finished = true;
+        Err(End::disconnected("another link needs its place"))
     }
 
     /// Handles a frame, and those that are there already behind it.
@@ -226,6 +243,7 @@ where
         let (id, deadline) = (command.id, command.deadline);
         self.replies.begin(id, caller, promise, deadline);
         self.outbox.advance(Instant::now());
+        self.outbox.busy();
         match self.parts.session.encode(command, &mut self.outbox) {
             // Only now is it known whether its frame found a place.
             Ok(()) => {
@@ -372,6 +390,14 @@ impl Refused {
                 Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
             }
         }
+    }
+}
+
+/// Waits until another link needs this one's place.
+async fn wanted(place: Option<&Place>) {
+    match place {
+        Some(place) => place.wanted().await,
+        None => std::future::pending().await,
     }
 }
 

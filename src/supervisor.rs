@@ -19,6 +19,7 @@ use crate::instance::Shared;
 use crate::instance::board::Seat;
 use crate::intake::Intake;
 use crate::metrics::{ConnectOutcome, GapReason};
+use crate::places::Places;
 use crate::redact::Redact;
 
 use crate::session::{Conversation, Memory, Parts};
@@ -40,6 +41,8 @@ pub struct Supervisor<C: Connector> {
     pub stop: CancellationToken,
     /// Changes when the link is to be dialled anew at once.
     pub redial: watch::Receiver<u64>,
+    /// Where the link takes a place before it is dialled, if it was opened on demand.
+    pub places: Option<Arc<Places>>,
 }
 
 /// What comes next.
@@ -57,15 +60,46 @@ where
         let shared = self.shared.clone();
         let key = self.spec.key.clone();
         let intake = Intake::new(key.clone(), shared.clone());
-        let mut memory = Memory { errands, joins: Vec::new(), intake, heard: None };
-        let continuity = Continuity::default();
+        let mut memory = Memory { errands, joins: Vec::new(), intake, heard: None, place: None };
         let seat = shared.board.seat();
+        if self.placed(seat, &mut memory).await {
+            self.keep(seat, &mut memory).await;
+        }
+        memory.place = None;
+        memory.errands.refuse_all();
+        shared.board.remove(&key, seat);
+        while !memory.intake.is_settled() {
+            memory.intake.room().await;
+            memory.intake.settle();
+        }
+    }
+
+    /// Waits for a place. Returns whether the link is still needed then.
+    async fn placed(&self, seat: Seat, memory: &mut Memory) -> bool {
+        let Some(places) = &self.places else { return true };
+        let detail = "as many links are open as may be; this one waits until another ends".to_owned();
+        self.shared.board.set(&self.spec.key, seat, Phase::Waiting, Some(detail), None);
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = memory.errands.outlast() => false,
+            place = places.take() => {
+                memory.place = Some(place);
+                !memory.errands.is_empty()
+            }
+        }
+    }
+
+    /// Dials, talks, waits, dials again.
+    async fn keep(&mut self, seat: Seat, memory: &mut Memory) {
+        let shared = self.shared.clone();
+        let key = self.spec.key.clone();
+        let continuity = Continuity::default();
         let mut transport = <C::Transport as Dial>::Memory::default();
         let mut attempt = 0;
         loop {
             shared.board.set(&key, seat, Phase::Connecting, None, None);
             let up = OnceLock::new();
-            let once = self.once(seat, &mut memory, &mut transport, &continuity, &up);
+            let once = self.once(seat, memory, &mut transport, &continuity, &up);
             let next = match AssertUnwindSafe(once).catch_unwind().await {
                 Ok(next) => next,
                 Err(_) => {
@@ -86,16 +120,10 @@ where
             shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = wait(after, &mut memory, shared.delivery.overflow) => {}
+                () = wait(after, memory, shared.delivery.overflow) => {}
                 // At once, but never as fast as somebody may ask for it.
                 _ = self.redial.changed() => sleep(backoff::LINK.delay(1)).await,
             }
-        }
-        memory.errands.refuse_all();
-        shared.board.remove(&key, seat);
-        while !memory.intake.is_settled() {
-            memory.intake.room().await;
-            memory.intake.settle();
         }
     }
 

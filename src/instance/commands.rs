@@ -18,9 +18,10 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use crate::bus::service::Request;
 use crate::envelope::subject::{decode_token, reply_allowed};
-use crate::errands::{Errand, Errands};
+use crate::errands::{Errand, Errands, Room};
 use crate::idempotency::{Claim, Keys};
 use crate::metrics::Outcome;
+use crate::places::Places;
 use crate::replies::{Caller, Outgoing, Tally};
 use crate::status::{InstanceStatus, Phase};
 use crate::supervisor::Supervisor;
@@ -55,6 +56,8 @@ pub struct Dispatcher<C: Connector> {
     connector: Arc<C>,
     operations: Vec<Operation>,
     links: HashMap<LinkKey, Link>,
+    /// For links that are opened on demand.
+    places: Arc<Places>,
     /// The tasks of all links.
     pub tasks: TaskTracker,
     redial: watch::Sender<u64>,
@@ -68,6 +71,7 @@ pub struct Dispatcher<C: Connector> {
 
 struct Link {
     mailbox: mpsc::Sender<Errand>,
+    room: Room,
     stop: CancellationToken,
 }
 
@@ -84,9 +88,11 @@ where
         tally: Arc<Tally>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));
+        let places = Places::new(connector.on_demand().links);
         Self {
             shared,
             connector,
+            places,
             operations: operations::<C>(),
             links: HashMap::new(),
             tasks: TaskTracker::new(),
@@ -105,6 +111,11 @@ where
     /// # Errors
     /// `Rejected` with 429 if the instance has too many.
     pub fn open(&mut self, spec: LinkSpec<C::Transport>) -> Result<()> {
+        self.open_at(spec, None)
+    }
+
+    /// Opens a link once it has a place, unless it is there.
+    fn open_at(&mut self, spec: LinkSpec<C::Transport>, places: Option<Arc<Places>>) -> Result<()> {
         self.links.retain(|_, link| !link.mailbox.is_closed());
         if self.links.contains_key(&spec.key) {
             return Ok(());
@@ -125,6 +136,7 @@ where
             shared: self.shared.clone(),
             stop: stop.clone(),
             redial: self.redial.subscribe(),
+            places,
         };
         let fault = self.shared.fault.clone();
         self.tasks.spawn(async move {
@@ -132,7 +144,8 @@ where
                 fault.cancel();
             }
         });
-        self.links.insert(key, Link { mailbox, stop });
+        let room = Room::new(self.connector.on_demand());
+        self.links.insert(key, Link { mailbox, room, stop });
         Ok(())
     }
 
@@ -335,8 +348,8 @@ where
             Route::To(key) => self.connected(&key).map(|()| Some(key)),
             Route::Through(spec) => {
                 patient = true;
-                let key = spec.key.clone();
-                self.open(spec).map(|()| Some(key))
+                let (key, places) = (spec.key.clone(), self.places.clone());
+                self.open_at(spec, Some(places)).map(|()| Some(key))
             }
             Route::Open(spec) => self.open(spec).map(|()| None),
             Route::Close(key) => {
@@ -353,7 +366,12 @@ where
                 let Some(link) = self.links.get(&key) else {
                     return caller.refuse(&Error::rejected(Code::NotFound, "there is no such link"));
                 };
-                if let Err(refused) = link.mailbox.try_send(Errand { command, promise, caller, patient }) {
+                let stay = match patient.then(|| link.room.enter(&command)).transpose() {
+                    Ok(stay) => stay,
+                    Err(error) => return caller.refuse(&error),
+                };
+                let errand = Errand { command, promise, caller, patient, stay };
+                if let Err(refused) = link.mailbox.try_send(errand) {
                     let errand = refused.into_inner();
                     errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
                 }
