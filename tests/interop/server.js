@@ -1,15 +1,16 @@
 // The reference Socket.IO server under a test's orders. It does as it is told, and says what it sees.
 //
-// Started with one JSON object of options, it prints `{"port":…}` once it listens. Then it takes orders, one JSON object
-// a line, on stdin, and reports what it sees, likewise, on stdout. It ends when stdin does, so it outlives no test.
-// Binary data stands in both as `{"$base64":"…"}`.
+// Started with one JSON object of options, it prints `{"port":…}` once it listens. Then it takes orders, one JSON
+// object a line, on stdin, and reports what it sees, likewise, on stdout. It ends when stdin does, so it outlives no
+// test. Binary data stands in both as `{"$base64":"…"}`.
 //
 //   options   port, path, namespaces, token (what `auth.token` must be), pingInterval, pingTimeout,
 //             connectTimeout, maxHttpBufferSize, recovery (whether sessions can be resumed)
 //   orders    {"do":"emit", name, args, room?}      an event, to everybody or to a room
 //             {"do":"packet", data}                 an event that the server's own `emit` would refuse to send
-//             {"do":"ask", name, count, timeout}    events with {"n":0…}, each of which asks for an acknowledgement;
-//                                                   reports {"saw":"answers", answers}: [n, …what came] or [n, {error}]
+//             {"do":"ask", name, count, timeout, args?}   events with {"n":0…} before the arguments, each of which
+//                                                   asks for an acknowledgement; reports {"saw":"answers", answers},
+//                                                   each [n, what came] or [n, {error}]
 //             {"do":"blast", name, count, first, rate?, room?}   events with {"n":first…}, so many a second
 //             {"do":"answer", how}                  acknowledgements that are asked of the server: "echo" (at first),
 //                                                   "never", or a number: so many together, the last one first
@@ -109,10 +110,10 @@ async function blast({ name, count, first = 0, rate, room }, namespace) {
   }
 }
 
-async function ask({ name, count, timeout }, namespace) {
+async function ask({ name, count, timeout, args = [] }, namespace) {
   const [socket] = namespace.sockets.values();
   const asked = Array.from({ length: count }, (_, n) =>
-    socket.timeout(timeout).emitWithAck(name, { n }).then(
+    socket.timeout(timeout).emitWithAck(name, { n }, ...args).then(
       (got) => [n, printable(got)],
       (error) => [n, { error: error.message }],
     ),

@@ -1,0 +1,110 @@
+//! Links that end: by the server's death, its word, its silence. They come back, and say what may have been missed.
+
+use std::time::{Duration, Instant};
+
+use pontoon_testkit::{NatsServer, eventually};
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, NUMBERED};
+use crate::server::Server;
+use crate::support::{PATIENCE, ask, listen, next, start};
+
+#[tokio::test]
+async fn a_server_that_dies_is_dialled_again_and_its_rooms_are_joined_again() {
+    let mut bed = Bed::ready(NUMBERED, json!({})).await;
+    for life in 1..=2 {
+        bed.joined(life).await;
+        bed.blast(life as u64, 1).await;
+        eventually(PATIENCE, async || bed.ticks() == life).await;
+        bed.server.restart().await;
+    }
+    bed.joined(3).await;
+    bed.blast(3, 1).await;
+    assert_eq!(bed.stored(5).await, ["1", "gap disconnected", "2", "gap disconnected", "3"]);
+}
+
+#[tokio::test]
+async fn a_server_that_sends_us_away_is_dialled_again() {
+    let mut bed = Bed::ready(NUMBERED, json!({})).await;
+    let away = [
+        json!({"do": "disconnect", "close": false}),
+        json!({"do": "disconnect", "close": true}),
+        json!({"do": "close"}),
+    ];
+    for (place, order) in away.into_iter().enumerate() {
+        bed.joined(place + 1).await;
+        bed.blast(place as u64, 1).await;
+        bed.server.order(order).await;
+        bed.server.sees("disconnect", place + 1).await;
+    }
+    bed.joined(4).await;
+    bed.blast(3, 1).await;
+    let gap = "gap disconnected";
+    assert_eq!(bed.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
+    assert_eq!(bed.server.saw("connect").len(), 4);
+    assert!(bed.daemon.log().contains("disconnected us from the namespace"), "{}", bed.daemon.log());
+}
+
+/// Signs of life are asked for every second here, and may take another.
+fn lively() -> Value {
+    json!({"pingInterval": 1_000, "pingTimeout": 1_000})
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_signs_of_life_gets_them() {
+    let mut bed = Bed::ready(NUMBERED, lively()).await;
+    bed.joined(1).await;
+    // More than a server waits; nothing but time can show that it does not end the link.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    bed.blast(0, 1).await;
+    assert_eq!(bed.stored(1).await, ["0"]);
+    assert_eq!(bed.server.saw("connect").len(), 1);
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_is_not_touched() {
+    // Little fits into the sockets' buffers; much does not.
+    for size in [10, 400_000] {
+        let nats = NatsServer::start().await;
+        let client = nats.client().await;
+        let (sick, well) = (Server::start(lively()).await, Server::start(lively()).await);
+        let config = ["sick", "well"].iter().zip([&sick, &well]).fold(
+            pontoon_testkit::DaemonConfig::new(&nats),
+            |config, (name, server)| {
+                config.connector(name, "socketio", &format!("url = \"{}\"", server.url()))
+            },
+        );
+        let mut daemon = start(config);
+        daemon.ready(PATIENCE).await;
+        for name in ["sick", "well"] {
+            let subject = format!("pontoon.command.socketio.{name}.call.echo");
+            eventually(PATIENCE, async || ask(&client, &subject, "1", &[]).await.status == "response").await;
+        }
+        let mut states = listen(&client, "pontoon.state.socketio.sick").await;
+        let mut gaps = listen(&client, "pontoon.event.socketio.sick.gap.detected.>").await;
+        let is_ready = |state: &Value| state["links"][0]["phase"] == "ready";
+        sick.freeze();
+        let frozen = Instant::now();
+        let noticed = async {
+            next(&mut states, |_, state| !is_ready(state)).await;
+            frozen.elapsed()
+        };
+        let body = json!("x".repeat(size)).to_string();
+        let busy = async {
+            for round in 0.. {
+                // Nobody waits for these to be answered: they are only to be written.
+                let headers = [("Pontoon-Wait", "accepted")];
+                ask(&client, "pontoon.command.socketio.sick.emit.load", &body, &headers).await;
+                let reply = ask(&client, "pontoon.command.socketio.well.call.echo", "1", &[]).await;
+                assert_eq!(reply.verdict(), ("response", None), "round {round}: {}", reply.message());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let noticed = tokio::select! { noticed = noticed => noticed, () = busy => unreachable!() };
+        assert!(noticed < Duration::from_secs(15), "{size}: noticed after {noticed:?}");
+        sick.thaw();
+        next(&mut states, |_, state| is_ready(state)).await;
+        next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;
+        assert_eq!(well.saw("connect").len(), 1, "the other instance kept its socket");
+    }
+}

@@ -1,0 +1,88 @@
+//! How a link comes to be: namespaces, paths, what is sent along, and refusals.
+
+use std::time::Duration;
+
+use pontoon_testkit::eventually;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::bed::Bed;
+use crate::server::Server;
+use crate::support::PATIENCE;
+
+#[tokio::test]
+async fn a_link_is_in_its_namespace_and_hears_no_other() {
+    let mut bed = Bed::ready("namespace = \"/chat\"", json!({"namespaces": ["/", "/chat"]})).await;
+    for namespace in ["/", "/chat"] {
+        let order = json!({"do": "emit", "namespace": namespace, "name": format!("in {namespace}")});
+        bed.server.order(order).await;
+    }
+    bed.event("in /chat").await;
+    assert_eq!(bed.events().len(), 1, "{:?}", bed.events());
+    assert_eq!(bed.ask("call.echo", &json!("hello")).await.verdict(), ("response", None));
+    let connects = bed.server.saw("connect");
+    assert_eq!(connects.len(), 1);
+    assert_eq!(connects[0]["namespace"], "/chat");
+    assert_eq!(bed.server.heard("echo")[0]["namespace"], "/chat");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_a_wrong_address() {
+    let bed = Bed::start("namespace = \"/nowhere\"", json!({})).await;
+    let link = bed.link(|link| link["phase"] == "wrong_address").await;
+    assert!(link["detail"].as_str().unwrap().contains("/nowhere"), "{link}");
+}
+
+#[tokio::test]
+async fn what_lets_us_in_arrives_and_is_not_logged() {
+    let server = Server::start(json!({"token": "open sesame", "path": "/base/io/"})).await;
+    let url = format!("{}/base/io/", server.url());
+    let settings = r#"
+        auth = { token = { env = "TOKEN" }, user = { id = 7, tags = ["a", "ü"] } }
+        query = { room = "a b&c=ü+%", empty = "" }
+        headers = { X-Team = "bridge", X-Key = { env = "KEY" } }
+    "#;
+    let bed = Bed::at(&url, settings, server, |config| {
+        config.environment("TOKEN", "open sesame").environment("KEY", "key-to-it")
+    })
+    .await;
+    bed.link(|link| link["phase"] == "ready").await;
+    let connect = bed.server.saw("connect")[0].clone();
+    assert_eq!(connect["auth"], json!({"token": "open sesame", "user": {"id": 7, "tags": ["a", "ü"]}}));
+    assert_eq!(connect["query"]["room"], "a b&c=ü+%");
+    assert_eq!(connect["query"]["empty"], "");
+    assert_eq!(
+        (&connect["headers"]["x-team"], &connect["headers"]["x-key"]),
+        (&json!("bridge"), &json!("key-to-it"))
+    );
+    let log = bed.daemon.log();
+    assert!(!log.contains("open sesame") && !log.contains("key-to-it"), "{log}");
+}
+
+/// The reference server leaves what is not for it to others, and hangs up if there are none.
+#[tokio::test]
+async fn another_path_is_nobodys() {
+    let bed = Bed::start("", json!({"path": "/elsewhere/"})).await;
+    let link = bed.link(|link| link["phase"] == "waiting").await;
+    assert!(link["detail"].is_string(), "{link}");
+    assert!(bed.server.saw("connect").is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_servers_words_and_not_hammered() {
+    let mut bed = Bed::start("auth = { token = \"open-poppy\" }", json!({"token": "open sesame"})).await;
+    let link = bed.link(|link| link["phase"] == "credentials_refused").await;
+    assert!(link["detail"].as_str().unwrap().contains("the token is not ours"), "{link}");
+    let moment = |name: &str| OffsetDateTime::parse(link[name].as_str().unwrap(), &Rfc3339).unwrap();
+    assert!(moment("retry_at") - moment("since") > Duration::from_secs(120), "{link}");
+    assert_eq!(bed.server.saw("refused").len(), 1);
+    assert_eq!(bed.ask("emit.anything", &Value::Null).await.verdict(), ("failed", Some("503")));
+    assert!(!bed.daemon.log().contains("open-poppy"));
+    let labels = [("instance", "any"), ("outcome", "credentials")];
+    let metrics = bed.daemon.metrics().await;
+    assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
+    // An operator who has mended it need not wait.
+    bed.ask("reconnect", &Value::Null).await;
+    eventually(PATIENCE, async || bed.server.saw("refused").len() == 2).await;
+}
