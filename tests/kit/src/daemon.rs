@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::dir::Dir;
 use crate::eliza::Eliza;
 use crate::metrics::Metrics;
+use crate::minchat::MinChat;
 use crate::nats::NatsServer;
 use crate::process::Process;
 use crate::sub0::Sub0;
@@ -56,6 +57,15 @@ impl DaemonConfig {
     pub fn eliza(self, instance: &str, eliza: &Eliza) -> Self {
         let key = eliza.api_key().map(|key| format!("\napi_key = \"{key}\"")).unwrap_or_default();
         self.connector(instance, "elizaos", &format!("url = \"{}\"{key}", eliza.url()))
+    }
+
+    /// An instance of MinChat at this simulator, which speaks as this user and joins these chats.
+    #[must_use]
+    pub fn minchat(self, instance: &str, minchat: &MinChat, user: &str, chats: &[&str]) -> Self {
+        let (url, key) = (minchat.url(), minchat.api_key());
+        let settings =
+            format!("url = \"{url}\"\napi_key = \"{key}\"\nuser_id = \"{user}\"\nchats = {chats:?}");
+        self.connector(instance, "minchat", &settings)
     }
 
     /// An instance, with its settings as lines of TOML.

@@ -13,18 +13,17 @@
 mod agent;
 mod documented;
 mod logs;
+mod mind;
 mod native;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use socketioxide::extract::{AckSender, SocketRef};
-use socketioxide::socket::Sid;
 
-use crate::oxide::{Backend, Emitted, House, OxideServer};
+use self::mind::Mind;
+use crate::oxide::OxideServer;
 use crate::socketio::Timers;
 
 pub use agent::AgentReply;
@@ -120,7 +119,7 @@ impl ElizaOptions {
         // Releases that do not say otherwise have the library's default.
         let patience = if self.version >= ElizaVersion::V1_6_5 { 10 } else { 45 };
         let timers = self.timers;
-        let mind = Arc::new(Mind { options: self, state: Mutex::default() });
+        let mind = Arc::new(Mind::new(self));
         let server = OxideServer::start(Arc::clone(&mind), timers, Duration::from_secs(patience)).await;
         Eliza { server, mind }
     }
@@ -257,122 +256,6 @@ impl Deref for Eliza {
     fn deref(&self) -> &OxideServer {
         &self.server
     }
-}
-
-/// What the server keeps.
-#[derive(Debug)]
-struct Mind {
-    options: ElizaOptions,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    reply: Option<AgentReply>,
-    servers: HashSet<String>,
-    channels: BTreeMap<String, Channel>,
-    joins: Vec<String>,
-    /// Who gets logs, from which level and of which agent.
-    readers: HashMap<Sid, logs::Filters>,
-    ids: u64,
-    killed: bool,
-}
-
-#[derive(Debug, Default)]
-struct Channel {
-    has_agent: bool,
-    messages: Vec<Value>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            reply: Some(AgentReply::default()),
-            servers: HashSet::from([DEFAULT_SERVER.to_owned()]),
-            channels: BTreeMap::new(),
-            joins: Vec::new(),
-            readers: HashMap::new(),
-            ids: 0,
-            killed: false,
-        }
-    }
-}
-
-impl State {
-    fn channel(&mut self, id: &str) -> &mut Channel {
-        self.channels.entry(id.to_owned()).or_default()
-    }
-
-    fn new_id(&mut self) -> String {
-        self.ids += 1;
-        format!("00000000-0000-4000-8000-{:012x}", self.ids)
-    }
-}
-
-impl Mind {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    fn version(&self) -> ElizaVersion {
-        self.options.version
-    }
-
-    /// What messages call the message server's id.
-    fn server_field(&self) -> &'static str {
-        let is_new = self.version() >= ElizaVersion::V1_6_5 && self.options.dialect == ElizaDialect::Native;
-        if is_new { "messageServerId" } else { "serverId" }
-    }
-}
-
-impl Backend for Arc<Mind> {
-    fn admit(&self, socket: &SocketRef, auth: &Value) -> Result<(), String> {
-        if self.options.dialect == ElizaDialect::Documented || self.version() < ElizaVersion::V1_6_5 {
-            return Ok(());
-        }
-        if !auth["entityId"].as_str().is_some_and(is_uuid) {
-            return Err("Valid entityId required".to_owned());
-        }
-        let Some(key) = &self.options.key else { return Ok(()) };
-        let header = socket.req_parts().headers.get("x-api-key");
-        let given = auth["apiKey"].as_str().or_else(|| header?.to_str().ok());
-        if given == Some(key) { Ok(()) } else { Err("Invalid or missing API Key".to_owned()) }
-    }
-
-    fn connected(&self, socket: &SocketRef, auth: &Value) {
-        if self.options.dialect == ElizaDialect::Documented {
-            return;
-        }
-        if self.version() >= ElizaVersion::V1_6_5 {
-            let authenticated = json!({"entityId": auth["entityId"], "timestamp": now()});
-            let _ = socket.emit("authenticated", &authenticated);
-        }
-        let welcome = json!({"message": "Connected to Eliza", "socketId": socket.id.to_string()});
-        let _ = socket.emit("connection_established", &welcome);
-    }
-
-    // Acknowledgements are never sent.
-    fn event(&self, house: &Arc<House>, socket: &SocketRef, event: &Emitted, _: AckSender) {
-        match self.options.dialect {
-            ElizaDialect::Native => self.hear_native(house, socket, event),
-            ElizaDialect::Documented => self.hear_documented(house, socket, event),
-        }
-    }
-}
-
-/// A UUID in its usual form (RFC 9562 §4).
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.char_indices().all(|(place, c)| match place {
-            8 | 13 | 18 | 23 => c == '-',
-            _ => c.is_ascii_hexdigit(),
-        })
-}
-
-/// Milliseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! * [`NatsServer`]: a real nats-server on a free port, which can be killed, restarted and frozen
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
-//! * [`Eliza`]: an ElizaOS server of any release; it stands on [`OxideServer`], a Socket.IO server by other hands
+//! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
+//!   Socket.IO server by other hands
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
@@ -19,6 +20,7 @@ mod daemon;
 mod dir;
 mod eliza;
 mod metrics;
+mod minchat;
 mod nats;
 mod oxide;
 mod process;
@@ -35,6 +37,7 @@ pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
 pub use metrics::Metrics;
+pub use minchat::{MinChat, MinChatAcks};
 pub use nats::{NatsOptions, NatsServer, NatsVersion};
 pub use oxide::{Emitted, OxideServer};
 pub use proxy::{Direction, Proxy, Toxic};

@@ -97,6 +97,13 @@ impl Raw {
         values
     }
 
+    /// The next acknowledgement's arguments, which must be of this number.
+    pub(crate) async fn ack(&mut self, id: u64) -> Vec<Value> {
+        let text = self.hear().await;
+        let packet = text.strip_prefix(&format!("43{id}"));
+        serde_json::from_str(packet.unwrap_or_else(|| panic!("this is no such answer: {text}"))).unwrap()
+    }
+
     /// Nothing that was caused so far is left unheard: a question of the WebSocket layer is answered first.
     pub(crate) async fn nothing_more(&mut self) {
         self.socket.send(Message::Ping("all?".into())).await.unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{AGENT, AGENT_NAME, DEFAULT_SERVER, ElizaDialect, ElizaVersion, Mind, now};
+use super::mind::{Mind, now};
+use super::{AGENT, AGENT_NAME, DEFAULT_SERVER, ElizaDialect, ElizaVersion};
 use crate::oxide::House;
 
 /// How the agent answers in a channel that it takes part in.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use socketioxide::extract::SocketRef;
 
-use super::{AGENT, AGENT_NAME, Mind};
+use super::mind::Mind;
+use super::{AGENT, AGENT_NAME};
 use crate::oxide::{Emitted, House};
 
 impl Mind {

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
 
-use super::{AGENT, AGENT_NAME, ElizaDialect, ElizaVersion, Mind, now};
+use super::mind::{Mind, now};
+use super::{AGENT, AGENT_NAME, ElizaDialect, ElizaVersion};
 use crate::oxide::House;
 
 /// What a subscriber wants to see.

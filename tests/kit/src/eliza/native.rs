@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
 
-use super::{AGENT, ElizaVersion, Mind, is_uuid};
+use super::mind::{Mind, is_uuid};
+use super::{AGENT, ElizaVersion};
 use crate::oxide::{Emitted, House};
 
 const ROOM_JOINING: u64 = 1;

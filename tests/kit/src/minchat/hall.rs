@@ -1,0 +1,177 @@
+//! What the server keeps: users, chats and their messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+
+use serde_json::{Map, Value, json};
+use socketioxide::socket::Sid;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::MinChatAcks;
+use crate::oxide::House;
+
+#[derive(Debug)]
+pub(super) struct Hall {
+    key: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) acks: MinChatAcks,
+    /// The rooms that were joined, in order.
+    pub(super) joins: Vec<String>,
+    users: BTreeMap<String, Value>,
+    chats: BTreeMap<String, Chat>,
+    ids: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Chat {
+    pub(super) title: String,
+    pub(super) participants: BTreeSet<String>,
+    pub(super) messages: Vec<Value>,
+    created_at: String,
+}
+
+/// The room of those who follow a chat.
+pub(super) fn chat_room(chat: &str) -> String {
+    format!("chat:{chat}")
+}
+
+/// The room of those who listen for a user.
+pub(super) fn user_room(user: &str) -> String {
+    format!("user:{user}")
+}
+
+impl Hall {
+    pub(super) fn new(key: &str) -> Self {
+        Self { key: key.to_owned(), state: Mutex::default() }
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Tells of a new message: the chat's room, and those who take part, but not the socket that it came from.
+    pub(super) fn tell_of(&self, house: &House, message: &Value, from: Option<Sid>) {
+        let chat = message["chat_id"].as_str().unwrap_or_default();
+        house.tell(&chat_room(chat), from, "message", message);
+        let (participants, told) = {
+            let mut state = self.state();
+            let chat_state = state.chat(chat);
+            let participants = chat_state.participants.clone();
+            let told = json!({
+                "success": true,
+                "id": chat,
+                "title": chat_state.title,
+                "participant_user_ids": participants,
+                "last_message": message,
+                "created_at": chat_state.created_at,
+            });
+            (participants, told)
+        };
+        for user in participants {
+            house.tell(&user_room(&user), from, "chat", &told);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn add_user(&mut self, user: &Value) {
+        let id = user["id"].as_str().unwrap_or_default().to_owned();
+        self.users.insert(id, user.clone());
+    }
+
+    /// A user as others are shown it.
+    pub(super) fn user(&mut self, id: &str) -> Value {
+        let made = || {
+            let now = now();
+            json!({"id": id, "username": id, "name": id, "last_active": now, "created_at": now})
+        };
+        self.users.entry(id.to_owned()).or_insert_with(made).clone()
+    }
+
+    /// A chat, which is made if it is not there.
+    pub(super) fn chat(&mut self, id: &str) -> &mut Chat {
+        let made = || Chat { title: id.to_owned(), created_at: now(), ..Chat::default() };
+        self.chats.entry(id.to_owned()).or_insert_with(made)
+    }
+
+    pub(super) fn has_chat(&self, id: &str) -> bool {
+        self.chats.contains_key(id)
+    }
+
+    /// An id that nothing else has.
+    pub(super) fn new_id(&mut self, of: &str) -> String {
+        self.ids += 1;
+        format!("{of}-{}", self.ids)
+    }
+
+    /// Stores a message; `given` holds `text`, `file` and `metadata`.
+    pub(super) fn new_message(&mut self, chat: &str, user: &str, given: &Value) -> Value {
+        let mut message = json!({
+            "success": true,
+            "id": self.new_id("message"),
+            "chat_id": chat,
+            "user": self.user(user),
+            "seen": false,
+            "created_at": now(),
+        });
+        put(&mut message, given);
+        let chat = self.chat(chat);
+        chat.participants.insert(user.to_owned());
+        chat.messages.push(message.clone());
+        message
+    }
+
+    /// Changes a message. Returns its chat and how it is now, if it is there.
+    pub(super) fn update(&mut self, id: &str, given: &Value) -> Option<(String, Value)> {
+        let chat = self.chat_of(id)?;
+        let messages = &mut self.chat(&chat).messages;
+        let message = messages.iter_mut().find(|message| message["id"] == id)?;
+        put(message, given);
+        message["updated_at"] = json!(now());
+        Some((chat, message.clone()))
+    }
+
+    /// Takes a message away. Returns its chat, if it was there.
+    pub(super) fn delete(&mut self, id: &str) -> Option<String> {
+        let chat = self.chat_of(id)?;
+        self.chat(&chat).messages.retain(|message| message["id"] != id);
+        Some(chat)
+    }
+
+    /// The chat of a message, if it is there.
+    pub(super) fn chat_of(&self, id: &str) -> Option<String> {
+        let has = |chat: &Chat| chat.messages.iter().any(|message| message["id"] == id);
+        self.chats.iter().find(|(_, chat)| has(chat)).map(|(id, _)| id.clone())
+    }
+}
+
+/// Puts what is given into a message. A file is stored somewhere, and told of by its address.
+fn put(message: &mut Value, given: &Value) {
+    for name in ["text", "metadata"] {
+        if !given[name].is_null() {
+            message[name] = given[name].clone();
+        }
+    }
+    if let Some(name) = given["file"]["name"].as_str() {
+        let file = [
+            ("type", json!("file")),
+            ("url", json!(format!("https://files.example/{name}"))),
+            ("name", json!(name)),
+            ("size", json!("1 KB")),
+        ];
+        message["file"] = Value::Object(Map::from_iter(file.map(|(key, value)| (key.to_owned(), value))));
+    }
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
