@@ -13,7 +13,7 @@ mod env;
 mod file;
 mod instances;
 mod layers;
-mod load;
+pub(crate) mod load;
 mod problem;
 pub mod schema;
 mod secrets;

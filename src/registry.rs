@@ -7,6 +7,7 @@ use pontoon_sdk::{Connector, Error, Operation};
 use schemars::Schema;
 use serde_json::{Map, Value};
 
+use crate::config::load;
 use crate::instance::{Run, Typed};
 use crate::transport::Dial;
 
@@ -62,17 +63,22 @@ pub trait ConnectorType: Send + Sync {
 /// What is wrong with an instance's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    /// The key, dotted, relative to the instance's table; empty if it is the table as a whole.
-    pub path: String,
+    /// The keys that lead there from the instance's table; none if it is the table as a whole.
+    pub path: Vec<String>,
     /// What is wrong and what to write.
     pub message: String,
 }
 
 fn settings_error(error: Error) -> SettingsError {
     SettingsError {
-        path: error.pointer().unwrap_or_default().trim_start_matches('/').replace('/', "."),
+        path: error.pointer().map(of_pointer).unwrap_or_default(),
         message: error.message().to_owned(),
     }
+}
+
+/// The keys of a JSON pointer (RFC 6901).
+fn of_pointer(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect()
 }
 
 struct Erased<C>(PhantomData<fn() -> C>);
@@ -100,11 +106,7 @@ where
     fn build(&self, settings: &Map<String, Value>) -> Result<Box<dyn Run>, SettingsError> {
         let config: C::Config =
             serde_path_to_error::deserialize(Value::Object(settings.clone())).map_err(|error| {
-                let path = error.path().to_string();
-                SettingsError {
-                    path: if path == "." { String::new() } else { path },
-                    message: error.into_inner().to_string(),
-                }
+                SettingsError { path: load::keys(error.path()), message: error.into_inner().to_string() }
             })?;
         let connector = C::new(config).map_err(settings_error)?;
         for spec in connector.links() {

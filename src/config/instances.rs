@@ -134,11 +134,12 @@ fn settle(
             Ok(run) => return Some(run),
             Err(error) => error,
         };
-        let keys: Path =
-            error.path.split(['.', '[']).map(|key| key.trim_end_matches(']').to_owned()).collect();
-        let keys: Path = keys.into_iter().filter(|key| !key.is_empty()).collect();
+        let keys: Path = error.path;
         let at: Path = path.iter().chain(&keys).cloned().collect();
-        report.problem(&at, error.message);
+        // A key that is missing because what stood there was wrong has been told of.
+        if !(error.message.starts_with("missing field") && report.has_within(&at)) {
+            report.problem(&at, error.message);
+        }
         if keys.first().is_none_or(is_required) || !remove(&mut settings, &keys) {
             return None;
         }

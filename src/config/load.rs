@@ -162,7 +162,8 @@ pub(super) fn decode<T: DeserializeOwned + Default>(
     }
 }
 
-fn keys(path: &serde_path_to_error::Path) -> Path {
+/// The keys of a place that serde could not read.
+pub(crate) fn keys(path: &serde_path_to_error::Path) -> Path {
     use serde_path_to_error::Segment;
     let named = |segment: &Segment| match segment {
         Segment::Seq { index } => Some(index.to_string()),

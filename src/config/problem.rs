@@ -74,6 +74,8 @@ pub(super) fn dotted(path: &[String]) -> String {
 pub(super) struct Report<'a> {
     layers: &'a Layers,
     problems: Vec<Problem>,
+    /// Where the problems are.
+    places: Vec<Path>,
     warnings: Vec<Problem>,
     secrets: Vec<String>,
 }
@@ -81,15 +83,21 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     /// An empty report on what these sources say.
     pub(super) fn new(layers: &'a Layers) -> Self {
-        Self { layers, problems: Vec::new(), warnings: Vec::new(), secrets: Vec::new() }
+        Self { layers, problems: Vec::new(), places: Vec::new(), warnings: Vec::new(), secrets: Vec::new() }
     }
 
     /// Something is wrong with this key.
     pub(super) fn problem(&mut self, path: &[String], what: impl Into<String>) {
+        self.places.push(path.to_vec());
         let problem = self.place(path, what.into());
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
+    }
+
+    /// Whether something is wrong with a key within this one.
+    pub(super) fn has_within(&self, path: &[String]) -> bool {
+        self.places.iter().any(|place| place.len() > path.len() && place.starts_with(path))
     }
 
     /// Something about this key should be known.

@@ -148,7 +148,7 @@ impl Config {
         check(
             self.namespace.starts_with('/') && !self.namespace.contains(odd),
             "/namespace",
-            "the namespace is none; write / or a name such as /admin, without commas, question marks and white space",
+            "this is no namespace; write / or a name such as /admin, without commas, question marks and white space",
         )?;
         let own = self.url.split_once('?').map_or("", |(_, query)| query).split('&');
         let own = own.map(|pair| ("/url".to_owned(), pair.split('=').next().unwrap_or_default()));
