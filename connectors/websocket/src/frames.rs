@@ -1,0 +1,118 @@
+//! What the service said: JSON, text or binary, and the words in it.
+
+use std::borrow::Cow;
+
+use pontoon_sdk::connector::Frame as _;
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{Bytes, Raw};
+use serde_json::value::RawValue;
+
+use crate::pointer::Pointer;
+
+/// The longest words of the service that a caller is told, in characters.
+const MAX_WORDS: usize = 1000;
+
+/// Where services write the words of an error, and its code.
+const WORDS: [&str; 6] = ["message", "msg", "description", "reason", "detail", "error"];
+/// See [`WORDS`].
+const CODES: [&str; 5] = ["code", "status_code", "errno", "status", "type"];
+
+/// One frame of the service.
+pub(crate) enum Said<'a> {
+    /// An object or an array.
+    Json(&'a str),
+    /// Any other text.
+    Text(&'a str),
+    /// Binary data.
+    Binary(&'a Bytes),
+}
+
+impl<'a> Said<'a> {
+    /// Looks at a frame, and keeps its payload for an event. Only an object or an array counts as JSON: a bare word or
+    /// number is more likely text.
+    pub(crate) fn of(frame: &'a Frame) -> (Self, Raw) {
+        let bytes = frame.bytes();
+        // The transport has checked that a text is UTF-8.
+        let text = if matches!(frame, Frame::Text(_)) { std::str::from_utf8(bytes).ok() } else { None };
+        let Some(text) = text else { return (Self::Binary(bytes), frame.raw()) };
+        if text.trim_ascii_start().starts_with(['{', '['])
+            && let Ok((_, raw)) = Raw::read::<&RawValue>(bytes)
+        {
+            return (Self::Json(text), raw);
+        }
+        (Self::Text(text), frame.raw())
+    }
+
+    /// The JSON document that pointers lead into: of a text the text itself as a string, of binary data
+    /// `{"base64": …}`.
+    pub(crate) fn document(&self) -> Cow<'a, str> {
+        match self {
+            Self::Json(json) => Cow::Borrowed(json),
+            Self::Text(text) => Cow::Owned(serde_json::Value::from(*text).to_string()),
+            Self::Binary(bytes) => {
+                Cow::Owned(String::from_utf8_lossy(Raw::of_binary(bytes).as_bytes()).into_owned())
+            }
+        }
+    }
+}
+
+/// A string, a number or a truth value as text; a number keeps its digits.
+pub(crate) fn text_of(json: &str) -> Option<String> {
+    match json.trim_ascii_start().as_bytes().first()? {
+        b'"' => serde_json::from_str(json).ok(),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(json.trim_ascii().to_owned()),
+    }
+}
+
+/// Whether a value says that there is no error: `null`, `false`, `0` or an empty string.
+pub(crate) fn is_no_error(json: &str) -> bool {
+    matches!(json.trim_ascii(), "null" | "false" | "0" | "\"\"")
+}
+
+/// The words and the code of an error: of a text itself, of an object what stands where services write them, else the
+/// whole as JSON.
+pub(crate) struct Words {
+    pub(crate) message: Option<String>,
+    pub(crate) code: Option<String>,
+}
+
+impl Words {
+    /// Looks for them in a value, and in its field `error` if that is an object.
+    pub(crate) fn of(json: &str) -> Self {
+        let nested: Option<Pointer> = "/error".parse().ok();
+        let nested = nested.and_then(|error| error.find(json)).filter(|error| error.starts_with('{'));
+        match (text_of(json), Self::within(json), nested.map(Self::within)) {
+            (Some(text), ..) => Self { message: Some(clipped(&text)), code: None },
+            (_, Self { message: None, .. }, Some(error @ Self { message: Some(_), .. })) => error,
+            (_, Self { message: None, code }, _) => Self { message: Some(clipped(json)), code },
+            (_, words, _) => words,
+        }
+    }
+
+    /// What an object has of them.
+    fn within(json: &str) -> Self {
+        let first = |keys: &[&str]| {
+            let found = keys.iter().find_map(|key| {
+                let pointer: Pointer = format!("/{key}").parse().ok()?;
+                pointer.find(json).filter(|found| !is_no_error(found) && *found != "true").and_then(text_of)
+            });
+            found.map(|text| clipped(&text))
+        };
+        Self { message: first(&WORDS), code: first(&CODES) }
+    }
+
+    /// One sentence.
+    pub(crate) fn sentence(&self) -> String {
+        match (&self.message, &self.code) {
+            (Some(message), Some(code)) if !message.contains(code.as_str()) => format!("{message} ({code})"),
+            (Some(message), _) => message.clone(),
+            (None, Some(code)) => code.clone(),
+            (None, None) => "the service refused without a word".to_owned(),
+        }
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(MAX_WORDS).collect()
+}

@@ -1,0 +1,272 @@
+//! One conversation with a WebSocket service: its frames become events and answers, commands become frames.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{Command, CommandId, Error, Event, Join, Outbox, Promise, Raw, Reply, Result, Session};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::calls::{Call, Calls, Numbers};
+use crate::commands::{self, Outgoing};
+use crate::config::{self, Config, ID, Unmapped};
+use crate::event;
+use crate::frames::{Said, Words, is_no_error};
+use crate::pointer::Pointer;
+
+/// One conversation.
+pub struct WebsocketSession {
+    config: Arc<Config>,
+    numbers: Arc<Numbers>,
+    calls: Calls,
+    /// The secrets by their names, as they were at this connect.
+    secrets: BTreeMap<String, String>,
+    ready: bool,
+    next_heartbeat: Option<Instant>,
+}
+
+/// One frame, looked at.
+struct Heard<'a> {
+    said: Said<'a>,
+    kind: Option<String>,
+    raw: Raw,
+}
+
+impl WebsocketSession {
+    pub(crate) fn new(config: Arc<Config>, numbers: Arc<Numbers>) -> Self {
+        Self {
+            config,
+            numbers,
+            calls: Calls::default(),
+            secrets: BTreeMap::new(),
+            ready: false,
+            next_heartbeat: None,
+        }
+    }
+
+    /// What a name in a template stands for, as JSON.
+    fn named(&self, name: &str) -> Option<String> {
+        match name {
+            ID => Some(self.numbers.json(self.numbers.next())),
+            name => self.secrets.get(name).map(|secret| Value::from(secret.as_str()).to_string()),
+        }
+    }
+
+    /// Sends the heartbeat if it is time to, and asks to be woken for the next.
+    fn beat(&mut self, out: &mut Outbox<Frame>) {
+        let heartbeat = &self.config.heartbeat;
+        let (Some(every), Some(frame)) = (heartbeat.every, &heartbeat.send) else { return };
+        let due = self.next_heartbeat.is_some_and(|next| next <= out.now());
+        if due {
+            out.send(frame.frame(&|name| self.named(name)));
+        }
+        let next = match self.next_heartbeat {
+            Some(next) if !due => next,
+            _ => out.now() + every.0,
+        };
+        self.next_heartbeat = Some(next);
+        out.wake_at(next);
+    }
+
+    /// The event that `events`, `text` or `binary` make of a frame.
+    fn mapped(&self, heard: &Heard<'_>) -> Option<Event> {
+        let Heard { said, kind, raw } = heard;
+        let mapping = match said {
+            Said::Json(_) => kind.as_ref().and_then(|kind| self.config.events.get(kind)),
+            Said::Text(_) => self.config.text.as_ref(),
+            Said::Binary(_) => self.config.binary.as_ref(),
+        };
+        mapping.map(|mapping| {
+            let mut event = mapping.event(&said.document(), raw.clone());
+            event.upstream = kind.clone().map(Into::into);
+            event
+        })
+    }
+
+    /// The call that a frame answers, if it answers one.
+    fn answered(&mut self, heard: &Heard<'_>) -> Option<Call> {
+        let (Some(call), Said::Json(json)) = (&self.config.call, &heard.said) else { return None };
+        let kind = heard.kind.as_deref();
+        let may_be = match &call.when {
+            Some(when) => when.matches(&heard.said, kind),
+            // What the service says by itself may have numbers of its own.
+            None => kind.is_none_or(|kind| !self.config.events.contains_key(kind)),
+        };
+        let found = if may_be { call.answer().find(json) } else { None };
+        found.and_then(|found| self.numbers.read(found)).and_then(|number| self.calls.take(number))
+    }
+
+    fn answer(&self, call: &Call, heard: Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
+        let (Some(configured), Said::Json(json), Some(caller)) =
+            (&self.config.call, &heard.said, call.caller)
+        else {
+            // What nobody waits for any more is told to everybody: it may say what the caller must know.
+            let event = self.mapped(&heard);
+            out.publish(event.unwrap_or_else(|| {
+                let mut event = event::unmapped(heard.kind, heard.raw);
+                event.fields.reason = Some("the answer to a call whose caller had given up".to_owned());
+                event
+            }));
+            return Ok(());
+        };
+        if let Some(words) = failure(configured, json, &heard) {
+            out.reply(caller, Reply::Failed(Error::refused(self.masked(&words.sentence()))));
+            return Ok(());
+        }
+        let data = configured.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json);
+        let data = RawValue::from_string(data.trim_ascii().to_owned());
+        let data = data.map_err(|error| Error::internal(error.to_string()))?;
+        out.reply(
+            caller,
+            match call.promise {
+                Promise::Response => Reply::Response(data),
+                Promise::Accepted | Promise::Sent | Promise::Acked => Reply::Acked(data),
+            },
+        );
+        Ok(())
+    }
+
+    /// Ends the link if the frame is the service's refusal of our credentials.
+    fn refused(&self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
+        let Some(refused) = &self.config.refused_when else { return Ok(()) };
+        if !refused.matches(&heard.said, heard.kind.as_deref()) {
+            return Ok(());
+        }
+        let words = Words::of(&heard.said.document());
+        let sentence = self.masked(&words.sentence());
+        let event = self.mapped(heard);
+        out.publish(event.unwrap_or_else(|| event::refusal(words, heard.raw.clone())));
+        Err(Error::auth(format!("the service refused us: {sentence}")))
+    }
+
+    /// Whether a frame is one of those that the link needs and nobody else: what it waits for, or a sign of life.
+    fn internal(&mut self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> bool {
+        let Heard { said, kind, .. } = heard;
+        let kind = kind.as_deref();
+        let mut known = false;
+        if !self.ready && self.config.ready_when.as_ref().is_some_and(|ready| ready.matches(said, kind)) {
+            self.ready = true;
+            out.ready();
+            known = true;
+        }
+        for answer in self.config.heartbeat.answer.iter().filter(|answer| answer.when.matches(said, kind)) {
+            let document = said.document();
+            let part = |name: &str| name.parse::<Pointer>().ok()?.find(&document).map(str::to_owned);
+            let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
+            out.send(answer.send.frame(&value_of));
+            known = true;
+        }
+        known
+    }
+
+    fn ignored(&self, heard: &Heard<'_>) -> bool {
+        let ignore = &self.config.heartbeat.ignore;
+        ignore.iter().any(|which| which.matches(&heard.said, heard.kind.as_deref()))
+    }
+
+    /// Publishes what no mapping speaks of, or says why it is not understood.
+    fn unmapped(&self, heard: Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
+        let why = match (&heard.said, &heard.kind) {
+            (Said::Json(_), Some(_)) => {
+                if self.config.unmapped == Unmapped::Publish {
+                    out.publish(event::unmapped(heard.kind, heard.raw));
+                }
+                return Ok(());
+            }
+            (Said::Json(_), None) if self.config.kind.is_empty() => {
+                "nothing says where the kind of a frame stands (kind)".to_owned()
+            }
+            (Said::Json(_), None) => format!("the frame has no kind at {}", self.config.kind.places()),
+            (Said::Text(_), _) => {
+                "the frame is no JSON object or array, and nothing says what a text becomes (text)".to_owned()
+            }
+            (Said::Binary(_), _) => {
+                "the frame is binary, and nothing says what that becomes (binary)".to_owned()
+            }
+        };
+        Err(Error::protocol(why))
+    }
+
+    /// Words of the service, without our secrets: it may repeat them in a refusal.
+    fn masked(&self, words: &str) -> String {
+        let secrets = self.secrets.values().filter(|secret| secret.len() >= MASKED);
+        secrets.fold(words.to_owned(), |words, secret| words.replace(secret.as_str(), "***"))
+    }
+}
+
+/// A secret shorter than this is in too many words to be masked.
+const MASKED: usize = 4;
+
+/// What an answer says of a failure, if it does.
+fn failure(call: &config::Call, json: &str, heard: &Heard<'_>) -> Option<Words> {
+    let error = call.error.as_ref().and_then(|error| error.find(json)).filter(|error| !is_no_error(error));
+    if let Some(error) = error {
+        // `"error":true` says nothing by itself.
+        return Some(Words::of(if error == "true" { json } else { error }));
+    }
+    let failed = call.failed_when.as_ref()?;
+    failed.matches(&heard.said, heard.kind.as_deref()).then(|| Words::of(json))
+}
+
+impl Session for WebsocketSession {
+    type Frame = Frame;
+
+    fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+        for (name, secret) in &self.config.secrets {
+            // What we should show the service is not there: that is about credentials, and is not tried in haste.
+            let text = secret.reveal().map_err(|error| Error::auth(error.message()))?;
+            self.secrets.insert(name.clone(), text);
+        }
+        for frame in &self.config.send_on_connect {
+            out.send(frame.frame(&|name| self.named(name)));
+        }
+        self.beat(out);
+        if self.config.ready_when.is_none() {
+            self.ready = true;
+            out.ready();
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
+        let (said, raw) = Said::of(frame);
+        let kind = if let Said::Json(json) = &said { self.config.kind.of(json) } else { None };
+        let heard = Heard { said, kind, raw };
+        self.refused(&heard, out)?;
+        if let Some(call) = self.answered(&heard) {
+            return self.answer(&call, heard, out);
+        }
+        let internal = self.internal(&heard, out);
+        if self.ignored(&heard) {
+            return Ok(());
+        }
+        match self.mapped(&heard) {
+            Some(event) => out.publish(event),
+            None if internal => {}
+            None => return self.unmapped(heard, out),
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        let Outgoing { frame, promise, number } =
+            commands::read(&command, &self.config, &self.numbers, &|name| self.named(name))?;
+        match number {
+            Some(number) => self.calls.begin(number, command.id, promise),
+            None => out.promise(command.id, promise),
+        }
+        out.send_for(command.id, frame);
+        Ok(())
+    }
+
+    fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
+        self.beat(out);
+        Ok(())
+    }
+
+    fn abandoned(&mut self, command: CommandId, sent: bool, _out: &mut Outbox<Frame>) {
+        self.calls.abandon(command, sent);
+    }
+}

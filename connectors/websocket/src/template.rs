@@ -1,0 +1,214 @@
+//! Frames to send as the configuration writes them, with `${name}` in the place of what is known later.
+
+use std::borrow::Cow;
+
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{Error, Result};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::pointer::Pointer;
+
+/// A frame: a string is sent as it is, as text; anything else as JSON. A string in it that is `${name}` stands for
+/// what has that name.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Template(Value);
+
+/// What the names in a template may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) names: &'a [&'a str],
+    /// Whether `${/pointer}` stands for what the frame that is answered has there.
+    pub(crate) pointers: bool,
+}
+
+/// The JSON text of what a name stands for.
+pub(crate) type ValueOf<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Template {
+    /// Checks that every `${name}` is known and a string of its own.
+    pub(crate) fn check(&self, known: Known<'_>, at: &str) -> Result<()> {
+        check(&self.0, known, at)
+    }
+
+    /// Whether any string is `${wanted}`.
+    pub(crate) fn uses(&self, wanted: &str) -> bool {
+        uses(&self.0, wanted)
+    }
+
+    /// Whether it is sent as text, and no JSON.
+    pub(crate) fn is_text(&self) -> bool {
+        self.0.is_string()
+    }
+
+    /// The text to send, with every name replaced by what it stands for; `null` where that is not known.
+    pub(crate) fn fill(&self, value_of: ValueOf<'_>) -> String {
+        let Value::String(text) = &self.0 else {
+            let mut out = String::new();
+            write(&self.0, value_of, &mut out);
+            return out;
+        };
+        match name(text) {
+            None => text.clone(),
+            Some(name) => {
+                let json = value_of(name).unwrap_or_else(|| "null".to_owned());
+                serde_json::from_str(&json).unwrap_or(json)
+            }
+        }
+    }
+
+    /// The frame to send.
+    pub(crate) fn frame(&self, value_of: ValueOf<'_>) -> Frame {
+        Frame::text(self.fill(value_of))
+    }
+}
+
+/// Shows no text that it holds: a secret may be written where it does not belong.
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Template")
+    }
+}
+
+impl JsonSchema for Template {
+    fn schema_name() -> Cow<'static, str> {
+        "Template".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A frame: a string is sent as text, anything else as JSON; a string \"${name}\" is replaced"
+        })
+    }
+}
+
+/// The name if the whole string is `${name}`.
+fn name(text: &str) -> Option<&str> {
+    text.strip_prefix("${")?.strip_suffix('}').filter(|name| is_name(name) || name.starts_with('/'))
+}
+
+/// Whether a text can be the name in `${name}`.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn check(value: &Value, known: Known<'_>, at: &str) -> Result<()> {
+    match value {
+        Value::String(text) => check_text(text, known, at),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(place, item)| check(item, known, &format!("{at}/{place}"))),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, value)| {
+            check(value, known, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
+    let wrong = |text: String| Err(Error::config(text).at(at));
+    match name(text) {
+        Some(pointer) if pointer.starts_with('/') => match pointer.parse::<Pointer>() {
+            Ok(_) if known.pointers => Ok(()),
+            Ok(_) => wrong(format!(
+                "${{{pointer}}} stands for a part of the frame that is answered; only heartbeat.answer answers one"
+            )),
+            Err(error) => wrong(error),
+        },
+        Some(name) if known.names.contains(&name) => Ok(()),
+        Some(name) => {
+            let names: Vec<_> = known.names.iter().map(|name| format!("${{{name}}}")).collect();
+            let hint = match names.as_slice() {
+                [] => "none is known here; list it under `secrets`".to_owned(),
+                names => format!("known are {}", names.join(", ")),
+            };
+            wrong(format!("${{{name}}} stands for nothing; {hint}"))
+        }
+        None => match known.names.iter().find(|name| text.contains(&format!("${{{name}}}"))) {
+            Some(name) => wrong(format!(
+                "${{{name}}} is put in only where it is the whole string; write \"${{{name}}}\" by itself"
+            )),
+            None => Ok(()),
+        },
+    }
+}
+
+fn uses(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::String(text) => name(text) == Some(wanted),
+        Value::Array(items) => items.iter().any(|item| uses(item, wanted)),
+        Value::Object(fields) => fields.values().any(|value| uses(value, wanted)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn write(value: &Value, value_of: ValueOf<'_>, out: &mut String) {
+    match value {
+        Value::String(text) => match name(text) {
+            Some(name) => out.push_str(&value_of(name).unwrap_or_else(|| "null".to_owned())),
+            None => out.push_str(&value.to_string()),
+        },
+        Value::Array(items) => {
+            out.push('[');
+            for (place, item) in items.iter().enumerate() {
+                if place > 0 {
+                    out.push(',');
+                }
+                write(item, value_of, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (place, (key, value)) in fields.iter().enumerate() {
+                if place > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write(value, value_of, out);
+            }
+            out.push('}');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_filled_in_where_they_are_the_whole_string() {
+        let value_of = |name: &str| match name {
+            "token" => Some("\"a \\\"b\\\"\"".to_owned()),
+            "n" => Some("123456789012345678901234567890".to_owned()),
+            "/ping" => Some("1.50".to_owned()),
+            _ => None,
+        };
+        for (template, wanted) in [
+            (json!("plain \"text\""), "plain \"text\""),
+            (json!("${token}"), "a \"b\""),
+            (json!("${n}"), "123456789012345678901234567890"),
+            (json!("${/ping}"), "1.50"),
+            (
+                json!({"b": "${token}", "a": ["${n}", 1, "x"]}),
+                r#"{"a":[123456789012345678901234567890,1,"x"],"b":"a \"b\""}"#,
+            ),
+            (json!({"pong": "${/ping}", "q\"": null}), r#"{"pong":1.50,"q\"":null}"#),
+            (json!(["${/lost}", true]), "[null,true]"),
+            (json!({}), "{}"),
+        ] {
+            assert_eq!(Template(template.clone()).fill(&value_of), wanted, "{template}");
+        }
+    }
+
+    #[test]
+    fn a_template_does_not_print_what_it_holds() {
+        assert_eq!(format!("{:?}", Template(json!("hunter2"))), "Template");
+    }
+}
