@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use pontoon_testkit::{NatsServer, eventually};
 use serde_json::{Value, json};
 
@@ -43,6 +44,24 @@ async fn a_server_that_sends_us_away_is_dialled_again() {
     assert_eq!(bed.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
     assert_eq!(bed.server.saw("connect").len(), 4);
     assert!(bed.daemon.log().contains("disconnected us from the namespace"), "{}", bed.daemon.log());
+}
+
+#[tokio::test]
+async fn calls_that_are_under_way_when_the_server_dies_are_told_that_nobody_knows() {
+    let mut bed = Bed::ready("", json!({})).await;
+    bed.server.order(json!({"do": "answer", "how": "never"})).await;
+    let body = json!("hello");
+    let calls = join_all((0..50).map(|_| bed.ask("call.echo", &body)));
+    let killed = async {
+        bed.server.sees("event", 50).await;
+        bed.server.signal("KILL");
+    };
+    let (replies, ()) = tokio::join!(calls, killed);
+    for reply in replies {
+        assert_eq!(reply.status, "unknown", "{}", reply.message());
+    }
+    bed.server.restart().await;
+    eventually(PATIENCE, async || bed.ask("call.echo", &json!("again")).await.status == "response").await;
 }
 
 /// Signs of life are asked for every second here, and may take another.

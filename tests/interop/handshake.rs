@@ -28,6 +28,14 @@ async fn a_link_is_in_its_namespace_and_hears_no_other() {
 }
 
 #[tokio::test]
+async fn what_is_said_on_the_threshold_is_heard() {
+    let bed = Bed::ready("", json!({"greetings": 100})).await;
+    eventually(PATIENCE, async || bed.events().len() == 100).await;
+    let numbers: Vec<_> = bed.events().iter().map(|event| event.body["raw"]["n"].as_u64()).collect();
+    assert_eq!(numbers, (0..100).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_namespace_that_is_not_there_is_a_wrong_address() {
     let bed = Bed::start("namespace = \"/nowhere\"", json!({})).await;
     let link = bed.link(|link| link["phase"] == "wrong_address").await;

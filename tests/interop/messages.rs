@@ -31,6 +31,15 @@ const NAMES: [&str; 14] = [
     "",
 ];
 
+/// Arguments as one value.
+fn payload(args: &Value) -> Value {
+    match args.as_array().unwrap().as_slice() {
+        [] => Value::Null,
+        [only] => only.clone(),
+        _ => args.clone(),
+    }
+}
+
 #[tokio::test]
 async fn many_calls_at_once_each_get_their_own_answer() {
     let server = Server::start(json!({})).await;
@@ -57,7 +66,9 @@ async fn many_questions_at_once_are_all_answered() {
     let settings =
         r#"events.question = { type = "message.created", text = "/0/n", acknowledge = [{ taken = true }] }"#;
     let mut bed = Bed::ready(settings, json!({})).await;
-    let order = json!({"do": "ask", "name": "question", "count": MANY, "timeout": 25_000});
+    // With binary data they are other packets.
+    let args = json!([{"$base64": "HgAe"}]);
+    let order = json!({"do": "ask", "name": "question", "count": MANY, "timeout": 25_000, "args": args});
     bed.server.order(order).await;
     let reports = bed.server.saw("answers");
     let answers = reports[0]["answers"].as_array().unwrap();
@@ -98,12 +109,7 @@ async fn any_name_with_any_arguments_comes_as_it_was_said() {
     let events = bed.events();
     for (event, (name, args)) in events.iter().zip(&said) {
         assert_eq!((event.kind.as_str(), event.body["name"].as_str()), ("frame.unrecognised", Some(*name)));
-        let payload = match args.as_array().unwrap().as_slice() {
-            [] => Value::Null,
-            [only] => only.clone(),
-            _ => args.clone(),
-        };
-        assert_eq!(event.body["raw"], payload, "{name}");
+        assert_eq!(event.body["raw"], payload(args), "{name}");
     }
     assert_eq!(events.len(), said.len());
     assert_eq!(bed.server.saw("connect").len(), 1);
@@ -135,6 +141,7 @@ async fn any_name_with_any_arguments_goes_as_it_was_asked_for() {
             let body = json!({"event": name, "args": args});
             let reply = bed.ask("call", &body).await;
             assert_eq!(reply.verdict(), ("response", None), "{body}: {}", reply.message());
+            assert_eq!(reply.body["data"], payload(&args));
             assert_eq!(bed.ask("emit", &body).await.verdict(), ("sent", None), "{body}");
             asked.extend([true, false].map(|asks| (json!(name), args.clone(), json!(asks))));
         }

@@ -5,7 +5,8 @@
 // test. Binary data stands in both as `{"$base64":"…"}`.
 //
 //   options   port, path, namespaces, token (what `auth.token` must be), pingInterval, pingTimeout,
-//             connectTimeout, maxHttpBufferSize, recovery (whether sessions can be resumed)
+//             connectTimeout, maxHttpBufferSize, recovery (whether sessions can be resumed), greetings (how many
+//             events `greeting` with {"n":0…} a socket is sent as soon as it is connected)
 //   orders    {"do":"emit", name, args, room?}      an event, to everybody or to a room
 //             {"do":"packet", data}                 an event that the server's own `emit` would refuse to send
 //             {"do":"ask", name, count, timeout, args?}   events with {"n":0…} before the arguments, each of which
@@ -95,6 +96,7 @@ for (const name of namespaces) {
       }
       if (acknowledge) answer(args, acknowledge);
     });
+    for (let n = 0; n < (options.greetings ?? 0); n++) socket.emit('greeting', { n });
     socket.on('disconnect', (reason) => report('disconnect', { namespace: name, sid, reason }));
   });
 }
@@ -113,7 +115,7 @@ async function blast({ name, count, first = 0, rate, room }, namespace) {
 async function ask({ name, count, timeout, args = [] }, namespace) {
   const [socket] = namespace.sockets.values();
   const asked = Array.from({ length: count }, (_, n) =>
-    socket.timeout(timeout).emitWithAck(name, { n }, ...args).then(
+    socket.timeout(timeout).emitWithAck(name, { n }, ...binary(args)).then(
       (got) => [n, printable(got)],
       (error) => [n, { error: error.message }],
     ),

@@ -106,7 +106,8 @@ impl Server {
         self.saw("event").into_iter().filter(|event| event["name"] == name).collect()
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends a signal such as `KILL`.
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.process.as_ref().expect("the server runs").child.id();
         let kill = format!("kill -{name} {id}");
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh runs").success(), "{kill}");
