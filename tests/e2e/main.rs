@@ -10,6 +10,7 @@ mod delivery;
 mod events;
 mod faults;
 mod interop;
+mod minchat;
 mod nats;
 mod secrets;
 mod socketio;
