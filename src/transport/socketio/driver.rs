@@ -27,6 +27,8 @@ pub struct Reader {
     decoder: Decoder,
     /// Since when attachments are waited for.
     partial: Option<Instant>,
+    /// What was said before the namespace was confirmed.
+    early: VecDeque<Frame>,
     recovery: Recovery,
     pongs: Pongs,
 }
@@ -34,7 +36,7 @@ pub struct Reader {
 impl Reader {
     /// A reader of what comes behind the handshake.
     pub fn new(socket: WebSocketReader, decoder: Decoder, recovery: Recovery, pongs: Pongs) -> Self {
-        Self { socket, decoder, partial: None, recovery, pongs }
+        Self { socket, decoder, partial: None, early: VecDeque::new(), recovery, pongs }
     }
 
     /// The next thing that is heard. Dropping the future loses nothing.
@@ -62,6 +64,11 @@ impl Reader {
         }
     }
 
+    /// Keeps a frame that came before the namespace was confirmed: it is the first that is read.
+    pub fn keep(&mut self, frame: Frame) {
+        self.early.push_back(frame);
+    }
+
     /// From now on a peer that is silent for this long is gone.
     pub fn expect_within(&mut self, silence: Duration) {
         self.socket.expect_within(silence);
@@ -71,7 +78,11 @@ impl Reader {
 impl Read<Frame> for Reader {
     async fn read(&mut self) -> Result<Frame, End> {
         loop {
-            match self.hear().await? {
+            let heard = match self.early.pop_front() {
+                Some(frame) => Heard::Frame(frame),
+                None => self.hear().await?,
+            };
+            match heard {
                 Heard::Frame(frame) => {
                     if let Frame::Event(event) = &frame {
                         self.recovery.read(event);

@@ -13,6 +13,7 @@ mod recovery;
 
 use std::time::Duration;
 
+use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::socketio::{AuthValue, Endpoint};
 use pontoon_sdk::{End, Error, Param, SocketIo, Span, WebSocket, websocket};
 use serde::Deserialize;
@@ -30,6 +31,8 @@ pub use recovery::Recovery;
 const PATH: &str = "/socket.io/";
 /// The longest silence that a service may ask us to bear.
 const LONGEST_SILENCE: Duration = Duration::from_secs(3600);
+/// How many of the largest messages a service may say before it confirms the namespace.
+const EARLY: usize = 16;
 /// The shortest that is taken seriously.
 const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
 
@@ -112,14 +115,24 @@ async fn handshake(
     let answers = pongs.clone();
     let mut reader = driver::Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);
     writer.say(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
+    let (mut early, room) = (0, EARLY * settings.config.message_limit.0);
     let pid = loop {
         match reader.hear().await.map_err(broke)? {
             Heard::Connected(words) => break words.parse::<Option<Handshake>>().ok().flatten(),
             Heard::Refused(words) => return Err(refused(&endpoint.namespace, &words)),
             Heard::Closed(words) => return Err(DialError::unreachable(words)),
             Heard::Ping(payload) => answers.push(payload),
-            // Before its confirmation the namespace says nothing.
-            Heard::Frame(_) => {}
+            // What a resumed session has missed is said before its confirmation.
+            Heard::Frame(frame) => {
+                early += frame.size();
+                if early > room {
+                    memory.forget();
+                    return Err(DialError::unreachable(
+                        "the service says too much before it confirms the namespace",
+                    ));
+                }
+                reader.keep(frame);
+            }
         }
     };
     let resumed = memory.begin(pid.and_then(|handshake| handshake.pid));

@@ -36,8 +36,11 @@ impl Recovery {
         false
     }
 
-    /// An event was read: the last of its arguments may be its place.
+    /// An event was read: the last of its arguments may be its place. One that asks for an acknowledgement has none.
     pub fn read(&self, event: &Event) {
+        if event.ack.is_some() {
+            return;
+        }
         let Some(last) = event.args.values().last() else { return };
         if last.as_bytes().first() != Some(&b'"') || last.as_bytes().len() > MAX_OFFSET {
             return;
@@ -48,6 +51,11 @@ impl Recovery {
         {
             state.offset = Some(offset);
         }
+    }
+
+    /// The next session begins afresh.
+    pub fn forget(&self) {
+        *self.state() = State::default();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,6 +83,7 @@ mod tests {
         assert_eq!(recovery.wanted(), None);
         recovery.read(&event("\"a\""));
         recovery.read(&event("{\"no\":\"offset\"}"));
+        recovery.read(&Event { ack: Some(1), ..event("\"argument\"") });
         assert_eq!(recovery.wanted(), Some(("p".into(), "a".into())));
         assert!(recovery.begin(Some("p".into())));
         assert!(!recovery.begin(Some("q".into())));
