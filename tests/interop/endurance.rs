@@ -26,7 +26,6 @@ async fn a_server_that_dies_twenty_times_leaves_a_gap_each_time_and_nothing_else
 }
 
 #[tokio::test]
-#[ignore = "what a resumed session replays comes before its confirmation, and the transport drops that"]
 async fn breaks_that_the_server_makes_good_leave_no_gap_among_those_that_do() {
     endure(5, true).await;
 }

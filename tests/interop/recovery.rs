@@ -30,7 +30,6 @@ fn recovered(bed: &Bed) -> Vec<Value> {
 }
 
 #[tokio::test]
-#[ignore = "what a resumed session replays comes before its confirmation, and the transport drops that"]
 async fn a_resumed_session_says_what_was_missed_once_in_order_and_leaves_no_gap() {
     let (mut bed, proxy) = proxied(json!({"recovery": true})).await;
     bed.blast(0, 3).await;
@@ -56,7 +55,6 @@ async fn a_resumed_session_says_what_was_missed_once_in_order_and_leaves_no_gap(
 }
 
 #[tokio::test]
-#[ignore = "what a resumed session replays comes before its confirmation, and the transport drops that"]
 async fn a_session_that_is_cut_in_the_middle_of_a_flood_is_resumed_without_a_hole() {
     let (mut bed, proxy) = proxied(json!({"recovery": true})).await;
     let count = 20_000;
@@ -96,7 +94,6 @@ async fn a_session_that_cannot_be_resumed_leaves_a_gap() {
 
 /// Only events that ask for nothing carry their place; the last argument of the others is just that.
 #[tokio::test]
-#[ignore = "the transport takes the last argument of a question for an offset"]
 async fn a_question_is_not_taken_for_a_place_to_go_on_from() {
     let (mut bed, proxy) = proxied(json!({"recovery": true})).await;
     bed.blast(0, 1).await;
