@@ -5,6 +5,7 @@
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
 //!   Socket.IO server by other hands
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
+//! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
 //!   a connector that speaks Socket.IO
@@ -19,6 +20,7 @@
 mod daemon;
 mod dir;
 mod eliza;
+mod hostile;
 mod metrics;
 mod minchat;
 mod nats;
@@ -36,6 +38,7 @@ mod websocket;
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
+pub use hostile::{HostileCase, HostileMessage, HostileOutcome};
 pub use metrics::Metrics;
 pub use minchat::{MinChat, MinChatAcks};
 pub use nats::{NatsOptions, NatsServer, NatsVersion};
