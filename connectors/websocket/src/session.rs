@@ -70,19 +70,21 @@ impl WebsocketSession {
         out.wake_at(next);
     }
 
-    /// The event that `events`, `text` or `binary` make of a frame.
-    fn mapped(&self, heard: &Heard<'_>) -> Option<Event> {
-        let Heard { said, kind, raw } = heard;
-        let mapping = match said {
-            Said::Json(_) => kind.as_ref().and_then(|kind| self.config.events.get(kind)),
+    /// The event that `events` makes of a frame.
+    fn listed(&self, heard: &Heard<'_>) -> Option<Event> {
+        let Heard { said: Said::Json(json), kind: Some(kind), raw } = heard else { return None };
+        let event = self.config.events.get(kind)?.event(json, raw.clone());
+        Some(event.upstream(kind.clone()))
+    }
+
+    /// The event that `text` or `binary` makes of a frame.
+    fn unnamed(&self, heard: &Heard<'_>) -> Option<Event> {
+        let mapping = match &heard.said {
+            Said::Json(_) => None,
             Said::Text(_) => self.config.text.as_ref(),
             Said::Binary(_) => self.config.binary.as_ref(),
         };
-        mapping.map(|mapping| {
-            let mut event = mapping.event(&said.document(), raw.clone());
-            event.upstream = kind.clone().map(Into::into);
-            event
-        })
+        mapping.map(|mapping| mapping.event(&heard.said.document(), heard.raw.clone()))
     }
 
     /// The call that a frame answers, if it answers one.
@@ -103,7 +105,7 @@ impl WebsocketSession {
             (&self.config.call, &heard.said, call.caller)
         else {
             // What nobody waits for any more is told to everybody: it may say what the caller must know.
-            let event = self.mapped(&heard);
+            let event = self.listed(&heard);
             out.publish(event.unwrap_or_else(|| {
                 let mut event = event::unmapped(heard.kind, heard.raw);
                 event.fields.reason = Some("the answer to a call whose caller had given up".to_owned());
@@ -136,7 +138,7 @@ impl WebsocketSession {
         }
         let words = Words::of(&heard.said.document());
         let sentence = self.masked(&words.sentence());
-        let event = self.mapped(heard);
+        let event = self.listed(heard);
         out.publish(event.unwrap_or_else(|| event::refusal(words, heard.raw.clone())));
         Err(Error::auth(format!("the service refused us: {sentence}")))
     }
@@ -242,7 +244,9 @@ impl Session for WebsocketSession {
         if self.ignored(&heard) {
             return Ok(());
         }
-        match self.mapped(&heard) {
+        // `text` and `binary` speak of all frames that have no kind, and so of none that the link needs.
+        let event = self.listed(&heard).or_else(|| if internal { None } else { self.unnamed(&heard) });
+        match event {
             Some(event) => out.publish(event),
             None if internal => {}
             None => return self.unmapped(heard, out),
