@@ -3,6 +3,7 @@
 #   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
 #   make test             everything that must hold before a change is taken
 #   make lint             the part of it that runs nothing
+#   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
 #   make tools            only fetch what the tests need, into target/tools
 
 CARGO ?= cargo
@@ -10,7 +11,7 @@ locked := --workspace --locked
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools fmt clippy doc graph licences unit
+.PHONY: demo test lint tools fmt clippy doc graph licences unit rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
@@ -53,3 +54,7 @@ unit: tools
 	$(call step,end-to-end tests on nats-server 2.9)
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
+
+rust-socketio: tools
+	$(call step,second Socket.IO engine)
+	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/rust-socketio.sh

@@ -27,19 +27,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How the crate begins the words of a refusal.
 const REFUSED: &str = "Received an ConnectError frame: ";
 /// How the crate begins its own errors, which it tells as it tells an event named `error`.
-const OWN: [&str; 12] = [
-    "An error occurred while ",
+const OWN: [&str; 16] = [
+    "A lock was poisoned",
+    "An error occurred while decoding the utf-8 text: ",
+    "An error occurred while encoding/decoding base64: ",
     "Called an action before the connection was established",
     "EngineIO Error",
-    "Error while parsing an ",
+    "Error while parsing an incomplete packet",
+    "Error while parsing an integer",
     "Got an IO-Error: ",
     "Got an invalid packet which did not follow the protocol format",
     "Got illegal handshake response: ",
-    "Invalid packet ",
-    "Invalid Url",
-    "A lock was poisoned",
-    "string is not json serializable: ",
+    "Invalid packet id: ",
+    "Invalid packet type while reading attachments",
+    "Invalid Url during parsing",
+    "Invalid Url Scheme: ",
     "Underlying Engine.IO connection has closed",
+    "string is not json serializable: ",
 ];
 
 /// A frame on its way to the session.
@@ -75,6 +79,8 @@ pub(super) struct Hearing {
 #[derive(Debug, PartialEq)]
 enum Told {
     Frame(Frame),
+    /// The frame, and then the end.
+    Final(Frame, End),
     Signal(Signal),
 }
 
@@ -112,6 +118,10 @@ impl Hearing {
     async fn hear(self, name: Name, payload: Payload) {
         match told(name, payload, self.confirmed.load(Ordering::Relaxed)) {
             Told::Frame(frame) => self.pass_on(frame).await,
+            Told::Final(frame, end) => {
+                self.pass_on(frame).await;
+                self.last(Signal::Over(end)).await;
+            }
             Told::Signal(Signal::Confirmed) => {
                 self.confirmed.store(true, Ordering::Relaxed);
                 let _ = self.signals.try_send(Signal::Confirmed);
@@ -167,10 +177,10 @@ fn told(name: Name, payload: Payload, confirmed: bool) -> Told {
     };
     match (&name, only) {
         (Name::Connect, Some("")) if !confirmed => Told::Signal(Signal::Confirmed),
-        (Name::Connect, Some("")) => malformed(
+        (Name::Connect, Some("")) => Told::Frame(malformed(
             json!(["open", ""]),
             "an event named \"open\", or a second confirmation: the engine rust-socketio does not tell which",
-        ),
+        )),
         (Name::Close, Some("")) => over("the service ended the session"),
         (Name::Error, Some(text)) if text.starts_with(REFUSED) => {
             let words = text.get(REFUSED.len()..).unwrap_or_default().to_owned();
@@ -189,25 +199,34 @@ fn event(name: &Name, values: Vec<Value>) -> Told {
         name => name.as_str(),
     };
     let raws: Result<_, _> = values.iter().map(Raw::json).collect();
-    match raws {
-        Ok(raws) => Told::Frame(Frame::Event(Event::new(name, raws))),
+    Told::Frame(match raws {
+        Ok(raws) => Frame::Event(Event::new(name, raws)),
         Err(error) => malformed(json!([name]), error.message()),
-    }
+    })
 }
 
-/// Of a binary event the crate gives the first attachment, and the rest without quotes and placeholders.
+/// Of a binary event the crate gives the first attachment, and the rest without quotes and placeholders. It takes the
+/// byte 0x1E in an attachment for the border to another packet: whoever has a service pass on binary data could make up
+/// what follows, so nothing that follows is heard.
 fn binary(rest: &str, bytes: &[u8]) -> Told {
     let bytes = base64::engine::general_purpose::STANDARD.encode(bytes);
-    malformed(
+    let frame = malformed(
         json!({ "packet": rest, "attachments": [bytes] }),
         "a binary event, of which the engine rust-socketio tells only a part; the engine native can read it",
+    );
+    Told::Final(
+        frame,
+        End::disconnected(
+            "a binary event came, behind which the engine rust-socketio may hear what nobody said; write engine = \
+             \"native\"",
+        ),
     )
 }
 
-fn malformed(raw: Value, reason: impl Into<String>) -> Told {
+fn malformed(raw: Value, reason: impl Into<String>) -> Frame {
     // A value is always JSON.
     let raw = Raw::json(&raw).unwrap_or_else(|_| Raw::null());
-    Told::Frame(Frame::Malformed(Malformed { raw, reason: reason.into() }))
+    Frame::Malformed(Malformed { raw, reason: reason.into() })
 }
 
 fn over(reason: impl Into<String>) -> Told {

@@ -14,7 +14,7 @@
 //! | an event `open`, `close` with the empty text | exact | `open` is `frame.unrecognised`, `close` ends the link |
 //! | an event `error` with words of the crate's own | exact | ends the link |
 //! | acknowledgements | both ways | none; a service that asks for one is never answered |
-//! | binary events in | yes | `frame.unrecognised`, or the link ends |
+//! | binary events in | yes | `frame.unrecognised` with a part of it, and the link ends |
 //! | binary events out | yes | refused |
 //! | a malformed packet | `frame.unrecognised` | ends the link, or is passed over unseen |
 //! | CONNECT refused (`44`) | said at once | said at once |
@@ -50,11 +50,14 @@ use crate::transport::{DialError, Dialled, Settings, upgrade};
 
 pub use either::{Reader, Writer};
 
-/// Whether this engine can do what is asked of it.
+/// Whether the engine that is asked for can do what else is asked.
 ///
 /// # Errors
 /// The setting that it cannot honour.
 pub(super) fn check(endpoint: &Endpoint) -> Result<(), Error> {
+    if endpoint.engine == Engine::Native {
+        return Ok(());
+    }
     let names: Vec<_> = endpoint.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     match names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
         None => Ok(()),
@@ -128,12 +131,10 @@ impl Plan {
             return upgrade::refusal(address, code, None);
         }
         let last = words.last().map_or("", String::as_str);
-        if causes.iter().any(|cause| cause.is::<native_tls::Error>()) {
-            let advice = match last.contains("certificate verify failed") {
-                true => "; if it is the right one, set transport.tls.ca_file",
-                false => "; it may not speak TLS",
-            };
-            return DialError::wrong_address(format!("TLS with {address} failed: {last}{advice}"));
+        let tls = causes.iter().position(|cause| cause.is::<native_tls::Error>());
+        if last.contains(":SSL routines:") || tls.is_some() {
+            let words = tls.and_then(|place| words.get(place)).map_or(last, String::as_str);
+            return untrusted(address, words);
         }
         if causes.iter().any(|cause| cause.is::<io::Error>()) {
             return DialError::unreachable(format!("{address} cannot be reached: {last}"));
@@ -146,6 +147,22 @@ impl Plan {
             "what answers at {address} is no Engine.IO 4 server (Socket.IO 3 or later): {last}"
         ))
     }
+}
+
+/// What a failure of TLS means, in OpenSSL's words: from TLS 1.3 on, a server says only after the handshake that it does not
+/// take our certificate.
+fn untrusted(address: &Address, words: &str) -> DialError {
+    let says = |part: &str| words.contains(part);
+    if says(" alert ") && ["certificate", "unknown ca", "access denied"].into_iter().any(says) {
+        return DialError::credentials(format!(
+            "{address} refused our certificate: {words}; check transport.tls.cert_file and key_file"
+        ));
+    }
+    let advice = match says("certificate verify failed") {
+        true => "check the host of the url or, if it is the right one, set transport.tls.ca_file",
+        false => "it may not speak TLS, or want a certificate of ours",
+    };
+    DialError::wrong_address(format!("TLS with {address} failed: {words}; {advice}"))
 }
 
 /// Trust and our certificate, from the same files as for the native engine.
@@ -172,4 +189,21 @@ fn tls(tls: &Tls) -> Result<TlsConnector, DialError> {
         builder.identity(identity);
     }
     builder.build().map_err(|error| DialError::credentials(format!("TLS cannot be set up: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_would_be_lost_is_refused() {
+        let mut endpoint = Endpoint::new("http://svc.example").unwrap();
+        endpoint.engine = Engine::RustSocketio;
+        endpoint.headers = vec![("X-Team".into(), "a".into()), ("X-Key".into(), "b".into())];
+        assert!(check(&endpoint).is_ok());
+        endpoint.headers.push(("x-team".into(), "c".into()));
+        assert_eq!(check(&endpoint).unwrap_err().pointer(), Some("/headers"));
+        endpoint.engine = Engine::Native;
+        assert!(check(&endpoint).is_ok());
+    }
 }

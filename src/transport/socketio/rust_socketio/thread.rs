@@ -48,7 +48,8 @@ pub(super) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Read
     let mut pulse = interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let parks = metrics.worker_park_count(0);
-    let reader = Reader { queue, pulse, metrics, parks, since: Instant::now(), leash: leash.clone() };
+    let (since, silence) = (Instant::now(), SILENCE);
+    let reader = Reader { queue, pulse, metrics, parks, since, silence, leash: leash.clone() };
     Ok(Dialled { reader, writer: Writer { orders, leash }, resumed: false, limit: None })
 }
 
@@ -220,6 +221,7 @@ pub struct Reader {
     /// How often the thread had slept when it was seen last, and since when it sleeps.
     parks: u64,
     since: Instant,
+    silence: Duration,
     leash: Arc<Leash>,
 }
 
@@ -248,8 +250,8 @@ impl Reader {
         }
         if alive == 0 {
             self.leash.0.seal(panicked());
-        } else if self.since.elapsed() >= SILENCE {
-            let reason = format!("nothing was heard for {} s, not even a ping", SILENCE.as_secs());
+        } else if self.since.elapsed() >= self.silence {
+            let reason = format!("nothing was heard for {:?}, not even a ping", self.silence);
             self.leash.0.seal(End::disconnected(reason));
         }
     }
@@ -303,3 +305,6 @@ impl Writer {
 fn unable(what: &str) -> End {
     End::disconnected(format!("the engine rust-socketio cannot {what}; write engine = \"native\""))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,108 @@
+use pontoon_sdk::socketio::Args;
 
+use super::*;
+
+/// The crate's own words for a packet that it cannot read.
+const BROKEN: &str = "Error while parsing an incomplete packet";
+
+fn text(values: Value) -> Payload {
+    Payload::Text(values.as_array().unwrap().clone())
+}
+
+#[test]
+fn events_of_the_service_are_told_from_those_of_the_connection() {
+    let over = |reason: &str| Told::Signal(Signal::Over(End::disconnected(reason)));
+    let refused = |words: &str| Told::Signal(Signal::Refused(words.to_owned()));
+    let event = |name: &str, values: Value| {
+        let values = values.as_array().unwrap().iter().map(|value| Raw::json(value).unwrap()).collect();
+        Told::Frame(Frame::Event(Event { name: name.to_owned(), args: Args::new(values), ack: None }))
+    };
+    let refusal = |json: &str| text(json!([format!("{REFUSED}{json}")]));
+    for (name, payload, means) in [
+        ("news", text(json!(["a", 1, null])), event("news", json!(["a", 1, null]))),
+        ("Message", text(json!(["a"])), event("message", json!(["a"]))),
+        ("connect", text(json!([1])), event("connect", json!([1]))),
+        ("open", text(json!([{}])), event("open", json!([{}]))),
+        ("Close", text(json!(["", ""])), event("close", json!(["", ""]))),
+        ("close", text(json!([""])), over("the service ended the session")),
+        ("error", text(json!(["out of milk"])), event("error", json!(["out of milk"]))),
+        ("error", text(json!([{"code": 1}])), event("error", json!([{"code": 1}]))),
+        ("error", text(json!([BROKEN, 2])), event("error", json!([BROKEN, 2]))),
+        (
+            "error",
+            text(json!([BROKEN])),
+            over(&format!("the connection broke, or the service broke the protocol: {BROKEN}")),
+        ),
+        ("error", refusal(r#"{"message":"no such user","data":{}}"#), refused("no such user")),
+        ("error", refusal(r#""no""#), refused("no")),
+        ("error", refusal("{"), refused("{")),
+    ] {
+        let shown = format!("{name} {payload:?}");
+        assert_eq!(told(Name::from(name), payload, true), means, "{shown}");
+    }
+}
+
+#[test]
+fn only_the_first_confirmation_is_one() {
+    assert_eq!(told(Name::Connect, text(json!([""])), false), Told::Signal(Signal::Confirmed));
+    let Told::Frame(Frame::Malformed(again)) = told(Name::Connect, text(json!([""])), true) else {
+        panic!("it is told as something else");
+    };
+    assert_eq!(again.raw.as_bytes(), br#"["open",""]"#);
+}
+
+#[test]
+fn of_a_binary_event_is_shown_what_the_crate_gives() {
+    let payload = Payload::Binary(Bytes::from_static(&[0, 255]));
+    let Told::Final(Frame::Malformed(part), _) = told(Name::from("file,{size:2,data:}"), payload, true)
+    else {
+        panic!("it is told as something else");
+    };
+    assert_eq!(part.raw.as_bytes(), br#"{"attachments":["AP8="],"packet":"file,{size:2,data:}"}"#);
+}
+
+/// Every error of the crate's own that it tells as an event is known for what it is.
+#[test]
+fn the_crates_own_words_are_known() {
+    use ::rust_socketio::Error;
+    let own = [
+        Error::InvalidPacketId('9'),
+        Error::IncompletePacket(),
+        Error::InvalidPacket(),
+        Error::InvalidUrlScheme("x".into()),
+        Error::InvalidHandshake("x".into()),
+        Error::IllegalActionBeforeOpen(),
+        Error::InvalidJson(serde_json::from_str::<Value>("{").unwrap_err()),
+        Error::InvalidPoisonedLock(),
+        Error::IncompleteIo(std::io::ErrorKind::Other.into()),
+        Error::InvalidInteger("x".parse::<u8>().unwrap_err()),
+        Error::InvalidUtf8(String::from_utf8(vec![255]).unwrap_err().utf8_error()),
+        Error::InvalidAttachmentPacketType(1),
+        Error::StoppedEngineIoSocket,
+    ];
+    for fault in own {
+        let told = told(Name::Error, Payload::from(fault.to_string()), true);
+        assert!(matches!(told, Told::Signal(Signal::Over(_))), "{fault}: {told:?}");
+    }
+    // It wraps errors of another crate, and shows of them only this.
+    let told = told(Name::Error, Payload::from("EngineIO Error"), true);
+    assert!(matches!(told, Told::Signal(Signal::Over(_))), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_ends_the_link_and_what_came_before_is_heard() {
+    let (hearing, mut queue, mut signals) = Hearing::new(1_000);
+    let event = |n: u64| hearing.clone().hear(Name::from("e"), text(json!([n, "x".repeat(400)])));
+    for n in [0, 1] {
+        event(n).await;
+    }
+    // The third finds no room, and the crate is held there for ever.
+    assert!(timeout(PATIENCE * 3, event(2)).await.is_err());
+    let Some(Signal::Over(end)) = signals.recv().await else { panic!("no end") };
+    assert!(end.reason.contains("no room"), "{end}");
+    for n in [0, 1] {
+        let Frame::Event(event) = queue.recv().await.unwrap().frame else { panic!("no event") };
+        assert_eq!(event.read::<u64>(0).unwrap(), n);
+    }
+    assert!(queue.try_recv().is_err());
+}

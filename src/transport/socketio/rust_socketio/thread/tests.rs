@@ -1,0 +1,94 @@
+use pontoon_sdk::socketio::{Args, Endpoint, Engine};
+use pontoon_sdk::{Kind, Raw};
+use pontoon_testkit::{SocketIoServer, Timers, eventually};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::*;
+use crate::config;
+
+/// How long anything may take that is not itself a matter of time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection to a server that pings often.
+async fn connect(server: &SocketIoServer) -> Dialled<Reader, Writer> {
+    let often = Duration::from_millis(100);
+    server.timers(Timers { ping_interval: often, ping_timeout: often * 50, ..Timers::default() });
+    let mut endpoint = Endpoint::new(&server.url()).unwrap();
+    endpoint.engine = Engine::RustSocketio;
+    let settings = Settings::new(config::Transport::default());
+    open(Plan::new(&endpoint, &settings).unwrap(), &settings).await.unwrap()
+}
+
+fn event(size: usize) -> Frame {
+    Frame::event("load", Raw::json(&"x".repeat(size)).unwrap())
+}
+
+#[tokio::test]
+async fn a_crate_that_waits_for_ever_is_noticed() {
+    let server = SocketIoServer::start().await;
+    let Dialled { mut reader, mut writer, .. } = connect(&server).await;
+    reader.silence = Duration::from_secs(2);
+    // What is written holds the lock that the crate needs to say that it misses pings.
+    server.freeze();
+    let full = timeout(Duration::from_secs(1), async {
+        loop {
+            writer.feed(event(1_000_000)).await.unwrap();
+            writer.flush().await.unwrap();
+        }
+    });
+    assert!(full.await.is_err());
+    let end = timeout(PATIENCE, reader.read()).await.expect("it is noticed").unwrap_err();
+    assert!(end.reason.contains("not even a ping"), "{end}");
+    // The writer hears the same.
+    assert_eq!(writer.feed(event(1)).await.unwrap_err(), end);
+}
+
+#[tokio::test]
+async fn a_service_that_only_pings_is_no_silent_one() {
+    let server = SocketIoServer::start().await;
+    let Dialled { mut reader, .. } = connect(&server).await;
+    reader.silence = Duration::from_secs(2);
+    tokio::select! {
+        heard = reader.read() => panic!("nothing was said: {heard:?}"),
+        () = eventually(PATIENCE, async || server.peer(0).pongs > 50) => {}
+    }
+    assert_eq!(server.upgrades(), 1);
+}
+
+#[tokio::test]
+async fn what_it_cannot_send_ends_the_link_with_a_word_on_it() {
+    let server = SocketIoServer::start().await;
+    let Dialled { mut writer, .. } = connect(&server).await;
+    let placed = vec![Raw::json(&json!({"_placeholder": true, "num": 0})).unwrap()];
+    let args = Args::with_attachments(placed, vec![bytes::Bytes::from_static(b"x")]).unwrap();
+    for frame in [
+        Frame::call(1, "echo", Raw::null()),
+        Frame::ack(1, Vec::new()),
+        Frame::Event(Event { name: "file".into(), args, ack: None }),
+    ] {
+        let end = writer.feed(frame).await.unwrap_err();
+        assert_eq!(end.kind, Kind::Disconnected);
+        assert!(end.reason.contains("engine = \"native\""), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn the_thread_ends_with_the_last_half_and_says_goodbye_before() {
+    let server = SocketIoServer::start().await;
+    let Dialled { mut reader, mut writer, .. } = connect(&server).await;
+    writer.feed(event(10)).await.unwrap();
+    writer.flush().await.unwrap();
+    writer.close().await.unwrap();
+    let end = timeout(PATIENCE, reader.read()).await.expect("it ends").unwrap_err();
+    assert!(end.reason.contains("closed the connection"), "{end}");
+    server.connected(0, PATIENCE).await;
+    eventually(PATIENCE, async || server.peer(0).others.iter().any(|packet| packet == "41")).await;
+    assert_eq!(server.frames(), [event(10)]);
+
+    let Dialled { reader, writer, .. } = connect(&server).await;
+    server.connected(1, PATIENCE).await;
+    drop(reader);
+    drop(writer);
+    server.connected(0, PATIENCE).await;
+}

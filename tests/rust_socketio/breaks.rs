@@ -1,0 +1,192 @@
+//! Links that end with this engine: each end is noticed, whatever the crate makes of it, and nothing is left behind.
+
+use std::time::Duration;
+
+use pontoon_testkit::{DaemonConfig, NatsServer, eventually};
+use serde_json::{Value, json};
+
+use crate::ENGINE;
+use crate::bed::{Bed, NUMBERED};
+use crate::scene::Scene;
+use crate::server::Server;
+use crate::support::{PATIENCE, ask, listen, next, start};
+
+/// How often a link is broken to see what stays behind.
+const BREAKS: usize = 20;
+
+#[tokio::test]
+async fn a_server_that_dies_is_dialled_again_and_its_rooms_are_joined_again() {
+    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
+    for life in 1..=2 {
+        bed.joined(life).await;
+        bed.blast(life as u64, 1).await;
+        eventually(PATIENCE, async || bed.ticks() == life).await;
+        bed.server.restart().await;
+    }
+    bed.joined(3).await;
+    bed.blast(3, 1).await;
+    assert_eq!(bed.stored(5).await, ["1", "gap disconnected", "2", "gap disconnected", "3"]);
+}
+
+#[tokio::test]
+async fn a_server_that_sends_us_away_is_dialled_again() {
+    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
+    let away = [
+        json!({"do": "disconnect", "close": false}),
+        json!({"do": "disconnect", "close": true}),
+        json!({"do": "close"}),
+    ];
+    for (place, order) in away.into_iter().enumerate() {
+        bed.joined(place + 1).await;
+        bed.blast(place as u64, 1).await;
+        bed.server.order(order).await;
+        bed.server.sees("disconnect", place + 1).await;
+    }
+    bed.joined(4).await;
+    bed.blast(3, 1).await;
+    let gap = "gap disconnected";
+    assert_eq!(bed.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
+    assert_eq!(bed.server.saw("connect").len(), 4);
+}
+
+#[tokio::test]
+async fn a_session_that_could_be_resumed_is_not_and_that_is_said() {
+    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({"recovery": true})).await;
+    for life in 1..=2 {
+        bed.joined(life).await;
+        bed.blast(life as u64, 1).await;
+        eventually(PATIENCE, async || bed.ticks() == life).await;
+        if life == 1 {
+            bed.server.order(json!({"do": "close"})).await;
+        }
+    }
+    assert_eq!(bed.stored(3).await, ["1", "gap disconnected", "2"]);
+    assert!(bed.server.saw("connect").iter().all(|connect| connect["recovered"] == false));
+}
+
+/// The crate waits for ever to write while it holds what its reader needs; the time limit on writing ends that.
+#[tokio::test]
+async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_is_not_touched() {
+    let lively = json!({"pingInterval": 1_000, "pingTimeout": 1_000});
+    // Little fits into the sockets' buffers; much does not.
+    for size in [10, 400_000] {
+        let nats = NatsServer::start().await;
+        let client = nats.client().await;
+        let (sick, well) = (Server::start(lively.clone()).await, Server::start(lively.clone()).await);
+        let settings =
+            |server: &Server| format!("url = \"{}\"\n{ENGINE}transport.write_timeout = \"2s\"", server.url());
+        let config = DaemonConfig::new(&nats).connector("sick", "socketio", &settings(&sick)).connector(
+            "well",
+            "socketio",
+            &settings(&well),
+        );
+        let mut daemon = start(config);
+        daemon.ready(PATIENCE).await;
+        for server in [&sick, &well] {
+            server.sees("connect", 1).await;
+        }
+        let emit = async |instance: &str, body: &str, headers: &[(&str, &str)]| {
+            ask(&client, &format!("pontoon.command.socketio.{instance}.emit.load"), body, headers).await
+        };
+        eventually(PATIENCE, async || emit("well", "0", &[]).await.status == "sent").await;
+        let mut states = listen(&client, "pontoon.state.socketio.sick").await;
+        let mut gaps = listen(&client, "pontoon.event.socketio.sick.gap.detected.>").await;
+        let is_ready = |state: &Value| state["links"][0]["phase"] == "ready";
+        sick.freeze();
+        let noticed = next(&mut states, |_, state| !is_ready(state));
+        let body = json!("x".repeat(size)).to_string();
+        let mut rounds = 0;
+        let busy = async {
+            loop {
+                // Nobody waits for these to be answered: they are only to be written.
+                emit("sick", &body, &[("Pontoon-Wait", "accepted")]).await;
+                let reply = emit("well", "1", &[]).await;
+                assert_eq!(reply.verdict(), ("sent", None), "round {rounds}: {}", reply.message());
+                rounds += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! { _ = noticed => {}, () = busy => unreachable!() };
+        sick.thaw();
+        next(&mut states, |_, state| is_ready(state)).await;
+        next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;
+        assert_eq!(well.saw("connect").len(), 1, "the other instance kept its socket");
+        // The first was heard before, and the last may have been dropped with the loop.
+        eventually(PATIENCE, async || well.heard("load").len() > rounds).await;
+    }
+}
+
+/// A binary event whose attachment never comes makes the crate's task panic when the service closes the connection.
+#[tokio::test]
+async fn a_panic_of_the_crate_is_noticed_and_the_daemon_lives() {
+    let mut scene = Scene::ready("").await;
+    for life in 1..=2 {
+        scene.joined(life).await;
+        scene.service.send_text(&format!(r#"42["before",{life}]"#));
+        scene.service.send_text(r#"451-["file",{"_placeholder":true,"num":0}]"#);
+        scene.service.close(1000, "");
+        scene.joined(life + 1).await;
+    }
+    scene.service.send_text(r#"42["after",0]"#);
+    let gap = "gap disconnected";
+    assert_eq!(scene.told(5).await, ["before 1", gap, "before 2", gap, "after 0"]);
+    let panics = scene.daemon.logged("a fault of the daemon (panic)");
+    assert_eq!(panics.len(), 2, "the crate has panicked, else this shows nothing: {}", scene.daemon.log());
+    assert!(panics.iter().all(|panic| panic.to_string().contains("rust_socketio")), "{panics:?}");
+    assert!(scene.daemon.log().contains("stopped without a word"), "{}", scene.daemon.log());
+    assert_eq!(scene.daemon.get("/livez").await.0, 200);
+    eventually(PATIENCE, async || scene.threads() == 1).await;
+}
+
+/// None of these can be read by the crate; the link ends, and is back.
+#[tokio::test]
+async fn a_malformed_packet_ends_the_link_and_not_the_daemon() {
+    let scene = Scene::ready("").await;
+    let wrong = ["42[\"x\"", "49", "4", "", "x", "42[]", "4299999999999[\"x\"]", "0{}", "45[\"x\"]", "3"];
+    for (place, packet) in wrong.iter().enumerate() {
+        scene.joined(place + 1).await;
+        scene.service.send_text(&format!(r#"42["before",{place}]"#));
+        scene.service.send_text(packet);
+    }
+    scene.joined(wrong.len() + 1).await;
+    let told = scene.told(wrong.len() as u64 * 2).await;
+    for (place, pair) in told.chunks(2).enumerate() {
+        assert_eq!(pair, [format!("before {place}"), "gap disconnected".to_owned()], "{:?}", wrong[place]);
+    }
+}
+
+/// The crate says nothing of these, so neither can we.
+#[tokio::test]
+async fn some_packets_are_passed_over_unseen() {
+    let scene = Scene::ready("").await;
+    for packet in
+        ["42{\"a\":1}", "42", "431[\"an answer\"]", "42/elsewhere,[\"x\"]", "450-[\"no file\"]", "6"]
+    {
+        scene.service.send_text(packet);
+    }
+    scene.service.send_text(r#"42["after",0]"#);
+    assert_eq!(scene.told(1).await, ["after 0"]);
+    assert_eq!(scene.service.upgrades(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_by_links_that_end() {
+    let scene = Scene::ready("").await;
+    for life in 1..=BREAKS {
+        scene.joined(life).await;
+        // By turns: a clean end, a break, and a link that is given up by us while the service is frozen.
+        match life % 3 {
+            0 => scene.service.close(1001, ""),
+            1 => scene.service.cut(),
+            _ => {
+                scene.service.freeze();
+                scene.ask("reconnect", "").await;
+                scene.link("connecting").await;
+                scene.service.thaw();
+            }
+        }
+    }
+    scene.joined(BREAKS + 1).await;
+    eventually(PATIENCE, async || scene.threads() == 1).await;
+    eventually(PATIENCE, async || scene.service.connections().len() == 1).await;
+}

@@ -1,0 +1,116 @@
+//! How a link comes to be with this engine: what is sent along, refusals, and servers that say nothing.
+
+use std::time::Duration;
+
+use pontoon_testkit::{Door, Opening, Refusal, SocketIoServer, Welcome};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::ENGINE;
+use crate::bed::Bed;
+use crate::scene::Scene;
+use crate::server::Server;
+
+#[tokio::test]
+async fn what_lets_us_in_arrives_and_is_not_logged() {
+    let options = json!({"token": "open sesame", "path": "/base/io/", "namespaces": ["/", "/chat"]});
+    let server = Server::start(options).await;
+    let url = format!("{}/base/io/", server.url());
+    let settings = r#"
+        namespace = "/chat"
+        auth = { token = { env = "TOKEN" }, user = { id = 7, tags = ["a", "ü"] } }
+        query = { room = "a b&c=ü+%", empty = "" }
+        headers = { X-Team = "bridge", X-Key = { env = "KEY" } }
+    "#;
+    let bed = Bed::at(&url, &format!("{ENGINE}{settings}"), server, |config| {
+        config.environment("TOKEN", "open sesame").environment("KEY", "key-to-it")
+    })
+    .await;
+    bed.link(|link| link["phase"] == "ready").await;
+    let connect = bed.server.saw("connect")[0].clone();
+    assert_eq!(connect["namespace"], "/chat");
+    assert_eq!(connect["auth"], json!({"token": "open sesame", "user": {"id": 7, "tags": ["a", "ü"]}}));
+    assert_eq!(connect["query"]["room"], "a b&c=ü+%");
+    assert_eq!(connect["query"]["empty"], "");
+    assert_eq!(
+        (&connect["query"]["EIO"], &connect["query"]["transport"]),
+        (&json!("4"), &json!("websocket"))
+    );
+    assert_eq!(
+        (&connect["headers"]["x-team"], &connect["headers"]["x-key"]),
+        (&json!("bridge"), &json!("key-to-it"))
+    );
+    let log = bed.daemon.log();
+    assert!(!log.contains("open sesame") && !log.contains("key-to-it"), "{log}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_servers_words_and_not_hammered() {
+    let settings = format!("{ENGINE}auth = {{ token = \"open-poppy\" }}");
+    let mut bed = Bed::start(&settings, json!({"token": "open sesame"})).await;
+    let link = bed.link(|link| link["phase"] == "credentials_refused").await;
+    assert!(link["detail"].as_str().unwrap().contains("the token is not ours"), "{link}");
+    let moment = |name: &str| OffsetDateTime::parse(link[name].as_str().unwrap(), &Rfc3339).unwrap();
+    assert!(moment("retry_at") - moment("since") > Duration::from_secs(120), "{link}");
+    assert_eq!(bed.server.saw("refused").len(), 1);
+    assert_eq!(bed.ask("emit.anything", &Value::Null).await.verdict(), ("failed", Some("503")));
+    assert!(!bed.daemon.log().contains("open-poppy"));
+    let labels = [("instance", "any"), ("outcome", "credentials")];
+    let metrics = bed.daemon.metrics().await;
+    assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_a_wrong_address() {
+    let bed = Bed::start(&format!("{ENGINE}namespace = \"/nowhere\""), json!({})).await;
+    let link = bed.link(|link| link["phase"] == "wrong_address").await;
+    assert!(link["detail"].as_str().unwrap().contains("/nowhere"), "{link}");
+}
+
+#[tokio::test]
+async fn a_dial_that_fails_says_what_it_means() {
+    let refuse = |status| move |service: &SocketIoServer| service.refuse(Refusal::status(status));
+    for (status, phase) in [(401, "credentials_refused"), (404, "wrong_address"), (503, "waiting")] {
+        let scene = Scene::with("", refuse(status)).await;
+        let detail = scene.link(phase).await;
+        assert!(detail.contains(&status.to_string()), "{status}: {detail}");
+    }
+    let scene = Scene::with("", |service| service.opening(Opening::Text("hello".into()))).await;
+    let detail = scene.link("wrong_address").await;
+    assert!(detail.contains("no Engine.IO 4 server"), "{detail}");
+    let scene = Scene::with("", |service| service.door(Door::Slam)).await;
+    scene.link("waiting").await;
+    let scene = Scene::ready("").await;
+    scene.service.stop_listening().await;
+    scene.service.hang_up();
+    let detail = async {
+        loop {
+            let detail = scene.link("waiting").await;
+            if detail.contains("refused") {
+                return detail;
+            }
+        }
+    };
+    assert!(detail.await.contains("cannot be reached"));
+}
+
+/// Each of them keeps its socket open and says too little; none is waited for beyond the deadline.
+#[tokio::test]
+async fn a_service_that_keeps_silent_is_given_up_and_dialled_again() {
+    for name in ["no upgrade", "no open packet", "no confirmation"] {
+        let keep_silent = |service: &SocketIoServer| match name {
+            "no upgrade" => service.door(Door::Silent),
+            "no open packet" => service.opening(Opening::Nothing),
+            _ => service.welcome(Welcome::Silence),
+        };
+        let scene = Scene::with("transport.connect_timeout = \"1s\"", keep_silent).await;
+        let detail = scene.link("waiting").await;
+        assert!(detail.contains("within 1s"), "{name}: {detail}");
+        scene.service.admit();
+        scene.service.opening(Opening::Timers(Default::default()));
+        scene.service.welcome(Welcome::Confirm);
+        scene.link("ready").await;
+        assert_eq!(scene.threads(), 1, "{name}: the threads of failed dials are gone");
+    }
+}

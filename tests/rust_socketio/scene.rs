@@ -1,0 +1,98 @@
+//! The daemon with this engine against a scripted server, which can say and withhold what the reference server cannot.
+
+use std::fs;
+use std::time::Duration;
+
+use async_nats::Client;
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, eventually};
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::ENGINE;
+use crate::support::{PATIENCE, Reply, ask, contents, filled, start};
+
+/// A daemon with one instance, named `any`.
+pub(crate) struct Scene {
+    // Dropped in this order.
+    pub(crate) daemon: Daemon,
+    pub(crate) service: SocketIoServer,
+    pub(crate) nats: NatsServer,
+    pub(crate) client: Client,
+}
+
+impl Scene {
+    /// The service is told something before the daemon starts.
+    pub(crate) async fn with(settings: &str, tell: impl FnOnce(&SocketIoServer)) -> Self {
+        let nats = NatsServer::start().await;
+        let service = SocketIoServer::start().await;
+        tell(&service);
+        let client = nats.client().await;
+        let settings = format!("url = \"{}\"\n{ENGINE}{settings}", service.url());
+        let daemon = start(DaemonConfig::new(&nats).connector("any", "socketio", &settings));
+        Self { daemon, service, nats, client }
+    }
+
+    /// With its link ready.
+    pub(crate) async fn ready(settings: &str) -> Self {
+        let scene = Self::with(settings, |_| {}).await;
+        scene.link("ready").await;
+        scene
+    }
+
+    pub(crate) async fn ask(&self, operation: &str, body: &str) -> Reply {
+        ask(&self.client, &format!("pontoon.command.socketio.any.{operation}"), body, &[]).await
+    }
+
+    /// Waits until the link is in this phase, once events can be published. Returns what is said of it.
+    pub(crate) async fn link(&self, phase: &str) -> String {
+        let mut last = Value::Null;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < end {
+            last = self.ask("status", "").await.body["data"].clone();
+            let link = &last["links"][0];
+            if last["bus"]["publishing"] == true && link["phase"] == phase {
+                return link["detail"].as_str().unwrap_or_default().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the link is not {phase}: {last}\n{}", self.daemon.log());
+    }
+
+    /// Waits until the service has been joined so often, and the link is ready. It is told to dial at once where its
+    /// pause would be long, as by an operator.
+    pub(crate) async fn joined(&self, times: usize) {
+        let mut asked = Value::Null;
+        eventually(PATIENCE, async || {
+            let joined: usize = self.service.peers().iter().map(|peer| peer.connects.len()).sum();
+            let link = self.ask("status", "").await.body["data"]["links"][0].clone();
+            let retry = link["retry_at"].as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+            let soon = OffsetDateTime::now_utc() + Duration::from_secs(1);
+            // Once in each pause, and never when it is about to end anyway: that would break what is there.
+            if link["retry_at"] != asked && retry.is_some_and(|retry| retry > soon) {
+                asked = link["retry_at"].clone();
+                self.ask("reconnect", "").await;
+            }
+            joined >= times && link["phase"] == "ready"
+        })
+        .await;
+    }
+
+    /// What the stream holds once it has this many: gaps by their reason, else name and arguments.
+    pub(crate) async fn told(&self, number: u64) -> Vec<String> {
+        filled(&self.nats, "PONTOON_ANY", number, PATIENCE).await;
+        let events = contents(&self.nats, "PONTOON_ANY").await;
+        let told = events.iter().map(|(kind, body)| match kind.as_str() {
+            "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),
+            _ => format!("{} {}", body["name"].as_str().unwrap_or("-"), body["raw"]),
+        });
+        told.collect()
+    }
+
+    /// How many threads of the daemon are this engine's.
+    pub(crate) fn threads(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).expect("the daemon runs");
+        let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim_end() == "rust-socketio").count()
+    }
+}
