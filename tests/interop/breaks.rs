@@ -73,8 +73,7 @@ fn lively() -> Value {
 async fn a_server_that_asks_for_signs_of_life_gets_them() {
     let mut bed = Bed::ready(NUMBERED, lively()).await;
     bed.joined(1).await;
-    // More than a server waits; nothing but time can show that it does not end the link.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    bed.server.sees("alive", 4).await;
     bed.blast(0, 1).await;
     assert_eq!(bed.stored(1).await, ["0"]);
     assert_eq!(bed.server.saw("connect").len(), 1);

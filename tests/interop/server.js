@@ -18,7 +18,7 @@
 //             {"do":"disconnect", close}            ends the namespace, or the whole connection as well
 //             {"do":"close"}                        ends the connection below the namespaces
 //   Each takes a `namespace` (else the first), and reports {"saw":"done", order} with its `id` once it is carried out.
-//   reports   connect, refused, joined, event, answers, disconnect, done
+//   reports   connect, refused, joined, event, answers, alive (a sign of life that was asked for), disconnect, done
 //
 // An event `join` with a room, as text, puts the socket into that room.
 'use strict';
@@ -96,6 +96,7 @@ for (const name of namespaces) {
       }
       if (acknowledge) answer(args, acknowledge);
     });
+    socket.conn.on('heartbeat', () => report('alive', { namespace: name, sid }));
     for (let n = 0; n < (options.greetings ?? 0); n++) socket.emit('greeting', { n });
     socket.on('disconnect', (reason) => report('disconnect', { namespace: name, sid, reason }));
   });
