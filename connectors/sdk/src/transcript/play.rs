@@ -81,6 +81,8 @@ struct Player<C: Connector> {
     session: Option<C::Session>,
     joins: Vec<Join>,
     commands_flow: bool,
+    /// Whether the session has said that the link is not needed any more.
+    finished: bool,
     /// Commands that the session has not taken yet.
     held: HeldBack,
     callers: Callers,
@@ -112,6 +114,7 @@ where
             session: None,
             joins: Vec::new(),
             commands_flow: false,
+            finished: false,
             held: HeldBack::default(),
             callers: Callers::default(),
             told: HashSet::new(),
@@ -155,6 +158,7 @@ where
             return Err("the connection is open already".to_owned());
         }
         self.outbox = Outbox::new(self.now);
+        self.finished = false;
         let session = self.session.insert(self.connector.session(&self.link));
         let opened = session.open(&self.joins, &mut self.outbox);
         self.done(opened)
@@ -326,7 +330,7 @@ where
                     self.outputs.ready = true;
                 }
                 Action::Finish => {
-                    if self.held.is_empty() {
+                    if self.held.is_empty() && !std::mem::replace(&mut self.finished, true) {
                         self.joins.clear();
                         close = close.or(Some(End::disconnected("finished")));
                     }
