@@ -19,6 +19,7 @@ use socketioxide::handler::{self, ConnectHandler as _, FromMessage};
 use socketioxide::socket::{Sid, Socket};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::proxy::Proxy;
 use crate::socketio::{Connect, Timers};
@@ -73,12 +74,15 @@ pub(crate) struct House {
     io: SocketIo,
     proxy: Proxy,
     heard: Mutex<Heard>,
+    /// What is left of the service after it has died.
+    dying: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
 struct Heard {
     connects: Vec<Connect>,
-    sockets: Vec<Sid>,
+    /// How many were confirmed.
+    sockets: usize,
     emitted: Vec<Emitted>,
 }
 
@@ -96,7 +100,12 @@ impl OxideServer {
             .connect_timeout(connect_timeout)
             .max_buffer_size(QUEUE)
             .build_svc();
-        let house = Arc::new(House { io, proxy: Proxy::to(inner).await, heard: Mutex::default() });
+        let house = Arc::new(House {
+            io,
+            proxy: Proxy::to(inner).await,
+            heard: Mutex::default(),
+            dying: Mutex::default(),
+        });
         house.serve(Arc::new(backend));
         let (stop, stopped) = oneshot::channel();
         // A thread with a runtime of its own: there, nothing of a client's can be read between its CONNECT's answer and
@@ -174,6 +183,11 @@ impl OxideServer {
     /// # Panics
     /// If it does not notice.
     pub async fn stop(&self) {
+        // Otherwise it would take a new listener for the old one.
+        let dying = self.house.dying.lock().unwrap().take();
+        if let Some(dying) = dying {
+            let _ = dying.await;
+        }
         self.house.proxy.refuse().await;
         eventually(SOON, async || self.connections() == 0).await;
     }
@@ -251,8 +265,8 @@ impl House {
             let Some(here) = house.upgrade() else { return std::future::ready(()) };
             let connection = {
                 let mut heard = here.heard();
-                heard.sockets.push(socket.id);
-                heard.sockets.len() - 1
+                heard.sockets += 1;
+                heard.sockets - 1
             };
             let service = Arc::clone(&backend);
             let house = house.clone();
@@ -299,9 +313,9 @@ impl House {
 
     /// The service dies: its connections break, and nobody is let in.
     pub(crate) fn die(self: &Arc<Self>) {
-        self.proxy.cut();
         let house = Arc::clone(self);
-        tokio::spawn(async move { house.proxy.refuse().await });
+        let dying = tokio::spawn(async move { house.proxy.refuse().await });
+        *self.dying.lock().unwrap() = Some(dying);
     }
 }
 

@@ -64,7 +64,10 @@ impl Raw {
         loop {
             let message = timeout(DEADLINE, self.socket.next()).await.expect("something comes in time");
             match message {
-                Some(Ok(Message::Text(text))) if text == "2" && self.pongs => self.say("3").await,
+                // A connection that has broken meanwhile is told of by the next read.
+                Some(Ok(Message::Text(text))) if text == "2" && self.pongs => {
+                    let _ = self.socket.send(Message::text("3")).await;
+                }
                 Some(Ok(message)) => return Some(message),
                 Some(Err(_)) | None => return None,
             }

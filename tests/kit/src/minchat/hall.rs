@@ -172,6 +172,9 @@ fn put(message: &mut Value, given: &Value) {
     }
 }
 
+/// The time as JavaScript writes it: to the millisecond.
 fn now() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_millisecond(now.millisecond()).unwrap_or(now);
+    now.format(&Rfc3339).unwrap_or_default()
 }
