@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::connector;
 use crate::error::Result;
 use crate::event::Raw;
-use crate::secret::Param;
+use crate::secret::{Param, Secret};
 
 /// The WebSocket transport.
 pub enum WebSocket {}
@@ -73,6 +73,8 @@ pub struct Endpoint {
     pub subprotocols: Vec<Param>,
     /// Whether a server that picks none of them is refused, as RFC 6455 §4.1 lets a client decide.
     pub require_subprotocol: bool,
+    /// Secrets that the session puts into messages: what the service says at the end is shown without them.
+    pub secrets: Vec<Secret>,
 }
 
 impl Endpoint {
@@ -88,6 +90,7 @@ impl Endpoint {
             headers: Vec::new(),
             subprotocols: Vec::new(),
             require_subprotocol: true,
+            secrets: Vec::new(),
         })
     }
 }
