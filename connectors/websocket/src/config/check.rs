@@ -36,6 +36,7 @@ impl Config {
         endpoint.headers = self.headers.iter().map(param).collect();
         endpoint.subprotocols = self.subprotocols.iter().map(|TextOrSecret(param)| param.clone()).collect();
         endpoint.require_subprotocol = self.require_subprotocol;
+        endpoint.secrets = self.secrets.values().cloned().collect();
         Ok(endpoint)
     }
 
