@@ -1,1 +1,68 @@
-//! Pontoon connector for ElizaOS: rooms and agents over Socket.IO.
+#![doc = include_str!("../README.md")]
+
+mod answers;
+mod config;
+mod documented;
+mod events;
+mod frames;
+mod hearing;
+mod known;
+mod native;
+mod orders;
+mod pending;
+mod session;
+mod streams;
+mod wishes;
+
+use std::sync::Arc;
+
+use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+
+use config::Setup;
+use known::Known;
+
+pub use config::{Config, Dialect, Room};
+pub use session::ElizaOsSession;
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// An ElizaOS server.
+pub struct ElizaOs {
+    setup: Arc<Setup>,
+    endpoint: Endpoint,
+    known: Arc<Known>,
+}
+
+impl Connector for ElizaOs {
+    const TYPE: &'static str = "elizaos";
+    const SAMPLE: &'static str = include_str!("../config.toml");
+    type Transport = SocketIo;
+    type Config = Config;
+    type Session = ElizaOsSession;
+
+    fn new(config: Config) -> Result<Self> {
+        let (setup, endpoint) = Setup::new(config)?;
+        Ok(Self { setup: Arc::new(setup), endpoint, known: Arc::default() })
+    }
+
+    fn operations() -> Vec<Operation> {
+        orders::operations()
+    }
+
+    fn links(&self) -> Vec<LinkSpec<SocketIo>> {
+        vec![LinkSpec { key: LinkKey::new(LINK), endpoint: self.endpoint.clone() }]
+    }
+
+    fn route(&self, _command: &Command) -> Result<Route<SocketIo>> {
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _link: &LinkKey) -> ElizaOsSession {
+        ElizaOsSession::new(Arc::clone(&self.setup), Arc::clone(&self.known))
+    }
+}
+
+#[cfg(test)]
+mod tests;

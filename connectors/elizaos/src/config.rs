@@ -1,0 +1,173 @@
+//! An instance's settings, and the endpoint they make.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use pontoon_sdk::socketio::{AuthValue, Endpoint};
+use pontoon_sdk::{Error, Result, Secret, Uuid};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// The settings of an `elizaos` instance.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the server is, such as `http://localhost:3000`.
+    pub url: String,
+    /// Which of its two protocols the server speaks.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// The entity that this instance speaks as. If absent, it is made from `url` and `name`, and so stays the same.
+    #[serde(default)]
+    pub entity_id: Option<Uuid>,
+    /// The key that the server's sockets ask for (`SERVER_API_KEY`); looked up at each connect.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// The name that others see.
+    #[serde(default = "name")]
+    pub name: String,
+    /// The message server that rooms are in; the default is the one that every ElizaOS has.
+    #[serde(default)]
+    pub server_id: Uuid,
+    /// The rooms that are joined from the start.
+    #[serde(default)]
+    pub rooms: Vec<Room>,
+    /// Whether the server's log is subscribed to. Its lines can carry the messages of others.
+    #[serde(default)]
+    pub logs: bool,
+}
+
+/// Which protocol is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// Decided on every connection, by what the server says first.
+    #[default]
+    Auto,
+    /// The one that ElizaOS's page on Socket.IO describes.
+    Documented,
+    /// The one that released servers speak.
+    Native,
+}
+
+/// A room, and the agent that is talked to in it. Written as an id alone, or as a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// The room's id.
+    pub id: String,
+    /// The agent, if the room is a conversation with one: it is made a participant with the first message.
+    pub agent_id: Option<Uuid>,
+}
+
+/// A room that is written as a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RoomTable {
+    /// The room's id.
+    id: String,
+    /// The agent, if the room is a conversation with one: it is made a participant with the first message.
+    #[serde(default)]
+    agent_id: Option<Uuid>,
+}
+
+impl<'de> Deserialize<'de> for Room {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdOrTable;
+
+        impl<'de> Visitor<'de> for IdOrTable {
+            type Value = Room;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a room: its id, or { id = \"…\", agent_id = \"…\" }")
+            }
+
+            fn visit_str<E>(self, id: &str) -> Result<Room, E> {
+                Ok(Room { id: id.to_owned(), agent_id: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Room, A::Error> {
+                let RoomTable { id, agent_id } = RoomTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Room { id, agent_id })
+            }
+        }
+
+        deserializer.deserialize_any(IdOrTable)
+    }
+}
+
+impl JsonSchema for Room {
+    fn schema_name() -> Cow<'static, str> {
+        "Room".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A room: its id, or a table with the agent that is talked to in it",
+            "anyOf": [{ "type": "string", "minLength": 1 }, generator.subschema_for::<RoomTable>()]
+        })
+    }
+}
+
+fn name() -> String {
+    "Pontoon".to_owned()
+}
+
+/// The longest id or name, in bytes.
+pub(crate) const MAX_ID: usize = 256;
+/// How many rooms are joined at most; all of them are joined again at each connect.
+pub(crate) const MAX_ROOMS: usize = 1_024;
+
+/// Settings that were checked, and what follows from them.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    /// Who we are to the service.
+    pub(crate) entity: Uuid,
+}
+
+impl Setup {
+    /// Checks the settings, and says where to connect.
+    pub(crate) fn new(config: Config) -> Result<(Self, Endpoint)> {
+        let mut endpoint = Endpoint::new(&config.url)?;
+        check(is_id(&config.name), "/name", || {
+            format!("name has 1 to {MAX_ID} bytes, and no control characters; write the name that others see")
+        })?;
+        check(config.rooms.len() <= MAX_ROOMS, "/rooms", || {
+            format!("at most {MAX_ROOMS} rooms are joined; make another instance for the others")
+        })?;
+        let mut seen = BTreeSet::new();
+        for (place, room) in config.rooms.iter().enumerate() {
+            let pointer = format!("/rooms/{place}");
+            check(is_id(&room.id), &pointer, || {
+                format!("a room's id has 1 to {MAX_ID} bytes, and no control characters")
+            })?;
+            check(seen.insert(&room.id), &pointer, || {
+                format!("{:?} is listed twice; write it once", room.id)
+            })?;
+        }
+        let derived = || Uuid::derived(&format!("{} {}", config.url, config.name));
+        let entity = config.entity_id.unwrap_or_else(derived);
+        // Servers before 1.6.5 look at neither; later ones demand the first.
+        endpoint.auth.push(("entityId".to_owned(), AuthValue::Plain(entity.to_string().into())));
+        if let Some(key) = &config.api_key {
+            endpoint.auth.push(("apiKey".to_owned(), AuthValue::Secret(key.clone())));
+        }
+        Ok((Self { config, entity }, endpoint))
+    }
+
+    /// The agent that the settings name for a room.
+    pub(crate) fn agent_of(&self, room: &str) -> Option<Uuid> {
+        self.config.rooms.iter().find(|known| known.id == room)?.agent_id
+    }
+}
+
+fn check(good: bool, pointer: &str, wrong: impl FnOnce() -> String) -> Result<()> {
+    if good { Ok(()) } else { Err(Error::config(wrong()).at(pointer)) }
+}
+
+/// Whether this can be an id or a name.
+pub(crate) fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len()) && !text.contains(char::is_control)
+}
