@@ -5,7 +5,11 @@ use std::time::Duration;
 use async_nats::Client;
 use pontoon_sdk::Raw;
 use pontoon_sdk::socketio::{Args, Frame};
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, Timers, Welcome, eventually};
+use pontoon_testkit::{
+    Daemon, DaemonConfig, HostileCase, HostileOutcome, NatsServer, SocketIoServer, Timers, Welcome,
+    eventually,
+};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Reply, ask, contents, filled, listen, next, start};
@@ -245,4 +249,89 @@ async fn binary_data_travel_in_both_directions() {
     let frames = scene.service.frames();
     let Frame::Event(echo) = &frames[0] else { panic!("{frames:?}") };
     assert_eq!(echo.args.attachments()[0], every_byte);
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
+}
+
+/// Everything that a hostile server sends costs itself at most: what came before is published, and the link goes on or
+/// is dialled again.
+#[tokio::test]
+async fn a_hostile_server_costs_nobody_a_good_event() {
+    let nats = NatsServer::options().config("max_payload: 8388608").start().await;
+    let service = SocketIoServer::start().await;
+    let client = nats.client().await;
+    let settings = format!("url = \"{}\"\n{EVENTS}", service.url());
+    let daemon = start(DaemonConfig::new(&nats).connector("any", "socketio", &settings));
+    let scene = Scene { daemon, service, nats, client };
+    scene.link(|link| link["phase"] == "ready").await;
+    let mut events = listen(&scene.client, "pontoon.event.socketio.any.>").await;
+    let mut good = 0;
+    let cases = HostileCase::all();
+    assert!(cases.len() >= 60);
+    for case in &cases {
+        let HostileCase { name, line, .. } = case;
+        let upgrades = scene.service.upgrades();
+        let connection =
+            scene.service.connections().pop().unwrap_or_else(|| panic!("{name}: nobody is there"));
+        good += 1;
+        scene.say(good);
+        case.send(&connection);
+        let mut expected = vec![good.to_string()];
+        for outcome in &case.expected {
+            match outcome {
+                HostileOutcome::Event(event) => expected.push(format!("event {event}")),
+                HostileOutcome::Unrecognised => expected.push("unrecognised".to_owned()),
+                HostileOutcome::Answer(_) => {}
+                HostileOutcome::Ends => {
+                    redialled(&scene, upgrades).await;
+                    expected.push("gap disconnected".to_owned());
+                }
+            }
+        }
+        good += 1;
+        scene.say(good);
+        expected.push(good.to_string());
+        for wanted in expected {
+            let (message, body) = next(&mut events, |_, _| true).await;
+            let kind = message.headers.as_ref().unwrap().get("ce-type").unwrap().as_str().to_owned();
+            // Read without `raw`, which may hold what not every reader takes.
+            let named: Named = serde_json::from_slice(&message.payload).unwrap();
+            let got = match (kind.as_str(), named.name) {
+                ("pontoon.message.created.v1", _) => body["message"]["text"].as_str().unwrap().to_owned(),
+                ("pontoon.gap.detected.v1", _) => format!("gap {}", body["reason"].as_str().unwrap()),
+                ("pontoon.frame.unrecognised.v1", Some(event)) => format!("event {event}"),
+                ("pontoon.frame.unrecognised.v1", None) => "unrecognised".to_owned(),
+                (other, _) => other.to_owned(),
+            };
+            let shown: String = String::from_utf8_lossy(&message.payload).chars().take(300).collect();
+            assert_eq!(got, wanted, "{name} (line {line}): {shown}");
+        }
+        for outcome in &case.expected {
+            if let HostileOutcome::Answer(text) = outcome {
+                eventually(PATIENCE, async || scene.service.texts().contains(text)).await;
+            }
+        }
+    }
+}
+
+/// Waits until there is a new connection. The pauses between them grow; a long one is not waited for, and the daemon is
+/// told to dial only while there is nothing yet that this could break.
+async fn redialled(scene: &Scene, upgrades: usize) {
+    let rfc3339 = &time::format_description::well_known::Rfc3339;
+    let mut asked = Value::Null;
+    let back = async || {
+        let link = scene.ask("status", "").await.body["data"]["links"][0].clone();
+        let retry =
+            link["retry_at"].as_str().and_then(|moment| time::OffsetDateTime::parse(moment, rfc3339).ok());
+        let soon = time::OffsetDateTime::now_utc() + Duration::from_secs(1);
+        if link["retry_at"] != asked && retry.is_some_and(|retry| retry > soon) {
+            asked = link["retry_at"].clone();
+            scene.ask("reconnect", "").await;
+        }
+        scene.service.upgrades() > upgrades && link["phase"] == "ready"
+    };
+    eventually(PATIENCE, back).await;
 }
