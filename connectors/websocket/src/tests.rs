@@ -272,6 +272,23 @@ fn what_a_caller_and_a_state_are_told_is_short_and_without_secrets() {
     assert!(error.message().contains("*** \u{e9}") && error.message().chars().count() < 1_100, "{error}");
 }
 
+/// JSON allows half a character; a text does not. What cannot be a text is absent, and the rest is told.
+#[test]
+fn half_a_character_costs_no_more_than_its_field() {
+    let (mut session, mut out) = session(json!({
+        "kind": "/t",
+        "events": {"m": {"type": "message.created", "id": "/id", "text": "/x"}},
+    }));
+    let frame = Frame::text(r#"{"t":"m","x":"\ud800","id":7}"#);
+    session.decode(&frame, &mut out).unwrap();
+    let told = done(&mut out);
+    let [Action::Publish(event)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(serde_json::to_value(&event.fields).unwrap(), json!({"message": {"id": "7"}}));
+    assert_eq!(event.raw.as_bytes(), frame.bytes());
+    let half_a_key = Frame::text(r#"{"\ud800":1,"t":"m"}"#);
+    assert_eq!(session.decode(&half_a_key, &mut out).unwrap_err().kind(), Kind::Protocol);
+}
+
 /// Errors of errors of errors: no frame may lead us as deep as it likes.
 #[test]
 fn deep_frames_do_no_harm() {
