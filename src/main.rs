@@ -8,8 +8,10 @@ fn main() -> ExitCode {
     // Only the first call counts, and nothing can have called before.
     rustls::crypto::ring::default_provider().install_default().ok();
     let connectors = Registry::new()
+        .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
         .with::<pontoon_socketio::Socketio>()
-        .with::<pontoon_sub0::Sub0>();
+        .with::<pontoon_sub0::Sub0>()
+        .with::<pontoon_websocket::Websocket>();
     pontoon::cli::main(connectors)
 }

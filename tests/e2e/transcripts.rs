@@ -24,6 +24,20 @@ async fn minchat() {
 }
 
 #[tokio::test]
+async fn elizaos() {
+    let cast = Cast::default();
+    let played =
+        play("elizaos", "/", async |stage, transcript| stage.play_socketio(transcript, &cast).await).await;
+    assert!(played > 30, "{played} transcripts were played");
+}
+
+#[tokio::test]
+async fn websocket() {
+    let played = play("websocket", "/", async |stage, transcript| stage.play(transcript).await).await;
+    assert!(played > 30, "{played} transcripts were played");
+}
+
+#[tokio::test]
 async fn socketio() {
     let cast = Cast { arguments: &["call", "emit"], ..Cast::default() };
     let played =
