@@ -1,0 +1,149 @@
+//! An instance's settings, and the endpoint they make.
+
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::{Error, OnDemand, Result, Secret, Size, Span};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The settings of an `aui` instance.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The region's WebSocket address, without the key.
+    pub url: String,
+    /// The network API key. It is looked up at each connect.
+    pub network_api_key: Secret,
+    /// Where the key stands in the request for a connection.
+    #[serde(default)]
+    pub auth: Auth,
+    /// What the text of an update is.
+    #[serde(default)]
+    pub text: TextMode,
+    /// How many tasks have a link at a time. One more waits until another's link is idle.
+    #[serde(default = "max_links")]
+    pub max_links: usize,
+    /// How long a link stays without a request.
+    #[serde(default = "idle_timeout")]
+    pub idle_timeout: Span,
+    /// How long a caller waits that names no time of its own.
+    #[serde(default = "answer_timeout")]
+    pub answer_timeout: Span,
+    /// How long after a caller has given up its answer is still expected, from the last part of it that came.
+    #[serde(default = "late_answer_window")]
+    pub late_answer_window: Span,
+    /// How many requests of one task may wait. More are refused (429).
+    #[serde(default = "max_queue")]
+    pub max_queue: usize,
+    /// How many bytes of requests of one task may wait; one alone may have more. More are refused (429).
+    #[serde(default = "max_queue_bytes")]
+    pub max_queue_bytes: Size,
+    /// How many requests are sent in a time, over all links. More wait. Absent: as many as come.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Where the key stands in the request for a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// In the address: `?network_api_key=…`, as the service's page says.
+    #[default]
+    Query,
+    /// In the header `x-network-api-key`, as the service's own library does outside browsers.
+    Header,
+}
+
+/// What the text of an update is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TextMode {
+    /// All of the answer so far, as the service's page says.
+    #[default]
+    Cumulative,
+    /// Only what is new.
+    Delta,
+    /// The one or the other, told for each answer by whether its updates begin with the ones before.
+    Auto,
+}
+
+/// How many requests are sent in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// This many: at once where none was sent for long, and evenly from then on.
+    pub requests: u32,
+    /// In this time.
+    pub per: Span,
+}
+
+fn max_links() -> usize {
+    64
+}
+
+fn idle_timeout() -> Span {
+    Span::seconds(60)
+}
+
+fn answer_timeout() -> Span {
+    Span::seconds(60)
+}
+
+fn late_answer_window() -> Span {
+    Span::seconds(30)
+}
+
+fn max_queue() -> usize {
+    16
+}
+
+fn max_queue_bytes() -> Size {
+    Size::mib(1)
+}
+
+/// The query parameter that the key stands in.
+const QUERY: &str = "network_api_key";
+/// The header that it stands in.
+const HEADER: &str = "x-network-api-key";
+
+impl Config {
+    /// Checks the settings, and says where to connect.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+        let mut endpoint = Endpoint::new(&self.url)?;
+        check(
+            !self.url.contains(QUERY),
+            "/url",
+            "the url holds the key, which would be printed; write it as network_api_key = { env = \"AUI_KEY\" }",
+        )?;
+        let key = (self.network_api_key.clone()).into();
+        match self.auth {
+            Auth::Query => endpoint.query.push((QUERY.to_owned(), key)),
+            Auth::Header => endpoint.headers.push((HEADER.to_owned(), key)),
+        }
+        check(self.max_links > 0, "/max_links", "max_links is 0, so no task had a link; write 1 or more")?;
+        check(
+            self.max_queue > 0,
+            "/max_queue",
+            "max_queue is 0, so no request could be made; write 1 or more",
+        )?;
+        for (time, pointer, wrong) in [
+            (self.idle_timeout, "/idle_timeout", "idle_timeout is 0; write a time such as \"60s\""),
+            (self.answer_timeout, "/answer_timeout", "answer_timeout is 0; write a time such as \"60s\""),
+        ] {
+            check(!time.0.is_zero(), pointer, wrong)?;
+        }
+        if let Some(RateLimit { requests, per }) = self.rate_limit {
+            check(requests > 0, "/rate_limit/requests", "requests is 0; write 1 or more")?;
+            check(!per.0.is_zero(), "/rate_limit/per", "per is 0; write a time such as \"1s\"")?;
+        }
+        Ok(endpoint)
+    }
+
+    /// What the daemon is to hold the links to.
+    pub(crate) fn on_demand(&self) -> OnDemand {
+        OnDemand { links: self.max_links, commands: self.max_queue, bytes: self.max_queue_bytes.0 }
+    }
+}
+
+fn check(good: bool, pointer: &str, wrong: &str) -> Result<()> {
+    if good { Ok(()) } else { Err(Error::config(wrong).at(pointer)) }
+}

@@ -1,0 +1,84 @@
+//! A token bucket: so many requests in a time, at once where there were none for long.
+
+use std::time::{Duration, Instant};
+
+use crate::config::RateLimit;
+
+/// The bucket of one instance. It holds the time at which it is full again, and no tokens.
+pub(crate) struct Bucket {
+    /// How long a token takes to come back.
+    interval: Duration,
+    /// How far ahead the bucket may be drawn on.
+    depth: Duration,
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(crate) fn new(limit: RateLimit) -> Self {
+        let interval = limit.per.0 / limit.requests.max(1);
+        Self { interval, depth: interval * (limit.requests.max(1) - 1), full_at: None }
+    }
+
+    /// Takes a token, or says when there is one.
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        if full_at.duration_since(now) > self.depth {
+            return Err(full_at - self.depth);
+        }
+        self.full_at = Some(full_at + self.interval);
+        Ok(())
+    }
+
+    /// Puts a token back that was not used.
+    pub(crate) fn give_back(&mut self) {
+        self.full_at = self.full_at.and_then(|at| at.checked_sub(self.interval));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_sdk::Span;
+
+    use super::*;
+
+    fn bucket(requests: u32, seconds: u64) -> Bucket {
+        Bucket::new(RateLimit { requests, per: Span::seconds(seconds) })
+    }
+
+    #[test]
+    fn a_full_bucket_gives_all_at_once_and_then_one_by_one() {
+        let (mut bucket, start) = (bucket(4, 8), Instant::now());
+        for _ in 0..4 {
+            assert_eq!(bucket.take(start), Ok(()));
+        }
+        let next = start + Duration::from_secs(2);
+        assert_eq!(bucket.take(start), Err(next));
+        assert_eq!(bucket.take(next), Ok(()));
+        assert_eq!(bucket.take(next), Err(next + Duration::from_secs(2)));
+        let later = start + Duration::from_secs(100);
+        assert_eq!((0..9).take_while(|_| bucket.take(later).is_ok()).count(), 4);
+    }
+
+    #[test]
+    fn what_is_put_back_can_be_taken_again() {
+        let (mut bucket, start) = (bucket(1, 10), Instant::now());
+        assert_eq!(bucket.take(start), Ok(()));
+        assert!(bucket.take(start).is_err());
+        bucket.give_back();
+        assert_eq!(bucket.take(start), Ok(()));
+        assert!(bucket.take(start).is_err());
+    }
+
+    #[test]
+    fn no_setting_makes_it_panic() {
+        for (requests, seconds) in [(u32::MAX, 1), (1, 31_000_000), (u32::MAX, 31_000_000)] {
+            let mut bucket = bucket(requests, seconds);
+            let now = Instant::now();
+            for _ in 0..1000 {
+                let _ = bucket.take(now);
+            }
+            bucket.give_back();
+        }
+    }
+}
