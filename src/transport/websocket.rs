@@ -33,8 +33,9 @@ impl Dial for WebSocket {
         let Endpoint { query, headers, subprotocols, .. } = endpoint;
         let named = query.iter().chain(headers).map(|(_, value)| value);
         let all = named.chain(subprotocols).filter(|param| matches!(param, Param::Secret(_)));
+        let told = endpoint.secrets.iter().filter_map(|secret| secret.reveal().ok());
         // One that cannot be looked up was not sent.
-        all.filter_map(|param| param.reveal().ok()).collect()
+        all.filter_map(|param| param.reveal().ok()).chain(told).collect()
     }
 
     async fn dial(

@@ -7,6 +7,7 @@ mod auth;
 mod cli;
 mod commands;
 mod delivery;
+mod elizaos;
 mod events;
 mod faults;
 mod interop;

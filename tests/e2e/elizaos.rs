@@ -1,0 +1,174 @@
+//! ElizaOS with the simulated server, in the releases that differ and in the dialect of its page.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use futures_util::StreamExt as _;
+use pontoon_testkit::{
+    AgentReply, Daemon, DaemonConfig, Eliza, ElizaDialect, ElizaOptions, ElizaVersion, NatsServer, eventually,
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, Reply, ask, listen, next, start};
+
+const ROOM: &str = "9d6e1c52-7a0b-4c38-8f6d-1b2e3a4c5d6f";
+
+/// A daemon with one instance of ElizaOS, named `agents`, that joins one room with the server's agent in it.
+struct Hall {
+    // Dropped in this order.
+    daemon: Daemon,
+    eliza: Eliza,
+    _nats: NatsServer,
+    client: Client,
+}
+
+impl Hall {
+    async fn unconnected(options: ElizaOptions, settings: &str) -> Self {
+        let nats = NatsServer::start().await;
+        let eliza = options.start().await;
+        let client = nats.client().await;
+        let rooms = format!("rooms = [{{ id = \"{ROOM}\", agent_id = \"{}\" }}]", eliza.agent());
+        let settings = format!("url = \"{}\"\n{rooms}\n{settings}", eliza.url());
+        let daemon = start(DaemonConfig::new(&nats).connector("agents", "elizaos", &settings));
+        Self { daemon, eliza, _nats: nats, client }
+    }
+
+    async fn ready(options: ElizaOptions) -> Self {
+        let hall = Self::unconnected(options, "").await;
+        hall.link(|link| link["phase"] == "ready").await;
+        hall
+    }
+
+    async fn ask(&self, operation: &str, body: &Value) -> Reply {
+        let subject = format!("pontoon.command.elizaos.agents.{operation}");
+        ask(&self.client, &subject, &body.to_string(), &[]).await
+    }
+
+    /// Waits for a state of the link that is so, once events can be published.
+    async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < end {
+            last = self.ask("status", &json!({})).await.body["data"].clone();
+            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
+                return last["links"][0].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the state does not come: {last}\n{}", self.daemon.log());
+    }
+}
+
+#[tokio::test]
+async fn every_release_takes_a_message_and_its_agent_answers() {
+    for version in [ElizaVersion::V1_2, ElizaVersion::V1_4, ElizaVersion::V1_6_5, ElizaVersion::V1_7_2] {
+        let hall = Hall::ready(Eliza::options().version(version)).await;
+        let mut events = listen(&hall.client, "pontoon.event.elizaos.agents.>").await;
+        let reply = hall.ask("message.send", &json!({"channel": ROOM, "text": "hello"})).await;
+        assert_eq!(reply.verdict(), ("acked", None), "{version:?}: {}", reply.message());
+        let (mut own, mut answer) = (false, false);
+        while !(own && answer) {
+            let (message, body) = next(&mut events, |message, _| message.subject.contains(".message.")).await;
+            if !message.subject.contains(".message.created.") {
+                continue;
+            }
+            assert_eq!((&body["channel"], &body["message"]["created_at"].is_string()), (&json!(ROOM), &true));
+            match body["sender"]["kind"].as_str() {
+                Some("self") => own = body["message"]["text"] == "hello",
+                Some("agent") => answer = true,
+                other => panic!("{version:?}: a sender of the kind {other:?}: {body}"),
+            }
+        }
+        assert!(!hall.eliza.was_killed(), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_caller_sends_kills_an_old_server() {
+    let hall = Hall::ready(Eliza::options().version(ElizaVersion::V1_2)).await;
+    for operation in ["join", "leave", "message", "message.send", "request-world-state", "logs.filter"] {
+        for body in
+            [json!(null), json!({}), json!([]), json!(1), json!("x"), json!({"roomId": null, "text": 5})]
+        {
+            let reply = hall.ask(operation, &body).await;
+            let harmless = reply.status == "rejected" || operation == "logs.filter";
+            assert!(harmless, "{operation} {body}: {}", reply.status);
+        }
+    }
+    assert_eq!(
+        hall.ask("message.send", &json!({"channel": ROOM, "text": "still there?"})).await.status,
+        "acked"
+    );
+    assert!(!hall.eliza.was_killed());
+}
+
+#[tokio::test]
+async fn an_answer_comes_in_parts_that_add_up() {
+    let hall = Hall::ready(Eliza::options()).await;
+    hall.eliza.replies(AgentReply::default().text("one two three four").chunks(4));
+    let inbox = hall.client.new_inbox();
+    let mut replies = hall.client.subscribe(inbox.clone()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Pontoon-Stream", "true");
+    let body = json!({"roomId": ROOM, "text": "count"}).to_string();
+    let subject = "pontoon.command.elizaos.agents.message";
+    hall.client.publish_with_reply_and_headers(subject, inbox, headers, body.into()).await.unwrap();
+    let (mut parts, mut sum) = (0, String::new());
+    let answer = loop {
+        let message = timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+        let reply = Reply::of(&message);
+        if reply.status != "part" {
+            break reply;
+        }
+        parts += 1;
+        sum.push_str(reply.body["data"]["delta"].as_str().unwrap());
+        assert_eq!(reply.body["data"]["text"], sum.as_str());
+    };
+    assert_eq!(answer.verdict(), ("response", None), "{}", answer.message());
+    assert_eq!((parts, sum.as_str()), (4, "one two three four"));
+    assert!(answer.body["data"].to_string().contains("one two three four"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn rooms_are_joined_again_before_anything_is_said_in_them() {
+    let hall = Hall::ready(Eliza::options()).await;
+    let other = "4c1f0a7e-2b6d-4e95-a3c8-7d9e0f1a2b3c";
+    assert_eq!(hall.ask("join", &json!({"roomId": other})).await.verdict(), ("acked", None));
+    for round in 2..4 {
+        hall.eliza.cut();
+        eventually(PATIENCE, async || hall.eliza.joins(other) == round && hall.eliza.members(ROOM) == 1)
+            .await;
+        hall.link(|link| link["phase"] == "ready").await;
+        let reply = hall.ask("message.send", &json!({"channel": other, "text": "again"})).await;
+        assert_eq!(reply.verdict(), ("acked", None));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_wrong_or_missing_is_told_in_the_servers_words() {
+    let guarded = || Eliza::options().version(ElizaVersion::V1_6_5).api_key("open-sesame-7");
+    for settings in ["", "api_key = \"wrong-sesame-8\""] {
+        let hall = Hall::unconnected(guarded(), settings).await;
+        let link = hall.link(|link| link["phase"] == "credentials_refused").await;
+        assert!(link["detail"].as_str().unwrap().contains("API Key"), "{link}");
+        assert!(!hall.daemon.log().contains("wrong-sesame-8"));
+    }
+    let hall = Hall::unconnected(guarded(), "api_key = \"open-sesame-7\"").await;
+    hall.link(|link| link["phase"] == "ready").await;
+    assert!(!hall.daemon.log().contains("open-sesame-7"));
+}
+
+#[tokio::test]
+async fn the_dialect_of_the_page_is_spoken_where_nobody_says_otherwise() {
+    let hall = Hall::ready(Eliza::options().dialect(ElizaDialect::Documented)).await;
+    let mut events = listen(&hall.client, "pontoon.event.elizaos.agents.>").await;
+    let reply = hall.ask("message.send", &json!({"channel": ROOM, "text": "hello"})).await;
+    assert_eq!(reply.verdict(), ("sent", None), "nothing acknowledges it");
+    next(&mut events, |message, body| {
+        message.subject.contains(".message.created.") && body["message"]["text"] == "hello"
+    })
+    .await;
+    assert_eq!(hall.ask("request-world-state", &json!({"roomId": ROOM})).await.verdict(), ("sent", None));
+    next(&mut events, |message, _| message.subject.contains(".state.snapshot.")).await;
+}
