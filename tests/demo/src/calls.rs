@@ -1,80 +1,130 @@
-//! Calls to the service, made as any NATS client would make them: a request and its reply.
+//! Calls to services, made as any NATS client would make them: a request and its reply, or its parts.
 
-use std::error::Error;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
+use async_nats::{Client, HeaderMap, Message, StatusCode};
 use futures_util::StreamExt as _;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 /// Longer than the daemon lets a call take, so that a silent daemon is seen as one.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(45);
 
 /// One call.
 pub(crate) struct Call {
-    pub(crate) number: u64,
     pub(crate) subject: String,
     pub(crate) body: Value,
+    /// Whether parts of the answer are asked for.
+    pub(crate) in_parts: bool,
 }
 
-/// What became of it.
-pub(crate) struct Outcome {
-    pub(crate) number: u64,
+/// One reply to it.
+pub(crate) struct Reply {
     /// As the reply's header says, or what went wrong.
     pub(crate) status: String,
+    /// `data`, or else `error`.
     pub(crate) data: Value,
+    /// The same as it was written.
+    pub(crate) text: String,
+    /// Since the call.
     pub(crate) took: Duration,
 }
 
 impl Call {
-    pub(crate) fn fetch_balance(instance: &str, number: u64) -> Self {
-        let subject = format!("pontoon.command.sub0.{instance}.call.fetch-balance");
-        Self { number, subject, body: json!({"currency": "EUR"}) }
+    /// An operation of an instance.
+    pub(crate) fn new(kind: &str, instance: &str, operation: &str, body: Value) -> Self {
+        let subject = format!("pontoon.command.{kind}.{instance}.{operation}");
+        Self { subject, body, in_parts: false }
     }
 
-    fn status(instance: &str) -> Self {
-        Self { number: 0, subject: format!("pontoon.command.sub0.{instance}.status"), body: json!({}) }
+    /// The one that is the same for every service that has messages.
+    pub(crate) fn message_send(kind: &str, instance: &str, channel: &str, text: &str) -> Self {
+        Self::new(kind, instance, "message.send", json!({"channel": channel, "text": text}))
     }
 
-    pub(crate) async fn make(self, client: Client) -> Outcome {
+    /// Asks for parts.
+    pub(crate) fn in_parts(mut self) -> Self {
+        self.in_parts = true;
+        self
+    }
+
+    /// Makes it, and hands on each reply. The one that is not a part is the last, and there always is one.
+    pub(crate) async fn make(self, client: Client, mut told: impl FnMut(Reply)) {
         let start = Instant::now();
-        let (status, data) = match timeout(ANSWER, self.ask(&client)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => (error.to_string(), Value::Null),
-            Err(_) => ("no reply".to_owned(), Value::Null),
+        let error = match timeout(ANSWER, self.ask(&client, start, &mut told)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no reply".to_owned(),
         };
-        Outcome { number: self.number, status, data, took: start.elapsed() }
+        told(Reply { status: error, data: Value::Null, text: String::new(), took: start.elapsed() });
     }
 
-    async fn ask(&self, client: &Client) -> Result<(String, Value), async_nats::Error> {
+    async fn ask(
+        &self,
+        client: &Client,
+        start: Instant,
+        told: &mut impl FnMut(Reply),
+    ) -> Result<(), async_nats::Error> {
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await?;
-        client.publish_with_reply(self.subject.clone(), inbox, self.body.to_string().into()).await?;
-        let reply = replies.next().await.ok_or("the connection to NATS ended")?;
-        if let Some(status) = reply.status
-            && status != async_nats::StatusCode::OK
-        {
-            return Ok((format!("status {status}"), Value::Null));
+        let mut headers = HeaderMap::new();
+        if self.in_parts {
+            headers.insert("Pontoon-Stream", "true");
         }
-        let header = reply.headers.as_ref().and_then(|headers| headers.get("Pontoon-Status"));
-        let status = header.map_or("no status", |value| value.as_str()).to_owned();
-        let mut body: Value = serde_json::from_slice(&reply.payload)?;
-        let told = if body["data"].is_null() { body["error"].take() } else { body["data"].take() };
-        Ok((status, told))
+        let body = self.body.to_string().into();
+        client.publish_with_reply_and_headers(self.subject.clone(), inbox, headers, body).await?;
+        loop {
+            let message = replies.next().await.ok_or("the connection to NATS ended")?;
+            let reply = Reply::read(&message, start.elapsed())?;
+            let is_last = !reply.is_part();
+            told(reply);
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 }
 
-/// Whether the instance takes calls, its link to the service is up, and its stream confirms what it publishes.
-pub(crate) async fn ready(client: &Client, instance: &str) -> bool {
-    let state = Call::status(instance).make(client.clone()).await.data;
-    let linked =
-        state["links"].as_array().is_some_and(|links| links.iter().all(|link| link["phase"] == "ready"));
-    linked && state["bus"]["publishing"] == true
+impl Reply {
+    /// Whether more replies follow.
+    pub(crate) fn is_part(&self) -> bool {
+        self.status == "part"
+    }
+
+    /// What in a long reply is worth being shown: what was done, and the words.
+    pub(crate) fn gist(&self) -> String {
+        let told = ["id", "messageId", "text", "status"].into_iter();
+        let told = told.filter_map(|name| Some(format!("{name:?}:{}", self.data.get(name)?)));
+        format!("{{{},…}}", told.collect::<Vec<_>>().join(","))
+    }
+
+    fn read(message: &Message, took: Duration) -> Result<Self, async_nats::Error> {
+        if let Some(status) = message.status.filter(|status| *status != StatusCode::OK) {
+            return Err(format!("NATS status {status}").into());
+        }
+        let status = message.headers.as_ref().and_then(|headers| headers.get("Pontoon-Status"));
+        let status = status.ok_or("the reply has no status")?.as_str().to_owned();
+        let body: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&message.payload)?;
+        let told = body.get("data").or_else(|| body.get("error"));
+        let text = told.map(|told| told.get().to_owned()).unwrap_or_default();
+        Ok(Self { status, data: serde_json::from_str(&text).unwrap_or_default(), text, took })
+    }
 }
 
-/// Comes back when the server has taken all that was sent before.
-pub(crate) async fn round_trip(client: &Client) -> Result<(), Box<dyn Error>> {
+/// Whether the instance takes calls, its links to the service are up, and its stream confirms what it publishes.
+pub(crate) async fn is_ready(client: &Client, kind: &str, instance: &str) -> bool {
+    let mut state = Value::Null;
+    let call = Call::new(kind, instance, "status", json!({}));
+    call.make(client.clone(), |reply| state = reply.data).await;
+    let links = state["links"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let up = !links.is_empty() && links.iter().all(|link| link["phase"] == "ready");
+    up && state["bus"]["publishing"] == true
+}
+
+/// Comes back when the server has taken all that was sent before, and has sent us all that it had for us.
+pub(crate) async fn round_trip(client: &Client) -> Result<(), async_nats::Error> {
     let inbox = client.new_inbox();
     let mut own = client.subscribe(inbox.clone()).await?;
     client.publish(inbox, "".into()).await?;

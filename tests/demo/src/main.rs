@@ -1,36 +1,37 @@
-//! The demo: a real nats-server, the Sub0 simulator and the real daemon, with everything that passes shown as it passes.
+//! The demo: a real nats-server, the simulated services and the real daemon, with everything that passes shown as it
+//! passes.
 //!
 //! It takes about 20 seconds, or with `--forever` until Ctrl-C, and ends with a table of what went where. It exits
-//! with 0 only if every event and every call was seen, once, in order, and is in the stream.
+//! with 0 only if every event and every call was seen, once, in order, and is in the instance's stream.
+//!
+//! [`services`] says what there is on the one side, [`show`] what happens, [`voices`] what should be heard of it, and
+//! [`report`] whether it was.
 
+mod booth;
 mod calls;
+mod event;
+mod report;
+mod services;
+mod show;
 mod stream;
-mod tally;
 mod view;
+mod voices;
 
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Resource, Sub0, eventually};
-use serde_json::json;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, eventually};
+use tokio::signal::unix::{SignalKind, signal};
 
-use calls::{Call, Outcome};
-use tally::Tally;
+use booth::Booth;
+use services::Service;
+use show::Show;
 use view::View;
 
 const LENGTH: Duration = Duration::from_secs(20);
-/// How long what is under way may take to arrive once nothing new is said.
-const SETTLE: Duration = Duration::from_secs(15);
+/// How long the daemon may take to start, and to end.
 const START: Duration = Duration::from_secs(30);
-const BROADCAST_EVERY: Duration = Duration::from_millis(400);
-const CALL_EVERY: Duration = Duration::from_secs(1);
-
-/// The instance that the demo configures.
-const INSTANCE: &str = "demo";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -54,73 +55,58 @@ async fn main() -> ExitCode {
 }
 
 /// Returns whether everything was as it should be.
-async fn run(forever: bool) -> Result<bool, Box<dyn Error>> {
-    // Groups of their own: on Ctrl-C we end them, in order.
+async fn run(forever: bool) -> Result<bool, Box<dyn Error + Send + Sync>> {
+    // From now on it is up to us to end what we start.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let nats = NatsServer::options().own_group().start().await;
-    let sub0 = Sub0::start().await;
-    let config = DaemonConfig::new(&nats).sub0(INSTANCE, &sub0).own_group();
-    let mut daemon = Daemon::start(Daemon::binary_nearby(), config);
-    let view = View::new();
-    view.say(&format!("nats-server        {}", nats.url()));
-    view.say(&format!("Sub0, simulated    {}", sub0.url()));
-    view.say(&format!("pontoon            http://{}/status  /metrics  /readyz", daemon.admin().await));
     let client = nats.client().await;
-    eventually(START, async || calls::ready(&client, INSTANCE).await).await;
-    let mut events = client.subscribe("pontoon.event.>").await?;
+    let events = client.subscribe("pontoon.event.>").await?;
     // The server has the subscription before anything is published over another connection.
     calls::round_trip(&client).await?;
+
+    let services = services::all().await;
+    let nothing = DaemonConfig::new(&nats).own_group();
+    let config = services.iter().fold(nothing, |config, service| service.configure(config));
+    let mut daemon = Daemon::start(Daemon::binary_nearby(), config);
+    let view = View::new();
+    introduce(&view, &nats, &services, &daemon.admin().await);
+    for service in &services {
+        let ready = async || {
+            service.is_listened_to() && calls::is_ready(&client, service.kind(), service.instance()).await
+        };
+        eventually(START, ready).await;
+    }
+    let view = view.begin();
+    view.legend();
     match forever {
         true => view.say("Ctrl-C ends it.\n"),
         false => view.say(&format!("This takes {} s; Ctrl-C ends it sooner.\n", LENGTH.as_secs())),
     }
 
-    let mut tally = Tally::default();
-    let (answered, mut answers) = mpsc::unbounded_channel::<Outcome>();
-    let mut broadcasts = steady(BROADCAST_EVERY);
-    let mut calls = steady(CALL_EVERY);
-    let stop = sleep_until(Instant::now() + LENGTH);
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop, if !forever => break,
-            _ = tokio::signal::ctrl_c() => break,
-            _ = broadcasts.tick() => {
-                let number = tally.broadcast();
-                sub0.broadcast("wallet_balance_update", &json!({"number": number, "wallet_balance": 100 + number}));
-            }
-            _ = calls.tick() => {
-                let number = tally.called();
-                // A balance that nobody could have guessed: the answer comes from the service.
-                sub0.resource("fetch-balance", Resource::data(json!({"wallet_balance": 1000 + number})));
-                let call = Call::fetch_balance(INSTANCE, number);
-                view.call(&call);
-                let (client, answered) = (client.clone(), answered.clone());
-                tokio::spawn(async move { answered.send(call.make(client).await) });
-            }
-            Some(outcome) = answers.recv() => tally.answer(&view, outcome),
-            Some(event) = events.next() => tally.event(&view, &event),
-        }
-    }
-
-    let rest = async {
-        while !tally.is_complete() {
-            tokio::select! {
-                Some(outcome) = answers.recv() => tally.answer(&view, outcome),
-                Some(event) = events.next() => tally.event(&view, &event),
-            }
-        }
-    };
-    // What has not come by then is missing, and the table says so.
-    timeout(SETTLE, rest).await.ok();
-    let kept = stream::read(&client, &format!("PONTOON_{}", INSTANCE.to_uppercase())).await;
+    let booths = services.into_iter().map(Booth::new).collect();
+    let mut show = Show::new(booths, view, client.clone(), events);
+    let is_whole = show.play((!forever).then_some(LENGTH), &mut interrupt).await;
+    show.settle(&mut interrupt).await;
     daemon.signal("TERM");
     let exit = daemon.wait_exit(START).await;
-    Ok(tally.report(&view, kept, exit))
+    show.catch_up().await?;
+    let mut kept = Vec::new();
+    for booth in &show.booths {
+        kept.push(stream::read(&client, booth.service.instance()).await?);
+    }
+    let is_good = report::report(&show.view, &show.booths, &kept, exit, !is_whole);
+    if !is_good {
+        eprintln!("\nThe daemon's log:\n{}", daemon.log());
+    }
+    Ok(is_good)
 }
 
-/// Ticks that are late are not made up for.
-fn steady(every: Duration) -> tokio::time::Interval {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// Who takes part, and where.
+fn introduce(view: &View, nats: &NatsServer, services: &[Box<dyn Service>], admin: &str) {
+    view.say(&format!("{:<10} {}", "NATS", nats.url()));
+    for service in services {
+        let instance = format!("instance {}", service.instance());
+        view.say(&format!("{:<10} {:<27} {instance:<18} {}", service.name(), service.url(), service.note()));
+    }
+    view.say(&format!("{:<10} http://{admin}/status  /metrics  /readyz\n", "pontoon"));
 }

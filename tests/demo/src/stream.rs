@@ -1,67 +1,51 @@
-//! What the stream holds in the end.
+//! What a stream holds in the end.
 
 use std::collections::HashSet;
-use std::error::Error;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{self, consumer};
-use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
-use serde_json::Value;
 use tokio::time::timeout;
 
-const READ: Duration = Duration::from_secs(15);
+use crate::event::Event;
+
+const READ: Duration = Duration::from_secs(30);
 
 /// What a stream holds.
 #[derive(Default)]
 pub(crate) struct Kept {
-    pub(crate) name: String,
-    pub(crate) messages: u64,
+    pub(crate) events: Vec<Event>,
     pub(crate) bytes: u64,
-    /// How many carry an id that another one carries too.
-    pub(crate) duplicates: usize,
-    /// How many have a `ce-sequence` that is not greater than that before.
-    pub(crate) out_of_order: usize,
-    /// The numbers of the broadcasts, in the stream's order.
-    pub(crate) broadcasts: Vec<u64>,
 }
 
-/// Reads a stream from its first message to its last.
-pub(crate) async fn read(client: &Client, name: &str) -> Result<Kept, Box<dyn Error>> {
-    timeout(READ, read_all(client, name)).await?
+impl Kept {
+    /// Whether no two messages have one id.
+    pub(crate) fn is_unique(&self) -> bool {
+        let ids: HashSet<&str> = self.events.iter().map(|event| event.message_id.as_str()).collect();
+        ids.len() == self.events.len()
+    }
+
+    /// Whether sequences only grow.
+    pub(crate) fn grows(&self) -> bool {
+        self.events.is_sorted_by(|before, after| before.sequence < after.sequence)
+    }
 }
 
-async fn read_all(client: &Client, name: &str) -> Result<Kept, Box<dyn Error>> {
+/// Reads an instance's stream from its first message to its last.
+pub(crate) async fn read(client: &Client, instance: &str) -> Result<Kept, async_nats::Error> {
+    timeout(READ, read_all(client, &format!("PONTOON_{}", instance.to_uppercase()))).await?
+}
+
+async fn read_all(client: &Client, name: &str) -> Result<Kept, async_nats::Error> {
     let mut stream = jetstream::new(client.clone()).get_stream(name).await?;
     let state = stream.info().await?.state.clone();
-    let mut kept =
-        Kept { name: name.to_owned(), messages: state.messages, bytes: state.bytes, ..Kept::default() };
     let config = consumer::pull::Config { ack_policy: consumer::AckPolicy::None, ..Default::default() };
     let mut messages = stream.create_consumer(config).await?.messages().await?;
-    let mut ids = HashSet::new();
-    let mut last = String::new();
+    let mut kept = Kept { events: Vec::new(), bytes: state.bytes };
     for _ in 0..state.messages {
         let message = messages.next().await.ok_or("the stream ended early")??;
-        let headers = message.headers.clone().unwrap_or_default();
-        if !ids.insert(header(&headers, "Nats-Msg-Id")) {
-            kept.duplicates += 1;
-        }
-        let sequence = header(&headers, "ce-sequence");
-        if sequence <= last {
-            kept.out_of_order += 1;
-        }
-        last = sequence;
-        let body: Value = serde_json::from_slice(&message.payload)?;
-        kept.broadcasts.extend(number(&body));
+        kept.events.push(Event::read(message.subject.as_str(), message.headers.as_ref(), &message.payload));
     }
     Ok(kept)
-}
-
-/// The number that the demo gave a broadcast; `None` for every other event.
-pub(crate) fn number(body: &Value) -> Option<u64> {
-    body["data"]["number"].as_u64()
-}
-
-fn header(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default()
 }

@@ -4,16 +4,24 @@ use std::env;
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::time::Instant;
 
-use serde_json::Value;
+use crate::calls::{Call, Reply};
+use crate::event::Event;
 
-use crate::calls::{Call, Outcome};
-
-/// How much of a body is shown.
-const BODY: usize = 72;
+/// How wide a line may be.
+pub(crate) const WIDTH: usize = 100;
+/// How wide the names of services are.
+const NAME: usize = 7;
+/// Where a line's own words begin: after the time, the name and the arrow.
+const MARGIN: usize = NAME + 10;
+/// Where what an event says begins, after its subject.
+const SUBJECT: usize = 52;
+/// How long a UUID is as text, and how much of its end is shown.
+const UUID: usize = 36;
+const UUID_END: usize = 4;
 
 const DIM: &str = "2";
-const RED: &str = "31";
-const GREEN: &str = "32";
+pub(crate) const RED: &str = "31";
+pub(crate) const GREEN: &str = "32";
 const CYAN: &str = "36";
 const MAGENTA: &str = "35";
 
@@ -30,51 +38,119 @@ impl View {
         Self { start: Instant::now(), colour: stdout().is_terminal() && !refused }
     }
 
+    /// Times count from now.
+    pub(crate) fn begin(self) -> Self {
+        Self { start: Instant::now(), ..self }
+    }
+
     pub(crate) fn say(&self, text: &str) {
         // A reader who has gone away is no fault of what is shown.
         let _ = writeln!(stdout(), "{text}");
     }
 
-    pub(crate) fn event(&self, subject: &str, body: &Value) {
-        self.line(CYAN, "Sub0 → NATS", subject, &shown(body, "data"));
+    /// What the arrows mean.
+    pub(crate) fn legend(&self) {
+        let meanings = [
+            (CYAN, "→", "an event on NATS"),
+            (MAGENTA, "←", "a request on NATS"),
+            (GREEN, "↳", "a reply to it"),
+        ];
+        let meanings = meanings.map(|(colour, arrow, what)| format!("{} {what}", self.paint(colour, arrow)));
+        self.say(&format!("{}   {}", meanings.join("   "), self.paint(DIM, "…1234 ends a UUID")));
     }
 
-    pub(crate) fn call(&self, call: &Call) {
-        self.line(MAGENTA, "NATS → Sub0", &call.subject, &call.body.to_string());
+    pub(crate) fn event(&self, service: &str, event: &Event) {
+        let (subject, gist) = (short(&event.subject), short(&event.gist()));
+        self.line(service, CYAN, "→", &format!("{subject:<SUBJECT$}"), &gist);
     }
 
-    pub(crate) fn answer(&self, outcome: &Outcome) {
-        let colour = if outcome.status == "response" { GREEN } else { RED };
-        let took = format!("{} after {:.1} ms", outcome.status, outcome.took.as_secs_f64() * 1000.0);
-        self.line(colour, "   ↳ reply ", &took, &outcome.data.to_string());
+    pub(crate) fn call(&self, service: &str, call: &Call) {
+        let subject = short(&call.subject);
+        let asks = if call.in_parts { "  Pontoon-Stream: true" } else { "" };
+        self.line(service, MAGENTA, "←", &format!("{subject}{asks}  "), &short(&call.body.to_string()));
     }
 
-    pub(crate) fn row(&self, name: &str, value: &str) {
-        self.say(&format!("  {name:<52} {value:>10}"));
+    pub(crate) fn reply(&self, service: &str, reply: &Reply) {
+        let colour = if ["part", "acked", "response"].contains(&reply.status.as_str()) { GREEN } else { RED };
+        let status = format!("{} after {:.1} ms  ", reply.status, reply.took.as_secs_f64() * 1000.0);
+        let room = WIDTH - MARGIN - length(&status);
+        let whole = Some(short(&reply.text)).filter(|text| length(text) <= room || !reply.data.is_object());
+        let told = cut(&whole.unwrap_or_else(|| short(&reply.gist())), room);
+        self.line(service, colour, "↳", &status, &told);
     }
 
-    pub(crate) fn check(&self, what: &str, holds: bool) {
-        let word = if holds { self.paint(GREEN, "yes") } else { self.paint(RED, "NO") };
-        self.say(&format!("  {what:<60} {word}"));
-    }
-
-    fn line(&self, colour: &str, arrow: &str, what: &str, body: &str) {
-        let time = format!("{:7.3}", self.start.elapsed().as_secs_f64());
-        let body: String = body.chars().take(BODY).collect();
-        println!(
-            "{} {} {what}  {}",
-            self.paint(DIM, &time),
-            self.paint(colour, arrow),
-            self.paint(DIM, &body)
-        );
-    }
-
-    fn paint(&self, colour: &str, text: &str) -> String {
+    /// Text in a colour, where there is colour.
+    pub(crate) fn paint(&self, colour: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// What has no room on the line goes to the next one, if it has room there; else as much is shown as there is room.
+    fn line(&self, service: &str, colour: &str, arrow: &str, what: &str, words: &str) {
+        let time = format!("{:5.1}", self.start.elapsed().as_secs_f64());
+        let start = format!("{} {service:<NAME$} {}  ", self.paint(DIM, &time), self.paint(colour, arrow));
+        let (room, rest) = (WIDTH - MARGIN, length(words));
+        let text = if length(what) + rest <= room || rest > room {
+            format!("{what}{}", cut(words, room.saturating_sub(length(what))))
+        } else {
+            format!("{}\n{:MARGIN$}{words}", what.trim_end(), "")
+        };
+        self.say(format!("{start}{text}").trim_end());
     }
 }
 
-/// A field of the body, or all of it where there is no such field. Control characters are escaped in JSON.
-fn shown(body: &Value, field: &str) -> String {
-    body.get(field).unwrap_or(body).to_string()
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn cut(text: &str, room: usize) -> String {
+    if length(text) <= room {
+        return text.to_owned();
+    }
+    text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The text with the ends of UUIDs only, and without control characters.
+fn short(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let taken = match rest.get(..UUID).filter(|start| is_uuid(start)) {
+            Some(uuid) => {
+                shown.push('…');
+                shown.push_str(&uuid[UUID - UUID_END..]);
+                UUID
+            }
+            None => {
+                shown.push(if first.is_control() { ' ' } else { first });
+                first.len_utf8()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    shown
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.char_indices().all(|(place, c)| match place {
+        8 | 13 | 18 | 23 => c == '-',
+        _ => c.is_ascii_hexdigit(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_shortened_and_nothing_else_is() {
+        let uuid = "7d0b5a52-8c1e-4a53-9f66-0a1f1a6d3b10";
+        assert_eq!(short(&format!("a.{uuid}.b")), "a.…3b10.b");
+        assert_eq!(short(&format!("{uuid}{uuid}")), "…3b10…3b10");
+        assert_eq!(short("7d0b5a52-8c1e ä\u{1b}[31m →"), "7d0b5a52-8c1e ä [31m →");
+    }
+
+    #[test]
+    fn what_is_too_long_ends_with_an_ellipsis() {
+        assert_eq!((cut("äbc", 3), cut("äbcd", 3)), ("äbc".to_owned(), "äb…".to_owned()));
+    }
 }

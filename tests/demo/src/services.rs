@@ -1,0 +1,81 @@
+//! The simulated services, and what the demo does with each. One more is one more file, and one more line in [`all`].
+
+mod elizaos;
+mod minchat;
+mod sub0;
+
+use pontoon_testkit::DaemonConfig;
+
+use crate::calls::{Call, Reply};
+use crate::event::Event;
+use crate::voices::{Voice, Voices};
+
+/// A check of a service's own: what must hold, and whether it does. `None` if it was not tried yet.
+pub(crate) type Check = (&'static str, Option<bool>);
+
+/// A simulated service, and the instance that talks to it.
+pub(crate) trait Service {
+    /// What people call it.
+    fn name(&self) -> &'static str;
+
+    /// The connector's type.
+    fn kind(&self) -> &'static str;
+
+    /// The instance that the demo configures.
+    fn instance(&self) -> &'static str;
+
+    /// Where it listens.
+    fn url(&self) -> String;
+
+    /// What there is to know of it, in a few words.
+    fn note(&self) -> String;
+
+    /// Adds its instance.
+    fn configure(&self, config: DaemonConfig) -> DaemonConfig;
+
+    /// Whether it would tell the daemon what it says from now on.
+    fn is_listened_to(&self) -> bool {
+        true
+    }
+
+    /// Says or does something by itself.
+    fn speak(&mut self);
+
+    /// The next call. There is one at a time.
+    fn call(&mut self) -> Call;
+
+    /// Whether the replies, parts and the last one, can only come from the service, and are what it should say.
+    fn judge(&mut self, parts: &[Reply], last: &Reply) -> bool;
+
+    /// Whether nothing is to be expected of it while nobody calls it.
+    fn is_idle(&self) -> bool {
+        true
+    }
+
+    /// All that it has said so far, as it should be heard.
+    fn said(&self) -> Voices;
+
+    /// Whose words an event of its instance has, and the words.
+    fn voice(&self, event: &Event) -> (Voice, String) {
+        Voice::of(event)
+    }
+
+    /// What must hold of this service beyond what must hold of all.
+    fn checks(&self, _heard: &Voices) -> Vec<Check> {
+        Vec::new()
+    }
+}
+
+/// Starts all of them.
+pub(crate) async fn all() -> Vec<Box<dyn Service>> {
+    vec![
+        Box::new(sub0::Shop::start().await),
+        Box::new(elizaos::Agents::start().await),
+        Box::new(minchat::Support::start().await),
+    ]
+}
+
+/// The check of `message.send`, which has the same body for every service that has messages.
+fn message_send(tried: bool, has_all: impl FnOnce() -> bool) -> Check {
+    ("what message.send sent is in the service's list once, in order", tried.then(has_all))
+}

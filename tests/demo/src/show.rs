@@ -1,0 +1,111 @@
+//! What happens while the demo runs: services speak and are called in turn, and what comes of it is shown.
+
+use std::time::Duration;
+
+use async_nats::{Client, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::booth::Booth;
+use crate::calls::{Reply, round_trip};
+use crate::event::Event;
+use crate::view::View;
+
+/// Services take turns at this pace, so that people can follow.
+const TURN: Duration = Duration::from_millis(600);
+/// How long what is under way may take to arrive once nothing new is said.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// The services, and those who look at what they say.
+pub(crate) struct Show {
+    pub(crate) booths: Vec<Booth>,
+    pub(crate) view: View,
+    client: Client,
+    events: Subscriber,
+    replies: mpsc::UnboundedReceiver<(usize, Reply)>,
+    replied: mpsc::UnboundedSender<(usize, Reply)>,
+    turns: usize,
+}
+
+impl Show {
+    pub(crate) fn new(booths: Vec<Booth>, view: View, client: Client, events: Subscriber) -> Self {
+        let (replied, replies) = mpsc::unbounded_channel();
+        Self { booths, view, client, events, replies, replied, turns: 0 }
+    }
+
+    /// Goes on for this long, or until it is interrupted. Returns whether it was not.
+    pub(crate) async fn play(&mut self, length: Option<Duration>, interrupt: &mut Signal) -> bool {
+        let mut turns = interval(TURN);
+        // Turns that are late are not made up for.
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = sleep_until(Instant::now() + length.unwrap_or_default());
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end, if length.is_some() => return true,
+                _ = interrupt.recv() => return false,
+                _ = turns.tick() => self.turn(),
+                () = self.take_in() => {}
+            }
+        }
+    }
+
+    /// Waits until all that was said was heard. What has not come after a while is missing, and the table says so.
+    /// Another interrupt ends it at once.
+    pub(crate) async fn settle(&mut self, interrupt: &mut Signal) {
+        let rest = async {
+            while !self.booths.iter().all(Booth::is_complete) {
+                self.take_in().await;
+            }
+        };
+        tokio::select! {
+            _ = timeout(SETTLE, rest) => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+
+    /// Takes in what the server has for us by now.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), async_nats::Error> {
+        round_trip(&self.client).await?;
+        while self.take_in().now_or_never().is_some() {}
+        Ok(())
+    }
+
+    /// First all services speak, then all are called, and so on.
+    fn turn(&mut self) {
+        let place = self.turns % self.booths.len();
+        let speaks = (self.turns / self.booths.len()).is_multiple_of(2);
+        self.turns += 1;
+        let Some(booth) = self.booths.get_mut(place) else { return };
+        if speaks {
+            return booth.service.speak();
+        }
+        let Some(call) = booth.call() else { return };
+        self.view.call(booth.service.name(), &call);
+        let (client, replied) = (self.client.clone(), self.replied.clone());
+        tokio::spawn(async move {
+            // There is nobody to tell once the show is over.
+            call.make(client, |reply| drop(replied.send((place, reply)))).await;
+        });
+    }
+
+    /// The next event or reply.
+    async fn take_in(&mut self) {
+        tokio::select! {
+            Some((place, reply)) = self.replies.recv() => {
+                let Some(booth) = self.booths.get_mut(place) else { return };
+                self.view.reply(booth.service.name(), &reply);
+                booth.reply(reply);
+            }
+            Some(message) = self.events.next() => {
+                let event = Event::read(message.subject.as_str(), message.headers.as_ref(), &message.payload);
+                let mut booths = self.booths.iter_mut();
+                let Some(booth) = booths.find(|booth| booth.service.instance() == event.instance()) else { return };
+                self.view.event(booth.service.name(), &event);
+                booth.event(&event);
+            }
+        }
+    }
+}
