@@ -162,7 +162,7 @@ where
                     self.memory.intake.settle();
                     Ok(())
                 }
-                () = wanted(self.memory.place.as_ref()), if self.outbox.is_idle() => self.make_room(),
+                () = wanted(self.memory.place.as_ref()), if self.is_idle() => self.make_room(),
                 read = self.parts.reader.read(), if !self.memory.intake.is_full() => self.burst(read),
             };
             if let Err(end) = step {
@@ -174,11 +174,13 @@ where
         }
     }
 
-    /// Ends an idle link for one that waits for its place, unless a command is on its way to it.
+    /// Whether the link can be spared: the session has said so, and no command waits for it.
+    fn is_idle(&self) -> bool {
+        self.outbox.is_idle() && self.memory.errands.is_empty()
+    }
+
+    /// Ends an idle link for one that waits for its place.
     fn make_room(&mut self) -> Result<(), End> {
-        if !self.memory.errands.is_empty() {
-            return Ok(());
-        }
         if let Some(place) = &mut self.memory.place {
             place.leave();
         }
