@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use pontoon_sdk::{Code, CommandId, Error, Result};
+use pontoon_sdk::{Code, CommandId, Error, Result, Uuid};
 
 /// One caller in each room.
 #[derive(Default)]
@@ -11,6 +11,8 @@ pub(crate) struct Answers(HashMap<String, Answer>);
 
 struct Answer {
     command: CommandId,
+    /// Who wrote the message: what he says is no answer to it.
+    writer: Uuid,
     since: Option<Since>,
     /// The message that is coming in parts.
     message: Option<String>,
@@ -29,6 +31,7 @@ pub(crate) struct Since {
 pub(crate) struct Candidate<'a> {
     pub(crate) room: &'a str,
     pub(crate) id: Option<&'a str>,
+    pub(crate) sender: Option<&'a str>,
     /// Its number among all that came in parts, if it did.
     pub(crate) stream: Option<u64>,
     pub(crate) written: Option<i64>,
@@ -36,13 +39,13 @@ pub(crate) struct Candidate<'a> {
 
 impl Answers {
     /// A caller will wait in this room.
-    pub(crate) fn claim(&mut self, room: &str, command: CommandId) -> Result<()> {
+    pub(crate) fn claim(&mut self, room: &str, command: CommandId, writer: Uuid) -> Result<()> {
         if self.0.contains_key(room) {
             let text =
                 "another caller waits for the agent's answer in this room; answers could not be told apart";
             return Err(Error::rejected(Code::TooMany, text));
         }
-        self.0.insert(room.to_owned(), Answer { command, since: None, message: None });
+        self.0.insert(room.to_owned(), Answer { command, writer, since: None, message: None });
         Ok(())
     }
 
@@ -74,9 +77,10 @@ impl Answers {
         let is_it = match &answer.message {
             Some(message) => candidate.id == Some(message.as_str()),
             None => {
+                let other = candidate.sender.is_none_or(|sender| sender.parse() != Ok(answer.writer));
                 let late = candidate.stream.is_none_or(|stream| stream >= since.stream);
                 let written = candidate.written.zip(since.written);
-                late && written.is_none_or(|(written, ours)| written >= ours)
+                other && late && written.is_none_or(|(written, ours)| written >= ours)
             }
         };
         if is_it { self.0.remove(candidate.room).map(|answer| answer.command) } else { None }
@@ -84,7 +88,7 @@ impl Answers {
 
     /// Whose answer broke off with this message.
     pub(crate) fn broke(&mut self, room: &str, id: Option<&str>, stream: Option<u64>) -> Option<CommandId> {
-        self.message(&Candidate { room, id, stream, written: None })
+        self.message(&Candidate { room, id, sender: None, stream, written: None })
     }
 
     /// A caller waits no more.

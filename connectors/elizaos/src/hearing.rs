@@ -59,10 +59,16 @@ impl ElizaOsSession {
             }
             Err(error) => out.publish(unrecognised(event, error.message())),
         }
-        match tongue_of(&event.name) {
-            Some(tongue) if self.tongue.is_none() => self.begin(tongue, out),
-            _ => Ok(()),
+        // What was taken for silence may have been hesitation.
+        if self.decide_by.is_some()
+            && let Some(tongue) = tongue_of(&event.name)
+        {
+            self.decide_by = None;
+            if self.tongue != Some(tongue) {
+                return self.begin(tongue, out);
+            }
         }
+        Ok(())
     }
 
     /// What is to be told of an event, if anything.
@@ -140,7 +146,8 @@ impl ElizaOsSession {
         {
             let id = broadcast.id.as_deref();
             let stream = id.and_then(|id| self.streams.number(id));
-            let candidate = Candidate { room, id, stream, written: broadcast.written() };
+            let (sender, written) = (broadcast.sender.as_deref(), broadcast.written());
+            let candidate = Candidate { room, id, sender, stream, written };
             if let Some(command) = self.answers.message(&candidate) {
                 out.reply(command, Reply::Response(json(&raw)?));
             }

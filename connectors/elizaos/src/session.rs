@@ -28,8 +28,8 @@ pub struct ElizaOsSession {
     pub(crate) known: Arc<Known>,
     /// Which dialect is spoken; `None` until that is known.
     pub(crate) tongue: Option<Tongue>,
-    /// When it is decided without a word of the server.
-    decided: Option<Instant>,
+    /// When it is decided without a word of the server; `None` once the server has said it, or the settings say it.
+    pub(crate) decide_by: Option<Instant>,
     pub(crate) wishes: Wishes,
     pub(crate) pending: Pending,
     pub(crate) answers: Answers,
@@ -55,7 +55,7 @@ impl ElizaOsSession {
             setup,
             known,
             tongue: None,
-            decided: None,
+            decide_by: None,
             pending: Pending::default(),
             answers: Answers::default(),
             streams: Streams::default(),
@@ -155,7 +155,7 @@ impl ElizaOsSession {
         });
         let frame = native::message(&self.setup, &draft, self.wishes.agent_of(&draft.room), &id)?;
         if stream {
-            self.listen_in(&draft.room, command)?;
+            self.listen_in(&draft, command)?;
         }
         self.ask(command, Asked::Message { id, streamed: stream }, frame, out);
         Ok(())
@@ -181,7 +181,7 @@ impl ElizaOsSession {
             Order::Message(draft) => {
                 let frame = documented::message(&self.setup, &draft)?;
                 if stream {
-                    self.listen_in(&draft.room, id)?;
+                    self.listen_in(&draft, id)?;
                     self.answers.listen(id, self.since(None));
                     out.send_for(id, frame);
                     return Ok(());
@@ -216,15 +216,16 @@ impl ElizaOsSession {
         Ok(room)
     }
 
-    /// A caller will wait for the agent's answer in a room.
-    fn listen_in(&mut self, room: &str, command: CommandId) -> Result<()> {
+    /// A caller will wait for the agent's answer to a message.
+    fn listen_in(&mut self, draft: &Draft, command: CommandId) -> Result<()> {
+        let room = draft.room.as_str();
         if self.wishes.room(room).is_none() {
             let text = format!(
                 "the room {room:?} is not joined, so that no answer would be heard; send join first, or list it in rooms"
             );
             return Err(Error::rejected(Code::NotFound, text));
         }
-        self.answers.claim(room, command)
+        self.answers.claim(room, command, draft.user.unwrap_or(self.setup.entity))
     }
 
     fn ask(&mut self, command: CommandId, asked: Asked, frame: Frame, out: &mut Outbox<Frame>) {
@@ -242,9 +243,9 @@ impl Session for ElizaOsSession {
             Dialect::Documented => self.begin(Tongue::Documented, out),
             Dialect::Native => self.begin(Tongue::Native, out),
             Dialect::Auto => {
-                let decided = out.now() + HESITATION;
-                self.decided = Some(decided);
-                out.wake_at(decided);
+                let decide_by = out.now() + HESITATION;
+                self.decide_by = Some(decide_by);
+                out.wake_at(decide_by);
                 Ok(())
             }
         }
@@ -268,8 +269,8 @@ impl Session for ElizaOsSession {
     }
 
     fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
-        match self.decided {
-            Some(decided) if self.tongue.is_none() && decided <= out.now() => {
+        match self.decide_by {
+            Some(decide_by) if self.tongue.is_none() && decide_by <= out.now() => {
                 self.begin(Tongue::Documented, out)
             }
             _ => Ok(()),

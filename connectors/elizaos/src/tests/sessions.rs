@@ -1,0 +1,234 @@
+//! What a session asks of the service, promises its callers and keeps.
+
+use super::*;
+
+#[test]
+fn nothing_is_sent_or_taken_before_the_dialect_is_known() {
+    let elizaos = elizaos(json!({"rooms": [ROOM]}));
+    let mut session = elizaos.session(&LinkKey::new(LINK));
+    let start = Instant::now();
+    let mut out = Outbox::new(start);
+    session.open(&[], &mut out).unwrap();
+    assert_eq!(out.drain().len(), 0);
+    // The daemon may wake a session too early.
+    session.tick(&mut out).unwrap();
+    assert_eq!(out.drain().len(), 0);
+    let error = session.encode(command(1, "join", r#"{"roomId":"a"}"#), &mut out).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Rejected, Code::NotConnected));
+    assert_eq!(out.wake(), Some(start + Duration::from_secs(2)));
+    out.advance(start + Duration::from_secs(2));
+    assert!(out.take_due());
+    session.tick(&mut out).unwrap();
+    assert!(matches!(out.drain().as_slice(), [Action::Send(..), Action::Ready]));
+    session.tick(&mut out).unwrap();
+    assert_eq!(out.drain().len(), 0);
+}
+
+#[test]
+fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
+    let elizaos = elizaos(json!({"entity_id": AGENT, "rooms": [{"id": ROOM, "agent_id": AGENT}]}));
+    let (mut session, mut out) = session(&elizaos);
+    let metadata = r#"{ "z": 1.0, "a": 123456789012345678901234567890, "z2" :1e999}"#;
+    let body = format!(r#"{{"metadata":{metadata},"text":"\u00e9\n\"","roomId":"{OTHER}","messageId":"x"}}"#);
+    session.encode(command(1, "message", &body), &mut out).unwrap();
+    let got = sent(&mut out);
+    assert!(got.contains(&format!(r#""metadata":{metadata}"#)), "{got}");
+    assert!(got.contains(r#""message":"é\n\"""#), "{got}");
+    // Where something must be added, what the caller gave stays as it is behind that.
+    let body = body.replace(OTHER, ROOM).replace(r#""messageId":"x""#, r#""messageId":"y""#);
+    session.encode(command(2, "message", &body), &mut out).unwrap();
+    let got = sent(&mut out);
+    let direct = format!(r#"{{"channelType":"DM","isDm":true,"targetUserId":"{AGENT}","#);
+    assert!(got.contains(&format!(r#""metadata":{direct}{}"#, &metadata[1..])), "{got}");
+}
+
+#[test]
+fn ids_of_messages_are_unlike_those_of_any_other_connection() {
+    let elizaos = elizaos(json!({}));
+    let mut ids = BTreeSet::new();
+    for _ in 0..3 {
+        let (mut session, mut out) = session(&elizaos);
+        for number in 0..3 {
+            let body = format!(r#"{{"channel":"{ROOM}","text":"x"}}"#);
+            session.encode(command(number, "message.send", &body), &mut out).unwrap();
+            let frame: Value = serde_json::from_str(&sent(&mut out)).unwrap();
+            ids.insert(frame["payload"]["messageId"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(ids.len(), 9);
+}
+
+#[test]
+fn an_acknowledgement_names_its_command_even_when_nobody_waits() {
+    let elizaos = elizaos(json!({}));
+    let (mut session, mut out) = session(&elizaos);
+    for (id, given_up) in [(1, false), (2, true)] {
+        let body = format!(r#"{{"roomId":"{ROOM}","text":"x","messageId":"m{id}"}}"#);
+        session.encode(command(id, "message", &body), &mut out).unwrap();
+        if given_up {
+            session.abandoned(CommandId(id), true, &mut out);
+        }
+        out.drain();
+        let ack = json!({"clientMessageId": format!("m{id}"), "messageId": "s", "roomId": ROOM});
+        let told = hear(&mut session, &mut out, "messageAck", &ack);
+        let replies = told.iter().filter(|action| matches!(action, Action::Reply(..))).count();
+        assert_eq!(replies, usize::from(!given_up));
+        let event = event(told);
+        assert_eq!((event.kind, event.command), (EventType::MessageAccepted, Some(CommandId(id))));
+    }
+    let ack = json!({"clientMessageId": "m1", "messageId": "s"});
+    assert_eq!(event(hear(&mut session, &mut out, "messageAck", &ack)).command, None);
+}
+
+#[test]
+fn a_message_is_told_as_the_same_over_every_connection_of_an_instance() {
+    let elizaos = elizaos(json!({}));
+    let message = json!({"id": "m1", "text": "x", "roomId": ROOM, "createdAt": 1_700_000_000_000_i64});
+    let tell = |message: &Value| {
+        let (mut session, mut out) = session(&elizaos);
+        let event = event(hear(&mut session, &mut out, "messageBroadcast", message));
+        (event.kind, event.identity.clone().unwrap(), event.time)
+    };
+    let first = tell(&message);
+    assert_eq!(first.0, EventType::MessageCreated);
+    assert_eq!(first.2.unwrap().unix_timestamp(), 1_700_000_000);
+    assert_eq!(tell(&message), first);
+    let mut changed = message.clone();
+    changed["updatedAt"] = json!(1_700_000_009_000_i64);
+    let second = tell(&changed);
+    assert_eq!((second.0, second.2.unwrap().unix_timestamp()), (EventType::MessageUpdated, 1_700_000_009));
+    assert_ne!(second.1, first.1);
+    assert_eq!(tell(&changed), second);
+    // What has no id may mean anything.
+    let (mut session, mut out) = session(&elizaos);
+    assert_eq!(event(hear(&mut session, &mut out, "messageBroadcast", &json!({"text": "x"}))).identity, None);
+}
+
+/// Does with joins what the daemon does.
+fn keep(joins: &mut Vec<Join>, out: &mut Outbox<Frame>) {
+    for action in out.drain() {
+        match action {
+            Action::Remember(join) => {
+                joins.retain(|known| known.key != join.key);
+                joins.push(join);
+            }
+            Action::Forget(key) => joins.retain(|known| known.key != key),
+            _ => {}
+        }
+    }
+}
+
+/// What a session would ask for if its link were dialled again now.
+fn asks_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
+    let mut out = Outbox::new(Instant::now());
+    let mut session = elizaos.session(&LinkKey::new(LINK));
+    session.open(joins, &mut out).unwrap();
+    hear(&mut session, &mut out, "connection_established", &json!({}))
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Send(Frame::Event(event), None) => {
+                let payload: Value = event.read(0).unwrap();
+                let room = payload["payload"]["channelId"].as_str().map(str::to_owned);
+                Some(room.unwrap_or_else(|| format!("{} {payload}", event.name)))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn what_was_never_written_is_not_kept() {
+    let elizaos = elizaos(json!({"rooms": ["a"]}));
+    let (mut session, mut out) = session(&elizaos);
+    let mut joins = Vec::new();
+    session.encode(command(1, "join", r#"{"roomId":"b"}"#), &mut out).unwrap();
+    session.encode(command(2, "logs.subscribe", "{}"), &mut out).unwrap();
+    session.encode(command(3, "logs.filter", r#"{"level":"warn"}"#), &mut out).unwrap();
+    session.encode(command(4, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
+    keep(&mut joins, &mut out);
+    let filter = r#"update_log_filters {"level":"warn"}"#;
+    assert_eq!(asks_after(&elizaos, &joins), ["b", "subscribe_logs {}", filter]);
+    for id in [3, 2, 1, 4] {
+        // To leave takes no writing.
+        session.abandoned(CommandId(id), false, &mut out);
+    }
+    keep(&mut joins, &mut out);
+    assert_eq!(asks_after(&elizaos, &joins), [""; 0]);
+    // One that may have been written is kept as it was wanted.
+    session.encode(command(5, "join", r#"{"roomId":"c"}"#), &mut out).unwrap();
+    session.abandoned(CommandId(5), true, &mut out);
+    keep(&mut joins, &mut out);
+    assert_eq!(asks_after(&elizaos, &joins), ["c"]);
+    // What the daemon keeps and no session wrote changes nothing.
+    joins.push(Join { key: "room:d".into(), data: raw("7") });
+    joins.push(Join { key: "elsewhere".into(), data: raw("true") });
+    joins.push(Join { key: "logs".into(), data: raw("{}") });
+    assert_eq!(asks_after(&elizaos, &joins), ["c"]);
+}
+
+#[test]
+fn one_socket_joins_so_many_rooms_and_no_more() {
+    let rooms: Vec<_> = (0..MAX_ROOMS).map(|number| format!("r{number}")).collect();
+    let elizaos = elizaos(json!({"rooms": rooms}));
+    let (mut session, mut out) = session(&elizaos);
+    let mut join = |session: &mut ElizaOsSession, id, operation, room: &str| {
+        let body = json!({"roomId": room}).to_string();
+        session.encode(command(id, operation, &body), &mut out).map_err(|error| error.code())
+    };
+    assert_eq!(join(&mut session, 1, "join", "one more"), Err(Code::TooMany));
+    assert_eq!(join(&mut session, 2, "join", "r0"), Ok(()));
+    assert_eq!(join(&mut session, 3, "leave", "r0"), Ok(()));
+    assert_eq!(join(&mut session, 4, "join", "one more"), Ok(()));
+}
+
+#[test]
+fn a_leave_promises_no_more_than_that_it_was_taken() {
+    let elizaos = elizaos(json!({"rooms": ["a"]}));
+    let (mut session, mut out) = session(&elizaos);
+    session.encode(command(1, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
+    let actions: Vec<_> = out.drain().collect();
+    assert!(
+        matches!(actions.as_slice(), [Action::Promise(CommandId(1), Promise::Accepted), Action::Remember(_)]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn what_a_documented_server_is_asked_is_sent_and_no_more_is_promised() {
+    let elizaos = elizaos(json!({"dialect": "documented", "rooms": [ROOM]}));
+    let mut session = elizaos.session(&LinkKey::new(LINK));
+    let mut out = Outbox::new(Instant::now());
+    session.open(&[], &mut out).unwrap();
+    out.drain();
+    for (operation, body) in [
+        ("join", json!({"roomId": "a"})),
+        ("message", json!({"roomId": ROOM, "text": "x"})),
+        ("message.send", json!({"channel": ROOM, "text": "x"})),
+        ("request-world-state", json!({"roomId": ROOM})),
+        ("leave", json!({"roomId": "a"})),
+    ] {
+        session.encode(command(1, operation, &body.to_string()), &mut out).unwrap();
+        let actions: Vec<_> = out.drain().collect();
+        let promise = |action: &Action<Frame>| matches!(action, Action::Promise(_, Promise::Sent));
+        let send = |action: &Action<Frame>| matches!(action, Action::Send(_, Some(_)));
+        let place = actions.iter().position(promise).unwrap();
+        assert!(actions.iter().position(send).unwrap() > place, "{operation}: {actions:?}");
+    }
+    // An answer is more than that it was sent.
+    let body = json!({"roomId": ROOM, "text": "x"}).to_string();
+    session.encode(Command { stream: true, ..command(2, "message", &body) }, &mut out).unwrap();
+    assert!(matches!(out.drain().as_slice(), [Action::Send(_, Some(CommandId(2)))]));
+}
+
+#[test]
+fn news_that_is_told_twice_is_counted_and_kept_within_bounds() {
+    let elizaos = elizaos(json!({}));
+    let (mut session, mut out) = session(&elizaos);
+    let joined = json!({"channelId": "a"});
+    event(hear(&mut session, &mut out, "channel_joined", &joined));
+    assert!(matches!(hear(&mut session, &mut out, "room_joined", &joined).as_slice(), [Action::Duplicate]));
+    for number in 0..1_000 {
+        event(hear(&mut session, &mut out, "channel_joined", &json!({"channelId": number})));
+    }
+    assert_eq!(session.halves.len(), 64);
+}

@@ -1,0 +1,131 @@
+//! The sample, good and bad settings, and what they make.
+
+use super::*;
+
+fn sample(text: &str) -> Config {
+    let mut table: Value = Figment::from(Toml::string(text)).extract_inner("connectors.agents").unwrap();
+    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), ElizaOs::TYPE);
+    serde_json::from_value(table).unwrap()
+}
+
+#[test]
+fn the_sample_is_a_configuration() {
+    assert!(ElizaOs::new(sample(ElizaOs::SAMPLE)).is_ok());
+}
+
+#[test]
+fn the_sample_names_every_setting_with_its_default() {
+    let uncommented = ElizaOs::SAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => setting,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let (plain, all) = (sample(ElizaOs::SAMPLE), sample(&uncommented));
+    assert_eq!(
+        (all.dialect, &all.name, all.server_id, all.logs, &all.rooms),
+        (plain.dialect, &plain.name, plain.server_id, plain.logs, &plain.rooms)
+    );
+    assert!(all.entity_id.is_some() && plain.entity_id.is_none());
+    assert!(all.api_key.is_some() && plain.api_key.is_none());
+    let schema = schemars::schema_for!(Config);
+    for (setting, described) in schema.get("properties").unwrap().as_object().unwrap() {
+        assert!(uncommented.contains(&format!("\n{setting} = ")), "the sample lacks {setting}");
+        assert!(described.get("description").is_some(), "{setting} has no description");
+    }
+}
+
+#[test]
+fn a_room_is_an_id_or_a_table() {
+    let config = read(json!({"rooms": ["kitchen", {"id": ROOM}, {"id": OTHER, "agent_id": AGENT}]})).unwrap();
+    let rooms: Vec<_> = config
+        .rooms
+        .iter()
+        .map(|room| (room.id.as_str(), room.agent_id.map(|agent| agent.to_string())))
+        .collect();
+    assert_eq!(rooms, [("kitchen", None), (ROOM, None), (OTHER, Some(AGENT.to_owned()))]);
+    for (room, words) in [
+        (json!(7), "expected a room: its id, or { id"),
+        (json!({"agent_id": AGENT}), "missing field `id`"),
+        (json!({"id": ROOM, "agent": AGENT}), "unknown field `agent`"),
+        (json!({"id": ROOM, "agent_id": "Eliza"}), "\"Eliza\" is no UUID; write one such as"),
+    ] {
+        let error = read(json!({"rooms": [room]})).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn wrong_settings_are_refused_with_their_place() {
+    let many: Vec<_> = (0..=MAX_ROOMS).map(|number| number.to_string()).collect();
+    for (more, pointer) in [
+        (json!({"url": "ftp://h/"}), "/url"),
+        (json!({"name": ""}), "/name"),
+        (json!({"name": "a\nb"}), "/name"),
+        (json!({"rooms": [""]}), "/rooms/0"),
+        (json!({"rooms": ["a", {"id": "x".repeat(MAX_ID + 1)}]}), "/rooms/1"),
+        (json!({"rooms": ["a", "b", {"id": "a", "agent_id": AGENT}]}), "/rooms/2"),
+        (json!({"rooms": many}), "/rooms"),
+    ] {
+        let error = ElizaOs::new(read(more).unwrap()).err().unwrap();
+        assert_eq!((error.kind(), error.pointer()), (Kind::Config, Some(pointer)), "{error}");
+    }
+    for more in [
+        json!({"colour": "red"}),
+        json!({"dialect": "latin"}),
+        json!({"entity_id": "me"}),
+        json!({"server_id": "0"}),
+        json!({"rooms": ROOM}),
+        json!({"logs": "yes"}),
+    ] {
+        assert!(read(more.clone()).is_err(), "{more}");
+    }
+    assert!(serde_json::from_value::<Config>(json!({})).is_err());
+}
+
+#[test]
+fn the_entity_is_the_one_set_or_always_the_same() {
+    let entity = |more| match elizaos(more).endpoint.auth.remove(0) {
+        (field, AuthValue::Plain(Value::String(entity))) if field == "entityId" => entity,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(entity(json!({"entity_id": AGENT})), AGENT);
+    let derived = entity(json!({}));
+    assert!(derived.parse::<Uuid>().is_ok());
+    assert_eq!(derived, entity(json!({"rooms": [ROOM], "dialect": "native"})));
+    assert_ne!(derived, entity(json!({"name": "Bridge"})));
+    assert_ne!(derived, entity(json!({"url": "http://localhost:3001"})));
+}
+
+#[test]
+fn the_key_goes_with_the_connect_and_never_prints() {
+    let elizaos = elizaos(json!({"api_key": "secret-key", "entity_id": AGENT}));
+    let endpoint = elizaos.links().remove(0).endpoint;
+    assert_eq!((endpoint.url.as_str(), endpoint.namespace.as_str()), ("http://localhost:3000", "/"));
+    let [_, (field, AuthValue::Secret(key))] = endpoint.auth.as_slice() else { panic!("{endpoint:?}") };
+    assert_eq!((field.as_str(), key.reveal().unwrap().as_str()), ("apiKey", "secret-key"));
+    assert!(endpoint.headers.is_empty() && endpoint.query.is_empty());
+    assert!(!format!("{endpoint:?} {:?}", elizaos.setup.config).contains("secret-key"));
+}
+
+#[test]
+fn every_operation_goes_to_the_one_link() {
+    let elizaos = elizaos(json!({}));
+    assert_eq!(elizaos.links().remove(0).key.as_str(), LINK);
+    for operation in ElizaOs::operations() {
+        let command = command(1, operation.name, "{}");
+        assert!(matches!(elizaos.route(&command), Ok(Route::To(key)) if key.as_str() == LINK));
+        let object = operation.body.get("type").and_then(Value::as_str) == Some("object");
+        assert!(object, "{}: {:?}", operation.name, operation.body);
+        // The session knows what the list names, and refuses a body that fits nothing.
+        let (mut session, mut out) = session(&elizaos);
+        let error = session
+            .encode(Command { body: raw("7"), ..command }, &mut out)
+            .err()
+            .unwrap_or_else(|| panic!("{} takes 7", operation.name));
+        assert_eq!((error.kind(), error.code()), (Kind::Rejected, Code::BadBody), "{error}");
+        assert_eq!(out.drain().len(), 0);
+    }
+}
