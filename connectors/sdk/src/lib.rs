@@ -10,6 +10,7 @@
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports
 //! * [`lenient`]: texts and times as services write them
+//! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`secret`], [`units`], [`uuid`]: types for configuration
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
@@ -18,6 +19,7 @@ pub mod connector;
 pub mod error;
 pub mod event;
 pub mod lenient;
+pub mod mapping;
 pub mod secret;
 pub mod session;
 pub mod socketio;
