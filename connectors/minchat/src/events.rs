@@ -92,7 +92,7 @@ impl Ear<'_> {
         if let Some(last) = last {
             self.known.learn(&last, &id);
             // It comes over every link, the same in every byte. Where it names no message it may mean anything.
-            event.identity = Some(String::from_utf8_lossy(event.raw.as_bytes()).into_owned());
+            event.identity = Some(self.happening(&String::from_utf8_lossy(event.raw.as_bytes())));
         }
         Ok(in_chat(event, Some(id)))
     }
@@ -108,7 +108,15 @@ impl Ear<'_> {
     fn seen(&self, argument: &Raw, raw: Raw) -> Result<Event> {
         let id = message_id(argument)?;
         let chat = self.known.chat(&id);
-        Ok(in_chat(once(EventType::MessageSeen, id, raw), chat))
+        let kind = EventType::MessageSeen;
+        // Another may have seen it, too, and the service does not say who.
+        let identity = Some(self.happening(&format!("{} {id:?}", kind.as_str())));
+        Ok(in_chat(Event { identity, ..about(kind, Some(id), raw) }, chat))
+    }
+
+    /// The identity of what every link is told in the same words: a link that hears them again hears of another happening.
+    fn happening(&self, words: &str) -> String {
+        format!("{words} {}", self.known.heard(&self.place.key(), words.as_bytes()))
     }
 
     fn typing(&self, kind: EventType, argument: &Raw, raw: Raw) -> Result<Event> {

@@ -1,14 +1,21 @@
-//! Which chat a message is in: MinChat names a message that was deleted or seen by its id alone.
+//! What the links of an instance know together: which chat a message is in, as MinChat names a message that was deleted
+//! or seen by its id alone; and how often each link heard the same words.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use pontoon_sdk::LinkKey;
 
 use crate::config::MAX_ID;
 
 /// How many messages are known at most.
 const MAX_MESSAGES: usize = 8_192;
 
-/// The chats of the messages that were last heard of, over all links of an instance.
+/// How many words are counted at most, over all links.
+const MAX_COUNTED: usize = 8_192;
+
+/// The chats of the messages that were last heard of, and what the links heard, over all links of an instance.
 #[derive(Default)]
 pub(crate) struct Known(Mutex<State>);
 
@@ -17,6 +24,11 @@ struct State {
     chats: HashMap<Arc<str>, Arc<str>>,
     /// The oldest first.
     order: VecDeque<Arc<str>>,
+    /// Links and hashes of words, with how often they were heard there.
+    counts: HashMap<(LinkKey, u64), u64>,
+    /// The oldest first.
+    counted: VecDeque<(LinkKey, u64)>,
+    hasher: RandomState,
 }
 
 impl Known {
@@ -42,6 +54,25 @@ impl Known {
         }
     }
 
+    /// How often a link has heard these words, this time included. Words that come over every link are the same happening
+    /// where that number is the same: a link that hears them again hears of another.
+    pub(crate) fn heard(&self, link: &LinkKey, words: &[u8]) -> u64 {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (link.clone(), state.hasher.hash_one(words));
+        if let Some(count) = state.counts.get_mut(&key) {
+            *count += 1;
+            return *count;
+        }
+        state.counts.insert(key.clone(), 1);
+        state.counted.push_back(key);
+        if state.counted.len() > MAX_COUNTED
+            && let Some(oldest) = state.counted.pop_front()
+        {
+            state.counts.remove(&oldest);
+        }
+        1
+    }
+
     /// The chat of a message, if it is known.
     pub(crate) fn chat(&self, message: &str) -> Option<String> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,6 +83,20 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_link_counts_for_itself_and_the_counts_are_bounded() {
+        let known = Known::default();
+        let (one, two) = (LinkKey::new("c1"), LinkKey::new("c2"));
+        assert_eq!([known.heard(&one, b"x"), known.heard(&one, b"y"), known.heard(&one, b"x")], [1, 1, 2]);
+        assert_eq!([known.heard(&two, b"x"), known.heard(&two, b"x")], [1, 2]);
+        for number in 0..MAX_COUNTED {
+            known.heard(&two, number.to_string().as_bytes());
+        }
+        assert_eq!(known.heard(&one, b"x"), 1);
+        let state = known.0.lock().unwrap();
+        assert_eq!((state.counts.len(), state.counted.len()), (MAX_COUNTED, MAX_COUNTED));
+    }
 
     #[test]
     fn the_oldest_is_forgotten_and_what_is_too_long_never_learned() {

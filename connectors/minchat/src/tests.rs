@@ -319,12 +319,22 @@ fn a_message_is_known_by_every_link_and_told_as_the_same() {
     for (link, new) in [("c2", true), ("user", false), ("c1", false)] {
         assert_eq!(hear(link, "message.seen", json!("m1")), (c1(), new), "{link}");
     }
+    // Somebody else has seen it.
+    for (link, new) in [("user", true), ("c1", false), ("c2", false)] {
+        assert_eq!(hear(link, "message.seen", json!("m1")), (c1(), new), "{link}");
+    }
     for (link, new) in [("c1", true), ("user", false)] {
         assert_eq!(hear(link, "message.delete", json!("m1")), (c1(), new), "{link}");
     }
     let chat = json!({"id": "c1", "last_message": {"id": "m2"}});
     for (link, new) in [("user", true), ("c1", false), ("c2", false)] {
         assert_eq!(hear(link, "chat", chat.clone()), (c1(), new), "{link}");
+    }
+    // Its title was changed, and changed back.
+    let changed = json!({"id": "c1", "title": "x", "last_message": {"id": "m2"}});
+    for (chat, new) in [(&changed, true), (&chat, true)] {
+        assert_eq!(hear("user", "chat", chat.clone()), (c1(), new));
+        assert_eq!(hear("c1", "chat", chat.clone()), (c1(), false));
     }
 }
 
