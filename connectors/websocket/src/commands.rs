@@ -2,14 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pontoon_sdk::mapping::{MessageSend, needs_object};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Bytes, Code, Command, Error, Promise, Result};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::calls::Numbers;
 use crate::config::{Call, Config, ID, SendTemplate};
-use crate::pointer::{Pointer, put};
+use crate::frames::Pointer;
 
 /// The operations.
 pub(crate) const SEND: &str = "send";
@@ -20,7 +20,7 @@ pub(crate) const SEND_BINARY: &str = "send.binary";
 /// See [`SEND`].
 pub(crate) const CALL: &str = "call";
 /// See [`SEND`].
-pub(crate) const MESSAGE: &str = "message.send";
+pub(crate) const MESSAGE: &str = MessageSend::OPERATION;
 
 /// What is sent for a command.
 pub(crate) struct Outgoing {
@@ -43,15 +43,6 @@ struct TextBody {
 #[serde(deny_unknown_fields)]
 struct BinaryBody {
     base64: String,
-}
-
-/// The body of `message.send`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MessageBody<'a> {
-    #[serde(borrow, default)]
-    channel: Option<&'a RawValue>,
-    text: String,
 }
 
 /// Refuses what this instance can never do, whatever the body.
@@ -106,12 +97,12 @@ fn template_of(config: &Config) -> Result<&SendTemplate> {
 fn plain(command: &Command, operation: &str) -> Result<(Frame, Option<&'static str>)> {
     match operation {
         SEND_TEXT => {
-            object(command, "{\"text\": \"…\"}")?;
+            needs_object(command, "{\"text\": \"…\"}")?;
             let TextBody { text } = command.parse()?;
             Ok((Frame::text(text), Some("/text")))
         }
         SEND_BINARY => {
-            object(command, "{\"base64\": \"…\"}")?;
+            needs_object(command, "{\"base64\": \"…\"}")?;
             let BinaryBody { base64 } = command.parse()?;
             let bytes = STANDARD.decode(base64).map_err(|error| {
                 let text = format!("this is no base64 (RFC 4648 §4, with padding): {error}");
@@ -145,7 +136,7 @@ fn call(command: &Command, call: &Call, numbers: &Numbers) -> Result<Outgoing> {
 }
 
 fn put_number(json: &str, id: &Pointer, number: &str) -> Result<String> {
-    put(json, id, number).map_err(|why| {
+    id.put(json, number).map_err(|why| {
         let text = format!("the number of the call is put in at {}, where {why}", id.as_str());
         Error::rejected(Code::BadBody, text).at(id.as_str())
     })
@@ -158,26 +149,10 @@ fn message(
     secret: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Outgoing> {
     let SendTemplate { frame: template, acknowledged } = template_of(config)?;
-    let wrong = |text: &str| Error::rejected(Code::BadBody, format!("the body of {MESSAGE} {text}"));
-    object(command, "{\"channel\": \"…\", \"text\": \"…\"}")?;
-    let MessageBody { channel, text } = command.parse()?;
-    let channel = channel.map(RawValue::get);
-    let scalar = |json: &str| json.starts_with(['"', '-']) || json.starts_with(|c: char| c.is_ascii_digit());
-    match (channel, template.uses("channel")) {
-        (None, false) => {}
-        (Some(channel), true) if scalar(channel) => {}
-        (None, true) => return Err(wrong("lacks the channel, and this service wants one").at("")),
-        (Some(_), true) => return Err(wrong("names the channel by a string or a number").at("/channel")),
-        // To leave it out here would be to send the message somewhere else than its caller says.
-        (Some(_), false) => {
-            return Err(wrong("names a channel, and this service takes none; leave it out").at("/channel"));
-        }
-    }
-    let filled = template.fill(&|name| match name {
-        "channel" => channel.map(str::to_owned),
-        "text" => Some(serde_json::Value::from(text.as_str()).to_string()),
+    let message = MessageSend::read(command, template.uses("channel"))?;
+    let filled = template.text(&|name| match name {
         ID => Some(numbers.json(numbers.next())),
-        name => secret(name),
+        name => message.json(name).or_else(|| secret(name)),
     });
     if *acknowledged {
         let number = numbers.next();
@@ -189,13 +164,4 @@ fn message(
         unmistakable(&frame, config, numbers).map_err(|error| error.at("/text"))?;
     }
     Ok(Outgoing { frame, promise: Promise::Sent, number: None })
-}
-
-/// Refuses a body that is no object: Serde would read an array into a struct, field by field.
-fn object(command: &Command, form: &str) -> Result<()> {
-    if command.body.get().starts_with('{') {
-        return Ok(());
-    }
-    let text = format!("the body of {} is {form}", command.operation);
-    Err(Error::rejected(Code::BadBody, text).at(""))
 }

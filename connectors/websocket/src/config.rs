@@ -4,15 +4,13 @@ mod check;
 
 use std::collections::BTreeMap;
 
+use pontoon_sdk::mapping::{Template, TextOrSecret, Unmapped};
 use pontoon_sdk::{Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::frames::{Mapping, Pointer};
 use crate::kinds::{Kinds, Which};
-use crate::mapping::Mapping;
-use crate::pointer::Pointer;
-use crate::template::Template;
-use crate::values::TextOrSecret;
 
 pub(crate) use check::ID;
 
@@ -37,7 +35,7 @@ pub struct Config {
     /// Secrets by name, for `"${name}"` in frames that are sent. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
-    /// Frames that are sent at each connect, in this order, before any command.
+    /// Frames that are sent at each connect, in this order, before any command: a string as text, anything else as JSON.
     #[serde(default)]
     pub send_on_connect: Vec<Template>,
     /// The frame that must come before the link is ready for commands. Without it the link is ready once it is open.
@@ -72,17 +70,6 @@ pub struct Config {
     pub send: Option<SendTemplate>,
 }
 
-/// What becomes of frames whose kind `events` does not list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Unmapped {
-    /// They are published as `frame.unrecognised`.
-    #[default]
-    Publish,
-    /// Nothing: they are read and forgotten.
-    Drop,
-}
-
 /// What keeps the connection alive.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -90,7 +77,7 @@ pub struct Heartbeat {
     /// How often `send` is sent, from the opening on.
     #[serde(default)]
     pub every: Option<Span>,
-    /// The frame that is sent every so often.
+    /// The frame that is sent every so often: a string as text, anything else as JSON.
     #[serde(default)]
     pub send: Option<Template>,
     /// Frames that only keep the connection alive, and are never published.
@@ -107,7 +94,8 @@ pub struct Heartbeat {
 pub struct Answer {
     /// Which frames ask for it. They are published only if `events` lists them.
     pub when: Which,
-    /// The answer; a string that is `${/pointer}` stands for what the frame has there.
+    /// The answer: a string as text, anything else as JSON. A string that is `${/pointer}` stands for what the frame has
+    /// there.
     pub send: Template,
 }
 
@@ -155,8 +143,8 @@ pub enum Form {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendTemplate {
-    /// The frame; a string that is `${channel}` or `${text}` stands for what the caller gives, `${id}` for a new
-    /// number, one that is `${name}` for the secret of that name.
+    /// The frame: a string as text, anything else as JSON. A string that is `${channel}` or `${text}` stands for what the
+    /// caller gives, `${id}` for a new number, one that is `${name}` for the secret of that name.
     pub frame: Template,
     /// Whether the service answers the frame as it answers a call, so that the caller can wait for that. The number is
     /// put in as into a call.

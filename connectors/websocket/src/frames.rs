@@ -3,11 +3,28 @@
 use std::borrow::Cow;
 
 use pontoon_sdk::connector::Frame as _;
+use pontoon_sdk::event::ServiceError;
+use pontoon_sdk::mapping::{Document, text_of};
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Bytes, Raw};
+use pontoon_sdk::{Bytes, Event, EventType, Raw, mapping};
 use serde_json::value::RawValue;
 
-use crate::pointer::Pointer;
+/// What pointers lead into here: one frame.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Frames {}
+
+impl Document for Frames {
+    const MAPPED: &'static str = "frames";
+    const INTO: &'static str = "the frame";
+    const EXAMPLE: &'static str = "/data/text";
+    const WRITE: &'static str = "write \"/type\" for the field type of the frame, \"/data/0/text\" for the field text of \
+                                 the first element of its field data";
+}
+
+/// Where a value stands in a frame.
+pub type Pointer = mapping::Pointer<Frames>;
+/// What a frame of the service becomes.
+pub type Mapping = mapping::Mapping<Frames>;
 
 /// The longest words of the service that a caller is told, in characters.
 const MAX_WORDS: usize = 1000;
@@ -56,15 +73,6 @@ impl<'a> Said<'a> {
     }
 }
 
-/// A string, a number or a truth value as text; a number keeps its digits.
-pub(crate) fn text_of(json: &str) -> Option<String> {
-    match json.trim_ascii_start().as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b'{' | b'[' | b'n' => None,
-        _ => Some(json.trim_ascii().to_owned()),
-    }
-}
-
 /// Whether a value says that there is no error: `null`, `false`, `0` or an empty string.
 pub(crate) fn is_no_error(json: &str) -> bool {
     matches!(json.trim_ascii(), "null" | "false" | "0" | "\"\"")
@@ -110,6 +118,14 @@ impl Words {
             (None, Some(code)) => code.clone(),
             (None, None) => "the service refused without a word".to_owned(),
         }
+    }
+
+    /// What the service's refusal of our credentials becomes where no entry of `events` speaks of it.
+    pub(crate) fn refusal(self, raw: Raw) -> Event {
+        let mut event = Event::new(EventType::ErrorRaised, raw);
+        let Self { message, code } = self;
+        event.fields.error = Some(ServiceError { code, message, details: None });
+        event
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pontoon_sdk::mapping::text_of;
 use pontoon_sdk::{Error, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
@@ -11,8 +12,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::frames::{Said, text_of};
-use crate::pointer::Pointer;
+use crate::frames::{Pointer, Said};
 
 /// Where the kind of a frame stands: the first of these that finds one.
 #[derive(Debug, Clone, Default)]

@@ -3,30 +3,23 @@
 mod calls;
 mod commands;
 mod config;
-mod event;
 mod frames;
 mod kinds;
-mod mapping;
-mod pointer;
 mod session;
-mod template;
-mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use pontoon_sdk::mapping::MessageSend;
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, WebSocket};
 use schemars::{Schema, json_schema};
 
 use calls::Numbers;
-pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate, Unmapped};
+pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate};
+pub use frames::{Frames, Mapping, Pointer};
 pub use kinds::{Kinds, Which};
-pub use mapping::{MappedType, Mapping, TimeUnit};
-pub use pointer::Pointer;
 pub use session::WebsocketSession;
-pub use template::Template;
-pub use values::TextOrSecret;
 
 /// The one link of an instance.
 const LINK: &str = "main";
@@ -81,15 +74,7 @@ impl Connector for Websocket {
                 ..sent(
                     commands::MESSAGE,
                     "Sends a message, in the way that the setting `send` describes",
-                    json_schema!({
-                        "type": "object",
-                        "properties": {
-                            "channel": { "description": "The conversation", "type": ["string", "number"] },
-                            "text": { "description": "The words", "type": "string" }
-                        },
-                        "required": ["text"],
-                        "additionalProperties": false
-                    }),
+                    MessageSend::schema(),
                 )
             },
         ]

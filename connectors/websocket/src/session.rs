@@ -1,28 +1,24 @@
 //! One conversation with a WebSocket service: its frames become events and answers, commands become frames.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pontoon_sdk::mapping::{Payload, Secrets, Unmapped, unmapped};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Command, CommandId, Error, Event, Join, Outbox, Promise, Raw, Reply, Result, Session};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::calls::{Call, Calls, Numbers};
 use crate::commands::{self, Outgoing};
-use crate::config::{self, Config, ID, Unmapped};
-use crate::event;
-use crate::frames::{Said, Words, is_no_error};
-use crate::pointer::Pointer;
+use crate::config::{self, Config, ID};
+use crate::frames::{Pointer, Said, Words, is_no_error};
 
 /// One conversation.
 pub struct WebsocketSession {
     config: Arc<Config>,
     numbers: Arc<Numbers>,
     calls: Calls,
-    /// The secrets by their names, as they were at this connect.
-    secrets: BTreeMap<String, String>,
+    secrets: Secrets,
     ready: bool,
     next_heartbeat: Option<Instant>,
 }
@@ -40,7 +36,7 @@ impl WebsocketSession {
             config,
             numbers,
             calls: Calls::default(),
-            secrets: BTreeMap::new(),
+            secrets: Secrets::default(),
             ready: false,
             next_heartbeat: None,
         }
@@ -50,7 +46,7 @@ impl WebsocketSession {
     fn named(&self, name: &str) -> Option<String> {
         match name {
             ID => Some(self.numbers.json(self.numbers.next())),
-            name => self.secrets.get(name).map(|secret| Value::from(secret.as_str()).to_string()),
+            name => self.secrets.json(name),
         }
     }
 
@@ -60,7 +56,7 @@ impl WebsocketSession {
         let (Some(every), Some(frame)) = (heartbeat.every, &heartbeat.send) else { return };
         let due = self.next_heartbeat.is_some_and(|next| next <= out.now());
         if due {
-            out.send(frame.frame(&|name| self.named(name)));
+            out.send(Frame::text(frame.text(&|name| self.named(name))));
         }
         let next = match self.next_heartbeat {
             Some(next) if !due => next,
@@ -73,7 +69,7 @@ impl WebsocketSession {
     /// The event that `events` makes of a frame.
     fn listed(&self, heard: &Heard<'_>) -> Option<Event> {
         let Heard { said: Said::Json(json), kind: Some(kind), raw } = heard else { return None };
-        let event = self.config.events.get(kind)?.event(json, raw.clone());
+        let event = self.config.events.get(kind)?.event(Payload::Json(json), raw.clone());
         Some(event.upstream(kind.clone()))
     }
 
@@ -84,7 +80,7 @@ impl WebsocketSession {
             Said::Text(_) => self.config.text.as_ref(),
             Said::Binary(_) => self.config.binary.as_ref(),
         };
-        mapping.map(|mapping| mapping.event(&heard.said.document(), heard.raw.clone()))
+        mapping.map(|mapping| mapping.event(Payload::Json(&heard.said.document()), heard.raw.clone()))
     }
 
     /// The call that a frame answers, if it answers one.
@@ -107,14 +103,14 @@ impl WebsocketSession {
             // What nobody waits for any more is told to everybody: it may say what the caller must know.
             let event = self.listed(&heard);
             out.publish(event.unwrap_or_else(|| {
-                let mut event = event::unmapped(heard.kind, heard.raw);
+                let mut event = unmapped(heard.kind, heard.raw);
                 event.fields.reason = Some("the answer to a call whose caller had given up".to_owned());
                 event
             }));
             return Ok(());
         };
         if let Some(words) = failure(configured, json, &heard) {
-            out.reply(caller, Reply::Failed(Error::refused(self.masked(&words.sentence()))));
+            out.reply(caller, Reply::Failed(Error::refused(self.secrets.masked(&words.sentence()))));
             return Ok(());
         }
         let data = configured.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json);
@@ -137,9 +133,9 @@ impl WebsocketSession {
             return Ok(());
         }
         let words = Words::of(&heard.said.document());
-        let sentence = self.masked(&words.sentence());
+        let sentence = self.secrets.masked(&words.sentence());
         let event = self.listed(heard);
-        out.publish(event.unwrap_or_else(|| event::refusal(words, heard.raw.clone())));
+        out.publish(event.unwrap_or_else(|| words.refusal(heard.raw.clone())));
         Err(Error::auth(format!("the service refused us: {sentence}")))
     }
 
@@ -157,7 +153,7 @@ impl WebsocketSession {
             let document = said.document();
             let part = |name: &str| name.parse::<Pointer>().ok()?.find(&document).map(str::to_owned);
             let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
-            out.send(answer.send.frame(&value_of));
+            out.send(Frame::text(answer.send.text(&value_of)));
             known = true;
         }
         known
@@ -173,7 +169,7 @@ impl WebsocketSession {
         let why = match (&heard.said, &heard.kind) {
             (Said::Json(_), Some(_)) => {
                 if self.config.unmapped == Unmapped::Publish {
-                    out.publish(event::unmapped(heard.kind, heard.raw));
+                    out.publish(unmapped(heard.kind, heard.raw));
                 }
                 return Ok(());
             }
@@ -190,16 +186,7 @@ impl WebsocketSession {
         };
         Err(Error::protocol(why))
     }
-
-    /// Words of the service, without our secrets: it may repeat them in a refusal.
-    fn masked(&self, words: &str) -> String {
-        let secrets = self.secrets.values().filter(|secret| secret.len() >= MASKED);
-        secrets.fold(words.to_owned(), |words, secret| words.replace(secret.as_str(), "***"))
-    }
 }
-
-/// A secret shorter than this is in too many words to be masked.
-const MASKED: usize = 4;
 
 /// What an answer says of a failure, if it does.
 fn failure(call: &config::Call, json: &str, heard: &Heard<'_>) -> Option<Words> {
@@ -216,13 +203,9 @@ impl Session for WebsocketSession {
     type Frame = Frame;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
-        for (name, secret) in &self.config.secrets {
-            // What we should show the service is not there: that is about credentials, and is not tried in haste.
-            let text = secret.reveal().map_err(|error| Error::auth(error.message()))?;
-            self.secrets.insert(name.clone(), text);
-        }
+        self.secrets = Secrets::reveal(&self.config.secrets)?;
         for frame in &self.config.send_on_connect {
-            out.send(frame.frame(&|name| self.named(name)));
+            out.send(Frame::text(frame.text(&|name| self.named(name))));
         }
         self.beat(out);
         if self.config.ready_when.is_none() {

@@ -2,21 +2,17 @@
 
 use std::time::Duration;
 
+use pontoon_sdk::mapping::{
+    Known, MessageSend, Template, TextOrSecret, check, check_headers, escaped, is_token, params, text_of,
+};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
 use super::{Call, Config, Form, Heartbeat, SendTemplate};
-use crate::pointer::{Pointer, put};
-use crate::template::{self, Known, Template};
-use crate::values::TextOrSecret;
+use crate::frames::{Mapping, Pointer};
 
-/// What `message.send` fills in.
-const FILLED: [&str; 2] = ["channel", "text"];
 /// Stands for a new number, where calls are configured.
 pub(crate) const ID: &str = "id";
-
-/// Headers that belong to the opening of a WebSocket; so does all that begins with `sec-websocket-`.
-const HEADERS_TAKEN: [&str; 4] = ["host", "connection", "upgrade", "content-length"];
 
 /// The shortest time between two heartbeats.
 const MIN_EVERY: Duration = Duration::from_millis(100);
@@ -31,9 +27,8 @@ impl Config {
         self.check_events()?;
         self.check_call()?;
         self.check_frames()?;
-        let param = |(name, TextOrSecret(param)): (&String, &TextOrSecret)| (name.clone(), param.clone());
-        endpoint.query = self.query.iter().map(param).collect();
-        endpoint.headers = self.headers.iter().map(param).collect();
+        endpoint.query = params(&self.query);
+        endpoint.headers = params(&self.headers);
         endpoint.subprotocols = self.subprotocols.iter().map(|TextOrSecret(param)| param.clone()).collect();
         endpoint.require_subprotocol = self.require_subprotocol;
         endpoint.secrets = self.secrets.values().cloned().collect();
@@ -41,31 +36,13 @@ impl Config {
     }
 
     fn check_headers(&self) -> Result<()> {
-        for (name, TextOrSecret(value)) in &self.headers {
-            let at = format!("/headers/{}", escaped(name));
-            let lower = name.to_ascii_lowercase();
-            check(
-                !name.is_empty() && name.bytes().all(is_token),
-                &at,
-                "this is no name of a header; write letters, digits and hyphens, such as X-Client",
-            )?;
-            check(
-                lower != "sec-websocket-protocol",
-                &at,
-                "subprotocols have a setting of their own; write subprotocols = [\"…\"]",
-            )?;
-            let taken = HEADERS_TAKEN.contains(&lower.as_str()) || lower.starts_with("sec-websocket-");
-            check(!taken, &at, &format!("the header {name} is set by pontoon itself; leave it out"))?;
-            let printable = |text: &str| text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
-            if let Param::Plain(text) = value {
-                check(
-                    printable(text),
-                    &at,
-                    &format!("the value of {name} holds what a header cannot; write printable ASCII"),
-                )?;
-            }
+        let subprotocols =
+            self.headers.keys().find(|name| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+        if let Some(name) = subprotocols {
+            let text = "subprotocols have a setting of their own; write subprotocols = [\"…\"]";
+            return Err(Error::config(text).at(format!("/headers/{}", escaped(name))));
         }
-        Ok(())
+        check_headers(&self.headers)
     }
 
     fn check_subprotocols(&self) -> Result<()> {
@@ -73,7 +50,7 @@ impl Config {
             let at = format!("/subprotocols/{place}");
             if let Param::Plain(name) = subprotocol {
                 check(
-                    !name.is_empty() && name.bytes().all(is_token),
+                    is_token(name),
                     &at,
                     "this is no subprotocol; write letters, digits, hyphens and dots, such as v1.json",
                 )?;
@@ -91,9 +68,9 @@ impl Config {
 
     fn check_secrets(&self) -> Result<()> {
         for name in self.secrets.keys() {
-            let taken = name == ID || FILLED.contains(&name.as_str());
+            let taken = name == ID || MessageSend::NAMES.contains(&name.as_str());
             check(
-                template::is_name(name) && !taken,
+                Template::is_name(name) && !taken,
                 &format!("/secrets/{}", escaped(name)),
                 "this is no name for a secret; write letters, digits and _, but not channel, text or id",
             )?;
@@ -111,7 +88,8 @@ impl Config {
             mapping.check(&format!("/events/{}", escaped(kind)))?;
         }
         if let Some(mapping) = &self.text {
-            mapping.check_only(
+            check_only(
+                mapping,
                 "",
                 "there is nothing within a text to point to, but the text as a whole",
                 "/text",
@@ -119,7 +97,7 @@ impl Config {
         }
         if let Some(mapping) = &self.binary {
             let what = "there is nothing within binary data to point to, but the data as base64";
-            mapping.check_only("/base64", what, "/binary")?;
+            check_only(mapping, "/base64", what, "/binary")?;
         }
         let Heartbeat { ignore, answer, .. } = &self.heartbeat;
         let ignore =
@@ -162,17 +140,17 @@ impl Config {
         for (place, frame) in self.send_on_connect.iter().enumerate() {
             self.check_frame(
                 frame,
-                Known { names: &names, pointers: false },
+                Known { names: &names, answered: nothing_answered },
                 &format!("/send_on_connect/{place}"),
             )?;
         }
         self.check_heartbeat(&names)?;
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
-        names.extend(FILLED);
+        names.extend(MessageSend::NAMES);
         if *acknowledged {
             names.retain(|name| *name != ID);
         }
-        self.check_frame(frame, Known { names: &names, pointers: false }, "/send/frame")?;
+        self.check_frame(frame, Known { names: &names, answered: nothing_answered }, "/send/frame")?;
         check(
             frame.uses("text"),
             "/send/frame",
@@ -190,9 +168,9 @@ impl Config {
             "/send/frame",
             "a text has no place for the number of a call; write a JSON frame",
         )?;
-        let filled = frame.fill(&|_| Some("\"\"".to_owned()));
+        let filled = frame.text(&|_| Some("\"\"".to_owned()));
         let place = call.id.as_str();
-        put(&filled, &call.id, "1").map(drop).map_err(|why| {
+        call.id.put(&filled, "1").map(drop).map_err(|why| {
             let text =
                 format!("the number of the call is put in at {place}, where {why}; leave that place free");
             Error::config(text).at("/send/frame")
@@ -213,13 +191,13 @@ impl Config {
             (Some(every), Some(frame)) => {
                 let text = "this is sent too often; write \"100ms\" or more";
                 check(every.0 >= MIN_EVERY, "/heartbeat/every", text)?;
-                self.check_frame(frame, Known { names, pointers: false }, "/heartbeat/send")?;
+                self.check_frame(frame, Known { names, answered: nothing_answered }, "/heartbeat/send")?;
             }
             (None, None) => {}
         }
         answer.iter().enumerate().try_for_each(|(place, answer)| {
             let at = format!("/heartbeat/answer/{place}/send");
-            self.check_frame(&answer.send, Known { names, pointers: true }, &at)
+            self.check_frame(&answer.send, Known { names, answered }, &at)
         })
     }
 
@@ -246,24 +224,35 @@ enum Found {
 }
 
 fn number_at(place: &Pointer, frame: &Template) -> Option<Found> {
-    let plain = frame.fill(&|name| Some(format!("\"${{{name}}}\"")));
-    let found: String = place.find(&plain).and_then(crate::frames::text_of)?;
+    let plain = frame.text(&|name| Some(format!("\"${{{name}}}\"")));
+    let found: String = place.find(&plain).and_then(text_of)?;
     if found.parse::<u64>().is_ok() {
         return Some(Found::Number);
     }
-    FILLED.iter().any(|name| found == format!("${{{name}}}")).then_some(Found::Caller)
+    MessageSend::NAMES.iter().any(|name| found == format!("${{{name}}}")).then_some(Found::Caller)
 }
 
-fn check(good: bool, pointer: &str, wrong: &str) -> Result<()> {
-    if good { Ok(()) } else { Err(Error::config(wrong).at(pointer)) }
+/// Checks the mapping of frames that have but one place to point to.
+fn check_only(mapping: &Mapping, place: &str, what: &str, at: &str) -> Result<()> {
+    mapping.check(at)?;
+    for (field, pointer) in mapping.pointers() {
+        if pointer.is_some_and(|pointer| pointer.as_str() != place) {
+            let text = format!("{what}; write {field} = \"{place}\", or leave it out");
+            return Err(Error::config(text).at(format!("{at}/{field}")));
+        }
+    }
+    Ok(())
 }
 
-/// A key as it stands in a JSON pointer.
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+/// `${/pointer}` in a frame that answers another.
+fn answered(pointer: &str) -> Result<(), String> {
+    pointer.parse::<Pointer>().map(drop)
 }
 
-/// A byte of a token (RFC 9110 §5.6.2), of which the names of headers and subprotocols are made.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// `${/pointer}` in any other frame.
+fn nothing_answered(pointer: &str) -> Result<(), String> {
+    answered(pointer)?;
+    Err(format!(
+        "${{{pointer}}} stands for a part of the frame that is answered; only heartbeat.answer answers one"
+    ))
 }
