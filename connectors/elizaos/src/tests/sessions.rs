@@ -40,6 +40,11 @@ fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
     let got = sent(&mut out);
     let direct = format!(r#"{{"channelType":"DM","isDm":true,"targetUserId":"{AGENT}","#);
     assert!(got.contains(&format!(r#""metadata":{direct}{}"#, &metadata[1..])), "{got}");
+    // What the caller says itself is not said twice.
+    let body = format!(r#"{{"text":"x","roomId":"{ROOM}","metadata":{{"isDm":false,"targetUserId":"me"}}}}"#);
+    session.encode(command(3, "message", &body), &mut out).unwrap();
+    let got = sent(&mut out);
+    assert!(got.contains(r#""metadata":{"channelType":"DM","isDm":false,"targetUserId":"me"}"#), "{got}");
 }
 
 #[test]
