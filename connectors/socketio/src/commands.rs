@@ -2,21 +2,20 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pontoon_sdk::mapping::{MessageSend, Secrets};
 use pontoon_sdk::socketio::Args;
 use pontoon_sdk::{Bytes, Code, Command, Error, Promise, Raw, Result};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::config::{Config, Engine, RESERVED, SendTemplate};
-use crate::template;
 
 /// The operations.
 pub(crate) const EMIT: &str = "emit";
 /// See [`EMIT`].
 pub(crate) const CALL: &str = "call";
 /// See [`EMIT`].
-pub(crate) const SEND: &str = "message.send";
+pub(crate) const SEND: &str = MessageSend::OPERATION;
 
 /// The longest name of an event that is sent, in bytes: it is kept while an acknowledgement is waited for.
 pub(crate) const MAX_NAME: usize = 1024;
@@ -40,15 +39,6 @@ struct Exact<'a> {
     attachments: Vec<String>,
 }
 
-/// The body of `message.send`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Message {
-    #[serde(default)]
-    channel: Option<Value>,
-    text: String,
-}
-
 /// Refuses what this instance can never do, whatever the body.
 pub(crate) fn allowed(command: &Command, config: &Config) -> Result<()> {
     match command.operation {
@@ -62,15 +52,11 @@ pub(crate) fn allowed(command: &Command, config: &Config) -> Result<()> {
     }
 }
 
-/// Reads a command. `secret` gives the value of a secret by its name.
-pub(crate) fn read(
-    command: &Command,
-    config: &Config,
-    secret: &dyn Fn(&str) -> Option<Value>,
-) -> Result<Outgoing> {
+/// Reads a command.
+pub(crate) fn read(command: &Command, config: &Config, secrets: &Secrets) -> Result<Outgoing> {
     allowed(command, config)?;
     if command.operation == SEND {
-        return message(command, template_of(config)?, secret);
+        return message(command, template_of(config)?, secrets);
     }
     let promise = if command.operation == CALL { Promise::Response } else { Promise::Sent };
     let (event, args) = match &command.argument {
@@ -156,30 +142,10 @@ fn exact(command: &Command, config: &Config) -> Result<(String, Args)> {
     Ok((body.event, args))
 }
 
-fn message(
-    command: &Command,
-    send: &SendTemplate,
-    secret: &dyn Fn(&str) -> Option<Value>,
-) -> Result<Outgoing> {
-    let wrong = |text: &str| Error::rejected(Code::BadBody, format!("the body of {SEND} {text}"));
-    if !command.body.get().starts_with('{') {
-        return Err(wrong("is {\"channel\": \"…\", \"text\": \"…\"}").at(""));
-    }
-    let Message { channel, text } = command.parse()?;
-    match (&channel, template::uses(&send.args, "channel")) {
-        (None, false) | (Some(Value::String(_) | Value::Number(_)), true) => {}
-        (None, true) => return Err(wrong("lacks the channel, and this service wants one").at("")),
-        (Some(_), true) => return Err(wrong("names the channel by a string or a number").at("/channel")),
-        // To leave it out here would be to send the message somewhere else than its caller says.
-        (Some(_), false) => {
-            return Err(wrong("names a channel, and this service takes none; leave it out").at("/channel"));
-        }
-    }
-    let args = template::fill(&send.args, &|name| match name {
-        "channel" => channel.clone(),
-        "text" => Some(Value::from(text.as_str())),
-        name => secret(name),
-    })?;
+fn message(command: &Command, send: &SendTemplate, secrets: &Secrets) -> Result<Outgoing> {
+    let message = MessageSend::read(command, send.uses("channel"))?;
+    let value_of = |name: &str| message.json(name).or_else(|| secrets.json(name));
+    let args = send.args.iter().map(|value| value.json(&value_of)).collect();
     let promise = if send.acknowledged { Promise::Acked } else { Promise::Sent };
     Ok(Outgoing { event: send.event.clone(), args: Args::new(args), promise })
 }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use pontoon_sdk::mapping::{
+    Known, MessageSend, Template, TextOrSecret, Unmapped, check, check_headers, escaped, params,
+};
 use pontoon_sdk::socketio::{self, Endpoint};
-use pontoon_sdk::{Error, Param, Result, Secret};
+use pontoon_sdk::{Result, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::mapping::Mapping;
-use crate::template;
-use crate::values::{AuthField, TextOrSecret};
+use crate::values::AuthField;
 
 /// The settings of a `socketio` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -62,17 +63,6 @@ pub enum Engine {
     RustSocketio,
 }
 
-/// What becomes of events that `events` does not list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Unmapped {
-    /// They are published as `frame.unrecognised`.
-    #[default]
-    Publish,
-    /// Nothing: they are read and forgotten.
-    Drop,
-}
-
 /// An event to send.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +71,7 @@ pub struct Emit {
     pub event: String,
     /// Its arguments; a string that is `${name}` stands for the secret of that name.
     #[serde(default)]
-    pub args: Vec<Value>,
+    pub args: Vec<Template>,
 }
 
 /// What is sent for `message.send`.
@@ -93,10 +83,17 @@ pub struct SendTemplate {
     /// Its arguments; a string that is `${channel}` or `${text}` stands for what the caller gives, one that is
     /// `${name}` for the secret of that name.
     #[serde(default)]
-    pub args: Vec<Value>,
+    pub args: Vec<Template>,
     /// Whether the service acknowledges the event, so that the caller can wait for that.
     #[serde(default)]
     pub acknowledged: bool,
+}
+
+impl SendTemplate {
+    /// Whether any string of the arguments is `${wanted}`.
+    pub(crate) fn uses(&self, wanted: &str) -> bool {
+        self.args.iter().any(|value| value.uses(wanted))
+    }
 }
 
 fn namespace() -> String {
@@ -107,25 +104,19 @@ fn namespace() -> String {
 pub(crate) const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// What `message.send` fills in; no secret can have these names.
-const FILLED: [&str; 2] = ["channel", "text"];
-
 /// Parameters of the query that belong to Engine.IO.
 const QUERY_TAKEN: [&str; 3] = ["EIO", "transport", "sid"];
-
-/// Headers that belong to the opening of a WebSocket; so does all that begins with `sec-websocket-`.
-const HEADERS_TAKEN: [&str; 4] = ["host", "connection", "upgrade", "content-length"];
 
 impl Config {
     /// Checks the settings, and says where to connect.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_address()?;
-        self.check_headers()?;
+        check_headers(&self.headers)?;
         self.check_emits()?;
         for (name, mapping) in &self.events {
             let at = format!("/events/{}", escaped(name));
-            mapping.check(&at)?;
+            mapping.common.check(&at)?;
             if mapping.acknowledge.is_some() {
                 self.needs_native("answer acknowledgements", &format!("{at}/acknowledge"))?;
             }
@@ -160,33 +151,10 @@ impl Config {
         Ok(())
     }
 
-    fn check_headers(&self) -> Result<()> {
-        for (name, TextOrSecret(value)) in &self.headers {
-            let at = format!("/headers/{}", escaped(name));
-            let lower = name.to_ascii_lowercase();
-            check(
-                !name.is_empty() && name.bytes().all(is_token),
-                &at,
-                "this is no name of a header; write letters, digits and hyphens, such as X-Client",
-            )?;
-            let taken = HEADERS_TAKEN.contains(&lower.as_str()) || lower.starts_with("sec-websocket-");
-            check(!taken, &at, &format!("the header {name} is set by pontoon itself; leave it out"))?;
-            let printable = |text: &str| text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
-            if let Param::Plain(text) = value {
-                check(
-                    printable(text),
-                    &at,
-                    &format!("the value of {name} holds what a header cannot; write printable ASCII"),
-                )?;
-            }
-        }
-        Ok(())
-    }
-
     fn check_emits(&self) -> Result<()> {
         for name in self.secrets.keys() {
             check(
-                template::is_name(name) && !FILLED.contains(&name.as_str()),
+                Template::is_name(name) && !MessageSend::NAMES.contains(&name.as_str()),
                 &format!("/secrets/{}", escaped(name)),
                 "this is no name for a secret; write letters, digits and _, and neither channel nor text",
             )?;
@@ -195,14 +163,14 @@ impl Config {
         for (place, emit) in self.emit_on_connect.iter().enumerate() {
             let at = format!("/emit_on_connect/{place}");
             check_event(&emit.event, &format!("{at}/event"))?;
-            template::check(&emit.args, &known, &format!("{at}/args"))?;
+            check_args(&emit.args, &known, &format!("{at}/args"))?;
         }
         let Some(send) = &self.send else { return Ok(()) };
-        known.extend(FILLED);
+        known.extend(MessageSend::NAMES);
         check_event(&send.event, "/send/event")?;
-        template::check(&send.args, &known, "/send/args")?;
+        check_args(&send.args, &known, "/send/args")?;
         check(
-            template::uses(&send.args, "text"),
+            send.uses("text"),
             "/send/args",
             "no argument is \"${text}\", so the caller's text would be lost; put it where the service expects the text",
         )?;
@@ -228,20 +196,14 @@ fn check_event(name: &str, at: &str) -> Result<()> {
     check(!RESERVED.contains(&name), at, &text)
 }
 
-fn check(good: bool, pointer: &str, wrong: &str) -> Result<()> {
-    if good { Ok(()) } else { Err(Error::config(wrong).at(pointer)) }
+fn check_args(args: &[Template], names: &[&str], at: &str) -> Result<()> {
+    let known = Known { names, answered: nothing_answered };
+    args.iter().enumerate().try_for_each(|(place, value)| value.check(known, &format!("{at}/{place}")))
 }
 
-fn params(texts: &BTreeMap<String, TextOrSecret>) -> Vec<(String, Param)> {
-    texts.iter().map(|(name, TextOrSecret(param))| (name.clone(), param.clone())).collect()
-}
-
-/// A key as it stands in a JSON pointer.
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
-}
-
-/// A byte of a token (RFC 9110 §5.6.2), of which the names of headers are made.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// `${/pointer}` in an argument.
+fn nothing_answered(pointer: &str) -> Result<(), String> {
+    Err(format!(
+        "${{{pointer}}} stands for a part of what is answered, and this is no answer; write it without ${{}}"
+    ))
 }

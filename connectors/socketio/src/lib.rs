@@ -3,22 +3,20 @@
 mod commands;
 mod config;
 mod mapping;
-mod pointer;
 mod session;
-mod template;
 mod values;
 
 use std::sync::Arc;
 
+use pontoon_sdk::mapping::MessageSend;
 use pontoon_sdk::socketio::Endpoint;
 use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
 use schemars::json_schema;
 
-pub use config::{Config, Emit, Engine, SendTemplate, Unmapped};
-pub use mapping::{MappedType, Mapping};
-pub use pointer::Pointer;
+pub use config::{Config, Emit, Engine, SendTemplate};
+pub use mapping::{Arguments, Mapping};
 pub use session::SocketioSession;
-pub use values::{AuthField, TextOrSecret};
+pub use values::AuthField;
 
 /// The one link of an instance.
 const LINK: &str = "main";
@@ -59,15 +57,7 @@ impl Connector for Socketio {
                 name: commands::SEND,
                 argument: None,
                 summary: "Sends a message, in the way that the setting `send` describes",
-                body: json_schema!({
-                    "type": "object",
-                    "properties": {
-                        "channel": { "description": "The conversation", "type": ["string", "number"] },
-                        "text": { "description": "The words", "type": "string" }
-                    },
-                    "required": ["text"],
-                    "additionalProperties": false
-                }),
+                body: MessageSend::schema(),
                 promise: Promise::Acked,
                 idempotent: false,
             },

@@ -1,23 +1,20 @@
 //! One conversation with a Socket.IO service: its events come in, ours go out, acknowledgements go both ways.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pontoon_sdk::mapping::{Secrets, Unmapped, unmapped};
 use pontoon_sdk::socketio::{Ack, Answered, Calls, Event, Frame};
 use pontoon_sdk::{Command, CommandId, Error, Join, Outbox, Promise, Raw, Reply, Result, Session};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::commands::{self, Outgoing};
-use crate::config::{Config, Unmapped};
-use crate::{mapping, template};
+use crate::config::Config;
 
 /// One conversation.
 pub struct SocketioSession {
     config: Arc<Config>,
     calls: Calls<Asked>,
-    /// The secrets by their names, as they were at this connect.
-    secrets: BTreeMap<String, String>,
+    secrets: Secrets,
 }
 
 /// What an acknowledgement was asked for.
@@ -28,18 +25,14 @@ struct Asked {
 
 impl SocketioSession {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, calls: Calls::default(), secrets: BTreeMap::new() }
-    }
-
-    fn secret(&self, name: &str) -> Option<Value> {
-        self.secrets.get(name).map(|secret| Value::from(secret.as_str()))
+        Self { config, calls: Calls::default(), secrets: Secrets::default() }
     }
 
     fn event(&self, said: &Event, out: &mut Outbox<Frame>) -> Result<()> {
         let mapping = self.config.events.get(&said.name);
         match (mapping, self.config.unmapped) {
             (Some(mapping), _) => out.publish(mapping.event(said)),
-            (None, Unmapped::Publish) => out.publish(mapping::unmapped(&said.name, said.args.payload())),
+            (None, Unmapped::Publish) => out.publish(unmapped(Some(said.name.clone()), said.args.payload())),
             (None, Unmapped::Drop) => {}
         }
         if let (Some(id), Some(values)) = (said.ack, mapping.and_then(|mapping| mapping.acknowledge.as_ref()))
@@ -59,7 +52,7 @@ impl SocketioSession {
         };
         let payload = ack.args.payload();
         let Some(command) = command else {
-            let mut event = mapping::unmapped(&asked.event, payload);
+            let mut event = unmapped(Some(asked.event), payload);
             event.upstream = None;
             event.fields.reason =
                 Some("the acknowledgement of this event came after its caller had given up".to_owned());
@@ -82,13 +75,9 @@ impl Session for SocketioSession {
     type Frame = Frame;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
-        for (name, secret) in &self.config.secrets {
-            // What we should show the service is not there: that is about credentials, and is not tried in haste.
-            let text = secret.reveal().map_err(|error| Error::auth(error.message()))?;
-            self.secrets.insert(name.clone(), text);
-        }
+        self.secrets = Secrets::reveal(&self.config.secrets)?;
         for emit in &self.config.emit_on_connect {
-            let values = template::fill(&emit.args, &|name| self.secret(name))?;
+            let values = emit.args.iter().map(|value| value.json(&|name| self.secrets.json(name))).collect();
             out.send(Frame::Event(Event::new(emit.event.clone(), values)));
         }
         out.ready();
@@ -104,8 +93,7 @@ impl Session for SocketioSession {
     }
 
     fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Outgoing { event, args, promise } =
-            commands::read(&command, &self.config, &|name| self.secret(name))?;
+        let Outgoing { event, args, promise } = commands::read(&command, &self.config, &self.secrets)?;
         let ack = if promise > Promise::Sent {
             Some(self.calls.begin(command.id, Asked { event: event.clone(), promise }))
         } else {

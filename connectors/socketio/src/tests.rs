@@ -251,6 +251,17 @@ fn what_callers_write_is_never_filled_in() {
 }
 
 #[test]
+fn a_channel_keeps_its_digits() {
+    let (mut session, mut out) =
+        session(json!({"send": {"event": "say", "args": ["${channel}", "${text}"]}}));
+    let body = r#"{"channel":123456789012345678901234567890,"text":"hi"}"#;
+    session.encode(command(1, "message.send", None, body), &mut out).unwrap();
+    let sent: Vec<_> = out.drain().collect();
+    let [_, Action::Send(say, _)] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(say, &said("say", &["123456789012345678901234567890", "\"hi\""]));
+}
+
+#[test]
 fn nothing_from_outside_panics_or_ends_the_session() {
     let events = json!({
         "a": {"type": "message.created", "channel": "/0/a", "id": "/0/0", "version": "/1", "time": "/0/a/a", "text": "/0"},

@@ -1,21 +1,16 @@
-//! Values of settings that may be secret: `{ env = "…" }` or `{ file = "…" }` in the place of a text.
+//! Fields of `auth`, which may be secret: `{ env = "…" }` or `{ file = "…" }` in the place of any JSON.
 
 use std::borrow::Cow;
 
+use pontoon_sdk::Secret;
 use pontoon_sdk::socketio::AuthValue;
-use pontoon_sdk::{Param, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A field of `auth`: a secret, or any JSON.
 #[derive(Debug, Clone)]
 pub struct AuthField(pub(crate) AuthValue);
-
-/// The value of a header or of a query's parameter: a secret, or a text.
-#[derive(Debug, Clone)]
-pub struct TextOrSecret(pub(crate) Param);
 
 /// Reads a secret if a value has exactly its shape.
 fn secret(value: &Value) -> Option<Secret> {
@@ -31,28 +26,13 @@ impl<'de> Deserialize<'de> for AuthField {
     }
 }
 
-impl<'de> Deserialize<'de> for TextOrSecret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        match (secret(&value), value) {
-            (Some(secret), _) => Ok(Self(Param::Secret(secret))),
-            (None, Value::String(text)) => Ok(Self(Param::Plain(text))),
-            // The value is not repeated: it may be a secret that is written wrongly.
-            _ => Err(D::Error::custom(
-                "this is neither a text nor a secret; write \"text\", { env = \"NAME\" } or { file = \"/path\" }",
-            )),
-        }
-    }
-}
-
-// The daemon finds secrets by their schema. A text is listed before them, as it is no secret here; an object after
-// them, so that an object of a secret's shape is one.
-
 impl JsonSchema for AuthField {
     fn schema_name() -> Cow<'static, str> {
         "AuthField".into()
     }
 
+    // The daemon finds secrets by their schema. A text is listed before them, as it is no secret here; an object after
+    // them, so that an object of a secret's shape is one.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "A secret { env = \"NAME\" } or { file = \"/path\" }, or any JSON",
@@ -61,19 +41,6 @@ impl JsonSchema for AuthField {
                 generator.subschema_for::<Secret>(),
                 { "type": "object" }
             ]
-        })
-    }
-}
-
-impl JsonSchema for TextOrSecret {
-    fn schema_name() -> Cow<'static, str> {
-        "TextOrSecret".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A text, or a secret { env = \"NAME\" } or { file = \"/path\" }",
-            "anyOf": [{ "type": "string" }, generator.subschema_for::<Secret>()]
         })
     }
 }
@@ -97,10 +64,5 @@ mod tests {
         ] {
             assert_eq!(field(plain.clone()), AuthValue::Plain(plain));
         }
-        let text =
-            |value: Value| serde_json::from_value::<TextOrSecret>(value).map(|TextOrSecret(param)| param);
-        assert_eq!(text(json!("a")).unwrap(), Param::Plain("a".to_owned()));
-        assert!(matches!(text(json!({"env": "X"})).unwrap(), Param::Secret(_)));
-        assert!(text(json!(5)).is_err() && text(json!({"env": "X", "file": "/x"})).is_err());
     }
 }

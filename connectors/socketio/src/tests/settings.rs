@@ -186,6 +186,16 @@ fn wrong_settings_are_refused_with_their_place() {
             "/send/event",
             "newListener is reserved",
         ),
+        (
+            json!({"emit_on_connect": [{"event": "a", "args": ["${/0/a}"]}]}),
+            "/emit_on_connect/0/args/0",
+            "${/0/a} stands for a part of what is answered, and this is no answer",
+        ),
+        (
+            events(json!({"type": "message.created", "time_unit": "s"})),
+            "/events/a~1b.c/time_unit",
+            "point to the time too",
+        ),
         (send(json!({"event": "a"})), "/send/args", "no argument is \"${text}\""),
         (
             send(json!({"event": "a", "args": ["${channel}"]})),
@@ -279,7 +289,10 @@ fn settings_of_a_wrong_form_are_refused() {
         (events(json!({"type": "message.created", "text": "/text"})), "\"/text\" is no JSON pointer"),
         (events(json!({"type": "message.created", "text": "/0/~2"})), "is no JSON pointer"),
         (events(json!({"type": "message.created", "text": 0})), "expected a string"),
+        (events(json!({"type": "message.created", "text": "/0".repeat(33)})), "at most 32 are followed"),
         (events(json!({"type": "message.created", "acknowledge": true})), "expected a sequence"),
+        (events(json!({"acknowledge": []})), "missing field `type`"),
+        (events(json!("message.created")), "expected a table such as { type = "),
     ] {
         let error = serde_json::from_value::<Config>(settings.clone()).err();
         let error = error.unwrap_or_else(|| panic!("{settings} is taken")).to_string();
@@ -298,6 +311,8 @@ fn the_schema_finds_secrets_and_lists_the_types() {
         let forms = &schema["$defs"][name]["anyOf"];
         assert_eq!(forms[place]["$ref"], "#/$defs/Secret", "{forms}");
     }
+    assert_eq!(schema["$defs"]["Mapping"]["additionalProperties"], false);
+    assert!(schema["$defs"]["Mapping"]["properties"]["acknowledge"]["description"].is_string());
     let words = schema["$defs"]["MappedType"]["enum"].as_array().unwrap();
     assert_eq!(words.len(), EventType::ALL.len() - 2);
 }
