@@ -29,7 +29,7 @@ const MAX_JOINS: usize = 16_384;
 const POLICY: u16 = 1008;
 /// How soon after the opening it means that.
 const SOON: Duration = Duration::from_secs(5);
-/// How long is read on for the service's close code once nothing can be written.
+/// How long is read on for the service's close code once nothing can be written, and waited for goodbye to be said.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What outlives a connection of a link.
@@ -130,6 +130,12 @@ where
         // What the session wants said at the end is said; what it wants sent can not be any more.
         let _ = self.perform();
         self.replies.disconnect(&end);
+        let Parts { outbound, mut outcomes, .. } = self.parts;
+        if self.finished {
+            // Another link may be opened in its place, and not before goodbye was said over this one.
+            drop(outbound);
+            let _ = timeout(LAST_WORDS, async { while outcomes.recv().await.is_some() {} }).await;
+        }
         (end, self.finished)
     }
 
