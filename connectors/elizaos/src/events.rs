@@ -129,7 +129,7 @@ pub(crate) fn log(entry: &Object<'_>, raw: Raw) -> Result<Event> {
     Ok(event)
 }
 
-/// The word for a level. ElizaOS has three of its own between debug (20) and info (30): success 27, progress 28, log 29.
+/// The word for a level. ElizaOS has three of its own between debug (20) and info (30): success, progress and log.
 fn level(number: i64) -> &'static str {
     match number {
         60.. => "fatal",

@@ -1,5 +1,5 @@
-//! Which messages were told already, and in which version: the service tells of changes, and of old messages to those who
-//! join a room, by the same event as of new ones.
+//! Which messages were told already, and in which version: the service tells of changes, and of old messages to those
+//! who join a room, by the same event as of new ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};

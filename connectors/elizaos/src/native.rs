@@ -1,5 +1,5 @@
-//! What released servers understand: an event `message` with a type and a payload. Each version looks for its own of two
-//! names, so both are sent.
+//! What released servers understand: an event `message` with a type and a payload. Each version looks for its own of
+//! two names, so both are sent.
 
 use std::collections::BTreeMap;
 

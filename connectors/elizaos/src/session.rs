@@ -220,9 +220,8 @@ impl ElizaOsSession {
     fn listen_in(&mut self, draft: &Draft, command: CommandId) -> Result<()> {
         let room = draft.room.as_str();
         if self.wishes.room(room).is_none() {
-            let text = format!(
-                "the room {room:?} is not joined, so that no answer would be heard; send join first, or list it in rooms"
-            );
+            let text =
+                format!("the room {room:?} is not joined, so that no answer would be heard; send join first");
             return Err(Error::rejected(Code::NotFound, text));
         }
         self.answers.claim(room, command, draft.user.unwrap_or(self.setup.entity))
