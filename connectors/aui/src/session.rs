@@ -37,8 +37,6 @@ pub struct AuiSession {
     /// Whether a token was taken for the next request.
     token: bool,
     reading: Reading,
-    /// Id of the agent's last message.
-    last: Option<String>,
     /// Whether a request was sent over this connection.
     asked: bool,
     /// Whether anything but an error came.
@@ -72,7 +70,6 @@ impl AuiSession {
             until: None,
             token: false,
             reading,
-            last: None,
             asked: false,
             heard: false,
             refused: None,
@@ -109,11 +106,6 @@ impl AuiSession {
 
     fn update(&mut self, update: Update, raw: Raw, out: &mut Outbox<Frame>) -> Result<()> {
         self.proven();
-        // One that lags behind its message tells nothing new, and would look like the beginning of the next.
-        if update.message.is_some() && update.message == self.last {
-            out.duplicate();
-            return Ok(());
-        }
         let part = self.reading.read(update.message.as_deref(), &update.text);
         let mut event = self.event(EventType::MessageDelta, raw).upstream(update.name);
         event.time = update.time.and_then(|time| time.time);
@@ -137,20 +129,17 @@ impl AuiSession {
     fn message(&mut self, whole: Whole, raw: Raw, out: &mut Outbox<Frame>) -> Result<()> {
         self.proven();
         let Whole { message, sender, created_at } = whole;
-        let id = message.id.clone();
-        // What the user says is no answer, whoever repeats it; and one message does not answer two requests.
+        // What the user says is no answer, whoever repeats it.
         let by_user = sender.as_ref().is_some_and(|sender| sender.kind == Some(SenderKind::User));
-        let again = id.is_some() && id == self.last;
         let kind = if by_user { EventType::MessageCreated } else { EventType::MessageCompleted };
         let mut event = self.event(kind, raw.clone());
         event.time = created_at.and_then(|time| time.time);
         event.fields.message = Some(Message::Object(message));
         event.fields.sender = sender;
         out.publish(event);
-        if by_user || again {
+        if by_user {
             return Ok(());
         }
-        self.last = id;
         self.reading = Reading::new(self.shared.config.text);
         if let State::Asked { command, .. } = self.state {
             out.reply(command, Reply::Response(raw.parse()?));
@@ -171,7 +160,9 @@ impl AuiSession {
             out.reply(command, Reply::Failed(refusal));
         }
         // What is sent now would go down with the connection, and nobody would know what became of it.
-        self.enter(State::Closing, CLOSING, out);
+        if !matches!(self.state, State::Closing) {
+            self.enter(State::Closing, CLOSING, out);
+        }
     }
 
     fn unrecognised(name: Option<String>, reason: &str, frame: &Frame, out: &mut Outbox<Frame>) {
