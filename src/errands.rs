@@ -1,7 +1,6 @@
 //! Commands on their way to a link: taken in order once the link is ready, and answered in time where it is not.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -86,20 +85,13 @@ impl Errands {
         }
     }
 
-    /// Takes in what comes, and answers those whose time runs out, for as long as it is polled. While the link is down,
-    /// those that do not wait for it are told at once.
-    pub async fn keep(&mut self, down: bool) -> Infallible {
-        loop {
+    /// Takes in what comes, and answers those whose time runs out. While the link is down, those that do not wait for it
+    /// are told at once. Comes back when a link that is open on demand is not needed any more, and else never.
+    pub async fn attend(&mut self, on_demand: bool, down: bool) {
+        while !(on_demand && self.is_empty()) {
             if down {
                 self.refuse_impatient();
             }
-            self.turn().await;
-        }
-    }
-
-    /// Takes in what comes, and answers those whose time runs out, until none is left.
-    pub async fn outlast(&mut self) {
-        while !self.is_empty() {
             self.turn().await;
         }
     }

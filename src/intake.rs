@@ -37,6 +37,7 @@ struct Gap {
     dropped: Option<u64>,
     /// Whether all of it came over this link.
     own: bool,
+    recovered: bool,
 }
 
 /// Events that were dropped since a gap began.
@@ -83,9 +84,10 @@ impl Intake {
         self.shared.metrics.events_deduplicated.increment(1);
     }
 
-    /// Something may have been missed on this link since `from`.
-    pub fn gap(&mut self, reason: GapReason, from: Option<OffsetDateTime>) {
-        self.add(Gap { reason, from, to: OffsetDateTime::now_utc(), dropped: None, own: true });
+    /// Something may have been missed on this link since `from`; `recovered` is whether the service has said again what
+    /// it kept.
+    pub fn gap(&mut self, reason: GapReason, from: Option<OffsetDateTime>, recovered: bool) {
+        self.add(Gap { reason, from, to: OffsetDateTime::now_utc(), dropped: None, own: true, recovered });
         self.settle();
     }
 
@@ -126,6 +128,7 @@ impl Intake {
                     to,
                     dropped: Some(number),
                     own,
+                    recovered: false,
                 });
             }
             let Some(pending) = self.pending.pop_front() else { break };
@@ -232,7 +235,7 @@ impl Gap {
             reason: Some(self.reason.as_str().into()),
             from: self.from.map(rfc3339),
             to: Some(rfc3339(self.to)),
-            recovered: Some(false),
+            recovered: Some(self.recovered),
             dropped: self.dropped,
             ..Fields::default()
         }

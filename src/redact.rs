@@ -2,6 +2,8 @@
 
 /// Stands in the place of a secret.
 const MASK: &str = "***";
+/// How many characters of what a service says at the end are shown.
+const LONGEST: usize = 1_000;
 /// A text shorter than this is in too many words to be masked.
 const SHORTEST: usize = 4;
 
@@ -18,9 +20,16 @@ impl Redact {
         Self(secrets)
     }
 
-    /// The text without them.
+    /// The text without them, and no longer than anybody reads. It is cut after they are masked, so that no piece of one
+    /// is left.
     pub fn text(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
+        let mut text =
+            self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK));
+        if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+            text.truncate(end);
+            text.push('…');
+        }
+        text
     }
 }
 
@@ -32,5 +41,7 @@ mod tests {
     fn a_secret_is_masked_wherever_it_stands() {
         let redact = Redact::new(vec!["tok".into(), "secret".into(), "secret-long".into()]);
         assert_eq!(redact.text("bad secret-long, bad secret: tok"), "bad ***, bad ***: tok");
+        let long = redact.text(&format!("{}secret", "é".repeat(LONGEST - 2)));
+        assert!(long.ends_with("é**…") && long.chars().count() == LONGEST + 1);
     }
 }

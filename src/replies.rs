@@ -294,6 +294,9 @@ impl Replies {
     /// The session took the command.
     pub fn accepted(&mut self, command: CommandId) {
         self.reached(command, Promise::Accepted, Outcome::Accepted);
+        if self.waiting.get(&command).is_some_and(|waiting| waiting.promise == Promise::Accepted) {
+            self.take(command);
+        }
     }
 
     /// Nobody can say more than this of the command.

@@ -226,13 +226,15 @@ where
         match decoded {
             Err(error) if error.kind() == Kind::Protocol => {
                 let performed = self.perform_at(now, read);
-                let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
-                event.fields.reason = Some(error.message().to_owned());
-                self.memory.intake.publish(Box::new(event), now, read);
+                self.unrecognised(frame, error.message(), now, read);
                 performed
             }
             Err(error) => {
-                self.perform_at(now, read)?;
+                let performed = self.perform_at(now, read);
+                if error.kind() == Kind::Internal {
+                    self.unrecognised(frame, error.message(), now, read);
+                }
+                performed?;
                 Err(error.into())
             }
             Ok(()) => self.perform_at(now, read),
@@ -244,6 +246,12 @@ where
     fn takes(&mut self) -> bool {
         self.outbox.advance(Instant::now());
         self.parts.session.takes(&mut self.outbox)
+    }
+
+    fn unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
+        let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
+        event.fields.reason = Some(reason.to_owned());
+        self.memory.intake.publish(Box::new(event), now, read);
     }
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {

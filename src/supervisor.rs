@@ -25,7 +25,7 @@ use crate::redact::Redact;
 use crate::session::{Conversation, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
-use crate::transport::{Class, Dial, DialError, Dialled};
+use crate::transport::{Class, Dial, DialError, Dialled, Resumed};
 
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ where
         self.shared.board.set(&self.spec.key, seat, Phase::Waiting, Some(detail), None);
         tokio::select! {
             () = self.stop.cancelled() => false,
-            () = memory.errands.outlast() => false,
+            () = memory.errands.attend(true, false) => false,
             place = places.take() => {
                 memory.place = Some(place);
                 !memory.errands.is_empty()
@@ -118,12 +118,23 @@ where
             }
             tracing::warn!(instance = shared.name, link = %key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
             shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
+            let on_demand = self.places.is_some();
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = wait(after, memory, shared.delivery.overflow) => {}
+                needed = wait(after, memory, shared.delivery.overflow, on_demand) => {
+                    if !needed {
+                        break;
+                    }
+                }
                 // At once, but never as fast as somebody may ask for it.
                 _ = self.redial.changed() => sleep(backoff::LINK.delay(1)).await,
             }
+        }
+        // A link that is not made again tells now what it would have told then.
+        if self.places.is_some()
+            && let State::Broken { reason, since, .. } = continuity.resume()
+        {
+            memory.intake.gap(reason, since, false);
         }
     }
 
@@ -142,7 +153,7 @@ where
         let dialled = tokio::select! {
             () = self.stop.cancelled() => return Next::Stop,
             dialled = <C::Transport as Dial>::dial(&self.spec.endpoint, transport, &shared.transport) => dialled,
-            never = memory.errands.keep(false) => match never {},
+            () = memory.errands.attend(self.places.is_some(), false) => return Next::Stop,
         };
         let redact = Redact::new(<C::Transport as Dial>::secrets(&self.spec.endpoint));
         let Dialled { reader, writer, resumed, limit } = match dialled {
@@ -153,16 +164,22 @@ where
         shared.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::channel(64);
         let outbound = Outbound::start(writer, limit, &shared.transport, shared.metrics.clone(), sender);
+        let on_demand = self.places.is_some();
         let on_ready = |intake: &mut Intake| {
             let _ = up.set(Instant::now());
             tracing::info!(instance = shared.name, link = %key, "link ready");
             shared.board.set(key, seat, Phase::Ready, None, None);
             match continuity.resume() {
                 // The service has kept what it would have said meanwhile, and says it now.
-                State::Broken { reason: GapReason::Disconnected, resumed: true, .. } => {}
-                State::Broken { reason, since, .. } => intake.gap(reason, since),
+                State::Broken { reason: GapReason::Disconnected, resumed: Resumed::Yes, .. } => {}
+                State::Broken { reason, since, resumed } => {
+                    intake.gap(reason, since, resumed >= Resumed::Perhaps);
+                }
+                // A link that is opened for a command listens for nothing else, and one of a name that was there before
+                // in this start was closed because somebody wanted it.
+                State::Fresh if on_demand || !shared.greet(key) => {}
                 State::Fresh => match shared.predecessor.get() {
-                    Some(last) => intake.gap(GapReason::Restarted, *last),
+                    Some(last) => intake.gap(GapReason::Restarted, *last, false),
                     None => shared.unannounced.store(true, Ordering::Relaxed),
                 },
                 State::Whole => {}
@@ -174,7 +191,9 @@ where
         let metrics = shared.metrics.clone();
         let (end, finished) =
             Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
-        if up.get().is_some() {
+        if end.kind == Kind::Internal {
+            continuity.broke(GapReason::Internal, memory.heard);
+        } else if up.get().is_some() {
             continuity.broke(GapReason::Disconnected, memory.heard);
         }
         if finished || self.stop.is_cancelled() { Next::Stop } else { ended(&end) }
@@ -193,7 +212,7 @@ enum State {
     /// Nothing was missed so far.
     Whole,
     /// Something may have been missed since this time, unless the service has resumed at every connection from then on.
-    Broken { reason: GapReason, since: Option<OffsetDateTime>, resumed: bool },
+    Broken { reason: GapReason, since: Option<OffsetDateTime>, resumed: Resumed },
 }
 
 impl Continuity {
@@ -204,16 +223,22 @@ impl Continuity {
 
     /// Something may be missed from now on. What was missed before is not forgotten.
     fn broke(&self, reason: GapReason, since: Option<OffsetDateTime>) {
-        let mut state = self.state();
-        if matches!(*state, State::Whole) {
-            *state = State::Broken { reason, since, resumed: true };
+        match &mut *self.state() {
+            State::Fresh => {}
+            state @ State::Whole => *state = State::Broken { reason, since, resumed: Resumed::Yes },
+            // What a bug has cost is not sent again.
+            State::Broken { reason: known, .. } => {
+                if reason == GapReason::Internal {
+                    *known = reason;
+                }
+            }
         }
     }
 
     /// A connection was made. Once one begins afresh, what was missed before it stays missed.
-    fn connected(&self, by_resuming: bool) {
+    fn connected(&self, by_resuming: Resumed) {
         if let State::Broken { resumed, .. } = &mut *self.state() {
-            *resumed &= by_resuming;
+            *resumed = by_resuming.min(*resumed);
         }
     }
 
@@ -259,9 +284,9 @@ fn ended(end: &End) -> Next {
     }
 }
 
-/// Waits for the next attempt. Meanwhile commands are refused, and what was read and found no room goes on into the
+/// Waits for the next attempt; returns whether there is still need of one. Meanwhile commands are refused, and what was read and found no room goes on into the
 /// ring; by the policy, or before anything more is read if the policy is to disconnect.
-async fn wait(after: Duration, memory: &mut Memory, policy: Overflow) {
+async fn wait(after: Duration, memory: &mut Memory, policy: Overflow, on_demand: bool) -> bool {
     let waited = sleep(after);
     tokio::pin!(waited);
     let hold = |intake: &Intake| policy == Overflow::Disconnect && intake.is_full();
@@ -275,7 +300,8 @@ async fn wait(after: Duration, memory: &mut Memory, policy: Overflow) {
                 // Only the policy that is left out here ends anything.
                 let _ = memory.intake.overflow();
             }
-            never = memory.errands.keep(true) => match never {},
+            () = memory.errands.attend(on_demand, true) => return false,
         }
     }
+    true
 }

@@ -121,7 +121,8 @@ where
             return Ok(());
         }
         let limit = self.shared.transport.config.max_links;
-        if self.links.len() >= limit {
+        // Those that are still saying goodbye count: else whoever closes and opens makes sockets without bound.
+        if self.tasks.len() >= limit {
             return Err(Error::rejected(
                 Code::TooMany,
                 format!("the instance has {limit} links already (transport.max_links)"),

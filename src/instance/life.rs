@@ -1,7 +1,7 @@
 //! What runs on an instance's thread: its parts are started, commands are taken, and at the end everything drains.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -172,6 +172,7 @@ fn share<C: Connector>(context: &Context) -> Shared {
         ring: Arc::new(Ring::new(delivery.buffer.0, delivery.buffer_events)),
         envelope: Arc::new(envelope),
         recent: Recent::default(),
+        greeted: Mutex::default(),
         metrics: context.metrics.clone(),
         board: Board::new(context.metrics.clone()),
         delivery: delivery.clone(),

@@ -11,12 +11,13 @@ pub mod commands;
 mod life;
 pub mod state;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use pontoon_sdk::Connector;
+use pontoon_sdk::{Connector, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,9 @@ use crate::envelope::Envelope;
 use crate::metrics::InstanceMetrics;
 use crate::status::{BusStatus, InstanceStatus};
 use crate::transport::{self, Dial};
+
+/// How many links an instance remembers by name.
+const MOST_GREETED: usize = 16_384;
 
 /// An instance that was checked and waits to be started.
 pub trait Run: Send {
@@ -76,10 +80,21 @@ pub struct Shared {
     pub transport: transport::Settings,
     /// That an earlier start of the instance is known of, and when it was heard of last, if that is known.
     pub predecessor: OnceLock<Option<OffsetDateTime>>,
+    /// The links that were ready in this start of the instance.
+    pub greeted: Mutex<HashSet<LinkKey>>,
     /// Whether a link was ready before it was known that there was an earlier start.
     pub unannounced: AtomicBool,
     /// A part of the instance has failed as none should: all of it starts over.
     pub fault: CancellationToken,
+}
+
+impl Shared {
+    /// Whether a link of this name is ready for the first time in this start of the instance.
+    pub fn greet(&self, key: &LinkKey) -> bool {
+        let mut greeted = self.greeted.lock().unwrap_or_else(PoisonError::into_inner);
+        // Beyond the bound a gap too many is told, rather than one too few.
+        greeted.len() >= MOST_GREETED || greeted.insert(key.clone())
+    }
 }
 
 /// A connector with its Rust types.

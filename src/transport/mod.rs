@@ -55,10 +55,21 @@ pub struct Dialled<R, W> {
     pub reader: R,
     /// Sends messages.
     pub writer: W,
-    /// Whether the service goes on where the last connection ended, so that nothing was missed in between.
-    pub resumed: bool,
+    /// Whether the service goes on where the last connection ended.
+    pub resumed: Resumed,
     /// The largest message that the service takes, in bytes, if it says.
     pub limit: Option<usize>,
+}
+
+/// Whether a service goes on where the last connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resumed {
+    /// It begins afresh: what it said in between was missed.
+    No,
+    /// It says again what it has kept, which may not be all.
+    Perhaps,
+    /// Nothing was missed in between.
+    Yes,
 }
 
 /// The receiving half of a connection.

@@ -166,7 +166,9 @@ pub(super) fn refusal(address: &Address, code: u16, retry_after: Option<&str>) -
         401 | 403 | 407 => "; check the credentials",
         300..=399 => "; redirects are not followed: use the address that it leads to",
         404 | 410 => "; check the path of the url",
-        200..=299 | 400 | 405 | 426 => "; it does not take WebSockets here",
+        // The status with which an Engine.IO server refuses whatever it does not like.
+        400 => "; it refuses the handshake: check the path of the url, the credentials and the origin",
+        200..=299 | 405 | 426 => "; it does not take WebSockets here",
         _ => "",
     };
     let message = format!("{address} answered with HTTP status {code}{hint}");

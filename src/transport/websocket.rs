@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::connect::{Wire, connect};
 use super::upgrade::Upgrade;
-use super::{Dial, DialError, Dialled, Read, Settings, Write};
+use super::{Dial, DialError, Dialled, Read, Resumed, Settings, Write};
 
 /// Enough for a read to bring many small messages, and little enough for thousands of idle links.
 const READ_BUFFER: usize = 8 * 1024;
@@ -62,7 +62,7 @@ impl Dial for WebSocket {
         let (sink, stream) = socket.split();
         let silence = settings.config.ping_interval.0 * 2;
         let reader = Reader { stream, arrived, heard: 0, silence, since: Instant::now() };
-        Ok(Dialled { reader, writer: Writer { sink }, resumed: false, limit: None })
+        Ok(Dialled { reader, writer: Writer { sink }, resumed: Resumed::No, limit: None })
     }
 }
 

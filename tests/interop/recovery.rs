@@ -44,14 +44,15 @@ async fn a_resumed_session_says_what_was_missed_once_in_order_and_leaves_no_gap(
     assert_eq!(recovered(&bed), [false, true]);
     assert_eq!(bed.stored(9).await, ["0", "1", "2", "3", "4", "5", "file", "6", "7"]);
     assert_eq!(bed.event("file").await.body["raw"]["attachments"], json!(["Hh4="]));
-    // Once more: where it stands now is where the replay ended.
+    // Once more: where it stands now is where the replay ended. Nobody knows from which break the server goes on the second
+    // time, and so it is said that something may have been missed.
     cut(&bed, &proxy).await;
     bed.blast(8, 2).await;
     proxy.accept_again().await;
     bed.joined(3).await;
     bed.blast(10, 1).await;
     assert_eq!(recovered(&bed), [false, true, true]);
-    assert_eq!(bed.stored(12).await[9..], ["8", "9", "10"]);
+    assert_eq!(bed.stored(13).await[9..], ["gap disconnected", "8", "9", "10"]);
 }
 
 #[tokio::test]
@@ -68,8 +69,10 @@ async fn a_session_that_is_cut_in_the_middle_of_a_flood_is_resumed_without_a_hol
     }
     eventually(PATIENCE, async || bed.server.is_done(blast)).await;
     assert_eq!(recovered(&bed), [false, true, true, true]);
+    let mut stored = bed.stored(count + 2).await;
+    stored.retain(|entry| entry != "gap disconnected");
     let numbers: Vec<_> = (0..count).map(|number| number.to_string()).collect();
-    assert!(bed.stored(count).await == numbers, "there is a hole, or something came twice");
+    assert!(stored == numbers, "there is a hole, or something came twice");
 }
 
 #[tokio::test]

@@ -179,7 +179,7 @@ impl Frame {
     fn sizes(&self) -> (usize, &[Bytes]) {
         match self {
             Self::Event(event) => {
-                (event.name.len() + event.args.text_size() + AROUND, &event.args.attachments)
+                (written(&event.name) + event.args.text_size() + AROUND, &event.args.attachments)
             }
             Self::Ack(ack) => (ack.args.text_size() + AROUND, &ack.args.attachments),
             Self::Malformed(malformed) => (malformed.raw.as_bytes().len(), &[]),
@@ -211,6 +211,12 @@ impl connector::Frame for Frame {
             format!("{{\"packet\":{packet},\"attachments\":{}}}", base64_list(attachments))
         })
     }
+}
+
+/// The length of a text in JSON at most, without its quotes.
+fn written(text: &str) -> usize {
+    let escaped = text.bytes().filter(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\')).count();
+    text.len() + 5 * escaped
 }
 
 /// A JSON array of a name, if there is one, and values.

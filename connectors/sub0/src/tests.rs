@@ -69,15 +69,15 @@ fn settings(mut more: Value) -> Value {
 
 #[test]
 fn the_endpoint_is_made_from_the_settings() {
-    let more = json!({"uid": "a b", "token": "secret", "token_name": "t", "origin": "https://o"});
+    let more = json!({"uid": "a b", "token": "hunter2", "token_name": "t", "origin": "https://o"});
     let sub0 = Sub0::new(serde_json::from_value(settings(more)).unwrap()).unwrap();
     let endpoint = sub0.links().remove(0).endpoint;
     assert_eq!(endpoint.query, [("uid".to_owned(), Param::Plain("a b".to_owned()))]);
     assert_eq!(endpoint.headers, [("Origin".to_owned(), Param::Plain("https://o".to_owned()))]);
     let subprotocols: Vec<_> = endpoint.subprotocols.iter().map(|param| param.reveal().unwrap()).collect();
-    assert_eq!(subprotocols, ["t", "secret"]);
+    assert_eq!(subprotocols, ["t", "hunter2"]);
     assert!(!endpoint.require_subprotocol);
-    assert!(!format!("{endpoint:?}").contains("secret"));
+    assert!(!format!("{endpoint:?}").contains("hunter2"));
     assert_eq!(sub0.timeout("call"), Some(Duration::from_secs(10)));
 }
 

@@ -267,7 +267,7 @@ pub(super) fn refusal(json: &Bytes) -> String {
     }
     match serde_json::from_slice(json) {
         Ok(Words::Object { message } | Words::Text(message)) => message,
-        Err(_) => String::from_utf8_lossy(json).chars().take(256).collect(),
+        Err(_) => String::from_utf8_lossy(json).into_owned(),
     }
 }
 
@@ -302,6 +302,11 @@ pub fn connect(namespace: &str, auth: &serde_json::Map<String, serde_json::Value
         let _ = write!(text, "{}", json!(auth));
     }
     text
+}
+
+/// The answer to a ping.
+pub fn pong(payload: &[u8]) -> String {
+    format!("3{}", String::from_utf8_lossy(payload))
 }
 
 /// The message that leaves a namespace.

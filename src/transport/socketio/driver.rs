@@ -11,7 +11,7 @@ use pontoon_sdk::websocket;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::codec::{Decoder, Heard, disconnect, encode};
+use super::codec::{Decoder, Heard, disconnect, encode, pong};
 use super::recovery::Recovery;
 use crate::transport::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter};
 use crate::transport::{Read, Write};
@@ -133,8 +133,7 @@ impl Write<Frame> for Writer {
 
     async fn flush(&mut self) -> Result<(), End> {
         while let Some(payload) = self.pongs.pop() {
-            let text = format!("3{}", String::from_utf8_lossy(&payload));
-            self.socket.feed(websocket::Frame::text(text)).await?;
+            self.socket.feed(websocket::Frame::text(pong(&payload))).await?;
         }
         self.socket.flush().await
     }
@@ -159,8 +158,7 @@ impl Write<Frame> for Writer {
 pub struct Pongs(Arc<(Mutex<VecDeque<Bytes>>, Notify)>);
 
 impl Pongs {
-    /// An answer that is due.
-    pub fn push(&self, payload: Bytes) {
+    fn push(&self, payload: Bytes) {
         let mut waiting = self.waiting();
         if waiting.len() < PONGS {
             waiting.push_back(payload);

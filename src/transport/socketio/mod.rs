@@ -14,14 +14,15 @@ mod recovery;
 use std::time::Duration;
 
 use pontoon_sdk::connector::Frame as _;
-use pontoon_sdk::socketio::{AuthValue, Endpoint};
+use pontoon_sdk::socketio::{AuthValue, Endpoint, Frame};
 use pontoon_sdk::{End, Error, Param, SocketIo, Span, WebSocket, websocket};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use self::codec::{Decoder, Handshake, Heard};
 use self::driver::Pongs;
+use super::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter};
 use super::{Dial, DialError, Dialled, Read as _, Settings};
 
 pub use engines::{Reader, Writer};
@@ -75,7 +76,9 @@ async fn native(
     settings: &Settings,
 ) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
     let limit = settings.config.connect_timeout;
-    let dialled = timeout(limit.0, handshake(endpoint, memory, settings)).await;
+    let end = Instant::now() + limit.0;
+    let socket = WebSocket::dial(&socket(endpoint)?, &mut (), settings).await?;
+    let dialled = timeout_at(end, handshake(endpoint, memory, settings, socket)).await;
     dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit)))
 }
 
@@ -100,20 +103,20 @@ async fn handshake(
     endpoint: &Endpoint,
     memory: &Recovery,
     settings: &Settings,
+    socket: Dialled<WebSocketReader, WebSocketWriter>,
 ) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
-    let mut auth = auth(endpoint)?;
-    if let Some((pid, offset)) = memory.wanted() {
-        auth.insert("pid".to_owned(), pid.into());
-        auth.insert("offset".to_owned(), offset.into());
-    }
-    let Dialled { mut reader, writer, .. } = WebSocket::dial(&socket(endpoint)?, &mut (), settings).await?;
+    let Dialled { mut reader, writer, .. } = socket;
     let Open { ping_interval, ping_timeout, max_payload } = open(reader.read().await.map_err(broke)?)?;
     let pongs = Pongs::default();
     let mut writer = driver::Writer::new(writer, &endpoint.namespace, pongs.clone());
     let silence = Duration::from_millis(ping_interval.saturating_add(ping_timeout));
     reader.expect_within(silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE));
-    let answers = pongs.clone();
     let mut reader = driver::Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);
+    let mut auth = auth(endpoint)?;
+    if let Some((pid, offset)) = memory.ask() {
+        auth.insert("pid".to_owned(), pid.into());
+        auth.insert("offset".to_owned(), offset.into());
+    }
     writer.say(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
     let (mut early, room) = (0, EARLY * settings.config.message_limit.0);
     let pid = loop {
@@ -121,12 +124,11 @@ async fn handshake(
             Heard::Connected(words) => break words.parse::<Option<Handshake>>().ok().flatten(),
             Heard::Refused(words) => return Err(refused(&endpoint.namespace, &words)),
             Heard::Closed(words) => return Err(DialError::unreachable(words)),
-            Heard::Ping(payload) => answers.push(payload),
+            Heard::Ping(payload) => writer.say(codec::pong(&payload)).await.map_err(broke)?,
             // What a resumed session has missed is said before its confirmation.
             Heard::Frame(frame) => {
-                early += frame.size();
+                early += frame.size() + weight(&frame);
                 if early > room {
-                    memory.forget();
                     return Err(DialError::unreachable(
                         "the service says too much before it confirms the namespace",
                     ));
@@ -136,8 +138,21 @@ async fn handshake(
         }
     };
     let resumed = memory.begin(pid.and_then(|handshake| handshake.pid));
-    let limit = max_payload.and_then(|limit| usize::try_from(limit).ok());
+    // None at all means none that is told. Any namespace but this stands in every packet.
+    let limit = max_payload.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
+    let namespace = Some(endpoint.namespace.as_str()).filter(|namespace| *namespace != "/");
+    let limit = limit.map(|limit| limit.saturating_sub(namespace.map_or(0, str::len)));
     Ok(Dialled { reader, writer, resumed, limit })
+}
+
+/// What the arguments of a frame take in memory beside their text, in bytes.
+fn weight(frame: &Frame) -> usize {
+    let args = match frame {
+        Frame::Event(event) => &event.args,
+        Frame::Ack(ack) => &ack.args,
+        Frame::Malformed(_) => return 0,
+    };
+    size_of_val(args.values())
 }
 
 fn open(first: websocket::Frame) -> Result<Open, DialError> {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Plan;
 use super::hearing::{Heard, Hearing, Signal};
 use crate::transport::socketio::refused;
-use crate::transport::{DialError, Dialled, Read, Settings, Write};
+use crate::transport::{DialError, Dialled, Read, Resumed, Settings, Write};
 
 /// How many frames are handed over before they are written.
 const ORDERS: usize = 16;
@@ -50,7 +50,7 @@ pub(super) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Read
     let parks = metrics.worker_park_count(0);
     let (since, silence) = (Instant::now(), SILENCE);
     let reader = Reader { queue, pulse, metrics, parks, since, silence, leash: leash.clone() };
-    Ok(Dialled { reader, writer: Writer { orders, leash }, resumed: false, limit: None })
+    Ok(Dialled { reader, writer: Writer { orders, leash }, resumed: Resumed::No, limit: None })
 }
 
 /// How a connection ended, said once.
