@@ -121,6 +121,13 @@ impl Caller {
 
     /// One more part of the answer.
     fn part(&self, data: &RawValue) {
+        // Last words must find room: parts take no more than half of it.
+        if self.replies.capacity() <= self.replies.max_capacity() / 2 {
+            return tracing::warn!(
+                id = self.name,
+                "a part of an answer was dropped: NATS takes replies too slowly"
+            );
+        }
         if let (Some(subject), Some(answer)) =
             (self.subject.clone(), compose(&self.name, "part", Some(data), None))
         {

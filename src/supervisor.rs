@@ -118,7 +118,8 @@ where
             }
             tracing::warn!(instance = shared.name, link = %key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
             shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
-            let on_demand = self.places.is_some();
+            // Nobody needs it now, but that its credentials are refused is still so, and not to be found out at once again.
+            let on_demand = self.places.is_some() && phase != Phase::CredentialsRefused;
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 needed = wait(after, memory, shared.delivery.overflow, on_demand) => {
@@ -132,6 +133,7 @@ where
         }
         // A link that is not made again tells now what it would have told then.
         if self.places.is_some()
+            && !self.stop.is_cancelled()
             && let State::Broken { reason, since, .. } = continuity.resume()
         {
             memory.intake.gap(reason, since, false);
@@ -193,7 +195,7 @@ where
             Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
         if end.kind == Kind::Internal {
             continuity.broke(GapReason::Internal, memory.heard);
-        } else if up.get().is_some() {
+        } else if up.get().is_some() && !finished {
             continuity.broke(GapReason::Disconnected, memory.heard);
         }
         if finished || self.stop.is_cancelled() { Next::Stop } else { ended(&end) }

@@ -21,10 +21,10 @@ async fn a_link_is_in_its_namespace_and_hears_no_other() {
     bed.event("in /chat").await;
     assert_eq!(bed.events().len(), 1, "{:?}", bed.events());
     assert_eq!(bed.ask("call.echo", &json!("hello")).await.verdict(), ("response", None));
-    let connects = bed.server.saw("connect");
+    let connects = bed.server.sees("connect", 1).await;
     assert_eq!(connects.len(), 1);
     assert_eq!(connects[0]["namespace"], "/chat");
-    assert_eq!(bed.server.heard("echo")[0]["namespace"], "/chat");
+    assert_eq!(bed.server.hears("echo", 1).await[0]["namespace"], "/chat");
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn what_lets_us_in_arrives_and_is_not_logged() {
     })
     .await;
     bed.link(|link| link["phase"] == "ready").await;
-    let connect = bed.server.saw("connect")[0].clone();
+    let connect = bed.server.sees("connect", 1).await[0].clone();
     assert_eq!(connect["auth"], json!({"token": "open sesame", "user": {"id": 7, "tags": ["a", "ü"]}}));
     assert_eq!(connect["query"]["room"], "a b&c=ü+%");
     assert_eq!(connect["query"]["empty"], "");
@@ -84,7 +84,7 @@ async fn a_refusal_is_told_in_the_servers_words_and_not_hammered() {
     assert!(link["detail"].as_str().unwrap().contains("the token is not ours"), "{link}");
     let moment = |name: &str| OffsetDateTime::parse(link[name].as_str().unwrap(), &Rfc3339).unwrap();
     assert!(moment("retry_at") - moment("since") > Duration::from_secs(120), "{link}");
-    assert_eq!(bed.server.saw("refused").len(), 1);
+    assert_eq!(bed.server.sees("refused", 1).await.len(), 1);
     assert_eq!(bed.ask("emit.anything", &Value::Null).await.verdict(), ("failed", Some("503")));
     assert!(!bed.daemon.log().contains("open-poppy"));
     let labels = [("instance", "any"), ("outcome", "credentials")];

@@ -53,7 +53,7 @@ async fn many_calls_at_once_each_get_their_own_answer() {
         async move { (number, bed.ask("call.echo", &json!({"n": number})).await) }
     });
     let replies = join_all(calls).await;
-    assert_eq!(bed.server.heard("echo").len(), MANY);
+    assert_eq!(bed.server.hears("echo", MANY).await.len(), MANY);
     for (number, reply) in replies {
         assert_eq!(reply.verdict(), ("response", None), "{}", reply.message());
         assert_eq!(reply.body["data"], json!({"n": number}));

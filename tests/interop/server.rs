@@ -101,9 +101,12 @@ impl Server {
         until_some(PATIENCE, async || Some(self.saw(what)).filter(|seen| seen.len() >= number)).await
     }
 
-    /// The events with this name that clients have sent.
-    pub(crate) fn heard(&self, name: &str) -> Vec<Value> {
-        self.saw("event").into_iter().filter(|event| event["name"] == name).collect()
+    /// Waits until it has reported so many events with this name that clients have sent. What it answers may be here
+    /// before its report.
+    pub(crate) async fn hears(&self, name: &str, number: usize) -> Vec<Value> {
+        let heard = || self.saw("event").into_iter().filter(|event| event["name"] == name);
+        until_some(PATIENCE, async || Some(heard().collect::<Vec<_>>()).filter(|all| all.len() >= number))
+            .await
     }
 
     /// Sends a signal such as `KILL`.

@@ -41,6 +41,6 @@ async fn what_is_larger_than_the_server_takes_is_refused_and_the_link_lives_on()
     // What just fits passes.
     assert_eq!(bed.ask("call.echo", &text(limit - 100)).await.verdict(), ("response", None));
     assert_eq!(bed.ask("call", &blob(limit)).await.verdict(), ("response", None));
-    assert_eq!(bed.server.heard("echo").len(), 2);
+    assert_eq!(bed.server.hears("echo", 2).await.len(), 2);
     assert_eq!(bed.server.saw("connect").len(), 1);
 }

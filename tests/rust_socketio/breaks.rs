@@ -112,7 +112,7 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;
         assert_eq!(well.saw("connect").len(), 1, "the other instance kept its socket");
         // The first was heard before, and the last may have been dropped with the loop.
-        eventually(PATIENCE, async || well.heard("load").len() > rounds).await;
+        well.hears("load", rounds + 1).await;
     }
 }
 

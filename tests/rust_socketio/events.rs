@@ -35,7 +35,7 @@ async fn any_name_with_any_arguments_goes_as_it_was_asked_for() {
             assert_eq!(reply.verdict(), ("sent", None), "{name} {args}: {}", reply.message());
             sent += 1;
             eventually(PATIENCE, async || bed.server.saw("event").len() == sent).await;
-            let heard = bed.server.heard(name).pop().unwrap();
+            let heard = bed.server.hears(name, 1).await.pop().unwrap();
             assert_eq!((&heard["args"], &heard["asks"]), (&args, &json!(false)));
         }
     }
