@@ -167,7 +167,9 @@ pub(super) fn refusal(address: &Address, code: u16, retry_after: Option<&str>) -
         300..=399 => "; redirects are not followed: use the address that it leads to",
         404 | 410 => "; check the path of the url",
         // The status with which an Engine.IO server refuses whatever it does not like.
-        400 => "; it refuses the handshake: check the path of the url, the credentials and the origin",
+        400 => {
+            "; it refuses the handshake, or takes no WebSockets here: check the path, the credentials and the origin"
+        }
         200..=299 | 405 | 426 => "; it does not take WebSockets here",
         _ => "",
     };
