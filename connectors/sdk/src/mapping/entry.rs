@@ -11,8 +11,7 @@ use super::reading::TimeUnit;
 use crate::error::{Error, Result};
 use crate::event::EventType;
 
-/// What one of a service's names becomes. What is pointed to and is not there, or is nothing that can be a text, is
-/// absent from the event.
+/// What one of a service's names becomes. What is not where it is pointed to is absent from the event.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound = "D: Document")]
 #[schemars(rename = "Mapping", bound = "D: Document")]
