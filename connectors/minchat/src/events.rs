@@ -24,6 +24,13 @@ impl Ear<'_> {
         let nothing = Raw::null();
         let argument = event.args.values().first().unwrap_or(&nothing);
         let raw = event.args.payload();
+        // `chat` and `message` name their chat even so.
+        if !matches!(event.name.as_str(), "chat" | "message" | "message.update")
+            && let Ok(object) = Object::read(argument)
+            && object.success() == Some(false)
+        {
+            return Ok(fault(object.fault(), raw).upstream(event.name.clone()));
+        }
         let told = match event.name.as_str() {
             "chat" => self.chat(argument, raw)?,
             "message" => self.message(EventType::MessageCreated, argument, raw)?,
@@ -116,7 +123,8 @@ impl Ear<'_> {
 
     /// The identity of what every link is told in the same words: a link that hears them again hears of another happening.
     fn happening(&self, words: &str) -> String {
-        format!("{words} {}", self.known.heard(&self.place.key(), words.as_bytes()))
+        let (count, generation) = self.known.heard(&self.place.key(), words.as_bytes());
+        format!("{words} {generation}.{count}")
     }
 
     fn typing(&self, kind: EventType, argument: &Raw, raw: Raw) -> Result<Event> {

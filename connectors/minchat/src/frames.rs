@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::lenient::{Text, Timestamp};
 use pontoon_sdk::{Error, Raw, Result};
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// How much of what the service says of a failure callers are told, in characters.
-const MAX_WORDS: usize = 1_000;
+pub(crate) const MAX_WORDS: usize = 1_000;
 
 /// An object of the service.
 pub(crate) struct Object<'a>(BTreeMap<String, &'a RawValue>);
@@ -49,7 +48,7 @@ impl<'a> Object<'a> {
 
     /// What the service says of its success, if anything.
     pub(crate) fn success(&self) -> Option<bool> {
-        self.0.get("success").map(|value| !is_falsy(value))
+        self.0.get("success").filter(|value| value.get() != "null").map(|value| !is_falsy(value))
     }
 
     /// What it says of a failure.
@@ -59,7 +58,7 @@ impl<'a> Object<'a> {
         let message = self.text("message").or_else(|| inner("message")).or_else(|| self.text("error"));
         ServiceError {
             code: self.text("code").or_else(|| inner("code")).or_else(|| self.text("status")),
-            message: message.map(|words| words.chars().take(MAX_WORDS).collect()),
+            message,
             details: None,
         }
     }
@@ -149,10 +148,4 @@ fn attachments(file: &RawValue) -> Option<Box<RawValue>> {
 fn text(value: &RawValue) -> Option<String> {
     let Text(text) = serde_json::from_str(value.get()).ok()?;
     (!text.is_empty()).then_some(text)
-}
-
-/// Whether this is JSON that says something at all.
-pub(crate) fn says_something(argument: &Raw) -> bool {
-    argument.parse::<IgnoredAny>().is_ok()
-        && argument.parse::<&RawValue>().is_ok_and(|value| !is_falsy(value))
 }

@@ -26,8 +26,8 @@ struct State {
     order: VecDeque<Arc<str>>,
     /// Links and hashes of words, with how often they were heard there.
     counts: HashMap<(LinkKey, u64), u64>,
-    /// The oldest first.
-    counted: VecDeque<(LinkKey, u64)>,
+    /// Grows whenever the counts begin anew, so that what is counted then is not taken for what was counted before.
+    generation: u64,
     hasher: RandomState,
 }
 
@@ -54,29 +54,36 @@ impl Known {
         }
     }
 
-    /// How often a link has heard these words, this time included. Words that come over every link are the same happening
-    /// where that number is the same: a link that hears them again hears of another.
-    pub(crate) fn heard(&self, link: &LinkKey, words: &[u8]) -> u64 {
+    /// How often a link has heard these words, this time included, and since when that is counted. Words that come over
+    /// every link are the same happening where both numbers are the same: a link that hears them again hears of another.
+    pub(crate) fn heard(&self, link: &LinkKey, words: &[u8]) -> (u64, u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (link.clone(), state.hasher.hash_one(words));
-        if let Some(count) = state.counts.get_mut(&key) {
-            *count += 1;
-            return *count;
+        if state.counts.len() >= MAX_COUNTED && !state.counts.contains_key(&key) {
+            state.begin_anew();
         }
-        state.counts.insert(key.clone(), 1);
-        state.counted.push_back(key);
-        if state.counted.len() > MAX_COUNTED
-            && let Some(oldest) = state.counted.pop_front()
-        {
-            state.counts.remove(&oldest);
-        }
-        1
+        let count = state.counts.entry(key).or_default();
+        *count += 1;
+        (*count, state.generation)
+    }
+
+    /// A link begins to listen, and has not heard what the others have: counts that differ for that reason would have it
+    /// swallow what it alone hears. Better that something is told twice.
+    pub(crate) fn listens(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).begin_anew();
     }
 
     /// The chat of a message, if it is known.
     pub(crate) fn chat(&self, message: &str) -> Option<String> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.chats.get(message).map(|chat| chat.as_ref().to_owned())
+    }
+}
+
+impl State {
+    fn begin_anew(&mut self) {
+        self.counts.clear();
+        self.generation += 1;
     }
 }
 
@@ -88,14 +95,17 @@ mod tests {
     fn each_link_counts_for_itself_and_the_counts_are_bounded() {
         let known = Known::default();
         let (one, two) = (LinkKey::new("c1"), LinkKey::new("c2"));
-        assert_eq!([known.heard(&one, b"x"), known.heard(&one, b"y"), known.heard(&one, b"x")], [1, 1, 2]);
-        assert_eq!([known.heard(&two, b"x"), known.heard(&two, b"x")], [1, 2]);
+        let heard = |link, words: &[u8]| known.heard(link, words);
+        assert_eq!([heard(&one, b"x"), heard(&one, b"y"), heard(&one, b"x")], [(1, 0), (1, 0), (2, 0)]);
+        assert_eq!([heard(&two, b"x"), heard(&two, b"x")], [(1, 0), (2, 0)]);
+        // Counts that are lost are never mistaken for new ones.
         for number in 0..MAX_COUNTED {
-            known.heard(&two, number.to_string().as_bytes());
+            heard(&two, number.to_string().as_bytes());
         }
-        assert_eq!(known.heard(&one, b"x"), 1);
-        let state = known.0.lock().unwrap();
-        assert_eq!((state.counts.len(), state.counted.len()), (MAX_COUNTED, MAX_COUNTED));
+        assert_eq!(heard(&one, b"x"), (1, 1));
+        known.listens();
+        assert_eq!(heard(&one, b"x"), (1, 2));
+        assert!(known.0.lock().unwrap().counts.len() <= MAX_COUNTED);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::config::{Config, Links, MAX_CHATS, Place};
 use crate::emits;
 use crate::events::{Ear, about, fault, in_chat, unrecognised, whole};
-use crate::frames::{Message, Object, says_something};
+use crate::frames::{MAX_WORDS, Message, Object};
 use crate::known::Known;
 use crate::orders::{Order, Request, Room};
 
@@ -112,7 +112,7 @@ impl MinChatSession {
         let raw = ack.args.payload();
         let reply = match verdict(ack.args.values()) {
             Verdict::Taken(message) => {
-                self.taken(&asked, message, &raw, out);
+                self.taken(command, &asked, message, &raw, out);
                 Reply::Acked(raw.parse()?)
             }
             Verdict::Refused(mut error) => {
@@ -137,14 +137,25 @@ impl MinChatSession {
     }
 
     /// Tells what the service took. It tells others of it, but not the socket that it got it from.
-    fn taken(&self, asked: &Asked, mut message: Message, raw: &Raw, out: &mut Outbox<Frame>) {
+    fn taken(
+        &self,
+        command: Option<CommandId>,
+        asked: &Asked,
+        mut message: Message,
+        raw: &Raw,
+        out: &mut Outbox<Frame>,
+    ) {
         let id = message.id.clone().or_else(|| asked.message.clone());
-        let known = || self.known.chat(id.as_deref()?);
-        let chat = message.chat.clone().or_else(|| asked.chat.clone()).or_else(known);
+        let known = self.known.chat(id.as_deref().unwrap_or_default());
+        // The chat of a change is only the way that its caller chose.
+        let said = asked.chat.clone().filter(|_| asked.message.is_none());
+        let chat = message.chat.clone().or(said).or(known);
         if let (Some(id), Some(chat)) = (&id, &chat) {
             self.known.learn(id, chat);
         }
-        let accepted = about(EventType::MessageAccepted, id.clone(), raw.clone());
+        let chat = chat.or_else(|| asked.chat.clone());
+        let mut accepted = about(EventType::MessageAccepted, id.clone(), raw.clone());
+        accepted.command = command;
         out.publish(in_chat(accepted, chat.clone()).upstream(asked.name));
         let kind = match asked.message {
             None => EventType::MessageCreated,
@@ -169,6 +180,12 @@ impl MinChatSession {
         {
             *words = words.replace(&key, "***");
         }
+        // Cut after that, so that no piece of the key is left.
+        if let Some(words) = &mut error.message
+            && let Some((end, _)) = words.char_indices().nth(MAX_WORDS)
+        {
+            words.truncate(end);
+        }
     }
 }
 
@@ -176,6 +193,7 @@ impl Session for MinChatSession {
     type Frame = Frame;
 
     fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+        self.known.listens();
         let key = self.config.api_key.reveal();
         let key = key.map_err(|error| Error::auth(format!("api_key: {}", error.message())))?;
         let mut rooms = self.configured();
@@ -262,11 +280,9 @@ impl Session for MinChatSession {
 
 /// What an acknowledgement says.
 fn verdict(arguments: &[Raw]) -> Verdict {
-    let [only] = arguments else {
-        let refused = Verdict::Refused(ServiceError::default());
-        return if arguments.is_empty() { refused } else { Verdict::Unclear };
-    };
-    if !says_something(only) {
+    // Nothing at all is what many a service says when all is well.
+    let [only] = arguments else { return Verdict::Unclear };
+    if only.as_bytes() == b"false" {
         return Verdict::Refused(ServiceError::default());
     }
     let Ok(object) = Object::read(only) else { return Verdict::Unclear };
@@ -275,9 +291,11 @@ fn verdict(arguments: &[Raw]) -> Verdict {
     match object.success() {
         Some(false) => Verdict::Refused(error),
         Some(true) => Verdict::Taken(message),
-        None if message.id.is_some() => Verdict::Taken(message),
-        None if error.message.is_some() => Verdict::Refused(error),
-        None => Verdict::Unclear,
+        None => match (message.id.is_some(), error.message.is_some()) {
+            (true, false) => Verdict::Taken(message),
+            (false, true) => Verdict::Refused(error),
+            (true, true) | (false, false) => Verdict::Unclear,
+        },
     }
 }
 

@@ -1,13 +1,13 @@
 //! The connector from outside: transcripts, the sample, good and bad settings, routes, and what no transcript reaches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed};
 use pontoon_sdk::transcript::play_folder;
-use pontoon_sdk::{Action, Code, CommandId, Join, Kind, Outbox, Promise, Raw, Reply, Session};
+use pontoon_sdk::{Action, Code, CommandId, EventType, Join, Kind, Outbox, Promise, Raw, Reply, Session};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -305,9 +305,11 @@ fn one_socket_joins_so_many_chats_and_no_more() {
 fn a_message_is_known_by_every_link_and_told_as_the_same() {
     let minchat = minchat(json!({"chats": ["c1", "c2"]}));
     let mut identities = BTreeSet::new();
+    let mut sessions: BTreeMap<&str, _> =
+        ["user", "c1", "c2"].map(|link| (link, session(&minchat, link))).into_iter().collect();
     let mut hear = |link: &str, name: &str, value: Value| {
-        let (mut session, mut out) = session(&minchat, link);
-        session.decode(&Frame::event(name, Raw::json(&value).unwrap()), &mut out).unwrap();
+        let (session, out) = sessions.get_mut(link).unwrap();
+        session.decode(&Frame::event(name, Raw::json(&value).unwrap()), out).unwrap();
         let told: Vec<_> = out.drain().collect();
         let [Action::Publish(event)] = told.as_slice() else { panic!("{told:?}") };
         let new = identities.insert(event.identity.clone().unwrap());
@@ -348,13 +350,15 @@ fn the_acknowledgement_and_the_broadcast_of_a_message_are_the_same() {
     ours.decode(&Frame::ack(0, vec![stored]), &mut out).unwrap();
     let broadcast = Raw::json(&json!({"success": true, "id": "m1", "chat_id": "c1", "text": "x"})).unwrap();
     session(&minchat, "user").0.decode(&Frame::event("message", broadcast), &mut out).unwrap();
-    let identities: Vec<_> = out
+    let events: Vec<_> = out
         .drain()
         .filter_map(|action| match action {
-            Action::Publish(event) => event.identity,
+            Action::Publish(event) => Some(event),
             _ => None,
         })
         .collect();
+    assert_eq!((events[0].kind, events[0].command), (EventType::MessageAccepted, Some(CommandId(1))));
+    let identities: Vec<_> = events.into_iter().filter_map(|event| event.identity).collect();
     assert_eq!(identities.len(), 2);
     assert_eq!(identities[0], identities[1]);
 }
