@@ -140,7 +140,9 @@ impl ElizaOsSession {
             Some(Tongue::Documented) => said.sender != SenderKind::Own,
             None => false,
         };
+        // A change of a message that was told before is news of that message.
         if can_answer
+            && said.event.kind == EventType::MessageCreated
             && !said.again
             && let Some(room) = &broadcast.channel
         {
