@@ -91,6 +91,11 @@ impl Answers {
         self.message(&Candidate { room, id, sender: None, stream, written: None })
     }
 
+    /// Nobody waits any more, of those who did.
+    pub(crate) fn clear(&mut self) -> Vec<CommandId> {
+        self.0.drain().map(|(_, answer)| answer.command).collect()
+    }
+
     /// A caller waits no more.
     pub(crate) fn release(&mut self, command: CommandId) {
         self.0.retain(|_, answer| answer.command != command);

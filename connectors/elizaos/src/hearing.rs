@@ -51,6 +51,10 @@ fn tongue_of(name: &str) -> Option<Tongue> {
 impl ElizaOsSession {
     /// Takes in an event of the service.
     pub(crate) fn hear(&mut self, event: &socketio::Event, out: &mut Outbox<Frame>) -> Result<()> {
+        let stated = tongue_of(&event.name).filter(|_| self.decide_by.is_some());
+        if stated.is_some() && self.tongue.is_some() && self.tongue != stated {
+            self.give_up(out);
+        }
         match self.understand(event, out) {
             Ok(told) => {
                 if let Some(told) = told {
@@ -60,9 +64,7 @@ impl ElizaOsSession {
             Err(error) => out.publish(unrecognised(event, error.message())),
         }
         // What was taken for silence may have been hesitation.
-        if self.decide_by.is_some()
-            && let Some(tongue) = tongue_of(&event.name)
-        {
+        if let Some(tongue) = stated {
             self.decide_by = None;
             if self.tongue != Some(tongue) {
                 return self.begin(tongue, out);

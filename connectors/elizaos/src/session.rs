@@ -87,6 +87,16 @@ impl ElizaOsSession {
         Ok(())
     }
 
+    /// The server speaks another dialect than was taken for its own: what is said from now on answers none of what was
+    /// sent until now.
+    pub(crate) fn give_up(&mut self, out: &mut Outbox<Frame>) {
+        for command in self.answers.clear() {
+            self.pending.abandon(command, true);
+            let text = "the message was sent in a dialect that the server does not speak";
+            out.reply(command, Reply::Unknown(Error::rejected(Code::NoAnswer, text)));
+        }
+    }
+
     /// Tells the callers of whom it is certain by now that the service refused them.
     pub(crate) fn tell_refused(&mut self, out: &mut Outbox<Frame>) {
         for (request, words) in self.pending.refused() {
