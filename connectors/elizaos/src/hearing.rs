@@ -66,6 +66,7 @@ impl ElizaOsSession {
         // What was taken for silence may have been hesitation.
         if let Some(tongue) = stated {
             self.decide_by = None;
+            self.known.speaks(tongue);
             if self.tongue != Some(tongue) {
                 return self.begin(tongue, out);
             }

@@ -1,5 +1,5 @@
 //! Which messages were told already, and in which version: the service tells of changes, and of old messages to those
-//! who join a room, by the same event as of new ones.
+//! who join a room, by the same event as of new ones. And what the server last said that it speaks.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pontoon_sdk::EventType;
 
 use crate::config::MAX_ID;
+use crate::session::Tongue;
 
 /// How many messages are known at most.
 const MAX_MESSAGES: usize = 8_192;
 /// How many versions of each.
 const MAX_VERSIONS: usize = 8;
 
-/// The messages that were told last, over all connections of an instance.
+/// The messages that were told last and what the server speaks, over all connections of an instance.
 #[derive(Default)]
 pub(crate) struct Known {
     keys: RandomState,
@@ -26,6 +27,8 @@ struct State {
     messages: HashMap<Arc<str>, Message>,
     /// The oldest first.
     order: VecDeque<Arc<str>>,
+    /// What the server last said itself that it speaks.
+    spoken: Option<Tongue>,
 }
 
 struct Message {
@@ -84,6 +87,16 @@ impl Known {
         };
         let identity = format!("{:?} {:016x}", look.id, version.number);
         Told { kind: version.kind, identity, again }
+    }
+
+    /// The server has said what it speaks.
+    pub(crate) fn speaks(&self, tongue: Tongue) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).spoken = Some(tongue);
+    }
+
+    /// What the server last said that it speaks, over all connections of the instance.
+    pub(crate) fn spoken(&self) -> Option<Tongue> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).spoken
     }
 
     /// Whether anything was told of a message.

@@ -280,7 +280,8 @@ impl Session for ElizaOsSession {
     fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
         match self.decide_by {
             Some(decide_by) if self.tongue.is_none() && decide_by <= out.now() => {
-                self.begin(Tongue::Documented, out)
+                // What a server has said itself may lie unread; silence means no other than it said last.
+                self.begin(self.known.spoken().unwrap_or(Tongue::Documented), out)
             }
             _ => Ok(()),
         }
