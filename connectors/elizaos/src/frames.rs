@@ -53,6 +53,11 @@ impl<'a> Object<'a> {
         (value.get().starts_with(['[', '{']) && !inner.starts_with([']', '}'])).then(|| value.to_owned())
     }
 
+    /// Whether a field holds anything at all: no empty text, list or object.
+    pub(crate) fn says(&self, name: &str) -> bool {
+        self.text(name).is_some() || self.filled(name).is_some()
+    }
+
     pub(crate) fn number<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
         serde_json::from_str(self.field(name)?.get()).ok()
     }
@@ -126,7 +131,7 @@ impl Broadcast {
             metadata: object.filled("metadata"),
             source: object.text("source"),
             echo: object.field("clientMessageId").is_some(),
-            thinks: object.field("thought").is_some() || object.field("actions").is_some(),
+            thinks: object.says("thought") || object.says("actions"),
         }
     }
 
