@@ -21,8 +21,8 @@ pub(crate) fn broadcast(setup: &Setup, known: &Known, broadcast: &Broadcast, raw
         known.tell(Look {
             id,
             text: broadcast.text.as_deref(),
-            created: broadcast.created.as_ref().map(|time| time.text.as_str()),
-            updated: broadcast.updated.as_ref().map(|time| time.text.as_str()),
+            created: broadcast.created.as_ref(),
+            updated: broadcast.updated.as_ref(),
             written: broadcast.written(),
         })
     });

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pontoon_sdk::EventType;
+use pontoon_sdk::lenient::Timestamp;
 
 use crate::config::MAX_ID;
 use crate::session::Tongue;
@@ -52,10 +53,24 @@ struct Version {
 pub(crate) struct Look<'a> {
     pub(crate) id: &'a str,
     pub(crate) text: Option<&'a str>,
-    pub(crate) created: Option<&'a str>,
-    pub(crate) updated: Option<&'a str>,
+    pub(crate) created: Option<&'a Timestamp>,
+    pub(crate) updated: Option<&'a Timestamp>,
     /// When it was written, in milliseconds since 1970.
     pub(crate) written: Option<i64>,
+}
+
+/// A time, such that all forms of the same moment are equal. A text that is no moment is equal to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum When<'a> {
+    /// In nanoseconds since 1970.
+    Moment(i128),
+    Text(&'a str),
+}
+
+impl<'a> When<'a> {
+    fn of(time: &'a Timestamp) -> Self {
+        time.time.map_or(Self::Text(&time.text), |time| Self::Moment(time.unix_timestamp_nanos()))
+    }
 }
 
 /// What is to be told of it.
@@ -72,9 +87,10 @@ pub(crate) struct Told {
 impl Known {
     /// Notes what is said of a message.
     pub(crate) fn tell(&self, look: Look<'_>) -> Told {
-        let number = self.keys.hash_one((look.updated.or(look.created), look.text));
+        let (created, updated) = (look.created.map(When::of), look.updated.map(When::of));
+        let number = self.keys.hash_one((updated.or(created), look.text));
         let text = self.keys.hash_one(look.text);
-        let changed = look.updated.is_some() && look.updated != look.created;
+        let changed = updated.is_some() && updated != created;
         let first = if changed { EventType::MessageUpdated } else { EventType::MessageCreated };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, again) = match state.messages.get_mut(look.id) {
@@ -155,7 +171,14 @@ mod tests {
     use super::*;
 
     fn tell(known: &Known, text: &str, created: Option<&str>, updated: Option<&str>) -> Told {
-        known.tell(Look { id: "m", text: Some(text), created, updated, written: None })
+        let (created, updated) = (created.map(Timestamp::of_text), updated.map(Timestamp::of_text));
+        known.tell(Look {
+            id: "m",
+            text: Some(text),
+            created: created.as_ref(),
+            updated: updated.as_ref(),
+            written: None,
+        })
     }
 
     #[test]
@@ -176,6 +199,25 @@ mod tests {
         // What happened while nobody listened.
         let missed = tell(&known, "c", Some("7"), None);
         assert_eq!((missed.kind, missed.again), (EventType::MessageUpdated, false));
+    }
+
+    #[test]
+    fn the_same_moment_is_the_same_in_every_form() {
+        let forms = ["2023-11-14T22:13:20Z", "2023-11-14T22:13:20.000Z", "2023-11-15T00:13:20+02:00"];
+        let times = forms.iter().map(|form| Timestamp::of_text(form));
+        let times: Vec<_> = times.chain([Timestamp::of_millis(1_700_000_000_000)]).collect();
+        let late = Timestamp::of_millis(1_700_000_000_001);
+        for created in &times {
+            let known = Known::default();
+            for (place, updated) in times.iter().enumerate() {
+                let look =
+                    Look { id: "m", created: Some(created), updated: Some(updated), ..Look::default() };
+                let told = known.tell(look);
+                assert_eq!((told.kind, told.again), (EventType::MessageCreated, place > 0));
+            }
+            let look = Look { id: "n", created: Some(created), updated: Some(&late), ..Look::default() };
+            assert_eq!(known.tell(look).kind, EventType::MessageUpdated);
+        }
     }
 
     #[test]
