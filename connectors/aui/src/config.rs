@@ -1,5 +1,6 @@
 //! An instance's settings, and the endpoint they make.
 
+use pontoon_sdk::rate::RateLimit;
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, OnDemand, Result, Secret, Size, Span};
 use schemars::JsonSchema;
@@ -66,16 +67,6 @@ pub enum TextMode {
     Auto,
 }
 
-/// How many requests are sent in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RateLimit {
-    /// This many: at once where none was sent for long, and evenly from then on.
-    pub requests: u32,
-    /// In this time.
-    pub per: Span,
-}
-
 fn max_links() -> usize {
     64
 }
@@ -131,9 +122,8 @@ impl Config {
         ] {
             check(!time.0.is_zero(), pointer, wrong)?;
         }
-        if let Some(RateLimit { requests, per }) = self.rate_limit {
-            check(requests > 0, "/rate_limit/requests", "requests is 0; write 1 or more")?;
-            check(!per.0.is_zero(), "/rate_limit/per", "per is 0; write a time such as \"1s\"")?;
+        if let Some(limit) = self.rate_limit {
+            limit.check("/rate_limit")?;
         }
         Ok(endpoint)
     }

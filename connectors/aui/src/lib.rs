@@ -3,7 +3,6 @@
 mod config;
 mod frames;
 mod mask;
-mod rate;
 mod reading;
 mod requests;
 mod session;
@@ -12,13 +11,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pontoon_sdk::rate::Bucket;
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemand, Operation, Result, Route, WebSocket};
 
-pub use config::{Auth, Config, RateLimit, TextMode};
+pub use config::{Auth, Config, TextMode};
 pub use session::AuiSession;
 
-use crate::rate::Bucket;
 use crate::requests::Request;
 
 /// A network of agents on AUI.
@@ -78,7 +77,7 @@ impl Connector for Aui {
 
     fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
         let Request { task, .. } = Request::read(command)?;
-        Ok(Route::Through(LinkSpec { key: LinkKey::new(task), endpoint: self.endpoint.clone() }))
+        Ok(Route::Through(LinkSpec::new(task, self.endpoint.clone())))
     }
 
     fn session(&self, link: &LinkKey) -> AuiSession {

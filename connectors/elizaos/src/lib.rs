@@ -52,7 +52,7 @@ impl Connector for ElizaOs {
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
-        vec![LinkSpec { key: LinkKey::new(LINK), endpoint: self.endpoint.clone() }]
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
     fn route(&self, _command: &Command) -> Result<Route<SocketIo>> {

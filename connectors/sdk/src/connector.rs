@@ -113,6 +113,13 @@ pub struct LinkSpec<T: Transport> {
     pub endpoint: T::Endpoint,
 }
 
+impl<T: Transport> LinkSpec<T> {
+    /// A link of this name, to there.
+    pub fn new(name: impl AsRef<str>, endpoint: T::Endpoint) -> Self {
+        Self { key: LinkKey::new(name), endpoint }
+    }
+}
+
 impl<T: Transport> Clone for LinkSpec<T> {
     fn clone(&self) -> Self {
         Self { key: self.key.clone(), endpoint: self.endpoint.clone() }

@@ -11,7 +11,7 @@
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports
 //! * [`lenient`]: texts and times as services write them
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
-//! * [`secret`], [`units`], [`uuid`]: types for configuration
+//! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
 pub mod command;
@@ -20,6 +20,7 @@ pub mod error;
 pub mod event;
 pub mod lenient;
 pub mod mapping;
+pub mod rate;
 pub mod secret;
 pub mod session;
 pub mod socketio;

@@ -65,7 +65,7 @@ impl Connector for Socketio {
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
-        vec![LinkSpec { key: LinkKey::new(LINK), endpoint: self.endpoint.clone() }]
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
     fn route(&self, command: &Command) -> Result<Route<SocketIo>> {

@@ -50,7 +50,7 @@ impl Connector for Sub0 {
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
-        vec![LinkSpec { key: LinkKey::new(LINK), endpoint: self.endpoint.clone() }]
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
     fn route(&self, command: &Command) -> Result<Route<WebSocket>> {

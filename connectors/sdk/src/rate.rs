@@ -2,10 +2,42 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::RateLimit;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::units::Span;
+
+/// How many requests are sent in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// This many: at once where none was sent for long, and evenly from then on.
+    pub requests: u32,
+    /// In this time.
+    pub per: Span,
+}
+
+impl RateLimit {
+    /// Whether anything would ever be sent; `pointer` is where the limit stands in the settings.
+    ///
+    /// # Errors
+    /// `Config`, saying what to write instead.
+    pub fn check(&self, pointer: &str) -> Result<()> {
+        if self.requests == 0 {
+            let error = Error::config("requests is 0; write 1 or more");
+            return Err(error.at(format!("{pointer}/requests")));
+        }
+        if self.per.0.is_zero() {
+            let error = Error::config("per is 0; write a time such as \"1s\"");
+            return Err(error.at(format!("{pointer}/per")));
+        }
+        Ok(())
+    }
+}
 
 /// The bucket of one instance. It holds the time at which it is full again, and no tokens.
-pub(crate) struct Bucket {
+pub struct Bucket {
     /// How long a token takes to come back.
     interval: Duration,
     /// How far ahead the bucket may be drawn on.
@@ -15,13 +47,13 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub(crate) fn new(limit: RateLimit) -> Self {
+    pub fn new(limit: RateLimit) -> Self {
         let interval = limit.per.0 / limit.requests.max(1);
         Self { interval, depth: interval * (limit.requests.max(1) - 1), full_at: None }
     }
 
     /// Takes a token, or says when there is one.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         if full_at.duration_since(now) > self.depth {
             return Err(full_at - self.depth);
@@ -31,15 +63,13 @@ impl Bucket {
     }
 
     /// Puts a token back that was not used.
-    pub(crate) fn give_back(&mut self) {
+    pub fn give_back(&mut self) {
         self.full_at = self.full_at.and_then(|at| at.checked_sub(self.interval));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pontoon_sdk::Span;
-
     use super::*;
 
     fn bucket(requests: u32, seconds: u64) -> Bucket {
