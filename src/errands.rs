@@ -8,7 +8,11 @@ use pontoon_sdk::{Code, Command, Error, OnDemand, Promise, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep_until;
 
+use crate::metrics::Outcome;
 use crate::replies::Caller;
+
+/// What a caller is told where the link is down.
+const NOT_CONNECTED: &str = "there is no connection to the service";
 
 /// A command on its way to a link.
 pub struct Errand {
@@ -18,10 +22,21 @@ pub struct Errand {
     pub promise: Promise,
     /// Who wants it.
     pub caller: Caller,
-    /// Whether it waits, as long as its caller does, for a link that is down.
-    pub patient: bool,
+    /// What it does while the link is down.
+    pub patience: Patience,
     /// Its part of the room, given back once it is taken or answered.
     pub stay: Option<Stay>,
+}
+
+/// What a command does while its link is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It is refused at once.
+    None,
+    /// It waits for the link, as long as its caller does.
+    Long,
+    /// It has the link created, and waits for the first attempt to dial it.
+    First,
 }
 
 /// Room for the errands of one link.
@@ -134,7 +149,18 @@ impl Errands {
     }
 
     fn refuse_impatient(&mut self) {
-        self.remove(|errand| !errand.patient).into_iter().for_each(Errand::refuse);
+        let error = Error::disconnected(NOT_CONNECTED);
+        for errand in self.remove(|errand| errand.patience == Patience::None) {
+            errand.caller.refuse(&error);
+        }
+    }
+
+    /// The first attempt to dial the link has failed, and others follow: whoever has it created is told that this much
+    /// is done.
+    pub fn accept_first(&mut self) {
+        for errand in self.remove(|errand| errand.patience == Patience::First) {
+            errand.caller.answer(Outcome::Accepted, None, None);
+        }
     }
 
     fn remove(&mut self, which: impl Fn(&Errand) -> bool) -> VecDeque<Errand> {
@@ -153,22 +179,21 @@ impl Errands {
         self.mailbox.close();
     }
 
-    /// The link is gone for good: all are told.
-    pub fn refuse_all(&mut self) {
+    /// The link is gone for good: all are told, and why if that is known.
+    pub fn refuse_all(&mut self, why: Option<Error>) {
         self.close();
         while let Ok(errand) = self.mailbox.try_recv() {
             self.waiting.push_back(errand);
         }
-        self.waiting.drain(..).for_each(Errand::refuse);
+        let error = why.unwrap_or_else(|| Error::disconnected(NOT_CONNECTED));
+        for errand in self.waiting.drain(..) {
+            errand.caller.refuse(&error);
+        }
     }
 }
 
 impl Errand {
     fn expire(self) {
         self.caller.refuse(&Error::rejected(Code::Expired, "its time ran out before it was sent"));
-    }
-
-    fn refuse(self) {
-        self.caller.refuse(&Error::disconnected("there is no connection to the service"));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::config::load;
 use crate::instance::{Run, Typed};
-use crate::transport::Dial;
+use crate::transport::{Dial, listen};
 
 /// The connectors that this binary knows, by type.
 #[derive(Default)]
@@ -111,6 +111,9 @@ where
         let connector = C::new(config).map_err(settings_error)?;
         for spec in connector.links() {
             <C::Transport as Dial>::check(&spec.endpoint).map_err(settings_error)?;
+        }
+        if let Some(door) = connector.door() {
+            listen::check(&door).map_err(|message| settings_error(Error::config(message)))?;
         }
         Ok(Box::new(Typed::new(connector)))
     }

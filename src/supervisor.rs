@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Connector, End, Kind, LinkSpec};
+use pontoon_sdk::{Connector, End, Error, Kind, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
@@ -15,13 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff;
 use crate::config::Overflow;
 use crate::errands::Errands;
-use crate::instance::Shared;
 use crate::instance::board::Seat;
+use crate::instance::{Greeting, Shared};
 use crate::intake::Intake;
 use crate::metrics::{ConnectOutcome, GapReason};
 use crate::places::Places;
 use crate::redact::Redact;
-
 use crate::session::{Conversation, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
@@ -30,9 +29,14 @@ use crate::transport::{Class, Dial, DialError, Dialled, Resumed};
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
 /// Keeps one link of an instance connected.
-pub struct Supervisor<C: Connector> {
-    /// Where it goes.
-    pub spec: LinkSpec<C::Transport>,
+pub struct Supervisor<C: Connector>
+where
+    C::Transport: Dial,
+{
+    /// The link's name.
+    pub key: LinkKey,
+    /// How its connections are made.
+    pub way: Way<C::Transport>,
     /// Makes the sessions.
     pub connector: Arc<C>,
     /// What the instance shares.
@@ -41,14 +45,57 @@ pub struct Supervisor<C: Connector> {
     pub stop: CancellationToken,
     /// Changes when the link is to be dialled anew at once.
     pub redial: watch::Receiver<u64>,
-    /// Where the link takes a place before it is dialled, if it was opened on demand.
-    pub places: Option<Arc<Places>>,
+    /// Cancelled once the link is gone whose name this one takes over.
+    pub after: Option<CancellationToken>,
+}
+
+/// How a link's connections are made.
+pub enum Way<T: Dial> {
+    /// We dial, from the start, or since a command wanted the link.
+    Wanted(T::Endpoint),
+    /// We dial for commands, once there is a place, and for as long as there are any.
+    OnDemand(T::Endpoint, Arc<Places>),
+    /// We dial because a command created the link; again only if it said so.
+    Created {
+        /// Where to.
+        endpoint: T::Endpoint,
+        /// Whether it is dialled again when it ends.
+        redial: bool,
+    },
+    /// The service has come to us. There is one connection, until it is taken.
+    Arrived(Option<Dialled<T::Reader, T::Writer>>),
+}
+
+impl<T: Dial> Way<T> {
+    /// Where the link takes a place before it is dialled.
+    fn places(&self) -> Option<&Arc<Places>> {
+        if let Self::OnDemand(_, places) = self { Some(places) } else { None }
+    }
+
+    fn endpoint(&self) -> Option<&T::Endpoint> {
+        match self {
+            Self::Wanted(endpoint) | Self::OnDemand(endpoint, _) | Self::Created { endpoint, .. } => {
+                Some(endpoint)
+            }
+            Self::Arrived(_) => None,
+        }
+    }
+
+    /// Whether a connection is made again once it has ended.
+    fn goes_on(&self) -> bool {
+        !matches!(self, Self::Created { redial: false, .. } | Self::Arrived(_))
+    }
 }
 
 /// What comes next.
 enum Next {
-    Dial { phase: Phase, after: Duration, detail: String },
-    Stop,
+    Dial {
+        phase: Phase,
+        after: Duration,
+        detail: String,
+    },
+    /// The link is gone for good; callers are told this, where there is more to say than that.
+    Stop(Option<Error>),
 }
 
 impl<C: Connector> Supervisor<C>
@@ -58,15 +105,19 @@ where
     /// Runs until the link is closed for good.
     pub async fn run(mut self, errands: Errands) {
         let shared = self.shared.clone();
-        let key = self.spec.key.clone();
+        let key = self.key.clone();
         let intake = Intake::new(key.clone(), shared.clone());
         let mut memory = Memory { errands, joins: Vec::new(), intake, heard: None, place: None };
         let seat = shared.board.seat();
-        if self.placed(seat, &mut memory).await {
-            self.keep(seat, &mut memory).await;
+        let mut why = None;
+        if self.succeeded(seat, &mut memory).await && self.placed(seat, &mut memory).await {
+            why = self.keep(seat, &mut memory).await;
+        }
+        if matches!(self.way, Way::Arrived(_)) {
+            shared.part(&key, memory.heard);
         }
         memory.place = None;
-        memory.errands.refuse_all();
+        memory.errands.refuse_all(why);
         shared.board.remove(&key, seat);
         while !memory.intake.is_settled() {
             memory.intake.room().await;
@@ -74,11 +125,24 @@ where
         }
     }
 
+    /// Waits until the link is gone that had this name before: what it still has to say comes first. Returns whether
+    /// this one is still wanted then.
+    async fn succeeded(&mut self, seat: Seat, memory: &mut Memory) -> bool {
+        let Some(after) = self.after.take() else { return true };
+        let detail = "the link that had its name before is being closed".to_owned();
+        self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = memory.errands.attend(false, true) => false,
+            () = after.cancelled() => true,
+        }
+    }
+
     /// Waits for a place. Returns whether the link is still needed then.
-    async fn placed(&self, seat: Seat, memory: &mut Memory) -> bool {
-        let Some(places) = &self.places else { return true };
+    async fn placed(&mut self, seat: Seat, memory: &mut Memory) -> bool {
+        let Some(places) = self.way.places() else { return true };
         let detail = "as many links are open as may be; this one waits until another ends".to_owned();
-        self.shared.board.set(&self.spec.key, seat, Phase::Waiting, Some(detail), None);
+        self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
         tokio::select! {
             () = self.stop.cancelled() => false,
             () = memory.errands.attend(true, false) => false,
@@ -89,14 +153,14 @@ where
         }
     }
 
-    /// Dials, talks, waits, dials again.
-    async fn keep(&mut self, seat: Seat, memory: &mut Memory) {
+    /// Dials, talks, waits, dials again. Returns why it does not any more, where callers should know that.
+    async fn keep(&mut self, seat: Seat, memory: &mut Memory) -> Option<Error> {
         let shared = self.shared.clone();
-        let key = self.spec.key.clone();
+        let key = self.key.clone();
         let continuity = Continuity::default();
         let mut transport = <C::Transport as Dial>::Memory::default();
         let mut attempt = 0;
-        loop {
+        let why = loop {
             shared.board.set(&key, seat, Phase::Connecting, None, None);
             let up = OnceLock::new();
             let once = self.once(seat, memory, &mut transport, &continuity, &up);
@@ -111,7 +175,11 @@ where
             if up.get().is_some_and(|since: &Instant| since.elapsed() >= STABLE) {
                 attempt = 0;
             }
-            let Next::Dial { phase, mut after, detail } = next else { break };
+            let (phase, mut after, detail) = match next {
+                Next::Dial { phase, after, detail } => (phase, after, detail),
+                Next::Stop(why) => break why,
+            };
+            memory.errands.accept_first();
             if after.is_zero() {
                 attempt += 1;
                 after = backoff::LINK.delay(attempt);
@@ -119,25 +187,27 @@ where
             tracing::warn!(instance = shared.name, link = %key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
             shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
             // Nobody needs it now, but that its credentials are refused is still so, and not to be found out at once again.
-            let on_demand = self.places.is_some() && phase != Phase::CredentialsRefused;
+            let on_demand = self.way.places().is_some() && phase != Phase::CredentialsRefused;
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => break None,
                 needed = wait(after, memory, shared.delivery.overflow, on_demand) => {
                     if !needed {
-                        break;
+                        break None;
                     }
                 }
                 // At once, but never as fast as somebody may ask for it.
                 _ = self.redial.changed() => sleep(backoff::LINK.delay(1)).await,
             }
-        }
-        // A link that is not made again tells now what it would have told then.
-        if self.places.is_some()
+        };
+        // A link that is not made again tells now what it would have told then. One that comes by itself tells it when it
+        // is back.
+        if matches!(self.way, Way::OnDemand(..) | Way::Created { .. })
             && !self.stop.is_cancelled()
             && let State::Broken { reason, since, .. } = continuity.resume()
         {
             memory.intake.gap(reason, since, false);
         }
+        why
     }
 
     /// Dials once, and talks until the end.
@@ -151,22 +221,31 @@ where
     ) -> Next {
         self.redial.mark_unchanged();
         let shared = self.shared.clone();
-        let key = &self.spec.key;
-        let dialled = tokio::select! {
-            () = self.stop.cancelled() => return Next::Stop,
-            dialled = <C::Transport as Dial>::dial(&self.spec.endpoint, transport, &shared.transport) => dialled,
-            () = memory.errands.attend(self.places.is_some(), false) => return Next::Stop,
+        let key = &self.key;
+        let arrived = if let Way::Arrived(connection) = &mut self.way { connection.take() } else { None };
+        let secrets = self.way.endpoint().map(<C::Transport as Dial>::secrets);
+        let redact = Redact::new(secrets.unwrap_or_default());
+        let dialled = match (arrived, self.way.endpoint()) {
+            (Some(connection), _) => Ok(connection),
+            (None, None) => return Next::Stop(None),
+            (None, Some(endpoint)) => tokio::select! {
+                () = self.stop.cancelled() => return Next::Stop(None),
+                dialled = <C::Transport as Dial>::dial(endpoint, transport, &shared.transport) => dialled,
+                () = memory.errands.attend(self.way.places().is_some(), false) => return Next::Stop(None),
+            },
         };
-        let redact = Redact::new(<C::Transport as Dial>::secrets(&self.spec.endpoint));
         let Dialled { reader, writer, resumed, limit } = match dialled {
             Ok(dialled) => dialled,
-            Err(error) => return undialled(&shared, error, &redact),
+            Err(error) => return self.undialled(error, &redact, memory),
         };
         continuity.connected(resumed);
         shared.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::channel(64);
         let outbound = Outbound::start(writer, limit, &shared.transport, shared.metrics.clone(), sender);
-        let on_demand = self.places.is_some();
+        let (asked_for, arrives) = (
+            matches!(self.way, Way::OnDemand(..) | Way::Created { .. }),
+            matches!(self.way, Way::Arrived(_)),
+        );
         let on_ready = |intake: &mut Intake| {
             let _ = up.set(Instant::now());
             tracing::info!(instance = shared.name, link = %key, "link ready");
@@ -177,18 +256,24 @@ where
                 State::Broken { reason, since, resumed } => {
                     intake.gap(reason, since, resumed >= Resumed::Perhaps);
                 }
-                // A link that is opened for a command listens for nothing else, and one of a name that was there before
-                // in this start was closed because somebody wanted it.
-                State::Fresh if on_demand || !shared.greet(key) => {}
-                State::Fresh => match shared.predecessor.get() {
-                    Some(last) => intake.gap(GapReason::Restarted, *last, false),
-                    None => shared.unannounced.store(true, Ordering::Relaxed),
+                // A link that is opened for a command listens for nothing else.
+                State::Fresh if asked_for => {}
+                State::Fresh => match (shared.greet(key), shared.predecessor.get()) {
+                    (Greeting::First, Some(last)) => intake.gap(GapReason::Restarted, *last, false),
+                    (Greeting::First, None) => shared.unannounced.store(true, Ordering::Relaxed),
+                    (Greeting::Again(heard), _) if arrives => {
+                        intake.gap(GapReason::Disconnected, heard, false);
+                    }
+                    // It was closed because somebody wanted it.
+                    (Greeting::Again(_), _) => {}
                 },
                 State::Whole => {}
             }
         };
         let parts = Parts { session: self.connector.session(key), reader, outbound, outcomes, redact };
-        let interrupt = interrupt(self.stop.clone(), self.redial.clone());
+        // What would not be made again is not ended to be made anew.
+        let redial = self.way.goes_on().then(|| self.redial.clone());
+        let interrupt = interrupt(self.stop.clone(), redial);
         let patience = shared.transport.config.connect_timeout.0;
         let metrics = shared.metrics.clone();
         let (end, finished) =
@@ -198,7 +283,36 @@ where
         } else if up.get().is_some() && !finished {
             continuity.broke(GapReason::Disconnected, memory.heard);
         }
-        if finished || self.stop.is_cancelled() { Next::Stop } else { ended(&end) }
+        if finished || self.stop.is_cancelled() {
+            return Next::Stop(None);
+        }
+        if !self.way.goes_on() {
+            tracing::info!(instance = shared.name, link = %key, detail = %end.to_string().escape_debug(), "link ended");
+            return Next::Stop(Some(Error::disconnected(end.to_string())));
+        }
+        ended(&end)
+    }
+
+    /// What is done about a connection that could not be made.
+    fn undialled(&self, error: DialError, redact: &Redact, memory: &mut Memory) -> Next {
+        let (outcome, phase, after) = match error.class {
+            Class::Unreachable => {
+                (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
+            }
+            Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
+            Class::Credentials => {
+                (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
+            }
+        };
+        self.shared.metrics.connects(outcome).increment(1);
+        let detail = redact.text(&error.message);
+        if let Some(event) = self.connector.undialled(&self.key, &detail) {
+            memory.intake.publish(Box::new(event), Instant::now(), OffsetDateTime::now_utc());
+        }
+        if !self.way.goes_on() {
+            return Next::Stop(Some(Error::disconnected(detail)));
+        }
+        Next::Dial { phase, after: after.min(Duration::from_secs(3600)), detail }
     }
 }
 
@@ -250,25 +364,17 @@ impl Continuity {
 }
 
 /// Ends a conversation from outside.
-async fn interrupt(stop: CancellationToken, mut redial: watch::Receiver<u64>) -> End {
-    tokio::select! {
-        () = stop.cancelled() => End::disconnected("the daemon closed the link"),
-        _ = redial.changed() => End::disconnected("the connection is made anew, as asked"),
-    }
-}
-
-fn undialled(shared: &Shared, error: DialError, redact: &Redact) -> Next {
-    let (outcome, phase, after) = match error.class {
-        Class::Unreachable => {
-            (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
-        }
-        Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
-        Class::Credentials => {
-            (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
+async fn interrupt(stop: CancellationToken, mut redial: Option<watch::Receiver<u64>>) -> End {
+    let asked = async {
+        match &mut redial {
+            Some(redial) => redial.changed().await.is_ok(),
+            None => std::future::pending().await,
         }
     };
-    shared.metrics.connects(outcome).increment(1);
-    Next::Dial { phase, after: after.min(Duration::from_secs(3600)), detail: redact.text(&error.message) }
+    tokio::select! {
+        () = stop.cancelled() => End::disconnected("the daemon closed the link"),
+        _ = asked => End::disconnected("the connection is made anew, as asked"),
+    }
 }
 
 /// What is done about the end of a conversation, by its kind.

@@ -1,30 +1,24 @@
 //! From a message on a command subject to the link that carries it out, or to a refusal.
 
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use futures_util::FutureExt as _;
 use pontoon_sdk::{
-    Code, Command, CommandId, Connector, Error, LinkKey, LinkSpec, Operation, Promise, Result, Route, Span,
+    Code, Command, CommandId, Connector, Error, LinkKey, LinkState, Operation, Promise, Result, Route, Span,
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::links::Links;
 use crate::bus::service::Request;
 use crate::envelope::subject::{decode_token, reply_allowed};
-use crate::errands::{Errand, Errands, Room};
+use crate::errands::{Errand, Patience};
 use crate::idempotency::{Claim, Keys};
 use crate::metrics::Outcome;
-use crate::places::Places;
 use crate::replies::{Caller, Outgoing, Tally};
-use crate::status::{InstanceStatus, Phase};
-use crate::supervisor::Supervisor;
+use crate::status::{InstanceStatus, LinkStatus, Phase};
 use crate::transport::Dial;
 
 /// Operations that every instance has.
@@ -55,24 +49,14 @@ pub struct Dispatcher<C: Connector> {
     shared: Arc<Shared>,
     connector: Arc<C>,
     operations: Vec<Operation>,
-    links: HashMap<LinkKey, Link>,
-    /// For links that are opened on demand.
-    places: Arc<Places>,
-    /// The tasks of all links.
-    pub tasks: TaskTracker,
-    redial: watch::Sender<u64>,
+    /// The links.
+    pub links: Links<C>,
     status: watch::Receiver<InstanceStatus>,
     replies: mpsc::Sender<Outgoing>,
     tally: Arc<Tally>,
     permits: Arc<Semaphore>,
     keys: Arc<Keys>,
     numbers: AtomicU64,
-}
-
-struct Link {
-    mailbox: mpsc::Sender<Errand>,
-    room: Room,
-    stop: CancellationToken,
 }
 
 impl<C: Connector> Dispatcher<C>
@@ -88,15 +72,11 @@ where
         tally: Arc<Tally>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));
-        let places = Places::new(connector.on_demand().links);
         Self {
+            links: Links::new(shared.clone(), connector.clone()),
             shared,
             connector,
-            places,
             operations: operations::<C>(),
-            links: HashMap::new(),
-            tasks: TaskTracker::new(),
-            redial: watch::Sender::new(0),
             status,
             replies,
             tally,
@@ -104,58 +84,6 @@ where
             keys: Arc::default(),
             numbers: AtomicU64::new(0),
         }
-    }
-
-    /// Opens a link, unless it is there.
-    ///
-    /// # Errors
-    /// `Rejected` with 429 if the instance has too many.
-    pub fn open(&mut self, spec: LinkSpec<C::Transport>) -> Result<()> {
-        self.open_at(spec, None)
-    }
-
-    /// Opens a link once it has a place, unless it is there.
-    fn open_at(&mut self, spec: LinkSpec<C::Transport>, places: Option<Arc<Places>>) -> Result<()> {
-        self.links.retain(|_, link| !link.mailbox.is_closed());
-        if self.links.contains_key(&spec.key) {
-            return Ok(());
-        }
-        let limit = self.shared.transport.config.max_links;
-        // Those that are still saying goodbye count: else whoever closes and opens makes sockets without bound.
-        if self.tasks.len() >= limit {
-            return Err(Error::rejected(
-                Code::TooMany,
-                format!("the instance has {limit} links already (transport.max_links)"),
-            ));
-        }
-        let (mailbox, errands) = mpsc::channel(self.shared.commands.max_in_flight);
-        let stop = CancellationToken::new();
-        let key = spec.key.clone();
-        let supervisor = Supervisor {
-            spec,
-            connector: self.connector.clone(),
-            shared: self.shared.clone(),
-            stop: stop.clone(),
-            redial: self.redial.subscribe(),
-            places,
-        };
-        let fault = self.shared.fault.clone();
-        self.tasks.spawn(async move {
-            if AssertUnwindSafe(supervisor.run(Errands::new(errands))).catch_unwind().await.is_err() {
-                fault.cancel();
-            }
-        });
-        let room = Room::new(self.connector.on_demand());
-        self.links.insert(key, Link { mailbox, room, stop });
-        Ok(())
-    }
-
-    /// Closes every link. Their tasks end on their own.
-    pub fn close(&mut self) {
-        for (_, link) in self.links.drain() {
-            link.stop.cancel();
-        }
-        self.tasks.close();
     }
 
     /// Whether no command is under way.
@@ -336,7 +264,7 @@ where
                 Err(error) => caller.refuse(&Error::internal(error.to_string())),
             },
             RECONNECT => {
-                self.redial.send_modify(|number| *number += 1);
+                self.links.redial();
                 caller.answer(Outcome::Accepted, None, None);
             }
             _ => self.carry(command, operation.promise, caller),
@@ -344,40 +272,64 @@ where
     }
 
     fn carry(&mut self, command: Command, promise: Promise, caller: Caller) {
-        let mut patient = false;
-        let routed = self.connector.route(&command).and_then(|route| match route {
-            Route::To(key) => self.connected(&key).map(|()| Some(key)),
-            Route::Through(spec) => {
-                patient = true;
-                let (key, places) = (spec.key.clone(), self.places.clone());
-                self.open_at(spec, Some(places)).map(|()| Some(key))
-            }
-            Route::Open(spec) => self.open(spec).map(|()| None),
-            Route::Close(key) => {
-                if let Some(link) = self.links.remove(&key) {
-                    link.stop.cancel();
-                }
-                Ok(None)
-            }
-        });
-        match routed {
-            Err(error) => caller.refuse(&error),
-            Ok(None) => caller.answer(Outcome::Accepted, None, None),
-            Ok(Some(key)) => {
-                let Some(link) = self.links.get(&key) else {
-                    return caller.refuse(&Error::rejected(Code::NotFound, "there is no such link"));
-                };
-                let stay = match patient.then(|| link.room.enter(&command)).transpose() {
-                    Ok(stay) => stay,
-                    Err(error) => return caller.refuse(&error),
-                };
-                let errand = Errand { command, promise, caller, patient, stay };
-                if let Err(refused) = link.mailbox.try_send(errand) {
-                    let errand = refused.into_inner();
-                    errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
-                }
-            }
+        let (key, patience) = match self.routed(&command) {
+            Ok(Way::Nowhere) => return caller.answer(Outcome::Accepted, None, None),
+            Ok(Way::Answered(data)) => return caller.answer(Outcome::Response, Some(&data), None),
+            Ok(Way::To(key, patience)) => (key, patience),
+            Err(error) => return caller.refuse(&error),
+        };
+        let Some(link) = self.links.get(&key) else {
+            return caller.refuse(&Error::rejected(Code::NotFound, "there is no such link"));
+        };
+        let stay = match (patience == Patience::Long).then(|| link.room.enter(&command)).transpose() {
+            Ok(stay) => stay,
+            Err(error) => return caller.refuse(&error),
+        };
+        let errand = Errand { command, promise, caller, patience, stay };
+        if let Err(refused) = link.mailbox.try_send(errand) {
+            let errand = refused.into_inner();
+            errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
         }
+    }
+
+    /// Does what the route of a command asks for.
+    fn routed(&mut self, command: &Command) -> Result<Way> {
+        Ok(match self.connector.route(command)? {
+            Route::To(key) => {
+                self.connected(&key)?;
+                Way::To(key, Patience::None)
+            }
+            Route::Through(spec) => {
+                let key = spec.key.clone();
+                self.links.open_on_demand(spec)?;
+                Way::To(key, Patience::Long)
+            }
+            Route::Create { spec, most } => {
+                let key = spec.key.clone();
+                self.links.create(spec, most)?;
+                Way::To(key, Patience::First)
+            }
+            Route::Open(spec) => {
+                self.links.open(spec)?;
+                Way::Nowhere
+            }
+            Route::Close(key) => {
+                self.links.close(&key);
+                Way::Nowhere
+            }
+            Route::Ask(inquiry) => Way::Answered(inquiry(&self.states())?),
+        })
+    }
+
+    /// What is known of the links.
+    fn states(&self) -> Vec<LinkState> {
+        let links = self.shared.board.list().into_iter();
+        let state = |link: LinkStatus| LinkState {
+            key: LinkKey::new(link.key),
+            phase: link.phase.as_str(),
+            detail: link.detail,
+        };
+        links.map(state).collect()
     }
 
     /// A command flows only over a link that is ready.
@@ -391,6 +343,16 @@ where
             None => Err(Error::rejected(Code::NotFound, format!("there is no link \"{key}\""))),
         }
     }
+}
+
+/// The way that a command goes.
+enum Way {
+    /// To this link.
+    To(LinkKey, Patience),
+    /// Nowhere: all that there is to do was done.
+    Nowhere,
+    /// Nowhere: this is the answer.
+    Answered(Box<RawValue>),
 }
 
 fn wait(value: &str, operation: &Operation) -> Result<Promise> {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::commands::{self, Dispatcher};
+use super::door::{self, Arrival};
 use super::{Context, Shared, since_start, state};
 use crate::bus::connect::{self, Connection};
 use crate::bus::publisher::Publisher;
@@ -33,6 +34,8 @@ use crate::transport::{self, Dial};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Replies that may wait for NATS.
 const REPLIES: usize = 8_192;
+/// Services that were let in and wait to be taken over.
+const ARRIVALS: usize = 16;
 /// How long the instance waits before it tries settings for NATS again that could not be used.
 const UNUSABLE: Duration = Duration::from_secs(5);
 
@@ -50,13 +53,23 @@ where
     let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, replies, tally.clone());
     let replying = tokio::spawn(service::publish_replies(client.clone(), outgoing));
     let mut parts = parts::<C>(&context, &shared, &client, connection, tally);
+    let (knocking, mut arrivals) = mpsc::channel(ARRIVALS);
+    if let Some(door) = connector.door() {
+        parts.spawn(door::keep(
+            door,
+            connector.clone(),
+            shared.clone(),
+            context.stop.clone(),
+            knocking.clone(),
+        ));
+    }
     for spec in connector.links() {
-        if let Err(error) = dispatcher.open(spec) {
+        if let Err(error) = dispatcher.links.open(spec) {
             tracing::error!(instance = context.name, %error, "a link is not opened");
         }
     }
     let part_failed = tokio::select! {
-        () = serve(&client, &shared, &mut dispatcher, &context.stop) => false,
+        () = serve(&client, &shared, &mut dispatcher, &mut arrivals, &context.stop) => false,
         _ = parts.join_next() => true,
         () = shared.fault.cancelled() => false,
     };
@@ -65,8 +78,8 @@ where
     }
     if part_failed {
         // Nothing may be there to drain to, but callers are told what is known.
-        dispatcher.close();
-        let _ = timeout(LAST_WORDS, dispatcher.tasks.wait()).await;
+        dispatcher.links.close_all();
+        let _ = timeout(LAST_WORDS, dispatcher.links.tasks.wait()).await;
         drop(dispatcher);
         let _ = timeout(LAST_WORDS, replying).await;
         service::barrier(&client, LAST_WORDS).await;
@@ -111,6 +124,7 @@ async fn serve<C: Connector>(
     client: &Client,
     shared: &Shared,
     dispatcher: &mut Dispatcher<C>,
+    arrivals: &mut mpsc::Receiver<Arrival<C::Transport>>,
     stop: &CancellationToken,
 ) where
     C::Transport: Dial,
@@ -125,6 +139,11 @@ async fn serve<C: Connector>(
                 Some(request) => dispatcher.handle(&request),
                 None => return stop.cancelled().await,
             },
+            Some(Arrival { link, connection, most }) = arrivals.recv() => {
+                if let Err(error) = dispatcher.links.welcome(link, connection, most) {
+                    tracing::warn!(instance = shared.name, %error, "a visitor was not let in");
+                }
+            }
         }
     }
     // Those that have arrived are carried out, or refused, but not forgotten.
@@ -222,8 +241,8 @@ async fn drain<C: Connector>(
             "commands were still under way; their callers are told what is known"
         );
     }
-    dispatcher.close();
-    let _ = timeout_at(end, dispatcher.tasks.wait()).await;
+    dispatcher.links.close_all();
+    let _ = timeout_at(end, dispatcher.links.tasks.wait()).await;
     drop(dispatcher);
     let confirmed = timeout_at(end, shared.ring.empty()).await.is_ok();
     let level = shared.ring.level();

@@ -2,19 +2,22 @@
 //! instance can be hurt.
 //!
 //! * `life`: what runs on that thread, from start to drain
-//! * [`commands`]: what callers want; owns the links
+//! * [`commands`]: what callers want; [`links`]: those that carry it out
+//! * `door`: where services come in that connect to us
 //! * [`board`]: the phases of the links
 //! * [`state`]: what is known of the instance, for everybody who asks
 
 pub mod board;
 pub mod commands;
+mod door;
 mod life;
+pub mod links;
 pub mod state;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use pontoon_sdk::{Connector, LinkKey};
@@ -80,8 +83,8 @@ pub struct Shared {
     pub transport: transport::Settings,
     /// That an earlier start of the instance is known of, and when it was heard of last, if that is known.
     pub predecessor: OnceLock<Option<OffsetDateTime>>,
-    /// The links that were ready in this start of the instance.
-    pub greeted: Mutex<HashSet<LinkKey>>,
+    /// The links that were ready in this start of the instance, and when those that come by themselves were heard last.
+    pub greeted: Mutex<HashMap<LinkKey, Option<OffsetDateTime>>>,
     /// Whether a link was ready before it was known that there was an earlier start.
     pub unannounced: AtomicBool,
     /// A part of the instance has failed as none should: all of it starts over.
@@ -90,11 +93,37 @@ pub struct Shared {
 
 impl Shared {
     /// Whether a link of this name is ready for the first time in this start of the instance.
-    pub fn greet(&self, key: &LinkKey) -> bool {
-        let mut greeted = self.greeted.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn greet(&self, key: &LinkKey) -> Greeting {
+        let mut greeted = self.greeted();
+        if let Some(heard) = greeted.get(key) {
+            return Greeting::Again(*heard);
+        }
         // Beyond the bound a gap too many is told, rather than one too few.
-        greeted.len() >= MOST_GREETED || greeted.insert(key.clone())
+        if greeted.len() < MOST_GREETED {
+            greeted.insert(key.clone(), None);
+        }
+        Greeting::First
     }
+
+    /// A link that comes by itself is gone, and was heard at this time for the last time.
+    pub fn part(&self, key: &LinkKey, heard: Option<OffsetDateTime>) {
+        if let Some(known) = self.greeted().get_mut(key) {
+            *known = heard;
+        }
+    }
+
+    fn greeted(&self) -> MutexGuard<'_, HashMap<LinkKey, Option<OffsetDateTime>>> {
+        self.greeted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How well a link is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeting {
+    /// It was not ready before in this start of the instance.
+    First,
+    /// It was, and was heard at this time for the last time, if it comes by itself.
+    Again(Option<OffsetDateTime>),
 }
 
 /// A connector with its Rust types.

@@ -16,8 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, TlsStream, client};
 
 use super::{DialError, Settings, tls};
 
@@ -55,6 +54,16 @@ enum Encryption {
 }
 
 impl Wire {
+    /// A stream without encryption.
+    pub fn plain(stream: TcpStream) -> Self {
+        Self { stream: Encryption::Plain(stream), arrived: Arc::default() }
+    }
+
+    /// An encrypted stream.
+    pub fn encrypted(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream: Encryption::Tls(Box::new(stream)), arrived: Arc::default() }
+    }
+
     /// How many bytes have arrived so far; goes on counting.
     pub fn arrived(&self) -> Arc<AtomicU64> {
         self.arrived.clone()
@@ -68,12 +77,10 @@ impl Wire {
 pub async fn connect(address: &Address, settings: &Settings) -> Result<Wire, DialError> {
     let tcp = tcp(address).await?;
     prepare(&tcp, settings).map_err(|error| DialError::unreachable(format!("{address}: {error}")))?;
-    let stream = if address.secure {
-        Encryption::Tls(Box::new(encrypt(address, tcp, settings).await?))
-    } else {
-        Encryption::Plain(tcp)
-    };
-    Ok(Wire { stream, arrived: Arc::default() })
+    if address.secure {
+        return Ok(Wire::encrypted(encrypt(address, tcp, settings).await?.into()));
+    }
+    Ok(Wire::plain(tcp))
 }
 
 /// Looks the name up, anew each time, and tries its addresses one after the other, each a little after the last.
@@ -113,7 +120,11 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
-fn prepare(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
+/// Sets what every socket has.
+///
+/// # Errors
+/// If the system refuses.
+pub fn prepare(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
@@ -126,7 +137,7 @@ async fn encrypt(
     address: &Address,
     tcp: TcpStream,
     settings: &Settings,
-) -> Result<TlsStream<TcpStream>, DialError> {
+) -> Result<client::TlsStream<TcpStream>, DialError> {
     let config = settings.tls.client().map_err(DialError::credentials)?;
     let name = ServerName::try_from(address.host.clone()).map_err(|_| {
         DialError::wrong_address(format!("\"{}\" is no name that a certificate can be for", address.host))

@@ -2,10 +2,12 @@
 //!
 //! * [`connect`]: names, TCP and TLS; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
 //! * [`websocket`]: messages over it, pings, dead peers
+//! * [`listen`]: WebSockets that services open to us
 //! * [`socketio`]: Socket.IO over it
 //! * [`outbound`]: the queue that every link writes through
 
 pub mod connect;
+pub mod listen;
 pub mod outbound;
 pub mod socketio;
 pub mod tls;
@@ -14,8 +16,11 @@ pub mod websocket;
 
 use std::time::Duration;
 
+use pontoon_sdk::door::Door;
 use pontoon_sdk::{End, Error};
 
+use self::connect::Wire;
+use self::listen::{Admitted, Judge};
 use crate::config;
 
 /// A transport that the daemon can dial.
@@ -47,7 +52,24 @@ pub trait Dial: pontoon_sdk::Transport {
         memory: &mut Self::Memory,
         settings: &Settings,
     ) -> impl Future<Output = Result<Dialled<Self::Reader, Self::Writer>, DialError>> + Send;
+
+    /// Takes a connection that was made to us, and finds out who it is. The caller sets the deadline. Over most
+    /// transports nobody can come.
+    ///
+    /// # Errors
+    /// Why it was not let in.
+    fn accept(
+        _wire: Wire,
+        _door: &Door,
+        _settings: &Settings,
+        _judge: &Judge<'_, Self::Frame>,
+    ) -> impl Future<Output = Result<Admitted<Self::Reader, Self::Writer>, String>> + Send {
+        std::future::ready(Err("nobody can come over this transport".to_owned()))
+    }
 }
+
+/// A connection of a transport that was just made.
+pub type DialledBy<T> = Dialled<<T as Dial>::Reader, <T as Dial>::Writer>;
 
 /// A connection that was just made.
 pub struct Dialled<R, W> {

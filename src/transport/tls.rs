@@ -1,13 +1,14 @@
-//! TLS towards services: the system's authorities, a file of more, and our own certificate.
+//! TLS towards services, the system's authorities, a file of more, and our own certificate; and for those that come to us.
 
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pontoon_sdk::door::Identity;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::config::Tls;
 
@@ -56,16 +57,29 @@ fn load(tls: &Tls) -> Result<ClientConfig, String> {
     }
     let builder = ClientConfig::builder().with_root_certificates(roots);
     match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => {
-            let chain = certificates(cert)?;
-            let key_der = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| format!("the key_file {} cannot be used: {error}", key.display()))?;
-            builder
-                .with_client_auth_cert(chain, key_der)
-                .map_err(|error| format!("the certificate {} cannot be used: {error}", cert.display()))
-        }
+        (Some(cert), Some(key_file)) => builder
+            .with_client_auth_cert(certificates(cert)?, key(key_file)?)
+            .map_err(|error| format!("the certificate {} cannot be used: {error}", cert.display())),
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// A server's configuration.
+///
+/// # Errors
+/// A sentence that names the file that is missing or wrong.
+pub fn server(identity: &Identity) -> Result<Arc<ServerConfig>, String> {
+    let Identity { cert_file, key_file } = identity;
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certificates(cert_file)?, key(key_file)?)
+        .map_err(|error| format!("the certificate {} cannot be used: {error}", cert_file.display()))?;
+    Ok(Arc::new(config))
+}
+
+fn key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(file)
+        .map_err(|error| format!("the key_file {} cannot be used: {error}", file.display()))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

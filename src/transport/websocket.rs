@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use pontoon_sdk::door::Door;
 use pontoon_sdk::websocket::{Endpoint, Frame};
 use pontoon_sdk::{End, Kind, Param, WebSocket};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::connect::{Wire, connect};
+use super::listen::{self, Admitted, Judge};
 use super::upgrade::Upgrade;
 use super::{Dial, DialError, Dialled, Read, Resumed, Settings, Write};
 
@@ -59,14 +61,31 @@ impl Dial for WebSocket {
         let arrived = wire.arrived();
         let socket =
             WebSocketStream::from_partially_read(wire, rest, Role::Client, Some(limits(settings))).await;
-        let (sink, stream) = socket.split();
-        let silence = settings.config.ping_interval.0 * 2;
-        let reader = Reader { stream, arrived, heard: 0, silence, since: Instant::now() };
-        Ok(Dialled { reader, writer: Writer { sink }, resumed: Resumed::No, limit: None })
+        let (reader, writer) = listen_over(socket, arrived, settings.config.ping_interval.0 * 2);
+        Ok(Dialled { reader, writer, resumed: Resumed::No, limit: None })
+    }
+
+    async fn accept(
+        wire: Wire,
+        door: &Door,
+        settings: &Settings,
+        judge: &Judge<'_, Frame>,
+    ) -> Result<Admitted<Reader, Writer>, String> {
+        listen::accept(wire, door, settings, judge).await
     }
 }
 
-fn limits(settings: &Settings) -> WebSocketConfig {
+/// The two halves of a connection whose peer is gone when it is silent for this long. `arrived` counts its bytes.
+pub(super) fn listen_over(
+    socket: WebSocketStream<Wire>,
+    arrived: Arc<AtomicU64>,
+    silence: Duration,
+) -> (Reader, Writer) {
+    let (sink, stream) = socket.split();
+    (Reader { stream, arrived, heard: 0, silence, since: Instant::now() }, Writer { sink })
+}
+
+pub(super) fn limits(settings: &Settings) -> WebSocketConfig {
     let message = settings.config.message_limit.0;
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -130,6 +149,15 @@ impl Reader {
 /// Sends messages.
 pub struct Writer {
     sink: SplitSink<WebSocketStream<Wire>, Message>,
+}
+
+impl Writer {
+    /// Says goodbye, and waits until the peer has read it, as far as that can be known.
+    pub(super) async fn close_with(mut self, frame: CloseFrame, mut reader: Reader) {
+        if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
+            while reader.read().await.is_ok() {}
+        }
+    }
 }
 
 impl Write<Frame> for Writer {

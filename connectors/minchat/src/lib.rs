@@ -33,7 +33,7 @@ pub struct MinChat {
 
 impl MinChat {
     fn spec(&self, place: &Place) -> LinkSpec<SocketIo> {
-        LinkSpec { key: place.key(), endpoint: self.endpoint.clone() }
+        LinkSpec::new(place.key().as_str(), self.endpoint.clone())
     }
 }
 

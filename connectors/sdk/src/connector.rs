@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::command::{Command, Promise};
-use crate::error::Result;
-use crate::event::Raw;
+use crate::door::{Admission, Door, Visitor};
+use crate::error::{Error, Result};
+use crate::event::{Event, Raw};
 use crate::session::Session;
 
 /// One kind of upstream service. Built from its configuration; lives as long as the instance.
@@ -45,6 +47,25 @@ pub trait Connector: Send + Sync + Sized + 'static {
 
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
+
+    /// What listeners should know of a connection that could not be made; `reason` has no secret in it. Nothing, unless
+    /// the service's own interface tells of it.
+    fn undialled(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {
+        None
+    }
+
+    /// Where services connect to us; `None` where every link is dialled.
+    fn door(&self) -> Option<Door> {
+        None
+    }
+
+    /// Who has come to the door.
+    ///
+    /// # Errors
+    /// `Auth` if it has not shown that it may come in, `Rejected` if it says something wrong: it is told, and let go.
+    fn admit(&self, _visitor: &Visitor<'_, <Self::Transport as Transport>::Frame>) -> Result<Admission> {
+        Err(Error::auth("nobody is let in here"))
+    }
 
     /// Bounds on the links that [`Route::Through`] opens.
     fn on_demand(&self) -> OnDemand {
@@ -111,18 +132,25 @@ pub struct LinkSpec<T: Transport> {
     pub key: LinkKey,
     /// Where it goes.
     pub endpoint: T::Endpoint,
+    /// Whether it is dialled again when its connection ends or cannot be made. One that is not ends with it.
+    pub redial: bool,
 }
 
 impl<T: Transport> LinkSpec<T> {
-    /// A link of this name, to there.
+    /// A link of this name, to there, which is dialled again and again.
     pub fn new(name: impl AsRef<str>, endpoint: T::Endpoint) -> Self {
-        Self { key: LinkKey::new(name), endpoint }
+        Self { key: LinkKey::new(name), endpoint, redial: true }
+    }
+
+    /// The same, dialled only once.
+    pub fn once(self) -> Self {
+        Self { redial: false, ..self }
     }
 }
 
 impl<T: Transport> Clone for LinkSpec<T> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), endpoint: self.endpoint.clone() }
+        Self { key: self.key.clone(), endpoint: self.endpoint.clone(), redial: self.redial }
     }
 }
 
@@ -138,6 +166,31 @@ pub enum Route<T: Transport> {
     Open(LinkSpec<T>),
     /// Nowhere: this link is closed for good, if it is there. The caller is told that this was accepted.
     Close(LinkKey),
+    /// To the session of a new link, in the place of one of its name that is there. The command waits until the link is
+    /// ready; if it cannot be dialled, the caller is told why. Is it dialled again ([`LinkSpec::redial`]), the caller is
+    /// told after the first attempt that the command was accepted.
+    Create {
+        /// The link.
+        spec: LinkSpec<T>,
+        /// How many links that were created so may be open; one more is refused with 403.
+        most: usize,
+    },
+    /// Nowhere: answered from what is known of the links.
+    Ask(Inquiry),
+}
+
+/// Makes an answer of what is known of the links of an instance.
+pub type Inquiry = Box<dyn FnOnce(&[LinkState]) -> Result<Box<RawValue>> + Send>;
+
+/// What is known of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its name.
+    pub key: LinkKey,
+    /// What it does: `ready`, `connecting`, `waiting`, …, as the state subject says.
+    pub phase: &'static str,
+    /// Why it is so, in words.
+    pub detail: Option<String>,
 }
 
 /// Bounds on the links that [`Route::Through`] opens. Without them, only the daemon's own hold (`transport.max_links`,

@@ -5,6 +5,7 @@
 //! an [`Outbox`]. The daemon owns the rest: sockets, clocks, deadlines, reconnects, subjects, metrics.
 //!
 //! * [`connector`]: [`Connector`], the links it wants, the operations it offers
+//! * [`door`]: for services that connect to us
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
 //! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
@@ -16,6 +17,7 @@
 
 pub mod command;
 pub mod connector;
+pub mod door;
 pub mod error;
 pub mod event;
 pub mod lenient;
@@ -32,7 +34,7 @@ pub mod websocket;
 
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, Promise, Reply};
-pub use connector::{Connector, LinkKey, LinkSpec, OnDemand, Operation, Route, Transport};
+pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemand, Operation, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use secret::{Param, Secret};

@@ -13,8 +13,8 @@ use self::outputs::Outputs;
 use self::under_way::{Callers, find};
 use super::parse::kind_word;
 use super::{CommandStep, FrameText, Status, Step, StepKind, Transcript};
-use crate::command::CommandId;
-use crate::connector::{Connector, Frame as _, LinkKey, Route, Transport};
+use crate::command::{CommandId, Reply};
+use crate::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transport};
 use crate::error::{End, Error, Kind};
 use crate::event::{Event, EventType};
 use crate::session::{Action, Join, Outbox, Session};
@@ -205,8 +205,27 @@ where
                 self.callers.answered(id);
                 return Ok(());
             }
-            Ok(Route::Through(spec)) if spec.key != self.link => return Err(self.elsewhere(&spec.key)),
-            Ok(Route::Through(_)) => true,
+            Ok(Route::Through(spec) | Route::Create { spec, .. }) if spec.key != self.link => {
+                return Err(self.elsewhere(&spec.key));
+            }
+            Ok(Route::Through(_) | Route::Create { .. }) => true,
+            Ok(Route::Ask(inquiry)) => {
+                let state = LinkState {
+                    key: self.link.clone(),
+                    phase: if self.commands_flow { "ready" } else { "waiting" },
+                    detail: None,
+                };
+                let answer = inquiry(&[state]);
+                return match answer {
+                    Ok(data) => {
+                        let reply = Reply::Response(data);
+                        let label = self.callers.reply(id, &reply)?;
+                        self.outputs.reply(label, &reply);
+                        Ok(())
+                    }
+                    Err(error) => self.encoded(id, Err(error)),
+                };
+            }
             Ok(Route::To(_)) => {
                 self.connected()?;
                 if !self.commands_flow {

@@ -46,20 +46,16 @@ impl Connector for Parrot {
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
-        Endpoint::new("ws://h/")
-            .map(|endpoint| LinkSpec { key: LinkKey::new("main"), endpoint })
-            .into_iter()
-            .collect()
+        Endpoint::new("ws://h/").map(|endpoint| LinkSpec::new("main", endpoint)).into_iter().collect()
     }
 
     fn route(&self, command: &Command) -> crate::Result<Route<WebSocket>> {
         match command.argument.as_deref() {
             None => Err(Error::rejected(Code::NotFound, "say what?")),
             Some("elsewhere") => Ok(Route::To(LinkKey::new("other"))),
-            Some(word) if word.starts_with("slow") => Ok(Route::Through(LinkSpec {
-                key: LinkKey::new("main"),
-                endpoint: Endpoint::new("ws://h/")?,
-            })),
+            Some(word) if word.starts_with("slow") => {
+                Ok(Route::Through(LinkSpec::new("main", Endpoint::new("ws://h/")?)))
+            }
             Some(_) => Ok(Route::To(LinkKey::new("main"))),
         }
     }

@@ -1,0 +1,66 @@
+//! Services that connect to us because they can only dial out: where they come in, and who they are.
+//!
+//! A connector that has a [`Door`] is asked of everyone who comes ([`crate::Connector::admit`]). Whoever is let in is a
+//! link like any other, under the name that the connector gives it, in the place of one of that name that is there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::connector::LinkKey;
+
+/// Where services come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The path of the URL; any other is answered with 404.
+    pub path: String,
+    /// The certificate that is shown; `None` to listen without TLS.
+    pub tls: Option<Identity>,
+    /// How many may be in at a time; one more is let go.
+    pub most: usize,
+    /// One that says nothing for this long, not even a pong, is taken for gone.
+    pub silence: Duration,
+}
+
+/// A certificate of ours and its key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those that lead to its authority.
+    pub cert_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+}
+
+/// Somebody at the door.
+#[derive(Debug)]
+pub struct Visitor<'a, F> {
+    /// The parameters of the URL's query, decoded.
+    pub query: &'a [(String, String)],
+    /// The subprotocols that it offers.
+    pub subprotocols: &'a [String],
+    /// Its first message, once it is there.
+    pub first: Option<&'a F>,
+}
+
+impl<F> Visitor<'_, F> {
+    /// A parameter of the query.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What becomes of somebody at the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It is let in as this link.
+    In {
+        /// The link's name.
+        link: LinkKey,
+        /// The subprotocol that is chosen of those that it offers.
+        subprotocol: Option<String>,
+    },
+    /// Its first message must be heard before. Said after that, nobody is let in.
+    Hear,
+}

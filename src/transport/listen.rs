@@ -1,0 +1,242 @@
+//! Services that connect to us over WebSockets: the upgrade from the server's side, and who may come in.
+//!
+//! Whoever comes has said nothing yet that can be trusted. So all of it has one deadline, set by the caller, and nobody
+//! is spoken to as a link before the connector has let it in.
+
+use std::io;
+use std::net::SocketAddr;
+
+use pontoon_sdk::door::{Admission, Door, Visitor};
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{Error, Kind, LinkKey};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::connect::{Wire, prepare};
+use super::websocket::{Reader, Writer, limits, listen_over};
+use super::{Dialled, Read as _, Resumed, Settings, tls};
+
+/// The longest reason that a close frame has room for, in bytes (RFC 6455 §5.5).
+const REASON: usize = 123;
+
+/// Judges who comes: see [`pontoon_sdk::Connector::admit`].
+pub type Judge<'a, F> = dyn Fn(&Visitor<'_, F>) -> pontoon_sdk::Result<Admission> + Send + Sync + 'a;
+
+/// A visitor that was let in: the link it is, and the connection.
+pub type Admitted<R, W> = (LinkKey, Dialled<R, W>);
+
+/// Listens at a door.
+///
+/// # Errors
+/// A sentence that names the address or the file, and says what to do.
+pub async fn bind(door: &Door) -> Result<TcpListener, String> {
+    check(door)?;
+    TcpListener::bind(door.listen).await.map_err(|error| cannot_listen(door.listen, &error))
+}
+
+/// Whether the files of a door are there.
+///
+/// # Errors
+/// A sentence that names the file that is missing or wrong.
+pub fn check(door: &Door) -> Result<(), String> {
+    door.tls.as_ref().map_or(Ok(()), |identity| tls::server(identity).map(drop))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => {
+            "; choose a port from 1024 on, or allow the program to use this one"
+        }
+        _ => "",
+    };
+    format!("cannot listen on {address}: {error}{hint}")
+}
+
+/// Speaks TLS with somebody at a door that wants it.
+///
+/// # Errors
+/// Why it broke off.
+pub async fn encrypt(tcp: TcpStream, door: &Door, settings: &Settings) -> Result<Wire, String> {
+    prepare(&tcp, settings).map_err(|error| error.to_string())?;
+    let Some(identity) = &door.tls else { return Ok(Wire::plain(tcp)) };
+    let acceptor = TlsAcceptor::from(tls::server(identity)?);
+    let stream = acceptor.accept(tcp).await.map_err(|error| format!("TLS broke off: {error}"))?;
+    Ok(Wire::encrypted(stream.into()))
+}
+
+/// Upgrades a connection, and finds out who it is.
+///
+/// # Errors
+/// Why it was not let in. It was told, as far as it may know.
+pub async fn accept(
+    wire: Wire,
+    door: &Door,
+    settings: &Settings,
+    judge: &Judge<'_, Frame>,
+) -> Result<Admitted<Reader, Writer>, String> {
+    let arrived = wire.arrived();
+    let mut knock = None;
+    let upgrade = |request: &Request, response: Response| {
+        knock.insert(Knock::read(request)).answer(door, judge, response)
+    };
+    let socket = tokio_tungstenite::accept_hdr_async_with_config(wire, upgrade, Some(limits(settings)))
+        .await
+        .map_err(|error| format!("the upgrade failed: {error}"))?;
+    let Some(knock) = knock else { return Err("the upgrade was not asked for".to_owned()) };
+    let mut reader_and_writer = listen_over(socket, arrived, door.silence);
+    let link = match knock.admission {
+        Some(Admission::In { link, .. }) => link,
+        _ => {
+            let (reader, _) = &mut reader_and_writer;
+            let first =
+                reader.read().await.map_err(|end| format!("it was gone before its first message: {end}"))?;
+            match judge(&knock.visitor(Some(&first))) {
+                Ok(Admission::In { link, .. }) => link,
+                Ok(Admission::Hear) => {
+                    return Err(turn_away(reader_and_writer, "say who you are first").await);
+                }
+                Err(error) => return Err(turn_away(reader_and_writer, error.message()).await),
+            }
+        }
+    };
+    let (reader, writer) = reader_and_writer;
+    Ok((link, Dialled { reader, writer, resumed: Resumed::No, limit: None }))
+}
+
+/// Closes a connection for a reason that the peer is told, and returns the reason.
+async fn turn_away((reader, writer): (Reader, Writer), reason: &str) -> String {
+    let mut told = reason.to_owned();
+    while told.len() > REASON {
+        told.pop();
+    }
+    let frame = CloseFrame { code: CloseCode::Policy, reason: told.into() };
+    writer.close_with(frame, reader).await;
+    reason.to_owned()
+}
+
+/// What an upgrade request says.
+struct Knock {
+    path: String,
+    query: Vec<(String, String)>,
+    subprotocols: Vec<String>,
+    admission: Option<Admission>,
+}
+
+impl Knock {
+    fn read(request: &Request) -> Self {
+        let uri = request.uri();
+        Self {
+            path: uri.path().to_owned(),
+            query: query(uri.query().unwrap_or_default()),
+            subprotocols: subprotocols(request.headers()),
+            admission: None,
+        }
+    }
+
+    fn visitor<'a>(&'a self, first: Option<&'a Frame>) -> Visitor<'a, Frame> {
+        Visitor { query: &self.query, subprotocols: &self.subprotocols, first }
+    }
+
+    // The shape of the library's callback.
+    #[allow(clippy::result_large_err)]
+    fn answer(
+        &mut self,
+        door: &Door,
+        judge: &Judge<'_, Frame>,
+        mut response: Response,
+    ) -> Result<Response, ErrorResponse> {
+        if self.path != door.path {
+            return Err(refusal(StatusCode::NOT_FOUND, "there is nothing at this path"));
+        }
+        let admission =
+            judge(&self.visitor(None)).map_err(|error| refusal(status(&error), error.message()))?;
+        if let Admission::In { subprotocol: Some(chosen), .. } = &admission {
+            let chosen = HeaderValue::from_str(chosen)
+                .map_err(|_| refusal(StatusCode::BAD_REQUEST, "the subprotocol cannot be chosen"))?;
+            response.headers_mut().insert("Sec-WebSocket-Protocol", chosen);
+        }
+        self.admission = Some(admission);
+        Ok(response)
+    }
+}
+
+fn status(error: &Error) -> StatusCode {
+    match error.kind() {
+        Kind::Auth => StatusCode::UNAUTHORIZED,
+        Kind::Rejected | Kind::Protocol => StatusCode::BAD_REQUEST,
+        Kind::Config | Kind::Disconnected | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn refusal(status: StatusCode, text: &str) -> ErrorResponse {
+    let mut response = ErrorResponse::new(Some(text.to_owned()));
+    *response.status_mut() = status;
+    response
+}
+
+fn subprotocols(headers: &HeaderMap) -> Vec<String> {
+    let all = headers.get_all("Sec-WebSocket-Protocol").iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The parameters of a query, as `application/x-www-form-urlencoded` has them.
+fn query(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key), decoded(value))
+    };
+    pairs.map(pair).collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                digit(high).zip(digit(low)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok())
+            }
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(if *first == b'+' { b' ' } else { *first });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_as_it_was_meant() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        for (text, read) in [
+            ("", vec![]),
+            ("title=main&x", vec![pair("title", "main"), pair("x", "")]),
+            ("title=a+b%20c%C3%BC&&y=1=2", vec![pair("title", "a b cü"), pair("y", "1=2")]),
+            ("title=%zz%4&t=%ff%", vec![pair("title", "%zz%4"), pair("t", "\u{fffd}%")]),
+        ] {
+            assert_eq!(query(text), read, "{text}");
+        }
+    }
+}
