@@ -372,8 +372,8 @@ async fn interrupt(stop: CancellationToken, mut redial: Option<watch::Receiver<u
         }
     };
     tokio::select! {
-        () = stop.cancelled() => End::disconnected("the daemon closed the link"),
-        _ = asked => End::disconnected("the connection is made anew, as asked"),
+        () = stop.cancelled() => End::closed(None, "the daemon closed the link"),
+        _ = asked => End::closed(None, "the connection is made anew, as asked"),
     }
 }
 

@@ -82,6 +82,8 @@ pub async fn accept(
 ) -> Result<Admitted<Reader, Writer>, String> {
     let arrived = wire.arrived();
     let mut knock = None;
+    // The shape of the library's callback.
+    #[allow(clippy::result_large_err)]
     let upgrade = |request: &Request, response: Response| {
         knock.insert(Knock::read(request)).answer(door, judge, response)
     };

@@ -8,7 +8,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use pontoon_sdk::door::Door;
 use pontoon_sdk::websocket::{Endpoint, Frame};
-use pontoon_sdk::{End, Kind, Param, WebSocket};
+use pontoon_sdk::{End, Param, WebSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -189,12 +189,8 @@ impl Write<Frame> for Writer {
 /// The service said goodbye. What a code means depends on the service and the moment: see `Session::ended`.
 fn closed(frame: Option<CloseFrame>) -> End {
     match frame {
-        None => End::disconnected("closed by the service without a code"),
-        Some(frame) => End {
-            kind: Kind::Disconnected,
-            code: Some(frame.code.into()),
-            reason: frame.reason.as_str().to_owned(),
-        },
+        None => End::closed(None, "closed by the service without a code"),
+        Some(frame) => End::closed(Some(frame.code.into()), frame.reason.as_str()),
     }
 }
 

@@ -179,7 +179,7 @@ fn verdict(aui: &Aui, asked: bool, heard: &[&str]) -> Kind {
     for frame in heard {
         session.decode(&Frame::text(*frame), &mut out).unwrap();
     }
-    session.ended(&End { kind: Kind::Auth, code: Some(1008), reason: String::new() }, &mut out)
+    session.ended(&End { kind: Kind::Auth, ..End::closed(Some(1008), "") }, &mut out)
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_link_that_nobody_needs_is_not_dialled_again_unless_its_key_is_bad() {
         if asked {
             ask(&mut session, &mut out, 1);
         }
-        assert_eq!(session.ended(&End { kind, code: None, reason: String::new() }, &mut out), kind);
+        assert_eq!(session.ended(&End { kind, ..End::disconnected("") }, &mut out), kind);
         assert_eq!(out.drain().any(|action| matches!(action, Action::Finish)), finishes, "{kind:?}");
     }
 }

@@ -157,18 +157,25 @@ pub struct End {
     pub code: Option<u16>,
     /// In words, the service's own where it gave any.
     pub reason: String,
+    /// Whether it was closed, by the service or by us, and did not break.
+    pub orderly: bool,
 }
 
 impl End {
     /// An end that is nobody's fault: the link is dialled again.
     pub fn disconnected(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Disconnected, code: None, reason: reason.into() }
+        Self { kind: Kind::Disconnected, code: None, reason: reason.into(), orderly: false }
+    }
+
+    /// An end that somebody wanted, with the close code if there was one.
+    pub fn closed(code: Option<u16>, reason: impl Into<String>) -> Self {
+        Self { code, orderly: true, ..Self::disconnected(reason) }
     }
 }
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self { kind: error.kind, code: None, reason: error.message }
+        Self { kind: error.kind, ..Self::disconnected(error.message) }
     }
 }
 

@@ -140,7 +140,8 @@ where
             StepKind::Open => self.open()?,
             StepKind::FromService(frame) => self.decode(frame)?,
             StepKind::Closed { code, reason } => {
-                self.end(End { kind: Kind::Disconnected, code: *code, reason: reason.clone() })?;
+                // This code is never written: it tells of a connection that broke (RFC 6455 §7.4.1).
+                self.end(End { orderly: *code != Some(1006), ..End::closed(*code, reason.clone()) })?;
             }
             StepKind::Command(command) => self.encode(command)?,
             StepKind::Wait(span) => self.pass(self.now + *span)?,
