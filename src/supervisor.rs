@@ -263,6 +263,7 @@ fn undialled(shared: &Shared, error: DialError, redact: &Redact) -> Next {
             (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
         }
         Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
+        Class::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
         Class::Credentials => {
             (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
         }
