@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Connector, End, Error, Kind, LinkKey};
+use pontoon_sdk::{Code, Connector, End, Error, Kind, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
@@ -300,6 +300,7 @@ where
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
             }
             Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
+            Class::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
             Class::Credentials => {
                 (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
             }
@@ -308,6 +309,10 @@ where
         let detail = redact.text(&error.message);
         if let Some(event) = self.connector.undialled(&self.key, &detail) {
             memory.intake.publish(Box::new(event), Instant::now(), OffsetDateTime::now_utc());
+        }
+        // A name may lead somewhere else tomorrow, but whoever created the link is not to find out when.
+        if error.class == Class::Forbidden && matches!(self.way, Way::Created { .. }) {
+            return Next::Stop(Some(Error::rejected(Code::Forbidden, detail)));
         }
         if !self.way.goes_on() {
             return Next::Stop(Some(Error::disconnected(detail)));

@@ -60,6 +60,8 @@ labels! {
         Credentials = "credentials",
         /// What answers is not the service.
         WrongAddress = "wrong_address",
+        /// Where it leads is not allowed.
+        Forbidden = "forbidden",
     }
 }
 

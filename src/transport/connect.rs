@@ -1,7 +1,7 @@
 //! From a name to an encrypted stream: DNS, TCP, TLS.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use pontoon_sdk::websocket::Guard;
 use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::{TlsConnector, TlsStream, client};
 
@@ -24,6 +25,8 @@ use super::{DialError, Settings, tls};
 const STAGGER: Duration = Duration::from_millis(250);
 /// A dead peer is noticed by the kernel as well, if ever our own pings do not get so far.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How many addresses of a name are tried, whoever filled its zone.
+const CANDIDATES: usize = 16;
 
 /// Where a URL leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +73,24 @@ impl Wire {
     }
 }
 
-/// Connects. The caller sets the deadline.
+/// Connects, if the guard allows it. The caller sets the deadline.
 ///
 /// # Errors
 /// See [`DialError`].
-pub async fn connect(address: &Address, settings: &Settings) -> Result<Wire, DialError> {
-    let tcp = tcp(address).await?;
+pub async fn connect(
+    address: &Address,
+    guard: Option<&Guard>,
+    settings: &Settings,
+) -> Result<Wire, DialError> {
+    if let Some(guard) = guard {
+        let allowed = guard.check_host(&address.host, address.port);
+        allowed.map_err(|error| DialError::forbidden(error.message()))?;
+    }
+    let found = look_up(address, settings).await?;
+    if let Some(guard) = guard {
+        judge(address, guard, &found)?;
+    }
+    let tcp = tcp(address, found).await?;
     prepare(&tcp, settings).map_err(|error| DialError::unreachable(format!("{address}: {error}")))?;
     if address.secure {
         return Ok(Wire::encrypted(encrypt(address, tcp, settings).await?.into()));
@@ -83,12 +98,31 @@ pub async fn connect(address: &Address, settings: &Settings) -> Result<Wire, Dia
     Ok(Wire::plain(tcp))
 }
 
-/// Looks the name up, anew each time, and tries its addresses one after the other, each a little after the last.
-async fn tcp(address: &Address) -> Result<TcpStream, DialError> {
-    let found = lookup_host((address.host.as_str(), address.port)).await.map_err(|error| {
+/// The addresses of a host: anew for each connection, but only once for it, so that what was judged is what is dialled.
+async fn look_up(address: &Address, settings: &Settings) -> Result<Vec<SocketAddr>, DialError> {
+    if let Ok(literal) = address.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(literal, address.port)]);
+    }
+    settings.resolver.look_up(&address.host, address.port).await.map_err(|error| {
         DialError::unreachable(format!("the name {} cannot be looked up: {error}", address.host))
-    })?;
-    let mut waiting = interleave(found.collect()).into_iter();
+    })
+}
+
+/// One address that is not allowed refuses the whole name: a name that leads to both is one to be wary of.
+fn judge(address: &Address, guard: &Guard, found: &[SocketAddr]) -> Result<(), DialError> {
+    for candidate in found {
+        guard.check_address(candidate.ip()).map_err(|error| {
+            // Only the operator learns the address: who named the host may not be one to know the names of this network.
+            tracing::warn!(host = address.host, address = %candidate.ip(), "a name leads to an address that may not be dialled");
+            DialError::forbidden(format!("{} leads where it may not: {}", address.host, error.message()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Tries the addresses one after the other, each a little after the last.
+async fn tcp(address: &Address, found: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
+    let mut waiting = interleave(found).into_iter().take(CANDIDATES);
     let mut trying = FuturesUnordered::new();
     let mut last = None;
     loop {

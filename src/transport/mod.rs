@@ -1,6 +1,6 @@
 //! Sockets: the only place where they are opened.
 //!
-//! * [`connect`]: names, TCP and TLS; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
+//! * [`connect`]: names, TCP and TLS; [`resolve`]: who looks names up; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
 //! * [`websocket`]: messages over it, pings, dead peers
 //! * [`listen`]: WebSockets that services open to us
 //! * [`socketio`]: Socket.IO over it
@@ -9,6 +9,7 @@
 pub mod connect;
 pub mod listen;
 pub mod outbound;
+pub mod resolve;
 pub mod socketio;
 pub mod tls;
 pub mod upgrade;
@@ -124,13 +125,15 @@ pub struct Settings {
     pub config: config::Transport,
     /// Trust and certificates.
     pub tls: tls::Store,
+    /// Who looks names up.
+    pub resolver: resolve::Resolver,
 }
 
 impl Settings {
     /// These settings, with nothing loaded yet.
     pub fn new(config: config::Transport) -> Self {
         let tls = tls::Store::new(config.tls.clone());
-        Self { config, tls }
+        Self { config, tls, resolver: resolve::Resolver::default() }
     }
 }
 
@@ -155,6 +158,8 @@ pub enum Class {
     Credentials,
     /// Something answers, but not this service: dialled again with the usual backoff, and said loudly.
     WrongAddress,
+    /// The endpoint's guard does not allow where it leads: nothing was connected.
+    Forbidden,
 }
 
 impl DialError {
@@ -171,6 +176,11 @@ impl DialError {
     /// Something answers, but not this service.
     pub fn wrong_address(message: impl Into<String>) -> Self {
         Self { class: Class::WrongAddress, retry_after: None, message: message.into() }
+    }
+
+    /// The endpoint's guard does not allow where it leads.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self { class: Class::Forbidden, retry_after: None, message: message.into() }
     }
 }
 

@@ -45,10 +45,14 @@ impl Dial for WebSocket {
         _memory: &mut (),
         settings: &Settings,
     ) -> Result<Dialled<Reader, Writer>, DialError> {
+        let guard = endpoint.guard.as_ref();
+        if let Some(guard) = guard {
+            guard.check_url(&endpoint.url).map_err(|error| DialError::forbidden(error.message()))?;
+        }
         let upgrade = Upgrade::new(endpoint)?;
         let limit = settings.config.connect_timeout.0;
         let handshake = async {
-            let mut wire = connect(&upgrade.address, settings).await?;
+            let mut wire = connect(&upgrade.address, guard, settings).await?;
             let rest = upgrade.perform(&mut wire).await?;
             Ok::<_, DialError>((wire, rest))
         };

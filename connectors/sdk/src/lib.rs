@@ -9,7 +9,8 @@
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
 //! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
-//! * [`websocket`], [`socketio`]: frames and endpoints of the transports
+//! * [`websocket`], [`socketio`]: frames and endpoints of the transports; [`websocket::guard`]: where a URL may lead that
+//!   a caller names
 //! * [`lenient`]: texts and times as services write them
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time

@@ -1,5 +1,7 @@
 //! Frames and endpoints of the WebSocket transport (RFC 6455).
 
+pub mod guard;
+
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -7,6 +9,8 @@ use crate::connector;
 use crate::error::Result;
 use crate::event::Raw;
 use crate::secret::{Param, Secret};
+
+pub use guard::Guard;
 
 /// The WebSocket transport.
 pub enum WebSocket {}
@@ -75,6 +79,8 @@ pub struct Endpoint {
     pub require_subprotocol: bool,
     /// Secrets that the session puts into messages: what the service says at the end is shown without them.
     pub secrets: Vec<Secret>,
+    /// Judges where it leads, if a caller named the URL: what it does not allow is not dialled.
+    pub guard: Option<Guard>,
 }
 
 impl Endpoint {
@@ -91,6 +97,7 @@ impl Endpoint {
             subprotocols: Vec::new(),
             require_subprotocol: true,
             secrets: Vec::new(),
+            guard: None,
         })
     }
 }

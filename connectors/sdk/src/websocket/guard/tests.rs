@@ -1,0 +1,1 @@
+//! The guard against a table of URLs and a table of addresses.
