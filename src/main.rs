@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
         .with::<pontoon_socketio::Socketio>()
+        .with::<pontoon_streamavatars::StreamAvatars>()
         .with::<pontoon_sub0::Sub0>()
         .with::<pontoon_websocket::Websocket>();
     pontoon::cli::main(connectors)

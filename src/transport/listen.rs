@@ -103,7 +103,10 @@ pub async fn accept(
                 Ok(Admission::Hear) => {
                     return Err(turn_away(reader_and_writer, "say who you are first").await);
                 }
-                Err(error) => return Err(turn_away(reader_and_writer, error.message()).await),
+                Err(error) => {
+                    turn_away(reader_and_writer, told(&error)).await;
+                    return Err(error.to_string());
+                }
             }
         }
     };
@@ -156,8 +159,7 @@ impl Knock {
         if self.path != door.path {
             return Err(refusal(StatusCode::NOT_FOUND, "there is nothing at this path"));
         }
-        let admission =
-            judge(&self.visitor(None)).map_err(|error| refusal(status(&error), error.message()))?;
+        let admission = judge(&self.visitor(None)).map_err(|error| refusal(status(&error), told(&error)))?;
         if let Admission::In { subprotocol: Some(chosen), .. } = &admission {
             let chosen = HeaderValue::from_str(chosen)
                 .map_err(|_| refusal(StatusCode::BAD_REQUEST, "the subprotocol cannot be chosen"))?;
@@ -165,6 +167,14 @@ impl Knock {
         }
         self.admission = Some(admission);
         Ok(response)
+    }
+}
+
+/// What a stranger may know of an error.
+fn told(error: &Error) -> &str {
+    match error.kind() {
+        Kind::Auth | Kind::Rejected | Kind::Protocol => error.message(),
+        Kind::Config | Kind::Disconnected | Kind::Internal => "nobody can be let in now",
     }
 }
 

@@ -200,7 +200,7 @@ where
             Ok(Route::To(key)) if key != self.link => return Err(self.elsewhere(&key)),
             Ok(Route::Close(key)) if key == self.link => {
                 self.callers.answered(id);
-                return self.end(End::disconnected("closed by a command"));
+                return self.end(End::closed(None, "closed by a command"));
             }
             Ok(Route::Open(_) | Route::Close(_)) => {
                 self.callers.answered(id);

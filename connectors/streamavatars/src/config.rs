@@ -1,0 +1,259 @@
+//! An instance's settings: where scripts come in, the sockets there are, and what callers may create.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use pontoon_sdk::door::{Door, Identity};
+use pontoon_sdk::mapping::{TextOrSecret, check, escaped, params};
+use pontoon_sdk::rate::RateLimit;
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::websocket::guard::{self, Guard};
+use pontoon_sdk::{Code, Error, Param, Result, Secret, Size, Span};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::place;
+
+/// The settings of a `streamavatars` instance.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where scripts come in.
+    #[serde(default)]
+    pub listen: Option<Listen>,
+    /// Sockets that are there from the start, by their titles.
+    #[serde(default)]
+    pub sockets: BTreeMap<String, Socket>,
+    /// Sockets that callers create.
+    #[serde(default)]
+    pub dynamic: Dynamic,
+}
+
+/// Where scripts come in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port. Port 0 takes a free one and logs it.
+    #[serde(default = "address")]
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+    /// The path of the URL that scripts connect to.
+    #[serde(default = "path")]
+    pub path: String,
+    /// What a script must know to come in. It is looked up at each connect.
+    pub token: Secret,
+    /// The certificate to listen with TLS.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// How many scripts may be connected at a time.
+    #[serde(default = "max")]
+    pub max: usize,
+    /// A script that says nothing for this long, not even a pong, is taken for gone.
+    #[serde(default = "silence")]
+    pub silence: Span,
+    /// The largest frame that goes to a script. More is refused (413).
+    #[serde(default = "max_frame")]
+    pub max_frame: Size,
+    /// How many frames go to a script in a time. More wait.
+    #[serde(default = "rate_limit")]
+    pub rate_limit: RateLimit,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate, and those that lead to its authority (PEM).
+    pub cert_file: PathBuf,
+    /// Its key (PEM).
+    pub key_file: PathBuf,
+}
+
+/// A socket that is there from the start.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Socket {
+    /// Where it leads, without secrets.
+    pub url: String,
+    /// Subprotocols to offer, in order.
+    #[serde(default)]
+    pub protocols: Vec<TextOrSecret>,
+    /// Parameters of the URL's query that are secret, or might be.
+    #[serde(default)]
+    pub query: BTreeMap<String, TextOrSecret>,
+}
+
+/// Sockets that callers create.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dynamic {
+    /// Whether callers may.
+    pub enabled: bool,
+    /// The hosts that they may lead to.
+    pub hosts: Vec<String>,
+    /// Addresses that they may lead to although they are not public, alone or as networks.
+    pub addresses: Vec<String>,
+    /// How many of them may be open at a time.
+    pub max: usize,
+}
+
+impl Default for Dynamic {
+    fn default() -> Self {
+        Self { enabled: false, hosts: Vec::new(), addresses: Vec::new(), max: max() }
+    }
+}
+
+fn address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 9465).into()
+}
+
+fn path() -> String {
+    "/streamavatars".to_owned()
+}
+
+fn max() -> usize {
+    16
+}
+
+fn silence() -> Span {
+    Span::seconds(60)
+}
+
+fn max_frame() -> Size {
+    Size::kib(4)
+}
+
+fn rate_limit() -> RateLimit {
+    RateLimit { requests: 10, per: Span::seconds(1) }
+}
+
+/// Settings that were checked.
+pub(crate) struct Checked {
+    pub(crate) listen: Option<Listen>,
+    pub(crate) sockets: BTreeMap<String, Endpoint>,
+    pub(crate) dynamic: Dynamic,
+    guard: Guard,
+}
+
+impl Checked {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// `Config`, saying what to write instead.
+    pub(crate) fn new(config: Config) -> Result<Self> {
+        let Config { listen, sockets, dynamic } = config;
+        if listen.is_none() && sockets.is_empty() && !dynamic.enabled {
+            return Err(Error::config(
+                "there is nothing to do; write a table listen for scripts, a table in sockets for a socket, or dynamic.enabled = true",
+            ));
+        }
+        if let Some(listen) = &listen {
+            listen.check()?;
+        }
+        let mut endpoints = BTreeMap::new();
+        for (title, socket) in sockets {
+            let at = |error: Error, field: &str| {
+                Error::config(error.message()).at(format!("/sockets/{}{field}", escaped(&title)))
+            };
+            if let Some(wrong) = place::fault(&title) {
+                return Err(at(Error::config(wrong), ""));
+            }
+            let endpoint = socket.endpoint().map_err(|error| at(error, "/url"))?;
+            endpoints.insert(title, endpoint);
+        }
+        let allowed = guard::Settings { hosts: dynamic.hosts.clone(), addresses: dynamic.addresses.clone() };
+        let guard = Guard::new(&allowed, "/dynamic")?;
+        check(dynamic.max > 0, "/dynamic/max", "max is 0, so no socket could be created; write 1 or more")?;
+        check(
+            !dynamic.enabled || !dynamic.hosts.is_empty(),
+            "/dynamic/hosts",
+            "no host is listed, so no socket could be created; write hosts = [\"ws.example.com\"], or [\"*\"] for any",
+        )?;
+        Ok(Self { listen, sockets: endpoints, dynamic, guard })
+    }
+
+    /// The endpoint of a socket that a caller creates.
+    ///
+    /// # Errors
+    /// `Rejected` with 403 and the rule that forbids it, or with 400.
+    pub(crate) fn created(&self, title: &str, url: &str, protocols: Vec<String>) -> Result<Endpoint> {
+        if !self.dynamic.enabled {
+            let text = "callers may not create sockets here; the operator allows it by dynamic.enabled";
+            return Err(Error::rejected(Code::Forbidden, text));
+        }
+        self.not_configured(title)?;
+        let mut endpoint = self.guard.check_url(url).map_err(|error| error.at("/url"))?;
+        endpoint.subprotocols = protocols.into_iter().map(Param::Plain).collect();
+        endpoint.require_subprotocol = false;
+        Ok(endpoint)
+    }
+
+    /// Whether callers may do as they like with this title.
+    ///
+    /// # Errors
+    /// `Rejected` with 403.
+    pub(crate) fn not_configured(&self, title: &str) -> Result<()> {
+        if !self.sockets.contains_key(title) {
+            return Ok(());
+        }
+        let text =
+            format!("the socket \"{title}\" stands in the configuration; only its operator changes it");
+        Err(Error::rejected(Code::Forbidden, text).at("/title"))
+    }
+
+    /// Whether a frame is small enough for a script.
+    ///
+    /// # Errors
+    /// `Rejected` with 413.
+    pub(crate) fn fits_a_script(&self, text: &str) -> Result<()> {
+        match self.listen.as_ref().map(|listen| listen.max_frame) {
+            Some(limit) if text.len() > limit.0 => {
+                let text = format!(
+                    "the frame has {} bytes; a script gets at most {limit} (listen.max_frame)",
+                    text.len()
+                );
+                Err(Error::rejected(Code::TooLarge, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where scripts come in.
+    pub(crate) fn door(&self) -> Option<Door> {
+        let listen = self.listen.as_ref()?;
+        let identity =
+            |tls: &Tls| Identity { cert_file: tls.cert_file.clone(), key_file: tls.key_file.clone() };
+        Some(Door {
+            listen: listen.address,
+            path: listen.path.clone(),
+            tls: listen.tls.as_ref().map(identity),
+            most: listen.max,
+            silence: listen.silence.0,
+        })
+    }
+}
+
+impl Listen {
+    fn check(&self) -> Result<()> {
+        let path = &self.path;
+        let plain = path.starts_with('/')
+            && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%".contains(&byte));
+        check(plain, "/listen/path", "path is no path; write one such as \"/streamavatars\"")?;
+        check(self.max > 0, "/listen/max", "max is 0, so no script could come in; write 1 or more")?;
+        check(!self.silence.0.is_zero(), "/listen/silence", "silence is 0; write a time such as \"60s\"")?;
+        check(self.max_frame.0 > 0, "/listen/max_frame", "max_frame is 0; write a size such as \"4KiB\"")?;
+        self.rate_limit.check("/listen/rate_limit")
+    }
+}
+
+impl Socket {
+    fn endpoint(self) -> Result<Endpoint> {
+        let mut endpoint = Endpoint::new(&self.url)?;
+        endpoint.query = params(&self.query);
+        endpoint.subprotocols = self.protocols.into_iter().map(|TextOrSecret(param)| param).collect();
+        // The app takes a server that picks none of them.
+        endpoint.require_subprotocol = false;
+        Ok(endpoint)
+    }
+}

@@ -1,0 +1,96 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod orders;
+mod place;
+mod plain;
+mod script;
+mod session;
+mod socket;
+
+use std::sync::Arc;
+
+use pontoon_sdk::door::{Admission, Door, Visitor};
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{
+    Command, Connector, Event, EventType, LinkKey, LinkSpec, LinkState, Operation, Result, Route, WebSocket,
+};
+
+pub use config::{Config, Dynamic, Listen, Socket, Tls};
+pub use session::AvatarsSession;
+
+use crate::config::Checked;
+use crate::orders::Order;
+use crate::place::Place;
+
+/// The sockets of an app, and the scripts in it.
+pub struct StreamAvatars {
+    config: Arc<Checked>,
+}
+
+impl Connector for StreamAvatars {
+    const TYPE: &'static str = "streamavatars";
+    const SAMPLE: &'static str = include_str!("../config.toml");
+    type Transport = WebSocket;
+    type Config = Config;
+    type Session = AvatarsSession;
+
+    fn new(config: Config) -> Result<Self> {
+        Ok(Self { config: Arc::new(Checked::new(config)?) })
+    }
+
+    fn operations() -> Vec<Operation> {
+        orders::operations()
+    }
+
+    fn links(&self) -> Vec<LinkSpec<WebSocket>> {
+        let socket = |(title, endpoint): (&String, &_)| {
+            LinkSpec::new(
+                Place::Socket(title.clone()).key().as_str(),
+                pontoon_sdk::websocket::Endpoint::clone(endpoint),
+            )
+        };
+        self.config.sockets.iter().map(socket).collect()
+    }
+
+    fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
+        Ok(match Order::read(command)? {
+            Order::Create { title, url, protocols, reconnect } => {
+                let endpoint = self.config.created(&title, &url, protocols)?;
+                let spec = LinkSpec::new(Place::Socket(title).key().as_str(), endpoint);
+                let spec = if reconnect { spec } else { spec.once() };
+                Route::Create { spec, most: self.config.dynamic.max }
+            }
+            Order::Remove { title } => {
+                self.config.not_configured(&title)?;
+                Route::Close(Place::Socket(title).key())
+            }
+            Order::List => Route::Ask(Box::new(|links: &[LinkState]| place::list(links))),
+            Order::Say { place, text } => {
+                if let Place::Script(_) = place {
+                    self.config.fits_a_script(&text)?;
+                }
+                Route::To(place.key())
+            }
+        })
+    }
+
+    fn session(&self, link: &LinkKey) -> AvatarsSession {
+        AvatarsSession::new(Place::of(link), &self.config)
+    }
+
+    fn undialled(&self, link: &LinkKey, reason: &str) -> Option<Event> {
+        Some(session::event(EventType::SocketFailed, &Place::of(link), reason))
+    }
+
+    fn door(&self) -> Option<Door> {
+        self.config.door()
+    }
+
+    fn admit(&self, visitor: &Visitor<'_, Frame>) -> Result<Admission> {
+        script::admit(visitor, self.config.listen.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests;

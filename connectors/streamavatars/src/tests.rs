@@ -1,0 +1,219 @@
+//! The connector from outside: transcripts, the sample, good and bad settings, routes, and who is let in.
+
+use std::time::{Duration, Instant};
+
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use pontoon_sdk::transcript::play_folder;
+use pontoon_sdk::{CommandId, Kind};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::*;
+
+#[test]
+fn every_transcript_plays() {
+    let count = play_folder::<StreamAvatars>(concat!(env!("CARGO_MANIFEST_DIR"), "/transcripts")).unwrap();
+    assert!(count >= 29, "only {count} transcripts");
+}
+
+fn sample(text: &str) -> Config {
+    let mut table: Value = Figment::from(Toml::string(text)).extract_inner("connectors.avatars").unwrap();
+    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), StreamAvatars::TYPE);
+    serde_json::from_value(table).unwrap()
+}
+
+#[test]
+fn the_sample_is_a_configuration() {
+    let avatars = StreamAvatars::new(sample(StreamAvatars::SAMPLE)).unwrap();
+    let door = avatars.door().unwrap();
+    assert_eq!((door.listen.to_string().as_str(), door.path.as_str()), ("127.0.0.1:9465", "/streamavatars"));
+    assert_eq!(avatars.links().len(), 1);
+}
+
+#[test]
+fn the_sample_names_every_setting_with_its_default() {
+    let uncommented: Vec<_> = StreamAvatars::SAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => setting,
+            _ => line,
+        })
+        .collect();
+    let (plain, all) = (sample(StreamAvatars::SAMPLE), sample(&uncommented.join("\n")));
+    let defaults = |config: &Config| {
+        let listen = config.listen.as_ref().unwrap();
+        let dynamic = &config.dynamic;
+        (
+            (
+                listen.address,
+                listen.path.clone(),
+                listen.max,
+                listen.silence,
+                listen.max_frame,
+                listen.rate_limit,
+            ),
+            (dynamic.enabled, dynamic.max),
+        )
+    };
+    assert_eq!(defaults(&plain), defaults(&all));
+    let definitions = serde_json::to_value(schemars::schema_for!(Config)).unwrap()["$defs"].take();
+    for table in ["Listen", "Socket", "Dynamic"] {
+        for (setting, described) in definitions[table]["properties"].as_object().unwrap() {
+            let named = uncommented.iter().any(|line| line.starts_with(&format!("{setting} = ")));
+            assert!(named, "the sample lacks {setting} of {table}");
+            assert!(described.get("description").is_some(), "{setting} has no description");
+        }
+    }
+}
+
+fn avatars(config: Value) -> StreamAvatars {
+    StreamAvatars::new(serde_json::from_value(config).unwrap()).unwrap()
+}
+
+#[test]
+fn wrong_settings_are_refused_with_their_place() {
+    for (config, pointer) in [
+        (json!({}), None),
+        (json!({"dynamic": {"hosts": ["h"]}}), None),
+        (json!({"dynamic": {"enabled": true}}), Some("/dynamic/hosts")),
+        (json!({"dynamic": {"enabled": true, "hosts": ["http://h"]}}), Some("/dynamic/hosts/0")),
+        (
+            json!({"dynamic": {"enabled": true, "hosts": ["h"], "addresses": ["10.0.0.0/33"]}}),
+            Some("/dynamic/addresses/0"),
+        ),
+        (json!({"dynamic": {"enabled": true, "hosts": ["h"], "max": 0}}), Some("/dynamic/max")),
+        (json!({"sockets": {"a/b": {"url": "http://h"}}}), Some("/sockets/a~1b/url")),
+        (json!({"sockets": {"script/x": {"url": "ws://h"}}}), Some("/sockets/script~1x")),
+        (json!({"sockets": {"": {"url": "ws://h"}}}), Some("/sockets/")),
+        (json!({"listen": {"token": "t", "path": "no"}}), Some("/listen/path")),
+        (json!({"listen": {"token": "t", "path": "/a?b"}}), Some("/listen/path")),
+        (json!({"listen": {"token": "t", "max": 0}}), Some("/listen/max")),
+        (json!({"listen": {"token": "t", "silence": "0s"}}), Some("/listen/silence")),
+        (json!({"listen": {"token": "t", "max_frame": "0B"}}), Some("/listen/max_frame")),
+        (
+            json!({"listen": {"token": "t", "rate_limit": {"requests": 0, "per": "1s"}}}),
+            Some("/listen/rate_limit/requests"),
+        ),
+    ] {
+        let error = StreamAvatars::new(serde_json::from_value(config).unwrap()).err().unwrap();
+        assert_eq!((error.kind(), error.pointer()), (Kind::Config, pointer), "{error}");
+    }
+}
+
+fn command(operation: &'static str, body: &str) -> Command {
+    Command {
+        id: CommandId(1),
+        operation,
+        argument: None,
+        body: RawValue::from_string(body.to_owned()).unwrap(),
+        headers: Vec::new(),
+        deadline: Instant::now() + Duration::from_secs(3600),
+        stream: false,
+    }
+}
+
+/// Where a command goes, in words.
+fn route(avatars: &StreamAvatars, operation: &'static str, body: &str) -> String {
+    match avatars.route(&command(operation, body)) {
+        Ok(Route::To(key)) => format!("to {key}"),
+        Ok(Route::Create { spec, most }) => {
+            let guarded = if spec.endpoint.guard.is_some() { "guarded" } else { "not guarded" };
+            format!("create {} once={} most={most} {guarded}", spec.key, !spec.redial)
+        }
+        Ok(Route::Close(key)) => format!("close {key}"),
+        Ok(Route::Ask(_)) => "ask".to_owned(),
+        Ok(Route::Through(_) | Route::Open(_)) => "elsewhere".to_owned(),
+        Err(error) => format!("{}", error.code().number()),
+    }
+}
+
+#[test]
+fn every_command_goes_where_its_title_says() {
+    let avatars = avatars(json!({
+        "sockets": {"fixed": {"url": "ws://h/"}},
+        "dynamic": {"enabled": true, "hosts": ["h"], "max": 3},
+    }));
+    for (operation, body, expected) in [
+        ("create", r#"{"title":"t","url":"ws://h"}"#, "create t once=true most=3 guarded"),
+        ("create", r#"{"title":"t","url":"ws://h","reconnect":true}"#, "create t once=false most=3 guarded"),
+        ("create", r#"{"title":"fixed","url":"ws://h"}"#, "403"),
+        ("create", r#"{"title":"t","url":"nonsense"}"#, "400"),
+        ("send", r#"{"title":"fixed","message":"x"}"#, "to fixed"),
+        ("send", r#"{"title":"script/main","message":"x"}"#, "400"),
+        ("message.send", r#"{"channel":"t","text":"x"}"#, "to t"),
+        ("message.send", r#"{"channel":"script/s 1","text":"x"}"#, "to script/s 1"),
+        ("message.send", r#"{"channel":"script/","text":"x"}"#, "400"),
+        ("script.send", r#"{"message":[1]}"#, "to script/main"),
+        ("script.send", r#"{"title":"s","message":"x"}"#, "to script/s"),
+        ("remove", r#"{"title":"t"}"#, "close t"),
+        ("remove", r#"{"title":"fixed"}"#, "403"),
+        ("list", "{}", "ask"),
+    ] {
+        assert_eq!(route(&avatars, operation, body), expected, "{operation} {body}");
+    }
+}
+
+#[test]
+fn a_secret_of_a_socket_does_not_print() {
+    let avatars = avatars(json!({"sockets": {"t": {
+        "url": "ws://h/", "query": {"key": {"env": "HOME"}}, "protocols": ["a", {"env": "HOME"}],
+    }}}));
+    let endpoint = &avatars.links()[0].endpoint;
+    let home = std::env::var("HOME").unwrap();
+    assert_eq!((endpoint.query.len(), endpoint.subprotocols.len()), (1, 2));
+    assert!(!format!("{endpoint:?}").contains(&home));
+}
+
+#[test]
+fn what_cannot_be_dialled_is_told_as_the_app_would() {
+    let avatars = avatars(json!({"sockets": {"t": {"url": "ws://h/"}}}));
+    let event = avatars.undialled(&LinkKey::new("t"), "h:80 cannot be reached").unwrap();
+    assert_eq!((event.kind, event.upstream.as_deref()), (EventType::SocketFailed, Some("OnError")));
+    assert_eq!(event.fields.reason.as_deref(), Some("h:80 cannot be reached"));
+}
+
+/// Who somebody is taken for: the link, or the kind of the refusal.
+fn admitted(query: &[(&str, &str)], subprotocols: &[&str], first: Option<&str>) -> Result<Admission, Kind> {
+    let avatars = avatars(json!({"listen": {"token": "t0ken"}}));
+    let query: Vec<_> = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let subprotocols: Vec<_> = subprotocols.iter().map(|name| (*name).to_owned()).collect();
+    let first = first.map(Frame::text);
+    let visitor = Visitor { query: &query, subprotocols: &subprotocols, first: first.as_ref() };
+    avatars.admit(&visitor).map_err(|error| error.kind())
+}
+
+#[test]
+fn only_the_token_opens_the_door() {
+    let enters = |link: &str, subprotocol: Option<&str>| {
+        Ok(Admission::In { link: LinkKey::new(link), subprotocol: subprotocol.map(str::to_owned) })
+    };
+    let auth = |title: &str| format!(r#"{{"type":"auth","token":"t0ken"{title}}}"#);
+    assert_eq!(admitted(&[], &[], None), Ok(Admission::Hear));
+    assert_eq!(admitted(&[], &["t0ken"], None), enters("script/main", Some("t0ken")));
+    assert_eq!(admitted(&[("title", "a b")], &["x", "t0ken"], None), enters("script/a b", Some("t0ken")));
+    assert_eq!(admitted(&[], &[], Some(&auth(""))), enters("script/main", None));
+    assert_eq!(admitted(&[("title", "q")], &[], Some(&auth(""))), enters("script/q", None));
+    assert_eq!(admitted(&[("title", "q")], &[], Some(&auth(r#","title":"f""#))), enters("script/f", None));
+    for wrong in ["t0ke", "t0kenn", "T0ken", " t0ken"] {
+        assert_eq!(admitted(&[], &[wrong], None), Err(Kind::Auth), "{wrong}");
+        let first = format!(r#"{{"type":"auth","token":"{wrong}"}}"#);
+        assert_eq!(admitted(&[], &[], Some(&first)), Err(Kind::Auth), "{wrong}");
+    }
+    for first in [
+        "hello",
+        "{}",
+        r#"{"type":"event","token":"t0ken"}"#,
+        r#"{"type":"auth"}"#,
+        r#"{"type":"auth","token":5}"#,
+    ] {
+        assert_eq!(admitted(&[], &[], Some(first)), Err(Kind::Auth), "{first}");
+    }
+    for title in [r#","title":"""#, r#","title":"script/x""#, r#","title":"a\nb""#] {
+        assert_eq!(admitted(&[], &[], Some(&auth(title))), Err(Kind::Rejected), "{title}");
+    }
+    let closed = avatars(json!({"sockets": {"t": {"url": "ws://h/"}}}));
+    let visitor = Visitor { query: &[], subprotocols: &[], first: None };
+    assert_eq!(closed.admit(&visitor).unwrap_err().kind(), Kind::Auth);
+    assert!(closed.door().is_none());
+}
