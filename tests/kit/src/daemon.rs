@@ -169,6 +169,20 @@ impl Daemon {
         found.unwrap_or_else(|_| panic!("the daemon does not listen:\n{}", self.log()))
     }
 
+    /// Where an instance listens for services, as soon as it is logged.
+    ///
+    /// # Panics
+    /// If it is not logged in time; the message shows the log.
+    pub async fn door(&mut self, instance: &str) -> String {
+        let logged = async || {
+            let lines = self.logged("listening");
+            let line = lines.iter().rfind(|line| field(line, "instance") == Some(instance))?;
+            field(line, "url").map(str::to_owned)
+        };
+        let found = timeout(ANSWER, until_some(ANSWER * 2, logged)).await;
+        found.unwrap_or_else(|_| panic!("the instance does not listen:\n{}", self.log()))
+    }
+
     /// The metrics.
     ///
     /// # Panics
@@ -220,6 +234,14 @@ impl Daemon {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the daemon runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number of kB") * 1024
+    }
+
+    /// How many files it has open, sockets among them.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the daemon runs").count()
     }
 
     // --- What is done to it ---

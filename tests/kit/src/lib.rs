@@ -4,6 +4,7 @@
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
 //!   Socket.IO server by other hands
+//! * [`Echo`], [`ScriptSocket`]: what a titled socket of Stream Avatars talks to, and what a script's own is
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
@@ -19,6 +20,7 @@
 
 mod daemon;
 mod dir;
+mod echo;
 mod eliza;
 mod hostile;
 mod metrics;
@@ -29,6 +31,7 @@ mod process;
 mod proxy;
 #[cfg(test)]
 mod raw;
+mod script;
 mod socketio;
 mod stage;
 mod sub0;
@@ -37,6 +40,7 @@ mod websocket;
 
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
+pub use echo::Echo;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
 pub use hostile::{HostileCase, HostileMessage, HostileOutcome};
 pub use metrics::Metrics;
@@ -44,6 +48,7 @@ pub use minchat::{MinChat, MinChatAcks};
 pub use nats::{NatsOptions, NatsServer, NatsVersion};
 pub use oxide::{Emitted, OxideServer};
 pub use proxy::{Direction, Proxy, Toxic};
+pub use script::ScriptSocket;
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
 pub use stage::{Cast, LinkOf, Stage};
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};

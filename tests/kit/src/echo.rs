@@ -1,0 +1,61 @@
+//! An echo server that greets, as the one of Stream Avatars' page does: what a titled socket talks to.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::websocket::{Connection, Refusal, Request, Service, WebSocketServer};
+
+/// What it says before it echoes anything.
+const GREETING: &str = "Request served by 7811941b0e3285";
+
+/// An echo server on loopback. What every WebSocket server can do, it can do too: close, break, refuse, hang.
+#[derive(Debug)]
+pub struct Echo(WebSocketServer);
+
+impl Echo {
+    /// What it says to everyone who comes.
+    pub const GREETING: &str = GREETING;
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    pub async fn start() -> Self {
+        Self(WebSocketServer::start(Arc::new(Parrot)).await)
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("ws://{}/", self.0.address())
+    }
+}
+
+impl Deref for Echo {
+    type Target = WebSocketServer;
+
+    fn deref(&self) -> &WebSocketServer {
+        &self.0
+    }
+}
+
+struct Parrot;
+
+impl Service for Parrot {
+    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+        Ok(request.subprotocols().first().map(|name| (*name).to_owned()))
+    }
+
+    fn connected(&self, connection: &Arc<Connection>) {
+        connection.send_text(GREETING);
+    }
+
+    fn text(&self, connection: &Arc<Connection>, text: &str) {
+        connection.send_text(text);
+    }
+
+    fn binary(&self, connection: &Arc<Connection>, data: &Bytes) {
+        connection.send_binary(data);
+    }
+}
