@@ -6,6 +6,8 @@
 //! * [`outbound`]: the queue that every link writes through
 
 pub mod connect;
+#[cfg(test)]
+mod guarded;
 pub mod outbound;
 pub mod resolve;
 pub mod socketio;
