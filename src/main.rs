@@ -5,8 +5,6 @@ use std::process::ExitCode;
 use pontoon::registry::Registry;
 
 fn main() -> ExitCode {
-    // Only the first call counts, and nothing can have called before.
-    rustls::crypto::ring::default_provider().install_default().ok();
     let connectors = Registry::new()
         .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
