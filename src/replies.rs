@@ -2,31 +2,43 @@
 //!
 //! * `answer`: what callers are told
 //! * `caller`: who is told it
+//! * `outlet`: their way to the bus
+//! * `interest`: whether anybody listens
 //! * `tally`: what the micro service counts
 
 mod answer;
 mod caller;
+mod interest;
+mod outlet;
 mod tally;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use pontoon_sdk::{Code, CommandId, End, Error, Kind, Promise, Reply};
+use pontoon_sdk::{Code, Command, CommandId, End, Error, Kind, Promise, Reply};
+use tokio::sync::mpsc;
 
 use self::answer::{may_be_done, outcome_of};
 use self::caller::Held;
+use self::interest::Stream;
 use crate::metrics::Outcome;
 use crate::transport::outbound::Ticket;
 
-pub use self::answer::{Answer, Outgoing};
+pub use self::answer::Answer;
 pub use self::caller::Caller;
+pub use self::interest::{Interest, Unheard};
+pub use self::outlet::{Outgoing, Outlet, Part, Space};
 pub use self::tally::{Figures, Tally};
 
+/// How much news of parts that found nobody may wait.
+const NEWS: usize = 64;
+
 /// The callers of one connection.
-#[derive(Default)]
 pub struct Replies {
     waiting: HashMap<CommandId, Waiting>,
     deadlines: BTreeSet<(Instant, CommandId)>,
+    /// Both ends of the way on which [`Interest`] tells of parts that found nobody.
+    news: (mpsc::Sender<Unheard>, mpsc::Receiver<Unheard>),
 }
 
 struct Waiting {
@@ -38,6 +50,8 @@ struct Waiting {
     tickets: Vec<Ticket>,
     /// Whether one was written.
     written: bool,
+    /// Set while the caller is told parts.
+    stream: Option<Stream>,
 }
 
 /// Who waits for the end of a command.
@@ -48,13 +62,21 @@ enum Party {
     Nobody(Held),
 }
 
+impl Default for Replies {
+    fn default() -> Self {
+        Self { waiting: HashMap::new(), deadlines: BTreeSet::new(), news: mpsc::channel(NEWS) }
+    }
+}
+
 impl Replies {
     /// A command begins. Past its deadline the caller is answered by [`Replies::expire`].
-    pub fn begin(&mut self, command: CommandId, caller: Caller, promise: Promise, deadline: Instant) {
-        self.deadlines.insert((deadline, command));
+    pub fn begin(&mut self, command: &Command, caller: Caller, promise: Promise) {
+        let (id, deadline) = (command.id, command.deadline);
+        self.deadlines.insert((deadline, id));
+        let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.news.0.clone()));
         let party = Party::Caller(caller);
-        let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false };
-        self.waiting.insert(command, waiting);
+        let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false, stream };
+        self.waiting.insert(id, waiting);
     }
 
     /// The session took the command.
@@ -108,6 +130,7 @@ impl Replies {
             && let Party::Caller(caller) = waiting.party
         {
             waiting.party = Party::Nobody(caller.answer_early(outcome));
+            waiting.stream = None;
         }
         self.waiting.insert(command, waiting);
     }
@@ -115,8 +138,10 @@ impl Replies {
     /// What the session says of a command.
     pub fn reply(&mut self, command: CommandId, reply: Reply) {
         if let Reply::Part(data) = &reply {
-            if let Some(Waiting { party: Party::Caller(caller), .. }) = self.waiting.get(&command) {
-                caller.part(data);
+            if let Some(Waiting { party: Party::Caller(caller), stream: Some(stream), .. }) =
+                self.waiting.get_mut(&command)
+            {
+                caller.part(data, stream);
             }
             return;
         }
@@ -166,16 +191,49 @@ impl Replies {
             if deadline > now {
                 break;
             }
-            let Some(waiting) = self.take(command) else { continue };
-            let sent = waiting.withdraw();
-            expired.push((command, sent));
-            let error = match sent {
-                true => Error::rejected(Code::NoAnswer, "it was sent, and no answer came in time"),
-                false => Error::rejected(Code::Expired, "its time ran out before it was sent"),
-            };
-            waiting.party.end(outcome_of(&error), &error);
+            let late = "it was sent, and no answer came in time";
+            let sent = self.give_up(command, late, "its time ran out before it was sent");
+            expired.extend(sent.map(|sent| (command, sent)));
         }
         expired
+    }
+
+    /// Waits for the news that a part found nobody. Dropping the future loses nothing.
+    pub async fn news(&mut self) -> Unheard {
+        match self.news.1.recv().await {
+            Some(unheard) => unheard,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A part found nobody. If its caller counts as gone for that, the command is given up as at its deadline: then this
+    /// returns it for the session, and whether it may have been sent.
+    pub fn unheard(&mut self, unheard: Unheard, now: Instant) -> Option<(CommandId, bool)> {
+        let Unheard { command, part } = unheard;
+        let waiting = self.waiting.get_mut(&command)?;
+        if !waiting.stream.as_mut()?.unheard(part, now) {
+            return None;
+        }
+        if waiting.has_key() {
+            // Whoever gives a key may ask again, and others may have joined: only the parts stop.
+            waiting.stream = None;
+            return None;
+        }
+        let gone = "it was sent, and nobody listens for its answer any more";
+        let sent = self.give_up(command, gone, "nobody listened for its answer any more before it was sent");
+        sent.map(|sent| (command, sent))
+    }
+
+    /// Answers in the session's place. Returns whether the command may have been sent.
+    fn give_up(&mut self, command: CommandId, sent: &str, unsent: &str) -> Option<bool> {
+        let waiting = self.take(command)?;
+        let was_sent = waiting.withdraw();
+        let error = match was_sent {
+            true => Error::rejected(Code::NoAnswer, sent),
+            false => Error::rejected(Code::Expired, unsent),
+        };
+        waiting.party.end(outcome_of(&error), &error);
+        Some(was_sent)
     }
 
     /// The connection is gone: what was written may have been done, what was not was not.
@@ -214,6 +272,11 @@ impl Waiting {
         let taken = self.tickets.iter().filter(|ticket| !ticket.cancel()).count();
         self.written || taken > 0
     }
+
+    /// Whether its answer is kept for others than its caller.
+    fn has_key(&self) -> bool {
+        matches!(&self.party, Party::Caller(caller) if caller.slot.is_some())
+    }
 }
 
 impl Party {
@@ -226,3 +289,6 @@ impl Party {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

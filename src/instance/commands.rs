@@ -22,7 +22,7 @@ use crate::errands::{Errand, Errands, Room};
 use crate::idempotency::{Claim, Keys};
 use crate::metrics::Outcome;
 use crate::places::Places;
-use crate::replies::{Caller, Outgoing, Tally};
+use crate::replies::{Caller, Outlet, Tally};
 use crate::status::{InstanceStatus, Phase};
 use crate::supervisor::Supervisor;
 use crate::transport::Dial;
@@ -62,7 +62,7 @@ pub struct Dispatcher<C: Connector> {
     pub tasks: TaskTracker,
     redial: watch::Sender<u64>,
     status: watch::Receiver<InstanceStatus>,
-    replies: mpsc::Sender<Outgoing>,
+    replies: Outlet,
     tally: Arc<Tally>,
     permits: Arc<Semaphore>,
     keys: Arc<Keys>,
@@ -84,7 +84,7 @@ where
         shared: Arc<Shared>,
         connector: Arc<C>,
         status: watch::Receiver<InstanceStatus>,
-        replies: mpsc::Sender<Outgoing>,
+        replies: Outlet,
         tally: Arc<Tally>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));

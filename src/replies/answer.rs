@@ -6,18 +6,8 @@ use bytes::Bytes;
 use pontoon_sdk::{Code, Error};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
 use crate::metrics::Outcome;
-
-/// A reply on its way to the bus.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Where the caller listens.
-    pub subject: String,
-    /// What it is told.
-    pub answer: Arc<Answer>,
-}
 
 /// What a caller is told.
 #[derive(Debug)]
@@ -75,10 +65,4 @@ pub(super) fn compose(
     let body = serde_json::to_vec(&Body { status, id: name, data, error: fault }).ok()?;
     let error = error.zip(text).map(|(error, text)| (error.code().number(), text));
     Some(Arc::new(Answer { status, error, id: name.to_owned(), body: body.into() }))
-}
-
-pub(super) fn send(replies: &mpsc::Sender<Outgoing>, subject: String, answer: &Arc<Answer>) {
-    if replies.try_send(Outgoing { subject, answer: answer.clone() }).is_err() {
-        tracing::warn!(id = answer.id, "a reply was dropped: NATS takes nothing, and too many wait already");
-    }
 }

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use pontoon_sdk::{Error, Promise};
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::Tally;
-use super::answer::{Answer, Outgoing, compose, may_be_done, outcome_of, send};
+use super::answer::{Answer, compose, may_be_done, outcome_of};
+use super::interest::Stream;
+use super::{Outlet, Tally};
 use crate::idempotency::Slot;
 use crate::metrics::{InstanceMetrics, Outcome};
 
@@ -25,7 +26,7 @@ pub struct Caller {
     /// When the command came.
     pub started: Instant,
     /// Where replies go.
-    pub replies: mpsc::Sender<Outgoing>,
+    pub replies: Outlet,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// Counts for the micro service.
@@ -74,24 +75,17 @@ impl Caller {
         let kept = may_be_done(outcome);
         let followers = self.slot.take().map(|slot| slot.fill(&answer, kept)).unwrap_or_default();
         for subject in self.subject.take().into_iter().chain(followers) {
-            send(&self.replies, subject, &answer);
+            self.replies.send(subject, &answer);
         }
         Some(answer)
     }
 
     /// One more part of the answer.
-    pub(super) fn part(&self, data: &RawValue) {
-        // Last words must find room: parts take no more than half of it.
-        if self.replies.capacity() <= self.replies.max_capacity() / 2 {
-            return tracing::warn!(
-                id = self.name,
-                "a part of an answer was dropped: NATS takes replies too slowly"
-            );
-        }
+    pub(super) fn part(&self, data: &RawValue, stream: &mut Stream) {
         if let (Some(subject), Some(answer)) =
             (self.subject.clone(), compose(&self.name, "part", Some(data), None))
         {
-            send(&self.replies, subject, &answer);
+            self.replies.send_part(subject, answer, stream);
         }
     }
 
@@ -99,7 +93,7 @@ impl Caller {
     pub fn repeat(mut self, answer: &Arc<Answer>) {
         self.answered = true;
         if let Some(subject) = self.subject.take() {
-            send(&self.replies, subject, answer);
+            self.replies.send(subject, answer);
         }
     }
 
@@ -124,7 +118,7 @@ pub(super) struct Held {
     /// The key, and what those who ask again with it are told.
     slot: Option<(Slot, Arc<Answer>)>,
     name: String,
-    replies: mpsc::Sender<Outgoing>,
+    replies: Outlet,
 }
 
 impl Held {
@@ -139,7 +133,7 @@ impl Held {
 
     fn fill(&self, slot: Slot, answer: &Arc<Answer>, outcome: Outcome) {
         for subject in slot.fill(answer, may_be_done(outcome)) {
-            send(&self.replies, subject, answer);
+            self.replies.send(subject, answer);
         }
     }
 }
