@@ -16,7 +16,7 @@ use crate::intake::Intake;
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::Redact;
-use crate::replies::Replies;
+use crate::replies::{Replies, Unheard};
 use crate::transport::Read;
 use crate::transport::outbound::{Outbound, Outcome, Refused};
 
@@ -163,6 +163,7 @@ where
                 end = &mut self.interrupt => Err(end),
                 Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
                 () = self.memory.errands.arrive() => Ok(()),
+                unheard = self.replies.news() => self.unheard(unheard),
                 () = &mut timer, if at.is_some() => self.timers(),
                 () = self.memory.intake.room() => {
                     self.memory.intake.settle();
@@ -256,8 +257,8 @@ where
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
         let Errand { command, promise, caller, .. } = errand;
-        let (id, deadline) = (command.id, command.deadline);
-        self.replies.begin(id, caller, promise, deadline);
+        let id = command.id;
+        self.replies.begin(&command, caller, promise);
         self.outbox.advance(Instant::now());
         self.outbox.busy();
         match self.parts.session.encode(command, &mut self.outbox) {
@@ -288,6 +289,15 @@ where
                 Ok(())
             }
         }
+    }
+
+    fn unheard(&mut self, unheard: Unheard) -> Result<(), End> {
+        let now = Instant::now();
+        self.outbox.advance(now);
+        if let Some((command, sent)) = self.replies.unheard(unheard, now) {
+            self.parts.session.abandoned(command, sent, &mut self.outbox);
+        }
+        self.perform()
     }
 
     /// It cannot be written any more, but the service may have said why: that can still be read.
