@@ -8,7 +8,7 @@
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
-//!   a connector that speaks Socket.IO
+//!   a connector
 //! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
