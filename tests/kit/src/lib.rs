@@ -4,6 +4,7 @@
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
 //!   Socket.IO server by other hands
+//! * [`Aui`]: a network of agents on AUI, on such a server as well
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
@@ -17,6 +18,7 @@
 // This crate is test code: a part that cannot be set up fails the test, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod aui;
 mod daemon;
 mod dir;
 mod eliza;
@@ -35,6 +37,7 @@ mod sub0;
 mod wait;
 mod websocket;
 
+pub use aui::{Aui, AuiAnswer, AuiEnvelope, AuiRefusal, AuiTurn};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
