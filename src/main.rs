@@ -6,6 +6,7 @@ use pontoon::registry::Registry;
 
 fn main() -> ExitCode {
     let connectors = Registry::new()
+        .with::<pontoon_aui::Aui>()
         .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
         .with::<pontoon_socketio::Socketio>()
