@@ -15,6 +15,7 @@ mod hall;
 mod interop;
 mod minchat;
 mod nats;
+mod permissions;
 mod secrets;
 mod socketio;
 mod streams;

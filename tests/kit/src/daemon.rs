@@ -37,7 +37,13 @@ pub struct DaemonConfig {
 impl DaemonConfig {
     /// The daemon against this server, with an admin endpoint on a free port.
     pub fn new(nats: &NatsServer) -> Self {
-        Self::with_nats_url(&nats.url())
+        let config = Self::with_nats_url(&nats.url());
+        if !nats.has_shipped_users() {
+            return config;
+        }
+        config
+            .with("nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PASSWORD_OF_THE_TESTS\" }")
+            .environment("NATS_PASSWORD_OF_THE_TESTS", NatsServer::PASSWORD)
     }
 
     /// The same with another address, such as a proxy's.
