@@ -26,19 +26,19 @@ use crate::transport::outbound::Ticket;
 
 pub use self::answer::Answer;
 pub use self::caller::Caller;
-pub use self::interest::{Interest, Unheard};
+pub use self::interest::Interest;
 pub use self::outlet::{Outgoing, Outlet, Part, Space};
 pub use self::tally::{Figures, Tally};
 
-/// How much news of parts that found nobody may wait.
-const NEWS: usize = 64;
+/// How many may be known to be gone and not be given up yet.
+const GONE: usize = 64;
 
 /// The callers of one connection.
 pub struct Replies {
     waiting: HashMap<CommandId, Waiting>,
     deadlines: BTreeSet<(Instant, CommandId)>,
-    /// Both ends of the way on which [`Interest`] tells of parts that found nobody.
-    news: (mpsc::Sender<Unheard>, mpsc::Receiver<Unheard>),
+    /// Both ends of the way on which [`Interest`] tells whose caller is gone.
+    gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
 
 struct Waiting {
@@ -64,7 +64,7 @@ enum Party {
 
 impl Default for Replies {
     fn default() -> Self {
-        Self { waiting: HashMap::new(), deadlines: BTreeSet::new(), news: mpsc::channel(NEWS) }
+        Self { waiting: HashMap::new(), deadlines: BTreeSet::new(), gone: mpsc::channel(GONE) }
     }
 }
 
@@ -73,7 +73,7 @@ impl Replies {
     pub fn begin(&mut self, command: &Command, caller: Caller, promise: Promise) {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
-        let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.news.0.clone()));
+        let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
         let party = Party::Caller(caller);
         let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false, stream };
         self.waiting.insert(id, waiting);
@@ -198,30 +198,25 @@ impl Replies {
         expired
     }
 
-    /// Waits for the news that a part found nobody. Dropping the future loses nothing.
-    pub async fn news(&mut self) -> Unheard {
-        match self.news.1.recv().await {
-            Some(unheard) => unheard,
+    /// Waits until the caller of a command counts as gone. Dropping the future loses nothing.
+    pub async fn gone(&mut self) -> CommandId {
+        match self.gone.1.recv().await {
+            Some(command) => command,
             None => std::future::pending().await,
         }
     }
 
-    /// A part found nobody. If its caller counts as gone for that, the command is given up as at its deadline: then this
-    /// returns it for the session, and whether it may have been sent.
-    pub fn unheard(&mut self, unheard: Unheard, now: Instant) -> Option<(CommandId, bool)> {
-        let Unheard { command, part } = unheard;
+    /// Gives up a command whose caller is gone, as at its deadline. Returns, for the session, whether it may have been
+    /// sent; nothing if it goes on.
+    pub fn dismiss(&mut self, command: CommandId) -> Option<bool> {
         let waiting = self.waiting.get_mut(&command)?;
-        if !waiting.stream.as_mut()?.unheard(part, now) {
-            return None;
-        }
+        waiting.stream.take()?;
         if waiting.has_key() {
             // Whoever gives a key may ask again, and others may have joined: only the parts stop.
-            waiting.stream = None;
             return None;
         }
-        let gone = "it was sent, and nobody listens for its answer any more";
-        let sent = self.give_up(command, gone, "nobody listened for its answer any more before it was sent");
-        sent.map(|sent| (command, sent))
+        let sent = "it was sent, and nobody listens for its answer any more";
+        self.give_up(command, sent, "nobody listened for its answer any more before it was sent")
     }
 
     /// Answers in the session's place. Returns whether the command may have been sent.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, Code, End, Error, Event, EventType, Join, Kind, Outbox, Result, Session};
+use pontoon_sdk::{
+    Action, Code, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Result, Session,
+};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
@@ -16,7 +18,7 @@ use crate::intake::Intake;
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::Redact;
-use crate::replies::{Replies, Unheard};
+use crate::replies::Replies;
 use crate::transport::Read;
 use crate::transport::outbound::{Outbound, Outcome, Refused};
 
@@ -163,7 +165,7 @@ where
                 end = &mut self.interrupt => Err(end),
                 Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
                 () = self.memory.errands.arrive() => Ok(()),
-                unheard = self.replies.news() => self.unheard(unheard),
+                command = self.replies.gone() => self.gone(command),
                 () = &mut timer, if at.is_some() => self.timers(),
                 () = self.memory.intake.room() => {
                     self.memory.intake.settle();
@@ -291,10 +293,10 @@ where
         }
     }
 
-    fn unheard(&mut self, unheard: Unheard) -> Result<(), End> {
-        let now = Instant::now();
-        self.outbox.advance(now);
-        if let Some((command, sent)) = self.replies.unheard(unheard, now) {
+    /// The caller of a command is gone.
+    fn gone(&mut self, command: CommandId) -> Result<(), End> {
+        self.outbox.advance(Instant::now());
+        if let Some(sent) = self.replies.dismiss(command) {
             self.parts.session.abandoned(command, sent, &mut self.outbox);
         }
         self.perform()

@@ -1,7 +1,7 @@
 //! Replies out, and the news of parts that found nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::header::{HeaderName, HeaderValue};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::replies::{Answer, Interest, Outgoing};
+use crate::replies::{Answer, Interest, Outgoing, Space};
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A part is hardly worth waiting for: last words are behind it.
@@ -23,8 +23,7 @@ const PART_TIMEOUT: Duration = Duration::from_millis(100);
 pub async fn publish(client: Client, mut replies: mpsc::Receiver<Outgoing>, interest: Arc<Interest>) {
     let inbox = client.new_inbox();
     let Ok(mut unheard) = client.subscribe(format!("{inbox}.*.*")).await else { return };
-    // What parts take of the way is given back when the client has written them: else they could fill its own queue.
-    let (mut handed, mut flushing) = (Vec::new(), JoinSet::new());
+    let (mut handed, mut written) = (Vec::new(), JoinSet::new());
     loop {
         tokio::select! {
             next = replies.recv() => {
@@ -34,16 +33,22 @@ pub async fn publish(client: Client, mut replies: mpsc::Receiver<Outgoing>, inte
                 handed.extend(part.map(|part| part.space));
             }
             Some(message) = unheard.next() => tell(&message, &inbox, &interest),
-            Some(_) = flushing.join_next() => {}
+            Some(_) = written.join_next() => {}
         }
-        if flushing.is_empty() && !handed.is_empty() {
-            let (client, handed) = (client.clone(), std::mem::take(&mut handed));
-            flushing.spawn(async move {
-                let _ = client.flush().await;
-                drop(handed);
-            });
+        if written.is_empty() && !handed.is_empty() {
+            written.spawn(give_back(client.clone(), std::mem::take(&mut handed)));
         }
     }
+}
+
+/// Gives back what parts take of the way when the client has written them: else they could fill its own queue.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no round trip is wanted; and this one would not outlive a break"
+)]
+async fn give_back(client: Client, handed: Vec<Space>) {
+    let _ = client.flush().await;
+    drop(handed);
 }
 
 /// The server answers in the place of those who are not there; what anybody else says is of no interest.
@@ -52,7 +57,7 @@ fn tell(message: &Message, inbox: &str, interest: &Interest) {
     if let Some(name) = name
         && message.status == Some(StatusCode::NO_RESPONDERS)
     {
-        interest.nobody(name);
+        interest.nobody(name, Instant::now());
     }
 }
 

@@ -12,35 +12,38 @@ use tokio::sync::mpsc;
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// The commands of an instance that are answered in parts. Each has a secret name, which only its caller is told, as part
-/// of the subject to which NATS reports. With it the caller can report its own parts and do no more than it can by not
-/// listening; whoever does not have it would have to guess 64 bits.
+/// of the subject to which NATS reports. With it the caller can report its own parts, each once, and so do no more than it
+/// can by not listening; whoever does not have it would have to guess 64 bits.
 #[derive(Default)]
 pub struct Interest(Mutex<HashMap<u64, Place>>);
 
-/// Where it is told that a part found nobody.
+/// What is known of one of them.
 struct Place {
     command: CommandId,
-    news: mpsc::Sender<Unheard>,
+    /// Where it is told that its caller is gone.
+    gone: mpsc::Sender<CommandId>,
+    /// How many parts there were so far.
+    parts: u64,
+    silence: Option<Silence>,
 }
 
-/// A part that found nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unheard {
-    pub(super) command: CommandId,
-    pub(super) part: u64,
+/// Parts in a row that found nobody.
+struct Silence {
+    since: Instant,
+    last: u64,
 }
 
 impl Interest {
-    /// NATS found nobody who listens to the part with this [`Part`](super::Part) name. Where too much news waits already,
-    /// this is left out: a part that seems to have been heard only delays the end.
-    pub fn nobody(&self, name: &str) {
+    /// NATS found nobody who listens to the part of this name ([`Part`](super::Part)).
+    pub fn nobody(&self, name: &str, now: Instant) {
         let read = || {
             let (secret, part) = name.split_once('.')?;
             Some((u64::from_str_radix(secret, 16).ok()?, part.parse().ok()?))
         };
-        let Some((secret, part)) = read() else { return };
-        if let Some(Place { command, news }) = self.places().get(&secret) {
-            let _ = news.try_send(Unheard { command: *command, part });
+        if let Some((secret, part)) = read()
+            && let Some(place) = self.places().get_mut(&secret)
+        {
+            place.unheard(part, now);
         }
     }
 
@@ -54,45 +57,48 @@ impl Interest {
     }
 }
 
+impl Place {
+    /// The caller counts as gone if nobody has been there for a while, and for none of the parts in between. NATS reports
+    /// in the order of the parts, so that a part which it leaves out was heard.
+    fn unheard(&mut self, part: u64, now: Instant) {
+        let last = self.silence.as_ref().map_or(0, |silence| silence.last);
+        if part <= last || part > self.parts {
+            return;
+        }
+        let in_a_row = self.silence.take().filter(|silence| silence.last + 1 == part);
+        let since = in_a_row.map_or(now, |silence| silence.since);
+        self.silence = Some(Silence { since, last: part });
+        if now.duration_since(since) >= GRACE {
+            // Where there is no room for it, it is told with the next part.
+            let _ = self.gone.try_send(self.command);
+        }
+    }
+}
+
 /// An answer that comes in parts. Its secret is forgotten when it is dropped.
 pub(super) struct Stream {
     interest: Arc<Interest>,
     secret: u64,
-    /// How many parts there were so far.
-    parts: u64,
-    silence: Option<Silence>,
     /// Whether a part was left out, which is logged once.
     pub(super) lossy: bool,
 }
 
-/// Parts in a row that found nobody.
-struct Silence {
-    since: Instant,
-    last: u64,
-}
-
 impl Stream {
-    /// An answer that has not begun. It is told to `news` that a part found nobody.
-    pub(super) fn new(interest: Arc<Interest>, command: CommandId, news: mpsc::Sender<Unheard>) -> Self {
+    /// An answer that has not begun. `gone` is told if its caller is.
+    pub(super) fn new(interest: Arc<Interest>, command: CommandId, gone: mpsc::Sender<CommandId>) -> Self {
         let secret = rand::random();
-        interest.places().insert(secret, Place { command, news });
-        Self { interest, secret, parts: 0, silence: None, lossy: false }
+        interest.places().insert(secret, Place { command, gone, parts: 0, silence: None });
+        Self { interest, secret, lossy: false }
     }
 
     /// The name of the next part.
-    pub(super) fn next(&mut self) -> String {
-        self.parts += 1;
-        format!("{:016x}.{}", self.secret, self.parts)
-    }
-
-    /// A part found nobody. Returns whether its caller counts as gone: nobody has been there for a while, and for none of
-    /// the parts in between. NATS reports in the order of the parts, so what it leaves out was heard.
-    pub(super) fn unheard(&mut self, part: u64, now: Instant) -> bool {
-        match &mut self.silence {
-            Some(silence) if silence.last.checked_add(1) == Some(part) => silence.last = part,
-            _ => self.silence = Some(Silence { since: now, last: part }),
-        }
-        self.silence.as_ref().is_some_and(|silence| now.duration_since(silence.since) >= GRACE)
+    pub(super) fn next(&self) -> String {
+        let mut places = self.interest.places();
+        let part = places.get_mut(&self.secret).map_or(0, |place| {
+            place.parts += 1;
+            place.parts
+        });
+        format!("{:016x}.{part}", self.secret)
     }
 }
 

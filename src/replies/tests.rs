@@ -106,9 +106,13 @@ impl Desk {
     fn unheard(&mut self, command: CommandId, after: Duration) -> Option<(CommandId, bool)> {
         self.part(command, 0);
         let (.., name) = self.take().pop().unwrap();
-        self.outlet.interest().nobody(&name.unwrap());
-        let unheard = self.replies.news.1.try_recv().unwrap();
-        self.replies.unheard(unheard, self.now + after)
+        self.nobody(&name.unwrap(), after)
+    }
+
+    fn nobody(&mut self, name: &str, after: Duration) -> Option<(CommandId, bool)> {
+        self.outlet.interest().nobody(name, self.now + after);
+        let gone = self.replies.gone.1.try_recv().ok()?;
+        self.replies.dismiss(gone).map(|sent| (gone, sent))
     }
 
     fn counted(&self) -> (u64, u64) {
@@ -161,8 +165,7 @@ fn a_caller_who_has_heard_what_it_waited_for_gets_no_parts() {
     desk.part(command, 1);
     assert_eq!(desk.sent(), [("_INBOX.1".to_owned(), "sent", Value::Null)]);
     // It is not given up for not listening any more.
-    desk.outlet.interest().nobody(early[0].3.as_deref().unwrap());
-    assert!(desk.replies.news.1.try_recv().is_err());
+    assert_eq!(desk.nobody(early[0].3.as_deref().unwrap(), GRACE), None);
     assert_eq!(desk.permits.available_permits(), 15);
     desk.response(command);
     assert!(desk.sent().is_empty() && desk.is_clean());
@@ -235,22 +238,18 @@ fn a_command_with_a_key_goes_on_without_parts() {
 fn nobody_can_guess_whom_to_report() {
     let mut desk = Desk::new();
     let command = desk.streamed(1);
-    desk.part(command, 0);
-    let (.., name) = desk.take().pop().unwrap();
-    let name = name.unwrap();
-    let (secret, _) = name.split_once('.').unwrap();
-    let long = format!("{secret}.1.1");
-    let large = format!("{secret}.99999999999999999999");
-    for wrong in ["", ".", "1.1", "0000000000000001.1", "x.1", secret, &long, &large] {
-        desk.outlet.interest().nobody(wrong);
-        assert!(desk.replies.news.1.try_recv().is_err(), "{wrong:?}");
+    (0..3).for_each(|index| desk.part(command, index));
+    let name = desk.take().pop().unwrap().3.unwrap();
+    let secret = name.strip_suffix(".3").unwrap();
+    let own = |tail: &str| format!("{secret}{tail}");
+    let wrong = ["", ".", "1.1", "0000000000000001.1", "x.1"].map(str::to_owned);
+    let tails = ["", ".1.1", ".0", ".4", ".18446744073709551615", ".99999999999999999999", ".2"].map(own);
+    for name in wrong.iter().chain(&tails) {
+        assert_eq!(desk.nobody(name, Duration::ZERO), None, "{name:?}");
+        // The same again, and numbers that make no row, end nothing.
+        assert_eq!(desk.nobody(name, GRACE * 2), None, "{name:?}");
     }
-    // The caller itself may say what it likes: numbers that make no row end nothing.
-    for part in [u64::MAX, 0, u64::MAX, 7] {
-        desk.outlet.interest().nobody(&format!("{secret}.{part}"));
-        let unheard = desk.replies.news.1.try_recv().unwrap();
-        assert_eq!(desk.replies.unheard(unheard, desk.now + GRACE * 9), None);
-    }
+    assert_eq!(desk.nobody(&name, GRACE), Some((command, true)));
 }
 
 #[test]

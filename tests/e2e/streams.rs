@@ -78,14 +78,11 @@ impl Listener {
 }
 
 /// Waits until the agent has said so many more parts, whoever hears them.
-async fn said(deltas: &mut Subscriber, number: usize) {
+async fn said(hall: &Hall, number: usize) {
+    let mut deltas = listen(&hall.client, "pontoon.event.elizaos.agents.message.delta.>").await;
     for _ in 0..number {
         timeout(PATIENCE, deltas.next()).await.expect("in time").expect("subscribed");
     }
-}
-
-async fn deltas(hall: &Hall) -> Subscriber {
-    listen(&hall.client, "pontoon.event.elizaos.agents.message.delta.>").await
 }
 
 /// An answer that takes as many words as this, each a while after the last.
@@ -139,11 +136,10 @@ async fn two_streams_at_once_do_not_mix() {
 #[tokio::test]
 async fn whoever_does_not_ask_for_parts_gets_none() {
     let hall = Hall::with(NatsServer::start().await, "").await;
-    hall.eliza.replies(slowly(5));
-    let mut deltas = deltas(&hall).await;
+    hall.eliza.replies(slowly(100));
     let mut listener = Listener::ask(&hall.client, ROOM, "hello", &[("Pontoon-Stream", "false")]).await;
     assert_eq!(listener.hear().await.verdict(), ("acked", None));
-    said(&mut deltas, 5).await;
+    said(&hall, 3).await;
     listener.hears_nothing().await;
 }
 
@@ -151,7 +147,6 @@ async fn whoever_does_not_ask_for_parts_gets_none() {
 async fn a_caller_who_is_gone_ends_its_command_once() {
     let mut hall = Hall::with(NatsServer::start().await, "commands.max_in_flight = 1").await;
     hall.eliza.replies(slowly(500));
-    let mut deltas = deltas(&hall).await;
     let mut listener = Listener::ask(&hall.client, ROOM, "a long story, please", &[]).await;
     listener.hear_parts(3).await;
     let body = json!({"roomId": ROOM, "text": "me, too"});
@@ -159,14 +154,14 @@ async fn a_caller_who_is_gone_ends_its_command_once() {
     listener.leave().await;
     until_some(PATIENCE, async || (ended(&mut hall, "unknown").await == 1.0).then_some(())).await;
     listener.come_back().await;
-    said(&mut deltas, 3).await;
+    said(&hall, 3).await;
     listener.hears_nothing().await;
     // Its place is free, and the session listens to others in the same room.
     hall.eliza.replies(AgentReply::default().text("as you like").chunks(2));
     let (parts, last) = Listener::ask(&hall.client, ROOM, "and now a short one", &[]).await.all().await;
     assert_eq!((deltas_of(&parts).as_str(), last.status.as_str()), ("as you like", "response"));
     // The story goes on: it was the caller who is gone, not the agent.
-    said(&mut deltas, 3).await;
+    said(&hall, 3).await;
     assert_eq!((ended(&mut hall, "unknown").await, ended_at_all(&mut hall).await), (1.0, 3.0));
     assert_eq!(tallied(&hall).await, (json!(3), json!(2)));
 }
@@ -175,12 +170,11 @@ async fn a_caller_who_is_gone_ends_its_command_once() {
 async fn a_deadline_in_the_middle_is_the_last_word() {
     let mut hall = Hall::with(NatsServer::start().await, "").await;
     hall.eliza.replies(slowly(500));
-    let mut deltas = deltas(&hall).await;
     let mut listener = Listener::ask(&hall.client, ROOM, "a story", &[("Pontoon-Timeout", "2s")]).await;
     let (parts, last) = listener.all().await;
     assert!(!parts.is_empty());
     assert_eq!(last.verdict(), ("unknown", Some("504")));
-    said(&mut deltas, 3).await;
+    said(&hall, 3).await;
     listener.hears_nothing().await;
     assert_eq!((ended(&mut hall, "unknown").await, ended_at_all(&mut hall).await), (1.0, 1.0));
 }
@@ -208,15 +202,13 @@ async fn those_who_joined_get_the_answer_though_the_first_is_gone() {
 async fn a_caller_who_comes_back_hears_the_rest() {
     let mut hall = Hall::with(NatsServer::start().await, "").await;
     hall.eliza.replies(slowly(250));
-    let mut deltas = deltas(&hall).await;
     let mut listener = Listener::ask(&hall.client, ROOM, "a story", &[]).await;
     // Between the first time and the last it is longer than a caller may be gone.
     for _ in 0..3 {
         listener.hear_parts(60).await;
         listener.leave().await;
-        said(&mut deltas, 2).await;
+        said(&hall, 2).await;
         listener.come_back().await;
-        while deltas.next().now_or_never().is_some() {}
     }
     let (parts, last) = listener.all().await;
     assert!(!parts.is_empty());
@@ -230,12 +222,10 @@ async fn a_caller_who_loses_its_connection_hears_the_rest() {
     let proxy = Proxy::to(hall.nats.address()).await;
     let client = async_nats::connect(proxy.address().to_string()).await.unwrap();
     hall.eliza.replies(slowly(100));
-    let mut deltas = deltas(&hall).await;
     let mut listener = Listener::ask(&client, ROOM, "a story", &[]).await;
     listener.hear_parts(3).await;
     proxy.refuse().await;
-    while deltas.next().now_or_never().is_some() {}
-    said(&mut deltas, 3).await;
+    said(&hall, 3).await;
     proxy.accept_again().await;
     let (parts, last) = listener.all().await;
     assert!(!parts.is_empty());
