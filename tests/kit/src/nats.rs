@@ -350,6 +350,22 @@ mod tests {
     }
 
     #[tokio::test]
+    #[should_panic(expected = "the daemon's user may not do this")]
+    async fn what_the_daemons_user_may_not_do_fails_the_test_on_every_server() {
+        for version in NatsVersion::available() {
+            let nats = NatsServer::options().version(version).shipped_users(&["shop"]).start().await;
+            let options = async_nats::ConnectOptions::with_user_and_password(
+                "pontoon".into(),
+                NatsServer::PASSWORD.into(),
+            );
+            let client = options.connect(nats.url()).await.unwrap();
+            assert_eq!(nats.violations(), [""; 0]);
+            client.publish("pontoon.command.sub0.shop.call.x", "".into()).await.unwrap();
+            crate::eventually(START, async || !nats.violations().is_empty()).await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_frozen_server_is_silent_until_it_thaws() {
         let nats = NatsServer::options().without_jetstream().config("max_payload: 4096").start().await;
         let client = nats.client().await;
