@@ -4,6 +4,7 @@
 #   make test             everything that must hold before a change is taken
 #   make lint             the part of it that runs nothing
 #   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
+#   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
 #   make tools            only fetch what the tests need, into target/tools
 #   make outside-lock     the lock of tests/outside anew from ours, after ours or a dependency has changed
 
@@ -14,14 +15,14 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences unit rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences unit kubernetes rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
 
-test: lint unit
+test: lint unit kubernetes
 	$(call step,done)
 
 lint: fmt clippy doc graph licences
@@ -56,13 +57,20 @@ licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
 
-# Doctests are among them.
+# Doctests are among them. The daemon is the user of deploy/nats, and may do no more.
+unit: export PONTOON_LEAST_PRIVILEGE := 1
 unit: tools
 	$(call step,tests)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(locked) --no-fail-fast
 	$(call step,end-to-end tests on nats-server 2.9)
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
+
+# Built as the demo is, so that it is built once.
+kubernetes:
+	$(call step,Kubernetes)
+	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
+	@tests/tools/kubernetes.sh
 
 rust-socketio: tools
 	$(call step,second Socket.IO engine)
