@@ -14,7 +14,7 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences unit rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences dashboard unit rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
@@ -24,7 +24,7 @@ demo:
 test: lint unit
 	$(call step,done)
 
-lint: fmt clippy doc graph licences
+lint: fmt clippy doc graph licences dashboard
 
 tools:
 	$(call step,tools)
@@ -55,6 +55,10 @@ graph:
 licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
+
+dashboard:
+	$(call step,dashboard)
+	@tests/tools/dashboard.sh
 
 # Doctests are among them.
 unit: tools
