@@ -15,7 +15,7 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences unit kubernetes rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences dashboard unit kubernetes rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
@@ -25,7 +25,7 @@ demo:
 test: lint unit kubernetes
 	$(call step,done)
 
-lint: fmt clippy doc graph licences
+lint: fmt clippy doc graph licences dashboard
 
 tools:
 	$(call step,tools)
@@ -56,6 +56,10 @@ graph:
 licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
+
+dashboard:
+	$(call step,dashboard)
+	@tests/tools/dashboard.sh
 
 # Doctests are among them. The daemon is the user of deploy/nats, and may do no more.
 unit: export PONTOON_LEAST_PRIVILEGE := 1
