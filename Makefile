@@ -5,13 +5,16 @@
 #   make lint             the part of it that runs nothing
 #   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
 #   make tools            only fetch what the tests need, into target/tools
+#   make outside-lock     the lock of tests/outside anew from ours, after ours or a dependency has changed
 
 CARGO ?= cargo
 locked := --workspace --locked
+# A crate of its own, which no command for the workspace reaches.
+outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools fmt clippy doc graph licences unit rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences unit rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
@@ -27,13 +30,19 @@ tools:
 	$(call step,tools)
 	@tests/tools/test-tools.sh
 
+outside-lock:
+	@cp Cargo.lock tests/outside/Cargo.lock
+	@$(CARGO) update $(outside) --workspace --offline --quiet
+
 fmt:
 	$(call step,format)
 	@$(CARGO) fmt --all --check
+	@$(CARGO) fmt $(outside) --check
 
 clippy:
 	$(call step,clippy)
 	@$(CARGO) clippy $(locked) --all-targets -- -D warnings
+	@$(CARGO) clippy $(outside) --locked --all-targets --target-dir "$${CARGO_TARGET_DIR:-target}" -- -D warnings
 
 doc:
 	$(call step,documentation)

@@ -6,7 +6,7 @@
 //! ```text
 //! in    socket ─▶ transport::Read ─▶ Session::decode ─▶ intake ─▶ envelope ─▶ bus::ring ─▶ bus::publisher ─▶ NATS
 //! out   NATS ─▶ bus::service ─▶ instance::commands ─▶ Session::encode ─▶ transport::outbound ─▶ socket
-//! back  Session::decode ─▶ replies ─▶ bus::service ─▶ the caller's inbox
+//! back  Session::decode ─▶ replies ─▶ bus::replies ─▶ the caller's inbox
 //! ```
 //!
 //! # What each module is for
@@ -29,8 +29,8 @@
 //!
 //! * A connector never sees a socket, a clock it did not get, a subject, or NATS. Its crate cannot.
 //! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
-//! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, or by
-//!   disconnect. [`replies::Caller`] answers even when it is dropped.
+//! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, by
+//!   disconnect, or because nobody listens any more. [`replies::Caller`] answers even when it is dropped.
 //! * Loss happens in one place, [`intake`], by a stated policy, and is counted; an event that NATS would never take
 //!   leaves a gap in its place. Everything bounded is bounded in bytes as well as in count.
 //! * A bad frame never ends a session; a bad configuration never starts one; an instance's failure never touches

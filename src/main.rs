@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use pontoon::registry::Registry;
 
 fn main() -> ExitCode {
-    // Only the first call counts, and nothing can have called before.
-    rustls::crypto::ring::default_provider().install_default().ok();
     let connectors = Registry::new()
+        .with::<pontoon_aui::Aui>()
         .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
         .with::<pontoon_socketio::Socketio>()

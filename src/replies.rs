@@ -1,273 +1,44 @@
 //! Callers that wait: each is answered exactly once at the end, whatever happens, and never told more than is known.
+//!
+//! * `answer`: what callers are told
+//! * `caller`: who is told it
+//! * `outlet`: their way to the bus
+//! * `interest`: whether anybody listens
+//! * `tally`: what the micro service counts
+
+mod answer;
+mod caller;
+mod interest;
+mod outlet;
+mod tally;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
-use pontoon_sdk::{Code, CommandId, End, Error, Kind, Promise, Reply};
-use serde::Serialize;
-use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use pontoon_sdk::{Code, Command, CommandId, End, Error, Kind, Promise, Reply};
+use tokio::sync::mpsc;
 
-use crate::idempotency::Slot;
-use crate::metrics::{InstanceMetrics, Outcome};
+use self::answer::{may_be_done, outcome_of};
+use self::caller::Held;
+use self::interest::Stream;
+use crate::metrics::Outcome;
 use crate::transport::outbound::Ticket;
 
-/// A reply on its way to the bus.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Where the caller listens.
-    pub subject: String,
-    /// What it is told.
-    pub answer: Arc<Answer>,
-}
+pub use self::answer::Answer;
+pub use self::caller::Caller;
+pub use self::interest::Interest;
+pub use self::outlet::{Outgoing, Outlet, Part, Space};
+pub use self::tally::{Figures, Tally};
 
-/// What a caller is told.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status, for the header.
-    pub status: &'static str,
-    /// Code and text of an error, for the headers.
-    pub error: Option<(u16, String)>,
-    /// The command's name for people.
-    pub id: String,
-    /// The body.
-    pub body: Bytes,
-}
-
-/// Somebody who waits for the end of a command. Dropped without an answer, it says that nobody knows.
-pub struct Caller {
-    /// The command's name for people.
-    pub name: String,
-    /// Where the caller listens, if anywhere.
-    pub subject: Option<String>,
-    /// What it waits for.
-    pub wait: Promise,
-    /// The operation.
-    pub operation: &'static str,
-    /// When the command came.
-    pub started: Instant,
-    /// Where replies go.
-    pub replies: mpsc::Sender<Outgoing>,
-    /// Counts.
-    pub metrics: Arc<InstanceMetrics>,
-    /// Counts for the micro service.
-    pub tally: Arc<Tally>,
-    /// Its place among the commands under way.
-    pub permit: Option<OwnedSemaphorePermit>,
-    /// Where the answer is kept for those who ask again with its key.
-    pub slot: Option<Slot>,
-    /// Whether it was answered.
-    pub answered: bool,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    status: &'static str,
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Fault<'a>>,
-}
-
-#[derive(Serialize)]
-struct Fault<'a> {
-    code: u16,
-    message: &'a str,
-}
-
-impl Caller {
-    /// The last word.
-    pub fn answer(mut self, outcome: Outcome, data: Option<&RawValue>, error: Option<&Error>) {
-        self.finish(outcome, data, error);
-    }
-
-    /// Tells the caller all that it waits for while the command goes on. Returns what the command still holds.
-    fn answer_early(mut self, outcome: Outcome) -> Held {
-        let (permit, slot) = (self.permit.take(), self.slot.take());
-        let answer = self.finish(outcome, None, None);
-        let (name, replies) = (self.name.clone(), self.replies.clone());
-        Held { _permit: permit, slot: slot.zip(answer), name, replies }
-    }
-
-    /// Refused before anything was sent.
-    pub fn refuse(self, error: &Error) {
-        self.answer(outcome_of(error), None, Some(error));
-    }
-
-    fn finish(
-        &mut self,
-        outcome: Outcome,
-        data: Option<&RawValue>,
-        error: Option<&Error>,
-    ) -> Option<Arc<Answer>> {
-        if std::mem::replace(&mut self.answered, true) {
-            return None;
-        }
-        self.permit = None;
-        self.metrics.command(self.operation, outcome).increment(1);
-        self.metrics.command_duration(self.operation).record(self.started.elapsed());
-        self.tally.count(self.operation, self.started, error);
-        let answer = compose(&self.name, outcome.as_str(), data, error)?;
-        let kept = may_be_done(outcome);
-        let followers = self.slot.take().map(|slot| slot.fill(&answer, kept)).unwrap_or_default();
-        for subject in self.subject.take().into_iter().chain(followers) {
-            send(&self.replies, subject, &answer);
-        }
-        Some(answer)
-    }
-
-    /// One more part of the answer.
-    fn part(&self, data: &RawValue) {
-        // Last words must find room: parts take no more than half of it.
-        if self.replies.capacity() <= self.replies.max_capacity() / 2 {
-            return tracing::warn!(
-                id = self.name,
-                "a part of an answer was dropped: NATS takes replies too slowly"
-            );
-        }
-        if let (Some(subject), Some(answer)) =
-            (self.subject.clone(), compose(&self.name, "part", Some(data), None))
-        {
-            send(&self.replies, subject, &answer);
-        }
-    }
-
-    /// Tells this caller what another was told for the same command.
-    pub fn repeat(mut self, answer: &Arc<Answer>) {
-        self.answered = true;
-        if let Some(subject) = self.subject.take() {
-            send(&self.replies, subject, answer);
-        }
-    }
-
-    /// Another caller's answer will come to this one, too.
-    pub fn join(mut self) {
-        self.answered = true;
-    }
-}
-
-/// What a command holds while it goes on after its caller has heard what it waited for. Dropped without a word, it
-/// counts as possibly done.
-struct Held {
-    _permit: Option<OwnedSemaphorePermit>,
-    /// The key, and what those who ask again with it are told.
-    slot: Option<(Slot, Arc<Answer>)>,
-    name: String,
-    replies: mpsc::Sender<Outgoing>,
-}
-
-impl Held {
-    /// The command came to no good end: those who asked with its key are told, as its caller would have been.
-    fn fail(mut self, outcome: Outcome, error: &Error) {
-        if let Some((slot, _)) = self.slot.take()
-            && let Some(answer) = compose(&self.name, outcome.as_str(), None, Some(error))
-        {
-            self.fill(slot, &answer, outcome);
-        }
-    }
-
-    fn fill(&self, slot: Slot, answer: &Arc<Answer>, outcome: Outcome) {
-        for subject in slot.fill(answer, may_be_done(outcome)) {
-            send(&self.replies, subject, answer);
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some((slot, answer)) = self.slot.take() {
-            self.fill(slot, &answer, Outcome::Accepted);
-        }
-    }
-}
-
-/// Whether a key is used up by a command that ended so.
-fn may_be_done(outcome: Outcome) -> bool {
-    !matches!(outcome, Outcome::Rejected | Outcome::Failed | Outcome::Expired | Outcome::BadReply)
-}
-
-/// What an error says of its command.
-fn outcome_of(error: &Error) -> Outcome {
-    match error.code() {
-        Code::NotConnected | Code::Bug | Code::Refused => Outcome::Failed,
-        Code::Expired => Outcome::Expired,
-        Code::NoAnswer => Outcome::Unknown,
-        _ => Outcome::Rejected,
-    }
-}
-
-fn compose(
-    name: &str,
-    status: &'static str,
-    data: Option<&RawValue>,
-    error: Option<&Error>,
-) -> Option<Arc<Answer>> {
-    let text = error.map(ToString::to_string);
-    let fault = error.zip(text.as_deref());
-    let fault = fault.map(|(error, message)| Fault { code: error.code().number(), message });
-    let body = serde_json::to_vec(&Body { status, id: name, data, error: fault }).ok()?;
-    let error = error.zip(text).map(|(error, text)| (error.code().number(), text));
-    Some(Arc::new(Answer { status, error, id: name.to_owned(), body: body.into() }))
-}
-
-fn send(replies: &mpsc::Sender<Outgoing>, subject: String, answer: &Arc<Answer>) {
-    if replies.try_send(Outgoing { subject, answer: answer.clone() }).is_err() {
-        tracing::warn!(id = answer.id, "a reply was dropped: NATS takes nothing, and too many wait already");
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        let error =
-            Error::internal("the command was lost in the daemon; nobody knows whether it was carried out");
-        self.finish(Outcome::Unknown, None, Some(&error));
-    }
-}
-
-/// Figures of each operation, as the micro service shows them.
-#[derive(Default)]
-pub struct Tally(Mutex<HashMap<&'static str, Figures>>);
-
-/// Figures of one operation.
-#[derive(Debug, Clone, Default)]
-pub struct Figures {
-    /// Commands that ended.
-    pub requests: u64,
-    /// How many of them with an error.
-    pub errors: u64,
-    /// The last error.
-    pub last_error: String,
-    /// Time from command to answer, summed.
-    pub nanoseconds: u64,
-}
-
-impl Tally {
-    fn count(&self, operation: &'static str, started: Instant, error: Option<&Error>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let figures = all.entry(operation).or_default();
-        figures.requests += 1;
-        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        figures.nanoseconds = figures.nanoseconds.saturating_add(spent);
-        if let Some(error) = error {
-            figures.errors += 1;
-            figures.last_error = format!("{}:{error}", error.code().number());
-        }
-    }
-
-    /// The figures of an operation so far.
-    pub fn figures(&self, operation: &str) -> Figures {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(operation).cloned().unwrap_or_default()
-    }
-}
+/// How many may be known to be gone and not be given up yet.
+const GONE: usize = 64;
 
 /// The callers of one connection.
-#[derive(Default)]
 pub struct Replies {
     waiting: HashMap<CommandId, Waiting>,
     deadlines: BTreeSet<(Instant, CommandId)>,
+    /// Both ends of the way on which [`Interest`] tells whose caller is gone.
+    gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
 
 struct Waiting {
@@ -279,6 +50,8 @@ struct Waiting {
     tickets: Vec<Ticket>,
     /// Whether one was written.
     written: bool,
+    /// Set while the caller is told parts.
+    stream: Option<Stream>,
 }
 
 /// Who waits for the end of a command.
@@ -289,13 +62,21 @@ enum Party {
     Nobody(Held),
 }
 
+impl Default for Replies {
+    fn default() -> Self {
+        Self { waiting: HashMap::new(), deadlines: BTreeSet::new(), gone: mpsc::channel(GONE) }
+    }
+}
+
 impl Replies {
     /// A command begins. Past its deadline the caller is answered by [`Replies::expire`].
-    pub fn begin(&mut self, command: CommandId, caller: Caller, promise: Promise, deadline: Instant) {
-        self.deadlines.insert((deadline, command));
+    pub fn begin(&mut self, command: &Command, caller: Caller, promise: Promise) {
+        let (id, deadline) = (command.id, command.deadline);
+        self.deadlines.insert((deadline, id));
+        let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
         let party = Party::Caller(caller);
-        let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false };
-        self.waiting.insert(command, waiting);
+        let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false, stream };
+        self.waiting.insert(id, waiting);
     }
 
     /// The session took the command.
@@ -349,6 +130,7 @@ impl Replies {
             && let Party::Caller(caller) = waiting.party
         {
             waiting.party = Party::Nobody(caller.answer_early(outcome));
+            waiting.stream = None;
         }
         self.waiting.insert(command, waiting);
     }
@@ -356,8 +138,10 @@ impl Replies {
     /// What the session says of a command.
     pub fn reply(&mut self, command: CommandId, reply: Reply) {
         if let Reply::Part(data) = &reply {
-            if let Some(Waiting { party: Party::Caller(caller), .. }) = self.waiting.get(&command) {
-                caller.part(data);
+            if let Some(Waiting { party: Party::Caller(caller), stream: Some(stream), .. }) =
+                self.waiting.get_mut(&command)
+            {
+                caller.part(data, stream);
             }
             return;
         }
@@ -407,16 +191,44 @@ impl Replies {
             if deadline > now {
                 break;
             }
-            let Some(waiting) = self.take(command) else { continue };
-            let sent = waiting.withdraw();
-            expired.push((command, sent));
-            let error = match sent {
-                true => Error::rejected(Code::NoAnswer, "it was sent, and no answer came in time"),
-                false => Error::rejected(Code::Expired, "its time ran out before it was sent"),
-            };
-            waiting.party.end(outcome_of(&error), &error);
+            let late = "it was sent, and no answer came in time";
+            let sent = self.give_up(command, late, "its time ran out before it was sent");
+            expired.extend(sent.map(|sent| (command, sent)));
         }
         expired
+    }
+
+    /// Waits until the caller of a command counts as gone. Dropping the future loses nothing.
+    pub async fn gone(&mut self) -> CommandId {
+        match self.gone.1.recv().await {
+            Some(command) => command,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives up a command whose caller is gone, as at its deadline. Returns, for the session, whether it may have been
+    /// sent; nothing if it goes on.
+    pub fn dismiss(&mut self, command: CommandId) -> Option<bool> {
+        let waiting = self.waiting.get_mut(&command)?;
+        waiting.stream.take()?;
+        if waiting.has_key() {
+            // Whoever gives a key may ask again, and others may have joined: only the parts stop.
+            return None;
+        }
+        let sent = "it was sent, and nobody listens for its answer any more";
+        self.give_up(command, sent, "nobody listened for its answer any more before it was sent")
+    }
+
+    /// Answers in the session's place. Returns whether the command may have been sent.
+    fn give_up(&mut self, command: CommandId, sent: &str, unsent: &str) -> Option<bool> {
+        let waiting = self.take(command)?;
+        let was_sent = waiting.withdraw();
+        let error = match was_sent {
+            true => Error::rejected(Code::NoAnswer, sent),
+            false => Error::rejected(Code::Expired, unsent),
+        };
+        waiting.party.end(outcome_of(&error), &error);
+        Some(was_sent)
     }
 
     /// The connection is gone: what was written may have been done, what was not was not.
@@ -455,6 +267,11 @@ impl Waiting {
         let taken = self.tickets.iter().filter(|ticket| !ticket.cancel()).count();
         self.written || taken > 0
     }
+
+    /// Whether its answer is kept for others than its caller.
+    fn has_key(&self) -> bool {
+        matches!(&self.party, Party::Caller(caller) if caller.slot.is_some())
+    }
 }
 
 impl Party {
@@ -467,3 +284,6 @@ impl Party {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

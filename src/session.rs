@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, Code, End, Error, Event, EventType, Join, Kind, Outbox, Result, Session};
+use pontoon_sdk::{
+    Action, Code, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Result, Session,
+};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
@@ -163,6 +165,7 @@ where
                 end = &mut self.interrupt => Err(end),
                 Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
                 () = self.memory.errands.arrive() => Ok(()),
+                command = self.replies.gone() => self.gone(command),
                 () = &mut timer, if at.is_some() => self.timers(),
                 () = self.memory.intake.room() => {
                     self.memory.intake.settle();
@@ -256,8 +259,8 @@ where
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
         let Errand { command, promise, caller, .. } = errand;
-        let (id, deadline) = (command.id, command.deadline);
-        self.replies.begin(id, caller, promise, deadline);
+        let id = command.id;
+        self.replies.begin(&command, caller, promise);
         self.outbox.advance(Instant::now());
         self.outbox.busy();
         match self.parts.session.encode(command, &mut self.outbox) {
@@ -288,6 +291,15 @@ where
                 Ok(())
             }
         }
+    }
+
+    /// The caller of a command is gone.
+    fn gone(&mut self, command: CommandId) -> Result<(), End> {
+        self.outbox.advance(Instant::now());
+        if let Some(sent) = self.replies.dismiss(command) {
+            self.parts.session.abandoned(command, sent, &mut self.outbox);
+        }
+        self.perform()
     }
 
     /// It cannot be written any more, but the service may have said why: that can still be read.

@@ -280,17 +280,19 @@ where
             Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
         if end.kind == Kind::Internal {
             continuity.broke(GapReason::Internal, memory.heard);
-        } else if up.get().is_some() && !finished {
+        } else if up.get().is_some() && !finished && (self.way.goes_on() || !end.orderly) {
             continuity.broke(GapReason::Disconnected, memory.heard);
         }
         if finished || self.stop.is_cancelled() {
             return Next::Stop(None);
         }
-        if !self.way.goes_on() {
-            tracing::info!(instance = shared.name, link = %key, detail = %end.to_string().escape_debug(), "link ended");
-            return Next::Stop(Some(Error::disconnected(end.to_string())));
+        match ended(&end) {
+            Next::Dial { detail, .. } if !self.way.goes_on() => {
+                tracing::info!(instance = shared.name, link = %key, detail = %detail.escape_debug(), "link ended");
+                Next::Stop(Some(Error::disconnected(detail)))
+            }
+            next => next,
         }
-        ended(&end)
     }
 
     /// What is done about a connection that could not be made.

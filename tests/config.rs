@@ -286,13 +286,25 @@ fn normal(value: &Value) -> Value {
 }
 
 #[test]
-fn the_minimal_file_and_the_sample_load() {
+fn the_minimal_file_loads() {
     let loaded = load(root().join("config/minimal.toml"), &[]).ok().unwrap();
     assert_eq!(loaded.instances.len(), 1);
     assert!(loaded.warnings.is_empty());
+}
 
-    let sample = String::from_utf8(pontoon(&["sample", "sub0"], &[]).stdout).unwrap();
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample.toml");
-    std::fs::write(&file, sample).unwrap();
-    load(file, &[]).map_err(|problems| problems.to_string()).map(drop).unwrap();
+#[test]
+fn the_sample_of_every_connector_passes_the_check() {
+    let connectors = String::from_utf8(pontoon(&["connectors"], &[]).stdout).unwrap();
+    let kinds: Vec<_> = connectors.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(kinds.contains(&"sub0") && kinds.contains(&"aui"), "{kinds:?}");
+    let secrets = ["AUI_NETWORK_API_KEY", "MINCHAT_API_KEY", "STREAMAVATARS_TOKEN"].map(|name| (name, CANARY));
+    for kind in kinds {
+        let sample = pontoon(&["sample", kind], &[]).stdout;
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-{kind}.toml"));
+        std::fs::write(&file, sample).unwrap();
+        let output = pontoon(&["check", "--config", file.to_str().unwrap()], &secrets);
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(output.status.success(), "{kind}: {said}");
+        assert!(said.contains("1 configured, 1 to run, 0 to be warned of"), "{kind}: {said}");
+    }
 }

@@ -4,13 +4,14 @@
 //! * [`inbox`]: requests and confirmations without the client's own, which leaks entries that time out
 //! * [`ring`]: events that were read and are not confirmed yet
 //! * [`publisher`]: from the ring to NATS; [`stream`]: the JetStream API, as far as it is needed
-//! * [`service`]: commands in, replies out, and the micro service that tools see (ADR-32)
+//! * [`service`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
 
 pub mod connect;
 pub mod context;
 pub mod inbox;
 mod outgoing;
 pub mod publisher;
+pub mod replies;
 pub mod ring;
 pub mod service;
 pub mod stream;

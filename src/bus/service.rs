@@ -1,22 +1,19 @@
-//! Commands in and replies out, and the micro service that tools see (ADR-32).
+//! Commands in, and the micro service that tools see (ADR-32).
 //!
 //! One subscription takes every operation of an instance, so that a caller of an unknown one is told which there are.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::client::{PublishError, PublishErrorKind};
-use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::select_all};
-use pontoon_sdk::{Code, Operation};
+use pontoon_sdk::Operation;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::envelope::subject::reply_allowed;
-use crate::replies::{Answer, Outgoing, Tally};
+use crate::replies::Tally;
 
 /// Instances of one name that run twice share their callers.
 const QUEUE_GROUP: &str = "q";
@@ -80,48 +77,6 @@ impl Requests {
     pub async fn unsubscribe(&mut self) -> bool {
         timeout(UNSUBSCRIBE_TIMEOUT, self.subscriber.unsubscribe()).await.is_ok()
     }
-}
-
-/// Publishes replies until nobody can make any more.
-pub async fn publish_replies(client: Client, mut replies: mpsc::Receiver<Outgoing>) {
-    while let Some(Outgoing { subject, answer }) = replies.recv().await {
-        let mut sent = publish_reply(&client, &subject, &answer).await;
-        if let Err(error) = &sent
-            && error.kind() == PublishErrorKind::MaxPayloadExceeded
-        {
-            sent = publish_reply(&client, &subject, &without_data(&answer)).await;
-        }
-        if let Err(error) = sent {
-            tracing::warn!(id = answer.id, %error, "a reply could not be published");
-        }
-    }
-}
-
-async fn publish_reply(client: &Client, subject: &str, answer: &Answer) -> Result<(), PublishError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status));
-    if let Some((code, text)) = &answer.error {
-        let code = HeaderValue::from(u64::from(*code));
-        headers.insert(HeaderName::from_static("Nats-Service-Error-Code"), code);
-        if let Ok(text) = one_line(text).parse::<HeaderValue>() {
-            headers.insert(HeaderName::from_static("Nats-Service-Error"), text);
-        }
-    }
-    let sent = client.publish_with_headers(subject.to_owned(), headers, answer.body.clone());
-    timeout(PUBLISH_TIMEOUT, sent).await.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
-}
-
-/// What a caller is told whose answer is larger than NATS takes: what happened, without the data.
-fn without_data(answer: &Answer) -> Answer {
-    let (status, id, code) = (answer.status, answer.id.clone(), Code::TooLarge.number());
-    let message = format!("the answer has {} bytes, more than the max_payload of NATS", answer.body.len());
-    let body = json!({ "status": status, "id": id, "error": { "code": code, "message": message } });
-    Answer { status, id, error: Some((code, message)), body: body.to_string().into() }
-}
-
-/// A header holds one line of printable text; the body has it as it is.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(512).collect()
 }
 
 /// A round trip: everything published before it has reached the server when it returns.

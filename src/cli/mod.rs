@@ -91,8 +91,10 @@ enum Command {
     },
 }
 
-/// Runs the command line of a binary that knows these connectors.
+/// Runs the command line of a binary that knows these connectors. TLS is done by ring, unless the binary has installed
+/// another provider of rustls before.
 pub fn main(registry: Registry) -> ExitCode {
+    rustls::crypto::ring::default_provider().install_default().ok();
     let CommandLine { settings, command } = CommandLine::parse();
     let sources = settings.sources();
     let outcome = match command {

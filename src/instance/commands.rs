@@ -8,7 +8,7 @@ use pontoon_sdk::{
     Code, Command, CommandId, Connector, Error, LinkKey, LinkState, Operation, Promise, Result, Route, Span,
 };
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::Shared;
 use super::links::Links;
@@ -17,7 +17,7 @@ use crate::envelope::subject::{decode_token, reply_allowed};
 use crate::errands::{Errand, Patience};
 use crate::idempotency::{Claim, Keys};
 use crate::metrics::Outcome;
-use crate::replies::{Caller, Outgoing, Tally};
+use crate::replies::{Caller, Outlet, Tally};
 use crate::status::{InstanceStatus, LinkStatus, Phase};
 use crate::transport::Dial;
 
@@ -52,7 +52,7 @@ pub struct Dispatcher<C: Connector> {
     /// The links.
     pub links: Links<C>,
     status: watch::Receiver<InstanceStatus>,
-    replies: mpsc::Sender<Outgoing>,
+    replies: Outlet,
     tally: Arc<Tally>,
     permits: Arc<Semaphore>,
     keys: Arc<Keys>,
@@ -68,7 +68,7 @@ where
         shared: Arc<Shared>,
         connector: Arc<C>,
         status: watch::Receiver<InstanceStatus>,
-        replies: mpsc::Sender<Outgoing>,
+        replies: Outlet,
         tally: Arc<Tally>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));

@@ -19,6 +19,7 @@ use super::door::{self, Arrival};
 use super::{Context, Shared, since_start, state};
 use crate::bus::connect::{self, Connection};
 use crate::bus::publisher::Publisher;
+use crate::bus::replies;
 use crate::bus::ring::Ring;
 use crate::bus::service::{self, Micro, Requests};
 use crate::bus::track::Tracker;
@@ -26,14 +27,12 @@ use crate::config::{Config, DeliveryMode};
 use crate::dedup::Recent;
 use crate::envelope::{Envelope, rfc3339};
 use crate::metrics::DropReason;
-use crate::replies::Tally;
+use crate::replies::{Outlet, Tally};
 use crate::status::BusStatus;
 use crate::transport::{self, Dial};
 
 /// How long an instance that failed waits for each of its last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Replies that may wait for NATS.
-const REPLIES: usize = 8_192;
 /// Services that were let in and wait to be taken over.
 const ARRIVALS: usize = 16;
 /// How long the instance waits before it tries settings for NATS again that could not be used.
@@ -47,11 +46,11 @@ where
 {
     let shared = Arc::new(share::<C>(&context));
     let Some((client, connection)) = connected(&context, &shared).await else { return };
-    let (replies, outgoing) = mpsc::channel(REPLIES);
+    let (outlet, outgoing) = Outlet::new();
     let tally = Arc::new(Tally::default());
     let status = context.status.subscribe();
-    let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, replies, tally.clone());
-    let replying = tokio::spawn(service::publish_replies(client.clone(), outgoing));
+    let replying = tokio::spawn(replies::publish(client.clone(), outgoing, outlet.interest()));
+    let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, outlet, tally.clone());
     let mut parts = parts::<C>(&context, &shared, &client, connection, tally);
     let (knocking, mut arrivals) = mpsc::channel(ARRIVALS);
     if let Some(door) = connector.door() {

@@ -80,9 +80,9 @@ labels! {
         Rejected = "rejected",
         /// Certainly not done.
         Failed = "failed",
-        /// Its time ran out before it was sent.
+        /// Its time ran out, or its caller was gone, before it was sent.
         Expired = "expired",
-        /// It was written and no answer came.
+        /// It was written and no answer came, or none while its caller listened.
         Unknown = "unknown",
         /// Its reply subject is one that may not be written to; nothing was done.
         BadReply = "bad_reply",

@@ -7,6 +7,8 @@
 //! * [`outbound`]: the queue that every link writes through
 
 pub mod connect;
+#[cfg(test)]
+mod guarded;
 pub mod listen;
 pub mod outbound;
 pub mod resolve;

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use pontoon_testkit::NatsServer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -11,15 +12,15 @@ use tokio::time::timeout;
 use crate::support::{Bed, PATIENCE};
 
 /// The command line, set up to find this NATS server and no configuration of whoever runs the tests.
-fn pontoon(bed: &Bed, arguments: &[&str]) -> Command {
+pub(crate) fn pontoon(nats: &NatsServer, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
     command.args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml")]);
-    command.args(["--nats-url", &bed.nats.url()]).args(arguments);
+    command.args(["--nats-url", &nats.url()]).args(arguments);
     command.kill_on_drop(true).stdin(Stdio::null());
     command
 }
 
-async fn output(mut command: Command) -> (Option<i32>, String, String) {
+pub(crate) async fn output(mut command: Command) -> (Option<i32>, String, String) {
     let output = timeout(PATIENCE, command.output()).await.expect("in time").expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -28,16 +29,16 @@ async fn output(mut command: Command) -> (Option<i32>, String, String) {
 #[tokio::test]
 async fn send_prints_the_reply_and_its_exit_code_tells_how_it_went() {
     let bed = Bed::start().await;
-    let (code, out, _) = output(pontoon(&bed, &["send", "shop", "call.echo", r#"{"a":1}"#])).await;
+    let (code, out, _) = output(pontoon(&bed.nats, &["send", "shop", "call.echo", r#"{"a":1}"#])).await;
     assert_eq!(code, Some(0));
     let reply: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&reply["status"], &reply["data"]), (&json!("response"), &json!({"a": 1})));
-    let (code, out, _) = output(pontoon(&bed, &["send", "shop", "nothing"])).await;
+    let (code, out, _) = output(pontoon(&bed.nats, &["send", "shop", "nothing"])).await;
     assert_eq!(code, Some(1));
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["error"]["code"], 404);
-    let (code, _, err) = output(pontoon(&bed, &["send", "shop", "call.echo", "{bad"])).await;
+    let (code, _, err) = output(pontoon(&bed.nats, &["send", "shop", "call.echo", "{bad"])).await;
     assert_eq!(code, Some(2), "{err}");
-    let (code, _, err) = output(pontoon(&bed, &["send", "nobody", "call.echo"])).await;
+    let (code, _, err) = output(pontoon(&bed.nats, &["send", "nobody", "call.echo"])).await;
     assert_ne!(code, Some(0));
     assert!(err.contains("nobody"), "{err}");
 }
@@ -45,7 +46,8 @@ async fn send_prints_the_reply_and_its_exit_code_tells_how_it_went() {
 #[tokio::test]
 async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal() {
     let bed = Bed::start().await;
-    let mut tail = pontoon(&bed, &["tail", "--count", "2"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut tail =
+        pontoon(&bed.nats, &["tail", "--count", "2"]).stdout(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(tail.stdout.take().expect("piped")).lines();
     // Broadcasts go on until the subscriber has its two.
     let broadcasts = async {
@@ -75,16 +77,16 @@ async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal()
 async fn status_and_health_tell_what_the_admin_endpoint_knows() {
     let mut bed = Bed::start().await;
     let address = bed.daemon.admin().await;
-    let (code, out, _) = output(pontoon(&bed, &["--admin-listen", &address, "status"])).await;
+    let (code, out, _) = output(pontoon(&bed.nats, &["--admin-listen", &address, "status"])).await;
     assert_eq!(code, Some(0));
     assert!(out.contains("shop") && out.contains("ready") && out.contains("publishing"), "{out}");
-    let (code, out, _) = output(pontoon(&bed, &["--admin-listen", &address, "status", "--json"])).await;
+    let (code, out, _) = output(pontoon(&bed.nats, &["--admin-listen", &address, "status", "--json"])).await;
     assert_eq!(code, Some(0));
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["instances"][0]["instance"], "shop");
-    let (code, ..) = output(pontoon(&bed, &["--admin-listen", &address, "health"])).await;
+    let (code, ..) = output(pontoon(&bed.nats, &["--admin-listen", &address, "health"])).await;
     assert_eq!(code, Some(0));
     bed.daemon.kill();
-    let (code, _, err) = output(pontoon(&bed, &["--admin-listen", &address, "health"])).await;
+    let (code, _, err) = output(pontoon(&bed.nats, &["--admin-listen", &address, "health"])).await;
     assert_eq!(code, Some(1));
     assert!(err.contains("is the daemon running?"), "{err}");
 }
@@ -100,11 +102,11 @@ async fn what_needs_no_daemon_works_without_one() {
         (vec!["completions", "bash"], "pontoon"),
         (vec!["--version"], env!("CARGO_PKG_VERSION")),
     ] {
-        let (code, out, err) = output(pontoon(&bed, &arguments)).await;
+        let (code, out, err) = output(pontoon(&bed.nats, &arguments)).await;
         assert_eq!(code, Some(0), "{arguments:?}: {err}");
         assert!(out.contains(words), "{arguments:?}: {out}");
     }
-    let (code, _, err) = output(pontoon(&bed, &["sample", "sub9"])).await;
+    let (code, _, err) = output(pontoon(&bed.nats, &["sample", "sub9"])).await;
     assert_ne!(code, Some(0));
     assert!(err.contains("sub0"), "the known ones are listed: {err}");
 }

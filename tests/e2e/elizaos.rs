@@ -1,64 +1,12 @@
 //! ElizaOS with the simulated server, in the releases that differ and in the dialect of its page.
 
-use std::time::Duration;
-
-use async_nats::Client;
 use futures_util::StreamExt as _;
-use pontoon_testkit::{
-    AgentReply, Daemon, DaemonConfig, Eliza, ElizaDialect, ElizaOptions, ElizaVersion, NatsServer, eventually,
-};
-use serde_json::{Value, json};
+use pontoon_testkit::{AgentReply, Eliza, ElizaDialect, ElizaVersion, eventually};
+use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Reply, ask, listen, next, start};
-
-const ROOM: &str = "9d6e1c52-7a0b-4c38-8f6d-1b2e3a4c5d6f";
-
-/// A daemon with one instance of ElizaOS, named `agents`, that joins one room with the server's agent in it.
-struct Hall {
-    // Dropped in this order.
-    daemon: Daemon,
-    eliza: Eliza,
-    _nats: NatsServer,
-    client: Client,
-}
-
-impl Hall {
-    async fn unconnected(options: ElizaOptions, settings: &str) -> Self {
-        let nats = NatsServer::start().await;
-        let eliza = options.start().await;
-        let client = nats.client().await;
-        let rooms = format!("rooms = [{{ id = \"{ROOM}\", agent_id = \"{}\" }}]", eliza.agent());
-        let settings = format!("url = \"{}\"\n{rooms}\n{settings}", eliza.url());
-        let daemon = start(DaemonConfig::new(&nats).connector("agents", "elizaos", &settings));
-        Self { daemon, eliza, _nats: nats, client }
-    }
-
-    async fn ready(options: ElizaOptions) -> Self {
-        let hall = Self::unconnected(options, "").await;
-        hall.link(|link| link["phase"] == "ready").await;
-        hall
-    }
-
-    async fn ask(&self, operation: &str, body: &Value) -> Reply {
-        let subject = format!("pontoon.command.elizaos.agents.{operation}");
-        ask(&self.client, &subject, &body.to_string(), &[]).await
-    }
-
-    /// Waits for a state of the link that is so, once events can be published.
-    async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < end {
-            last = self.ask("status", &json!({})).await.body["data"].clone();
-            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
-                return last["links"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the state does not come: {last}\n{}", self.daemon.log());
-    }
-}
+use crate::hall::{Hall, ROOM};
+use crate::support::{PATIENCE, Reply, listen, next};
 
 #[tokio::test]
 async fn every_release_takes_a_message_and_its_agent_answers() {

@@ -10,8 +10,18 @@ use serde_json::Value;
 
 #[tokio::test]
 async fn sub0() {
-    let played = play("sub0", "/ws", async |stage, transcript| stage.play(transcript).await).await;
+    let cast = Cast { arguments: &["call"], ..Cast::default() };
+    let played =
+        play("sub0", "/ws", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
     assert!(played > 20, "{played} transcripts were played");
+}
+
+#[tokio::test]
+async fn aui() {
+    let cast = Cast { on_demand: true, ..Cast::default() };
+    let played =
+        play("aui", "/session", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
+    assert!(played > 35, "{played} transcripts were played");
 }
 
 #[tokio::test]
@@ -19,7 +29,8 @@ async fn minchat() {
     let first_link = |config: &Value| if shared(config) { "main" } else { "user" };
     let cast = Cast { first_link, link_of: Some(link_of_minchat), ..Cast::default() };
     let played =
-        play("minchat", "/", async |stage, transcript| stage.play_socketio(transcript, &cast).await).await;
+        play("minchat", "/", &cast, async |stage, transcript| stage.play_socketio(transcript, &cast).await)
+            .await;
     assert!(played > 30, "{played} transcripts were played");
 }
 
@@ -27,13 +38,16 @@ async fn minchat() {
 async fn elizaos() {
     let cast = Cast::default();
     let played =
-        play("elizaos", "/", async |stage, transcript| stage.play_socketio(transcript, &cast).await).await;
+        play("elizaos", "/", &cast, async |stage, transcript| stage.play_socketio(transcript, &cast).await)
+            .await;
     assert!(played > 30, "{played} transcripts were played");
 }
 
 #[tokio::test]
 async fn websocket() {
-    let played = play("websocket", "/", async |stage, transcript| stage.play(transcript).await).await;
+    let cast = Cast { arguments: &["call"], ..Cast::default() };
+    let played =
+        play("websocket", "/", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
     assert!(played > 30, "{played} transcripts were played");
 }
 
@@ -41,7 +55,8 @@ async fn websocket() {
 async fn socketio() {
     let cast = Cast { arguments: &["call", "emit"], ..Cast::default() };
     let played =
-        play("socketio", "/", async |stage, transcript| stage.play_socketio(transcript, &cast).await).await;
+        play("socketio", "/", &cast, async |stage, transcript| stage.play_socketio(transcript, &cast).await)
+            .await;
     assert!(played > 20, "{played} transcripts were played");
 }
 
@@ -63,10 +78,11 @@ fn link_of_minchat(config: &Value, frames: &[Frame]) -> Option<String> {
     Some(chat.map_or_else(|| "user".to_owned(), key))
 }
 
-/// Plays what can be played in real time. Returns how many that were.
+/// Plays what can be played in real time, by the rule of [`Cast::suits`]. Returns how many that were.
 async fn play(
     kind: &str,
     path: &str,
+    cast: &Cast<'_>,
     perform: impl AsyncFn(&Stage<'_>, &Transcript) -> Result<(), String>,
 ) -> usize {
     let nats = NatsServer::start().await;
@@ -77,7 +93,7 @@ async fn play(
     for file in transcripts(kind) {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let transcript = Transcript::parse(&name, &fs::read_to_string(&file).unwrap()).unwrap();
-        if Stage::suits(&transcript) {
+        if cast.suits(&transcript) {
             played += 1;
             wrong.extend(perform(&stage, &transcript).await.err());
         }

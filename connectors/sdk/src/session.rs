@@ -48,7 +48,8 @@ pub trait Session: Send + 'static {
         Ok(())
     }
 
-    /// The daemon has answered this command without the session, because its time ran out or its frame found no room.
+    /// The daemon has answered this command without the session, because its time ran out, its frame found no room, or
+    /// nobody listens to the parts of its answer any more.
     /// `sent` is whether its frame was, or may have been, written; a command that was not must not be sent any more.
     fn abandoned(&mut self, _command: CommandId, _sent: bool, _out: &mut Outbox<Self::Frame>) {}
 

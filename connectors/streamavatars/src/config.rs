@@ -11,7 +11,8 @@ use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::websocket::guard::{self, Guard};
 use pontoon_sdk::{Code, Error, Param, Result, Secret, Size, Span};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::place;
 
@@ -35,7 +36,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Address and port. Port 0 takes a free one and logs it.
-    #[serde(default = "address")]
+    #[serde(default = "address", deserialize_with = "read_address")]
     #[schemars(with = "String")]
     pub address: SocketAddr,
     /// The path of the URL that scripts connect to.
@@ -106,6 +107,15 @@ impl Default for Dynamic {
 
 fn address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 9465).into()
+}
+
+fn read_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "\"{text}\" is no address with a port; write one such as \"127.0.0.1:9465\" or \"[::1]:9465\""
+        ))
+    })
 }
 
 fn path() -> String {

@@ -113,6 +113,13 @@ fn command(operation: &'static str, body: &str) -> Command {
     }
 }
 
+#[test]
+fn an_address_without_a_port_is_said_to_be_none() {
+    let wrong = json!({"listen": {"token": "t", "address": "127.0.0.1"}});
+    let error = serde_json::from_value::<Config>(wrong).unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:9465"), "{error}");
+}
+
 /// Where a command goes, in words.
 fn route(avatars: &StreamAvatars, operation: &'static str, body: &str) -> String {
     match avatars.route(&command(operation, body)) {

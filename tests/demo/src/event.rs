@@ -63,6 +63,8 @@ impl Event {
             "channel.updated" => self.text("/title").to_owned(),
             "typing.started" | "typing.stopped" => who.to_owned(),
             "resource.broadcast" => self.body["data"].to_string(),
+            "socket.message" => self.text("/message").to_owned(),
+            "socket.closed" | "socket.failed" => self.text("/reason").to_owned(),
             "frame.unrecognised" | "error.raised" | "gap.detected" => self.body.to_string(),
             _ if self.body["message"].is_object() => format!("{who}: {}", self.text("/message/text")),
             _ => String::new(),

@@ -1,5 +1,6 @@
 //! The simulated services, and what the demo does with each. One more is one more file, and one more line in [`all`].
 
+mod avatars;
 mod elizaos;
 mod minchat;
 mod sub0;
@@ -72,6 +73,7 @@ pub(crate) async fn all() -> Vec<Box<dyn Service>> {
         Box::new(sub0::Shop::start().await),
         Box::new(elizaos::Agents::start().await),
         Box::new(minchat::Support::start().await),
+        Box::new(avatars::Avatars::start().await),
     ]
 }
 

@@ -14,7 +14,7 @@ const NAME: usize = 7;
 /// Where a line's own words begin: after the time, the name and the arrow.
 const MARGIN: usize = NAME + 10;
 /// Where what an event says begins, after its subject.
-const SUBJECT: usize = 52;
+const SUBJECT: usize = 51;
 /// How long a UUID is as text, and how much of its end is shown.
 const UUID: usize = 36;
 const UUID_END: usize = 4;
@@ -61,7 +61,7 @@ impl View {
 
     pub(crate) fn event(&self, service: &str, event: &Event) {
         let (subject, gist) = (short(&event.subject), short(&event.gist()));
-        self.line(service, CYAN, "→", &format!("{subject:<SUBJECT$}"), &gist);
+        self.line(service, CYAN, "→", &format!("{subject:<SUBJECT$} "), &gist);
     }
 
     pub(crate) fn call(&self, service: &str, call: &Call) {
@@ -71,7 +71,11 @@ impl View {
     }
 
     pub(crate) fn reply(&self, service: &str, reply: &Reply) {
-        let colour = if ["part", "acked", "response"].contains(&reply.status.as_str()) { GREEN } else { RED };
+        let colour = if ["part", "accepted", "sent", "acked", "response"].contains(&reply.status.as_str()) {
+            GREEN
+        } else {
+            RED
+        };
         let status = format!("{} after {:.1} ms  ", reply.status, reply.took.as_secs_f64() * 1000.0);
         let room = WIDTH - MARGIN - length(&status);
         let whole = Some(short(&reply.text)).filter(|text| length(text) <= room || !reply.data.is_object());

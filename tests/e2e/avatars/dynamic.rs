@@ -88,6 +88,35 @@ async fn a_created_socket_ends_with_its_connection_unless_it_is_to_reconnect() {
 }
 
 #[tokio::test]
+async fn a_created_socket_that_breaks_leaves_a_gap_and_one_that_is_closed_does_not() {
+    let mut bed = Bed::start(DYNAMIC).await;
+    let url = bed.echo.url();
+    for (title, breaks) in [("closed", false), ("broken", true), ("end", false)] {
+        assert_eq!(bed.ask("create", &create(title, &url, "")).await.status, "acked");
+        if breaks {
+            bed.echo.cut()
+        } else {
+            bed.echo.close(1000, "")
+        }
+        bed.state(|state| state["links"] == json!([])).await;
+    }
+    let mut told = Vec::new();
+    while told.last().map(String::as_str) != Some("socket.closed end") {
+        let (message, body) = crate::support::next(&mut bed.events, |_, _| true).await;
+        let kind = message.headers.unwrap().get("ce-type").unwrap().to_string();
+        let kind = kind.trim_start_matches("pontoon.").trim_end_matches(".v1").to_owned();
+        let title = body["title"].as_str().or(body["link"].as_str()).unwrap_or_default();
+        if !kind.ends_with("message") && !kind.ends_with("opened") {
+            told.push(format!("{kind} {title}"));
+        }
+    }
+    assert_eq!(
+        told,
+        ["socket.closed closed", "socket.failed broken", "gap.detected broken", "socket.closed end"]
+    );
+}
+
+#[tokio::test]
 async fn a_socket_that_cannot_be_opened_is_told_to_its_caller() {
     let mut bed = Bed::start(DYNAMIC).await;
     let url = bed.echo.url();

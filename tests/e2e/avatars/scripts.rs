@@ -1,7 +1,12 @@
 //! Scripts that dial in: who is let in, what is heard of them, and what they are told.
 
-use pontoon_testkit::{ScriptSocket, eventually, until_some};
+use std::sync::Arc;
+
+use pontoon_testkit::{Dir, ScriptSocket, eventually, until_some};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::Bed;
 use crate::support::PATIENCE;
@@ -212,10 +217,7 @@ async fn a_reload_leaves_scripts_of_an_unchanged_instance_alone_and_moves_the_ot
     let mut bed = Bed::start(LISTEN).await;
     let script_ = script(&mut bed).await;
     bed.daemon.signal("HUP");
-    eventually(PATIENCE, async || {
-        !bed.daemon.logged("configuration reloaded").is_empty() || script_.is_open()
-    })
-    .await;
+    eventually(PATIENCE, async || !bed.daemon.logged("the configuration was read again").is_empty()).await;
     assert!(script_.is_open());
     assert_eq!(bed.ask("script.send", r#"{"message":"still here"}"#).await.status, "sent");
     assert_eq!(script_.hears(2).await[1], "still here");
@@ -228,4 +230,30 @@ async fn a_reload_leaves_scripts_of_an_unchanged_instance_alone_and_moves_the_ot
     script_.closed().await;
     until_some(PATIENCE, async || (bed.daemon.door("avatars").await != first).then_some(())).await;
     script(&mut bed).await;
+}
+
+#[tokio::test]
+async fn scripts_come_in_over_tls_where_there_is_a_certificate() {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = Dir::new("door");
+    let cert = dir.write("cert.pem", &identity.cert.pem());
+    let key = dir.write("key.pem", &identity.signing_key.serialize_pem());
+    let tls = format!("max = 2, tls = {{ cert_file = {cert:?}, key_file = {key:?} }}");
+    let mut bed = Bed::start(&LISTEN.replace("max = 2", &tls)).await;
+    let url = bed.daemon.door("avatars").await;
+    assert!(url.starts_with("wss://"), "{url}");
+    let address = url.trim_start_matches("wss://").trim_end_matches("/streamavatars");
+    let dial = async || TcpStream::connect(address).await.unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect("localhost".try_into().unwrap(), dial().await).await.unwrap();
+    let script = ScriptSocket::over(stream, "ws://localhost/streamavatars", &["canary-t0ken"]).await.unwrap();
+    script.hears(1).await;
+    assert_eq!(bed.ask("script.send", r#"{"message":"over TLS"}"#).await.status, "sent");
+    assert_eq!(script.hears(2).await[1], "over TLS");
+    let plain = ScriptSocket::over(dial().await, "ws://localhost/streamavatars", &["canary-t0ken"]).await;
+    assert!(plain.is_err(), "a script came in without TLS");
 }

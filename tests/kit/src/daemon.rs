@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::aui::Aui;
 use crate::dir::Dir;
 use crate::eliza::Eliza;
 use crate::metrics::Metrics;
@@ -39,7 +40,13 @@ pub struct DaemonConfig {
 impl DaemonConfig {
     /// The daemon against this server, with an admin endpoint on a free port.
     pub fn new(nats: &NatsServer) -> Self {
-        Self::with_nats_url(&nats.url())
+        let config = Self::with_nats_url(&nats.url());
+        if !nats.has_shipped_users() {
+            return config;
+        }
+        config
+            .with("nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PASSWORD_OF_THE_TESTS\" }")
+            .environment("NATS_PASSWORD_OF_THE_TESTS", NatsServer::PASSWORD)
     }
 
     /// The same with another address, such as a proxy's.
@@ -52,6 +59,13 @@ impl DaemonConfig {
     #[must_use]
     pub fn sub0(self, instance: &str, sub0: &Sub0) -> Self {
         self.connector(instance, "sub0", &format!("url = \"{}\"", sub0.url()))
+    }
+
+    /// An instance of AUI at this simulator, with its key. All else may be added with [`DaemonConfig::with`].
+    #[must_use]
+    pub fn aui(self, instance: &str, aui: &Aui) -> Self {
+        let settings = format!("url = \"{}\"\nnetwork_api_key = \"{}\"", aui.url(), aui.api_key());
+        self.connector(instance, "aui", &settings)
     }
 
     /// An instance of ElizaOS at this simulator, with the key that it wants. Rooms and all else may be added with

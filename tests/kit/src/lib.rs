@@ -5,11 +5,12 @@
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
 //!   Socket.IO server by other hands
 //! * [`Echo`], [`ScriptSocket`]: what a titled socket of Stream Avatars talks to, and what a script's own is
+//! * [`Aui`]: a network of agents on AUI, on such a server as well
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
-//!   a connector that speaks Socket.IO
+//!   a connector
 //! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
@@ -18,6 +19,7 @@
 // This crate is test code: a part that cannot be set up fails the test, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod aui;
 mod daemon;
 mod dir;
 mod echo;
@@ -38,6 +40,7 @@ mod sub0;
 mod wait;
 mod websocket;
 
+pub use aui::{Aui, AuiAnswer, AuiEnvelope, AuiRefusal, AuiTurn};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use echo::Echo;

@@ -1,5 +1,7 @@
 //! A real nats-server, on a free port and with a store of its own.
 
+mod users;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -74,6 +76,7 @@ pub struct NatsOptions {
     version: NatsVersion,
     jetstream: bool,
     own_group: bool,
+    shipped_users: bool,
     config: String,
 }
 
@@ -99,6 +102,14 @@ impl NatsOptions {
         self
     }
 
+    /// The users of the configuration that is shipped, with permissions for these instances: `pontoon`, `reader` and
+    /// `caller`, all with the password [`NatsServer::PASSWORD`]. Clients without credentials may do everything.
+    #[must_use]
+    pub fn shipped_users(mut self, instances: &[&str]) -> Self {
+        self.shipped_users = true;
+        self.config(&users::authorization(instances))
+    }
+
     /// A process group of its own, so that a Ctrl-C at the terminal ends others first.
     #[must_use]
     pub fn own_group(mut self) -> Self {
@@ -110,8 +121,12 @@ impl NatsOptions {
     ///
     /// # Panics
     /// If there is no such server, or it does not listen; the message shows its log.
-    pub async fn start(self) -> NatsServer {
+    pub async fn start(mut self) -> NatsServer {
         let binary = self.version.binary();
+        if users::wanted() && !self.config.contains("authorization") {
+            self.shipped_users = true;
+            let _ = writeln!(self.config, "{}", users::for_all_tests());
+        }
         let mut server =
             NatsServer { dir: Dir::new("nats"), port: 0, process: None, binary, options: self, started: 0 };
         server.run().await;
@@ -132,6 +147,9 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
+    /// The password of the shipped users in a test.
+    pub const PASSWORD: &str = users::PASSWORD;
+
     /// A current server with JetStream.
     ///
     /// # Panics
@@ -142,7 +160,13 @@ impl NatsServer {
 
     /// What may be chosen; a current server with JetStream where nothing is.
     pub fn options() -> NatsOptions {
-        NatsOptions { version: NatsVersion::V2_15, jetstream: true, own_group: false, config: String::new() }
+        NatsOptions {
+            version: NatsVersion::V2_15,
+            jetstream: true,
+            own_group: false,
+            shipped_users: false,
+            config: String::new(),
+        }
     }
 
     /// Its address; the same after every restart.
@@ -161,6 +185,16 @@ impl NatsServer {
     /// If it cannot connect.
     pub async fn client(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.expect("the nats-server takes a client")
+    }
+
+    /// Whether it has the shipped users, so that the daemon is to be `pontoon`.
+    pub fn has_shipped_users(&self) -> bool {
+        self.options.shipped_users
+    }
+
+    /// What the shipped user of the daemon tried and may not do.
+    pub fn violations(&self) -> Vec<String> {
+        users::violations(&self.log()).into_iter().map(str::to_owned).collect()
     }
 
     /// Kills it (SIGKILL): what it had not written is lost.
@@ -257,6 +291,16 @@ impl NatsServer {
             sleep(POLL).await;
         }
         false
+    }
+}
+
+impl Drop for NatsServer {
+    /// Whatever a test is about, the daemon must get by with what its user may do.
+    fn drop(&mut self) {
+        if self.options.shipped_users && !std::thread::panicking() {
+            let violations = self.violations();
+            assert!(violations.is_empty(), "the daemon's user may not do this:\n{}", violations.join("\n"));
+        }
     }
 }
 

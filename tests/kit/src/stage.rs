@@ -4,11 +4,12 @@ mod play;
 mod voice;
 mod words;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::transcript::{StepKind, Transcript};
+use pontoon_sdk::transcript::{ReplyStep, Status, StepKind, Transcript};
 use serde_json::Value;
 
 use self::play::Play;
@@ -33,11 +34,14 @@ pub struct Stage<'a> {
     pub path: &'a str,
 }
 
-/// What must be known of a connector so that its transcripts can be played over Socket.IO.
+/// What must be known of a connector so that its transcripts can be played.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast<'a> {
     /// The operations that take an argument, such as `emit`. All others are whole, whatever dots are in them.
     pub arguments: &'a [&'a str],
+    /// Whether links are opened by the commands that go over them. Then `up open` waits for no connection; one is there
+    /// once a command has opened it.
+    pub on_demand: bool,
     /// The link whose conversation a transcript is that names none, for an instance with these settings.
     pub first_link: fn(&Value) -> &'static str,
     /// Tells which link a connection belongs to; `None` where instances have but one link.
@@ -49,32 +53,70 @@ pub struct Cast<'a> {
 pub type LinkOf = fn(&Value, &[Frame]) -> Option<String>;
 
 impl Default for Cast<'_> {
-    /// Instances with one link, and operations without arguments.
+    /// Instances with one link, which is there from the start, and operations without arguments.
     fn default() -> Self {
-        Self { arguments: &[], first_link: |_| "main", link_of: None }
+        Self { arguments: &[], on_demand: false, first_link: |_| "main", link_of: None }
     }
 }
 
-impl Stage<'_> {
-    /// Whether a transcript needs nothing but real time: long waits and deadlines are for the other player.
-    pub fn suits(transcript: &Transcript) -> bool {
-        transcript.steps.iter().all(|step| match &step.kind {
+impl Cast<'_> {
+    /// Whether a transcript can be played in real time, by a real daemon: long waits and deadlines are for the other
+    /// player, and so is a link on demand over which something comes without a command that has opened it.
+    pub fn suits(&self, transcript: &Transcript) -> bool {
+        let in_time = transcript.steps.iter().all(|step| match &step.kind {
             StepKind::Wait(time) => *time <= LONGEST_WAIT,
             StepKind::Timeout(_) => false,
             _ => true,
-        })
+        });
+        in_time && (!self.on_demand || every_connection_has_a_command(transcript))
     }
+}
 
-    /// Plays a transcript over a WebSocket. The instance has one link, and of its operations `call` takes an argument.
+/// Whether a command waits for each connection, or is given before anything comes over it.
+fn every_connection_has_a_command(transcript: &Transcript) -> bool {
+    let (mut opened, mut answered, mut commands) = (true, Vec::new(), HashSet::new());
+    transcript.steps.iter().all(|step| {
+        match &step.kind {
+            StepKind::Open => {
+                opened = false;
+                commands.retain(|label| !answered.contains(label));
+                answered.clear();
+            }
+            StepKind::Command(command) => {
+                commands.insert(&command.label);
+            }
+            StepKind::Reply(ReplyStep { label, status, .. }) => match status {
+                Status::Part => {}
+                Status::Rejected => commands.retain(|known| *known != label),
+                // It may be written before what it answers, and may have opened this connection.
+                _ => answered.push(label),
+            },
+            step if needs_connection(step) && !opened => {
+                opened = true;
+                return !commands.is_empty();
+            }
+            _ => {}
+        }
+        true
+    })
+}
+
+/// Whether a connection must be there for this.
+fn needs_connection(step: &StepKind) -> bool {
+    use StepKind::{Close, Closed, FromService, Ready, ToService};
+    matches!(step, FromService(_) | ToService(_) | Closed { .. } | Close(_) | Ready)
+}
+
+impl Stage<'_> {
+    /// Plays a transcript over a WebSocket. The instance has one link, or opens but one for all of the commands.
     ///
     /// # Errors
     /// The transcript's name, the number of the line, what it expects and what came.
     ///
     /// # Panics
     /// If the daemon does not run.
-    pub async fn play(&self, transcript: &Transcript) -> Result<(), String> {
-        let cast = Cast { arguments: &["call"], ..Cast::default() };
-        self.perform(transcript, &cast, Texts::start().await).await
+    pub async fn play(&self, transcript: &Transcript, cast: &Cast<'_>) -> Result<(), String> {
+        self.perform(transcript, cast, Texts::start().await).await
     }
 
     /// Plays a transcript over Socket.IO. Every CONNECT is confirmed; connections of other links are kept open, and

@@ -154,6 +154,7 @@ struct State {
     received: Vec<Received>,
     upgrades: usize,
     open: Vec<Arc<Connection>>,
+    most_open: usize,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -172,6 +173,7 @@ impl WebSocketServer {
             received: Vec::new(),
             upgrades: 0,
             open: Vec::new(),
+            most_open: 0,
             tasks: Vec::new(),
         };
         let shared =
@@ -313,6 +315,11 @@ impl WebSocketServer {
     /// How many upgrades there were.
     pub fn upgrades(&self) -> usize {
         self.shared.state().upgrades
+    }
+
+    /// How many connections were open at a time, at most.
+    pub fn most_connections(&self) -> usize {
+        self.shared.state().most_open
     }
 
     /// Every frame that came, pings and closes included, in order for each connection.

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite;
 
 use super::voice::Voice;
 use super::words::{header, split_operation, token};
-use super::{Cast, INSTANCE};
+use super::{Cast, INSTANCE, needs_connection};
 use crate::websocket::Connection;
 
 /// How long a line may take to come true.
@@ -25,6 +25,10 @@ const POLL: Duration = Duration::from_millis(2);
 pub(super) struct Play<'a, V> {
     kind: &'a str,
     arguments: &'a [&'a str],
+    /// Whether links are opened by commands.
+    on_demand: bool,
+    /// Whether a connection is to be there as soon as it is needed.
+    to_be_opened: bool,
     /// The link whose conversation this is, where there may be others.
     link: Option<&'a str>,
     /// Connections that belong to other links.
@@ -54,6 +58,7 @@ impl<'a, V: Voice> Play<'a, V> {
         let link = match (voice.knows_links(), &transcript.link) {
             (true, link) => Some(link.as_deref().unwrap_or_else(|| (cast.first_link)(&transcript.config))),
             (false, None) => None,
+            (false, Some(link)) if cast.on_demand => Some(link.as_str()),
             (false, Some(link)) => {
                 let name = &transcript.name;
                 return Err(format!("{name}: it is of the link {link}, and nothing here tells links apart"));
@@ -63,6 +68,8 @@ impl<'a, V: Voice> Play<'a, V> {
         Ok(Self {
             kind,
             arguments: cast.arguments,
+            on_demand: cast.on_demand,
+            to_be_opened: false,
             link,
             others: HashSet::new(),
             voice,
@@ -85,9 +92,15 @@ impl<'a, V: Voice> Play<'a, V> {
     }
 
     async fn step(&mut self, step: &StepKind) -> Result<(), String> {
+        if self.to_be_opened && needs_connection(step) {
+            self.open().await?;
+        }
         match step {
             StepKind::Open => {
-                self.open().await?;
+                self.to_be_opened = true;
+                if !self.on_demand {
+                    self.open().await?;
+                }
                 self.settle().await?;
             }
             StepKind::FromService(text) => {
@@ -106,7 +119,9 @@ impl<'a, V: Voice> Play<'a, V> {
             }
             StepKind::Close(_) => self.gone().await?,
             StepKind::Command(command) => {
-                self.commands_flow().await?;
+                if !self.on_demand {
+                    self.commands_flow().await?;
+                }
                 self.command(command).await?;
                 self.settle().await?;
             }
@@ -129,6 +144,7 @@ impl<'a, V: Voice> Play<'a, V> {
     /// Waits for a connection of this link that is later than the last one. The daemon may have made it long ago.
     async fn open(&mut self) -> Result<(), String> {
         self.all_compared()?;
+        self.to_be_opened = false;
         let last = self.here.as_ref().map(|connection| connection.id());
         let end = Instant::now() + LINE;
         loop {
@@ -153,7 +169,7 @@ impl<'a, V: Voice> Play<'a, V> {
         if !self.voice.is_made(id) || self.others.contains(&id) {
             return Ok(false);
         }
-        let Some(ours) = self.link else { return Ok(true) };
+        let Some(ours) = self.link.filter(|_| self.voice.knows_links()) else { return Ok(true) };
         if self.voice.heard(id).is_empty() {
             // A session need not say anything. Whose it is can be told nevertheless if there is no other link.
             let links = self.ask_state().await?["data"]["links"].take();

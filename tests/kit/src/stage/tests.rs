@@ -101,6 +101,51 @@ async fn link(
     }
 }
 
+/// A little daemon with one link, which the first command opens that is not refused: what it is asked it says there.
+async fn little_daemon_on_demand(client: Client, address: SocketAddr) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let mut asked = client.subscribe(format!("pontoon.command.minchat.{INSTANCE}.>")).await.unwrap();
+    tasks.spawn(async move {
+        let mut link: Option<Raw> = None;
+        loop {
+            let command = tokio::select! {
+                command = asked.next() => command.unwrap(),
+                heard = hear(&mut link) => {
+                    match heard {
+                        Some(Message::Text(text)) => tell(&client, "c1", &text, true).await,
+                        Some(_) => {}
+                        None => link = None,
+                    }
+                    continue;
+                }
+            };
+            let body = String::from_utf8_lossy(&command.payload).into_owned();
+            let answer = if command.subject.ends_with(".status") {
+                let links: Vec<_> = link.iter().map(|_| json!({"key": "c1", "phase": "ready"})).collect();
+                let data = json!({"links": links, "bus": {"publishing": true}, "unconfirmed_events": 0});
+                json!({"status": "response", "data": data})
+            } else if body.contains("refused") {
+                json!({"status": "rejected", "error": {"code": 400, "message": "no"}})
+            } else {
+                if link.is_none() {
+                    link = Some(Raw::dial_with(address, "").await.unwrap());
+                }
+                link.as_mut().unwrap().say(&body).await;
+                json!({"status": "acked", "data": null})
+            };
+            let _ = client.publish(command.reply.unwrap(), answer.to_string().into()).await;
+        }
+    });
+    tasks
+}
+
+async fn hear(link: &mut Option<Raw>) -> Option<Message> {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn tell(client: &Client, key: &str, body: &str, really: bool) {
     if !really {
         return;
@@ -117,9 +162,9 @@ async fn tell(client: &Client, key: &str, body: &str, really: bool) {
 async fn play(text: &str, habits: Habits) -> Result<(), String> {
     let nats = NatsServer::options().without_jetstream().start().await;
     let transcript = Transcript::parse("t.txt", text).unwrap();
-    assert!(Stage::suits(&transcript));
     let voice = Packets::start(Some(link_of), &transcript.config).await;
-    let cast = Cast { arguments: &["say"], first_link: |_| "c2", link_of: Some(link_of) };
+    let cast = Cast { arguments: &["say"], first_link: |_| "c2", link_of: Some(link_of), ..Cast::default() };
+    assert!(cast.suits(&transcript));
     let client = nats.client().await;
     let play = Play::new("minchat", &cast, &transcript, &voice, client.clone()).await?;
     let _daemon = little_daemon(client, voice.server().address(), habits).await;
@@ -155,6 +200,56 @@ async fn a_transcript_is_played_on_the_connection_of_its_link() {
     let first =
         "up -> room.join {\"channelId\":\"c2\"}\nbus -> message.created {\"message\":{\"text\":\"opened\"}}";
     play(first, Habits::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_on_demand_is_opened_by_a_command() {
+    let text = r#"
+        link c1
+        bus <- ask {"refused":true}
+        reply  rejected 400 no
+        bus <- ask {"n":1}
+        reply  acked null
+        up  -> {"n":1}
+        up  <- {"text":"one"}
+        bus -> message.created {"message":{"text":"one"}}
+        up closed
+        bus <- ask {"n":2}
+        up open
+        ready
+        up  -> {"n":2}
+    "#;
+    let nats = NatsServer::options().without_jetstream().start().await;
+    let transcript = Transcript::parse("t.txt", text).unwrap();
+    let (voice, client) = (Texts::start().await, nats.client().await);
+    let cast = Cast { on_demand: true, ..Cast::default() };
+    assert!(cast.suits(&transcript));
+    let play = Play::new("minchat", &cast, &transcript, &voice, client.clone()).await.unwrap();
+    let _daemon = little_daemon_on_demand(client, voice.server().address()).await;
+    play.run(&transcript).await.unwrap();
+    assert_eq!(voice.server().upgrades(), 2);
+}
+
+#[test]
+fn what_takes_long_or_is_opened_by_nobody_is_for_the_other_player() {
+    let suits = |text: &str, on_demand| {
+        let cast = Cast { on_demand, ..Cast::default() };
+        cast.suits(&Transcript::parse("t.txt", text).unwrap())
+    };
+    for (text, from_the_start, on_demand) in [
+        ("wait 900ms", true, true),
+        ("wait 2s", false, false),
+        ("bus <- a {}\nup -> {}\ntimeout", false, false),
+        ("up <- {}", true, false),
+        ("ready\nbus <- a {}", true, false),
+        ("bus <- a {}\nup <- {}", true, true),
+        ("bus <- a {}\nreply failed 502", true, true),
+        ("bus <- a {}\nreply part 1\nup -> {}", true, true),
+        ("bus <- a {}\nup -> {}\nreply acked\nup closed\nup open\nup <- {}", true, false),
+        ("bus <- a {}\nup -> {}\nbus <- b {}\nreply #1 acked\nup closed\nup open\nup -> {}", true, true),
+    ] {
+        assert_eq!((suits(text, false), suits(text, true)), (from_the_start, on_demand), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -126,6 +126,7 @@ pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, request: Request
         let (closing, cut) = (AtomicBool::new(false), Notify::new());
         let connection = Arc::new(Connection { id, request, out, pace, closing, cut });
         state.open.push(Arc::clone(&connection));
+        state.most_open = state.most_open.max(state.open.len());
         connection
     };
     shared.service.connected(&connection);

@@ -139,12 +139,12 @@ fn split(authority: &str) -> Result<(Host, Option<&str>)> {
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
-    if host.is_empty() {
-        return Err(malformed("has no host"));
-    }
     // More colons: an IPv6 address without brackets, of which nobody can say where the port begins.
     if port.is_some_and(|port| port.contains(':')) {
         return Err(malformed("has more than one colon in its host; an IPv6 address stands in brackets"));
+    }
+    if host.is_empty() {
+        return Err(malformed("has no host"));
     }
     Ok((Host::parse(host)?, port))
 }

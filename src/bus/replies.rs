@@ -1,0 +1,117 @@
+//! Replies out, and the news of parts that found nobody.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::client::{PublishError, PublishErrorKind};
+use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::{Client, HeaderMap, Message, StatusCode};
+use futures_util::StreamExt as _;
+use pontoon_sdk::Code;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::replies::{Answer, Interest, Outgoing, Space};
+
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A part is hardly worth waiting for: last words are behind it.
+const PART_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Publishes replies until nobody can make any more. `interest` is told which parts found nobody.
+pub async fn publish(client: Client, mut replies: mpsc::Receiver<Outgoing>, interest: Arc<Interest>) {
+    let inbox = client.new_inbox();
+    let Ok(mut unheard) = client.subscribe(format!("{inbox}.*.*")).await else { return };
+    let (mut handed, mut written) = (Vec::new(), JoinSet::new());
+    loop {
+        tokio::select! {
+            next = replies.recv() => {
+                let Some(Outgoing { subject, answer, part }) = next else { return };
+                let report = part.as_ref().map(|part| format!("{inbox}.{}", part.name));
+                hand_over(&client, &subject, &answer, report).await;
+                handed.extend(part.map(|part| part.space));
+            }
+            Some(message) = unheard.next() => tell(&message, &inbox, &interest),
+            Some(_) = written.join_next() => {}
+        }
+        if written.is_empty() && !handed.is_empty() {
+            written.spawn(give_back(client.clone(), std::mem::take(&mut handed)));
+        }
+    }
+}
+
+/// Gives back what parts take of the way when the client has written them: else they could fill its own queue.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no round trip is wanted; and this one would not outlive a break"
+)]
+async fn give_back(client: Client, handed: Vec<Space>) {
+    let _ = client.flush().await;
+    drop(handed);
+}
+
+/// The server answers in the place of those who are not there; what anybody else says is of no interest.
+fn tell(message: &Message, inbox: &str, interest: &Interest) {
+    let name = message.subject.strip_prefix(inbox).and_then(|rest| rest.strip_prefix('.'));
+    if let Some(name) = name
+        && message.status == Some(StatusCode::NO_RESPONDERS)
+    {
+        interest.nobody(name, Instant::now());
+    }
+}
+
+async fn hand_over(client: &Client, subject: &str, answer: &Answer, report: Option<String>) {
+    let mut sent = publish_reply(client, subject, answer, report.as_deref()).await;
+    if let Err(error) = &sent
+        && error.kind() == PublishErrorKind::MaxPayloadExceeded
+    {
+        sent = publish_reply(client, subject, &without_data(answer), report.as_deref()).await;
+    }
+    match sent {
+        Err(error) if report.is_none() => {
+            tracing::warn!(id = answer.id, %error, "a reply could not be published");
+        }
+        Err(error) => tracing::debug!(id = answer.id, %error, "a part of an answer could not be published"),
+        Ok(()) => {}
+    }
+}
+
+async fn publish_reply(
+    client: &Client,
+    subject: &str,
+    answer: &Answer,
+    report: Option<&str>,
+) -> Result<(), PublishError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status));
+    if let Some((code, text)) = &answer.error {
+        let code = HeaderValue::from(u64::from(*code));
+        headers.insert(HeaderName::from_static("Nats-Service-Error-Code"), code);
+        if let Ok(text) = one_line(text).parse::<HeaderValue>() {
+            headers.insert(HeaderName::from_static("Nats-Service-Error"), text);
+        }
+    }
+    let (subject, body) = (subject.to_owned(), answer.body.clone());
+    let in_time = match report {
+        Some(report) => {
+            let sent = client.publish_with_reply_and_headers(subject, report.to_owned(), headers, body);
+            timeout(PART_TIMEOUT, sent).await
+        }
+        None => timeout(PUBLISH_TIMEOUT, client.publish_with_headers(subject, headers, body)).await,
+    };
+    in_time.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
+}
+
+/// What a caller is told whose answer is larger than NATS takes: what happened, without the data.
+fn without_data(answer: &Answer) -> Answer {
+    let (status, id, code) = (answer.status, answer.id.clone(), Code::TooLarge.number());
+    let message = format!("the answer has {} bytes, more than the max_payload of NATS", answer.body.len());
+    let body = json!({ "status": status, "id": id, "error": { "code": code, "message": message } });
+    Answer { status, id, error: Some((code, message)), body: body.to_string().into() }
+}
+
+/// A header holds one line of printable text; the body has it as it is.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(512).collect()
+}

@@ -1,0 +1,43 @@
+//! Figures of each operation, as the micro service shows them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use pontoon_sdk::Error;
+
+/// Figures of each operation, as the micro service shows them.
+#[derive(Default)]
+pub struct Tally(Mutex<HashMap<&'static str, Figures>>);
+
+/// Figures of one operation.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Commands that ended.
+    pub requests: u64,
+    /// How many of them with an error.
+    pub errors: u64,
+    /// The last error.
+    pub last_error: String,
+    /// Time from command to answer, summed.
+    pub nanoseconds: u64,
+}
+
+impl Tally {
+    pub(super) fn count(&self, operation: &'static str, started: Instant, error: Option<&Error>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = all.entry(operation).or_default();
+        figures.requests += 1;
+        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        figures.nanoseconds = figures.nanoseconds.saturating_add(spent);
+        if let Some(error) = error {
+            figures.errors += 1;
+            figures.last_error = format!("{}:{error}", error.code().number());
+        }
+    }
+
+    /// The figures of an operation so far.
+    pub fn figures(&self, operation: &str) -> Figures {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(operation).cloned().unwrap_or_default()
+    }
+}

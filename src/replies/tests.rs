@@ -1,0 +1,320 @@
+//! Callers who are told parts, and those who are gone: without NATS, and with the time given.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pontoon_sdk::{Command, CommandId, End, Error, Promise, Reply};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::interest::GRACE;
+use super::*;
+use crate::idempotency::{Claim, Keys};
+use crate::metrics::InstanceMetrics;
+
+const OPERATION: &str = "message";
+
+/// The callers of one connection, and what has left for the bus.
+struct Desk {
+    replies: Replies,
+    outlet: Outlet,
+    outgoing: mpsc::Receiver<Outgoing>,
+    metrics: Arc<InstanceMetrics>,
+    tally: Arc<Tally>,
+    permits: Arc<Semaphore>,
+    now: Instant,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (outlet, outgoing) = Outlet::new();
+        Self {
+            replies: Replies::default(),
+            outlet,
+            outgoing,
+            metrics: Arc::new(InstanceMetrics::new("desk", "test", &[OPERATION])),
+            tally: Arc::default(),
+            permits: Arc::new(Semaphore::new(16)),
+            now: Instant::now(),
+        }
+    }
+
+    fn caller(&self, number: u64) -> Caller {
+        Caller {
+            name: number.to_string(),
+            subject: Some(format!("_INBOX.{number}")),
+            wait: Promise::Response,
+            operation: OPERATION,
+            started: self.now,
+            replies: self.outlet.clone(),
+            metrics: self.metrics.clone(),
+            tally: self.tally.clone(),
+            permit: self.permits.clone().try_acquire_owned().ok(),
+            slot: None,
+            answered: false,
+        }
+    }
+
+    fn begin(&mut self, caller: Caller, number: u64, stream: bool) -> CommandId {
+        let id = CommandId(number);
+        let command = Command {
+            id,
+            operation: OPERATION,
+            argument: None,
+            body: raw("{}"),
+            headers: Vec::new(),
+            deadline: self.now + Duration::from_secs(60),
+            stream,
+        };
+        self.replies.begin(&command, caller, Promise::Response);
+        self.replies.accepted(id);
+        id
+    }
+
+    /// A caller who asks for parts, and whose command was written.
+    fn streamed(&mut self, number: u64) -> CommandId {
+        let command = self.begin(self.caller(number), number, true);
+        self.replies.written(command);
+        command
+    }
+
+    fn part(&mut self, command: CommandId, index: usize) {
+        self.replies.reply(command, Reply::Part(raw(&index.to_string())));
+    }
+
+    fn response(&mut self, command: CommandId) {
+        self.replies.reply(command, Reply::Response(raw("\"all\"")));
+    }
+
+    /// All that has left: to whom, what, with which data.
+    fn sent(&mut self) -> Vec<(String, &'static str, Value)> {
+        self.take().into_iter().map(|(to, status, data, _)| (to, status, data)).collect()
+    }
+
+    fn take(&mut self) -> Vec<(String, &'static str, Value, Option<String>)> {
+        let mut all = Vec::new();
+        while let Ok(Outgoing { subject, answer, part }) = self.outgoing.try_recv() {
+            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(part.is_some(), answer.status == "part");
+            all.push((subject, answer.status, body["data"].clone(), part.map(|part| part.name)));
+        }
+        all
+    }
+
+    /// A part is published, and nobody is there. Returns what that ends.
+    fn unheard(&mut self, command: CommandId, after: Duration) -> Option<(CommandId, bool)> {
+        self.part(command, 0);
+        let (.., name) = self.take().pop().unwrap();
+        self.nobody(&name.unwrap(), after)
+    }
+
+    fn nobody(&mut self, name: &str, after: Duration) -> Option<(CommandId, bool)> {
+        self.outlet.interest().nobody(name, self.now + after);
+        let gone = self.replies.gone.1.try_recv().ok()?;
+        self.replies.dismiss(gone).map(|sent| (gone, sent))
+    }
+
+    fn counted(&self) -> (u64, u64) {
+        let figures = self.tally.figures(OPERATION);
+        (figures.requests, figures.errors)
+    }
+
+    fn is_clean(&self) -> bool {
+        self.outlet.interest().len() == 0 && self.permits.available_permits() == 16
+    }
+}
+
+fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap()
+}
+
+#[test]
+fn parts_come_in_order_and_then_one_last_word() {
+    let mut desk = Desk::new();
+    let command = desk.streamed(1);
+    (0..3).for_each(|index| desk.part(command, index));
+    desk.response(command);
+    desk.part(command, 3);
+    desk.response(command);
+    let statuses: Vec<_> = desk.sent().into_iter().map(|(_, status, data)| (status, data)).collect();
+    let part = |index: u64| ("part", Value::from(index));
+    assert_eq!(statuses, [part(0), part(1), part(2), ("response", "all".into())]);
+    assert_eq!(desk.counted(), (1, 0));
+    assert!(desk.is_clean());
+}
+
+#[test]
+fn whoever_did_not_ask_for_parts_gets_none() {
+    let mut desk = Desk::new();
+    let command = desk.begin(desk.caller(1), 1, false);
+    desk.part(command, 0);
+    desk.response(command);
+    assert_eq!(desk.sent().len(), 1);
+}
+
+#[test]
+fn a_caller_who_has_heard_what_it_waited_for_gets_no_parts() {
+    let mut desk = Desk::new();
+    let mut caller = desk.caller(1);
+    caller.wait = Promise::Sent;
+    let command = desk.begin(caller, 1, true);
+    desk.part(command, 0);
+    let early = desk.take();
+    desk.replies.written(command);
+    desk.part(command, 1);
+    assert_eq!(desk.sent(), [("_INBOX.1".to_owned(), "sent", Value::Null)]);
+    // It is not given up for not listening any more.
+    assert_eq!(desk.nobody(early[0].3.as_deref().unwrap(), GRACE), None);
+    assert_eq!(desk.permits.available_permits(), 15);
+    desk.response(command);
+    assert!(desk.sent().is_empty() && desk.is_clean());
+}
+
+#[test]
+fn a_caller_who_is_gone_is_given_up_once() {
+    let mut desk = Desk::new();
+    let command = desk.streamed(1);
+    let other = desk.streamed(2);
+    assert_eq!(desk.unheard(command, Duration::ZERO), None);
+    assert_eq!(desk.unheard(command, GRACE / 2), None);
+    assert_eq!(desk.unheard(command, GRACE), Some((command, true)));
+    desk.part(command, 1);
+    desk.response(command);
+    assert_eq!(desk.sent(), [("_INBOX.1".to_owned(), "unknown", Value::Null)]);
+    assert_eq!(desk.counted(), (1, 1));
+    assert_eq!((desk.permits.available_permits(), desk.outlet.interest().len()), (15, 1));
+    desk.part(other, 0);
+    desk.response(other);
+    assert_eq!(desk.sent().len(), 2);
+    assert!(desk.is_clean() && desk.replies.next_deadline().is_none());
+}
+
+#[test]
+fn what_was_not_written_expires_with_its_caller() {
+    let mut desk = Desk::new();
+    let command = desk.begin(desk.caller(1), 1, true);
+    assert_eq!(desk.unheard(command, Duration::ZERO), None);
+    assert_eq!(desk.unheard(command, GRACE), Some((command, false)));
+    assert_eq!(desk.sent(), [("_INBOX.1".to_owned(), "expired", Value::Null)]);
+}
+
+#[test]
+fn a_caller_who_comes_back_is_not_given_up() {
+    let mut desk = Desk::new();
+    let command = desk.streamed(1);
+    for round in 0..5 {
+        assert_eq!(desk.unheard(command, GRACE * round), None, "{round}");
+        // This one is heard.
+        desk.part(command, 0);
+    }
+    desk.response(command);
+    assert_eq!(desk.counted(), (1, 0));
+}
+
+#[test]
+fn a_command_with_a_key_goes_on_without_parts() {
+    let mut desk = Desk::new();
+    let keys = Arc::new(Keys::default());
+    let claim = |reply| keys.claim("key", [b"message", b"{}"], Some(reply));
+    let Claim::First(slot) = claim("_INBOX.1") else { panic!("not the first") };
+    let mut caller = desk.caller(1);
+    caller.slot = Some(slot);
+    let command = desk.begin(caller, 1, true);
+    desk.replies.written(command);
+    assert!(matches!(claim("_INBOX.2"), Claim::Joined));
+    assert_eq!(desk.unheard(command, Duration::ZERO), None);
+    assert_eq!(desk.unheard(command, GRACE), None);
+    assert_eq!(desk.outlet.interest().len(), 0);
+    desk.part(command, 1);
+    assert!(desk.sent().is_empty());
+    desk.response(command);
+    let told: Vec<_> = desk.sent().into_iter().map(|(to, status, _)| (to, status)).collect();
+    assert_eq!(told, [("_INBOX.1".to_owned(), "response"), ("_INBOX.2".to_owned(), "response")]);
+    assert_eq!(desk.counted(), (1, 0));
+}
+
+#[test]
+fn nobody_can_guess_whom_to_report() {
+    let mut desk = Desk::new();
+    let command = desk.streamed(1);
+    (0..3).for_each(|index| desk.part(command, index));
+    let name = desk.take().pop().unwrap().3.unwrap();
+    let secret = name.strip_suffix(".3").unwrap();
+    let own = |tail: &str| format!("{secret}{tail}");
+    let wrong = ["", ".", "1.1", "0000000000000001.1", "x.1"].map(str::to_owned);
+    let tails = ["", ".1.1", ".0", ".4", ".18446744073709551615", ".99999999999999999999", ".2"].map(own);
+    for name in wrong.iter().chain(&tails) {
+        assert_eq!(desk.nobody(name, Duration::ZERO), None, "{name:?}");
+        // The same again, and numbers that make no row, end nothing.
+        assert_eq!(desk.nobody(name, GRACE * 2), None, "{name:?}");
+    }
+    assert_eq!(desk.nobody(&name, GRACE), Some((command, true)));
+}
+
+#[test]
+fn parts_leave_room_for_last_words() {
+    let mut desk = Desk::new();
+    let commands: Vec<_> = (0..4).map(|number| desk.streamed(number)).collect();
+    for index in 0..1_000 {
+        commands.iter().for_each(|command| desk.part(*command, index));
+    }
+    commands.iter().for_each(|command| desk.response(*command));
+    let sent = desk.sent();
+    for number in 0..4 {
+        let to = format!("_INBOX.{number}");
+        let own: Vec<_> = sent.iter().filter(|(subject, ..)| *subject == to).collect();
+        let (last, parts) = own.split_last().unwrap();
+        assert_eq!(last.1, "response");
+        assert!(parts.len() > 100 && parts.len() < 1_000);
+        assert!(parts.iter().enumerate().all(|(index, (.., data))| *data == index));
+    }
+    // Once they have left, there is room again.
+    let command = desk.streamed(5);
+    desk.part(command, 0);
+    assert_eq!(desk.sent().len(), 1);
+}
+
+#[test]
+fn parts_are_bounded_in_bytes() {
+    let mut desk = Desk::new();
+    let command = desk.streamed(1);
+    let large = format!("\"{}\"", "x".repeat(3 << 20));
+    for _ in 0..10 {
+        desk.replies.reply(command, Reply::Part(raw(&large)));
+    }
+    assert_eq!(desk.sent().len(), 2);
+    let huge = format!("\"{}\"", "x".repeat(9 << 20));
+    desk.replies.reply(command, Reply::Part(raw(&huge)));
+    assert_eq!(desk.sent().len(), 1, "one alone may have more");
+}
+
+#[test]
+fn nothing_is_left_of_two_thousand_commands_however_they_end() {
+    let mut desk = Desk::new();
+    for number in 0..2_000 {
+        let command = desk.streamed(number);
+        desk.part(command, 0);
+        match number % 7 {
+            0 => desk.response(command),
+            1 => desk.replies.reply(command, Reply::Unknown(Error::internal("x"))),
+            2 => desk.replies.refuse(command, &Error::internal("x")),
+            3 => assert!(desk.replies.unsent(command, &Error::internal("x"))),
+            4 => assert_eq!(desk.replies.expire(desk.now + Duration::from_secs(60)), [(command, true)]),
+            5 => desk.replies.disconnect(&End::disconnected("x")),
+            _ => {
+                desk.unheard(command, Duration::ZERO);
+                assert!(desk.unheard(command, GRACE).is_some());
+            }
+        }
+        let words = desk.sent().iter().filter(|(_, status, _)| *status != "part").count();
+        assert_eq!((words, desk.counted().0), (1, number + 1), "{number}");
+        assert!(desk.is_clean() && desk.replies.waiting.is_empty() && desk.replies.deadlines.is_empty());
+    }
+    // What is forgotten with all its commands is forgotten, too.
+    for number in 0..10 {
+        desk.streamed(number);
+    }
+    desk.replies = Replies::default();
+    assert!(desk.is_clean());
+}

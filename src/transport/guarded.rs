@@ -1,0 +1,244 @@
+//! Tests: what a guard does not allow is not connected to, whatever names lead to, and what it allows is.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pontoon_sdk::WebSocket;
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::websocket::guard::{Guard, Settings as Lists};
+use pontoon_testkit::{Connection, Refusal, Service, WebSocketServer, eventually};
+use proptest::prelude::*;
+
+use super::resolve::Resolver;
+use super::upgrade::Upgrade;
+use super::{Class, Dial as _, DialError, Settings};
+use crate::config;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Says nothing.
+struct Mute;
+
+impl Service for Mute {
+    fn text(&self, _: &Arc<Connection>, _: &str) {}
+}
+
+/// Answers for names, and counts how often it is asked.
+#[derive(Clone, Default)]
+struct Zone {
+    /// For each name what it leads to: first, second, and so on; the last for ever.
+    answers: Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Zone {
+    fn add(&self, name: &str, addresses: &str) {
+        let addresses = addresses.split_whitespace().map(|address| address.parse().unwrap()).collect();
+        self.answers.lock().unwrap().entry(name.to_owned()).or_default().push(addresses);
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.swap(0, Ordering::SeqCst)
+    }
+
+    fn settings(&self) -> Settings {
+        let zone = self.clone();
+        let answer = move |name: &str, port: u16| {
+            zone.asked.fetch_add(1, Ordering::SeqCst);
+            let mut answers = zone.answers.lock().unwrap();
+            let answers = answers.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+            let now = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            Ok(now.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+        };
+        let mut settings = Settings::new(config::Transport::default());
+        settings.resolver = Resolver::of(answer);
+        settings
+    }
+}
+
+fn guard(hosts: &str, addresses: &str) -> Guard {
+    let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+    Guard::new(&Lists { hosts: list(hosts), addresses: list(addresses) }, "/dynamic").unwrap()
+}
+
+/// An endpoint that nobody has judged yet.
+fn unjudged(url: &str, guard: &Guard) -> Endpoint {
+    let mut endpoint = Endpoint::new("ws://placeholder.example/").unwrap();
+    url.clone_into(&mut endpoint.url);
+    endpoint.guard = Some(guard.clone());
+    endpoint
+}
+
+async fn dial(endpoint: &Endpoint, settings: &Settings) -> Result<(), DialError> {
+    WebSocket::dial(endpoint, &mut (), settings).await.map(|_| ())
+}
+
+fn lines(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+#[tokio::test]
+async fn every_dial_of_the_table_ends_as_it_says() {
+    let server = WebSocketServer::start(Arc::new(Mute)).await;
+    let table = include_str!("guarded.txt").replace("{port}", &server.address().port().to_string());
+    let zone = Zone::default();
+    let settings = zone.settings();
+    let (mut guard, mut connected) = (guard("", ""), 0);
+    for line in lines(&table) {
+        if let Some(entry) = line.strip_prefix("zone ") {
+            let (name, addresses) = entry.split_once(' ').unwrap_or((entry, ""));
+            zone.add(name, addresses);
+            continue;
+        }
+        if let Some(lists) = line.strip_prefix("= ") {
+            let (hosts, addresses) = lists.split_once('|').unwrap();
+            guard = self::guard(hosts, addresses);
+            continue;
+        }
+        let [class, word, lookups, url] = line.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
+        // A connector asks the guard first, and so it may already refuse; the transport does not rely on that.
+        let early = guard.check_url(url);
+        let ended = match &early {
+            Ok(endpoint) => dial(endpoint, &settings).await,
+            Err(_) => dial(&unjudged(url, &guard), &settings).await,
+        };
+        assert_eq!(zone.asked().to_string(), lookups, "{line}");
+        match (class, ended) {
+            ("connected", Ok(())) => {
+                connected += 1;
+                eventually(DEADLINE, async || server.upgrades() == connected).await;
+            }
+            ("connected", Err(error)) => panic!("{line}: {error}"),
+            (_, Ok(())) => panic!("{line}: connected"),
+            (class, Err(error)) => {
+                let expected = if class == "forbidden" { Class::Forbidden } else { Class::Unreachable };
+                assert_eq!(error.class, expected, "{line}: {error}");
+                assert!(error.message.contains(word), "{line}: {error}");
+            }
+        }
+        assert_eq!(server.dials().len(), connected, "{line}");
+    }
+    assert!(connected > 10, "{connected} connections");
+}
+
+#[tokio::test]
+async fn what_the_guard_refuses_as_a_url_is_not_even_looked_up() {
+    let server = WebSocketServer::start(Arc::new(Mute)).await;
+    let address = server.address();
+    let zone = Zone::default();
+    let mut settings = zone.settings();
+    let asked = Arc::clone(&zone.asked);
+    // Every name leads to the server, whatever its port.
+    settings.resolver = Resolver::of(move |_, _| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        Ok(vec![address])
+    });
+    let (mut guard, mut count) = (guard("", ""), 0);
+    for line in lines(include_str!("../../connectors/sdk/src/websocket/guard/urls.txt")) {
+        if let Some(hosts) = line.strip_prefix("= hosts ") {
+            guard = self::guard(hosts, "");
+            continue;
+        }
+        let [verdict, _, url] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let url = if url.starts_with('"') { serde_json::from_str(url).unwrap() } else { url.to_owned() };
+        if verdict == "allowed" {
+            leads_where_it_says(&guard, &url).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
+            continue;
+        }
+        let error = dial(&unjudged(&url, &guard), &settings).await.expect_err(line);
+        assert_eq!((error.class, zone.asked()), (Class::Forbidden, 0), "{line}: {error}");
+        count += 1;
+    }
+    assert!(count > 150, "{count} URLs");
+    assert_eq!(server.dials().len(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_changes_after_it_was_judged_changes_nothing() {
+    let server = WebSocketServer::start(Arc::new(Mute)).await;
+    let url = format!("ws://rebind.example:{}/", server.address().port());
+    let zone = Zone::default();
+    // The system itself refuses to connect to the broadcast address, so no test reaches for the network.
+    zone.add("rebind.example", "255.255.255.255");
+    zone.add("rebind.example", "127.0.0.1");
+    let settings = zone.settings();
+    let endpoint = guard("rebind.example", "255.255.255.255").check_url(&url).unwrap();
+    let first = dial(&endpoint, &settings).await.unwrap_err();
+    assert_eq!((first.class, zone.asked()), (Class::Unreachable, 1), "{first}");
+    let second = dial(&endpoint, &settings).await.unwrap_err();
+    assert_eq!((second.class, zone.asked()), (Class::Forbidden, 1), "{second}");
+    assert!(second.message.contains("loopback"), "{second}");
+    assert!(!second.message.contains("127.0.0.1"), "what the name leads to is not for the caller: {second}");
+    assert_eq!(server.dials().len(), 0);
+}
+
+#[tokio::test]
+async fn the_address_that_was_judged_is_the_one_that_is_connected() {
+    let server = WebSocketServer::start(Arc::new(Mute)).await;
+    let url = format!("ws://rebind.example:{}/", server.address().port());
+    let zone = Zone::default();
+    zone.add("rebind.example", "127.0.0.1");
+    zone.add("rebind.example", "127.0.0.2");
+    let settings = zone.settings();
+    let endpoint = guard("rebind.example", "127.0.0.1").check_url(&url).unwrap();
+    dial(&endpoint, &settings).await.unwrap();
+    assert_eq!((server.upgrades(), zone.asked()), (1, 1));
+    let later = dial(&endpoint, &settings).await.unwrap_err();
+    assert_eq!((later.class, zone.asked(), server.dials().len()), (Class::Forbidden, 1, 1), "{later}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let server = WebSocketServer::start(Arc::new(Mute)).await;
+    let elsewhere = WebSocketServer::start(Arc::new(Mute)).await;
+    let settings = Zone::default().settings();
+    let endpoint = guard("*", "127.0.0.1").check_url(&format!("ws://{}/", server.address())).unwrap();
+    for (place, status) in [301, 302, 303, 307, 308].into_iter().enumerate() {
+        let location = format!("ws://{}/", elsewhere.address());
+        server.refuse(Refusal::status(status).header("Location", &location));
+        let error = dial(&endpoint, &settings).await.unwrap_err();
+        assert_eq!(error.class, Class::WrongAddress, "{error}");
+        assert!(error.message.contains("redirects are not followed"), "{error}");
+        assert_eq!(server.dials().len(), place + 1);
+    }
+    assert_eq!(elsewhere.dials().len(), 0);
+}
+
+#[tokio::test]
+async fn without_a_guard_every_address_is_dialled_as_before() {
+    let server = WebSocketServer::start(Arc::new(Mute)).await;
+    let zone = Zone::default();
+    zone.add("home.example", "127.0.0.1");
+    let endpoint = Endpoint::new(&format!("ws://home.example:{}/", server.address().port())).unwrap();
+    dial(&endpoint, &zone.settings()).await.unwrap();
+    assert_eq!((server.upgrades(), zone.asked()), (1, 1));
+}
+
+/// What the guard allows is dialled as the guard has read it: the reader of requests finds the same host and port.
+fn leads_where_it_says(guard: &Guard, url: &str) -> Result<(), String> {
+    let endpoint = guard.check_url(url).map_err(|error| error.to_string())?;
+    let address = Upgrade::new(&endpoint).map_err(|error| error.to_string())?.address;
+    guard.check_host(&address.host, address.port).map_err(|error| error.to_string())?;
+    let (scheme, usual) = if address.secure { ("wss", 443) } else { ("ws", 80) };
+    let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host };
+    let with_port = format!("{scheme}://{host}:{}/", address.port);
+    let same = endpoint.url.starts_with(&with_port)
+        || (address.port == usual && endpoint.url.starts_with(&format!("{scheme}://{host}/")));
+    same.then_some(()).ok_or(format!("{} would lead to {with_port}", endpoint.url))
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_allowed_leads_where_it_says(
+        url in "[wW][sS]{1,2}://[a-z0-9.:@/\\\\?#%\\[\\]é -]{0,10}(good|8\\.8\\.8\\.8|\\[2003::[0-9a-f:.]{1,4}\\])(:[0-9]{1,5})?([/?][ -~]{0,20})?",
+    ) {
+        let guard = guard("*", "");
+        if guard.check_url(&url).is_ok() {
+            prop_assert_eq!(leads_where_it_says(&guard, &url), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What is shipped for the server: its users may do what they must, and nothing else; its streams are the daemon's own.
+
+use std::fs;
+use std::path::Path;
+
+use async_nats::jetstream::{self, consumer, stream};
+use async_nats::{Client, ConnectOptions};
+use futures_util::{FutureExt as _, StreamExt as _};
+use pontoon_testkit::{DaemonConfig, NatsServer, NatsVersion, Sub0};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::support::{Bed, PATIENCE, ask, contents, listen, next, round_trip, start};
+
+/// A client of one of the shipped users.
+async fn client(nats: &NatsServer, user: &str) -> Client {
+    let options = ConnectOptions::with_user_and_password(user.into(), NatsServer::PASSWORD.into());
+    let options = options.custom_inbox_prefix(format!("_INBOX.{user}"));
+    options.connect(nats.url()).await.expect("the server knows the user")
+}
+
+async fn bed(version: NatsVersion) -> Bed {
+    let nats = NatsServer::options().version(version).shipped_users(&["shop"]).start().await;
+    let sub0 = Sub0::start().await;
+    let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    let client = nats.client().await;
+    let bed = Bed { daemon, sub0, nats, client };
+    bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+    bed
+}
+
+#[tokio::test]
+async fn the_reader_hears_events_live_and_from_the_stream_and_does_nothing_else() {
+    for version in NatsVersion::available() {
+        let bed = bed(version).await;
+        let reader = client(&bed.nats, "reader").await;
+        let info = "$JS.API.STREAM.INFO.PONTOON_SHOP";
+        let mut events = reader.subscribe("pontoon.event.>").await.expect("subscribed");
+        answer(&reader, info).await;
+        bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+        next(&mut events, |_, body| body["data"]["n"] == 1).await;
+
+        let streams = jetstream::new(reader.clone());
+        let stream = streams.get_stream("PONTOON_SHOP").await.expect("the reader may look at the stream");
+        let config = consumer::pull::Config { durable_name: Some("copy".into()), ..Default::default() };
+        let consumer = stream.create_consumer(config).await.expect("the reader may have a consumer");
+        let mut messages = consumer.messages().await.expect("messages");
+        let message =
+            timeout(PATIENCE, messages.next()).await.expect("in time").expect("more").expect("a message");
+        message.ack().await.expect("acknowledged");
+
+        for subject in ["pontoon.command.sub0.shop.call.x", "$JS.API.STREAM.PURGE.PONTOON_SHOP"] {
+            assert!(!is_received(&bed, &reader, subject, info).await, "{version:?}: {subject}");
+        }
+        assert_eq!(bed.sub0.texts(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn the_caller_commands_its_instance_and_nothing_else() {
+    for version in NatsVersion::available() {
+        let mut bed = bed(version).await;
+        let caller = client(&bed.nats, "caller").await;
+        let reply = ask(&caller, "pontoon.command.sub0.shop.call.x", r#"{"n":2}"#, &[]).await;
+        assert_eq!(reply.status, "response", "{version:?}: {reply:?}");
+        let status = "pontoon.command.sub0.shop.status";
+        for subject in ["pontoon.command.sub0.other.call.x", "pontoon.event.sub0.shop.x.y.z", "$JS.API.INFO"]
+        {
+            assert!(!is_received(&bed, &caller, subject, status).await, "{version:?}: {subject}");
+        }
+        // It may choose the subject of the reply, which is how it would have the daemon do what it may not.
+        bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+        bed.at_rest(1).await;
+        let before = contents(&bed.nats, "PONTOON_SHOP").await;
+        let replies = ["$JS.API.STREAM.PURGE.PONTOON_SHOP", "pontoon.event.sub0.shop.x.y.z"];
+        for reply in replies {
+            let sent = caller.publish_with_reply("pontoon.command.sub0.shop.call.x", reply, "{}".into());
+            sent.await.expect("sent");
+        }
+        answer(&caller, status).await;
+        let metrics = bed.daemon.metrics().await;
+        let labels = [("instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
+        assert_eq!(metrics.value("pontoon_commands_total", &labels), Some(2.0), "{version:?}");
+        assert_eq!(contents(&bed.nats, "PONTOON_SHOP").await, before, "{version:?}");
+    }
+}
+
+/// Publishes with the rights of a user. Returns whether anybody received it; `allowed` is a subject that the user gets an
+/// answer from.
+async fn is_received(bed: &Bed, user: &Client, subject: &str, allowed: &str) -> bool {
+    let mut all = listen(&bed.client, ">").await;
+    user.publish(subject.to_owned(), "not allowed".into()).await.expect("sent");
+    answer(user, allowed).await;
+    round_trip(&bed.client).await;
+    let mut received = false;
+    while let Some(message) = all.next().now_or_never().flatten() {
+        received |= message.payload == "not allowed";
+    }
+    received
+}
+
+/// Asks, and waits for the answer: what the user sent before has been judged then.
+async fn answer(user: &Client, subject: &str) {
+    let inbox = user.new_inbox();
+    let mut answers = user.subscribe(inbox.clone()).await.expect("subscribed");
+    user.publish_with_reply(subject.to_owned(), inbox, "".into()).await.expect("sent");
+    timeout(PATIENCE, answers.next()).await.expect("an answer in time");
+}
+
+#[tokio::test]
+async fn the_stream_files_are_what_the_daemon_would_make() {
+    let bed = Bed::start().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nats/streams");
+    let read = |file: &Path| -> Value { serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap() };
+    let streams = jetstream::new(bed.client.clone());
+    let mut made = streams.get_stream("PONTOON_SHOP").await.unwrap();
+    let made = made.info().await.unwrap().config.clone();
+    let shipped: stream::Config = serde_json::from_value(read(&folder.join("shop.json"))).unwrap();
+    let essence = |config: &stream::Config| {
+        (
+            (config.name.clone(), config.subjects.clone(), config.max_age, config.max_bytes),
+            (config.max_message_size, config.duplicate_window, config.allow_direct, config.deny_delete),
+            (config.num_replicas, config.discard, config.retention, config.allow_rollup),
+        )
+    };
+    assert_eq!(essence(&shipped), essence(&made));
+    for entry in fs::read_dir(&folder).unwrap() {
+        let file = entry.unwrap().path();
+        let config: stream::Config = serde_json::from_value(read(&file)).unwrap();
+        let instance = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(config.name, format!("PONTOON_{}", instance.to_uppercase()));
+        assert_eq!(config.metadata["instance"], instance);
+        if instance != "shop" {
+            streams.create_stream(config).await.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
+    }
+}

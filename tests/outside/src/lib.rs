@@ -1,0 +1,63 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+pub mod lines;
+mod session;
+
+use std::sync::Arc;
+
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route};
+use schemars::schema_for;
+
+pub use config::Config;
+pub use session::{ParleySession, Say};
+
+use lines::{Endpoint, Lines};
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// A Parley server, and who we are there.
+pub struct Parley {
+    config: Arc<Config>,
+    endpoint: Endpoint,
+}
+
+impl Connector for Parley {
+    const TYPE: &'static str = "parley";
+    const SAMPLE: &'static str = include_str!("../config.toml");
+    type Transport = Lines;
+    type Config = Config;
+    type Session = ParleySession;
+
+    fn new(config: Config) -> Result<Self> {
+        let endpoint = config.endpoint()?;
+        Ok(Self { config: Arc::new(config), endpoint })
+    }
+
+    fn operations() -> Vec<Operation> {
+        vec![Operation {
+            name: "message.send",
+            argument: None,
+            summary: "Says something in a room",
+            body: schema_for!(Say),
+            promise: Promise::Acked,
+            idempotent: false,
+        }]
+    }
+
+    fn links(&self) -> Vec<LinkSpec<Lines>> {
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
+    }
+
+    fn route(&self, _command: &Command) -> Result<Route<Lines>> {
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _link: &LinkKey) -> ParleySession {
+        ParleySession::new(Arc::clone(&self.config))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! How the daemon dials the transport, reads lines and writes them.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use pontoon::transport::connect::{Wire, connect};
+use pontoon::transport::{Dial, DialError, Dialled, Read, Resumed, Settings, Write};
+use pontoon_sdk::{Bytes, End};
+use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Endpoint, Line, Lines};
+
+/// How much is read at a time, and written at the latest.
+const CHUNK: usize = 16 * 1024;
+
+impl Dial for Lines {
+    type Reader = Reader;
+    type Writer = Writer;
+    type Memory = ();
+
+    fn secrets(endpoint: &Endpoint) -> Vec<String> {
+        // One that cannot be looked up was not sent.
+        endpoint.secrets.iter().filter_map(|secret| secret.reveal().ok()).collect()
+    }
+
+    async fn dial(
+        endpoint: &Endpoint,
+        _memory: &mut (),
+        settings: &Settings,
+    ) -> Result<Dialled<Reader, Writer>, DialError> {
+        let Endpoint { address, limit, ping, goodbye, .. } = endpoint.clone();
+        let patience = settings.config.connect_timeout;
+        let wire = timeout(patience.0, connect(&address, settings))
+            .await
+            .map_err(|_| DialError::unreachable(format!("{address} did not answer within {patience}")))??;
+        let (receiving, sending) = io::split(wire);
+        let silence = ping.is_some().then_some(settings.config.ping_interval.0 * 2);
+        let reader = Reader::new(receiving, settings.config.message_limit.0, silence);
+        let writer = Writer { wire: sending, waiting: BytesMut::new(), ping, goodbye };
+        Ok(Dialled { reader, writer, resumed: Resumed::No, limit })
+    }
+}
+
+/// Receives lines, and notices when the peer is silent for two ping intervals.
+pub struct Reader {
+    wire: ReadHalf<Wire>,
+    arrived: BytesMut,
+    /// How much of what arrived has no end of a line in it.
+    searched: usize,
+    limit: usize,
+    silence: Option<Duration>,
+    heard: Instant,
+}
+
+impl Reader {
+    fn new(wire: ReadHalf<Wire>, limit: usize, silence: Option<Duration>) -> Self {
+        Self { wire, arrived: BytesMut::new(), searched: 0, limit, silence, heard: Instant::now() }
+    }
+
+    /// A line that has arrived whole.
+    fn line(&mut self) -> Result<Option<Line>, End> {
+        let rest = self.arrived.get(self.searched..).unwrap_or_default();
+        let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.arrived.len();
+            return if self.searched > self.limit { Err(self.too_long()) } else { Ok(None) };
+        };
+        let end = self.searched + end;
+        let text = self.arrived.get(..end).unwrap_or_default();
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.len() > self.limit {
+            return Err(self.too_long());
+        }
+        // A copy: a line that waits to be published must not hold on to all that was read with it.
+        let line = Line(Bytes::copy_from_slice(text));
+        self.arrived.advance(end + 1);
+        self.searched = 0;
+        Ok(Some(line))
+    }
+
+    fn too_long(&self) -> End {
+        End::disconnected(format!("a line is over transport.message_limit ({} bytes)", self.limit))
+    }
+
+    /// Waits for more. What has arrived is kept if this future is dropped.
+    async fn more(&mut self) -> Result<(), End> {
+        self.arrived.reserve(CHUNK);
+        let reading = self.wire.read_buf(&mut self.arrived);
+        let read = match self.silence {
+            Some(silence) => timeout_at(self.heard + silence, reading)
+                .await
+                .map_err(|_| End::disconnected(format!("nothing was heard for {silence:?}")))?,
+            None => reading.await,
+        };
+        self.heard = Instant::now();
+        match read {
+            Ok(0) => Err(End::disconnected("the connection was closed")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(broken(&error)),
+        }
+    }
+}
+
+impl Read<Line> for Reader {
+    async fn read(&mut self) -> Result<Line, End> {
+        loop {
+            if let Some(line) = self.line()? {
+                return Ok(line);
+            }
+            self.more().await?;
+        }
+    }
+}
+
+/// Sends lines.
+pub struct Writer {
+    wire: WriteHalf<Wire>,
+    waiting: BytesMut,
+    ping: Option<Line>,
+    goodbye: Option<Line>,
+}
+
+impl Writer {
+    fn put(&mut self, Line(text): &Line) {
+        self.waiting.put_slice(text);
+        self.waiting.put_slice(b"\r\n");
+    }
+}
+
+impl Write<Line> for Writer {
+    async fn feed(&mut self, line: Line) -> Result<(), End> {
+        self.put(&line);
+        if self.waiting.len() >= CHUNK { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        self.wire.write_all_buf(&mut self.waiting).await.map_err(|error| broken(&error))?;
+        self.wire.flush().await.map_err(|error| broken(&error))
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        let Some(ping) = self.ping.clone() else { return Ok(()) };
+        self.feed(ping).await?;
+        self.flush().await
+    }
+
+    async fn close(&mut self) -> Result<(), End> {
+        if let Some(goodbye) = self.goodbye.take() {
+            self.feed(goodbye).await?;
+        }
+        self.flush().await?;
+        self.wire.shutdown().await.map_err(|error| broken(&error))
+    }
+}
+
+fn broken(error: &io::Error) -> End {
+    End::disconnected(format!("the connection broke: {error}"))
+}

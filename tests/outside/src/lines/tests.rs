@@ -1,0 +1,89 @@
+//! The transport over real sockets: whole lines, whatever the pieces they come in, and ends that say why.
+
+use std::time::Duration;
+
+use pontoon::config;
+use pontoon::transport::{Class, Dial as _, DialError, Dialled, Read as _, Settings, Write as _};
+use pontoon_sdk::{Size, Span};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// Both ends of a connection, with settings that make faults come soon.
+async fn pair(change: impl FnOnce(&mut Endpoint)) -> (Dialled<Reader, Writer>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut endpoint = Endpoint::new(&listener.local_addr().unwrap().to_string()).unwrap();
+    change(&mut endpoint);
+    let (dialled, accepted) = tokio::join!(dial(&endpoint), listener.accept());
+    (dialled.unwrap(), accepted.unwrap().0)
+}
+
+async fn dial(endpoint: &Endpoint) -> Result<Dialled<Reader, Writer>, DialError> {
+    let config = config::Transport {
+        message_limit: Size(64),
+        ping_interval: Span(Duration::from_millis(20)),
+        ..Default::default()
+    };
+    Lines::dial(endpoint, &mut (), &Settings::new(config)).await
+}
+
+#[tokio::test]
+async fn lines_come_whole_whatever_the_pieces_they_arrive_in() {
+    let (mut link, mut service) = pair(|_| {}).await;
+    let send = async {
+        for piece in ["one\ntwo\r\n\nfo", "ur\r", "\nlast, without its end"] {
+            service.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(service);
+    };
+    let receive = async {
+        for expected in ["one", "two", "", "four"] {
+            assert_eq!(link.reader.read().await.unwrap().text().unwrap(), expected);
+        }
+        assert_eq!(link.reader.read().await.unwrap_err().reason, "the connection was closed");
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_ends_the_connection() {
+    for text in ["x".repeat(65), "x".repeat(65) + "\n"] {
+        let (mut link, mut service) = pair(|_| {}).await;
+        service.write_all(text.as_bytes()).await.unwrap();
+        let end = link.reader.read().await.unwrap_err();
+        assert!(end.reason.contains("transport.message_limit (64 bytes)"), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_gone_if_it_was_to_answer_pings() {
+    let (mut link, _service) = pair(|endpoint| endpoint.ping = Line::new("PING").ok()).await;
+    assert!(link.reader.read().await.unwrap_err().reason.starts_with("nothing was heard"));
+}
+
+#[tokio::test]
+async fn lines_are_written_together_and_goodbye_is_said() {
+    let (mut link, mut service) = pair(|endpoint| {
+        endpoint.ping = Line::new("PING").ok();
+        endpoint.goodbye = Line::new("QUIT").ok();
+    })
+    .await;
+    link.writer.feed(Line::new("one").unwrap()).await.unwrap();
+    link.writer.ping().await.unwrap();
+    link.writer.close().await.unwrap();
+    let mut heard = String::new();
+    service.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "one\r\nPING\r\nQUIT\r\n");
+}
+
+#[tokio::test]
+async fn a_failed_dial_names_the_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let error = dial(&Endpoint::new(&address).unwrap()).await.err().unwrap();
+    assert_eq!(error.class, Class::Unreachable);
+    assert!(error.message.contains(&address), "{error}");
+}
