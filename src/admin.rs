@@ -24,8 +24,6 @@ use tokio::time::{sleep, timeout};
 use crate::daemon::Roster;
 use crate::metrics::Exporter;
 
-/// A loop that has not come round for this long is stuck.
-const STUCK: Duration = Duration::from_secs(10);
 /// Connections at a time. One more ends the oldest, so that no crowd of idle ones keeps a probe out.
 const CONNECTIONS: usize = 64;
 /// How long a client may take to ask.
@@ -118,7 +116,7 @@ fn routes(view: View) -> Router {
 
 /// Whether every loop comes round. A service that is away is no reason to end the daemon.
 async fn livez(State(view): State<View>) -> Response {
-    verdict(view.roster.stuck(STUCK).into_iter().map(|name| format!("{name} is stuck")).collect())
+    verdict(view.roster.stuck(Roster::STUCK).into_iter().map(|name| format!("{name} is stuck")).collect())
 }
 
 /// Whether events and commands can be taken. A service that is away is no reason to take the pod out.

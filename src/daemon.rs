@@ -1,5 +1,6 @@
 //! The life of the process: log, metrics, admin endpoint, instances, then signals until the drain.
 
+mod notify;
 mod roster;
 mod signals;
 
@@ -17,6 +18,7 @@ use crate::instance::{Handle, since_start};
 use crate::metrics::{DaemonMetrics, Exporter, ReloadOutcome};
 use crate::registry::Registry;
 use crate::{admin, backoff, log, metrics, reload};
+use notify::Notify;
 pub use roster::Roster;
 use signals::Signals;
 
@@ -51,7 +53,7 @@ pub fn run(registry: Registry, sources: Sources, loaded: Loaded) -> ExitCode {
     start(Daemon::new(registry, sources, counts, exporter), loaded).unwrap_or_else(|error| failed(&error))
 }
 
-fn start(daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
+fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -70,6 +72,7 @@ fn start(daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
             .map_err(|error| format!("the admin endpoint cannot start: {error}"))?;
         tracing::info!(address = %address, "admin listens");
     }
+    daemon.notify = Notify::start(daemon.roster.clone());
     Ok(runtime.block_on(daemon.live(loaded, signals)))
 }
 
@@ -79,6 +82,7 @@ struct Daemon {
     roster: Arc<Roster>,
     counts: DaemonMetrics,
     exporter: Exporter,
+    notify: Notify,
     config: config::Config,
     running: BTreeMap<String, Running>,
     /// Instances that drain; one of the same name starts when they are done.
@@ -113,6 +117,7 @@ impl Daemon {
             roster,
             counts,
             exporter,
+            notify: Notify::default(),
             config: config::Config::default(),
             running: BTreeMap::new(),
             ending: Vec::new(),
@@ -128,6 +133,8 @@ impl Daemon {
         for prepared in loaded.instances {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
+        self.look_after();
+        self.notify.runs();
         let mut upkeep = interval(metrics::UPKEEP);
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,11 +142,15 @@ impl Daemon {
         let mut again = false;
         loop {
             if again && reading.is_none() {
+                self.notify.reloads();
                 (reading, again) = (Some(self.read()), false);
             }
             tokio::select! {
                 reload = signals.reload() => if reload { again = true } else { break },
-                read = finished(&mut reading) => self.reload(read),
+                read = finished(&mut reading) => {
+                    self.reload(read);
+                    self.notify.runs();
+                }
                 _ = rounds.tick() => self.look_after(),
                 _ = upkeep.tick() => self.exporter.upkeep(),
             }
@@ -260,6 +271,7 @@ impl Daemon {
     /// Ends every instance in order; a second signal or the deadline ends the process at once.
     async fn drain(mut self, signals: &mut Signals) -> ExitCode {
         self.roster.stop();
+        self.notify.stops(self.config.shutdown.timeout.0);
         tracing::info!("the daemon stops; instances drain");
         let deadline = Instant::now() + self.config.shutdown.timeout.0;
         let running = std::mem::take(&mut self.running).into_values().map(|running| running.handle);
@@ -276,6 +288,8 @@ impl Daemon {
                     self.roster.beat();
                     for handle in left.extract_if(.., |handle| handle.is_finished()) {
                         unconfirmed += handle.status.borrow().unconfirmed_events;
+                        // It is no more, so nobody must take it for stuck while others drain.
+                        self.roster.remove(&handle.name);
                     }
                     continue;
                 }

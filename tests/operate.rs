@@ -4,6 +4,8 @@
 
 #[path = "operate/logs.rs"]
 mod logs;
+#[path = "operate/notify.rs"]
+mod notify;
 #[path = "operate/probes.rs"]
 mod probes;
 #[path = "operate/reload.rs"]

@@ -36,6 +36,9 @@ pub struct Shown {
 }
 
 impl Roster {
+    /// A loop that has not come round for this long is stuck.
+    pub const STUCK: Duration = Duration::from_secs(10);
+
     /// The state of every instance, by name.
     pub fn shown(&self) -> Vec<Shown> {
         let shown = |entry: &Entry| Shown { running: entry.running, status: entry.status.borrow().clone() };

@@ -4,6 +4,8 @@
 //! It takes about 20 seconds, or with `--forever` until Ctrl-C, and ends with a table of what went where. It exits
 //! with 0 only if every event and every call was seen, once, in order, and is in the instance's stream.
 //!
+//! `pontoon-demo simulators sub0=127.0.0.1:7101 …` runs [`simulators`] alone.
+//!
 //! [`services`] says what there is on the one side, [`show`] what happens, [`voices`] what should be heard of it, and
 //! [`report`] whether it was.
 
@@ -13,6 +15,7 @@ mod event;
 mod report;
 mod services;
 mod show;
+mod simulators;
 mod stream;
 mod view;
 mod voices;
@@ -39,12 +42,18 @@ async fn main() -> ExitCode {
     let forever = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => false,
         ["--forever"] => true,
+        ["simulators", _, ..] => return exit(simulators::run(&arguments[1..]).await.map(|()| true)),
         _ => {
-            eprintln!("usage: pontoon-demo [--forever]");
+            eprintln!("usage: pontoon-demo [--forever | simulators TYPE=ADDRESS…]");
             return ExitCode::from(2);
         }
     };
-    match run(forever).await {
+    exit(run(forever).await)
+}
+
+/// What comes of it, for whoever started us.
+fn exit(outcome: Result<bool, Box<dyn Error + Send + Sync>>) -> ExitCode {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -26,6 +26,9 @@ use crate::wait::until_some;
 /// How long the daemon may take to listen, or to answer a request.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// What a service manager tells those that it starts.
+const MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// A configuration file in the making.
 #[derive(Debug, Clone)]
 pub struct DaemonConfig {
@@ -306,8 +309,9 @@ fn launch(binary: &Path, config: &DaemonConfig, dir: &Dir, log: &Arc<Mutex<Vec<S
     let mut command = Command::new(binary);
     command.args(["run", "--config"]).arg(file).current_dir(dir.path());
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    // The settings of whoever runs the tests are not ours.
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PONTOON_")) {
+    // The settings of whoever runs the tests are not ours, nor is their service manager.
+    let theirs = |name: &str| name.starts_with("PONTOON_") || MANAGER.contains(&name);
+    for (name, _) in env::vars_os().filter(|(name, _)| theirs(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.envs(config.environment.iter().map(|(name, value)| (name, value)));
