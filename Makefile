@@ -3,6 +3,7 @@
 #   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
 #   make test             everything that must hold before a change is taken
 #   make lint             the part of it that runs nothing
+#   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
 #   make tools            only fetch what the tests need, into target/tools
 #   make outside-lock     the lock of tests/outside anew from ours, after ours or a dependency has changed
@@ -14,17 +15,17 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences unit rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences deploy unit static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
 
-test: lint unit
+test: lint unit static
 	$(call step,done)
 
-lint: fmt clippy doc graph licences
+lint: fmt clippy doc graph licences deploy
 
 tools:
 	$(call step,tools)
@@ -56,6 +57,10 @@ licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
 
+deploy:
+	$(call step,what is shipped for hosts and containers)
+	@tests/tools/deploy.sh
+
 # Doctests are among them.
 unit: tools
 	$(call step,tests)
@@ -63,6 +68,10 @@ unit: tools
 	$(call step,end-to-end tests on nats-server 2.9)
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
+
+static: tools
+	$(call step,static binary)
+	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/static.sh
 
 rust-socketio: tools
 	$(call step,second Socket.IO engine)
