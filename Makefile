@@ -5,6 +5,7 @@
 #   make lint             the part of it that runs nothing
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
+#   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
 #   make tools            only fetch what the tests need, into target/tools
 #   make outside-lock     the lock of tests/outside anew from ours, after ours or a dependency has changed
 
@@ -15,17 +16,17 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences deploy unit static rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences dashboard deploy unit kubernetes static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
 
-test: lint unit static
+test: lint unit kubernetes static
 	$(call step,done)
 
-lint: fmt clippy doc graph licences deploy
+lint: fmt clippy doc graph licences dashboard deploy
 
 tools:
 	$(call step,tools)
@@ -57,11 +58,20 @@ licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
 
+<<<<<<< HEAD
 deploy:
 	$(call step,what is shipped for hosts and containers)
 	@tests/tools/deploy.sh
 
 # Doctests are among them.
+=======
+dashboard:
+	$(call step,dashboard)
+	@tests/tools/dashboard.sh
+
+# Doctests are among them. The daemon is the user of deploy/nats, and may do no more.
+unit: export PONTOON_LEAST_PRIVILEGE := 1
+>>>>>>> main
 unit: tools
 	$(call step,tests)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(locked) --no-fail-fast
@@ -69,9 +79,17 @@ unit: tools
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
 
+<<<<<<< HEAD
 static: tools
 	$(call step,static binary)
 	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/static.sh
+=======
+# Built as the demo is, so that it is built once.
+kubernetes:
+	$(call step,Kubernetes)
+	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
+	@tests/tools/kubernetes.sh
+>>>>>>> main
 
 rust-socketio: tools
 	$(call step,second Socket.IO engine)

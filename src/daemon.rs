@@ -236,13 +236,13 @@ impl Daemon {
     /// read to its end.
     fn reload(&mut self, read: Option<Result<Loaded, Problems>>) {
         let Some(Ok(loaded)) = read else {
-            self.counts.reload(ReloadOutcome::Failed).increment(1);
+            self.counts.reloaded(ReloadOutcome::Failed);
             for problem in read.into_iter().filter_map(Result::err).flat_map(|problems| problems.0) {
                 tracing::error!("{problem}");
             }
             return tracing::error!("the configuration has errors and changes nothing");
         };
-        self.counts.reload(ReloadOutcome::Applied).increment(1);
+        self.counts.reloaded(ReloadOutcome::Applied);
         let plan = reload::plan(&self.config, &loaded.config);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");

@@ -19,6 +19,7 @@ use ::metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use self::table::{Kind, Metric, TABLE};
+use crate::status::Phase;
 pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome};
 
 /// How often [`Exporter::upkeep`] must be called: samples of histograms pile up until then.
@@ -76,6 +77,7 @@ fn describe() {
 /// What the daemon counts that is no instance's.
 pub struct DaemonMetrics {
     reloads: [Counter; ReloadOutcome::ALL.len()],
+    reload_failed: Gauge,
     /// Lines of the log that stderr did not take.
     pub log_lines_dropped: Counter,
 }
@@ -87,13 +89,15 @@ impl DaemonMetrics {
         Self {
             reloads: ReloadOutcome::ALL
                 .map(|outcome| counter!(table::CONFIG_RELOADS.name, "outcome" => outcome.as_str())),
+            reload_failed: gauge!(table::CONFIG_RELOAD_FAILED.name),
             log_lines_dropped: counter!(table::LOG_LINES_DROPPED.name),
         }
     }
 
-    /// Reloads that ended like this.
-    pub fn reload(&self, outcome: ReloadOutcome) -> &Counter {
-        &self.reloads[outcome as usize]
+    /// A reload has ended like this.
+    pub fn reloaded(&self, outcome: ReloadOutcome) {
+        self.reloads[outcome as usize].increment(1);
+        self.reload_failed.set(f64::from(u8::from(outcome == ReloadOutcome::Failed)));
     }
 }
 
@@ -134,6 +138,14 @@ pub struct InstanceMetrics {
     pub spool_events: Gauge,
     /// Bytes of all events that are kept, sent or not.
     pub spool_bytes: Gauge,
+    /// How many events may be kept.
+    pub spool_max_events: Gauge,
+    /// How many bytes of events may be kept.
+    pub spool_max_bytes: Gauge,
+    /// When the oldest event that is kept was read, in seconds since 1970; 0 where none is.
+    pub spool_oldest_timestamp: Gauge,
+    /// Links that there are, ready or not.
+    pub link_wanted: Gauge,
     /// Links that are ready.
     pub link_connected: Gauge,
     /// When the service last sent a message, in seconds since 1970.
@@ -142,6 +154,8 @@ pub struct InstanceMetrics {
     pub nats_connected: Gauge,
     /// Times that the connection to NATS was made again.
     pub nats_reconnects: Counter,
+    running: Gauge,
+    down: [Gauge; Phase::DOWN.len()],
     dropped: [Counter; DropReason::ALL.len()],
     gaps: [Counter; GapReason::ALL.len()],
     connects: [Counter; ConnectOutcome::ALL.len()],
@@ -176,6 +190,8 @@ impl InstanceMetrics {
         };
         // The series is there before the first restart.
         restarts(instance, kind).increment(0);
+        let running = level(table::INSTANCE_RUNNING);
+        running.set(1.0);
         let operation = |name: &&'static str| Operation {
             name,
             outcomes: by_outcome(name),
@@ -194,10 +210,16 @@ impl InstanceMetrics {
             publish_inflight: level(table::PUBLISH_INFLIGHT),
             spool_events: level(table::SPOOL_EVENTS),
             spool_bytes: level(table::SPOOL_BYTES),
+            spool_max_events: level(table::SPOOL_MAX_EVENTS),
+            spool_max_bytes: level(table::SPOOL_MAX_BYTES),
+            spool_oldest_timestamp: level(table::SPOOL_OLDEST),
+            link_wanted: level(table::LINK_WANTED),
             link_connected: level(table::LINK_CONNECTED),
             link_last_message_timestamp: level(table::LINK_LAST_MESSAGE),
             nats_connected: level(table::NATS_CONNECTED),
             nats_reconnects: count(table::NATS_RECONNECTS),
+            running,
+            down: Phase::DOWN.map(|phase| gauge!(table::LINK_DOWN.name, with("state", phase.as_str()))),
             dropped: DropReason::ALL
                 .map(|reason| counter!(table::EVENTS_DROPPED.name, with("reason", reason.as_str()))),
             gaps: GapReason::ALL.map(|reason| counter!(table::GAPS.name, with("reason", reason.as_str()))),
@@ -209,6 +231,14 @@ impl InstanceMetrics {
                 outcomes: Outcome::ALL.map(|_| Counter::noop()),
                 duration: Histogram::noop(),
             },
+        }
+    }
+
+    /// How many links are down, by their phase: as many as there are in [`Phase::DOWN`], in that order.
+    pub fn links_down(&self, numbers: [usize; Phase::DOWN.len()]) {
+        for (gauge, number) in self.down.iter().zip(numbers) {
+            // A gauge is a float; the number of links is far below what it holds exactly.
+            gauge.set(number as f64);
         }
     }
 
@@ -242,18 +272,24 @@ impl InstanceMetrics {
     }
 }
 
-/// An instance that ended is not connected and keeps nothing.
+/// An instance that ended wants nothing, is not connected and keeps nothing.
 impl Drop for InstanceMetrics {
     fn drop(&mut self) {
         for gauge in [
             &self.publish_inflight,
             &self.spool_events,
             &self.spool_bytes,
+            &self.spool_max_events,
+            &self.spool_max_bytes,
+            &self.spool_oldest_timestamp,
+            &self.link_wanted,
             &self.link_connected,
             &self.nats_connected,
+            &self.running,
         ] {
             gauge.set(0.0);
         }
+        self.links_down([0; Phase::DOWN.len()]);
     }
 }
 

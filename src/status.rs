@@ -20,6 +20,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Those of a link that has failed.
+    pub const DOWN: [Self; 3] = [Self::Waiting, Self::CredentialsRefused, Self::WrongAddress];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -297,7 +297,8 @@ fn the_sample_of_every_connector_passes_the_check() {
     let connectors = String::from_utf8(pontoon(&["connectors"], &[]).stdout).unwrap();
     let kinds: Vec<_> = connectors.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert!(kinds.contains(&"sub0") && kinds.contains(&"aui"), "{kinds:?}");
-    let secrets = ["AUI_NETWORK_API_KEY", "MINCHAT_API_KEY", "STREAMAVATARS_TOKEN"].map(|name| (name, CANARY));
+    let secrets =
+        ["AUI_NETWORK_API_KEY", "MINCHAT_API_KEY", "STREAMAVATARS_TOKEN"].map(|name| (name, CANARY));
     for kind in kinds {
         let sample = pontoon(&["sample", kind], &[]).stdout;
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-{kind}.toml"));

@@ -27,7 +27,7 @@ fn a_crate_outside_the_workspace_builds_a_daemon_of_its_own_and_passes_its_tests
     }
     let output = cargo.output().expect("cargo runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{err}\n{out}");
+    assert!(output.status.success(), "{err}\n{out}\nIf it is the lock, run `make outside-lock`.");
     println!("{err}\n{out}");
 }
 
@@ -35,7 +35,7 @@ fn a_crate_outside_the_workspace_builds_a_daemon_of_its_own_and_passes_its_tests
 fn its_lock_holds_nothing_that_ours_does_not() {
     let ours = packages("Cargo.lock");
     let more: Vec<_> = packages("tests/outside/Cargo.lock").difference(&ours).cloned().collect();
-    assert!(more.is_empty(), "run `make outside-lock`; these are not in ours: {more:#?}");
+    assert!(more.is_empty(), "these are not in ours, run `make outside-lock`: {more:#?}");
 }
 
 /// What a lock has from elsewhere: name, version, source and checksum of each.

@@ -144,7 +144,7 @@ impl Publisher {
             if now_oldest != oldest {
                 (oldest, since) = (now_oldest, Instant::now());
             }
-            self.gauge();
+            self.shared.gauge();
             tokio::select! {
                 biased;
                 // Before any confirmation is believed: it may stand for what went down with another connection.
@@ -333,15 +333,7 @@ impl Publisher {
         if changed && let Some(detail) = &status.detail {
             tracing::warn!(instance = self.shared.name, connected, publishing, detail = %detail.escape_debug(), "NATS");
         }
-        self.gauge();
-    }
-
-    fn gauge(&self) {
-        let level = self.shared.ring.level();
-        // A gauge is a float; counts and bytes here are far below what it holds exactly.
-        self.shared.metrics.publish_inflight.set(level.sent as f64);
-        self.shared.metrics.spool_events.set(level.waiting as f64);
-        self.shared.metrics.spool_bytes.set(level.bytes as f64);
+        self.shared.gauge();
     }
 }
 

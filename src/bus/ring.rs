@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pontoon_sdk::EventType;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::envelope::Record;
@@ -36,6 +37,8 @@ pub struct Level {
     pub waiting: usize,
     /// Bytes of both.
     pub bytes: usize,
+    /// When the oldest of both was read.
+    pub oldest: Option<OffsetDateTime>,
 }
 
 impl Ring {
@@ -158,7 +161,12 @@ impl Ring {
     /// How full it is.
     pub fn level(&self) -> Level {
         let state = self.state();
-        Level { sent: state.sent, waiting: state.records.len() - state.sent, bytes: state.bytes }
+        Level {
+            sent: state.sent,
+            waiting: state.records.len() - state.sent,
+            bytes: state.bytes,
+            oldest: state.records.front().map(Record::read),
+        }
     }
 
     /// Waits until nothing is left.
@@ -178,7 +186,6 @@ mod tests {
     use std::time::Instant;
 
     use pontoon_sdk::{Event, LinkKey, Raw};
-    use time::OffsetDateTime;
 
     use super::*;
     use crate::config::Events;
@@ -208,6 +215,7 @@ mod tests {
         filled(&ring, 5);
         assert_eq!(send(&ring, 3), [1, 2, 3]);
         assert_eq!((ring.level().sent, ring.level().waiting), (3, 2));
+        assert_eq!(ring.level().oldest, Some(OffsetDateTime::UNIX_EPOCH));
         ring.confirm(2, |record| assert_eq!(record.sequence, 2));
         assert_eq!(ring.level().sent, 2);
         assert_eq!((ring.nth(0), ring.nth(1)), (Some(1), Some(3)));
@@ -219,7 +227,7 @@ mod tests {
         assert_eq!((ring.level().sent, ring.nth(0)), (1, Some(5)));
         assert!(ring.send_next(|_| Err::<(), _>(())).is_none());
         ring.confirm_through(5, |_| {});
-        assert_eq!(ring.level(), Level { sent: 0, waiting: 0, bytes: 0 });
+        assert_eq!(ring.level(), Level { sent: 0, waiting: 0, bytes: 0, oldest: None });
     }
 
     #[test]

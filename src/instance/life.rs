@@ -184,6 +184,8 @@ fn share<C: Connector>(context: &Context) -> Shared {
     if delivery.mode == DeliveryMode::Core {
         let _ = predecessor.set(None);
     }
+    context.metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
+    context.metrics.spool_max_events.set(delivery.buffer_events as f64);
     Shared {
         name: context.name.clone(),
         prefix: nats.prefix.clone(),

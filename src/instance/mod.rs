@@ -112,6 +112,17 @@ impl Shared {
         }
     }
 
+    /// Shows in the metrics what is kept just now.
+    pub fn gauge(&self) {
+        let level = self.ring.level();
+        // A gauge is a float; counts and bytes here are far below what it holds exactly.
+        self.metrics.publish_inflight.set(level.sent as f64);
+        self.metrics.spool_events.set(level.waiting as f64);
+        self.metrics.spool_bytes.set(level.bytes as f64);
+        let oldest = level.oldest.map_or(0.0, |read| read.unix_timestamp_nanos() as f64 / 1e9);
+        self.metrics.spool_oldest_timestamp.set(oldest);
+    }
+
     fn greeted(&self) -> MutexGuard<'_, HashMap<LinkKey, Option<OffsetDateTime>>> {
         self.greeted.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -42,6 +42,8 @@ pub async fn keep(
             changed = connection.changed() => if changed.is_err() { return },
             _ = looks.tick() => {}
         }
+        // Here as well as where events are sent: while NATS is away, nothing is.
+        shared.gauge();
         let now = connection.borrow_and_update().clone();
         if now.up && now.generation > breaks {
             shared.metrics.nats_reconnects.increment(now.generation - breaks);

@@ -47,6 +47,7 @@ const DURATION: &[f64] =
 const OF_INSTANCE: &[&str] = &["instance", "type"];
 const BY_REASON: &[&str] = &["instance", "type", "reason"];
 const BY_OUTCOME: &[&str] = &["instance", "type", "outcome"];
+const BY_STATE: &[&str] = &["instance", "type", "state"];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, labels, help }
@@ -69,10 +70,16 @@ table! {
     BUILD_INFO = gauge("pontoon_build_info", &["version"], "Always 1; the label says which version runs.");
     CONFIG_RELOADS = counter("pontoon_config_reloads_total", &["outcome"],
         "Reloads of the configuration, by how they ended.");
+    CONFIG_RELOAD_FAILED = gauge("pontoon_config_reload_failed", &[],
+        "1 while the last reload of the configuration failed, so that what runs is not what is written, else 0.");
     LOG_LINES_DROPPED = counter("pontoon_log_lines_dropped_total", &[],
         "Lines of the log that were dropped because stderr took no more.");
 
+    LINK_WANTED = gauge("pontoon_link_wanted", OF_INSTANCE,
+        "Links that are wanted now, ready or not; one that is opened on demand only while there is demand.");
     LINK_CONNECTED = gauge("pontoon_link_connected", OF_INSTANCE, "Links that are ready.");
+    LINK_DOWN = gauge("pontoon_link_down", BY_STATE,
+        "Links that are wanted and have failed since they were last ready, by what they are at; one that is dialled again stays in its state until it is ready.");
     LINK_CONNECTS = counter("pontoon_link_connects_total", BY_OUTCOME,
         "Attempts to connect a link, by how they ended.");
     LINK_LAST_MESSAGE = gauge("pontoon_link_last_message_timestamp_seconds", OF_INSTANCE,
@@ -91,7 +98,7 @@ table! {
     EVENTS_DEDUPLICATED = counter("pontoon_events_deduplicated_total", OF_INSTANCE,
         "Events that the stream held already when they were sent again.");
     EVENTS_DROPPED = counter("pontoon_events_dropped_total", BY_REASON,
-        "Events that are lost: no room (overflow), larger than NATS takes (too_large), or refused by the stream (refused).");
+        "Events that are lost: no room (overflow), larger than NATS takes (too_large), or not confirmed when the instance ended (shutdown).");
     EVENTS_UNRECOGNISED = counter("pontoon_events_unrecognised_total", OF_INSTANCE,
         "Events of type frame.unrecognised: the connector did not understand the frame.");
     EVENT_LATENCY = Metric { name: "pontoon_event_latency_seconds", kind: Kind::Histogram(LATENCY),
@@ -103,6 +110,12 @@ table! {
         "Events kept that are not yet sent to NATS; those sent and not confirmed are in pontoon_publish_inflight.");
     SPOOL_BYTES = gauge("pontoon_spool_bytes", OF_INSTANCE,
         "Bytes of all events that are kept, sent or not.");
+    SPOOL_MAX_EVENTS = gauge("pontoon_spool_max_events", OF_INSTANCE,
+        "How many events may be kept, sent or not (delivery.buffer_events).");
+    SPOOL_MAX_BYTES = gauge("pontoon_spool_max_bytes", OF_INSTANCE,
+        "How many bytes of events may be kept (delivery.buffer).");
+    SPOOL_OLDEST = gauge("pontoon_spool_oldest_timestamp_seconds", OF_INSTANCE,
+        "When the oldest event that is kept was read, in seconds since 1970; 0 if none is kept.");
 
     COMMANDS = counter("pontoon_commands_total", &["instance", "type", "operation", "outcome"],
         "Commands, by what their callers were told.");
@@ -113,6 +126,8 @@ table! {
         "1 while the instance is connected to NATS, else 0.");
     NATS_RECONNECTS = counter("pontoon_nats_reconnects_total", OF_INSTANCE,
         "Times that the connection to NATS was made again.");
+    INSTANCE_RUNNING = gauge("pontoon_instance_running", OF_INSTANCE,
+        "1 while the instance runs; 0 once it is taken out of the configuration, or until it is started again.");
     INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,
         "Times that the instance ended unasked and was started again.");
 

@@ -16,7 +16,7 @@ fn export(then: impl FnOnce(&InstanceMetrics)) -> String {
     with_local_recorder(&recorder, || {
         describe();
         let daemon = DaemonMetrics::new();
-        daemon.reload(ReloadOutcome::Failed).increment(1);
+        daemon.reloaded(ReloadOutcome::Failed);
         let support = InstanceMetrics::new("support", "sub0", &["call", "status", "unknown"]);
         let _other = InstanceMetrics::new("other", "minchat", &["message"]);
         then(&support);
@@ -75,6 +75,7 @@ fn each_handle_counts_where_its_name_says() {
         support.command_duration("call").record(0.3);
         support.event_latency.record(std::time::Duration::from_micros(60));
         support.link_connected.set(2.0);
+        support.links_down([1, 2, 3]);
     });
     let samples = samples(&text);
     let own = "instance=\"support\",type=\"sub0\"";
@@ -106,7 +107,13 @@ fn each_handle_counts_where_its_name_says() {
     assert_eq!((bucket("0.25"), bucket("0.5"), bucket("+Inf")), (0.0, 1.0, 1.0));
     assert_eq!(value(format!("pontoon_event_latency_seconds_bucket{{{own},le=\"0.0001\"}}")), 1.0);
     assert_eq!(value(format!("pontoon_link_connected{{{own}}}")), 2.0);
+    for (n, phase) in (1..).zip(Phase::DOWN) {
+        let state = phase.as_str();
+        assert_eq!(value(format!("pontoon_link_down{{{own},state=\"{state}\"}}")), f64::from(n));
+    }
+    assert_eq!(value(format!("pontoon_instance_running{{{own}}}")), 1.0);
     assert_eq!(value("pontoon_config_reloads_total{outcome=\"failed\"}".to_owned()), 1.0);
+    assert_eq!(value("pontoon_config_reload_failed".to_owned()), 1.0);
     assert!(value("process_resident_memory_bytes".to_owned()) > 1e6);
     let started = value("process_start_time_seconds".to_owned());
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
@@ -120,13 +127,18 @@ fn an_instance_that_ended_keeps_its_counts_and_one_that_comes_back_goes_on_count
         let first = InstanceMetrics::new("a", "sub0", &[]);
         first.frames_sent.increment(3);
         first.nats_connected.set(1.0);
+        first.links_down([1, 1, 1]);
         drop(first);
         let once = recorder.handle().render();
         InstanceMetrics::new("a", "sub0", &[]).frames_sent.increment(4);
         once + &recorder.handle().render()
     });
     let own = "{instance=\"a\",type=\"sub0\"}";
-    assert!(text.contains(&format!("pontoon_nats_connected{own} 0\n")), "{text}");
+    for name in ["nats_connected", "instance_running"] {
+        assert!(text.contains(&format!("pontoon_{name}{own} 0\n")), "{text}");
+    }
+    let down: Vec<_> = text.lines().filter(|line| line.starts_with("pontoon_link_down{")).collect();
+    assert!(down.len() == 6 && down.iter().all(|line| line.ends_with(" 0")), "{down:?}");
     for n in [3, 7] {
         assert!(text.contains(&format!("pontoon_frames_sent_total{own} {n}\n")), "{text}");
     }

@@ -57,7 +57,7 @@ async fn structured_mode_without_raw_is_one_small_document() {
 
 #[tokio::test]
 async fn a_prefix_of_several_tokens_is_used_everywhere() {
-    let nats = NatsServer::options();
+    let nats = NatsServer::options().every_right();
     let bed = Bed::unconnected(nats, "nats.prefix = \"acme.prod.pontoon\"").await;
     let mut all = listen(&bed.client, "acme.>").await;
     bed.sub0.connected(1, crate::support::PATIENCE).await;

@@ -51,7 +51,7 @@ async fn a_stream_that_vanishes_is_made_again_and_a_gap_says_so() {
 #[tokio::test]
 async fn a_stream_that_others_may_write_needs_best_effort() {
     let lines = "delivery.stream = \"ALL\"";
-    let mut bed = Bed::unconnected(NatsServer::options(), lines).await;
+    let mut bed = Bed::unconnected(NatsServer::options().every_right(), lines).await;
     create(&bed, "ALL", "pontoon.event.>").await;
     // The daemon may have been first; then its own stream is there, and takes just what is ours.
     let taken = jetstream::new(bed.client.clone()).get_stream("ALL").await.expect("there");
@@ -60,7 +60,7 @@ async fn a_stream_that_others_may_write_needs_best_effort() {
         assert!(detail.contains("best_effort"), "{detail}");
     }
     let mut bed = Bed::unconnected(
-        NatsServer::options(),
+        NatsServer::options().every_right(),
         "delivery.provision = false\ndelivery.stream = \"ALL\"\ndelivery.ordering = \"best_effort\"",
     )
     .await;

@@ -67,7 +67,11 @@ async fn a_service_that_is_away_is_no_reason_to_end_the_daemon_or_to_take_it_out
     let metrics = daemon.metrics().await;
     let refused = [("instance", "shop"), ("outcome", "credentials")];
     assert_eq!(metrics.value("pontoon_link_connects_total", &refused), Some(1.0));
-    assert_eq!(metrics.value("pontoon_link_connected", &[("instance", "shop")]), Some(0.0));
+    let own = [("instance", "shop")];
+    assert_eq!(metrics.value("pontoon_link_connected", &own), Some(0.0));
+    assert_eq!(metrics.value("pontoon_link_wanted", &own), Some(1.0));
+    assert_eq!(metrics.value("pontoon_link_down", &own), Some(1.0));
+    assert_eq!(metrics.value("pontoon_link_down", &[("state", "credentials_refused")]), Some(1.0));
 }
 
 #[tokio::test]
@@ -82,11 +86,19 @@ async fn without_nats_it_is_ready_while_there_is_room_and_says_so_when_there_is_
         sub0.broadcast("tick", &json!(n));
     }
     eventually(PATIENCE, async || daemon.get("/readyz").await.0 == 503).await;
+    // What waits is shown while nothing is sent, too.
+    counted(&mut daemon, "pontoon_spool_events", "shop", 16.0).await;
+    let metrics = daemon.metrics().await;
+    let value = |name| metrics.value(name, &[("instance", "shop")]).unwrap();
+    assert_eq!(value("pontoon_spool_max_events"), 16.0);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((now - 60.0..=now).contains(&value("pontoon_spool_oldest_timestamp_seconds")));
     assert_eq!(daemon.get("/readyz").await.1, "shop: NATS is away and the buffer is full\n");
     assert_eq!(daemon.get("/livez").await.0, 200);
     nats.restart().await;
     daemon.ready(PATIENCE).await;
     counted(&mut daemon, "pontoon_spool_events", "shop", 0.0).await;
+    counted(&mut daemon, "pontoon_spool_oldest_timestamp_seconds", "shop", 0.0).await;
     let metrics = daemon.metrics().await;
     assert!(metrics.value("pontoon_nats_reconnects_total", &[]).unwrap() >= 1.0);
     assert!(metrics.value("pontoon_events_dropped_total", &[("reason", "overflow")]).unwrap() >= 24.0);

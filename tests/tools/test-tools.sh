@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Puts what the tests need beside the current nats-server into target/tools; fast when it is there:
 #   nats-server-2.9   an old server, which PONTOON_NATS_SERVER_OLD may name instead
-#   promtool          checks our metrics, PONTOON_PROMTOOL may name it instead
+#   promtool          checks our metrics and alerts, PONTOON_PROMTOOL may name it instead
+#   prometheus        scrapes us and fires the alerts, PONTOON_PROMETHEUS may name it instead
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
-# The first two come from Debian 12. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
+# The first three come from Debian 12. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
 set -euo pipefail
 "$(dirname "$0")/nats-server.sh"
 "$(dirname "$0")/interop.sh"
@@ -26,16 +27,24 @@ elif ! "$tools/nats-server-2.9" --version 2>/dev/null | grep -q 'v2\.9\.\|v\?2\.
     fi
 fi
 
-if [[ -n ${PONTOON_PROMTOOL:-} ]]; then
-    "$PONTOON_PROMTOOL" --version >/dev/null
-elif ! "$tools/promtool" --version >/dev/null 2>&1; then
-    if from_debian prometheus '*' usr/bin/promtool "$work/promtool"; then
-        "$work/promtool" --version >/dev/null
-        mv "$work/promtool" "$tools/promtool"
-    else
-        missing promtool PONTOON_PROMTOOL
+# from_prometheus PROGRAM VARIABLE: one of the two programs of Debian's package, which is downloaded once.
+from_prometheus() {
+    local program=$1 variable=$2
+    if [[ -n ${!variable:-} ]]; then
+        "${!variable}" --version >/dev/null
+    elif ! "$tools/$program" --version >/dev/null 2>&1; then
+        if cp "$work/unpacked-prometheus/usr/bin/$program" "$work/$program" 2>/dev/null ||
+            from_debian prometheus '*' "usr/bin/$program" "$work/$program"; then
+            "$work/$program" --version >/dev/null
+            mv "$work/$program" "$tools/$program"
+        else
+            missing "$program" "$variable"
+        fi
     fi
-fi
+}
+
+from_prometheus promtool PONTOON_PROMTOOL
+from_prometheus prometheus PONTOON_PROMETHEUS
 
 nats_py=2.16.0
 if [[ ! -d $tools/python/nats_py-$nats_py.dist-info ]]; then

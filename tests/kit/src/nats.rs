@@ -77,6 +77,7 @@ pub struct NatsOptions {
     jetstream: bool,
     own_group: bool,
     shipped_users: bool,
+    every_right: bool,
     config: String,
 }
 
@@ -110,6 +111,14 @@ impl NatsOptions {
         self.config(&users::authorization(instances))
     }
 
+    /// The daemon may do everything, whoever it is where a whole suite runs: for subjects and streams that are not the
+    /// usual ones.
+    #[must_use]
+    pub fn every_right(mut self) -> Self {
+        self.every_right = true;
+        self
+    }
+
     /// A process group of its own, so that a Ctrl-C at the terminal ends others first.
     #[must_use]
     pub fn own_group(mut self) -> Self {
@@ -123,7 +132,8 @@ impl NatsOptions {
     /// If there is no such server, or it does not listen; the message shows its log.
     pub async fn start(mut self) -> NatsServer {
         let binary = self.version.binary();
-        if users::wanted() && !self.config.contains("authorization") {
+        let has_own_users = ["authorization", "operator"].iter().any(|word| self.config.contains(word));
+        if users::wanted() && !self.every_right && !has_own_users {
             self.shipped_users = true;
             let _ = writeln!(self.config, "{}", users::for_all_tests());
         }
@@ -165,6 +175,7 @@ impl NatsServer {
             jetstream: true,
             own_group: false,
             shipped_users: false,
+            every_right: false,
             config: String::new(),
         }
     }
@@ -335,6 +346,22 @@ mod tests {
             let js = jetstream::new(nats.client().await);
             let stream = js.get_stream("KEPT").await.unwrap();
             assert_eq!(stream.cached_info().state.messages, 1, "{version:?}");
+        }
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the daemon's user may not do this")]
+    async fn what_the_daemons_user_may_not_do_fails_the_test_on_every_server() {
+        for version in NatsVersion::available() {
+            let nats = NatsServer::options().version(version).shipped_users(&["shop"]).start().await;
+            let options = async_nats::ConnectOptions::with_user_and_password(
+                "pontoon".into(),
+                NatsServer::PASSWORD.into(),
+            );
+            let client = options.connect(nats.url()).await.unwrap();
+            assert_eq!(nats.violations(), [""; 0]);
+            client.publish("pontoon.command.sub0.shop.call.x", "".into()).await.unwrap();
+            crate::eventually(START, async || !nats.violations().is_empty()).await;
         }
     }
 

@@ -31,7 +31,7 @@ impl Dial for Lines {
     ) -> Result<Dialled<Reader, Writer>, DialError> {
         let Endpoint { address, limit, ping, goodbye, .. } = endpoint.clone();
         let patience = settings.config.connect_timeout;
-        let wire = timeout(patience.0, connect(&address, settings))
+        let wire = timeout(patience.0, connect(&address, None, settings))
             .await
             .map_err(|_| DialError::unreachable(format!("{address} did not answer within {patience}")))??;
         let (receiving, sending) = io::split(wire);
