@@ -58,20 +58,16 @@ licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
 
-<<<<<<< HEAD
 deploy:
 	$(call step,what is shipped for hosts and containers)
 	@tests/tools/deploy.sh
 
-# Doctests are among them.
-=======
 dashboard:
 	$(call step,dashboard)
 	@tests/tools/dashboard.sh
 
 # Doctests are among them. The daemon is the user of deploy/nats, and may do no more.
 unit: export PONTOON_LEAST_PRIVILEGE := 1
->>>>>>> main
 unit: tools
 	$(call step,tests)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(locked) --no-fail-fast
@@ -79,17 +75,15 @@ unit: tools
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
 
-<<<<<<< HEAD
 static: tools
 	$(call step,static binary)
 	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/static.sh
-=======
+
 # Built as the demo is, so that it is built once.
 kubernetes:
 	$(call step,Kubernetes)
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@tests/tools/kubernetes.sh
->>>>>>> main
 
 rust-socketio: tools
 	$(call step,second Socket.IO engine)
