@@ -3,6 +3,7 @@
 #   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
 #   make test             everything that must hold before a change is taken
 #   make lint             the part of it that runs nothing
+#   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
 #   make tools            only fetch what the tests need, into target/tools
@@ -15,17 +16,17 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences dashboard unit kubernetes rust-socketio
+.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences dashboard deploy unit kubernetes static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
 
-test: lint unit kubernetes
+test: lint unit kubernetes static
 	$(call step,done)
 
-lint: fmt clippy doc graph licences dashboard
+lint: fmt clippy doc graph licences dashboard deploy
 
 tools:
 	$(call step,tools)
@@ -57,6 +58,10 @@ licences:
 	$(call step,licences and sources)
 	@tests/tools/licences.sh
 
+deploy:
+	$(call step,what is shipped for hosts and containers)
+	@tests/tools/deploy.sh
+
 dashboard:
 	$(call step,dashboard)
 	@tests/tools/dashboard.sh
@@ -69,6 +74,10 @@ unit: tools
 	$(call step,end-to-end tests on nats-server 2.9)
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
+
+static: tools
+	$(call step,static binary)
+	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/static.sh
 
 # Built as the demo is, so that it is built once.
 kubernetes:

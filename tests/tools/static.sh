@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Links the daemon statically, from the sources that the image is made from and in the way that the image is, and runs
+# it in an empty root.
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+cd "$root"
+cargo=${CARGO:-cargo}
+goal=$((20 * 1024 * 1024))
+
+# What deploy/Dockerfile copies. Times are kept, so that nothing is built again without need.
+context=$root/target/image
+mkdir -p "$context"
+find "$context" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+for path in $(sed -n 's/^!//p' .dockerignore); do
+    mkdir -p "$context/$(dirname "$path")"
+    cp -a "$path" "$context/$path"
+done
+
+# With --target, so that these flags are not those of build scripts and macros.
+target=$(rustc --print host-tuple)
+start=$SECONDS
+(
+    cd "$context"
+    RUSTFLAGS="-C target-feature=+crt-static" "$cargo" build --locked --release --target "$target" \
+        --target-dir "$root/target" --package pontoon --bin pontoon
+)
+binary=$root/target/$target/release/pontoon
+took=$((SECONDS - start))
+
+if ! ldd "$binary" 2>&1 | grep -qE 'statically linked|not a dynamic executable'; then
+    say "$binary is not static:"
+    ldd "$binary" >&2
+    exit 1
+fi
+size=$(stat -c %s "$binary")
+printf 'static, %s bytes (goal: at most %s), built in %s s\n' "$size" "$goal" "$took"
+[[ $size -le $goal ]] || { say "that is too large"; exit 1; }
+
+"$cargo" build --quiet --locked --package pontoon-demo --bins
+PONTOON_STATIC=$binary "$cargo" test --locked --package pontoon --test image -- --ignored
