@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{CommandId, End};
+use pontoon_sdk::{Code, CommandId, End, Error};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
@@ -67,6 +67,21 @@ pub enum Refused {
     Full,
     /// The peer takes no message of more than this many bytes.
     TooLarge(usize),
+}
+
+impl Refused {
+    /// What a caller is told. Where there is none, the connection is of no use any more.
+    pub fn error(self) -> Error {
+        match self {
+            Self::Full => Error::rejected(
+                Code::TooMany,
+                "the service does not read fast enough; too much waits to be written",
+            ),
+            Self::TooLarge(limit) => {
+                Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
+            }
+        }
+    }
 }
 
 /// What became of messages.
