@@ -29,7 +29,7 @@ const MAX_JOINS: usize = 16_384;
 const POLICY: u16 = 1008;
 /// How soon after the opening it means that.
 const SOON: Duration = Duration::from_secs(5);
-/// How long is read on for the service's close code once nothing can be written, and waited for goodbye to be said.
+/// How long is read on for the service's close code once nothing can be written, and for its goodbye once we said ours.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What outlives a connection of a link.
@@ -125,6 +125,9 @@ where
             Err(end) => end,
         };
         let _ = self.release();
+        if self.finished {
+            self.goodbye().await;
+        }
         end.reason = self.parts.redact.text(&end.reason);
         // A policy violation right after the opening is about credentials, not about what was sent.
         if end.kind == Kind::Disconnected && end.code == Some(POLICY) && self.opened.elapsed() < SOON {
@@ -136,7 +139,7 @@ where
         self.replies.disconnect(&end);
         let Parts { outbound, mut outcomes, .. } = self.parts;
         if self.finished {
-            // Another link may be opened in its place, and not before goodbye was said over this one.
+            // Where the session says so only now, goodbye is not said yet.
             drop(outbound);
             let _ = timeout(LAST_WORDS, async { while outcomes.recv().await.is_some() {} }).await;
         }
@@ -208,6 +211,21 @@ where
         self.memory.errands.close();
         self.finished = true;
         Err(End::disconnected("another link needs its place"))
+    }
+
+    /// Closes the connection, and takes in what comes until the service has closed it too: another link may be opened in
+    /// its place, and until then the service counts both.
+    async fn goodbye(&mut self) {
+        self.parts.outbound.close();
+        let reading = async {
+            while !self.memory.intake.is_full() {
+                let read = self.parts.reader.read().await;
+                if self.burst(read).is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(LAST_WORDS, reading).await;
     }
 
     /// Handles what was read, unless others have filled the way of parts while this link waited for it.
