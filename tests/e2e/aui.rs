@@ -1,5 +1,9 @@
 //! AUI with the simulated service: many tasks at once over few links, each with its own answer, whole and in order.
 
+mod breaks;
+mod errors;
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
