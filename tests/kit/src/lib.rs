@@ -32,6 +32,7 @@ mod raw;
 mod socketio;
 mod stage;
 mod sub0;
+mod tools;
 mod wait;
 mod websocket;
 
