@@ -65,9 +65,10 @@ pub(super) async fn run(dial: Dialling, mut acts: UnboundedReceiver<Act>, tell: 
         () = given_up(&mut acts) => return tell(Happened::Failed("it was given up".into())),
     };
     tell(Happened::Opened);
+    let mut removed = false;
     loop {
         tokio::select! {
-            act = acts.recv() => match act {
+            act = acts.recv(), if !removed => match act {
                 Some(Act::Text(text)) => drop(socket.send(Message::text(text)).await),
                 // The end is read below.
                 Some(Act::Close) => drop(socket.close(None).await),
@@ -75,7 +76,7 @@ pub(super) async fn run(dial: Dialling, mut acts: UnboundedReceiver<Act>, tell: 
                     let _ = socket.get_ref().set_zero_linger();
                     return tell(Happened::Failed("the connection was reset".into()));
                 }
-                None => return,
+                None => removed = true,
             },
             message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) => tell(Happened::Text(text.to_string())),

@@ -33,6 +33,7 @@ pub(super) struct World {
 struct Socket {
     number: u64,
     acts: UnboundedSender<Act>,
+    opened: bool,
     ended: bool,
 }
 
@@ -79,7 +80,10 @@ impl World {
             Did::Remove { title } => {
                 drop(seen);
                 self.act(&title, Act::Close);
-                self.sockets.remove(&title);
+                // Its end comes late, under a title that may be another's by then.
+                if self.sockets.remove(&title).is_some_and(|socket| socket.opened && !socket.ended) {
+                    self.queue.push_back(Delivery::new(&title, "OnClose", "", "1005"));
+                }
             }
             Did::Done => {}
         }
@@ -108,7 +112,7 @@ impl World {
         self.made += 1;
         let number = self.made;
         let (acts, to_do) = mpsc::unbounded_channel();
-        self.sockets.insert(title.clone(), Socket { number, acts, ended: false });
+        self.sockets.insert(title.clone(), Socket { number, acts, opened, ended: false });
         let happenings = self.happenings.clone();
         let tell = move |what| {
             // Nobody reads it once the app has ended.
@@ -150,21 +154,15 @@ impl World {
     }
 
     fn happened(&mut self, number: u64, title: &str, what: Happened) {
-        let known = self.sockets.get_mut(title).filter(|socket| socket.number == number);
-        let Some(socket) = known else {
-            // The script removed it. Its end comes late, under a title that may be another's by now.
-            if matches!(what, Happened::Closed(..)) {
-                self.queue.push_back(Delivery::new(title, "OnClose", "", "1005"));
-            }
-            return;
-        };
-        if socket.ended {
-            return;
-        }
+        let known = self.sockets.get_mut(title);
+        let Some(socket) = known.filter(|socket| socket.number == number && !socket.ended) else { return };
         match what {
             // The script was told so when it asked.
-            Happened::Opened if self.options.opens_at_once => {}
-            Happened::Opened => self.queue.push_back(Delivery::new(title, "OnOpen", "", "")),
+            Happened::Opened if socket.opened => {}
+            Happened::Opened => {
+                socket.opened = true;
+                self.queue.push_back(Delivery::new(title, "OnOpen", "", ""));
+            }
             Happened::Text(text) => {
                 self.queue.push_back(Delivery::new(title, "OnMessage", &text, ""));
                 let ours = self.queue.iter().filter(|other| other.title == title);
