@@ -6,6 +6,7 @@
 //!   Socket.IO server by other hands
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
+//! * [`LuaApp`]: the Stream Avatars app with a script in it, run by a real Lua; a [`LuaScript`] is the script
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
 //!   a connector that speaks Socket.IO
@@ -17,6 +18,7 @@
 // This crate is test code: a part that cannot be set up fails the test, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod avatars;
 mod daemon;
 mod dir;
 mod eliza;
@@ -36,6 +38,7 @@ mod tools;
 mod wait;
 mod websocket;
 
+pub use avatars::{Dialled, Farewell, LuaApp, LuaOptions, LuaScript, RanCommand, ThirdArgument};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
