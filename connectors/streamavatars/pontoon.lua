@@ -60,8 +60,8 @@ pontoon_lost = 0
 
 -- ----- What the app reports -----
 
--- The app calls a function by its name, and does not say which event it was: so each has one. The words are what the
--- app's documentation calls the event's values, in their order.
+-- The app calls a function by its name, and does not say which event it was: so each has one. The words name the
+-- event's values, in the order of the app's documentation.
 function pontoon_chatMessage(...) pontoon_tell('chatMessage', 'user message', ...) end
 function pontoon_newViewer(...) pontoon_tell('newViewer', 'user', ...) end
 function pontoon_spawn(...) pontoon_tell('spawn', 'user', ...) end
