@@ -187,13 +187,26 @@ impl Errands {
         }
         let error = why.unwrap_or_else(|| Error::disconnected(NOT_CONNECTED));
         for errand in self.waiting.drain(..) {
-            errand.caller.refuse(&error);
+            errand.fail(&error);
         }
     }
 }
 
 impl Errand {
     fn expire(self) {
+        if self.patience == Patience::First {
+            let text = "the link is still being dialled, and nobody knows yet whether it opens";
+            let error = Error::rejected(Code::NoAnswer, text);
+            return self.caller.answer(Outcome::Unknown, None, Some(&error));
+        }
         self.caller.refuse(&Error::rejected(Code::Expired, "its time ran out before it was sent"));
+    }
+
+    /// The link is gone. Whoever had it created may have lost another of its name: nothing was refused, it failed.
+    fn fail(self, error: &Error) {
+        match self.patience {
+            Patience::First => self.caller.answer(Outcome::Failed, None, Some(error)),
+            Patience::None | Patience::Long => self.caller.refuse(error),
+        }
     }
 }

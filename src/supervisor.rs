@@ -131,11 +131,17 @@ where
         let Some(after) = self.after.take() else { return true };
         let detail = "the link that had its name before is being closed".to_owned();
         self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
-        tokio::select! {
+        let wanted = tokio::select! {
             () = self.stop.cancelled() => false,
             () = memory.errands.attend(false, true) => false,
             () = after.cancelled() => true,
+        };
+        if !wanted {
+            // Whoever takes the name over next waits for this one alone.
+            memory.errands.refuse_all(None);
+            after.cancelled().await;
         }
+        wanted
     }
 
     /// Waits for a place. Returns whether the link is still needed then.
@@ -168,8 +174,12 @@ where
                 Ok(next) => next,
                 Err(_) => {
                     continuity.broke(GapReason::Internal, memory.heard);
-                    let detail = "a bug in the daemon ended the session; it starts over".to_owned();
-                    Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
+                    if self.way.goes_on() {
+                        let detail = "a bug in the daemon ended the session; it starts over".to_owned();
+                        Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
+                    } else {
+                        Next::Stop(Some(Error::internal("a bug in the daemon ended the session")))
+                    }
                 }
             };
             if up.get().is_some_and(|since: &Instant| since.elapsed() >= STABLE) {
@@ -188,15 +198,20 @@ where
             shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
             // Nobody needs it now, but that its credentials are refused is still so, and not to be found out at once again.
             let on_demand = self.way.places().is_some() && phase != Phase::CredentialsRefused;
-            tokio::select! {
-                () = self.stop.cancelled() => break None,
-                needed = wait(after, memory, shared.delivery.overflow, on_demand) => {
-                    if !needed {
-                        break None;
+            let needed = tokio::select! {
+                () = self.stop.cancelled() => false,
+                needed = wait(after, memory, shared.delivery.overflow, on_demand) => needed,
+                _ = self.redial.changed() => {
+                    // At once, but never as fast as somebody may ask for it.
+                    let after = backoff::LINK.delay(1);
+                    tokio::select! {
+                        () = self.stop.cancelled() => false,
+                        needed = wait(after, memory, shared.delivery.overflow, on_demand) => needed,
                     }
                 }
-                // At once, but never as fast as somebody may ask for it.
-                _ = self.redial.changed() => sleep(backoff::LINK.delay(1)).await,
+            };
+            if !needed {
+                break None;
             }
         };
         // A link that is not made again tells now what it would have told then. One that comes by itself tells it when it
@@ -223,8 +238,10 @@ where
         let shared = self.shared.clone();
         let key = &self.key;
         let arrived = if let Way::Arrived(connection) = &mut self.way { connection.take() } else { None };
-        let secrets = self.way.endpoint().map(<C::Transport as Dial>::secrets);
-        let redact = Redact::new(secrets.unwrap_or_default());
+        let redact = Redact::new(match self.way.endpoint() {
+            Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
+            None => self.connector.door().map(|door| door.revealed()).unwrap_or_default(),
+        });
         let dialled = match (arrived, self.way.endpoint()) {
             (Some(connection), _) => Ok(connection),
             (None, None) => return Next::Stop(None),

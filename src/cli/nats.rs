@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_nats::Client;
+use tokio::sync::watch;
 
 use super::failure::Failure;
-use crate::bus::connect;
+use crate::bus::connect::{self, Connection};
 use crate::config::Config;
 
 /// How long a person waits before they are told that there is no connection.
@@ -17,16 +18,45 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     runtime.map_err(|error| Failure::Failed(format!("the runtime cannot start: {error}")))?.block_on(work)
 }
 
+/// What the server refuses us from now on.
+pub(super) struct Refusals(watch::Receiver<Connection>);
+
+impl Refusals {
+    /// Waits until the server refuses something: what is waited for does not come then.
+    pub(super) async fn next(&mut self) -> Failure {
+        let refused = |connection: &Connection| connection.up && connection.detail.is_some();
+        match self.0.wait_for(refused).await {
+            Ok(connection) => {
+                let detail = connection.detail.clone().unwrap_or_default();
+                Failure::Failed(format!(
+                    "{detail}; another user may be needed: nats.user, or PONTOON_NATS__USER"
+                ))
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// Connects, and waits until the connection is up.
-pub(super) async fn client(config: &Config) -> Result<Client, Failure> {
+pub(super) async fn client(config: &Config) -> Result<(Client, Refusals), Failure> {
+    let inbox = inbox(config.nats.user.as_deref());
     let (client, mut state) =
-        connect::client(&config.nats, "pontoon command line", "_INBOX", "").await.map_err(Failure::Failed)?;
+        connect::client(&config.nats, "pontoon command line", &inbox, "").await.map_err(Failure::Failed)?;
     let up =
         tokio::time::timeout(PATIENCE, state.wait_for(|connection| connection.up)).await.map(|up| up.is_ok());
     if up == Ok(true) {
-        return Ok(client);
+        return Ok((client, Refusals(state)));
     }
     let detail = state.borrow().detail.clone().unwrap_or_else(|| "no answer".to_owned());
     let place = config.nats.url.list().join(", ");
     Err(Failure::Failed(format!("no connection to NATS at {place}: {detail}; set nats.url or --nats-url")))
+}
+
+/// Where a user listens for answers. One of its own below `_INBOX.` is allowed wherever that is, and a user who may hear
+/// only what it is told itself has just this: see `deploy/nats`.
+fn inbox(user: Option<&str>) -> String {
+    let is_token = |user: &&str| {
+        !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    user.filter(is_token).map_or_else(|| "_INBOX".to_owned(), |user| format!("_INBOX.{user}"))
 }

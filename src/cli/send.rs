@@ -66,14 +66,19 @@ impl Request {
     /// Sends the command and prints replies up to the last.
     async fn talk(&self, config: &Config, subject: String, body: String) -> Outcome {
         let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
-        let client = nats::client(config).await?;
+        let (client, mut refusals) = nats::client(config).await?;
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
         client
             .publish_with_reply_and_headers(subject.clone(), inbox, self.headers(), body.into())
             .await
             .map_err(|error| failed(&error))?;
-        while let Some(reply) = replies.next().await {
+        loop {
+            let reply = tokio::select! {
+                reply = replies.next() => reply,
+                failure = refusals.next() => return Err(failure),
+            };
+            let Some(reply) = reply else { break };
             if reply.status == Some(StatusCode::NO_RESPONDERS) {
                 let hint = "is the daemon running, with this instance and this operation?";
                 return Err(Failure::Failed(format!("nobody listens on {subject}: {hint}")));

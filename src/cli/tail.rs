@@ -39,14 +39,18 @@ impl Tail {
         let subject = subject(prefix, &self.filter)?;
         let lead = format!("{prefix}.event.");
         nats::block_on(async {
-            let client = nats::client(&config).await?;
+            let (client, mut refusals) = nats::client(&config).await?;
             let mut events =
                 client.subscribe(subject).await.map_err(|error| Failure::Failed(error.to_string()))?;
             let colour =
                 stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
             let mut left = self.count.unwrap_or(usize::MAX);
             while left > 0 {
-                let Some(message) = events.next().await else {
+                let message = tokio::select! {
+                    message = events.next() => message,
+                    failure = refusals.next() => return Err(failure),
+                };
+                let Some(message) = message else {
                     return Err(Failure::Failed("the subscription ended".to_owned()));
                 };
                 let line = if self.json { json_line(&message) } else { line(&message, &lead, colour) };

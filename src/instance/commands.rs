@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use pontoon_sdk::door::Door;
 use pontoon_sdk::{
     Code, Command, CommandId, Connector, Error, LinkKey, LinkState, Operation, Promise, Result, Route, Span,
 };
@@ -323,7 +324,7 @@ where
 
     /// What is known of the links.
     fn states(&self) -> Vec<LinkState> {
-        let links = self.shared.board.list().into_iter();
+        let links = self.shared.board.list().into_iter().filter(|link| link.key != Door::NAME);
         let state = |link: LinkStatus| LinkState {
             key: LinkKey::new(link.key),
             phase: link.phase.as_str(),

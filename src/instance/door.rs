@@ -16,8 +16,6 @@ use crate::backoff;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
 
-/// What the state calls the door while it cannot be opened.
-const NAME: &str = "listen";
 /// How many may be on their way in at a time; others wait with the system.
 const KNOCKING: usize = 16;
 /// How long nobody is taken in after the system could not hand somebody over, as when there are too many files.
@@ -74,7 +72,7 @@ pub(super) async fn keep<C: Connector>(
 
 /// Tries until it can be listened there; meanwhile the state says why not.
 async fn open(door: &Door, shared: &Shared) -> TcpListener {
-    let (key, seat) = (LinkKey::new(NAME), shared.board.seat());
+    let (key, seat) = (LinkKey::new(Door::NAME), shared.board.seat());
     let mut attempt = 0;
     loop {
         match listen::bind(door).await {

@@ -162,7 +162,9 @@ where
             ));
         }
         self.close(&key);
-        self.open.retain(|_, link| link.is_open());
+        for (key, link) in self.open.extract_if(|_, link| !link.is_open()) {
+            self.leaving.insert(key, link.gone);
+        }
         self.leaving.retain(|_, gone| !gone.is_cancelled());
         let origin = Origin::of(&way);
         let (mailbox, errands) = mpsc::channel(self.shared.commands.max_in_flight);

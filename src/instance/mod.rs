@@ -108,7 +108,7 @@ impl Shared {
     /// A link that comes by itself is gone, and was heard at this time for the last time.
     pub fn part(&self, key: &LinkKey, heard: Option<OffsetDateTime>) {
         if let Some(known) = self.greeted().get_mut(key) {
-            *known = heard;
+            *known = heard.max(*known);
         }
     }
 

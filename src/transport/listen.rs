@@ -91,7 +91,8 @@ pub async fn accept(
         .await
         .map_err(|error| format!("the upgrade failed: {error}"))?;
     let Some(knock) = knock else { return Err("the upgrade was not asked for".to_owned()) };
-    let mut reader_and_writer = listen_over(socket, arrived, door.silence);
+    let mut reader_and_writer =
+        listen_over(socket, arrived, door.silence.max(settings.config.ping_interval.0 * 2));
     let link = match knock.admission {
         Some(Admission::In { link, .. }) => link,
         _ => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind, ServiceError};
+use pontoon_sdk::mask::Mask;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
     Code, Command, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply, Result, Session,
@@ -14,7 +15,6 @@ use serde_json::value::to_raw_value;
 
 use crate::Shared;
 use crate::frames::{self, Fault, Said, Update, Whole};
-use crate::mask::Mask;
 use crate::reading::Reading;
 use crate::requests::Request;
 

@@ -3,11 +3,13 @@
 //! A connector that has a [`Door`] is asked of everyone who comes ([`crate::Connector::admit`]). Whoever is let in is a
 //! link like any other, under the name that the connector gives it, in the place of one of that name that is there.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::connector::LinkKey;
+use crate::secret::Secret;
 
 /// Where services come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +22,20 @@ pub struct Door {
     pub tls: Option<Identity>,
     /// How many may be in at a time; one more is let go.
     pub most: usize,
-    /// One that says nothing for this long, not even a pong, is taken for gone.
+    /// One that says nothing for this long, not even a pong, is taken for gone; no sooner than after two pings.
     pub silence: Duration,
+    /// What visitors have to know: what they say at the end is shown without it.
+    pub secrets: Vec<Secret>,
+}
+
+impl Door {
+    /// What the state calls the door while it cannot be opened. No link may be called so.
+    pub const NAME: &str = "listen";
+
+    /// The texts of its secrets, as far as they are there.
+    pub fn revealed(&self) -> Vec<String> {
+        self.secrets.iter().filter_map(|secret| secret.reveal().ok()).collect()
+    }
 }
 
 /// A certificate of ours and its key, as PEM files.
@@ -33,8 +47,7 @@ pub struct Identity {
     pub key_file: PathBuf,
 }
 
-/// Somebody at the door.
-#[derive(Debug)]
+/// Somebody at the door. What it shows may be secret, so that it does not print.
 pub struct Visitor<'a, F> {
     /// The parameters of the URL's query, decoded.
     pub query: &'a [(String, String)],
@@ -52,7 +65,7 @@ impl<F> Visitor<'_, F> {
 }
 
 /// What becomes of somebody at the door.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Admission {
     /// It is let in as this link.
     In {
@@ -63,4 +76,14 @@ pub enum Admission {
     },
     /// Its first message must be heard before. Said after that, nobody is let in.
     Hear,
+}
+
+/// Without the subprotocol, which may be a secret.
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::In { link, .. } => write!(f, "In({link:?})"),
+            Self::Hear => f.write_str("Hear"),
+        }
+    }
 }

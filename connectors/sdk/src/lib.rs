@@ -13,6 +13,7 @@
 //!   a caller names
 //! * [`lenient`]: texts and times as services write them
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
+//! * [`mask`]: what services repeat of our secrets
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
@@ -23,6 +24,7 @@ pub mod error;
 pub mod event;
 pub mod lenient;
 pub mod mapping;
+pub mod mask;
 pub mod rate;
 pub mod secret;
 pub mod session;

@@ -50,7 +50,7 @@ pub struct Listen {
     /// How many scripts may be connected at a time.
     #[serde(default = "max")]
     pub max: usize,
-    /// A script that says nothing for this long, not even a pong, is taken for gone.
+    /// A script that says nothing for this long, not even a pong, is taken for gone; no sooner than after two of our pings.
     #[serde(default = "silence")]
     pub silence: Span,
     /// The largest frame that goes to a script. More is refused (413).
@@ -240,6 +240,7 @@ impl Checked {
             tls: listen.tls.as_ref().map(identity),
             most: listen.max,
             silence: listen.silence.0,
+            secrets: vec![listen.token.clone()],
         })
     }
 }

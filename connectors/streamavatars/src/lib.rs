@@ -9,6 +9,7 @@ mod session;
 mod socket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pontoon_sdk::door::{Admission, Door, Visitor};
 use pontoon_sdk::websocket::Frame;
@@ -22,6 +23,9 @@ pub use session::AvatarsSession;
 use crate::config::Checked;
 use crate::orders::Order;
 use crate::place::Place;
+
+/// How long the caller of `create` waits who names no time of its own.
+const CREATE: Duration = Duration::from_secs(25);
 
 /// The sockets of an app, and the scripts in it.
 pub struct StreamAvatars {
@@ -81,6 +85,11 @@ impl Connector for StreamAvatars {
 
     fn undialled(&self, link: &LinkKey, reason: &str) -> Option<Event> {
         Some(session::event(EventType::SocketFailed, &Place::of(link), reason))
+    }
+
+    /// Longer than a connection may take to be made, so that whoever creates a socket hears how that went.
+    fn timeout(&self, operation: &str) -> Option<Duration> {
+        (operation == "create").then_some(CREATE)
     }
 
     fn door(&self) -> Option<Door> {

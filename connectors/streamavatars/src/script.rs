@@ -2,6 +2,7 @@
 
 use pontoon_sdk::door::{Admission, Visitor};
 use pontoon_sdk::event::ServiceError;
+use pontoon_sdk::mask::Mask;
 use pontoon_sdk::rate::Bucket;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Code, Command, End, Error, EventType, Join, Kind, Outbox, Raw, Result, Session};
@@ -16,6 +17,8 @@ use crate::session::{ended, event, said};
 pub(crate) struct Script {
     place: Place,
     bucket: Option<Bucket>,
+    /// Hides the token, should the script say it again.
+    mask: Option<Mask>,
     /// Whether a token was taken from the bucket for the next frame.
     token: bool,
 }
@@ -90,7 +93,8 @@ fn enter(title: Option<String>, subprotocol: Option<String>) -> Result<Admission
 
 impl Script {
     pub(crate) fn new(place: Place, listen: Option<&Listen>) -> Self {
-        Self { place, bucket: listen.map(|listen| Bucket::new(listen.rate_limit)), token: false }
+        let bucket = listen.map(|listen| Bucket::new(listen.rate_limit));
+        Self { place, bucket, mask: listen.map(|listen| Mask::new(&listen.token)), token: false }
     }
 
     fn tell(kind: &str, title: Option<&str>, out: &mut Outbox<Frame>) -> Result<()> {
@@ -112,6 +116,8 @@ impl Session for Script {
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
+        let hidden = self.mask.as_ref().and_then(|mask| mask.hide(frame));
+        let frame = hidden.as_ref().unwrap_or(frame);
         if let Frame::Binary(_) = frame {
             return Err(Error::protocol("scripts say text only"));
         }

@@ -1,6 +1,6 @@
 //! Sockets that callers create: what they may, what they are told, and what becomes of the sockets.
 
-use pontoon_testkit::{Refusal, eventually};
+use pontoon_testkit::{Door, Refusal, eventually};
 use serde_json::json;
 
 use super::Bed;
@@ -147,8 +147,6 @@ async fn what_is_not_allowed_is_refused_with_the_rule_and_nothing_is_dialled() {
     for (url, code, rule) in [
         (format!("http://127.0.0.1:{port}/"), "403", "ws://"),
         (format!("ws://127.0.0.1:{port}/"), "403", "loopback"),
-        // Known only once the name is looked up.
-        (format!("ws://localhost:{port}/"), "403", "loopback"),
         (format!("ws://0x7f.1:{port}/"), "403", ""),
         (format!("ws://[::1]:{port}/"), "403", "dynamic.hosts"),
         ("ws://evil.example/".to_owned(), "403", "dynamic.hosts"),
@@ -158,11 +156,31 @@ async fn what_is_not_allowed_is_refused_with_the_rule_and_nothing_is_dialled() {
         assert_eq!(reply.verdict(), ("rejected", Some(code)), "{url}: {reply:?}");
         assert!(reply.message().contains(rule), "{url}: {reply:?}");
     }
+    // Known only once the name is looked up: then a socket of that title may have been closed for it.
+    let reply = bed.ask("create", &create("t", &format!("ws://localhost:{port}/"), "")).await;
+    assert_eq!(reply.verdict(), ("failed", Some("403")), "{reply:?}");
+    assert!(reply.message().contains("loopback"), "{reply:?}");
     assert_eq!(bed.echo.dials().len(), 0);
     bed.state(|state| state["links"] == json!([])).await;
     let reply =
         bed.ask_with("create", &create("t", "ws://127.0.0.1/", ""), &[("Pontoon-Wait", "sent")]).await;
     assert_eq!(reply.verdict(), ("rejected", Some("403")), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_runs_out_is_told_that_nobody_knows_yet() {
+    let mut bed = Bed::start(DYNAMIC).await;
+    bed.echo.door(Door::Silent);
+    let url = bed.echo.url();
+    let reply = bed.ask_with("create", &create("t", &url, ""), &[("Pontoon-Timeout", "200ms")]).await;
+    assert_eq!(reply.verdict(), ("unknown", Some("504")), "{reply:?}");
+    let phase = |phase: &'static str| move |state: &serde_json::Value| state["links"][0]["phase"] == phase;
+    bed.state(phase("connecting")).await;
+    assert_eq!(bed.ask("remove", r#"{"title":"t"}"#).await.status, "accepted");
+    bed.state(|state| state["links"] == json!([])).await;
+    bed.echo.admit();
+    assert_eq!(bed.ask("create", &create("t", &url, "")).await.status, "acked");
+    bed.event("socket.opened").await;
 }
 
 #[tokio::test]

@@ -79,8 +79,10 @@ async fn only_the_token_opens_the_door() {
     assert_eq!(body["title"], "by protocol");
     // A late auth frame is not published: the next event is the next message.
     script.say(AUTH);
-    script.say("hello");
-    assert_eq!(bed.event("socket.message").await.1["message"], "hello");
+    script.say(r#"{"type":"auth","token":"canary-t0ken","title":5} hello"#);
+    let (_, body) = bed.event("socket.message").await;
+    assert!(body["message"].as_str().unwrap().ends_with("hello"), "{body}");
+    assert!(!body.to_string().contains("canary"), "{body}");
     let (_, status) = bed.daemon.get("/status").await;
     let (_, metrics) = bed.daemon.get("/metrics").await;
     for text in [bed.daemon.log(), status, metrics] {

@@ -65,7 +65,7 @@ pub(super) fn authorization(instances: &[&str]) -> String {
     let begin = SHIPPED.find("authorization {").expect("the shipped configuration has users");
     let mut text = "no_auth_user: tester\n".to_owned();
     for line in SHIPPED[begin..].lines() {
-        let line = match line.split_once("_NATS_PASSWORD") {
+        let line = match line.trim_start().strip_prefix("password: $") {
             Some(_) => format!("      password: \"{PASSWORD}\""),
             None => line.to_owned(),
         };

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use pontoon_sdk::Secret;
-use pontoon_sdk::websocket::Frame;
+use crate::secret::Secret;
+use crate::websocket::Frame;
 
 /// Stands in the place of the key.
 const MASK: &str = "***";
@@ -11,14 +11,14 @@ const MASK: &str = "***";
 const SHORTEST: usize = 4;
 
 /// Hides a key.
-pub(crate) struct Mask {
+pub struct Mask {
     /// As it is, within a JSON string, within an address; each once.
     forms: Vec<String>,
 }
 
 impl Mask {
     /// Hides this key. One that cannot be looked up now was none that this connection was made with.
-    pub(crate) fn new(key: &Secret) -> Self {
+    pub fn new(key: &Secret) -> Self {
         let Some(key) = key.reveal().ok().filter(|key| key.len() >= SHORTEST) else {
             return Self { forms: Vec::new() };
         };
@@ -45,7 +45,7 @@ impl Mask {
     }
 
     /// The frame without the key; `None` if the key is not in it.
-    pub(crate) fn hide(&self, frame: &Frame) -> Option<Frame> {
+    pub fn hide(&self, frame: &Frame) -> Option<Frame> {
         let Frame::Text(bytes) = frame else { return None };
         let text = std::str::from_utf8(bytes).ok()?;
         let inside = |form: &&String| text.contains(form.as_str());
