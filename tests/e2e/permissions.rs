@@ -10,6 +10,7 @@ use pontoon_testkit::{DaemonConfig, NatsServer, NatsVersion, Sub0};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::cli::{output, pontoon};
 use crate::support::{Bed, PATIENCE, ask, contents, listen, next, round_trip, start};
 
 /// A client of one of the shipped users.
@@ -105,6 +106,38 @@ async fn answer(user: &Client, subject: &str) {
     let mut answers = user.subscribe(inbox.clone()).await.expect("subscribed");
     user.publish_with_reply(subject.to_owned(), inbox, "".into()).await.expect("sent");
     timeout(PATIENCE, answers.next()).await.expect("an answer in time");
+}
+
+#[tokio::test]
+async fn people_use_the_commands_as_these_users_and_are_told_what_is_refused() {
+    let bed = bed(NatsVersion::V2_15).await;
+    let as_user = |user: &str, arguments: &[&str]| {
+        let mut command = pontoon(&bed.nats, arguments);
+        command.env("PONTOON_NATS__USER", user).env("PONTOON_NATS__PASSWORD", NatsServer::PASSWORD);
+        command
+    };
+    let (code, out, err) = output(as_user("caller", &["send", "shop", "call.x", r#"{"n":2}"#])).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains(r#""status":"response""#) || out.contains(r#""status": "response""#), "{out}");
+    for (user, arguments) in [("caller", &["tail"][..]), ("reader", &["send", "shop", "call.x"])] {
+        let (code, _, err) = output(as_user(user, arguments)).await;
+        assert_eq!(code, Some(1), "{user} {arguments:?}: {err}");
+        assert!(err.contains("Permissions Violation") && err.contains("nats.user"), "{err}");
+    }
+    // Nobody hears what was said before anybody listened, so that it is said again and again.
+    let broadcasts = async {
+        loop {
+            bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        (code, out, err) = output(as_user("reader", &["tail", "--count", "1"])) => {
+            assert_eq!(code, Some(0), "{err}");
+            assert!(out.contains("resource.broadcast"), "{out}");
+        }
+        () = broadcasts => {}
+    }
 }
 
 #[tokio::test]
