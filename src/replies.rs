@@ -3,6 +3,7 @@
 //! * `answer`: what callers are told
 //! * `caller`: who is told it
 //! * `outlet`: their way to the bus
+//! * `pace`: how fast parts are read
 //! * `interest`: whether anybody listens
 //! * `tally`: what the micro service counts
 
@@ -10,6 +11,7 @@ mod answer;
 mod caller;
 mod interest;
 mod outlet;
+mod pace;
 mod tally;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,6 +30,7 @@ pub use self::answer::Answer;
 pub use self::caller::Caller;
 pub use self::interest::Interest;
 pub use self::outlet::{Outgoing, Outlet, Part, Space};
+pub use self::pace::Full;
 pub use self::tally::{Figures, Tally};
 
 /// How many may be known to be gone and not be given up yet.
@@ -37,6 +40,10 @@ const GONE: usize = 64;
 pub struct Replies {
     waiting: HashMap<CommandId, Waiting>,
     deadlines: BTreeSet<(Instant, CommandId)>,
+    /// The way of parts, once somebody has asked for any.
+    outlet: Option<Outlet>,
+    /// Since when it is full, and no more than so many have left.
+    full_since: Option<(Instant, u64)>,
     /// Both ends of the way on which [`Interest`] tells whose caller is gone.
     gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
@@ -64,7 +71,13 @@ enum Party {
 
 impl Default for Replies {
     fn default() -> Self {
-        Self { waiting: HashMap::new(), deadlines: BTreeSet::new(), gone: mpsc::channel(GONE) }
+        Self {
+            waiting: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            outlet: None,
+            full_since: None,
+            gone: mpsc::channel(GONE),
+        }
     }
 }
 
@@ -73,6 +86,9 @@ impl Replies {
     pub fn begin(&mut self, command: &Command, caller: Caller, promise: Promise) {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
+        if command.stream {
+            self.outlet.get_or_insert_with(|| caller.replies.clone());
+        }
         let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
         let party = Party::Caller(caller);
         let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false, stream };

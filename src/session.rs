@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{
-    Action, Code, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Result, Session,
-};
+use pontoon_sdk::{Action, CommandId, End, Event, EventType, Join, Kind, Outbox, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
@@ -18,9 +16,9 @@ use crate::intake::Intake;
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::Redact;
-use crate::replies::Replies;
+use crate::replies::{Full, Replies};
 use crate::transport::Read;
-use crate::transport::outbound::{Outbound, Outcome, Refused};
+use crate::transport::outbound::{Outbound, Outcome};
 
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
@@ -31,7 +29,7 @@ const MAX_JOINS: usize = 16_384;
 const POLICY: u16 = 1008;
 /// How soon after the opening it means that.
 const SOON: Duration = Duration::from_secs(5);
-/// How long is read on for the service's close code once nothing can be written, and waited for goodbye to be said.
+/// How long is read on for the service's close code once nothing can be written, and for its goodbye once we said ours.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What outlives a connection of a link.
@@ -77,6 +75,8 @@ pub struct Conversation<'a, S: Session, R> {
     broken: Option<End>,
     /// The session has said that the link is not needed any more.
     finished: bool,
+    /// A frame that was read and not handled, because parts found no room meanwhile.
+    held: Option<S::Frame>,
     on_ready: &'a (dyn Fn(&mut Intake) + Sync),
     interrupt: Pin<Box<dyn Future<Output = End> + Send + 'a>>,
 }
@@ -111,6 +111,7 @@ where
             ready: false,
             broken: None,
             finished: false,
+            held: None,
             on_ready,
             interrupt,
         }
@@ -123,6 +124,10 @@ where
             Ok(()) => self.talk().await,
             Err(end) => end,
         };
+        let _ = self.release();
+        if self.finished {
+            self.goodbye().await;
+        }
         end.reason = self.parts.redact.text(&end.reason);
         // A policy violation right after the opening is about credentials, not about what was sent.
         if end.kind == Kind::Disconnected && end.code == Some(POLICY) && self.opened.elapsed() < SOON {
@@ -134,7 +139,7 @@ where
         self.replies.disconnect(&end);
         let Parts { outbound, mut outcomes, .. } = self.parts;
         if self.finished {
-            // Another link may be opened in its place, and not before goodbye was said over this one.
+            // Where the session says so only now, goodbye is not said yet.
             drop(outbound);
             let _ = timeout(LAST_WORDS, async { while outcomes.recv().await.is_some() {} }).await;
         }
@@ -158,6 +163,13 @@ where
                 }
                 continue;
             }
+            let full = self.replies.full(Instant::now());
+            if full.is_none() && self.held.is_some() {
+                if let Err(end) = self.release() {
+                    return end;
+                }
+                continue;
+            }
             let at = self.next_timer();
             set(&mut timer, at);
             let step = tokio::select! {
@@ -172,7 +184,10 @@ where
                     Ok(())
                 }
                 () = wanted(self.memory.place.as_ref()), if self.is_idle() => self.make_room(),
-                read = self.parts.reader.read(), if !self.memory.intake.is_full() => self.burst(read),
+                () = over(full.as_ref()), if full.is_some() => Ok(()),
+                read = self.parts.reader.read(), if full.is_none() && !self.memory.intake.is_full() => {
+                    self.take_in(read)
+                }
             };
             if let Err(end) = step {
                 return end;
@@ -198,6 +213,37 @@ where
         Err(End::disconnected("another link needs its place"))
     }
 
+    /// Closes the connection, and takes in what comes until the service has closed it too: another link may be opened in
+    /// its place, and until then the service counts both.
+    async fn goodbye(&mut self) {
+        self.parts.outbound.close();
+        let reading = async {
+            while !self.memory.intake.is_full() {
+                let read = self.parts.reader.read().await;
+                if self.burst(read).is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(LAST_WORDS, reading).await;
+    }
+
+    /// Handles what was read, unless others have filled the way of parts while this link waited for it.
+    fn take_in(&mut self, read: Result<S::Frame, End>) -> Result<(), End> {
+        match read {
+            Ok(frame) if self.replies.full(Instant::now()).is_some() => {
+                self.held = Some(frame);
+                Ok(())
+            }
+            read => self.burst(read),
+        }
+    }
+
+    /// Handles a frame that was held, if there is one.
+    fn release(&mut self) -> Result<(), End> {
+        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(frame)))
+    }
+
     /// Handles a frame, and those that are there already behind it.
     fn burst(&mut self, first: Result<S::Frame, End>) -> Result<(), End> {
         let mut next = Some(first);
@@ -209,11 +255,8 @@ where
             self.memory.heard = Some(read);
             self.frame(&frame, read)?;
             left -= 1;
-            next = if left == 0 || self.memory.intake.is_full() {
-                None
-            } else {
-                self.parts.reader.read().now_or_never()
-            };
+            let full = self.memory.intake.is_full() || self.replies.full(Instant::now()).is_some();
+            next = if left == 0 || full { None } else { self.parts.reader.read().now_or_never() };
         }
         // Seconds since 1970 fit a float exactly.
         self.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
@@ -304,6 +347,9 @@ where
 
     /// It cannot be written any more, but the service may have said why: that can still be read.
     async fn last_words(&mut self, broken: End) -> End {
+        if let Err(end) = self.release() {
+            return end;
+        }
         let reading = async {
             while !self.memory.intake.is_full() {
                 let read = self.parts.reader.read().await;
@@ -406,25 +452,18 @@ where
     }
 }
 
-impl Refused {
-    /// What a caller is told. Where there is none, the connection is of no use any more.
-    fn error(self) -> Error {
-        match self {
-            Self::Full => Error::rejected(
-                Code::TooMany,
-                "the service does not read fast enough; too much waits to be written",
-            ),
-            Self::TooLarge(limit) => {
-                Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
-            }
-        }
-    }
-}
-
 /// Waits until another link needs this one's place.
 async fn wanted(place: Option<&Place>) {
     match place {
         Some(place) => place.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until there is room for parts again.
+async fn over(full: Option<&Full>) {
+    match full {
+        Some(full) => full.over().await,
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use pontoon_sdk::{Code, Connector, End, Error, Kind, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
@@ -24,7 +24,7 @@ use crate::redact::Redact;
 use crate::session::{Conversation, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
-use crate::transport::{Class, Dial, DialError, Dialled, Resumed};
+use crate::transport::{Class, Dial, DialError, Dialled, DialledBy, Resumed, Settings};
 
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
@@ -230,7 +230,7 @@ where
             (None, None) => return Next::Stop(None),
             (None, Some(endpoint)) => tokio::select! {
                 () = self.stop.cancelled() => return Next::Stop(None),
-                dialled = <C::Transport as Dial>::dial(endpoint, transport, &shared.transport) => dialled,
+                dialled = dial::<C::Transport>(endpoint, transport, &shared.transport) => dialled,
                 () = memory.errands.attend(self.way.places().is_some(), false) => return Next::Stop(None),
             },
         };
@@ -321,6 +321,22 @@ where
         }
         Next::Dial { phase, after: after.min(Duration::from_secs(3600)), detail }
     }
+}
+
+/// Dials. Transports hold themselves to the time that there is, and say what took so long; one that does not must not keep
+/// its link from ever being dialled again.
+async fn dial<T: Dial>(
+    endpoint: &T::Endpoint,
+    memory: &mut T::Memory,
+    settings: &Settings,
+) -> Result<DialledBy<T>, DialError> {
+    let limit = settings.config.connect_timeout.0 * 2;
+    let dialled = timeout(limit, T::dial(endpoint, memory, settings)).await;
+    dialled.unwrap_or_else(|_| {
+        let text =
+            format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());
+        Err(DialError::unreachable(text))
+    })
 }
 
 /// Whether all that the service said has been heard, from one connection to the next.

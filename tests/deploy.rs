@@ -112,9 +112,10 @@ fn the_image_runs_as_nobody_stops_by_the_daemons_signal_and_asks_its_probe() {
 fn the_demonstration_is_configured_well_and_mounts_what_is_there() {
     let compose = read("deploy/compose.yaml");
     let key = compose.lines().find_map(|line| line.trim().strip_prefix("MINCHAT_API_KEY: ")).unwrap();
-    let (code, said) = check("deploy/compose/pontoon.toml", &[("MINCHAT_API_KEY", key)]);
+    let keys = [("MINCHAT_API_KEY", key), ("AUI_NETWORK_API_KEY", key)];
+    let (code, said) = check("deploy/compose/pontoon.toml", &keys);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.starts_with("ok: 3 configured, 3 to run"), "{said}");
+    assert!(said.starts_with("ok: 5 configured, 5 to run"), "{said}");
     let warnings = said.lines().filter(|line| line.starts_with("warning: "));
     assert!(warnings.clone().all(|line| line.contains("without encryption")), "{said}");
     assert_eq!(check("deploy/compose/pontoon.toml", &[]).0, Some(78), "without the key it is not");
@@ -123,7 +124,7 @@ fn the_demonstration_is_configured_well_and_mounts_what_is_there() {
     let config = read("deploy/compose/pontoon.toml");
     let services = compose.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split_once("=0.0.0.0:"));
     let services: Vec<_> = services.collect();
-    assert_eq!(services.len(), 3);
+    assert_eq!(services.len(), 5);
     for (kind, port) in services {
         let table = config.split("[connectors.").find(|table| table.contains(&format!("type = \"{kind}\"")));
         assert!(table.unwrap().contains(&format!("//simulators:{port}")), "{kind}");

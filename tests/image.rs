@@ -128,6 +128,7 @@ async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_car
     let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     image.set("MINCHAT_API_KEY", "key-of-the-demo");
+    image.set("AUI_NETWORK_API_KEY", "key-of-the-demo");
     image.set("PONTOON_NATS__URL", format!("tls://nats:{}", port(&nats.url())));
     image.set("PONTOON_ADMIN__LISTEN", free.to_string());
     for (kind, instance, scheme, path) in INSTANCES {

@@ -1,6 +1,7 @@
 //! The way of replies to the bus. Parts take only some of it, so that last words find room whatever is streamed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -13,6 +14,8 @@ const REPLIES: usize = 8_192;
 const PARTS: usize = 1_024;
 /// Their bytes. One alone may have more.
 const PART_BYTES: usize = 8 * 1024 * 1024;
+/// There is room while a part of this size finds a place; NATS takes none that is larger unless it is told to.
+const ROOM: u32 = 1024 * 1024;
 
 /// A reply on its way to the bus.
 pub struct Outgoing {
@@ -36,6 +39,13 @@ pub struct Part {
 pub struct Space {
     _part: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
+    left: Arc<AtomicU64>,
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The end of the way that callers are at.
@@ -44,6 +54,8 @@ pub struct Outlet {
     queue: mpsc::Sender<Outgoing>,
     parts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// How many parts have left so far.
+    left: Arc<AtomicU64>,
     interest: Arc<Interest>,
 }
 
@@ -52,12 +64,28 @@ impl Outlet {
     pub fn new() -> (Self, mpsc::Receiver<Outgoing>) {
         let (queue, outgoing) = mpsc::channel(REPLIES);
         let (parts, bytes) = (Arc::new(Semaphore::new(PARTS)), Arc::new(Semaphore::new(PART_BYTES)));
-        (Self { queue, parts, bytes, interest: Arc::default() }, outgoing)
+        (Self { queue, parts, bytes, left: Arc::default(), interest: Arc::default() }, outgoing)
     }
 
     /// Where it is known who listens to parts.
     pub fn interest(&self) -> Arc<Interest> {
         self.interest.clone()
+    }
+
+    /// Whether one more part finds a place.
+    pub(super) fn has_room(&self) -> bool {
+        self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
+    }
+
+    /// Waits until one may.
+    pub(super) async fn room(&self) {
+        drop(self.parts.acquire().await);
+        drop(self.bytes.acquire_many(ROOM).await);
+    }
+
+    /// How many parts have left so far, for whoever wants to know whether any do.
+    pub(super) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     pub(super) fn send(&self, subject: String, answer: &Arc<Answer>) {
@@ -84,6 +112,6 @@ impl Outlet {
         let bytes = u32::try_from(bytes.min(PART_BYTES)).unwrap_or(u32::MAX);
         let part = self.parts.clone().try_acquire_owned().ok()?;
         let bytes = self.bytes.clone().try_acquire_many_owned(bytes).ok()?;
-        Some(Space { _part: part, _bytes: bytes })
+        Some(Space { _part: part, _bytes: bytes, left: self.left.clone() })
     }
 }

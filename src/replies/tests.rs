@@ -290,6 +290,47 @@ fn parts_are_bounded_in_bytes() {
 }
 
 #[test]
+fn nothing_more_is_read_while_parts_find_no_room_unless_none_leaves() {
+    let mut desk = Desk::new();
+    let (second, now) = (Duration::from_secs(1), desk.now);
+    let quiet = desk.begin(desk.caller(1), 1, false);
+    assert!(desk.replies.full(now).is_none());
+    let command = desk.streamed(2);
+    let mut index = 0;
+    let mut fill = |desk: &mut Desk| {
+        let first = index;
+        while desk.replies.full(now).is_none() {
+            desk.part(command, index);
+            index += 1;
+        }
+        index - first
+    };
+    let room = fill(&mut desk);
+    assert!(room > 500);
+    // What leaves makes room, and nothing is lost.
+    assert_eq!(desk.sent().len(), room);
+    let more = fill(&mut desk);
+    let sent = desk.sent();
+    assert!(more == room && sent.iter().enumerate().all(|(index, (.., data))| *data == room + index));
+    // None leaves: it is given up for as long as that goes on.
+    fill(&mut desk);
+    assert!(desk.replies.full(now + second / 2).is_some());
+    assert!(desk.replies.full(now + second).is_none() && desk.replies.full(now + second * 9).is_none());
+    assert!(desk.outgoing.try_recv().is_ok());
+    desk.part(command, 0);
+    assert!(desk.replies.full(now + second * 10).is_some());
+    assert!(desk.replies.full(now + second * 11).is_none());
+    assert_eq!(desk.sent().len(), room);
+    assert!(desk.replies.full(now + second * 11).is_none());
+    fill(&mut desk);
+    // Whoever was told everything waits for no room.
+    assert!(desk.replies.full(now).is_some());
+    desk.response(command);
+    assert!(desk.replies.full(now).is_none());
+    desk.response(quiet);
+}
+
+#[test]
 fn nothing_is_left_of_two_thousand_commands_however_they_end() {
     let mut desk = Desk::new();
     for number in 0..2_000 {

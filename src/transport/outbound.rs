@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{CommandId, End};
+use pontoon_sdk::{Code, CommandId, End, Error};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
@@ -54,7 +54,8 @@ struct Item<F> {
 
 /// The end of the queue that a session writes to. Dropping it says goodbye to the peer.
 pub struct Outbound<F> {
-    items: mpsc::Sender<Item<F>>,
+    /// `None` once goodbye is said.
+    items: Option<mpsc::Sender<Item<F>>>,
     waiting: Arc<AtomicUsize>,
     limit: usize,
     frame_limit: Option<usize>,
@@ -67,6 +68,21 @@ pub enum Refused {
     Full,
     /// The peer takes no message of more than this many bytes.
     TooLarge(usize),
+}
+
+impl Refused {
+    /// What a caller is told. Where there is none, the connection is of no use any more.
+    pub fn error(self) -> Error {
+        match self {
+            Self::Full => Error::rejected(
+                Code::TooMany,
+                "the service does not read fast enough; too much waits to be written",
+            ),
+            Self::TooLarge(limit) => {
+                Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
+            }
+        }
+    }
 }
 
 /// What became of messages.
@@ -100,7 +116,12 @@ impl<F: Frame> Outbound<F> {
             write_timeout: settings.config.write_timeout.0,
         };
         tokio::spawn(loop_.run());
-        Self { items, waiting, limit: settings.config.send_buffer.0, frame_limit }
+        Self { items: Some(items), waiting, limit: settings.config.send_buffer.0, frame_limit }
+    }
+
+    /// Says goodbye to the peer behind what waits, and takes no more.
+    pub fn close(&mut self) {
+        self.items = None;
     }
 
     /// Queues a message.
@@ -120,7 +141,8 @@ impl<F: Frame> Outbound<F> {
             return Err(Refused::Full);
         }
         let command = command.map(|command| (command, ticket.clone()));
-        if self.items.try_send(Item { frame, command }).is_err() {
+        let item = Item { frame, command };
+        if self.items.as_ref().is_none_or(|items| items.try_send(item).is_err()) {
             self.waiting.fetch_sub(size, Ordering::AcqRel);
             return Err(Refused::Full);
         }

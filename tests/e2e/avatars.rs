@@ -2,6 +2,7 @@
 
 mod cycles;
 mod dynamic;
+mod lua;
 mod scripts;
 mod sockets;
 

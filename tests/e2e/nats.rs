@@ -138,36 +138,6 @@ async fn the_daemon_starts_without_nats_and_catches_up() {
 }
 
 #[tokio::test]
-async fn the_permissions_that_the_readme_lists_are_enough() {
-    let permissions = r#"authorization { users = [
-        { user: all, password: a }
-        { user: pontoon, password: p, permissions: {
-            publish: ["pontoon.>", "_INBOX.>", "_INBOX_shop.>", "$JS.API.STREAM.INFO.PONTOON_SHOP",
-                "$JS.API.STREAM.CREATE.PONTOON_SHOP", "$JS.API.STREAM.MSG.GET.PONTOON_SHOP"]
-            subscribe: ["pontoon.command.>", "$SRV.>", "_INBOX_shop.>"]
-        } }
-    ] }"#;
-    for version in NatsVersion::available() {
-        let nats = NatsServer::options().version(version).config(permissions).start().await;
-        let sub0 = pontoon_testkit::Sub0::start().await;
-        let lines = "nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }";
-        let config = pontoon_testkit::DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p");
-        let daemon = crate::support::start(config.sub0("shop", &sub0));
-        let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "a".into());
-        let client = options.connect(nats.url()).await.expect("connected");
-        let mut bed = Bed { daemon, sub0, nats, client };
-        bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
-        assert_eq!(bed.sub0.blast(1_000, numbered).await, 1);
-        bed.at_rest(1_000).await;
-        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
-        bed.daemon.restart();
-        bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
-        bed.at_rest(1).await;
-        assert!(!bed.nats.log().contains("Violation"), "{version:?}: {}", bed.nats.log());
-    }
-}
-
-#[tokio::test]
 async fn nobody_can_confirm_an_event_in_the_streams_place() {
     for ordering in ["strict", "best_effort"] {
         let mut bed = Bed::with(NatsServer::options(), &format!("delivery.ordering = \"{ordering}\"")).await;

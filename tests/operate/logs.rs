@@ -26,6 +26,7 @@ impl Bare {
             command.env_remove(name);
         }
         command.args(["run", "--config"]).arg(dir.write("pontoon.toml", config.text()));
+        command.envs(config.variables());
         command.envs(variables.iter().copied()).stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

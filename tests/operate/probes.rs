@@ -137,6 +137,7 @@ async fn a_port_in_use_is_named() {
         let output = Command::new(env!("CARGO_BIN_EXE_pontoon"))
             .args(["run", "--config"])
             .arg(dir.write("pontoon.toml", &text))
+            .envs(config.variables())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

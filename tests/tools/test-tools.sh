@@ -3,6 +3,7 @@
 #   nats-server-2.9   an old server, which PONTOON_NATS_SERVER_OLD may name instead
 #   promtool          checks our metrics and alerts, PONTOON_PROMTOOL may name it instead
 #   prometheus        scrapes us and fires the alerts, PONTOON_PROMETHEUS may name it instead
+#   lua5.3            runs the script for Stream Avatars, PONTOON_LUA may name it instead; lua/ where it is
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
 # The first three come from Debian 12. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
@@ -45,6 +46,42 @@ from_prometheus() {
 
 from_prometheus promtool PONTOON_PROMTOOL
 from_prometheus prometheus PONTOON_PROMETHEUS
+
+# fetch_lua: the interpreter, with the library for editing lines where the system has none.
+fetch_lua() {
+    local host package place
+    mkdir "$work/lua"
+    from_debian lua5.3 '*' usr/bin/lua5.3 "$work/lua/lua5.3" || return 1
+    if ldd "$work/lua/lua5.3" | grep -q 'libreadline.*not found'; then
+        host=$(dpkg-architecture -q DEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu")
+        # Its name and place differ from one Debian to the next.
+        for package in libreadline8 libreadline8t64; do
+            for place in lib usr/lib; do
+                [[ -f $work/lua/libreadline.so.8 ]] ||
+                    from_debian "$package" '*' "$place/$host/libreadline.so.8" "$work/lua/libreadline.so.8" || true
+            done
+        done
+    fi
+    cat >"$work/run-lua" <<'SCRIPT'
+#!/bin/sh
+lua=$(dirname "$0")/lua
+LD_LIBRARY_PATH=$lua${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$lua/lua5.3" "$@"
+SCRIPT
+    chmod 755 "$work/run-lua"
+    LD_LIBRARY_PATH=$work/lua "$work/lua/lua5.3" -v >&2
+}
+
+if [[ -n ${PONTOON_LUA:-} ]]; then
+    "$PONTOON_LUA" -v >&2
+elif ! "$tools/lua5.3" -v >/dev/null 2>&1; then
+    if fetch_lua; then
+        rm -rf "$tools/lua"
+        mv "$work/lua" "$tools/lua"
+        mv "$work/run-lua" "$tools/lua5.3"
+    else
+        missing "lua5.3" PONTOON_LUA
+    fi
+fi
 
 nats_py=2.16.0
 if [[ ! -d $tools/python/nats_py-$nats_py.dist-info ]]; then

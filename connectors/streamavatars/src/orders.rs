@@ -1,5 +1,7 @@
 //! What callers ask for: the bodies of the operations, checked before anything is done.
 
+use std::borrow::Cow;
+
 use pontoon_sdk::mapping::is_token;
 use pontoon_sdk::{Code, Command, Error, Operation, Promise, Result};
 use schemars::{JsonSchema, schema_for};
@@ -178,7 +180,7 @@ impl Order {
             "script.send" => {
                 let ScriptSend { title, message } = command.parse()?;
                 place::check(&title, "/title")?;
-                Ok(Self::Say { place: Place::Script(title), text: script_text(&message) })
+                Ok(Self::Say { place: Place::Script(title), text: script_text(&message)? })
             }
             _ => {
                 let MessageSend { channel, text } = command.parse()?;
@@ -186,8 +188,7 @@ impl Order {
                 place::check(place.title(), "/channel")?;
                 let text = match place {
                     Place::Socket(_) => text,
-                    Place::Script(_) => serde_json::to_string(&WriteChat { kind: "writeChat", text: &text })
-                        .map_err(|error| Error::internal(error.to_string()))?,
+                    Place::Script(_) => write_chat(&text)?,
                 };
                 Ok(Self::Say { place, text })
             }
@@ -196,11 +197,17 @@ impl Order {
 }
 
 /// A text as it is, anything else as JSON; in a form that every build of the app can read.
-fn script_text(message: &RawValue) -> String {
-    match serde_json::from_str::<String>(message.get()) {
-        Ok(text) => plain::slashes(&text).into_owned(),
-        Err(_) => plain::slashes(message.get()).into_owned(),
-    }
+fn script_text(message: &RawValue) -> Result<String> {
+    let text = serde_json::from_str::<String>(message.get());
+    let plain = plain::json(text.as_deref().unwrap_or_else(|_| message.get()));
+    plain.map(Cow::into_owned).map_err(|error| error.at("/message"))
+}
+
+/// What has a script write a text into the chat.
+fn write_chat(text: &str) -> Result<String> {
+    let frame = serde_json::to_string(&WriteChat { kind: "writeChat", text });
+    let frame = frame.map_err(|error| Error::internal(error.to_string()))?;
+    plain::json(&frame).map(Cow::into_owned).map_err(|error| error.at("/text"))
 }
 
 /// Subprotocols are tokens of HTTP (RFC 6455 §4.1).

@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::services::Service;
+
 /// Longer than the daemon lets a call take, so that a silent daemon is seen as one.
 const ANSWER: Duration = Duration::from_secs(45);
 
@@ -113,13 +115,14 @@ impl Reply {
     }
 }
 
-/// Whether the instance takes calls, its links to the service are up, and its stream confirms what it publishes.
-pub(crate) async fn is_ready(client: &Client, kind: &str, instance: &str) -> bool {
+/// Whether the instance takes calls, its links to the service are up, if it has any yet, and its stream confirms what
+/// it publishes.
+pub(crate) async fn is_ready(client: &Client, service: &dyn Service) -> bool {
     let mut state = Value::Null;
-    let call = Call::new(kind, instance, "status", json!({}));
+    let call = Call::new(service.kind(), service.instance(), "status", json!({}));
     call.make(client.clone(), |reply| state = reply.data).await;
     let links = state["links"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let up = !links.is_empty() && links.iter().all(|link| link["phase"] == "ready");
+    let up = links.is_empty() != service.has_links() && links.iter().all(|link| link["phase"] == "ready");
     up && state["bus"]["publishing"] == true
 }
 

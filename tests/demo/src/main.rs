@@ -80,9 +80,7 @@ async fn run(forever: bool) -> Result<bool, Box<dyn Error + Send + Sync>> {
     let view = View::new();
     introduce(&view, &nats, &services, &daemon.admin().await);
     for service in &services {
-        let ready = async || {
-            service.is_listened_to() && calls::is_ready(&client, service.kind(), service.instance()).await
-        };
+        let ready = async || service.is_listened_to() && calls::is_ready(&client, &**service).await;
         eventually(START, ready).await;
     }
     let view = view.begin();

@@ -11,7 +11,7 @@ use crate::view::{GREEN, RED, View, WIDTH};
 use crate::voices::Voices;
 
 /// How wide a service's column is.
-const COLUMN: usize = 12;
+const COLUMN: usize = 9;
 /// What stands where a service has nothing to show.
 const NOTHING: &str = "-";
 

@@ -1,5 +1,6 @@
 //! The simulated services, and what the demo does with each. One more is one more file, and one more line in [`all`].
 
+mod aui;
 mod avatars;
 mod elizaos;
 mod minchat;
@@ -33,6 +34,11 @@ pub(crate) trait Service {
 
     /// Adds its instance.
     fn configure(&self, config: DaemonConfig) -> DaemonConfig;
+
+    /// Whether its instance has links before anything is asked of it.
+    fn has_links(&self) -> bool {
+        true
+    }
 
     /// Whether it would tell the daemon what it says from now on.
     fn is_listened_to(&self) -> bool {
@@ -73,11 +79,12 @@ pub(crate) async fn all() -> Vec<Box<dyn Service>> {
         Box::new(sub0::Shop::start().await),
         Box::new(elizaos::Agents::start().await),
         Box::new(minchat::Support::start().await),
+        Box::new(aui::Advice::start().await),
         Box::new(avatars::Avatars::start().await),
     ]
 }
 
 /// The check of `message.send`, which has the same body for every service that has messages.
 fn message_send(tried: bool, has_all: impl FnOnce() -> bool) -> Check {
-    ("what message.send sent is in the service's list once, in order", tried.then(has_all))
+    ("message.send reached the service once, in order", tried.then(has_all))
 }

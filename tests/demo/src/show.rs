@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::view::View;
 
 /// Services take turns at this pace, so that people can follow.
-const TURN: Duration = Duration::from_millis(600);
+const TURN: Duration = Duration::from_millis(500);
 /// How long what is under way may take to arrive once nothing new is said.
 const SETTLE: Duration = Duration::from_secs(30);
 

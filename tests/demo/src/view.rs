@@ -15,9 +15,10 @@ const NAME: usize = 7;
 const MARGIN: usize = NAME + 10;
 /// Where what an event says begins, after its subject.
 const SUBJECT: usize = 51;
-/// How long a UUID is as text, and how much of its end is shown.
+/// How long a UUID is as text, how long an id of a document, and how much of their ends is shown.
 const UUID: usize = 36;
-const UUID_END: usize = 4;
+const DOCUMENT: usize = 24;
+const ID_END: usize = 4;
 
 const DIM: &str = "2";
 pub(crate) const RED: &str = "31";
@@ -56,7 +57,7 @@ impl View {
             (GREEN, "↳", "a reply to it"),
         ];
         let meanings = meanings.map(|(colour, arrow, what)| format!("{} {what}", self.paint(colour, arrow)));
-        self.say(&format!("{}   {}", meanings.join("   "), self.paint(DIM, "…1234 ends a UUID")));
+        self.say(&format!("{}   {}", meanings.join("   "), self.paint(DIM, "…1234 ends a long id")));
     }
 
     pub(crate) fn event(&self, service: &str, event: &Event) {
@@ -113,16 +114,16 @@ fn cut(text: &str, room: usize) -> String {
     text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// The text with the ends of UUIDs only, and without control characters.
+/// The text with the ends of long ids only, and without control characters.
 fn short(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let taken = match rest.get(..UUID).filter(|start| is_uuid(start)) {
-            Some(uuid) => {
+        let taken = match id_at_start(rest) {
+            Some(id) => {
                 shown.push('…');
-                shown.push_str(&uuid[UUID - UUID_END..]);
-                UUID
+                shown.push_str(&id[id.len() - ID_END..]);
+                id.len()
             }
             None => {
                 shown.push(if first.is_control() { ' ' } else { first });
@@ -132,6 +133,12 @@ fn short(text: &str) -> String {
         rest = &rest[taken..];
     }
     shown
+}
+
+/// The UUID, or else the id of a document, that a text begins with.
+fn id_at_start(text: &str) -> Option<&str> {
+    let uuid = text.get(..UUID).filter(|start| is_uuid(start));
+    uuid.or_else(|| text.get(..DOCUMENT).filter(|start| start.bytes().all(|byte| byte.is_ascii_hexdigit())))
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -146,10 +153,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uuids_are_shortened_and_nothing_else_is() {
+    fn long_ids_are_shortened_and_nothing_else_is() {
         let uuid = "7d0b5a52-8c1e-4a53-9f66-0a1f1a6d3b10";
         assert_eq!(short(&format!("a.{uuid}.b")), "a.…3b10.b");
         assert_eq!(short(&format!("{uuid}{uuid}")), "…3b10…3b10");
+        assert_eq!(short("t.68e78d0dc5a4b19a030d03d6: 68e78d0dc5a4b19a"), "t.…03d6: 68e78d0dc5a4b19a");
         assert_eq!(short("7d0b5a52-8c1e ä\u{1b}[31m →"), "7d0b5a52-8c1e ä [31m →");
     }
 

@@ -114,6 +114,11 @@ impl DaemonConfig {
         self
     }
 
+    /// The environment variables.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The file.
     pub fn text(&self) -> &str {
         &self.text
@@ -314,7 +319,7 @@ fn launch(binary: &Path, config: &DaemonConfig, dir: &Dir, log: &Arc<Mutex<Vec<S
     for (name, _) in env::vars_os().filter(|(name, _)| theirs(&name.to_string_lossy())) {
         command.env_remove(name);
     }
-    command.envs(config.environment.iter().map(|(name, value)| (name, value)));
+    command.envs(config.variables());
     let mut process = Process::spawn(&mut command, config.own_group);
     let lines = BufReader::new(process.stderr()).split(b'\n');
     let mut copy = fs::File::create(dir.path().join("log")).expect("the daemon's log can be written");

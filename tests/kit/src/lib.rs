@@ -8,6 +8,7 @@
 //! * [`Aui`]: a network of agents on AUI, on such a server as well
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
+//! * [`LuaApp`]: the Stream Avatars app with a script in it, run by a real Lua; a [`LuaScript`] is the script
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
 //!   a connector
@@ -20,6 +21,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod aui;
+mod avatars;
 mod daemon;
 mod dir;
 mod echo;
@@ -37,10 +39,12 @@ mod script;
 mod socketio;
 mod stage;
 mod sub0;
+mod tools;
 mod wait;
 mod websocket;
 
 pub use aui::{Aui, AuiAnswer, AuiEnvelope, AuiRefusal, AuiTurn};
+pub use avatars::{Dialled, Farewell, LuaApp, LuaOptions, LuaScript, RanCommand, ThirdArgument};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use echo::Echo;

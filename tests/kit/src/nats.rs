@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::dir::Dir;
 use crate::process::Process;
+use crate::tools;
 
 /// How long a server may take to listen, or to bring a client in.
 const START: Duration = Duration::from_secs(30);
@@ -51,15 +52,7 @@ impl NatsVersion {
 
     fn find(self) -> Option<PathBuf> {
         let (variable, name) = self.names();
-        if let Some(given) = env::var_os(variable) {
-            return Some(given.into());
-        }
-        let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools").join(name);
-        let installed = env::var_os("PATH").into_iter().flat_map(|path| {
-            let places: Vec<_> = env::split_paths(&path).map(|dir| dir.join(name)).collect();
-            places
-        });
-        [fetched].into_iter().chain(installed).find(|path| path.is_file())
+        tools::find(variable, name)
     }
 
     fn names(self) -> (&'static str, &'static str) {

@@ -1,7 +1,7 @@
 //! A child process that does not outlive its guard.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -18,7 +18,19 @@ impl Process {
         if own_group {
             command.process_group(0);
         }
-        match command.stdin(Stdio::null()).spawn() {
+        Self::run(command.stdin(Stdio::null()))
+    }
+
+    /// Starts it, with pipes to its stdin and from its stdout.
+    pub(crate) fn spawn_piped(command: &mut Command) -> (Self, ChildStdin, ChildStdout) {
+        let mut process = Self::run(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let stdin = process.0.stdin.take().expect("stdin is a pipe");
+        let stdout = process.0.stdout.take().expect("stdout is a pipe");
+        (process, stdin, stdout)
+    }
+
+    fn run(command: &mut Command) -> Self {
+        match command.spawn() {
             Ok(child) => Self(child),
             Err(error) => panic!("cannot run {}: {error}", command.get_program().display()),
         }

@@ -1,0 +1,118 @@
+//! The script that streamers paste in, run by a real Lua, with a client of NATS on the other side of the daemon.
+
+use pontoon_testkit::{LuaApp, LuaScript, RanCommand, eventually};
+use serde_json::json;
+
+use super::Bed;
+use crate::support::PATIENCE;
+
+const LISTEN: &str = r#"listen = { address = "127.0.0.1:0", token = "canary-t0ken" }"#;
+/// The title under which the script has its socket in the app.
+const SOCKET: &str = "pontoon";
+/// How much faster time passes in the app. Its heartbeats wait for 45 seconds of its own.
+const SPEED: f64 = 5.0;
+
+/// The app with the script in it, let in by the daemon. `None` where there may be no Lua.
+async fn connected(bed: &mut Bed, fill_in: impl FnOnce(LuaScript) -> LuaScript) -> Option<LuaApp> {
+    if !LuaApp::available() {
+        return None;
+    }
+    let url = bed.daemon.door("avatars").await;
+    let script = fill_in(LuaScript::pontoon(&url, "canary-t0ken"));
+    let app = LuaApp::options().speed(SPEED).start(&script).await;
+    assert_eq!(bed.event("socket.opened").await.1["title"], "main");
+    welcomed(&app, 1).await;
+    Some(app)
+}
+
+/// The script has been let in so many times, and knows.
+async fn welcomed(app: &LuaApp, times: usize) {
+    let logged = || app.log().iter().filter(|line| line.contains("connected as main")).count();
+    eventually(PATIENCE, async || logged() == times).await;
+}
+
+#[tokio::test]
+async fn the_script_and_a_client_of_nats_exchange_messages() {
+    let mut bed = Bed::start(LISTEN).await;
+    let Some(app) = connected(&mut bed, |script| script).await else { return };
+    app.fire("chatMessage", json!([{"displayName": "Ann"}, "see http://a.example/"])).await;
+    let (name, body) = bed.event("socket.message").await;
+    assert_eq!(name, "chatMessage");
+    let data = &body["raw"]["data"];
+    assert_eq!(
+        (&data["user"]["displayName"], &data["message"]),
+        (&json!("Ann"), &json!("see http://a.example/"))
+    );
+
+    let reply = bed
+        .ask(
+            "script.send",
+            r#"{"message":{"type":"runCommand","command":"!go http:\/\/a.example\/","quiet":true}}"#,
+        )
+        .await;
+    assert_eq!(reply.status, "sent", "{reply:?}");
+    let ran = [RanCommand { command: "!go http://a.example/".to_owned(), quiet: true }];
+    eventually(PATIENCE, async || app.commands() == ran).await;
+    let reply = bed.ask("message.send", r#"{"channel":"script/main","text":"Hello / chat"}"#).await;
+    assert_eq!(reply.status, "sent", "{reply:?}");
+    eventually(PATIENCE, async || app.chat() == ["Hello / chat"]).await;
+
+    let reply = bed.ask("script.send", r#"{"message":{"type":"dance"}}"#).await;
+    assert_eq!(reply.status, "sent", "{reply:?}");
+    let (_, body) = bed.event("error.raised").await;
+    assert!(body["error"]["message"].as_str().unwrap().contains("dance"), "{body}");
+    assert_eq!(app.failures(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_script_comes_back_after_a_break_a_restart_of_the_daemon_and_f5() {
+    let lines = LISTEN.replace(":0", &format!(":{}", free_port()));
+    let mut bed = Bed::start(&lines).await;
+    let Some(app) = connected(&mut bed, |script| script).await else { return };
+    app.cut(SOCKET);
+    bed.event("socket.failed").await;
+    assert_eq!(bed.event("gap.detected").await.1["link"], "script/main");
+    welcomed(&app, 2).await;
+
+    bed.daemon.restart();
+    assert_eq!(bed.event("socket.opened").await.1["title"], "main");
+    welcomed(&app, 3).await;
+    app.reload().await;
+    bed.event("socket.opened").await;
+    welcomed(&app, 4).await;
+
+    // However often it came back, an event is forwarded once.
+    app.fire("raid", json!([{"displayName": "Ben"}])).await;
+    app.fire("follower", json!([{"displayName": "Eve"}])).await;
+    let names = [bed.event("socket.message").await.0, bed.event("socket.message").await.0];
+    assert_eq!(names, ["raid", "follower"]);
+    assert_eq!(app.failures(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_token_goes_in_the_request_as_well() {
+    let mut bed = Bed::start(LISTEN).await;
+    let in_request = |script: LuaScript| script.code("pontoon_token_in_request", "true");
+    let Some(app) = connected(&mut bed, in_request).await else { return };
+    assert_eq!(bed.ask("message.send", r#"{"channel":"script/main","text":"hi"}"#).await.status, "sent");
+    eventually(PATIENCE, async || app.chat() == ["hi"]).await;
+    assert!(!bed.daemon.log().contains("canary"), "{}", bed.daemon.log());
+}
+
+#[tokio::test]
+async fn a_script_with_a_wrong_token_is_told_so() {
+    let mut bed = Bed::start(LISTEN).await;
+    if !LuaApp::available() {
+        return;
+    }
+    let url = bed.daemon.door("avatars").await;
+    let app = LuaApp::options().speed(SPEED).start(&LuaScript::pontoon(&url, "wrong")).await;
+    eventually(PATIENCE, async || app.log().iter().any(|line| line.contains("check pontoon_token"))).await;
+    assert_eq!(bed.ask("list", "").await.body["data"], json!([]));
+}
+
+/// A port that was free a moment ago: the daemon listens on it again after a restart.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

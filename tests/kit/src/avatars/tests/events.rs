@@ -1,0 +1,116 @@
+//! What the app reports.
+
+use super::*;
+
+/// The events with the values that the app's documentation names, and what the daemon is told of them.
+fn events() -> Vec<(&'static str, Value, Value)> {
+    let user =
+        |name: &str| json!({ "displayName": name, "id": "70349853", "moderator": false, "physics": {} });
+    let told = |name: &str| json!({ "displayName": name, "id": "70349853", "moderator": false });
+    let (ann, ben) = (user("Ann"), user("Ben"));
+    let (told_ann, told_ben) = (told("Ann"), told("Ben"));
+    let receipt = json!({ "name": "block_man:blue", "type": "color", "cost": 50, "platformCurrencyCost": 0, "gifted": true });
+    vec![
+        ("chatMessage", json!([ann, "hi!"]), json!({ "user": told_ann, "message": "hi!" })),
+        ("newViewer", json!([ann]), json!({ "user": told_ann })),
+        ("spawn", json!([ann]), json!({ "user": told_ann })),
+        ("follower", json!([ann]), json!({ "user": told_ann })),
+        (
+            "subscriber",
+            json!([ann, 3, "1000"]),
+            json!({ "user": told_ann, "cumulativeCount": 3, "tier": "1000" }),
+        ),
+        ("raid", json!([ann]), json!({ "user": told_ann })),
+        ("receipts", json!([ann, receipt]), json!({ "user": told_ann, "receipt": receipt })),
+        ("changeAvatar", json!([ann, "cat"]), json!({ "user": told_ann, "avatar": "cat" })),
+        ("backgroundSwitch", json!([null, "forest"]), json!({ "background": "forest" })),
+        ("battleRoyaleOutcome", json!([ann, 0.5]), json!({ "winner": told_ann, "earnings": "0.5" })),
+        (
+            "bossBattleOutcome",
+            json!([[ann, ben], "Ogre", "hard", "players"]),
+            json!({ "users": [told_ann, told_ben], "boss": "Ogre", "difficulty": "hard", "result": "players" }),
+        ),
+        (
+            "duelOutcome",
+            json!([ann, ben, 10, ben]),
+            json!({ "winner": told_ann, "loser": told_ben, "earnings": 10, "initiator": told_ben }),
+        ),
+        (
+            "basketballOutcome",
+            json!([[ann], [ben], "Ann", [10], [2]]),
+            json!({ "winners": [told_ann], "losers": [told_ben], "mvp": "Ann", "winnerScores": [10], "loserScores": [2] }),
+        ),
+        ("jumpCatchStar", json!([ann]), json!({ "user": told_ann })),
+        ("hotkeyPress", json!(["control+alt", "N8"]), json!({ "modifier": "control+alt", "hotkey": "N8" })),
+        ("luaPlatformOutput", json!(["hello"]), json!({ "message": "hello" })),
+    ]
+}
+
+#[tokio::test]
+async fn each_event_is_told_with_its_values() {
+    let events = events();
+    let names: Vec<_> = events.iter().map(|(event, ..)| format!("'{event}'")).collect();
+    let list = format!("{{ {} }}", names.join(", "));
+    let Some(stage) =
+        Stage::open_with(LuaApp::options(), |script| script.code("pontoon_events", &list)).await
+    else {
+        return;
+    };
+    for (count, (event, values, data)) in (1..).zip(events) {
+        stage.app.fire(event, values).await;
+        let told = stage.hears("event", count).await;
+        assert_eq!(told[count - 1], json!({ "type": "event", "event": event, "data": data }));
+    }
+    assert_eq!(stage.app.failures(), [""; 0]);
+}
+
+#[tokio::test]
+async fn keys_are_told_only_if_the_streamer_wants_it() {
+    let Some(stage) = Stage::open().await else { return };
+    stage.app.fire("hotkeyPress", json!(["", "P"])).await;
+    stage.app.fire("spawn", json!([{ "displayName": "Ann" }])).await;
+    let told = stage.hears("event", 1).await;
+    assert_eq!((told.len(), &told[0]["event"]), (1, &json!("spawn")));
+    let subscribed: Vec<_> = stage.app.subscriptions().into_iter().map(|(event, _)| event).collect();
+    assert!(
+        events().iter().all(|(event, ..)| *event == "hotkeyPress" || subscribed.contains(&(*event).into()))
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_as_it_is_is_made_so() {
+    let Some(stage) = Stage::open().await else { return };
+    // Nobody is there for it, control characters, more values than are known, a table of both kinds, and depth.
+    stage.app.fire("backgroundSwitch", json!([null, null])).await;
+    stage.app.fire("chatMessage", json!([null, "\u{1}ACTION\twaves\u{7f}", true, ["a", "b"]])).await;
+    stage.app.fire("spawn", json!([[[[[[1]]]]]])).await;
+    stage.app.fire("luaPlatformOutput", json!([1e300])).await;
+    stage.app.fire("luaPlatformOutput", json!(["x".repeat(40_000)])).await;
+    let told = stage.hears("event", 4).await;
+    let nothing = told[0]["data"].clone();
+    assert!(nothing == json!({}) || nothing == json!([]), "{nothing}");
+    let chat = json!({ "message": " ACTION waves ", "value3": true, "value4": ["a", "b"] });
+    assert_eq!(told[1]["data"], chat);
+    assert_eq!(told[2]["data"], json!({ "user": [[{}]] }));
+    assert_eq!(told[3]["data"], json!({ "message": "1e+300" }));
+    let errors = stage.hears("error", 1).await;
+    assert_eq!(errors[0]["message"], "too long to be sent: luaPlatformOutput");
+    assert_eq!((told.len(), stage.app.failures()), (4, vec![]));
+}
+
+#[tokio::test]
+async fn what_happens_without_a_connection_is_not_told_later() {
+    let Some(stage) = Stage::begin(LuaApp::options(), |script| script).await else { return };
+    stage.app.fire("luaPlatformOutput", json!(["before"])).await;
+    stage.next_dial().await;
+    stage.joined(1).await;
+    stage.server.cut();
+    eventually(DEADLINE, async || stage.logged("Trying again") == 1).await;
+    stage.app.fire("luaPlatformOutput", json!(["between"])).await;
+    stage.next_dial().await;
+    stage.joined(2).await;
+    stage.app.fire("luaPlatformOutput", json!(["after"])).await;
+    let told = stage.hears("event", 1).await;
+    assert_eq!((told.len(), &told[0]["data"]["message"]), (1, &json!("after")));
+    assert_eq!(stage.app.failures(), [""; 0]);
+}
