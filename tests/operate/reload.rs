@@ -80,6 +80,8 @@ async fn a_bad_file_changes_nothing_and_all_its_errors_are_said() {
         .connector("more", "minecraft", "")
         .with("token = \"canary-in-a-bad-file\"");
     reload(&mut daemon, bad, "failed").await;
+    let end = "the configuration has errors and changes nothing";
+    eventually(PATIENCE, async || !daemon.logged(end).is_empty()).await;
     let log = daemon.log();
     for fault in ["connectors.shop.url", "connectors.shop.uidd", "connectors.more.type"] {
         assert!(log.contains(fault), "{fault} is not in\n{log}");
@@ -103,9 +105,12 @@ async fn what_needs_a_restart_is_said() {
     let (nats, sub0, mut daemon) = bed("").await;
     let lines = "log.level = \"debug\"\nadmin.enabled = false";
     reload(&mut daemon, DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0), "applied").await;
-    let said = daemon.logged("this table has changed; that needs a restart of the daemon");
-    let tables: Vec<_> = said.iter().map(|line| line["table"].as_str().unwrap()).collect();
-    assert_eq!(tables, ["admin", "log"]);
+    // The log comes a moment after the count.
+    eventually(PATIENCE, async || {
+        let said = daemon.logged("this table has changed; that needs a restart of the daemon");
+        said.iter().map(|line| line["table"].as_str().unwrap()).eq(["admin", "log"])
+    })
+    .await;
     assert_eq!((sub0.upgrades(), daemon.get("/livez").await.0), (1, 200));
 }
 
