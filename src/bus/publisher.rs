@@ -330,8 +330,12 @@ impl Publisher {
             *current = status.clone();
             changed
         });
-        if changed && let Some(detail) = &status.detail {
-            tracing::warn!(instance = self.shared.name, connected, publishing, detail = %detail.escape_debug(), "NATS");
+        match &status.detail {
+            _ if !changed => {}
+            Some(detail) => {
+                tracing::warn!(instance = self.shared.name, connected, publishing, detail = %detail.escape_debug(), "NATS");
+            }
+            None => tracing::info!(instance = self.shared.name, connected, publishing, "NATS"),
         }
         self.shared.gauge();
     }

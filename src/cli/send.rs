@@ -122,6 +122,8 @@ impl Request {
                 .map_err(|error| Failure::Usage(format!("stdin cannot be read: {error}")))?;
         }
         match serde_json::from_str::<&RawValue>(&body) {
+            // The daemon takes no body for an empty one.
+            _ if body.trim().is_empty() => Ok(String::new()),
             Ok(_) => Ok(body),
             Err(error) => Err(Failure::Usage(format!("the body is not JSON: {error}"))),
         }
