@@ -11,6 +11,7 @@ const INSTANCES: &[&str] = &[
     "agents",
     "any",
     "avatars",
+    "bank",
     "by_address",
     "by_name",
     "certificate_12",
@@ -46,6 +47,7 @@ const INSTANCES: &[&str] = &[
     "stranger_12",
     "stranger_13",
     "support",
+    "tavern",
     "two",
     "well",
 ];
