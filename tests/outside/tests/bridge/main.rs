@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn it_bridges_both_ways_and_tells_what_a_break_may_have_cost() {
-    let nats = NatsServer::start().await;
+    // The daemon's user could not command, and `send` below goes by the same configuration.
+    let nats = NatsServer::options().every_right().start().await;
     let mut tavern = Tavern::open().await;
     let mut events = listen(&nats.client().await, "pontoon.event.parley.tavern.>").await;
     let settings = format!("address = \"{}\"\nname = \"bridge\"\nrooms = [\"lobby\"]", tavern.address);
