@@ -4,7 +4,7 @@
 //! of an instance. An **event** comes from a service, a **command** goes to one.
 //!
 //! ```text
-//! in    socket ─▶ transport::Read ─▶ Session::decode ─▶ intake ─▶ envelope ─▶ bus::ring ─▶ bus::publisher ─▶ NATS
+//! in    socket ─▶ transport::Read ─▶ Session::decode ─▶ bus::spool ─▶ envelope ─▶ bus::publisher ─▶ NATS
 //! out   NATS ─▶ bus::service ─▶ instance::commands ─▶ Session::encode ─▶ transport::outbound ─▶ socket
 //! back  Session::decode ─▶ replies ─▶ bus::replies ─▶ the caller's inbox
 //! ```
@@ -17,7 +17,7 @@
 //!   known of it
 //! * [`supervisor`]: keeps one link connected; [`backoff`]: how long it waits
 //! * [`session`]: one connection from open to close, the only place where a service and the bus meet
-//! * [`intake`]: the way of events into the ring, and what happens when it is full; [`dedup`]: what a service says twice
+//! * [`link`]: what belongs to one link, such as its gaps; [`dedup`]: what a service says twice
 //! * [`errands`]: commands on their way to a link; [`places`]: room for links that are opened for them
 //! * [`replies`]: callers that wait; [`idempotency`]: those that ask twice
 //! * [`envelope`]: from an event to subject, headers and body
@@ -31,7 +31,7 @@
 //! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
 //! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, by
 //!   disconnect, or because nobody listens any more. [`replies::Caller`] answers even when it is dropped.
-//! * Loss happens in one place, [`intake`], by a stated policy, and is counted; an event that NATS would never take
+//! * Loss happens in one place, [`bus::spool`], by a stated policy, and is counted; an event that NATS would never take
 //!   leaves a gap in its place. Everything bounded is bounded in bytes as well as in count.
 //! * A bad frame never ends a session; a bad configuration never starts one; an instance's failure never touches
 //!   another's.
@@ -50,7 +50,7 @@ pub mod envelope;
 pub mod errands;
 pub mod idempotency;
 pub mod instance;
-pub mod intake;
+pub mod link;
 pub mod log;
 pub mod metrics;
 pub mod places;

@@ -130,6 +130,10 @@ pub struct InstanceMetrics {
     pub events_deduplicated: Counter,
     /// Events of type `frame.unrecognised`.
     pub events_unrecognised: Counter,
+    /// Events that stand in a strict stream behind newer ones.
+    pub events_reordered: Counter,
+    /// Messages of other clients in a strict stream.
+    pub stream_foreign_messages: Counter,
     /// From the frame read to the server's confirmation.
     pub event_latency: Histogram,
     /// Events on the wire: sent and not confirmed.
@@ -152,6 +156,8 @@ pub struct InstanceMetrics {
     pub link_last_message_timestamp: Gauge,
     /// 1 while connected to NATS.
     pub nats_connected: Gauge,
+    /// 1 while another daemon writes to the stream.
+    pub nats_fenced: Gauge,
     /// Times that the connection to NATS was made again.
     pub nats_reconnects: Counter,
     running: Gauge,
@@ -206,6 +212,8 @@ impl InstanceMetrics {
             events_published: count(table::EVENTS_PUBLISHED),
             events_deduplicated: count(table::EVENTS_DEDUPLICATED),
             events_unrecognised: count(table::EVENTS_UNRECOGNISED),
+            events_reordered: count(table::EVENTS_REORDERED),
+            stream_foreign_messages: count(table::STREAM_FOREIGN_MESSAGES),
             event_latency: histogram!(table::EVENT_LATENCY.name, own.clone()),
             publish_inflight: level(table::PUBLISH_INFLIGHT),
             spool_events: level(table::SPOOL_EVENTS),
@@ -217,6 +225,7 @@ impl InstanceMetrics {
             link_connected: level(table::LINK_CONNECTED),
             link_last_message_timestamp: level(table::LINK_LAST_MESSAGE),
             nats_connected: level(table::NATS_CONNECTED),
+            nats_fenced: level(table::NATS_FENCED),
             nats_reconnects: count(table::NATS_RECONNECTS),
             running,
             down: Phase::DOWN.map(|phase| gauge!(table::LINK_DOWN.name, with("state", phase.as_str()))),
@@ -285,6 +294,7 @@ impl Drop for InstanceMetrics {
             &self.link_wanted,
             &self.link_connected,
             &self.nats_connected,
+            &self.nats_fenced,
             &self.running,
         ] {
             gauge.set(0.0);

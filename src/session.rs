@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, CommandId, End, Event, EventType, Join, Kind, Outbox, Result, Session};
+use pontoon_sdk::{Action, CommandId, End, Event, EventType, Join, Kind, LinkKey, Outbox, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
 
+use crate::bus::spool::Spool;
 use crate::errands::{Errand, Errands};
-use crate::intake::Intake;
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::Redact;
@@ -38,8 +38,8 @@ pub struct Memory {
     pub errands: Errands,
     /// What the service was asked to remember.
     pub joins: Vec<Join>,
-    /// Events on their way into the ring.
-    pub intake: Intake,
+    /// Where events go.
+    pub spool: Arc<Spool>,
     /// When something was heard last.
     pub heard: Option<OffsetDateTime>,
     /// The link's place, where only so many may be open.
@@ -77,7 +77,8 @@ pub struct Conversation<'a, S: Session, R> {
     finished: bool,
     /// A frame that was read and not handled, because parts found no room meanwhile.
     held: Option<S::Frame>,
-    on_ready: &'a (dyn Fn(&mut Intake) + Sync),
+    link: &'a LinkKey,
+    on_ready: &'a (dyn Fn() + Sync),
     interrupt: Pin<Box<dyn Future<Output = End> + Send + 'a>>,
 }
 
@@ -94,7 +95,8 @@ where
         memory: &'a mut Memory,
         metrics: Arc<InstanceMetrics>,
         patience: Duration,
-        on_ready: &'a (dyn Fn(&mut Intake) + Sync),
+        link: &'a LinkKey,
+        on_ready: &'a (dyn Fn() + Sync),
         interrupt: impl Future<Output = End> + Send + 'a,
     ) -> Self {
         let (opened, replies) = (Instant::now(), Replies::default());
@@ -112,6 +114,7 @@ where
             broken: None,
             finished: false,
             held: None,
+            link,
             on_ready,
             interrupt,
         }
@@ -149,7 +152,8 @@ where
     async fn talk(&mut self) -> End {
         let mut timer = Box::pin(sleep_until(far()));
         loop {
-            if self.memory.intake.is_full() {
+            let is_full = self.memory.spool.is_full();
+            if is_full {
                 // What is not read cannot make the session ready.
                 self.patient_since = Instant::now();
             }
@@ -179,13 +183,10 @@ where
                 () = self.memory.errands.arrive() => Ok(()),
                 command = self.replies.gone() => self.gone(command),
                 () = &mut timer, if at.is_some() => self.timers(),
-                () = self.memory.intake.room() => {
-                    self.memory.intake.settle();
-                    Ok(())
-                }
+                () = self.memory.spool.room(), if is_full => Ok(()),
                 () = wanted(self.memory.place.as_ref()), if self.is_idle() => self.make_room(),
                 () = over(full.as_ref()), if full.is_some() => Ok(()),
-                read = self.parts.reader.read(), if full.is_none() && !self.memory.intake.is_full() => {
+                read = self.parts.reader.read(), if full.is_none() && !is_full => {
                     self.take_in(read)
                 }
             };
@@ -218,7 +219,7 @@ where
     async fn goodbye(&mut self) {
         self.parts.outbound.close();
         let reading = async {
-            while !self.memory.intake.is_full() {
+            while !self.memory.spool.is_full() {
                 let read = self.parts.reader.read().await;
                 if self.burst(read).is_err() {
                     return;
@@ -255,7 +256,7 @@ where
             self.memory.heard = Some(read);
             self.frame(&frame, read)?;
             left -= 1;
-            let full = self.memory.intake.is_full() || self.replies.full(Instant::now()).is_some();
+            let full = self.memory.spool.is_full() || self.replies.full(Instant::now()).is_some();
             next = if left == 0 || full { None } else { self.parts.reader.read().now_or_never() };
         }
         // Seconds since 1970 fit a float exactly.
@@ -297,7 +298,7 @@ where
     fn unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
         let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
         event.fields.reason = Some(reason.to_owned());
-        self.memory.intake.publish(Box::new(event), now, read);
+        self.memory.spool.offer(self.link, Box::new(event), now, read);
     }
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
@@ -351,7 +352,7 @@ where
             return end;
         }
         let reading = async {
-            while !self.memory.intake.is_full() {
+            while !self.memory.spool.is_full() {
                 let read = self.parts.reader.read().await;
                 if let Err(end) = self.burst(read) {
                     return Some(end);
@@ -373,8 +374,8 @@ where
             self.parts.session.abandoned(command, sent, &mut self.outbox);
         }
         let ticked = if self.outbox.take_due() { self.parts.session.tick(&mut self.outbox) } else { Ok(()) };
-        if self.memory.intake.deadline().is_some_and(|deadline| deadline <= now) {
-            self.memory.intake.overflow()?;
+        if self.memory.spool.deadline().is_some_and(|deadline| deadline <= now) {
+            self.memory.spool.overflow()?;
         }
         if !self.ready && self.patient_since + self.patience <= now {
             return Err(End::disconnected(format!(
@@ -388,7 +389,7 @@ where
     fn next_timer(&self) -> Option<Instant> {
         let ready = (!self.ready).then(|| self.patient_since + self.patience);
         let callers = [self.replies.next_deadline(), self.memory.errands.next_deadline()];
-        let timers = [self.outbox.wake(), self.memory.intake.deadline(), ready];
+        let timers = [self.outbox.wake(), self.memory.spool.deadline(), ready];
         timers.into_iter().chain(callers).flatten().min()
     }
 
@@ -408,9 +409,9 @@ where
         loop {
             for action in self.outbox.drain() {
                 match action {
-                    Action::Publish(event) => self.memory.intake.publish(event, read_at, read),
+                    Action::Publish(event) => self.memory.spool.offer(self.link, event, read_at, read),
                     Action::Reply(command, reply) => self.replies.reply(command, reply),
-                    Action::Duplicate => self.memory.intake.duplicate(),
+                    Action::Duplicate => self.memory.spool.duplicate(),
                     Action::Promise(command, promise) => self.replies.lower(command, promise),
                     Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
                     {
@@ -426,7 +427,7 @@ where
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
                             self.memory.heard = Some(read);
-                            (self.on_ready)(&mut self.memory.intake);
+                            (self.on_ready)();
                         }
                     }
                     Action::Finish => {

@@ -54,12 +54,20 @@ pub struct LinkStatus {
 }
 
 /// The bus, as this instance sees it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct BusStatus {
     /// Whether the server answers.
     pub connected: bool,
     /// Whether events are being confirmed; `false` with a reason in `detail` while, say, the stream is missing.
     pub publishing: bool,
+    /// Whether another daemon writes to the stream: until it stops, events are kept and not published.
+    pub fenced: bool,
+    /// Messages of other clients in a stream that should have one writer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub foreign_messages: u64,
+    /// Events that stand in the stream behind newer ones because of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reordered_events: u64,
     /// What the operator should know or do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -85,4 +93,8 @@ pub struct InstanceStatus {
     pub unconfirmed_bytes: u64,
     /// Whether there is room for more.
     pub room: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

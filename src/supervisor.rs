@@ -1,8 +1,7 @@
 //! Keeps one link connected: dials, lets the conversation run, judges its end, waits, dials again. Never gives up.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -13,18 +12,19 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
+use crate::bus::spool::Spool;
 use crate::config::Overflow;
 use crate::errands::Errands;
+use crate::instance::Shared;
 use crate::instance::board::Seat;
-use crate::instance::{Greeting, Shared};
-use crate::intake::Intake;
+use crate::link::gaps::{GapTracker, OpenedBy};
 use crate::metrics::{ConnectOutcome, GapReason};
 use crate::places::Places;
 use crate::redact::Redact;
 use crate::session::{Conversation, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
-use crate::transport::{Class, Dial, DialError, Dialled, DialledBy, Resumed, Settings};
+use crate::transport::{Class, Dial, DialError, Dialled, DialledBy, Settings};
 
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
@@ -85,6 +85,14 @@ impl<T: Dial> Way<T> {
     fn goes_on(&self) -> bool {
         !matches!(self, Self::Created { redial: false, .. } | Self::Arrived(_))
     }
+
+    fn opened_by(&self) -> OpenedBy {
+        match self {
+            Self::Wanted(_) => OpenedBy::Daemon,
+            Self::OnDemand(..) | Self::Created { .. } => OpenedBy::Command,
+            Self::Arrived(_) => OpenedBy::Service,
+        }
+    }
 }
 
 /// What comes next.
@@ -106,23 +114,18 @@ where
     pub async fn run(mut self, errands: Errands) {
         let shared = self.shared.clone();
         let key = self.key.clone();
-        let intake = Intake::new(key.clone(), shared.clone());
-        let mut memory = Memory { errands, joins: Vec::new(), intake, heard: None, place: None };
+        let gaps = GapTracker::new(key.clone(), self.way.opened_by(), &shared.spool, &shared.ready_links);
+        let mut memory =
+            Memory { errands, joins: Vec::new(), spool: shared.spool.clone(), heard: None, place: None };
         let seat = shared.board.seat();
         let mut why = None;
         if self.succeeded(seat, &mut memory).await && self.placed(seat, &mut memory).await {
-            why = self.keep(seat, &mut memory).await;
+            why = self.keep(seat, &mut memory, &gaps).await;
         }
-        if matches!(self.way, Way::Arrived(_)) {
-            shared.part(&key, memory.heard);
-        }
+        gaps.closed(memory.heard);
         memory.place = None;
         memory.errands.refuse_all(why);
         shared.board.remove(&key, seat);
-        while !memory.intake.is_settled() {
-            memory.intake.room().await;
-            memory.intake.settle();
-        }
     }
 
     /// Waits until the link is gone that had this name before: what it still has to say comes first. Returns whether
@@ -160,20 +163,19 @@ where
     }
 
     /// Dials, talks, waits, dials again. Returns why it does not any more, where callers should know that.
-    async fn keep(&mut self, seat: Seat, memory: &mut Memory) -> Option<Error> {
+    async fn keep(&mut self, seat: Seat, memory: &mut Memory, gaps: &GapTracker<'_>) -> Option<Error> {
         let shared = self.shared.clone();
         let key = self.key.clone();
-        let continuity = Continuity::default();
         let mut transport = <C::Transport as Dial>::Memory::default();
         let mut attempt = 0;
-        let why = loop {
+        loop {
             shared.board.set(&key, seat, Phase::Connecting, None, None);
             let up = OnceLock::new();
-            let once = self.once(seat, memory, &mut transport, &continuity, &up);
+            let once = self.once(seat, memory, &mut transport, gaps, &up);
             let next = match AssertUnwindSafe(once).catch_unwind().await {
                 Ok(next) => next,
                 Err(_) => {
-                    continuity.broke(GapReason::Internal, memory.heard);
+                    gaps.broke(GapReason::Internal, memory.heard);
                     if self.way.goes_on() {
                         let detail = "a bug in the daemon ended the session; it starts over".to_owned();
                         Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
@@ -187,7 +189,7 @@ where
             }
             let (phase, mut after, detail) = match next {
                 Next::Dial { phase, after, detail } => (phase, after, detail),
-                Next::Stop(why) => break why,
+                Next::Stop(why) => return why,
             };
             memory.errands.accept_first();
             if after.is_zero() {
@@ -211,18 +213,9 @@ where
                 }
             };
             if !needed {
-                break None;
+                return None;
             }
-        };
-        // A link that is not made again tells now what it would have told then. One that comes by itself tells it when it
-        // is back.
-        if matches!(self.way, Way::OnDemand(..) | Way::Created { .. })
-            && !self.stop.is_cancelled()
-            && let State::Broken { reason, since, .. } = continuity.resume()
-        {
-            memory.intake.gap(reason, since, false);
         }
-        why
     }
 
     /// Dials once, and talks until the end.
@@ -231,7 +224,7 @@ where
         seat: Seat,
         memory: &mut Memory,
         transport: &mut <C::Transport as Dial>::Memory,
-        continuity: &Continuity,
+        gaps: &GapTracker<'_>,
         up: &OnceLock<Instant>,
     ) -> Next {
         self.redial.mark_unchanged();
@@ -255,37 +248,15 @@ where
             Ok(dialled) => dialled,
             Err(error) => return self.undialled(error, &redact, memory),
         };
-        continuity.connected(resumed);
+        gaps.connected(resumed);
         shared.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::channel(64);
         let outbound = Outbound::start(writer, limit, &shared.transport, shared.metrics.clone(), sender);
-        let (asked_for, arrives) = (
-            matches!(self.way, Way::OnDemand(..) | Way::Created { .. }),
-            matches!(self.way, Way::Arrived(_)),
-        );
-        let on_ready = |intake: &mut Intake| {
+        let on_ready = || {
             let _ = up.set(Instant::now());
             tracing::info!(instance = shared.name, link = %key, "link ready");
             shared.board.set(key, seat, Phase::Ready, None, None);
-            match continuity.resume() {
-                // The service has kept what it would have said meanwhile, and says it now.
-                State::Broken { reason: GapReason::Disconnected, resumed: Resumed::Yes, .. } => {}
-                State::Broken { reason, since, resumed } => {
-                    intake.gap(reason, since, resumed >= Resumed::Perhaps);
-                }
-                // A link that is opened for a command listens for nothing else.
-                State::Fresh if asked_for => {}
-                State::Fresh => match (shared.greet(key), shared.predecessor.get()) {
-                    (Greeting::First, Some(last)) => intake.gap(GapReason::Restarted, *last, false),
-                    (Greeting::First, None) => shared.unannounced.store(true, Ordering::Relaxed),
-                    (Greeting::Again(heard), _) if arrives => {
-                        intake.gap(GapReason::Disconnected, heard, false);
-                    }
-                    // It was closed because somebody wanted it.
-                    (Greeting::Again(_), _) => {}
-                },
-                State::Whole => {}
-            }
+            gaps.ready();
         };
         let parts = Parts { session: self.connector.session(key), reader, outbound, outcomes, redact };
         // What would not be made again is not ended to be made anew.
@@ -294,11 +265,15 @@ where
         let patience = shared.transport.config.connect_timeout.0;
         let metrics = shared.metrics.clone();
         let (end, finished) =
-            Conversation::new(parts, memory, metrics, patience, &on_ready, interrupt).run().await;
+            Conversation::new(parts, memory, metrics, patience, key, &on_ready, interrupt).run().await;
         if end.kind == Kind::Internal {
-            continuity.broke(GapReason::Internal, memory.heard);
-        } else if up.get().is_some() && !finished && (self.way.goes_on() || !end.orderly) {
-            continuity.broke(GapReason::Disconnected, memory.heard);
+            gaps.broke(GapReason::Internal, memory.heard);
+        } else if up.get().is_some()
+            && !finished
+            && !self.stop.is_cancelled()
+            && (self.way.goes_on() || !end.orderly)
+        {
+            gaps.broke(GapReason::Disconnected, memory.heard);
         }
         if finished || self.stop.is_cancelled() {
             return Next::Stop(None);
@@ -327,7 +302,7 @@ where
         self.shared.metrics.connects(outcome).increment(1);
         let detail = redact.text(&error.message);
         if let Some(event) = self.connector.undialled(&self.key, &detail) {
-            memory.intake.publish(Box::new(event), Instant::now(), OffsetDateTime::now_utc());
+            memory.spool.offer(&self.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
         }
         // A name may lead somewhere else tomorrow, but whoever created the link is not to find out when.
         if error.class == Class::Forbidden && matches!(self.way, Way::Created { .. }) {
@@ -354,53 +329,6 @@ async fn dial<T: Dial>(
             format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());
         Err(DialError::unreachable(text))
     })
-}
-
-/// Whether all that the service said has been heard, from one connection to the next.
-#[derive(Default)]
-struct Continuity(Mutex<State>);
-
-#[derive(Default)]
-enum State {
-    /// The link was never ready.
-    #[default]
-    Fresh,
-    /// Nothing was missed so far.
-    Whole,
-    /// Something may have been missed since this time, unless the service has resumed at every connection from then on.
-    Broken { reason: GapReason, since: Option<OffsetDateTime>, resumed: Resumed },
-}
-
-impl Continuity {
-    /// From now on everything is heard again; returns how it was before.
-    fn resume(&self) -> State {
-        std::mem::replace(&mut *self.state(), State::Whole)
-    }
-
-    /// Something may be missed from now on. What was missed before is not forgotten.
-    fn broke(&self, reason: GapReason, since: Option<OffsetDateTime>) {
-        match &mut *self.state() {
-            State::Fresh => {}
-            state @ State::Whole => *state = State::Broken { reason, since, resumed: Resumed::Yes },
-            // What a bug has cost is not sent again.
-            State::Broken { reason: known, .. } => {
-                if reason == GapReason::Internal {
-                    *known = reason;
-                }
-            }
-        }
-    }
-
-    /// A connection was made. Once one begins afresh, what was missed before it stays missed.
-    fn connected(&self, by_resuming: Resumed) {
-        if let State::Broken { resumed, .. } = &mut *self.state() {
-            *resumed = by_resuming.min(*resumed);
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Ends a conversation from outside.
@@ -432,24 +360,29 @@ fn ended(end: &End) -> Next {
     }
 }
 
-/// Waits for the next attempt; returns whether there is still need of one. Meanwhile commands are refused, and what was read and found no room goes on into the
-/// ring; by the policy, or before anything more is read if the policy is to disconnect.
+/// Waits for the next attempt; returns whether there is still need of one. Meanwhile commands are refused. If the policy for
+/// a full spool is to disconnect, nothing more is read before there is room.
 async fn wait(after: Duration, memory: &mut Memory, policy: Overflow, on_demand: bool) -> bool {
-    let waited = sleep(after);
+    let spool = memory.spool.clone();
+    let disconnect = policy == Overflow::Disconnect;
+    let waited = async {
+        sleep(after).await;
+        if disconnect {
+            spool.room().await;
+        }
+    };
     tokio::pin!(waited);
-    let hold = |intake: &Intake| policy == Overflow::Disconnect && intake.is_full();
-    let mut over = false;
-    while !over || hold(&memory.intake) {
-        let full = memory.intake.deadline().filter(|_| policy != Overflow::Disconnect);
+    loop {
+        let full = spool.deadline().filter(|_| !disconnect);
         tokio::select! {
-            () = &mut waited, if !over => over = true,
-            () = memory.intake.room() => memory.intake.settle(),
-            () = sleep_until(full.unwrap_or_else(Instant::now).into()), if full.is_some() => {
-                // Only the policy that is left out here ends anything.
-                let _ = memory.intake.overflow();
-            }
+            () = &mut waited => return true,
+            () = sleep_until(full.unwrap_or_else(Instant::now).into()), if full.is_some() => apply(&spool),
             () = memory.errands.attend(on_demand, true) => return false,
         }
     }
-    true
+}
+
+/// Applies the policy for a full spool, where it ends no connection.
+fn apply(spool: &Spool) {
+    let _ = spool.overflow();
 }

@@ -2,8 +2,8 @@
 //!
 //! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
 //! * [`inbox`]: requests and confirmations without the client's own, which leaks entries that time out
-//! * [`ring`]: events that were read and are not confirmed yet
-//! * [`publisher`]: from the ring to NATS; [`stream`]: the JetStream API, as far as it is needed
+//! * [`spool`]: events that were read and are not confirmed yet
+//! * [`publisher`]: from the spool to NATS; [`stream`]: the JetStream API, as far as it is needed
 //! * [`service`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
 
 pub mod connect;
@@ -12,7 +12,7 @@ pub mod inbox;
 mod outgoing;
 pub mod publisher;
 pub mod replies;
-pub mod ring;
 pub mod service;
+pub mod spool;
 pub mod stream;
 pub mod track;

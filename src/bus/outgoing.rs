@@ -34,7 +34,8 @@ impl Outgoing {
         track: &Track,
     ) -> Result<Self, TooLarge> {
         let mut headers = HeaderMap::new();
-        let mut size = record.body.len() + HEADERS_FRAME;
+        let body = envelope.body(record);
+        let mut size = body.len() + HEADERS_FRAME;
         envelope.headers(record, |name, value| {
             size += name.len() + value.len() + 4;
             put(&mut headers, name, value);
@@ -46,8 +47,7 @@ impl Outgoing {
             headers
                 .insert(HeaderName::from_static("Nats-Expected-Last-Sequence"), HeaderValue::from(expected));
         }
-        let (subject, body) = (record.subject.clone(), record.body.clone());
-        Ok(Self { sequence: record.sequence, subject, headers, body })
+        Ok(Self { sequence: record.sequence, subject: record.subject.clone(), headers, body })
     }
 }
 

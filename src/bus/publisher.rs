@@ -1,4 +1,4 @@
-//! From the ring to NATS: sends what was read, and lets go of it when it is confirmed.
+//! From the spool to NATS: sends what was read, and lets go of it when it is confirmed.
 //!
 //! Every publish names a reply subject of ours, `<inbox>.<attempt>.<sequence>`, so that one subscription carries all
 //! confirmations: the PubAcks of a stream, and in `core` mode a message to ourselves behind each batch, which the
@@ -11,22 +11,21 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
-use pontoon_sdk::EventType;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connect::Connection;
 use super::outgoing::{Outgoing, TooLarge, put};
+use super::spool::Reduced;
 use super::stream::{self, code};
-use super::track::{Track, Tracker};
+use super::track::{Blocked, Track, Tracker};
 use crate::backoff;
-use crate::envelope::Record;
 use crate::instance::Shared;
-use crate::metrics::{DropReason, GapReason};
+use crate::metrics::DropReason;
 use crate::status::BusStatus;
 
 /// How many events may be on the wire.
-const WINDOW: usize = 1_024;
+pub(super) const WINDOW: usize = 1_024;
 /// How long the oldest event on the wire may wait for any sign of progress.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,6 +38,8 @@ pub struct Publisher {
     tracker: Tracker,
     inbox: String,
     attempt: u64,
+    /// How many events may be on the wire now: after a refusal one, until the stream takes it.
+    window: usize,
     /// What an attempt began with: see [`Publisher::basis_now`].
     basis: (u64, u64),
 }
@@ -46,8 +47,11 @@ pub struct Publisher {
 /// Why an attempt ended.
 struct Break(String);
 
+/// How often a fenced instance looks whether the other writer has stopped.
+const FENCED: Duration = Duration::from_secs(1);
+
 impl Publisher {
-    /// A publisher for the ring of this instance. Nothing is sent before [`Publisher::run`].
+    /// A publisher for the spool of this instance. Nothing is sent before [`Publisher::run`].
     pub fn new(
         client: Client,
         connection: watch::Receiver<Connection>,
@@ -56,7 +60,7 @@ impl Publisher {
         tracker: Tracker,
     ) -> Self {
         let inbox = client.new_inbox();
-        Self { client, connection, shared, status, tracker, inbox, attempt: 0, basis: (0, 0) }
+        Self { client, connection, shared, status, tracker, inbox, attempt: 0, window: WINDOW, basis: (0, 0) }
     }
 
     /// Publishes until it is dropped, or until the client is closed.
@@ -65,10 +69,10 @@ impl Publisher {
         let mut failures = 0;
         loop {
             let mut track = self.establish(&mut confirmations).await;
-            let before = self.shared.ring.nth(0);
+            let before = self.shared.spool.nth(0);
             let Break(reason) = self.flow(&mut track, &mut confirmations).await;
             self.tracker.note(&track);
-            let stuck = before.is_some() && self.shared.ring.nth(0) == before;
+            let stuck = before.is_some() && self.shared.spool.nth(0) == before;
             failures = if stuck { failures + 1 } else { 0 };
             tracing::info!(instance = self.shared.name, %reason, "publishing starts over");
             self.report(false, Some(reason));
@@ -86,15 +90,19 @@ impl Publisher {
             self.attempt += 1;
             let settled = match self.barrier(confirmations).await {
                 Ok(()) => self.tracker.resync(&self.client, &self.shared).await,
-                Err(Break(reason)) => Err(reason),
+                Err(Break(reason)) => Err(reason.into()),
             };
             match settled {
                 Ok(track) => {
-                    self.shared.ring.rewind();
+                    self.shared.spool.rewind();
                     self.report(true, None);
                     return track;
                 }
-                Err(reason) => {
+                Err(Blocked { reason, fenced: true }) => {
+                    self.report_as(BusStatus { fenced: true, detail: Some(reason), ..BusStatus::default() });
+                    let _ = timeout(FENCED, self.connection.changed()).await;
+                }
+                Err(Blocked { reason, fenced: false }) => {
                     failures += 1;
                     // What the server said, such as that a subscription is not allowed, tells more than its silence.
                     let said = self.connection.borrow().detail.clone();
@@ -139,12 +147,12 @@ impl Publisher {
             if let Err(broken) = self.fill(track).await {
                 return broken;
             }
-            let level = self.shared.ring.level();
-            let now_oldest = self.shared.ring.nth(0).filter(|_| level.sent > 0);
+            let level = self.shared.spool.level();
+            let now_oldest = self.shared.spool.nth(0).filter(|_| level.sent > 0);
             if now_oldest != oldest {
                 (oldest, since) = (now_oldest, Instant::now());
             }
-            self.shared.gauge();
+            self.shared.spool.gauge();
             tokio::select! {
                 biased;
                 // Before any confirmation is believed: it may stand for what went down with another connection.
@@ -164,7 +172,7 @@ impl Publisher {
                         next = confirmations.next().now_or_never().flatten();
                     }
                 }
-                () = self.shared.ring.unsent(), if level.sent < WINDOW => {}
+                () = self.shared.spool.unsent(), if level.sent < self.window => {}
                 () = sleep_until(since + CONFIRM_TIMEOUT), if level.sent > 0 => {
                     return Break("NATS has not confirmed an event for 5 s".into());
                 }
@@ -175,15 +183,15 @@ impl Publisher {
     /// Sends until the window is full or nothing waits.
     async fn fill(&mut self, track: &mut Track) -> Result<(), Break> {
         let mut last = None;
-        for _ in self.shared.ring.level().sent..WINDOW {
+        for _ in self.shared.spool.level().sent..self.window {
             let limit = self.client.max_payload();
             match self
                 .shared
-                .ring
+                .spool
                 .send_next(|record| Outgoing::make(&self.shared.envelope, record, limit, track))
             {
                 None => break,
-                Some(Err(too_large)) => self.bury(too_large).await?,
+                Some(Err(too_large)) => self.reduce(too_large).await?,
                 Some(Ok(outgoing)) => {
                     let reply = track.is_stream().then(|| self.confirmation(outgoing.sequence));
                     last = Some(outgoing.sequence);
@@ -229,30 +237,27 @@ impl Publisher {
     /// One message on the subscription of confirmations.
     async fn confirmed(&mut self, track: &mut Track, message: &Message) -> Result<(), Break> {
         let Some(sequence) = self.sequence_of(message.subject.as_str()) else { return Ok(()) };
-        let on_confirmed = |record: &Record| {
-            self.shared.metrics.events_published.increment(1);
-            self.shared.metrics.event_latency.record(record.read_at.elapsed());
-        };
         if !track.is_stream() {
             // A server that refuses a publish says so, and confirms what is behind it all the same; what it said is on
             // its way through another part of the client.
             tokio::task::yield_now().await;
             self.unchanged(track)?;
-            self.shared.ring.confirm_through(sequence, on_confirmed);
+            self.shared.spool.confirm_through(sequence);
             return Ok(());
         }
         if message.status.is_some() {
             return Err(Break(format!("no stream takes {}", self.shared.envelope.subjects.all_events())));
         }
-        let answer = stream::answer(&message.payload).map_err(|error| Break(error.to_string()))?;
+        // Subscribers see where the confirmation of an event goes, and may send there, too.
+        let Ok(answer) = stream::answer(&message.payload) else { return Ok(()) };
         if answer.error.is_none() && (answer.stream != self.tracker.stream() || answer.seq == 0) {
-            // Whoever sees an event sees where its confirmation goes; this is no word of the stream's.
             return Ok(());
         }
+        self.window = if answer.error.is_none() { WINDOW } else { 1 };
         match answer.error {
-            None => track.stored(sequence, &answer, &self.shared.ring, on_confirmed).map_err(Break),
+            None => track.stored(sequence, &answer, &self.shared.spool).map_err(Break),
             Some(error) if error.err_code == code::TOO_LARGE => {
-                self.bury(TooLarge { sequence, size: 0, headers: HeaderMap::new() }).await?;
+                self.reduce(TooLarge { sequence, size: 0, headers: HeaderMap::new() }).await?;
                 Err(Break("the stream takes no message of that size".into()))
             }
             Some(error) if error.err_code == code::FULL => Err(Break(format!(
@@ -269,37 +274,36 @@ impl Publisher {
         if attempt.parse() == Ok(self.attempt) { sequence.parse().ok() } else { None }
     }
 
-    /// Puts a gap in the place of an event that no server takes, and says what it was on the dead subject.
-    async fn bury(&self, too_large: TooLarge) -> Result<(), Break> {
+    /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, its headers go to the dead
+    /// subject.
+    async fn reduce(&self, too_large: TooLarge) -> Result<(), Break> {
         let TooLarge { sequence, size, mut headers } = too_large;
-        let (metrics, envelope) = (&self.shared.metrics, &self.shared.envelope);
-        let (mut kept, mut is_gap) = (size, false);
-        self.shared.ring.amend(sequence, |record| {
-            kept = kept.max(record.body.len());
-            is_gap = record.kind == EventType::GapDetected;
-            if !is_gap {
-                envelope.replace_by_gap(record, DropReason::TooLarge.as_str());
-            }
-        });
-        metrics.dropped(DropReason::TooLarge).increment(1);
+        let Some(reduced) = self.shared.spool.reduce(sequence) else { return Ok(()) };
+        let size = if let Reduced::Gap(body) = reduced { size.max(body) } else { size };
         let instance = &self.shared.name;
-        tracing::warn!(
-            instance,
-            sequence,
-            size = kept,
-            "an event is larger than NATS takes; raise its max_payload"
-        );
-        if is_gap {
-            // Not even the gap fits: there is nothing smaller to say.
-            self.shared.ring.confirm(sequence, |_| {});
-            return Ok(());
+        match reduced {
+            Reduced::WithoutRaw => {
+                tracing::debug!(
+                    instance,
+                    sequence,
+                    size,
+                    "an event is published without raw, as NATS takes no more"
+                );
+                return Ok(());
+            }
+            Reduced::Gap(_) | Reduced::Removed => {
+                tracing::warn!(
+                    instance,
+                    sequence,
+                    size,
+                    "an event is larger than NATS takes; raise its max_payload"
+                );
+            }
         }
-        // The gap that takes its place is an event of its own.
-        metrics.events_read.increment(1);
-        metrics.gap(GapReason::TooLarge).increment(1);
-        put(&mut headers, "Pontoon-Size", &kept.to_string());
-        put(&mut headers, "Pontoon-Reason", DropReason::TooLarge.as_str());
-        self.send(envelope.subjects.dead(DropReason::TooLarge.as_str()), Some(headers), Bytes::new()).await
+        let reason = DropReason::TooLarge.as_str();
+        put(&mut headers, "Pontoon-Size", &size.to_string());
+        put(&mut headers, "Pontoon-Reason", reason);
+        self.send(self.shared.envelope.subjects.dead(reason), Some(headers), Bytes::new()).await
     }
 
     /// Generation of the connection, and how many events its server has refused.
@@ -322,14 +326,28 @@ impl Publisher {
     }
 
     fn report(&self, publishing: bool, detail: Option<String>) {
-        let connected = self.connection.borrow().up;
-        self.shared.metrics.nats_connected.set(f64::from(u8::from(connected)));
-        let status = BusStatus { connected, publishing: publishing && connected, detail };
+        self.report_as(BusStatus { publishing, detail, ..BusStatus::default() });
+    }
+
+    /// Publishes the status of the bus, completed by what is known here.
+    fn report_as(&self, status: BusStatus) {
+        let (connected, foreign) = (self.connection.borrow().up, self.tracker.foreign());
+        let status = BusStatus {
+            connected,
+            publishing: status.publishing && connected,
+            foreign_messages: foreign.messages,
+            reordered_events: foreign.reordered,
+            ..status
+        };
+        let gauge = |on: bool| f64::from(u8::from(on));
+        self.shared.metrics.nats_connected.set(gauge(connected));
+        self.shared.metrics.nats_fenced.set(gauge(status.fenced));
         let changed = self.status.send_if_modified(|current| {
             let changed = *current != status;
             *current = status.clone();
             changed
         });
+        let publishing = status.publishing;
         match &status.detail {
             _ if !changed => {}
             Some(detail) => {
@@ -337,7 +355,7 @@ impl Publisher {
             }
             None => tracing::info!(instance = self.shared.name, connected, publishing, "NATS"),
         }
-        self.shared.gauge();
+        self.shared.spool.gauge();
     }
 }
 

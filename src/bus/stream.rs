@@ -8,11 +8,12 @@ use async_nats::Client;
 use base64::Engine as _;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::inbox::{RequestError, request};
 use crate::config::Delivery;
+use crate::envelope::parse_time;
 
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -71,12 +72,14 @@ struct StreamState {
 #[serde(default)]
 struct StreamConfig {
     subjects: Vec<String>,
+    no_ack: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StoredMessage {
     hdrs: Option<String>,
+    data: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
     time: Option<OffsetDateTime>,
 }
@@ -92,6 +95,8 @@ pub struct Info {
     pub subjects: Vec<String>,
     /// When it was made; another value is another stream.
     pub created: String,
+    /// Whether it confirms nothing.
+    pub no_ack: bool,
 }
 
 /// A message of the stream.
@@ -99,8 +104,17 @@ pub struct Info {
 pub struct Stored {
     /// Its `Nats-Msg-Id`.
     pub message_id: Option<String>,
-    /// When the stream took it.
-    pub time: Option<OffsetDateTime>,
+    /// When its frame was read: what an event says of itself.
+    recorded: Option<OffsetDateTime>,
+    /// Since when a link was down whose gap was not published yet.
+    ongoing_gap: Option<OffsetDateTime>,
+}
+
+impl Stored {
+    /// Until when all events of the instance are accounted for, up to this one.
+    pub fn covered_until(&self) -> Option<OffsetDateTime> {
+        self.recorded.map(|recorded| self.ongoing_gap.map_or(recorded, |since| since.min(recorded)))
+    }
 }
 
 /// Why a call did not work.
@@ -195,7 +209,8 @@ fn describe(answer: Answer) -> Result<Info, StreamError> {
     let (Some(state), Some(config), Some(created)) = (answer.state, answer.config, answer.created) else {
         return Err(StreamError::Unreadable);
     };
-    Ok(Info { last_sequence: state.last_seq, messages: state.messages, subjects: config.subjects, created })
+    let StreamConfig { subjects, no_ack } = config;
+    Ok(Info { last_sequence: state.last_seq, messages: state.messages, subjects, created, no_ack })
 }
 
 /// The message with this sequence; `None` if it is not there any more.
@@ -203,20 +218,62 @@ fn describe(answer: Answer) -> Result<Info, StreamError> {
 /// # Errors
 /// See [`StreamError`].
 pub async fn message(client: &Client, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
-    let body = json!({ "seq": sequence }).to_string().into();
-    match call(client, &format!("$JS.API.STREAM.MSG.GET.{stream}"), body).await {
-        Ok(answer) => {
-            Ok(answer.message.map(|message| Stored { message_id: message_id(&message), time: message.time }))
-        }
+    get(client, stream, &json!({ "seq": sequence })).await
+}
+
+/// The last message with one of these subjects; `None` if there is none.
+///
+/// # Errors
+/// See [`StreamError`].
+pub async fn last_message(
+    client: &Client,
+    stream: &str,
+    subjects: &str,
+) -> Result<Option<Stored>, StreamError> {
+    get(client, stream, &json!({ "last_by_subj": subjects })).await
+}
+
+async fn get(client: &Client, stream: &str, which: &Value) -> Result<Option<Stored>, StreamError> {
+    match call(client, &format!("$JS.API.STREAM.MSG.GET.{stream}"), which.to_string().into()).await {
+        Ok(answer) => Ok(answer.message.as_ref().map(stored)),
         Err(error) if error.is(code::NO_MESSAGE) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn message_id(message: &StoredMessage) -> Option<String> {
-    let headers = base64::engine::general_purpose::STANDARD.decode(message.hdrs.as_deref()?).ok()?;
-    let headers = String::from_utf8(headers).ok()?;
-    headers.lines().find_map(|line| line.strip_prefix("Nats-Msg-Id:")).map(|id| id.trim().to_owned())
+/// What an event says of itself in structured mode.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    time: Option<String>,
+    recordedtime: Option<String>,
+    ongoinggap: Option<String>,
+}
+
+fn stored(message: &StoredMessage) -> Stored {
+    let decode = |text: Option<&str>| base64::engine::general_purpose::STANDARD.decode(text?).ok();
+    let headers = decode(message.hdrs.as_deref()).unwrap_or_default();
+    let headers = String::from_utf8_lossy(&headers);
+    let header = |name: &str| {
+        let value = headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(value.trim().to_owned())
+    };
+    let document = match header("ce-id") {
+        Some(_) => Document {
+            time: header("ce-time"),
+            recordedtime: header("ce-recordedtime"),
+            ongoinggap: header("ce-ongoinggap"),
+        },
+        None => decode(message.data.as_deref())
+            .and_then(|data| serde_json::from_slice(&data).ok())
+            .unwrap_or_default(),
+    };
+    let time = |text: Option<String>| text.as_deref().and_then(parse_time);
+    // Without `recordedtime` the event's time is that of reading; but the events of early versions had the service's.
+    let recorded = time(document.recordedtime)
+        .or_else(|| time(document.time).map(|said| message.time.map_or(said, |stored| said.min(stored))))
+        .or(message.time);
+    Stored { message_id: header("Nats-Msg-Id"), recorded, ongoing_gap: time(document.ongoinggap) }
 }
 
 #[cfg(test)]
@@ -236,10 +293,38 @@ mod tests {
     fn the_message_id_is_found_among_the_headers() {
         let hdrs = base64::engine::general_purpose::STANDARD
             .encode("NATS/1.0\r\nce-id: 1-2\r\nNats-Msg-Id: sub0.a:1-2\r\n\r\n");
-        assert_eq!(
-            message_id(&StoredMessage { hdrs: Some(hdrs), time: None }).as_deref(),
-            Some("sub0.a:1-2")
-        );
-        assert_eq!(message_id(&StoredMessage::default()), None);
+        let message = StoredMessage { hdrs: Some(hdrs), ..StoredMessage::default() };
+        assert_eq!(stored(&message).message_id.as_deref(), Some("sub0.a:1-2"));
+        assert_eq!(stored(&StoredMessage::default()).message_id, None);
+    }
+
+    #[test]
+    fn an_event_tells_until_when_all_are_accounted_for() {
+        let encode = |text: &str| Some(base64::engine::general_purpose::STANDARD.encode(text));
+        let at = |second: i64| OffsetDateTime::from_unix_timestamp(second).unwrap();
+        let binary = |headers: &str| StoredMessage {
+            hdrs: encode(&format!("NATS/1.0\r\nce-id: 1-2\r\n{headers}\r\n\r\n")),
+            data: None,
+            time: Some(at(100)),
+        };
+        let structured = |body: &str| StoredMessage {
+            hdrs: encode("NATS/1.0\r\nContent-Type: application/cloudevents+json\r\n\r\n"),
+            data: encode(body),
+            time: Some(at(100)),
+        };
+        for (message, until) in [
+            (binary("ce-time: 1970-01-01T00:00:50.000Z"), 50),
+            (binary("ce-time: 1970-01-01T00:02:50.000Z"), 100),
+            (binary("ce-time: 1970-01-01T00:00:50Z\r\nce-recordedtime: 1970-01-01T00:00:60.000Z"), 50),
+            (binary("ce-time: 1970-01-01T00:00:50Z\r\nce-recordedtime: 1970-01-01T00:00:59.000Z"), 59),
+            (binary("ce-time: 1970-01-01T00:00:50Z\r\nce-ongoinggap: 1970-01-01T00:00:40.000Z"), 40),
+            (structured(r#"{"time":"1970-01-01T00:00:50.000Z","data":{}}"#), 50),
+            (structured(r#"{"time":"1970-01-01T00:00:10Z","recordedtime":"1970-01-01T00:00:50Z"}"#), 50),
+            (structured("{}"), 100),
+            (structured("no JSON"), 100),
+        ] {
+            assert_eq!(stored(&message).covered_until(), Some(at(until)), "{message:?}");
+        }
+        assert_eq!(stored(&StoredMessage::default()).covered_until(), None);
     }
 }

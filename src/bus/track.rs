@@ -6,24 +6,22 @@
 //! that was refused, and let those behind it in.
 
 use std::collections::VecDeque;
-use std::sync::atomic;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use futures_util::{StreamExt as _, stream};
-use pontoon_sdk::Fields;
-use time::OffsetDateTime;
 
-use super::ring::Ring;
-use super::stream::{self as jetstream, Answer, Info, code};
+use super::publisher::WINDOW;
+use super::spool::Spool;
+use super::stream::{self as jetstream, Answer, Info, Stored, code};
 use crate::config::{Delivery, DeliveryMode, Ordering};
-use crate::envelope::{Envelope, Record, rfc3339};
+use crate::envelope::Envelope;
 use crate::instance::Shared;
-use crate::metrics::GapReason;
 
-/// How far the stream is read back for events of ours. No more than a quarter of it can have been on the wire.
-const READ_BACK: u64 = 4_096;
 /// How many messages are asked for at once.
 const READ_AHEAD: usize = 32;
+/// A fenced instance takes the stream over once its other writer has written nothing for this long.
+const TAKEOVER: Duration = Duration::from_secs(15);
 
 /// What is expected of the confirmations of one attempt.
 pub enum Track {
@@ -68,19 +66,10 @@ impl Track {
     ///
     /// # Errors
     /// If it stored it somewhere else than it should have: the chain is broken, and the stream must be read back.
-    pub fn stored(
-        &mut self,
-        sequence: u64,
-        answer: &Answer,
-        ring: &Ring,
-        confirmed: impl FnMut(&Record),
-    ) -> Result<(), String> {
-        let Self::Chained { expected, confirmed: accounted, .. } = self else {
-            ring.confirm(sequence, confirmed);
-            return Ok(());
-        };
+    pub fn stored(&mut self, sequence: u64, answer: &Answer, spool: &Spool) -> Result<(), String> {
         // It is stored, wherever; if that is not where it should be, the others must be looked for.
-        ring.confirm(sequence, confirmed);
+        spool.confirm(sequence);
+        let Self::Chained { expected, confirmed: accounted, .. } = self else { return Ok(()) };
         match expected.pop_front() {
             Some((sent, place)) if sent == sequence && place == answer.seq && !answer.duplicate => {
                 *accounted = place;
@@ -97,6 +86,9 @@ pub struct Tracker {
     instance: String,
     stream: String,
     known: Option<Known>,
+    /// Set while another daemon writes to the stream.
+    fence: Option<Fence>,
+    foreign: Foreign,
 }
 
 struct Known {
@@ -105,17 +97,54 @@ struct Known {
     accounted: u64,
 }
 
+/// Another writer of a later epoch.
+struct Fence {
+    epoch: u64,
+    /// The stream's last sequence, and since when it has not changed.
+    last: u64,
+    since: Instant,
+}
+
+/// What other writers did to a stream that should have one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// Messages of theirs.
+    pub messages: u64,
+    /// Events of ours that they put out of order.
+    pub reordered: u64,
+}
+
+/// Why nothing is published just now.
+pub struct Blocked {
+    /// A sentence for the operator.
+    pub reason: String,
+    /// Whether another daemon writes to the stream.
+    pub fenced: bool,
+}
+
+impl From<String> for Blocked {
+    fn from(reason: String) -> Self {
+        Self { reason, fenced: false }
+    }
+}
+
 impl Tracker {
     /// Knows nothing of the stream yet.
     pub fn new(delivery: Delivery, instance: &str) -> Self {
         let stream =
             delivery.stream.clone().unwrap_or_else(|| format!("PONTOON_{}", instance.to_uppercase()));
-        Self { delivery, instance: instance.to_owned(), stream, known: None }
+        let (known, fence, foreign) = (None, None, Foreign::default());
+        Self { delivery, instance: instance.to_owned(), stream, known, fence, foreign }
     }
 
     /// The stream that confirms, if one does.
     pub fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// What other writers did to the stream so far.
+    pub fn foreign(&self) -> Foreign {
+        self.foreign
     }
 
     /// Keeps what an attempt that ended has confirmed.
@@ -128,27 +157,70 @@ impl Tracker {
     /// Finds out which of the unconfirmed events are stored, confirms them, and tells how to go on.
     ///
     /// # Errors
-    /// A sentence for the operator.
-    pub async fn resync(&mut self, client: &Client, shared: &Shared) -> Result<Track, String> {
+    /// See [`Blocked`].
+    pub async fn resync(&mut self, client: &Client, shared: &Shared) -> Result<Track, Blocked> {
         if self.delivery.mode == DeliveryMode::Core {
             return Ok(Track::Core);
         }
         let info = self.ensure(client, &shared.envelope).await?;
-        let desk = Desk { client, stream: &self.stream, shared };
+        let strict = self.delivery.ordering == Ordering::Strict;
+        let reader = Reader { client, stream: &self.stream, shared };
         match &self.known {
-            None => desk.meet(&info).await?,
+            None => reader.first_look(&info).await?,
             Some(known) if known.created != info.created || info.last_sequence < known.accounted => {
-                desk.gap(GapReason::StreamReset, None);
+                self.fence = None;
+                shared.spool.stream_reset();
             }
-            Some(_) if self.delivery.ordering == Ordering::BestEffort => {}
-            Some(known) => desk.read_back(known.accounted, info.last_sequence).await?,
+            Some(known) if strict => {
+                let read = reader.read_back(known.accounted, info.last_sequence).await?;
+                self.judge(&read, &info, shared)?;
+            }
+            Some(_) => {}
         }
         let last = info.last_sequence;
         self.known = Some(Known { created: info.created, accounted: last });
-        if self.delivery.ordering == Ordering::BestEffort {
+        if !strict {
             return Ok(Track::Loose);
         }
         Ok(Track::Chained { confirmed: last, last, expected: VecDeque::new() })
+    }
+
+    /// Decides whether another daemon owns the stream. It does while it writes under a later epoch; once it has written
+    /// nothing for a while, this one goes on under a later epoch still.
+    fn judge(&mut self, read: &ReadBack, info: &Info, shared: &Shared) -> Result<(), Blocked> {
+        let last = info.last_sequence;
+        if let Some(epoch) = read.later_epoch {
+            self.fence = Some(Fence { epoch, last, since: Instant::now() });
+        } else if let Some(fence) = &mut self.fence
+            && fence.last != last
+        {
+            (fence.last, fence.since) = (last, Instant::now());
+        }
+        if let Some(known) = &mut self.known {
+            // Nothing of ours is on the wire.
+            known.accounted = last;
+        }
+        let Some(fence) = &self.fence else {
+            self.foreign.messages += read.foreign;
+            self.foreign.reordered += read.reordered;
+            return Ok(());
+        };
+        if fence.since.elapsed() < TAKEOVER {
+            let reason = format!(
+                "another daemon writes to the stream {}: stop one of the two; this one keeps its events, and takes over once the other has written nothing for {} s",
+                self.stream,
+                TAKEOVER.as_secs()
+            );
+            return Err(Blocked { reason, fenced: true });
+        }
+        shared.envelope.follow_epoch(fence.epoch);
+        tracing::warn!(
+            instance = self.instance,
+            stream = self.stream,
+            "the other daemon has stopped writing to the stream; this one takes over"
+        );
+        self.fence = None;
+        Ok(())
     }
 
     /// The stream, made if it is missing and may be made; never changed.
@@ -170,6 +242,11 @@ impl Tracker {
                 error => format!("the stream {stream} cannot be looked up: {error}"),
             })?,
         };
+        if info.no_ack {
+            return Err(format!(
+                "the stream {stream} has no_ack, so that it confirms nothing; set it to false (nats stream edit {stream} --ack)"
+            ));
+        }
         if self.delivery.ordering == Ordering::Strict && info.subjects != [subject.as_str()] {
             return Err(format!(
                 "the stream {stream} takes {} and not just {subject}, so others may write to it; give the instance a stream of its own, or set delivery.ordering = \"best_effort\"",
@@ -180,97 +257,114 @@ impl Tracker {
     }
 }
 
-/// What reading back needs.
-struct Desk<'a> {
+/// Reads the stream.
+struct Reader<'a> {
     client: &'a Client,
     stream: &'a str,
     shared: &'a Shared,
 }
 
-impl Desk<'_> {
-    /// The first look at the stream: if an earlier start of the instance wrote to it, what came between was missed.
-    /// Each link says so when it is ready; for those that were ready before this look, it is said here.
-    async fn meet(&self, info: &Info) -> Result<(), String> {
-        if info.last_sequence == 0 {
-            return Ok(());
+/// What the stream took since it was last accounted for.
+#[derive(Default)]
+struct ReadBack {
+    /// Messages that are not of this run.
+    foreign: u64,
+    /// Events of ours that stand behind newer ones, or will.
+    reordered: u64,
+    /// The latest epoch of another writer, if it is later than ours.
+    later_epoch: Option<u64>,
+}
+
+impl Reader<'_> {
+    /// The first look at the stream in this run: its last event tells where an earlier run ended.
+    async fn first_look(&self, info: &Info) -> Result<(), String> {
+        let mut recorded = None;
+        if info.messages > 0 {
+            let subject = self.shared.envelope.subjects.all_events();
+            let last = jetstream::last_message(self.client, self.stream, &subject).await;
+            if let Some(stored) = last.map_err(|error| self.unreadable(&error))? {
+                if let Some((epoch, _)) = self.id(&stored) {
+                    // Also where the clock was set back since: sequences and ids must grow over all runs.
+                    self.shared.envelope.follow_epoch(epoch);
+                }
+                recorded = stored.covered_until();
+            }
         }
-        let last = self.message(info.last_sequence).await?.and_then(|stored| stored.time);
-        if self.shared.predecessor.set(last).is_ok()
-            && self.shared.unannounced.load(atomic::Ordering::Relaxed)
-        {
-            self.gap(GapReason::Restarted, last);
-        }
+        self.shared.spool.previous_run(recorded);
         Ok(())
     }
 
-    /// Reads what the stream took since, and confirms every event of ours that it holds.
-    async fn read_back(&self, accounted: u64, last: u64) -> Result<(), String> {
-        let (mut newest, mut gone, mut foreign) = (None, 0_usize, 0_u64);
-        let first = last.saturating_sub(READ_BACK).max(accounted) + 1;
-        let mut messages =
-            stream::iter(first..=last).map(|sequence| self.message(sequence)).buffered(READ_AHEAD);
+    /// Reads what the stream took since, and confirms every event of ours that it holds. Only as many messages are read as can
+    /// have been on the wire: one that the stream took stands no further behind.
+    async fn read_back(&self, accounted: u64, last: u64) -> Result<ReadBack, String> {
+        let spool = &self.shared.spool;
+        let ours = self.shared.envelope.epoch();
+        let window = u64::try_from(WINDOW).unwrap_or(u64::MAX);
+        let end = last.min(accounted.saturating_add(window));
+        let beyond = (last > end).then_some(last);
+        let (mut newest, mut gone, mut stored_here) = (None, 0_usize, 0_u64);
+        let mut read = ReadBack::default();
+        let mut messages = stream::iter((accounted + 1..=end).chain(beyond))
+            .map(|sequence| jetstream::message(self.client, self.stream, sequence))
+            .buffered(READ_AHEAD);
         while let Some(found) = messages.next().await {
-            let Some(stored) = found? else {
+            let Some(stored) = found.map_err(|error| self.unreadable(&error))? else {
                 gone += 1;
                 continue;
             };
-            match stored.message_id.as_deref().and_then(|id| self.shared.envelope.parse_message_id(id)) {
-                Some((epoch, sequence)) if epoch == self.shared.envelope.epoch => {
+            match self.id(&stored) {
+                Some((epoch, sequence)) if epoch == ours => {
+                    stored_here += 1;
                     newest = newest.max(Some(sequence));
-                    self.confirm(sequence);
+                    spool.confirm(sequence);
                 }
-                Some((epoch, _)) if epoch > self.shared.envelope.epoch => {
-                    return Err(format!(
-                        "another daemon writes to the stream {}; stop one of the two",
-                        self.stream
-                    ));
-                }
-                _ => foreign += 1,
+                Some((epoch, _)) if epoch > ours => read.later_epoch = read.later_epoch.max(Some(epoch)),
+                _ => {}
             }
         }
-        if foreign > 0 {
-            tracing::warn!(
-                stream = self.stream,
-                foreign,
-                "somebody else wrote to the stream; set delivery.ordering = \"best_effort\" if that is meant"
-            );
+        let gone_here = u64::try_from(gone).unwrap_or(u64::MAX);
+        read.foreign = (last - accounted).saturating_sub(stored_here + gone_here);
+        if read.foreign > 0 {
+            read.reordered = newest.map_or(0, |newest| spool.older_than(newest));
+            self.report_foreign(&read);
         } else if gone > 0 {
             self.confirm_gone(newest, gone);
         }
-        Ok(())
+        Ok(read)
     }
 
-    /// Nobody else writes, so what was stored and is gone again was ours: all before the newest that is there, or the
-    /// oldest so many if none is.
-    fn confirm_gone(&self, newest: Option<u64>, gone: usize) {
-        let newest = newest.or_else(|| self.shared.ring.nth(gone - 1));
-        while let Some(oldest) = self.shared.ring.nth(0).filter(|oldest| Some(*oldest) <= newest) {
-            self.confirm(oldest);
+    fn report_foreign(&self, read: &ReadBack) {
+        let ReadBack { foreign, reordered, .. } = *read;
+        let (instance, stream) = (&self.shared.name, self.stream);
+        self.shared.metrics.stream_foreign_messages.increment(foreign);
+        tracing::warn!(
+            instance,
+            stream,
+            foreign,
+            reordered,
+            "another client wrote to the stream; take that right from it, or set delivery.ordering = \"best_effort\""
+        );
+        if reordered > 0 {
+            self.shared.spool.reordered(reordered, stream);
         }
     }
 
-    async fn message(&self, sequence: u64) -> Result<Option<jetstream::Stored>, String> {
-        let found = jetstream::message(self.client, self.stream, sequence).await;
-        found.map_err(|error| format!("the stream {} cannot be read back: {error}", self.stream))
+    /// There is no other writer, so what was stored and is gone again was ours: all before the newest that is there, or the
+    /// oldest so many if none is.
+    fn confirm_gone(&self, newest: Option<u64>, gone: usize) {
+        let spool = &self.shared.spool;
+        let newest = newest.or_else(|| spool.nth(gone - 1));
+        while let Some(oldest) = spool.nth(0).filter(|oldest| Some(*oldest) <= newest) {
+            spool.confirm(oldest);
+        }
     }
 
-    fn confirm(&self, sequence: u64) {
-        self.shared.ring.confirm(sequence, |record| {
-            self.shared.metrics.events_published.increment(1);
-            self.shared.metrics.event_latency.record(record.read_at.elapsed());
-        });
+    /// Epoch and sequence of an event of this instance.
+    fn id(&self, stored: &Stored) -> Option<(u64, u64)> {
+        self.shared.envelope.parse_message_id(stored.message_id.as_deref()?)
     }
 
-    fn gap(&self, reason: GapReason, from: Option<OffsetDateTime>) {
-        let fields = Fields {
-            reason: Some(reason.as_str().into()),
-            from: from.map(rfc3339),
-            to: Some(rfc3339(OffsetDateTime::now_utc())),
-            recovered: Some(false),
-            ..Fields::default()
-        };
-        self.shared.metrics.gap(reason).increment(1);
-        self.shared.metrics.events_read.increment(1);
-        self.shared.ring.push(self.shared.envelope.gap(fields, std::time::Instant::now()));
+    fn unreadable(&self, error: &jetstream::StreamError) -> String {
+        format!("the stream {} cannot be read back: {error}", self.stream)
     }
 }

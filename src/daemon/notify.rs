@@ -196,7 +196,7 @@ mod tests {
             instance: "shop".into(),
             kind: "sub0".into(),
             epoch: 1,
-            bus: BusStatus { connected: true, publishing: true, detail: None },
+            bus: BusStatus { connected: true, publishing: true, ..BusStatus::default() },
             links: Vec::new(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

@@ -65,6 +65,8 @@ impl Roster {
             let name = &status.instance;
             if !running {
                 Some(format!("{name} ended by itself and is started again"))
+            } else if status.bus.fenced {
+                Some(format!("{name} is fenced: {}", status.bus.detail.as_deref().unwrap_or_default()))
             } else if !status.bus.connected && !status.room {
                 Some(format!("{name}: NATS is away and the buffer is full"))
             } else {
@@ -118,7 +120,7 @@ mod tests {
             instance: "shop".into(),
             kind: "sub0".into(),
             epoch: 1,
-            bus: BusStatus { connected, publishing: false, detail: None },
+            bus: BusStatus { connected, ..BusStatus::default() },
             links: vec![LinkStatus {
                 key: "main".into(),
                 phase: Phase::CredentialsRefused,

@@ -31,6 +31,11 @@ pub fn rfc3339(time: OffsetDateTime) -> String {
     Clock::default().format(time).to_owned()
 }
 
+/// The time that [`rfc3339`] wrote.
+pub fn parse(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
+}
+
 /// Whether a service's time can be written as RFC 3339 and is not absurd.
 pub(super) fn sensible(time: &OffsetDateTime) -> bool {
     (1970..=9998).contains(&time.year())

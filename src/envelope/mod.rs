@@ -1,47 +1,53 @@
 //! From an event to what is published: subject, headers, body. The only maker of subjects.
 
 mod clock;
+mod gap;
 pub mod subject;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use pontoon_sdk::{CommandId, Event, EventType, Fields, LinkKey};
+use pontoon_sdk::{CommandId, Event, EventType, Fields, LinkKey, Raw};
 use time::OffsetDateTime;
 
 use crate::config::{EventMode, Events};
 use crate::dedup::Identity;
 use clock::Clock;
-pub use clock::rfc3339;
+pub use clock::{parse as parse_time, rfc3339};
+pub use gap::{Gap, Start};
 pub use subject::Subjects;
 
 /// Wraps the events of one instance.
 pub struct Envelope {
     /// The subjects of the instance.
     pub subjects: Subjects,
-    /// This start of the instance: milliseconds since 1970, so that it grows with every start.
-    pub epoch: u64,
+    /// When this run of the instance began, in milliseconds since 1970: the epoch, unless the stream holds a later one.
+    start: u64,
+    epoch: AtomicU64,
     mode: EventMode,
     raw: bool,
     source: String,
     message_id: String,
     sequence: AtomicU64,
-    desk: Mutex<Desk>,
+    scratch: Mutex<Scratch>,
 }
 
 /// What is written on before its exact size is known.
-#[derive(Default)]
-struct Desk {
-    clock: Clock,
+struct Scratch {
+    time: Clock,
+    recorded_time: Clock,
     subject: String,
     body: Vec<u8>,
+    /// When the last event was recorded.
+    recorded: OffsetDateTime,
 }
 
 /// How much of the memory for a body is kept for the next.
-const SCRATCH: usize = 64 * 1024;
+const KEPT: usize = 64 * 1024;
 /// What an allocation costs besides its bytes, about.
 const ALLOCATION: usize = 16;
 
@@ -54,18 +60,24 @@ pub struct Record {
     pub kind: EventType,
     /// Where it is published.
     pub subject: Bytes,
-    /// What is published.
+    /// The data that is published: fields and `raw`.
     pub body: Bytes,
     /// When the frame was read, for latency.
     pub read_at: Instant,
-    read: OffsetDateTime,
+    /// Where `raw` begins in `body`, with the comma before it, if it is there.
+    raw_at: Option<usize>,
+    recorded: OffsetDateTime,
     time: OffsetDateTime,
+    /// Since when a link has been down whose gap is not published yet.
+    pub ongoing_gap: Option<OffsetDateTime>,
     scope: Option<Box<str>>,
     upstream: Option<Box<str>>,
     link: LinkKey,
     traceparent: Option<Box<str>>,
     /// What makes it the same as another.
     pub identity: Option<Identity>,
+    /// What a `gap.detected` event is made of.
+    pub gap: Option<Box<Gap>>,
 }
 
 impl Record {
@@ -81,9 +93,20 @@ impl Record {
         &self.link
     }
 
-    /// When it was read.
-    pub fn read(&self) -> OffsetDateTime {
-        self.read
+    /// When its frame was read by the wall clock; never before that of the event before it, even if the clock is set back.
+    pub fn recorded(&self) -> OffsetDateTime {
+        self.recorded
+    }
+
+    /// Leaves the payload out of the body and puts its size there instead: `"raw_omitted": <bytes>`. Returns whether it was
+    /// there.
+    pub fn omit_raw(&mut self) -> bool {
+        let Some(at) = self.raw_at.take() else { return false };
+        let (fields, raw) = self.body.split_at(at);
+        let comma = if at > 1 { "," } else { "" };
+        let size = raw.len() - comma.len() - r#""raw":}"#.len();
+        self.body = [fields, format!("{comma}\"raw_omitted\":{size}}}").as_bytes()].concat().into();
+        true
     }
 
     /// When it was said, or else read.
@@ -97,14 +120,32 @@ impl Envelope {
     pub fn new(prefix: &str, kind: &str, instance: &str, epoch: u64, events: &Events) -> Self {
         Self {
             subjects: Subjects::new(prefix, kind, instance),
-            epoch,
+            start: epoch,
+            epoch: AtomicU64::new(epoch),
             mode: events.mode,
             raw: events.raw,
             source: format!("urn:pontoon:{kind}:{instance}"),
             message_id: format!("{kind}.{instance}:"),
             sequence: AtomicU64::new(0),
-            desk: Mutex::default(),
+            scratch: Mutex::new(Scratch {
+                time: Clock::default(),
+                recorded_time: Clock::default(),
+                subject: String::new(),
+                body: Vec::new(),
+                recorded: OffsetDateTime::UNIX_EPOCH,
+            }),
         }
+    }
+
+    /// The epoch of the events that are published from now on. It grows with every run of the instance, and whenever it
+    /// takes over a stream from another writer.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Makes the epoch later than this one.
+    pub fn follow_epoch(&self, other: u64) {
+        self.epoch.fetch_max(other.saturating_add(1), Ordering::Relaxed);
     }
 
     /// Gives an event its place in the sequence, and makes what is published of it.
@@ -120,80 +161,82 @@ impl Envelope {
         read_at: Instant,
         read: OffsetDateTime,
     ) -> Record {
-        let mut desk = self.desk();
-        let Desk { clock, subject, body } = &mut *desk;
+        let mut scratch = self.scratch();
+        let Scratch { subject, body, recorded, .. } = &mut *scratch;
+        *recorded = read.max(*recorded);
         subject.clear();
         self.subjects.push_event(subject, event.kind.as_str(), event.scope.as_deref().unwrap_or_default());
-        let boxed = |text: &str| header_value(text).into_boxed_str();
-        let mut record = Record {
+        body.clear();
+        let raw_at = self.push_data(body, &event.fields, event.raw.as_bytes());
+        let record = Record {
             sequence,
             kind: event.kind,
             subject: Bytes::copy_from_slice(subject.as_bytes()),
-            body: Bytes::new(),
+            body: Bytes::copy_from_slice(body),
             read_at,
-            read,
+            raw_at,
+            recorded: *recorded,
             time: event.time.filter(clock::sensible).unwrap_or(read),
-            scope: event.scope.as_deref().filter(|scope| !scope.is_empty()).map(boxed),
-            upstream: event.upstream.as_deref().map(boxed),
+            ongoing_gap: None,
+            scope: event.scope.filter(|scope| !scope.is_empty()).map(String::into_boxed_str),
+            upstream: event.upstream.map(|name| name.into_owned().into_boxed_str()),
             link: event.fields.link.as_deref().map_or_else(|| link.clone(), LinkKey::new),
-            traceparent: event.traceparent.as_deref().filter(|text| text.len() <= 128).map(boxed),
+            traceparent: event.traceparent.filter(|text| text.len() <= 128).map(String::into_boxed_str),
             identity: None,
-        };
-        body.clear();
-        self.push_data(body, &event.fields, event.raw.as_bytes());
-        record.body = match self.mode {
-            EventMode::Binary => Bytes::copy_from_slice(body),
-            EventMode::Structured => self.structured(&record, clock.format(record.time), &event, body).into(),
+            gap: None,
         };
         // One large event must not keep its memory for ever.
-        body.shrink_to(SCRATCH);
+        body.shrink_to(KEPT);
         record
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The event that says that something may have been missed.
-    pub fn gap(&self, fields: Fields, read_at: Instant) -> Record {
-        self.gap_as(self.sequence.fetch_add(1, Ordering::Relaxed) + 1, fields, read_at)
+    /// A gap as an event, with the next number of the sequence. `previous` is when the last event of an earlier run of the
+    /// instance was recorded, if that is known.
+    pub fn gap(&self, gap: Gap, previous: Option<OffsetDateTime>) -> Record {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let at = gap.to;
+        self.gap_as(sequence, gap, previous, at)
     }
 
-    fn gap_as(&self, sequence: u64, fields: Fields, read_at: Instant) -> Record {
-        let link = LinkKey::new(fields.link.as_deref().unwrap_or("_"));
-        let mut event = Event::new(EventType::GapDetected, pontoon_sdk::Raw::null());
-        event.fields = fields;
-        self.seal_as(sequence, event, &link, read_at, OffsetDateTime::now_utc())
+    /// Puts a gap in the place of a record: with its number, and recorded when it was.
+    pub fn replace_by_gap(&self, record: &mut Record, gap: Gap, previous: Option<OffsetDateTime>) {
+        let recorded = record.recorded;
+        *record = Record { recorded, ..self.gap_as(record.sequence, gap, previous, recorded) };
     }
 
-    /// Turns a record that cannot be published into a gap at its place, with its number.
-    pub fn replace_by_gap(&self, record: &mut Record, reason: &str) {
-        let at = Some(rfc3339(record.read));
-        let fields = Fields {
-            link: Some(record.link.as_str().to_owned()),
-            reason: Some(reason.to_owned()),
-            from: at.clone(),
-            to: at,
-            recovered: Some(false),
-            dropped: Some(1),
-            ..Fields::default()
-        };
-        *record = self.gap_as(record.sequence, fields, record.read_at);
+    fn gap_as(
+        &self,
+        sequence: u64,
+        gap: Gap,
+        previous: Option<OffsetDateTime>,
+        at: OffsetDateTime,
+    ) -> Record {
+        let link = gap.link.clone().unwrap_or_else(|| LinkKey::new("_"));
+        let mut event = Event::new(EventType::GapDetected, Raw::null());
+        event.fields = gap.fields(previous);
+        let mut record = self.seal_as(sequence, event, &link, Instant::now(), at);
+        record.raw_at = None;
+        record.gap = Some(Box::new(gap));
+        record
     }
 
     /// A command as its caller is told it: unique over all starts of the instance.
     pub fn command(&self, id: CommandId) -> String {
-        format!("{:x}-{}", self.epoch, id.0)
+        format!("{:x}-{}", self.start, id.0)
     }
 
     /// `<epoch>-<sequence>`
     pub fn id(&self, record: &Record) -> String {
-        format!("{}-{}", self.epoch, record.sequence)
+        format!("{}-{}", self.epoch(), record.sequence)
     }
 
     /// `<type>.<instance>:<epoch>-<sequence>`
     pub fn message_id(&self, record: &Record) -> String {
-        format!("{}{}-{}", self.message_id, self.epoch, record.sequence)
+        format!("{}{}-{}", self.message_id, self.epoch(), record.sequence)
     }
 
     /// Epoch and sequence of a message id of this instance, whatever start of it made it.
@@ -213,7 +256,17 @@ impl Envelope {
         put("ce-id", text.get(self.message_id.len()..).unwrap_or_default());
         put("ce-source", &self.source);
         put("ce-type", record.kind.ce_type());
-        put("ce-time", self.desk().clock.format(record.time));
+        {
+            let Scratch { time, recorded_time, .. } = &mut *self.scratch();
+            let (time, recorded_time) = (time.format(record.time), recorded_time.format(record.recorded));
+            put("ce-time", time);
+            if recorded_time != time {
+                put("ce-recordedtime", recorded_time);
+            }
+        }
+        if let Some(since) = record.ongoing_gap {
+            put("ce-ongoinggap", &rfc3339(since));
+        }
         put("ce-datacontenttype", "application/json");
         put("Content-Type", "application/json");
         text.clear();
@@ -227,43 +280,58 @@ impl Envelope {
         ];
         for (name, value) in optional {
             if let Some(value) = value {
-                put(name, value);
+                put(name, &header_value(value));
             }
+        }
+    }
+
+    /// The body as it is published.
+    pub fn body(&self, record: &Record) -> Bytes {
+        match self.mode {
+            EventMode::Binary => record.body.clone(),
+            EventMode::Structured => self.document(record).into(),
         }
     }
 
     /// The sequence as text that sorts, over all starts of the instance.
     fn push_sequence(&self, text: &mut String, sequence: u64) {
-        let _ = write!(text, "{:015}-{sequence:012}", self.epoch);
+        let _ = write!(text, "{:015}-{sequence:012}", self.epoch());
     }
 
-    fn push_data(&self, body: &mut Vec<u8>, fields: &Fields, raw: &[u8]) {
+    /// Writes the fields and the payload. Returns where the payload begins, if it is there.
+    fn push_data(&self, body: &mut Vec<u8>, fields: &Fields, raw: &[u8]) -> Option<usize> {
         if serde_json::to_writer(&mut *body, fields).is_err() || !self.raw {
-            return;
+            return None;
         }
         // The payload is JSON that was checked when it was read: it is put in as it is.
         body.pop();
-        body.extend_from_slice(if body.len() > 1 { b",\"raw\":" } else { b"\"raw\":" });
+        let at = body.len();
+        body.extend_from_slice(if at > 1 { b",\"raw\":" } else { b"\"raw\":" });
         body.extend_from_slice(raw);
         body.push(b'}');
+        Some(at)
     }
 
-    fn structured(&self, record: &Record, time: &str, event: &Event, data: &[u8]) -> Vec<u8> {
+    fn document(&self, record: &Record) -> Vec<u8> {
         let mut sequence = String::new();
         self.push_sequence(&mut sequence, record.sequence);
         let mut document = serde_json::Map::new();
         let mut put = |name: &str, value: &str| document.insert(name.to_owned(), value.into());
+        let (time, recorded) = (rfc3339(record.time), rfc3339(record.recorded));
         put("specversion", "1.0");
         put("id", &self.id(record));
         put("source", &self.source);
         put("type", record.kind.ce_type());
-        put("time", time);
+        put("time", &time);
         put("datacontenttype", "application/json");
         put("sequence", &sequence);
         put("link", record.link.as_str());
+        let ongoing_gap = record.ongoing_gap.map(rfc3339);
         let optional = [
-            ("subject", event.scope.as_deref()),
-            ("upstreamevent", event.upstream.as_deref()),
+            ("recordedtime", Some(recorded.as_str()).filter(|recorded| *recorded != time)),
+            ("ongoinggap", ongoing_gap.as_deref()),
+            ("subject", record.scope.as_deref()),
+            ("upstreamevent", record.upstream.as_deref()),
             ("traceparent", record.traceparent.as_deref()),
         ];
         for (name, value) in optional {
@@ -271,11 +339,11 @@ impl Envelope {
                 put(name, value);
             }
         }
-        let mut body = Vec::with_capacity(data.len() + 512);
+        let mut body = Vec::with_capacity(record.body.len() + 512);
         if serde_json::to_writer(&mut body, &document).is_ok() {
             body.pop();
             body.extend_from_slice(b",\"data\":");
-            body.extend_from_slice(data);
+            body.extend_from_slice(&record.body);
             body.push(b'}');
         }
         body
@@ -284,23 +352,23 @@ impl Envelope {
 
 /// Percent-encodes a header's value as the CloudEvents NATS binding says: space, `"`, `%` and everything outside
 /// U+0021 to U+007E. At most 1,024 bytes come out; the true value is in the body.
-pub fn header_value(text: &str) -> String {
-    let mut value = String::with_capacity(text.len());
+pub fn header_value(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| matches!(byte, 0x21..=0x7E) && byte != b'"' && byte != b'%';
+    if text.len() <= 1_024 && text.bytes().all(plain) {
+        return text.into();
+    }
+    let mut value = String::with_capacity(text.len().min(1_024));
     for byte in text.bytes() {
         if value.len() > 1_021 {
             break;
         }
-        match byte {
-            b'"' | b'%' => {}
-            0x21..=0x7E => {
-                value.push(char::from(byte));
-                continue;
-            }
-            _ => {}
+        if plain(byte) {
+            value.push(char::from(byte));
+        } else {
+            let _ = write!(value, "%{byte:02X}");
         }
-        let _ = write!(value, "%{byte:02X}");
     }
-    value
+    value.into()
 }
 
 #[cfg(test)]

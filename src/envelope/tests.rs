@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::metrics::GapReason;
 
 fn envelope(mode: EventMode, raw: bool) -> Envelope {
     Envelope::new("pontoon", "minchat", "support", 1_763_711_520_123, &Events { mode, raw })
@@ -65,7 +66,8 @@ fn structured_mode_is_one_document() {
     let envelope = envelope(EventMode::Structured, true);
     let record = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
     let document: Value =
-        serde_json::from_str(&String::from_utf8_lossy(&record.body).replace("1e999", "1")).unwrap();
+        serde_json::from_str(&String::from_utf8_lossy(&envelope.body(&record)).replace("1e999", "1"))
+            .unwrap();
     assert_eq!(document["id"], "1763711520123-1");
     assert_eq!(document["subject"], "room 42");
     assert_eq!(document["data"], json!({"channel":"room 42","message":{"id":"m1"},"raw":{"n":1}}));
@@ -90,8 +92,67 @@ fn sequences_grow_and_ids_are_read_back() {
     let first = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
     let second = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
     assert!(headers(&envelope, &first)["ce-sequence"] < headers(&envelope, &second)["ce-sequence"]);
-    assert_eq!(envelope.parse_message_id(&envelope.message_id(&second)), Some((envelope.epoch, 2)));
+    assert_eq!(envelope.parse_message_id(&envelope.message_id(&second)), Some((envelope.epoch(), 2)));
+    // A later epoch sorts behind, and is never left again.
+    envelope.follow_epoch(1_863_711_520_123);
+    envelope.follow_epoch(5);
+    assert_eq!(headers(&envelope, &first)["ce-id"], "1863711520124-1");
+    assert!(headers(&envelope, &first)["ce-sequence"].starts_with("001863711520124-"));
     assert_eq!(envelope.parse_message_id("minchat.other:1-2"), None);
+}
+
+#[test]
+fn the_time_of_reading_is_there_where_the_service_gave_another() {
+    let time = |text: &str| parse_time(text).unwrap();
+    for (said, read, recorded) in [
+        (None, "2025-11-21T08:00:00.100Z", None),
+        (Some("2025-11-21T08:00:00.100Z"), "2025-11-21T08:00:00.100Z", None),
+        (Some("2025-11-21T07:59:58.5Z"), "2025-11-21T08:00:00.2Z", Some("2025-11-21T08:00:00.200Z")),
+        // The clock was set back in between.
+        (None, "2025-11-21T07:00:00Z", Some("2025-11-21T08:00:00.300Z")),
+    ] {
+        let mut event = sample();
+        event.time = said.map(time);
+        for mode in [EventMode::Binary, EventMode::Structured] {
+            let envelope = envelope(mode, true);
+            if read.starts_with("2025-11-21T07") {
+                let before = time("2025-11-21T08:00:00.3Z");
+                envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), before);
+            }
+            let event = Event { time: event.time, ..sample() };
+            let mut record = envelope.seal(event, &LinkKey::new("c1"), Instant::now(), time(read));
+            record.ongoing_gap = Some(at());
+            let of_mode: [Option<String>; 2] = match mode {
+                EventMode::Binary => ["ce-recordedtime", "ce-ongoinggap"]
+                    .map(|name| headers(&envelope, &record).get(name).cloned()),
+                EventMode::Structured => {
+                    let body = String::from_utf8_lossy(&envelope.body(&record)).replace("1e999", "1");
+                    let document: Value = serde_json::from_str(&body).unwrap();
+                    ["recordedtime", "ongoinggap"].map(|name| document[name].as_str().map(str::to_owned))
+                }
+            };
+            assert_eq!(of_mode, [recorded.map(str::to_owned), Some("2025-11-21T07:52:01.000Z".to_owned())]);
+        }
+    }
+}
+
+#[test]
+fn the_payload_can_be_left_out_of_a_record() {
+    let mut without_fields = Event::new(EventType::LogEntry, Raw::of_bytes(&Bytes::from_static(b"[1,2]")));
+    without_fields.time = None;
+    for (event, body) in [
+        (sample(), r#"{"channel":"room 42","message":{"id":"m1"},"raw_omitted":12}"#),
+        (without_fields, r#"{"raw_omitted":5}"#),
+    ] {
+        let envelope = envelope(EventMode::Binary, true);
+        let mut record = envelope.seal(event, &LinkKey::new("c1"), Instant::now(), at());
+        assert!(record.omit_raw());
+        assert_eq!(record.body, body);
+        assert!(!record.omit_raw());
+    }
+    let mut record =
+        envelope(EventMode::Binary, false).seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
+    assert!(!record.omit_raw());
 }
 
 #[test]
@@ -106,8 +167,10 @@ fn an_absurd_time_gives_way_to_the_time_of_reading() {
 fn a_record_that_cannot_go_leaves_a_gap_in_its_place() {
     let envelope = envelope(EventMode::Binary, true);
     let mut record = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
-    envelope.replace_by_gap(&mut record, "too_large");
-    assert_eq!((record.sequence, record.kind), (1, EventType::GapDetected));
+    let link = Some(LinkKey::new("c1"));
+    let gap = Gap { dropped: Some(1), ..Gap::new(GapReason::TooLarge, link, Start::At(at())) };
+    envelope.replace_by_gap(&mut record, gap, None);
+    assert_eq!((record.sequence, record.kind, record.recorded()), (1, EventType::GapDetected, at()));
     let body: Value = serde_json::from_slice(&record.body).unwrap();
     assert_eq!(
         (&body["reason"], &body["link"], &body["dropped"]),

@@ -1,7 +1,7 @@
 //! What runs on an instance's thread: its parts are started, commands are taken, and at the end everything drains.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -20,13 +20,12 @@ use super::{Context, Shared, since_start, state};
 use crate::bus::connect::{self, Connection};
 use crate::bus::publisher::Publisher;
 use crate::bus::replies;
-use crate::bus::ring::Ring;
 use crate::bus::service::{self, Micro, Requests};
+use crate::bus::spool::Spool;
 use crate::bus::track::Tracker;
 use crate::config::{Config, DeliveryMode};
-use crate::dedup::Recent;
 use crate::envelope::{Envelope, rfc3339};
-use crate::metrics::DropReason;
+use crate::link::gaps::ReadyLinks;
 use crate::replies::{Outlet, Tally};
 use crate::status::BusStatus;
 use crate::transport::{self, Dial};
@@ -85,18 +84,7 @@ where
     } else {
         drain(&context, &shared, dispatcher, &client, replying).await;
     }
-    count_lost(&shared);
-}
-
-/// What NATS has not confirmed at the end is lost with this memory, unless NATS holds it all the same.
-fn count_lost(shared: &Shared) {
-    let level = shared.ring.level();
-    let lost = u64::try_from(level.sent + level.waiting).unwrap_or(u64::MAX);
-    let metrics = &shared.metrics;
-    metrics.dropped(DropReason::Shutdown).increment(lost);
-    for gauge in [&metrics.publish_inflight, &metrics.spool_events, &metrics.spool_bytes] {
-        gauge.set(0.0);
-    }
+    shared.spool.abandon();
 }
 
 /// What runs beside the links and the commands, without end.
@@ -164,7 +152,7 @@ async fn connected(context: &Context, shared: &Shared) -> Option<(Client, watch:
             Ok(connected) => return Some(connected),
             Err(detail) => {
                 tracing::error!(instance = context.name, detail = %detail.escape_debug(), "NATS");
-                let bus = BusStatus { connected: false, publishing: false, detail: Some(detail) };
+                let bus = BusStatus { detail: Some(detail), ..BusStatus::default() };
                 context.status.send_modify(|status| status.bus = bus);
                 context.heartbeat.store(since_start(), Ordering::Relaxed);
                 tokio::select! {
@@ -178,28 +166,25 @@ async fn connected(context: &Context, shared: &Shared) -> Option<(Client, watch:
 
 fn share<C: Connector>(context: &Context) -> Shared {
     let Config { nats, events, delivery, commands, .. } = &context.config;
-    let envelope = Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events);
-    // In core mode nobody remembers an earlier start, so there may have been one.
-    let predecessor = OnceLock::new();
+    let envelope = Arc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
+    let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
     if delivery.mode == DeliveryMode::Core {
-        let _ = predecessor.set(None);
+        // There is no stream that knows of an earlier run, so there may have been one.
+        spool.previous_run(None);
     }
     context.metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
     context.metrics.spool_max_events.set(delivery.buffer_events as f64);
     Shared {
         name: context.name.clone(),
         prefix: nats.prefix.clone(),
-        ring: Arc::new(Ring::new(delivery.buffer.0, delivery.buffer_events)),
-        envelope: Arc::new(envelope),
-        recent: Recent::default(),
-        greeted: Mutex::default(),
+        spool: Arc::new(spool),
+        envelope,
+        ready_links: ReadyLinks::default(),
         metrics: context.metrics.clone(),
         board: Board::new(context.metrics.clone()),
         delivery: delivery.clone(),
         commands: commands.clone(),
         transport: transport::Settings::new(context.transport.clone()),
-        predecessor,
-        unannounced: AtomicBool::new(false),
         fault: CancellationToken::new(),
     }
 }
@@ -245,8 +230,8 @@ async fn drain<C: Connector>(
     dispatcher.links.close_all();
     let _ = timeout_at(end, dispatcher.links.tasks.wait()).await;
     drop(dispatcher);
-    let confirmed = timeout_at(end, shared.ring.empty()).await.is_ok();
-    let level = shared.ring.level();
+    let confirmed = timeout_at(end, shared.spool.empty()).await.is_ok();
+    let level = shared.spool.level();
     let left = level.sent + level.waiting;
     if !confirmed {
         tracing::error!(

@@ -14,28 +14,23 @@ mod life;
 pub mod links;
 pub mod state;
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
-use pontoon_sdk::{Connector, LinkKey};
-use time::OffsetDateTime;
+use pontoon_sdk::Connector;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::board::Board;
-use crate::bus::ring::Ring;
+use crate::bus::spool::Spool;
 use crate::config::{self, Config};
-use crate::dedup::Recent;
 use crate::envelope::Envelope;
+use crate::link::gaps::ReadyLinks;
 use crate::metrics::InstanceMetrics;
 use crate::status::{BusStatus, InstanceStatus};
 use crate::transport::{self, Dial};
-
-/// How many links an instance remembers by name.
-const MOST_GREETED: usize = 16_384;
 
 /// An instance that was checked and waits to be started.
 pub trait Run: Send {
@@ -66,11 +61,9 @@ pub struct Shared {
     /// First tokens of every subject.
     pub prefix: String,
     /// Events on their way to NATS.
-    pub ring: Arc<Ring>,
+    pub spool: Arc<Spool>,
     /// What is made of events.
     pub envelope: Arc<Envelope>,
-    /// What was published lately.
-    pub recent: Recent,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// Phases of the links.
@@ -81,60 +74,10 @@ pub struct Shared {
     pub commands: config::Commands,
     /// How sockets are made.
     pub transport: transport::Settings,
-    /// That an earlier start of the instance is known of, and when it was heard of last, if that is known.
-    pub predecessor: OnceLock<Option<OffsetDateTime>>,
-    /// The links that were ready in this start of the instance, and when those that come by themselves were heard last.
-    pub greeted: Mutex<HashMap<LinkKey, Option<OffsetDateTime>>>,
-    /// Whether a link was ready before it was known that there was an earlier start.
-    pub unannounced: AtomicBool,
+    /// The links that were ready in this run of the instance.
+    pub ready_links: ReadyLinks,
     /// A part of the instance has failed as none should: all of it starts over.
     pub fault: CancellationToken,
-}
-
-impl Shared {
-    /// Whether a link of this name is ready for the first time in this start of the instance.
-    pub fn greet(&self, key: &LinkKey) -> Greeting {
-        let mut greeted = self.greeted();
-        if let Some(heard) = greeted.get(key) {
-            return Greeting::Again(*heard);
-        }
-        // Beyond the bound a gap too many is told, rather than one too few.
-        if greeted.len() < MOST_GREETED {
-            greeted.insert(key.clone(), None);
-        }
-        Greeting::First
-    }
-
-    /// A link that comes by itself is gone, and was heard at this time for the last time.
-    pub fn part(&self, key: &LinkKey, heard: Option<OffsetDateTime>) {
-        if let Some(known) = self.greeted().get_mut(key) {
-            *known = heard.max(*known);
-        }
-    }
-
-    /// Shows in the metrics what is kept just now.
-    pub fn gauge(&self) {
-        let level = self.ring.level();
-        // A gauge is a float; counts and bytes here are far below what it holds exactly.
-        self.metrics.publish_inflight.set(level.sent as f64);
-        self.metrics.spool_events.set(level.waiting as f64);
-        self.metrics.spool_bytes.set(level.bytes as f64);
-        let oldest = level.oldest.map_or(0.0, |read| read.unix_timestamp_nanos() as f64 / 1e9);
-        self.metrics.spool_oldest_timestamp.set(oldest);
-    }
-
-    fn greeted(&self) -> MutexGuard<'_, HashMap<LinkKey, Option<OffsetDateTime>>> {
-        self.greeted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How well a link is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Greeting {
-    /// It was not ready before in this start of the instance.
-    First,
-    /// It was, and was heard at this time for the last time, if it comes by itself.
-    Again(Option<OffsetDateTime>),
 }
 
 /// A connector with its Rust types.
@@ -204,7 +147,7 @@ impl Handle {
             instance: name.to_owned(),
             kind: run.kind().to_owned(),
             epoch,
-            bus: BusStatus { connected: false, publishing: false, detail: None },
+            bus: BusStatus::default(),
             links: Vec::new(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

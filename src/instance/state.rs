@@ -43,7 +43,7 @@ pub async fn keep(
             _ = looks.tick() => {}
         }
         // Here as well as where events are sent: while NATS is away, nothing is.
-        shared.gauge();
+        shared.spool.gauge();
         let now = connection.borrow_and_update().clone();
         if now.up && now.generation > breaks {
             shared.metrics.nats_reconnects.increment(now.generation - breaks);
@@ -66,14 +66,14 @@ fn differs(last: &InstanceStatus, current: &InstanceStatus) -> bool {
 }
 
 fn gather(shared: &Shared, bus: &BusStatus, last: &InstanceStatus) -> InstanceStatus {
-    let level = shared.ring.level();
+    let level = shared.spool.level();
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     InstanceStatus {
         bus: bus.clone(),
         links: shared.board.list(),
         unconfirmed_events: number(level.sent + level.waiting),
         unconfirmed_bytes: number(level.bytes),
-        room: shared.ring.has_room(),
+        room: shared.spool.has_room(),
         ..last.clone()
     }
 }

@@ -103,6 +103,10 @@ table! {
         "Events of type frame.unrecognised: the connector did not understand the frame.");
     EVENT_LATENCY = Metric { name: "pontoon_event_latency_seconds", kind: Kind::Histogram(LATENCY),
         labels: OF_INSTANCE, help: "From the frame read to the confirmation by NATS." };
+    EVENTS_REORDERED = counter("pontoon_events_reordered_total", OF_INSTANCE,
+        "Events that stand in a strict stream behind newer ones, because another client wrote to it.");
+    STREAM_FOREIGN_MESSAGES = counter("pontoon_stream_foreign_messages_total", OF_INSTANCE,
+        "Messages of other clients in a stream that should have one writer.");
     GAPS = counter("pontoon_gaps_total", BY_REASON, "Times in which something may have been missed, by reason.");
     PUBLISH_INFLIGHT = gauge("pontoon_publish_inflight", OF_INSTANCE,
         "Events sent to NATS and not yet confirmed.");
@@ -126,6 +130,8 @@ table! {
         "1 while the instance is connected to NATS, else 0.");
     NATS_RECONNECTS = counter("pontoon_nats_reconnects_total", OF_INSTANCE,
         "Times that the connection to NATS was made again.");
+    NATS_FENCED = gauge("pontoon_nats_fenced", OF_INSTANCE,
+        "1 while another daemon writes to the stream of the instance, so that this one publishes nothing, else 0.");
     INSTANCE_RUNNING = gauge("pontoon_instance_running", OF_INSTANCE,
         "1 while the instance runs; 0 once it is taken out of the configuration, or until it is started again.");
     INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,

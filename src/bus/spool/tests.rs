@@ -1,0 +1,266 @@
+//! What the spool keeps, drops and counts, without NATS.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pontoon_sdk::{Event, Raw, Size, Span};
+use serde_json::Value;
+
+use super::*;
+use crate::config::Events;
+
+fn spool(change: impl FnOnce(&mut Delivery)) -> Spool {
+    let mut delivery = Delivery::default();
+    change(&mut delivery);
+    let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
+    Spool::new("i", envelope, Arc::new(InstanceMetrics::new("i", "t", &[])), &delivery)
+}
+
+/// A spool behind its first gap.
+fn begun(change: impl FnOnce(&mut Delivery)) -> Spool {
+    let spool = spool(change);
+    spool.state().begun = true;
+    offer(&spool, 0..1);
+    spool.confirm(1);
+    spool
+}
+
+fn at(second: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(second).unwrap()
+}
+
+fn offer_on(spool: &Spool, link: &str, seconds: std::ops::Range<i64>) {
+    for second in seconds {
+        let event = Box::new(Event::new(EventType::LogEntry, Raw::null()));
+        spool.offer(&LinkKey::new(link), event, Instant::now(), at(second));
+    }
+}
+
+fn offer(spool: &Spool, seconds: std::ops::Range<i64>) {
+    offer_on(spool, "main", seconds);
+}
+
+fn send(spool: &Spool, number: usize) -> Vec<u64> {
+    let next = |_| spool.send_next(|record| Ok::<_, ()>(record.sequence))?.ok();
+    (0..number).filter_map(next).collect()
+}
+
+/// Everything that is kept: seconds of events, and gaps as `reason link from..to dropped`.
+fn kept(spool: &Spool) -> Vec<String> {
+    let show = |record: &Record| match &record.gap {
+        None => record.recorded().unix_timestamp().to_string(),
+        Some(gap) => {
+            let body: Value = serde_json::from_slice(&record.body).unwrap();
+            let time = |name: &str| {
+                let time = crate::envelope::parse_time(body[name].as_str()?)?;
+                Some(if time > at(1_000_000) { "now".to_owned() } else { time.unix_timestamp().to_string() })
+            };
+            let link = gap.link.as_ref().map_or("-", LinkKey::as_str);
+            let (from, to) = (time("from").unwrap_or_default(), time("to").unwrap());
+            format!("{} {link} {from}..{to} {}", gap.reason.as_str(), gap.dropped.unwrap_or(0))
+        }
+    };
+    spool.state().records.iter().map(show).collect()
+}
+
+#[test]
+fn events_leave_when_they_are_confirmed_and_not_before() {
+    let spool = begun(|_| {});
+    offer(&spool, 0..5);
+    assert_eq!(send(&spool, 3), [2, 3, 4]);
+    assert_eq!((spool.level().sent, spool.level().waiting), (3, 2));
+    spool.confirm(3);
+    assert_eq!(spool.level().sent, 2);
+    assert_eq!((spool.nth(0), spool.nth(1), spool.older_than(5)), (Some(2), Some(4), 2));
+    spool.rewind();
+    assert_eq!(send(&spool, 9), [2, 4, 5, 6]);
+    spool.confirm_through(5);
+    assert_eq!((spool.level().sent, spool.nth(0)), (1, Some(6)));
+    assert!(spool.send_next(|_| Err::<(), _>(())).is_none());
+    spool.confirm_through(6);
+    assert_eq!(spool.level(), Level { sent: 0, waiting: 0, bytes: 0, oldest: None });
+}
+
+#[test]
+fn the_first_record_of_a_run_is_a_gap_since_the_previous_run() {
+    for (previous, gap) in [(None, "restarted - ..now 0"), (Some(at(7)), "restarted - 7..now 0")] {
+        // Whether the stream is read before or after.
+        let before = spool(|_| {});
+        before.previous_run(previous);
+        offer(&before, 20..21);
+        assert_eq!(kept(&before)[0], gap);
+        let after = spool(|_| {});
+        offer(&after, 20..21);
+        after.gap(Gap::restarted(Some(LinkKey::new("main"))));
+        assert_eq!(kept(&after)[0], "restarted - ..now 0");
+        after.previous_run(previous);
+        assert_eq!(kept(&after)[0], gap);
+        assert_eq!(kept(&after)[2], gap.replace('-', "main"));
+        // The first answer counts.
+        after.previous_run(Some(at(9)));
+        assert_eq!(kept(&after)[0], gap);
+    }
+    // The gap of the first link stands for all.
+    let spool = spool(|_| {});
+    spool.gap(Gap::restarted(Some(LinkKey::new("main"))));
+    assert_eq!(kept(&spool), ["restarted - ..now 0"]);
+}
+
+#[test]
+fn a_gap_never_begins_behind_its_end() {
+    let spool = spool(|_| {});
+    spool.previous_run(Some(OffsetDateTime::now_utc() + time::Duration::days(1)));
+    spool.gap(Gap::restarted(None));
+    assert_eq!(kept(&spool), ["restarted - ..now 0"]);
+}
+
+#[test]
+fn times_of_reading_never_run_backwards() {
+    let spool = begun(|_| {});
+    let recorded = |spool: &Spool| {
+        let state = spool.state();
+        state.records.iter().map(Record::recorded).collect::<Vec<_>>()
+    };
+    let later = OffsetDateTime::now_utc() + time::Duration::hours(1);
+    for time in [later, later - time::Duration::minutes(30), later + time::Duration::seconds(1)] {
+        let event = Box::new(Event::new(EventType::LogEntry, Raw::null()));
+        spool.offer(&LinkKey::new("main"), event, Instant::now(), time);
+    }
+    assert_eq!(recorded(&spool), [later, later, later + time::Duration::seconds(1)]);
+}
+
+/// Fills a spool of three events, and applies the policy.
+fn full(policy: Overflow) -> Spool {
+    let spool = begun(|delivery| {
+        delivery.buffer_events = 3;
+        delivery.max_pause = Span::seconds(1);
+        delivery.overflow = policy;
+    });
+    offer(&spool, 1..4);
+    assert!(spool.is_full() && !spool.has_room());
+    assert!(spool.deadline().is_some());
+    spool
+}
+
+#[test]
+fn new_events_are_dropped_and_the_gap_follows_once_there_is_room() {
+    let spool = full(Overflow::DropNewest);
+    // What was read before the socket is not read any more finds room.
+    offer(&spool, 4..5);
+    spool.overflow().unwrap();
+    assert!(!spool.is_full() && !spool.has_room());
+    offer(&spool, 5..8);
+    spool.gap(Gap::new(GapReason::Disconnected, Some(LinkKey::new("main")), Start::At(at(6))));
+    assert_eq!(kept(&spool).len(), 4);
+    spool.confirm_through(2);
+    assert!(!spool.has_room());
+    spool.confirm_through(3);
+    assert_eq!(kept(&spool)[2..], ["overflow main 5..now 3"]);
+    assert!(!spool.is_full() || spool.deadline().is_some());
+}
+
+#[test]
+fn a_gap_over_several_links_names_none_and_one_without_a_beginning_keeps_none() {
+    let spool = full(Overflow::DropNewest);
+    spool.overflow().unwrap();
+    offer(&spool, 4..5);
+    offer_on(&spool, "other", 5..6);
+    spool.gap(Gap::new(GapReason::StreamReset, None, Start::Unknown));
+    spool.confirm_through(4);
+    assert_eq!(kept(&spool), ["overflow - ..now 2"]);
+}
+
+#[test]
+fn the_oldest_events_are_dropped_and_a_gap_takes_their_place() {
+    let spool = full(Overflow::DropOldest);
+    assert_eq!(send(&spool, 1), [2]);
+    spool.overflow().unwrap();
+    offer(&spool, 4..6);
+    // What is on the wire may have arrived. Two places are needed: one for the gap.
+    assert_eq!(kept(&spool), ["1", "overflow main 2..4 3", "5"]);
+    assert_eq!(spool.level().waiting, 2);
+    spool.gap(Gap::new(GapReason::Disconnected, None, Start::Unknown));
+    assert_eq!(kept(&spool), ["1", "overflow main 2..5 4", "disconnected - ..now 0"]);
+    // Nothing may go any more.
+    offer(&spool, 6..7);
+    assert_eq!(kept(&spool).len(), 3);
+    spool.confirm_through(9);
+    assert_eq!(kept(&spool), ["overflow main 6..now 1"]);
+}
+
+#[test]
+fn links_are_closed_where_that_is_the_policy() {
+    let spool = full(Overflow::Disconnect);
+    assert!(spool.overflow().is_err());
+    assert!(spool.is_full());
+    spool.confirm(2);
+    assert!(!spool.is_full() && spool.has_room() && spool.deadline().is_none());
+    let spool = begun(|delivery| delivery.buffer = Size::kib(1));
+    offer(&spool, 0..10);
+    assert!(spool.is_full());
+}
+
+#[test]
+fn a_link_that_is_down_marks_the_events_of_the_others() {
+    let spool = begun(|_| {});
+    let (a, b) = (LinkKey::new("a"), LinkKey::new("b"));
+    let last = |spool: &Spool| {
+        offer_on(spool, "main", 9..10);
+        spool.state().records.back().and_then(|record| record.ongoing_gap)
+    };
+    assert_eq!(last(&spool), None);
+    spool.gap_begins(&a, at(5));
+    spool.gap_begins(&b, at(3));
+    spool.gap_begins(&b, at(8));
+    assert_eq!(last(&spool), Some(at(3)));
+    spool.gap(Gap::new(GapReason::Disconnected, Some(b), Start::At(at(3))));
+    assert_eq!(last(&spool), Some(at(5)));
+    spool.gap_is_void(&a);
+    assert_eq!(last(&spool), None);
+}
+
+#[test]
+fn what_is_kept_when_the_stream_is_lost_carries_that_all_before_it_may_be_missing() {
+    let spool = begun(|_| {});
+    offer(&spool, 1..3);
+    spool.stream_reset();
+    assert_eq!(kept(&spool), ["1", "2", "stream_reset - ..now 0"]);
+    let state = spool.state();
+    assert!(
+        state.records.iter().take(2).all(|record| record.ongoing_gap == Some(OffsetDateTime::UNIX_EPOCH))
+    );
+}
+
+#[test]
+fn an_event_that_is_too_large_goes_without_its_payload_and_else_as_a_gap() {
+    let spool = begun(|_| {});
+    let payload = format!("\"{}\"", "x".repeat(2_000));
+    let raw = Raw::of_bytes(&payload.clone().into());
+    spool.offer(&LinkKey::new("main"), Box::new(Event::new(EventType::LogEntry, raw)), Instant::now(), at(4));
+    assert_eq!(spool.reduce(2), Some(Reduced::WithoutRaw));
+    assert_eq!(spool.state().records[0].body, format!("{{\"raw_omitted\":{}}}", payload.len()));
+    let bytes = spool.level().bytes;
+    assert_eq!(bytes, spool.state().records[0].size());
+    assert_eq!(spool.reduce(2), Some(Reduced::Gap(20)));
+    assert_eq!(kept(&spool), ["too_large main 4..4 1"]);
+    assert_eq!(spool.level().bytes, spool.state().records[0].size());
+    assert_eq!(spool.reduce(2), Some(Reduced::Removed));
+    assert_eq!(spool.level(), Level { sent: 0, waiting: 0, bytes: 0, oldest: None });
+    assert_eq!(spool.reduce(2), None);
+}
+
+#[tokio::test]
+async fn room_is_waited_for() {
+    let spool = full(Overflow::Disconnect);
+    let freed = async {
+        tokio::task::yield_now().await;
+        spool.confirm(2);
+    };
+    tokio::join!(spool.room(), freed);
+    let spool = full(Overflow::DropNewest);
+    let overflow = async {
+        tokio::task::yield_now().await;
+        spool.overflow().unwrap();
+    };
+    tokio::join!(spool.room(), overflow);
+}

@@ -1,0 +1,66 @@
+//! A gap: between which times events may be missing, why, and on which link. It becomes a `gap.detected` event.
+
+use pontoon_sdk::{Fields, LinkKey};
+use time::OffsetDateTime;
+
+use super::rfc3339;
+use crate::metrics::GapReason;
+
+/// Between which times something may have been missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why.
+    pub reason: GapReason,
+    /// The link that is concerned; every link of the instance if there is none.
+    pub link: Option<LinkKey>,
+    /// The beginning.
+    pub from: Start,
+    /// The end.
+    pub to: OffsetDateTime,
+    /// Whether the service has sent again what it kept.
+    pub recovered: bool,
+    /// How many events were dropped, if they were counted.
+    pub dropped: Option<u64>,
+}
+
+/// When a gap begins. The order is that of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Start {
+    /// Not known: the gap covers everything before its end.
+    Unknown,
+    /// When the last event of an earlier run of the instance was recorded, which the stream knows.
+    PreviousRun,
+    /// At this time.
+    At(OffsetDateTime),
+}
+
+impl Gap {
+    /// A gap that ends now, on one link or on all.
+    pub fn new(reason: GapReason, link: Option<LinkKey>, from: Start) -> Self {
+        Self { reason, link, from, to: OffsetDateTime::now_utc(), recovered: false, dropped: None }
+    }
+
+    /// What was missed while no run of the instance received events.
+    pub fn restarted(link: Option<LinkKey>) -> Self {
+        Self::new(GapReason::Restarted, link, Start::PreviousRun)
+    }
+
+    /// The fields of its event. A beginning behind the end is left out: the clock was set back in between, so that it is
+    /// not known when the gap began.
+    pub(super) fn fields(&self, previous: Option<OffsetDateTime>) -> Fields {
+        let from = match self.from {
+            Start::Unknown => None,
+            Start::PreviousRun => previous,
+            Start::At(time) => Some(time),
+        };
+        Fields {
+            link: self.link.as_ref().map(|link| link.as_str().to_owned()),
+            reason: Some(self.reason.as_str().into()),
+            from: from.filter(|from| *from <= self.to).map(rfc3339),
+            to: Some(rfc3339(self.to)),
+            recovered: Some(self.recovered),
+            dropped: self.dropped,
+            ..Fields::default()
+        }
+    }
+}
