@@ -51,6 +51,8 @@ struct State {
     previous: PreviousRun,
     /// Whether this run has a record already.
     begun: bool,
+    /// The records before this number have been counted if they stand in the stream behind newer ones.
+    passed_over: u64,
 }
 
 /// The links that are down and whose gap is not published yet.
@@ -476,8 +478,18 @@ impl Spool {
         self.gap(Gap::new(GapReason::StreamReset, None, Start::Unknown));
     }
 
-    /// So many records will stand in the stream behind newer ones, because another client wrote to it: an event says so.
-    pub fn reordered(&self, records: u64, stream: &str) {
+    /// The stream holds this record, and other clients wrote to it: older records that it does not hold will stand behind newer
+    /// ones. Returns how many, each counted once, and publishes an event that says so.
+    pub fn passed_over(&self, newest: u64, stream: &str) -> u64 {
+        let mut state = self.state();
+        let before = |sequence: u64| state.records.partition_point(|record| record.sequence < sequence);
+        let records = before(newest).saturating_sub(before(state.passed_over));
+        state.passed_over = newest.max(state.passed_over);
+        drop(state);
+        if records == 0 {
+            return 0;
+        }
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
         self.metrics.events_reordered.increment(records);
         let mut event = Event::new(EventType::ErrorRaised, Raw::null());
         event.fields.error = Some(ServiceError {
@@ -488,17 +500,12 @@ impl Spool {
             details: None,
         });
         self.offer(&LinkKey::new("_"), Box::new(event), Instant::now(), OffsetDateTime::now_utc());
+        records
     }
 
     /// The number of the record at this place, counted from the oldest.
     pub fn nth(&self, place: usize) -> Option<u64> {
         self.state().records.get(place).map(|record| record.sequence)
-    }
-
-    /// How many of the records are older than this number.
-    pub fn older_than(&self, sequence: u64) -> u64 {
-        let older = self.state().records.partition_point(|record| record.sequence < sequence);
-        u64::try_from(older).unwrap_or(u64::MAX)
     }
 
     /// How full it is.

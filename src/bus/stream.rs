@@ -269,10 +269,8 @@ fn stored(message: &StoredMessage) -> Stored {
             .unwrap_or_default(),
     };
     let time = |text: Option<String>| text.as_deref().and_then(parse_time);
-    // Without `recordedtime` the event's time is that of reading; but the events of early versions had the service's.
-    let recorded = time(document.recordedtime)
-        .or_else(|| time(document.time).map(|said| message.time.map_or(said, |stored| said.min(stored))))
-        .or(message.time);
+    // Without `recordedtime` the event's time is that of reading. A message of another client has neither.
+    let recorded = time(document.recordedtime).or_else(|| time(document.time)).or(message.time);
     Stored { message_id: header("Nats-Msg-Id"), recorded, ongoing_gap: time(document.ongoinggap) }
 }
 
@@ -314,7 +312,7 @@ mod tests {
         };
         for (message, until) in [
             (binary("ce-time: 1970-01-01T00:00:50.000Z"), 50),
-            (binary("ce-time: 1970-01-01T00:02:50.000Z"), 100),
+            (binary("ce-time: 1970-01-01T00:02:50.000Z"), 170),
             (binary("ce-time: 1970-01-01T00:00:50Z\r\nce-recordedtime: 1970-01-01T00:00:60.000Z"), 50),
             (binary("ce-time: 1970-01-01T00:00:50Z\r\nce-recordedtime: 1970-01-01T00:00:59.000Z"), 59),
             (binary("ce-time: 1970-01-01T00:00:50Z\r\nce-ongoinggap: 1970-01-01T00:00:40.000Z"), 40),

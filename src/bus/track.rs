@@ -269,7 +269,7 @@ struct Reader<'a> {
 struct ReadBack {
     /// Messages that are not of this run.
     foreign: u64,
-    /// Events of ours that stand behind newer ones, or will.
+    /// Events of ours that will stand behind newer ones.
     reordered: u64,
     /// The latest epoch of another writer, if it is later than ours.
     later_epoch: Option<u64>,
@@ -325,7 +325,7 @@ impl Reader<'_> {
         let gone_here = u64::try_from(gone).unwrap_or(u64::MAX);
         read.foreign = (last - accounted).saturating_sub(stored_here + gone_here);
         if read.foreign > 0 {
-            read.reordered = newest.map_or(0, |newest| spool.older_than(newest));
+            read.reordered = newest.map_or(0, |newest| spool.passed_over(newest, self.stream));
             self.report_foreign(&read);
         } else if gone > 0 {
             self.confirm_gone(newest, gone);
@@ -344,9 +344,6 @@ impl Reader<'_> {
             reordered,
             "another client wrote to the stream; take that right from it, or set delivery.ordering = \"best_effort\""
         );
-        if reordered > 0 {
-            self.shared.spool.reordered(reordered, stream);
-        }
     }
 
     /// There is no other writer, so what was stored and is gone again was ours: all before the newest that is there, or the

@@ -224,7 +224,7 @@ async fn what_is_said_twice_is_published_once_and_counted() {
     let metrics = scene.daemon.metrics().await;
     let labels = [("instance", "any"), ("type", "socketio")];
     assert_eq!(metrics.value("pontoon_events_deduplicated_total", &labels), Some(2.0));
-    assert_eq!(metrics.value("pontoon_events_read_total", &labels), Some(6.0));
+    assert_eq!(metrics.value("pontoon_events_read_total", &labels), Some(7.0));
 }
 
 #[tokio::test]

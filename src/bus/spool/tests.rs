@@ -71,7 +71,7 @@ fn events_leave_when_they_are_confirmed_and_not_before() {
     assert_eq!((spool.level().sent, spool.level().waiting), (3, 2));
     spool.confirm(3);
     assert_eq!(spool.level().sent, 2);
-    assert_eq!((spool.nth(0), spool.nth(1), spool.older_than(5)), (Some(2), Some(4), 2));
+    assert_eq!((spool.nth(0), spool.nth(1)), (Some(2), Some(4)));
     spool.rewind();
     assert_eq!(send(&spool, 9), [2, 4, 5, 6]);
     spool.confirm_through(5);
@@ -247,6 +247,20 @@ fn an_event_that_is_too_large_goes_without_its_payload_and_else_as_a_gap() {
     assert_eq!(spool.reduce(2), Some(Reduced::Removed));
     assert_eq!(spool.level(), Level { sent: 0, waiting: 0, bytes: 0, oldest: None });
     assert_eq!(spool.reduce(2), None);
+}
+
+#[test]
+fn events_that_others_put_out_of_order_are_counted_once() {
+    let spool = begun(|_| {});
+    offer(&spool, 1..8);
+    spool.confirm(5);
+    assert_eq!(spool.passed_over(5, "S"), 3);
+    assert_eq!(spool.passed_over(5, "S"), 0);
+    spool.confirm(7);
+    assert_eq!(spool.passed_over(7, "S"), 1);
+    assert_eq!(kept(&spool).len(), 7);
+    let state = spool.state();
+    assert!(state.records.iter().filter(|record| record.kind == EventType::ErrorRaised).count() == 2);
 }
 
 #[tokio::test]

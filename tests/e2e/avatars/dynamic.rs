@@ -106,7 +106,8 @@ async fn a_created_socket_that_breaks_leaves_a_gap_and_one_that_is_closed_does_n
         let kind = message.headers.unwrap().get("ce-type").unwrap().to_string();
         let kind = kind.trim_start_matches("pontoon.").trim_end_matches(".v1").to_owned();
         let title = body["title"].as_str().or(body["link"].as_str()).unwrap_or_default();
-        if !kind.ends_with("message") && !kind.ends_with("opened") {
+        let ignored = kind.ends_with("message") || kind.ends_with("opened") || body["reason"] == "restarted";
+        if !ignored {
             told.push(format!("{kind} {title}"));
         }
     }

@@ -1,0 +1,169 @@
+//! A gap covers every event that was read and not stored, whatever killed the daemon, the stream or the clock.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, Context};
+use pontoon_testkit::{DaemonConfig, NatsServer, NatsVersion, Sub0};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use crate::support::{Bed, PATIENCE, numbered, start};
+
+/// One message of a stream, with what gaps are judged by.
+struct Stored {
+    recorded: OffsetDateTime,
+    sequence: String,
+    body: Value,
+}
+
+impl Stored {
+    fn number(&self) -> Option<u64> {
+        self.body["data"]["n"].as_u64()
+    }
+
+    fn is_restart(&self) -> bool {
+        self.body["reason"] == "restarted"
+    }
+
+    fn from(&self) -> Option<OffsetDateTime> {
+        self.body["from"].as_str().map(time)
+    }
+}
+
+fn time(text: &str) -> OffsetDateTime {
+    OffsetDateTime::parse(text, &Rfc3339).expect("RFC 3339")
+}
+
+/// Everything that the stream of `shop` holds.
+async fn stored(nats: &NatsServer) -> Vec<Stored> {
+    let jetstream = jetstream::new(nats.client().await);
+    let Ok(stream) = jetstream.get_stream("PONTOON_SHOP").await else { return Vec::new() };
+    let last = stream.get_info().await.expect("info").state.last_sequence;
+    let mut all = Vec::new();
+    for sequence in 1..=last {
+        let message = stream.get_raw_message(sequence).await.expect("a message");
+        let header = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned());
+        let recorded = header("ce-recordedtime").or_else(|| header("ce-time")).expect("a time");
+        all.push(Stored {
+            recorded: time(&recorded),
+            sequence: header("ce-sequence").expect("a sequence"),
+            body: serde_json::from_slice(&message.payload).expect("JSON"),
+        });
+    }
+    all
+}
+
+/// Waits until a run that began after `runs` others has stored its first gap and the event `n`.
+async fn stored_with(nats: &NatsServer, runs: usize, n: u64) -> Vec<Stored> {
+    pontoon_testkit::until_some(PATIENCE, async || {
+        let all = stored(nats).await;
+        let begun = all.iter().filter(|stored| stored.is_restart()).count() > runs;
+        (begun && all.iter().any(|stored| stored.number() == Some(n))).then_some(all)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_frozen_nats_did_not_store_before_the_daemon_died_is_covered() {
+    let mut bed = Bed::start().await;
+    bed.nats.freeze();
+    assert_eq!(bed.sub0.blast(5_000, numbered).await, 1);
+    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(5_000)).await;
+    bed.daemon.kill();
+    let thawed = OffsetDateTime::now_utc();
+    bed.nats.thaw();
+    bed.daemon.restart();
+    bed.sub0.connected(1, PATIENCE).await;
+    bed.status(|status| status["links"][0]["phase"] == "ready").await;
+    bed.sub0.broadcast("tick", &json!({"n": 5_000}));
+    let all = stored_with(&bed.nats, 1, 5_000).await;
+    let second = all.iter().skip(1).position(Stored::is_restart).expect("the second run") + 1;
+    let kept: Vec<_> = all[..second].iter().filter_map(Stored::number).collect();
+    assert!(kept == (0..kept.len() as u64).collect::<Vec<_>>() && kept.len() < 5_000, "{}", kept.len());
+    // The stream stored its last event when it was thawed; events that it never saw were read before.
+    let from = all[second].from().expect("a beginning");
+    assert_eq!(from, all[second - 1].recorded);
+    assert!(from < thawed, "{from} {thawed}");
+}
+
+#[tokio::test]
+async fn a_run_that_never_reached_nats_is_covered_by_the_next() {
+    let mut nats = NatsServer::start().await;
+    nats.kill();
+    let sub0 = Sub0::start().await;
+    let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    sub0.connected(1, PATIENCE).await;
+    assert_eq!(sub0.blast(100, numbered).await, 1);
+    let client = async_nats::ConnectOptions::new().retry_on_initial_connect();
+    let client = client.connect(nats.url()).await.expect("a client");
+    let mut bed = Bed { daemon, sub0, nats, client };
+    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(100)).await;
+    bed.daemon.kill();
+    bed.nats.restart().await;
+    bed.daemon.restart();
+    bed.sub0.connected(1, PATIENCE).await;
+    bed.status(|status| status["links"][0]["phase"] == "ready").await;
+    bed.sub0.broadcast("tick", &json!({"n": 100}));
+    let all = stored_with(&bed.nats, 0, 100).await;
+    assert!(all[0].is_restart() && all[0].from().is_none(), "{}", all[0].body);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_deleted_while_the_daemon_was_down_is_covered() {
+    for version in NatsVersion::available() {
+        let mut bed = Bed::with(NatsServer::options().version(version), "").await;
+        assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+        bed.at_rest(100).await;
+        bed.daemon.kill();
+        jetstream::new(bed.client.clone()).delete_stream("PONTOON_SHOP").await.expect("deleted");
+        bed.daemon.restart();
+        bed.sub0.connected(1, PATIENCE).await;
+        bed.status(|status| status["links"][0]["phase"] == "ready").await;
+        bed.sub0.broadcast("tick", &json!({"n": 100}));
+        let all = stored_with(&bed.nats, 0, 100).await;
+        assert!(all[0].is_restart() && all[0].from().is_none(), "{}", all[0].body);
+    }
+}
+
+#[tokio::test]
+async fn ids_and_gaps_of_a_run_stay_right_if_the_clock_was_set_back_before_it() {
+    let nats = NatsServer::options().every_right().start().await;
+    let jetstream = jetstream::new(nats.client().await);
+    let config = jetstream::stream::Config {
+        name: "PONTOON_SHOP".into(),
+        subjects: vec!["pontoon.event.sub0.shop.>".into()],
+        ..Default::default()
+    };
+    jetstream.create_stream(config).await.expect("created");
+    let tomorrow = OffsetDateTime::now_utc() + Duration::days(1);
+    let epoch = tomorrow.unix_timestamp() * 1_000;
+    earlier_run(&jetstream, epoch, tomorrow).await;
+    let sub0 = Sub0::start().await;
+    let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    sub0.connected(1, PATIENCE).await;
+    let client = nats.client().await;
+    let mut bed = Bed { daemon, sub0, nats, client };
+    bed.status(|status| status["links"][0]["phase"] == "ready").await;
+    bed.sub0.broadcast("tick", &json!({"n": 1}));
+    let all = stored_with(&bed.nats, 0, 1).await;
+    let gap = all.iter().find(|stored| stored.is_restart()).expect("a gap");
+    assert!(gap.from().is_none(), "it would begin behind its end: {}", gap.body);
+    assert!(
+        all.is_sorted_by(|before, after| before.sequence < after.sequence),
+        "sequences grow over all runs"
+    );
+}
+
+/// Stores an event as a run of this epoch would have.
+async fn earlier_run(jetstream: &Context, epoch: i64, at: OffsetDateTime) {
+    let mut headers = HeaderMap::new();
+    let at = at.format(&Rfc3339).expect("a time");
+    let id = format!("{epoch}-7");
+    headers.insert("ce-id", id.as_str());
+    headers.insert("Nats-Msg-Id", format!("sub0.shop:{id}").as_str());
+    headers.insert("ce-time", at.as_str());
+    headers.insert("ce-sequence", format!("{epoch:015}-{:012}", 7).as_str());
+    let subject = "pontoon.event.sub0.shop.resource.broadcast.tick";
+    let stored = jetstream.publish_with_headers(subject, headers, r#"{"data":{"n":0}}"#.into()).await;
+    stored.expect("published").await.expect("stored");
+}
