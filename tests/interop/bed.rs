@@ -66,7 +66,11 @@ impl Bed {
         let seen = Arc::clone(&events);
         tokio::spawn(async move {
             while let Some(message) = published.next().await {
-                seen.lock().unwrap().push(Event::of(&message));
+                let event = Event::of(&message);
+                // Every run begins with this one.
+                if event.body["reason"] != "restarted" {
+                    seen.lock().unwrap().push(event);
+                }
             }
         });
         let settings = format!("url = \"{url}\"\n{settings}");

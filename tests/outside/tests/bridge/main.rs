@@ -33,6 +33,9 @@ async fn it_bridges_both_ways_and_tells_what_a_break_may_have_cost() {
     let mut daemon = Daemon::start(BINARY, config);
     tavern.hears("JOIN lobby").await;
 
+    let (subject, gap) = next(&mut events).await;
+    assert_eq!(subject, "pontoon.event.parley.tavern.gap.detected._");
+    assert_eq!(gap["reason"], "restarted");
     tavern.say("MSG lobby m1 ann Good evening");
     let (subject, event) = next(&mut events).await;
     assert_eq!(subject, "pontoon.event.parley.tavern.message.created.lobby");
