@@ -2,12 +2,12 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
-use pontoon_testkit::{DaemonConfig, NatsServer, NatsVersion, Sub0};
+use pontoon_testkit::{DaemonConfig, Echo, NatsServer, NatsVersion, Sub0};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use crate::support::{Bed, PATIENCE, numbered, start};
+use crate::support::{Bed, PATIENCE, ask, listen, next, numbered, start};
 
 /// One message of a stream, with what gaps are judged by.
 struct Stored {
@@ -166,4 +166,47 @@ async fn earlier_run(jetstream: &Context, epoch: i64, at: OffsetDateTime) {
     let subject = "pontoon.event.sub0.shop.resource.broadcast.tick";
     let stored = jetstream.publish_with_headers(subject, headers, r#"{"data":{"n":0}}"#.into()).await;
     stored.expect("published").await.expect("stored");
+}
+
+#[tokio::test]
+async fn a_gap_after_a_death_begins_where_a_link_broke_though_others_went_on() {
+    let (nats, mut echoes) = (NatsServer::start().await, Vec::new());
+    let mut settings = String::new();
+    for title in ["broken", "whole"] {
+        let echo = Echo::start().await;
+        settings += &format!("sockets.{title} = {{ url = \"{}\" }}\n", echo.url());
+        echoes.push(echo);
+    }
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.streamavatars.avatars.>").await;
+    let mut daemon = start(DaemonConfig::new(&nats).connector("avatars", "streamavatars", &settings));
+    for _ in 0..2 {
+        next(&mut events, |_, body| body["message"] == Echo::GREETING).await;
+    }
+    drop(echoes.remove(0));
+    next(&mut events, |_, body| body["title"] == "broken").await;
+    let after = OffsetDateTime::now_utc();
+    // The other link goes on, and its events are stored.
+    let send = "pontoon.command.streamavatars.avatars.send";
+    let status = ask(&client, send, r#"{"title":"whole","message":"on"}"#, &[]).await.status;
+    assert_eq!(status, "sent");
+    let (message, _) = next(&mut events, |_, body| body["message"] == "on").await;
+    let header = message.headers.expect("headers").get("ce-ongoinggap").map(|value| time(value.as_str()));
+    let since = header.expect("a link is down");
+    assert!(since < after, "{since} {after}");
+    until_stored(&mut daemon).await;
+    daemon.kill();
+    daemon.restart();
+    let (_, gap) = next(&mut events, |_, body| body["reason"] == "restarted").await;
+    assert_eq!(gap["from"].as_str().map(time), Some(since), "{gap}");
+}
+
+/// Waits until NATS has confirmed every event.
+async fn until_stored(daemon: &mut pontoon_testkit::Daemon) {
+    pontoon_testkit::eventually(PATIENCE, async || {
+        let (_, text) = daemon.get("/status").await;
+        let status: Value = serde_json::from_str(&text).unwrap_or_default();
+        status["instances"][0]["unconfirmed_events"] == 0
+    })
+    .await;
 }
