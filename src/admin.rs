@@ -2,6 +2,8 @@
 //!
 //! It has a thread of its own, so that it answers whatever the instances do.
 
+mod host;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -21,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use self::host::Hosts;
 use crate::daemon::Roster;
 use crate::metrics::Exporter;
 
@@ -54,14 +58,20 @@ pub fn bind(listen: &str) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// Serves on a thread of its own, until the process ends. Returns the address.
+/// Serves requests for addresses, `localhost` and the names of `hosts`, on a thread of its own, until the process ends.
+/// Returns the address.
 ///
 /// # Errors
 /// If the thread cannot be made.
-pub fn serve(listener: TcpListener, roster: Arc<Roster>, metrics: Exporter) -> io::Result<SocketAddr> {
+pub fn serve(
+    listener: TcpListener,
+    hosts: &[String],
+    roster: Arc<Roster>,
+    metrics: Exporter,
+) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let routes = routes(View { roster, metrics });
+    let routes = routes(View { roster, metrics }).layer(from_fn_with_state(Hosts::new(hosts), host::check));
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let accepting = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;

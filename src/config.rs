@@ -201,6 +201,8 @@ pub struct Admin {
     pub enabled: bool,
     /// Address and port; port 0 takes a free one and logs it.
     pub listen: String,
+    /// Names that requests may be for, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// Logs on stderr.
@@ -262,8 +264,16 @@ pub struct Transport {
     pub ping_interval: Span,
     /// How long a write may take.
     pub write_timeout: Span,
-    /// The largest message that is read.
+    /// The largest message that is read. A larger one is discarded and leaves a gap; one of more than 64 times the limit
+    /// closes the connection with 1009, and the link is dialled again slowly.
     pub message_limit: Size,
+    /// How long the service may send no message before the link is dialled again; pings and pongs of the protocol do not
+    /// count. Without it only a peer that sends nothing at all is dead.
+    pub max_silence: Option<Span>,
+    /// Close codes by which the service refuses our credentials: the link is dialled again slowly.
+    pub refused_codes: Vec<u16>,
+    /// Close codes by which the service asks for fewer requests: the link is dialled again slowly.
+    pub slow_codes: Vec<u16>,
     /// How many bytes may wait to be written.
     pub send_buffer: Size,
     /// How many links the instance may have.

@@ -67,8 +67,9 @@ fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
         tracing::warn!("{warning}");
     }
     if loaded.config.admin.enabled {
-        let listener = admin::bind(&loaded.config.admin.listen)?;
-        let address = admin::serve(listener, daemon.roster.clone(), daemon.exporter.clone())
+        let config::Admin { listen, hosts, .. } = &loaded.config.admin;
+        let listener = admin::bind(listen)?;
+        let address = admin::serve(listener, hosts, daemon.roster.clone(), daemon.exporter.clone())
             .map_err(|error| format!("the admin endpoint cannot start: {error}"))?;
         tracing::info!(address = %address, "admin listens");
     }

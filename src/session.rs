@@ -6,31 +6,35 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, CommandId, End, Event, EventType, Join, Kind, LinkKey, Outbox, Result, Session};
+use pontoon_sdk::{
+    Action, CommandId, End, Event, EventType, Join, Kind, LinkKey, Outbox, Raw, Result, Session,
+};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::bus::spool::Spool;
+use crate::config;
 use crate::errands::{Errand, Errands};
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::Redact;
 use crate::replies::{Full, Replies};
-use crate::transport::Read;
-use crate::transport::outbound::{Outbound, Outcome};
+use crate::transport::deadline::{self, GRACE, LATE};
+use crate::transport::outbound::{Outbound, Outcome, Refused};
+use crate::transport::{Read, Received, meaning};
 
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
 /// How many joins a link keeps.
 const MAX_JOINS: usize = 16_384;
 
-/// Close code for a policy violation, which many services use for credentials (RFC 6455 §7.4.1).
-const POLICY: u16 = 1008;
-/// How soon after the opening it means that.
-const SOON: Duration = Duration::from_secs(5);
-/// How long is read on for the service's close code once nothing can be written, and for its goodbye once we said ours.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How long nothing may be received, once nothing can be written, before the rest is given up.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long is read on at the most once nothing can be written, as a peer may send for ever.
+const READ_ON: Duration = Duration::from_secs(10);
 
 /// What outlives a connection of a link.
 pub struct Memory {
@@ -68,11 +72,19 @@ pub struct Conversation<'a, S: Session, R> {
     replies: Replies,
     metrics: Arc<InstanceMetrics>,
     opened: Instant,
-    /// How long the session may take to be ready, and since when.
-    patience: Duration,
+    settings: &'a config::Transport,
+    /// Since when the session is waited for to be ready.
     patient_since: Instant,
+    /// When a message was received last.
+    last_message: Instant,
+    /// No timer is due before this: the process went on late, and what was received meanwhile is read first.
+    grace: Option<Instant>,
     ready: bool,
     broken: Option<End>,
+    /// Nothing can be written any more.
+    is_broken: bool,
+    /// The connection is ended from outside.
+    interrupted: bool,
     /// The session has said that the link is not needed any more.
     finished: bool,
     /// A frame that was read and not handled, because parts found no room meanwhile.
@@ -94,7 +106,7 @@ where
         parts: Parts<S, R>,
         memory: &'a mut Memory,
         metrics: Arc<InstanceMetrics>,
-        patience: Duration,
+        settings: &'a config::Transport,
         link: &'a LinkKey,
         on_ready: &'a (dyn Fn() + Sync),
         interrupt: impl Future<Output = End> + Send + 'a,
@@ -108,10 +120,14 @@ where
             replies,
             metrics,
             opened,
-            patience,
+            settings,
             patient_since: opened,
+            last_message: opened,
+            grace: None,
             ready: false,
             broken: None,
+            is_broken: false,
+            interrupted: false,
             finished: false,
             held: None,
             link,
@@ -128,25 +144,30 @@ where
             Err(end) => end,
         };
         let _ = self.release();
-        if self.finished {
-            self.goodbye().await;
+        if (self.finished || self.interrupted) && !self.is_broken {
+            self.leave().await;
         }
         end.reason = self.parts.redact.text(&end.reason);
-        // A policy violation right after the opening is about credentials, not about what was sent.
-        if end.kind == Kind::Disconnected && end.code == Some(POLICY) && self.opened.elapsed() < SOON {
-            end.kind = Kind::Auth;
-        }
-        end.kind = self.parts.session.ended(&end, &mut self.outbox);
+        end.kind = meaning::of_end(&end, self.opened.elapsed(), self.settings);
+        let kind = self.parts.session.ended(&end, &mut self.outbox);
+        // The operator's word on a code counts more than that of a connector.
+        let listed = end.code.and_then(|code| meaning::listed(code, self.settings));
+        end.kind = listed.unwrap_or(kind);
         // What the session wants said at the end is said; what it wants sent can not be any more.
         let _ = self.perform();
         self.replies.disconnect(&end);
-        let Parts { outbound, mut outcomes, .. } = self.parts;
-        if self.finished {
-            // Where the session says so only now, goodbye is not said yet.
-            drop(outbound);
-            let _ = timeout(LAST_WORDS, async { while outcomes.recv().await.is_some() {} }).await;
+        if !self.is_broken {
+            self.close().await;
         }
         (end, self.finished)
+    }
+
+    /// Performs the closing handshake, with the code that fits the end: see [`crate::transport::Write::close`].
+    async fn close(&mut self) {
+        let Parts { reader, outbound, outcomes, .. } = &mut self.parts;
+        outbound.close();
+        let written = async { while outcomes.recv().await.is_some() {} };
+        let _ = deadline::within(CLOSING, async { tokio::join!(reader.drain(), written) }).await;
     }
 
     async fn talk(&mut self) -> End {
@@ -154,8 +175,9 @@ where
         loop {
             let is_full = self.memory.spool.is_full();
             if is_full {
-                // What is not read cannot make the session ready.
+                // What is not read cannot make the session ready, and the service is not silent because of it.
                 self.patient_since = Instant::now();
+                self.last_message = self.patient_since;
             }
             if self.ready
                 && self.memory.errands.is_waiting()
@@ -178,11 +200,14 @@ where
             set(&mut timer, at);
             let step = tokio::select! {
                 biased;
-                end = &mut self.interrupt => Err(end),
+                end = &mut self.interrupt => {
+                    self.interrupted = true;
+                    Err(end)
+                }
                 Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
                 () = self.memory.errands.arrive() => Ok(()),
                 command = self.replies.gone() => self.gone(command),
-                () = &mut timer, if at.is_some() => self.timers(),
+                () = &mut timer, if at.is_some() => if self.is_late(at) { Ok(()) } else { self.timers() },
                 () = self.memory.spool.room(), if is_full => Ok(()),
                 () = wanted(self.memory.place.as_ref()), if self.is_idle() => self.make_room(),
                 () = over(full.as_ref()), if full.is_some() => Ok(()),
@@ -194,7 +219,7 @@ where
                 return end;
             }
             if let Some(broken) = self.broken.take() {
-                return self.last_words(broken).await;
+                return self.read_on(broken).await;
             }
         }
     }
@@ -214,25 +239,38 @@ where
         Err(End::disconnected("another link needs its place"))
     }
 
-    /// Closes the connection, and takes in what comes until the service has closed it too: another link may be opened in
-    /// its place, and until then the service counts both.
-    async fn goodbye(&mut self) {
+    /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
+    /// lost, and where another link is opened in the place of this one, the service would count both.
+    async fn leave(&mut self) {
         self.parts.outbound.close();
-        let reading = async {
-            while !self.memory.spool.is_full() {
-                let read = self.parts.reader.read().await;
-                if self.burst(read).is_err() {
-                    return;
-                }
+        let until = tokio::time::Instant::now() + CLOSING;
+        while !self.memory.spool.is_full() {
+            let step = tokio::select! {
+                Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
+                read = deadline::by(until, self.parts.reader.read()) => match read {
+                    Some(read) => self.burst(read),
+                    None => return,
+                },
+            };
+            if step.is_err() || self.broken.is_some() {
+                return;
             }
-        };
-        let _ = timeout(LAST_WORDS, reading).await;
+        }
+    }
+
+    /// Whether a timer for this time was noticed late. Then it waits once more, while what was received is read: a session
+    /// must not be judged by a time in which this process did not run.
+    fn is_late(&mut self, at: Option<Instant>) -> bool {
+        let now = Instant::now();
+        let late = self.grace.is_none() && at.is_some_and(|at| at + LATE <= now);
+        self.grace = late.then(|| now + GRACE);
+        late
     }
 
     /// Handles what was read, unless others have filled the way of parts while this link waited for it.
-    fn take_in(&mut self, read: Result<S::Frame, End>) -> Result<(), End> {
+    fn take_in(&mut self, read: Result<Received<S::Frame>, End>) -> Result<(), End> {
         match read {
-            Ok(frame) if self.replies.full(Instant::now()).is_some() => {
+            Ok(Received::Message(frame)) if self.replies.full(Instant::now()).is_some() => {
                 self.held = Some(frame);
                 Ok(())
             }
@@ -242,19 +280,23 @@ where
 
     /// Handles a frame that was held, if there is one.
     fn release(&mut self) -> Result<(), End> {
-        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(frame)))
+        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(Received::Message(frame))))
     }
 
     /// Handles a frame, and those that are there already behind it.
-    fn burst(&mut self, first: Result<S::Frame, End>) -> Result<(), End> {
+    fn burst(&mut self, first: Result<Received<S::Frame>, End>) -> Result<(), End> {
         let mut next = Some(first);
         let mut left = BURST;
         let read = OffsetDateTime::now_utc();
-        while let Some(frame) = next {
+        while let Some(received) = next {
             // An end is nothing that was heard: a silent peer may have been gone for long.
-            let frame = frame?;
+            let received = received?;
             self.memory.heard = Some(read);
-            self.frame(&frame, read)?;
+            self.last_message = Instant::now();
+            match received {
+                Received::Message(frame) => self.frame(&frame, read)?,
+                Received::TooLarge(size) => self.too_large(size, read),
+            }
             left -= 1;
             let full = self.memory.spool.is_full() || self.replies.full(Instant::now()).is_some();
             next = if left == 0 || full { None } else { self.parts.reader.read().now_or_never() };
@@ -295,6 +337,18 @@ where
         self.parts.session.takes(&mut self.outbox)
     }
 
+    /// A message over the limit was discarded: that is published like any other loss.
+    fn too_large(&mut self, size: u64, read: OffsetDateTime) {
+        self.metrics.frames_received.increment(1);
+        self.metrics.bytes_received.increment(size);
+        let mut event = Event::new(EventType::FrameUnrecognised, Raw::null());
+        let limit = self.settings.message_limit.0;
+        event.fields.reason =
+            Some(format!("a message of {size} bytes is over transport.message_limit ({limit} bytes)"));
+        event.discarded = Some(size);
+        self.memory.spool.offer(self.link, Box::new(event), Instant::now(), read);
+    }
+
     fn unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
         let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
         event.fields.reason = Some(reason.to_owned());
@@ -314,7 +368,9 @@ where
                 self.replies.accepted(id);
                 performed
             }
-            Err(error) if matches!(error.kind(), Kind::Disconnected | Kind::Auth) => Err(error.into()),
+            Err(error) if matches!(error.kind(), Kind::Disconnected | Kind::Throttled | Kind::Auth) => {
+                Err(error.into())
+            }
             Err(error) => {
                 self.replies.refuse(id, &error);
                 self.perform()
@@ -346,23 +402,36 @@ where
         self.perform()
     }
 
-    /// It cannot be written any more, but the service may have said why: that can still be read.
-    async fn last_words(&mut self, broken: End) -> End {
+    /// Nothing can be written any more, but what was received before, the service's close among it, can still be read.
+    async fn read_on(&mut self, broken: End) -> End {
+        self.is_broken = true;
         if let Err(end) = self.release() {
             return end;
         }
-        let reading = async {
-            while !self.memory.spool.is_full() {
-                let read = self.parts.reader.read().await;
-                if let Err(end) = self.burst(read) {
-                    return Some(end);
+        let until = tokio::time::Instant::now() + READ_ON;
+        loop {
+            let full = self.replies.full(Instant::now());
+            let (is_full, overflow) = (self.memory.spool.is_full(), self.memory.spool.deadline());
+            let step = tokio::select! {
+                biased;
+                _ = &mut self.interrupt => {
+                    self.interrupted = true;
+                    return broken;
                 }
+                () = self.memory.spool.room(), if is_full => Ok(()),
+                () = sleep_until(overflow.unwrap_or_else(Instant::now).into()), if overflow.is_some() => {
+                    self.memory.spool.overflow()
+                }
+                () = over(full.as_ref()), if full.is_some() => Ok(()),
+                read = deadline::within(QUIET, self.parts.reader.read()), if full.is_none() && !is_full => match read {
+                    Some(read) => self.take_in(read).and_then(|()| self.release()),
+                    None => return broken,
+                },
+                () = sleep_until(until) => return broken,
+            };
+            if let Err(end) = step {
+                return if end.code.is_some() { end } else { broken };
             }
-            None
-        };
-        match timeout(LAST_WORDS, reading).await {
-            Ok(Some(end)) if end.code.is_some() => end,
-            _ => broken,
         }
     }
 
@@ -377,20 +446,28 @@ where
         if self.memory.spool.deadline().is_some_and(|deadline| deadline <= now) {
             self.memory.spool.overflow()?;
         }
-        if !self.ready && self.patient_since + self.patience <= now {
+        let patience = self.settings.connect_timeout.0;
+        if !self.ready && self.patient_since + patience <= now {
             return Err(End::disconnected(format!(
                 "the session was not ready within {} s",
-                self.patience.as_secs()
+                patience.as_secs()
             )));
+        }
+        if let Some(silence) = self.settings.max_silence
+            && self.last_message + silence.0 <= now
+        {
+            return Err(End::disconnected(format!("no message came for {silence} (transport.max_silence)")));
         }
         self.settle(ticked)
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let ready = (!self.ready).then(|| self.patient_since + self.patience);
+        let ready = (!self.ready).then(|| self.patient_since + self.settings.connect_timeout.0);
+        let silent = self.settings.max_silence.map(|silence| self.last_message + silence.0);
         let callers = [self.replies.next_deadline(), self.memory.errands.next_deadline()];
-        let timers = [self.outbox.wake(), self.memory.spool.deadline(), ready];
-        timers.into_iter().chain(callers).flatten().min()
+        let timers = [self.outbox.wake(), self.memory.spool.deadline(), ready, silent];
+        let next = timers.into_iter().chain(callers).flatten().min();
+        next.map(|at| self.grace.map_or(at, |grace| at.max(grace)))
     }
 
     fn settle(&mut self, result: Result<()>) -> Result<(), End> {
@@ -416,7 +493,8 @@ where
                     Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
                     {
                         (Ok(ticket), Some(command)) => self.replies.queued(command, ticket),
-                        (Ok(_), None) => {}
+                        // What the session sends by itself is of no use to a service that is gone.
+                        (Ok(_) | Err(Refused::Closed), None) => {}
                         (Err(refused), Some(command)) => unsent.push((command, refused.error())),
                         (Err(refused), None) => {
                             end.get_or_insert_with(|| refused.error().into());

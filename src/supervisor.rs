@@ -262,10 +262,9 @@ where
         // What would not be made again is not ended to be made anew.
         let redial = self.way.goes_on().then(|| self.redial.clone());
         let interrupt = interrupt(self.stop.clone(), redial);
-        let patience = shared.transport.config.connect_timeout.0;
-        let metrics = shared.metrics.clone();
+        let (metrics, settings) = (shared.metrics.clone(), &shared.transport.config);
         let (end, finished) =
-            Conversation::new(parts, memory, metrics, patience, key, &on_ready, interrupt).run().await;
+            Conversation::new(parts, memory, metrics, settings, key, &on_ready, interrupt).run().await;
         if end.kind == Kind::Internal {
             gaps.broke(GapReason::Internal, memory.heard);
         } else if up.get().is_some()
@@ -293,7 +292,9 @@ where
             Class::Unreachable => {
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
             }
-            Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
+            Class::WrongAddress => {
+                (ConnectOutcome::WrongAddress, Phase::WrongAddress, error.retry_after.unwrap_or_default())
+            }
             Class::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
             Class::Credentials => {
                 (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
@@ -350,6 +351,7 @@ fn ended(end: &End) -> Next {
     let detail = end.to_string();
     match end.kind {
         Kind::Auth => Next::Dial { phase: Phase::CredentialsRefused, after: backoff::slow(None), detail },
+        Kind::Throttled => Next::Dial { phase: Phase::Waiting, after: backoff::slow(None), detail },
         Kind::Internal => {
             tracing::error!(detail = %detail.escape_debug(), "a fault of the daemon ended a session; it starts over");
             Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }

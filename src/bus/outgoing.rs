@@ -18,10 +18,11 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
 }
 
-/// An event that the server would not take.
+/// An event that cannot be published: the server would not take it, or it stands for a message that was discarded.
 pub(super) struct TooLarge {
     pub(super) sequence: u64,
     pub(super) size: usize,
+    pub(super) discarded: bool,
     pub(super) headers: HeaderMap,
 }
 
@@ -40,8 +41,10 @@ impl Outgoing {
             size += name.len() + value.len() + 4;
             put(&mut headers, name, value);
         });
-        if size > limit {
-            return Err(TooLarge { sequence: record.sequence, size, headers });
+        let discarded = record.discarded.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        if size > limit || discarded.is_some() {
+            let (sequence, size) = (record.sequence, discarded.unwrap_or(size));
+            return Err(TooLarge { sequence, size, discarded: discarded.is_some(), headers });
         }
         if let Some(expected) = track.expected() {
             headers

@@ -257,7 +257,8 @@ impl Publisher {
         match answer.error {
             None => track.stored(sequence, &answer, &self.shared.spool).map_err(Break),
             Some(error) if error.err_code == code::TOO_LARGE => {
-                self.reduce(TooLarge { sequence, size: 0, headers: HeaderMap::new() }).await?;
+                self.reduce(TooLarge { sequence, size: 0, discarded: false, headers: HeaderMap::new() })
+                    .await?;
                 Err(Break("the stream takes no message of that size".into()))
             }
             Some(error) if error.err_code == code::FULL => Err(Break(format!(
@@ -277,29 +278,29 @@ impl Publisher {
     /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, its headers go to the dead
     /// subject.
     async fn reduce(&self, too_large: TooLarge) -> Result<(), Break> {
-        let TooLarge { sequence, size, mut headers } = too_large;
+        let TooLarge { sequence, size, discarded, mut headers } = too_large;
         let Some(reduced) = self.shared.spool.reduce(sequence) else { return Ok(()) };
         let size = if let Reduced::Gap(body) = reduced { size.max(body) } else { size };
-        let instance = &self.shared.name;
-        match reduced {
-            Reduced::WithoutRaw => {
-                tracing::debug!(
-                    instance,
-                    sequence,
-                    size,
-                    "an event is published without raw, as NATS takes no more"
-                );
-                return Ok(());
-            }
-            Reduced::Gap(_) | Reduced::Removed => {
-                tracing::warn!(
-                    instance,
-                    sequence,
-                    size,
-                    "an event is larger than NATS takes; raise its max_payload"
-                );
-            }
+        let instance = self.shared.name.clone();
+        if reduced == Reduced::WithoutRaw {
+            tracing::debug!(
+                instance,
+                sequence,
+                size,
+                "an event is published without raw, as NATS takes no more"
+            );
+            return Ok(());
         }
+        let detail = if discarded {
+            let limit = self.shared.transport.config.message_limit;
+            format!("a message of {size} bytes was discarded; transport.message_limit is {limit}")
+        } else {
+            "an event is larger than NATS takes; raise its max_payload".to_owned()
+        };
+        put(&mut headers, "Pontoon-Detail", &detail);
+        self.shared.throttles.too_large.log(move |count| {
+            tracing::warn!(instance, sequence, size, count, detail, "an event is not published");
+        });
         let reason = DropReason::TooLarge.as_str();
         put(&mut headers, "Pontoon-Size", &size.to_string());
         put(&mut headers, "Pontoon-Reason", reason);

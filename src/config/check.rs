@@ -27,6 +27,15 @@ pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Repor
         let write = "write an address and a port, such as \"127.0.0.1:9464\" or \"[::]:9464\"";
         report.problem(&path(["admin", "listen"]), format!("is not an address to listen on; {write}"));
     }
+    for name in &config.admin.hosts {
+        let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(label) {
+            report.problem(
+                &path(["admin", "hosts"]),
+                "holds what is not a host name; write names without a port",
+            );
+        }
+    }
     for (name, instance) in &config.connectors {
         tls(&instance.transport.tls, &["connectors", name, "transport", "tls"], report);
     }

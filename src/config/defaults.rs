@@ -59,7 +59,7 @@ impl Default for Commands {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { enabled: true, listen: "127.0.0.1:9464".into() }
+        Self { enabled: true, listen: "127.0.0.1:9464".into(), hosts: Vec::new() }
     }
 }
 
@@ -83,6 +83,9 @@ impl Default for Transport {
             ping_interval: Span::seconds(15),
             write_timeout: Span::seconds(10),
             message_limit: Size::mib(1),
+            max_silence: None,
+            refused_codes: vec![3000, 3003, 4401, 4403],
+            slow_codes: vec![4429],
             send_buffer: Size::mib(4),
             max_links: 1024,
         }

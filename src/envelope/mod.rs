@@ -78,6 +78,8 @@ pub struct Record {
     pub identity: Option<Identity>,
     /// What a `gap.detected` event is made of.
     pub gap: Option<Box<Gap>>,
+    /// It stands for a message that was discarded, of this many bytes.
+    pub discarded: Option<u64>,
 }
 
 impl Record {
@@ -168,6 +170,8 @@ impl Envelope {
         self.subjects.push_event(subject, event.kind.as_str(), event.scope.as_deref().unwrap_or_default());
         body.clear();
         let raw_at = self.push_data(body, &event.fields, event.raw.as_bytes());
+        // Without it, what stands for a discarded message would be published all the same.
+        let raw_at = raw_at.filter(|_| event.discarded.is_none());
         let record = Record {
             sequence,
             kind: event.kind,
@@ -184,6 +188,7 @@ impl Envelope {
             traceparent: event.traceparent.filter(|text| text.len() <= 128).map(String::into_boxed_str),
             identity: None,
             gap: None,
+            discarded: event.discarded,
         };
         // One large event must not keep its memory for ever.
         body.shrink_to(KEPT);

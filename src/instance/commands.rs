@@ -100,10 +100,15 @@ where
         if let Some(reply) = request.reply()
             && !reply_allowed(reply, &self.shared.commands.reply_prefixes, &self.shared.prefix)
         {
-            tracing::warn!(
-                operation,
-                "a command was refused: its reply subject is not under commands.reply_prefixes"
-            );
+            let instance = self.shared.name.clone();
+            self.shared.throttles.replies.log(move |count| {
+                tracing::warn!(
+                    instance,
+                    operation,
+                    count,
+                    "a command was refused: its reply subject is not under commands.reply_prefixes"
+                );
+            });
             self.shared.metrics.command(operation, Outcome::BadReply).increment(1);
             return;
         }

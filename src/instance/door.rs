@@ -1,23 +1,27 @@
 //! Where services come in that connect to us: listens, lets in whom the connector lets in, and hands over the connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pontoon_sdk::door::Door;
 use pontoon_sdk::{Connector, LinkKey};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::attempts::Attempts;
 use crate::backoff;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
 
 /// How many may be on their way in at a time; others wait with the system.
 const KNOCKING: usize = 16;
+/// How many may wait for their turn because others from their addresses were not let in.
+const SLOWED: usize = 64;
 /// How long nobody is taken in after the system could not hand somebody over, as when there are too many files.
 const OUT_OF_BREATH: Duration = Duration::from_millis(100);
 
@@ -44,20 +48,40 @@ pub(super) async fn keep<C: Connector>(
     tokio::select! {
         () = stop.cancelled() => {}
         listener = open(&door, &shared) => {
-            let knocking = Arc::new(Semaphore::new(KNOCKING));
+            let (knocking, slowed) =
+                (Arc::new(Semaphore::new(KNOCKING)), Arc::new(Semaphore::new(SLOWED)));
+            let attempts = Arc::new(Attempts::default());
             let attend = async {
                 loop {
+                    let (tcp, from) = arrive(&listener).await;
+                    let Some(turn) = turn(&attempts, from, &slowed) else {
+                        refused(&shared, "too many attempts from its address have failed".to_owned());
+                        continue;
+                    };
                     // Never closed, so that there is always a permit in the end.
-                    let Ok(permit) = knocking.clone().acquire_owned().await else { return };
-                    let tcp = arrive(&listener).await;
+                    let permit = match turn {
+                        Turn::Now => knocking.clone().acquire_owned().await.ok(),
+                        Turn::After(..) => None,
+                    };
                     let (door, connector, shared) = (door.clone(), connector.clone(), shared.clone());
                     let (arrivals, stop) = (arrivals.clone(), stop.clone());
+                    let (attempts, knocking) = (attempts.clone(), knocking.clone());
                     tokio::spawn(async move {
+                        let handled = async {
+                            let _slowed = turn.come().await;
+                            let _permit = match permit {
+                                Some(permit) => Some(permit),
+                                None => knocking.acquire_owned().await.ok(),
+                            };
+                            if let Err(detail) = admit(tcp, door, &*connector, &shared, &arrivals).await {
+                                attempts.failed(from.ip(), Instant::now());
+                                refused(&shared, detail);
+                            }
+                        };
                         tokio::select! {
                             () = stop.cancelled() => {}
-                            () = admit(tcp, door, &*connector, &shared, &arrivals) => {}
+                            () = handled => {}
                         }
-                        drop(permit);
                     });
                 }
             };
@@ -99,10 +123,10 @@ async fn open(door: &Door, shared: &Shared) -> TcpListener {
     }
 }
 
-async fn arrive(listener: &TcpListener) -> TcpStream {
+async fn arrive(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((tcp, _)) => return tcp,
+            Ok(arrived) => return arrived,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken");
                 sleep(OUT_OF_BREATH).await;
@@ -111,14 +135,54 @@ async fn arrive(listener: &TcpListener) -> TcpStream {
     }
 }
 
+/// When a connection is handled.
+enum Turn {
+    Now,
+    After(Duration, OwnedSemaphorePermit),
+}
+
+impl Turn {
+    /// Waits for the turn.
+    async fn come(self) -> Option<OwnedSemaphorePermit> {
+        match self {
+            Self::Now => None,
+            Self::After(after, permit) => {
+                sleep(after).await;
+                Some(permit)
+            }
+        }
+    }
+}
+
+/// When a connection from there is handled; `None` if too many wait already.
+fn turn(attempts: &Attempts, from: SocketAddr, slowed: &Arc<Semaphore>) -> Option<Turn> {
+    let after = attempts.begin(from.ip(), Instant::now())?;
+    if after.is_zero() {
+        return Some(Turn::Now);
+    }
+    slowed.clone().try_acquire_owned().ok().map(|permit| Turn::After(after, permit))
+}
+
+/// Logs why a connection was not let in.
+fn refused(shared: &Shared, detail: String) {
+    let instance = shared.name.clone();
+    shared.throttles.visitors.log(move |count| {
+        tracing::warn!(instance, count, detail = %detail.escape_debug(), "a visitor was not let in");
+    });
+}
+
 /// Finds out who somebody is, within the time that a connection may take to be made.
+///
+/// # Errors
+/// Why it is not let in.
 async fn admit<C: Connector>(
     tcp: TcpStream,
     door: Door,
     connector: &C,
     shared: &Shared,
     arrivals: &mpsc::Sender<Arrival<C::Transport>>,
-) where
+) -> Result<(), String>
+where
     C::Transport: Dial,
 {
     let limit = shared.transport.config.connect_timeout.0;
@@ -128,14 +192,10 @@ async fn admit<C: Connector>(
         let wire = listen::encrypt(tcp, &door, settings).await?;
         <C::Transport as Dial>::accept(wire, &door, settings, &judge).await
     };
-    match timeout(limit, entering).await {
-        Ok(Ok((link, connection))) => {
-            // Nobody takes it any more when the instance stops.
-            let _ = arrivals.send(Arrival { link, connection, most: door.most }).await;
-        }
-        Ok(Err(detail)) => {
-            tracing::warn!(instance = shared.name, detail = %detail.escape_debug(), "a visitor was not let in");
-        }
-        Err(_) => tracing::warn!(instance = shared.name, "a visitor did not say in time who it is"),
-    }
+    let entered = timeout(limit, entering).await;
+    let (link, connection) =
+        entered.unwrap_or_else(|_| Err("it did not say in time who it is".to_owned()))?;
+    // Nobody takes it any more when the instance stops.
+    let _ = arrivals.send(Arrival { link, connection, most: door.most }).await;
+    Ok(())
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::board::Board;
 use super::commands::{self, Dispatcher};
 use super::door::{self, Arrival};
-use super::{Context, Shared, since_start, state};
+use super::{Context, Shared, Throttles, since_start, state};
 use crate::bus::connect::{self, Connection};
 use crate::bus::publisher::Publisher;
 use crate::bus::replies;
@@ -185,6 +185,7 @@ fn share<C: Connector>(context: &Context) -> Shared {
         delivery: delivery.clone(),
         commands: commands.clone(),
         transport: transport::Settings::new(context.transport.clone()),
+        throttles: Throttles::default(),
         fault: CancellationToken::new(),
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! * `life`: what runs on that thread, from start to drain
 //! * [`commands`]: what callers want; [`links`]: those that carry it out
-//! * `door`: where services come in that connect to us
+//! * `door`: where services come in that connect to us; `attempts`: those that fail to
 //! * [`board`]: the phases of the links
 //! * [`state`]: what is known of the instance, for everybody who asks
 
+mod attempts;
 pub mod board;
 pub mod commands;
 mod door;
@@ -28,6 +29,7 @@ use crate::bus::spool::Spool;
 use crate::config::{self, Config};
 use crate::envelope::Envelope;
 use crate::link::gaps::ReadyLinks;
+use crate::log::Throttle;
 use crate::metrics::InstanceMetrics;
 use crate::status::{BusStatus, InstanceStatus};
 use crate::transport::{self, Dial};
@@ -76,8 +78,21 @@ pub struct Shared {
     pub transport: transport::Settings,
     /// The links that were ready in this run of the instance.
     pub ready_links: ReadyLinks,
+    /// Log lines that others can cause as often as they like.
+    pub throttles: Throttles,
     /// A part of the instance has failed as none should: all of it starts over.
     pub fault: CancellationToken,
+}
+
+/// Log lines that others can cause as often as they like.
+#[derive(Default)]
+pub struct Throttles {
+    /// Connections to the listener that were not let in.
+    pub visitors: Throttle,
+    /// Commands whose reply subject is not allowed.
+    pub replies: Throttle,
+    /// Events that cannot be published.
+    pub too_large: Throttle,
 }
 
 /// A connector with its Rust types.

@@ -98,7 +98,7 @@ table! {
     EVENTS_DEDUPLICATED = counter("pontoon_events_deduplicated_total", OF_INSTANCE,
         "Events that the stream held already when they were sent again.");
     EVENTS_DROPPED = counter("pontoon_events_dropped_total", BY_REASON,
-        "Events that are lost: no room (overflow), larger than NATS takes (too_large), or not confirmed when the instance ended (shutdown).");
+        "Events that are lost: no room (overflow), larger than NATS or transport.message_limit takes (too_large), or not confirmed when the instance ended (shutdown).");
     EVENTS_UNRECOGNISED = counter("pontoon_events_unrecognised_total", OF_INSTANCE,
         "Events of type frame.unrecognised: the connector did not understand the frame.");
     EVENT_LATENCY = Metric { name: "pontoon_event_latency_seconds", kind: Kind::Histogram(LATENCY),

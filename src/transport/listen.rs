@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pontoon_sdk::door::{Admission, Door, Visitor};
 use pontoon_sdk::websocket::Frame;
@@ -13,15 +14,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::connect::{Wire, prepare};
-use super::websocket::{Reader, Writer, limits, listen_over};
-use super::{Dialled, Read as _, Resumed, Settings, tls};
+use super::websocket::{Reader, Writer, halves, read_and_answer};
+use super::{Dialled, Read as _, Received, Resumed, Settings, Write as _, deadline, tls};
 
-/// The longest reason that a close frame has room for, in bytes (RFC 6455 §5.5).
-const REASON: usize = 123;
+/// Close code for a peer that is not let in (RFC 6455 §7.4.1).
+const POLICY: u16 = 1008;
+/// Close code for a message that is too large.
+const TOO_LARGE: u16 = 1009;
+/// How long a peer that is not let in may take to end the connection.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// Judges who comes: see [`pontoon_sdk::Connector::admit`].
 pub type Judge<'a, F> = dyn Fn(&Visitor<'_, F>) -> pontoon_sdk::Result<Admission> + Send + Sync + 'a;
@@ -80,50 +84,62 @@ pub async fn accept(
     settings: &Settings,
     judge: &Judge<'_, Frame>,
 ) -> Result<Admitted<Reader, Writer>, String> {
-    let arrived = wire.arrived();
     let mut knock = None;
     // The shape of the library's callback.
     #[allow(clippy::result_large_err)]
     let upgrade = |request: &Request, response: Response| {
         knock.insert(Knock::read(request)).answer(door, judge, response)
     };
-    let socket = tokio_tungstenite::accept_hdr_async_with_config(wire, upgrade, Some(limits(settings)))
+    // The library refuses a request with bytes behind it: what comes now is the first frame.
+    let wire = tokio_tungstenite::accept_hdr_async(wire, upgrade)
         .await
-        .map_err(|error| format!("the upgrade failed: {error}"))?;
+        .map_err(|error| format!("the upgrade failed: {error}"))?
+        .into_inner();
     let Some(knock) = knock else { return Err("the upgrade was not asked for".to_owned()) };
-    let mut reader_and_writer =
-        listen_over(socket, arrived, door.silence.max(settings.config.ping_interval.0 * 2));
+    let silence = door.silence.max(settings.config.ping_interval.0 * 2);
+    let (mut reader, mut writer) = halves(wire, &[], Role::Server, silence, settings);
     let link = match knock.admission {
         Some(Admission::In { link, .. }) => link,
         _ => {
-            let (reader, _) = &mut reader_and_writer;
-            let first =
-                reader.read().await.map_err(|end| format!("it was gone before its first message: {end}"))?;
+            let first = match read_and_answer(&mut reader, &mut writer).await {
+                Ok(Received::Message(first)) => first,
+                Ok(Received::TooLarge(size)) => {
+                    turn_away(reader, writer, TOO_LARGE, "the first message is too large").await;
+                    return Err(format!("its first message of {size} bytes is over transport.message_limit"));
+                }
+                Err(end) => {
+                    turn_away(reader, writer, POLICY, "").await;
+                    return Err(format!("it was gone before its first message: {end}"));
+                }
+            };
             match judge(&knock.visitor(Some(&first))) {
                 Ok(Admission::In { link, .. }) => link,
                 Ok(Admission::Hear) => {
-                    return Err(turn_away(reader_and_writer, "say who you are first").await);
+                    let reason = "say who you are first";
+                    turn_away(reader, writer, POLICY, reason).await;
+                    return Err(reason.to_owned());
                 }
                 Err(error) => {
-                    turn_away(reader_and_writer, told(&error)).await;
+                    turn_away(reader, writer, POLICY, told(&error)).await;
                     return Err(error.to_string());
                 }
             }
         }
     };
-    let (reader, writer) = reader_and_writer;
     Ok((link, Dialled { reader, writer, resumed: Resumed::No, limit: None }))
 }
 
-/// Closes a connection for a reason that the peer is told, and returns the reason.
-async fn turn_away((reader, writer): (Reader, Writer), reason: &str) -> String {
-    let mut told = reason.to_owned();
-    while told.len() > REASON {
-        told.pop();
-    }
-    let frame = CloseFrame { code: CloseCode::Policy, reason: told.into() };
-    writer.close_with(frame, reader).await;
-    reason.to_owned()
+/// Closes a connection that is not let in: with this code and reason, unless the peer has ended it already.
+async fn turn_away(mut reader: Reader, mut writer: Writer, code: u16, reason: &str) {
+    let leaving = async {
+        let closed =
+            if writer.is_open() { writer.close_with(code, reason).await } else { writer.close().await };
+        if closed.is_ok() {
+            reader.drain().await;
+        }
+    };
+    // A peer that does not end the connection in time is not waited for.
+    let _ = deadline::within(LEAVING, leaving).await;
 }
 
 /// What an upgrade request says.
@@ -175,7 +191,7 @@ impl Knock {
 fn told(error: &Error) -> &str {
     match error.kind() {
         Kind::Auth | Kind::Rejected | Kind::Protocol => error.message(),
-        Kind::Config | Kind::Disconnected | Kind::Internal => "nobody can be let in now",
+        Kind::Config | Kind::Disconnected | Kind::Throttled | Kind::Internal => "nobody can be let in now",
     }
 }
 
@@ -183,7 +199,9 @@ fn status(error: &Error) -> StatusCode {
     match error.kind() {
         Kind::Auth => StatusCode::UNAUTHORIZED,
         Kind::Rejected | Kind::Protocol => StatusCode::BAD_REQUEST,
-        Kind::Config | Kind::Disconnected | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Kind::Config | Kind::Disconnected | Kind::Throttled | Kind::Internal => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 

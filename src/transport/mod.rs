@@ -1,15 +1,18 @@
 //! Sockets: the only place where they are opened.
 //!
 //! * [`connect`]: names, TCP and TLS; [`resolve`]: who looks names up; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
-//! * [`websocket`]: messages over it, pings, dead peers
+//! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
 //! * [`listen`]: WebSockets that services open to us
 //! * [`socketio`]: Socket.IO over it
 //! * [`outbound`]: the queue that every link writes through
+//! * [`deadline`]: deadlines of a process that may be stopped; [`meaning`]: what close codes and HTTP statuses mean
 
 pub mod connect;
+pub mod deadline;
 #[cfg(test)]
 mod guarded;
 pub mod listen;
+pub mod meaning;
 pub mod outbound;
 pub mod resolve;
 pub mod socketio;
@@ -24,7 +27,7 @@ use pontoon_sdk::{End, Error};
 
 use self::connect::Wire;
 use self::listen::{Admitted, Judge};
-use crate::config;
+use crate::{backoff, config};
 
 /// A transport that the daemon can dial.
 pub trait Dial: pontoon_sdk::Transport {
@@ -97,10 +100,23 @@ pub enum Resumed {
     Yes,
 }
 
+/// What a connection receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received<F> {
+    /// A message.
+    Message(F),
+    /// A message over `transport.message_limit`, which was discarded while it was received: its size in bytes.
+    TooLarge(u64),
+}
+
 /// The receiving half of a connection.
 pub trait Read<F>: Send + 'static {
     /// The next message. Dropping the future loses nothing.
-    fn read(&mut self) -> impl Future<Output = Result<F, End>> + Send;
+    fn read(&mut self) -> impl Future<Output = Result<Received<F>, End>> + Send;
+    /// Discards what still comes, until the peer has ended the connection too. The caller sets the deadline.
+    fn drain(&mut self) -> impl Future<Output = ()> + Send {
+        async { while self.read().await.is_ok() {} }
+    }
 }
 
 /// The sending half of a connection. Whoever calls it sets the deadlines.
@@ -116,7 +132,7 @@ pub trait Write<F>: Send + 'static {
     fn due(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
-    /// Says goodbye.
+    /// Closes the connection as the transport's protocol wants it: answers the peer's close, or leaves.
     fn close(&mut self) -> impl Future<Output = Result<(), End>> + Send;
 }
 
@@ -178,6 +194,12 @@ impl DialError {
     /// Something answers, but not this service.
     pub fn wrong_address(message: impl Into<String>) -> Self {
         Self { class: Class::WrongAddress, retry_after: None, message: message.into() }
+    }
+
+    /// Dialled again slowly: it will not work soon.
+    #[must_use]
+    pub fn slowly(self) -> Self {
+        Self { retry_after: Some(backoff::slow(self.retry_after)), ..self }
     }
 
     /// The endpoint's guard does not allow where it leads.

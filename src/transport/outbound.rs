@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{Code, CommandId, End, Error};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Settings, Write};
+use super::{Settings, Write, deadline};
 use crate::metrics::InstanceMetrics;
 
 /// How many messages may wait.
@@ -68,6 +68,8 @@ pub enum Refused {
     Full,
     /// The peer takes no message of more than this many bytes.
     TooLarge(usize),
+    /// The connection is being closed, or cannot be written to any more.
+    Closed,
 }
 
 impl Refused {
@@ -81,6 +83,7 @@ impl Refused {
             Self::TooLarge(limit) => {
                 Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
             }
+            Self::Closed => Error::disconnected("the connection is closed"),
         }
     }
 }
@@ -119,7 +122,7 @@ impl<F: Frame> Outbound<F> {
         Self { items: Some(items), waiting, limit: settings.config.send_buffer.0, frame_limit }
     }
 
-    /// Says goodbye to the peer behind what waits, and takes no more.
+    /// Closes the connection behind what waits, and takes no more.
     pub fn close(&mut self) {
         self.items = None;
     }
@@ -142,9 +145,16 @@ impl<F: Frame> Outbound<F> {
         }
         let command = command.map(|command| (command, ticket.clone()));
         let item = Item { frame, command };
-        if self.items.as_ref().is_none_or(|items| items.try_send(item).is_err()) {
+        let queued = match &self.items {
+            Some(items) => items.try_send(item).map_err(|error| match error {
+                TrySendError::Full(_) => Refused::Full,
+                TrySendError::Closed(_) => Refused::Closed,
+            }),
+            None => Err(Refused::Closed),
+        };
+        if let Err(refused) = queued {
             self.waiting.fetch_sub(size, Ordering::AcqRel);
-            return Err(Refused::Full);
+            return Err(refused);
         }
         Ok(ticket)
     }
@@ -170,6 +180,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
 
     async fn pump(&mut self) -> Result<(), End> {
         let mut pings = interval_at(Instant::now() + self.ping_interval, self.ping_interval);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 item = self.queue.recv() => match item {
@@ -201,7 +212,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
             }
             self.writer.flush().await
         };
-        timeout(limit, writing).await.unwrap_or_else(|_| Err(too_slow(limit)))?;
+        deadline::within(limit, writing).await.unwrap_or_else(|| Err(too_slow(limit)))?;
         self.waiting.fetch_sub(taken, Ordering::AcqRel);
         self.metrics.frames_sent.increment(frames);
         self.metrics.bytes_sent.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -214,7 +225,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
 
     async fn in_time(&mut self, act: impl AsyncFnOnce(&mut W) -> Result<(), End>) -> Result<(), End> {
         let limit = self.write_timeout;
-        timeout(limit, act(&mut self.writer)).await.unwrap_or_else(|_| Err(too_slow(limit)))
+        deadline::within(limit, act(&mut self.writer)).await.unwrap_or_else(|| Err(too_slow(limit)))
     }
 }
 

@@ -1,30 +1,36 @@
-//! The WebSocket transport, on tokio-tungstenite: one message is one frame of the SDK.
+//! The WebSocket transport (RFC 6455): one message is one frame of the SDK.
+//!
+//! * `decoder`: from received bytes to messages, without I/O
+//! * `control`: what the reader has the writer send: pongs and close frames
 
+mod control;
+mod decoder;
+
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use bytes::{BufMut as _, BytesMut};
 use pontoon_sdk::door::Door;
 use pontoon_sdk::websocket::{Endpoint, Frame};
-use pontoon_sdk::{End, Param, WebSocket};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use pontoon_sdk::{End, Error, Param, WebSocket};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
+use self::control::{Control, Ending, close_payload};
+use self::decoder::{Decoder, Item, Violation};
 use super::connect::{Wire, connect};
 use super::listen::{self, Admitted, Judge};
 use super::upgrade::Upgrade;
-use super::{Dial, DialError, Dialled, Read, Resumed, Settings, Write};
+use super::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline};
 
-/// Enough for a read to bring many small messages, and little enough for thousands of idle links.
-const READ_BUFFER: usize = 8 * 1024;
 /// Messages are written once this much waits, or when nothing more is ready.
 const WRITE_BUFFER: usize = 16 * 1024;
+/// How much is read at a time of what is discarded.
+const DISCARD_BUFFER: usize = 8 * 1024;
 
 impl Dial for WebSocket {
     type Reader = Reader;
@@ -62,10 +68,8 @@ impl Dial for WebSocket {
                 upgrade.address, settings.config.connect_timeout
             ))
         })??;
-        let arrived = wire.arrived();
-        let socket =
-            WebSocketStream::from_partially_read(wire, rest, Role::Client, Some(limits(settings))).await;
-        let (reader, writer) = listen_over(socket, arrived, settings.config.ping_interval.0 * 2);
+        let (reader, writer) =
+            halves(wire, &rest, Role::Client, settings.config.ping_interval.0 * 2, settings);
         Ok(Dialled { reader, writer, resumed: Resumed::No, limit: None })
     }
 
@@ -79,132 +83,230 @@ impl Dial for WebSocket {
     }
 }
 
-/// The two halves of a connection whose peer is gone when it is silent for this long. `arrived` counts its bytes.
-pub(super) fn listen_over(
-    socket: WebSocketStream<Wire>,
-    arrived: Arc<AtomicU64>,
+/// The two halves of an upgraded connection. `rest` was received with the handshake; a peer that sends nothing for
+/// `silence` is gone.
+pub(super) fn halves(
+    wire: Wire,
+    rest: &[u8],
+    role: Role,
     silence: Duration,
+    settings: &Settings,
 ) -> (Reader, Writer) {
-    let (sink, stream) = socket.split();
-    (Reader { stream, arrived, heard: 0, silence, since: Instant::now() }, Writer { sink })
+    let (received, sent) = tokio::io::split(wire);
+    let control = Arc::new(Control::default());
+    let decoder = Decoder::new(role, settings.config.message_limit.0, rest);
+    let reader =
+        Reader { wire: received, decoder, control: control.clone(), role, silence, since: Instant::now() };
+    (reader, Writer { wire: sent, buffer: BytesMut::new(), control, role })
 }
 
-pub(super) fn limits(settings: &Settings) -> WebSocketConfig {
-    let message = settings.config.message_limit.0;
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER + settings.config.send_buffer.0 * 2)
-        .max_message_size(Some(message))
-        .max_frame_size(Some(message))
-}
-
-/// Receives messages, and notices when the peer is silent for two ping intervals.
+/// Receives messages, and notices when the peer is silent for too long.
 pub struct Reader {
-    stream: SplitStream<WebSocketStream<Wire>>,
-    arrived: Arc<AtomicU64>,
-    heard: u64,
+    wire: ReadHalf<Wire>,
+    decoder: Decoder,
+    control: Arc<Control>,
+    role: Role,
     silence: Duration,
+    /// When bytes were received last.
     since: Instant,
 }
 
 impl Read<Frame> for Reader {
-    async fn read(&mut self) -> Result<Frame, End> {
+    async fn read(&mut self) -> Result<Received<Frame>, End> {
+        if self.control.ending() != Ending::Open {
+            return Err(End::disconnected("the connection was closed"));
+        }
         loop {
-            let Ok(next) = timeout_at(self.since + self.silence, self.stream.next()).await else {
-                self.listen()?;
-                continue;
-            };
-            self.since = Instant::now();
-            self.heard = self.arrived.load(Ordering::Relaxed);
-            match next {
-                Some(Ok(Message::Text(text))) => return Ok(Frame::Text(text.into())),
-                Some(Ok(Message::Binary(bytes))) => return Ok(Frame::Binary(bytes)),
-                Some(Ok(Message::Close(frame))) => return Err(closed(frame)),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Err(error)) => return Err(broken(&error)),
-                None => return Err(End::disconnected("the connection was closed")),
+            match self.decoder.next() {
+                Ok(None) => self.receive().await?,
+                Ok(Some(Item::Message(frame))) => return Ok(Received::Message(frame)),
+                Ok(Some(Item::TooLarge(size))) => return Ok(Received::TooLarge(size)),
+                Ok(Some(Item::Ping(payload))) => self.control.answer(payload),
+                Ok(Some(Item::Pong)) => {}
+                Ok(Some(Item::Close { code, reason })) => {
+                    self.control.end(Ending::Closed(code));
+                    return Err(closed(code, reason));
+                }
+                Err(violation) => {
+                    let end = failed(&violation);
+                    self.control.end(Ending::Failed(violation));
+                    return Err(end);
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        while self.read().await.is_ok() {}
+        match self.control.ending() {
+            Ending::Gone => return,
+            // The server is the one that ends the stream below (RFC 6455 §7.1.1).
+            Ending::Closed(_) if self.role == Role::Server => return,
+            Ending::Open | Ending::Closed(_) | Ending::Failed(_) => {}
+        }
+        // A stream that is ended with bytes in it that were not read is reset, and a reset can destroy the close frame
+        // on its way.
+        let mut discarded = [0; DISCARD_BUFFER];
+        while self.wire.read(&mut discarded).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+impl Reader {
+    /// From now on a peer that sends nothing for this long is gone.
+    pub(super) fn expect_within(&mut self, silence: Duration) {
+        self.silence = silence;
+    }
+
+    /// Waits for more bytes. Dropping the future loses nothing.
+    async fn receive(&mut self) -> Result<(), End> {
+        let receiving = self.wire.read_buf(self.decoder.buffer());
+        let Some(received) = deadline::by(self.since + self.silence, receiving).await else {
+            let silence = self.silence;
+            return Err(End::disconnected(format!("nothing was received for {silence:?}, not even a pong")));
+        };
+        self.since = Instant::now();
+        match received {
+            Ok(0) => {
+                self.control.end(Ending::Gone);
+                Err(End::disconnected("the connection was closed"))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.control.end(Ending::Gone);
+                Err(broken(&error))
             }
         }
     }
 }
 
-impl Reader {
-    /// From now on a peer that is silent for this long is gone.
-    pub(super) fn expect_within(&mut self, silence: Duration) {
-        self.silence = silence;
-    }
-
-    /// No message for too long: a part of one that is still arriving is a sign of life, too.
-    fn listen(&mut self) -> Result<(), End> {
-        let heard = self.arrived.load(Ordering::Relaxed);
-        if heard == self.heard {
-            return Err(End::disconnected(format!(
-                "nothing was heard for {:?}, not even a pong",
-                self.silence
-            )));
+/// The next message, while pings are answered: before a link has its own writer.
+pub(super) async fn read_and_answer(
+    reader: &mut impl Read<Frame>,
+    writer: &mut Writer,
+) -> Result<Received<Frame>, End> {
+    let reading = reader.read();
+    tokio::pin!(reading);
+    loop {
+        tokio::select! {
+            read = &mut reading => return read,
+            () = writer.due() => writer.flush().await?,
         }
-        self.heard = heard;
-        self.since = Instant::now();
-        Ok(())
     }
 }
 
 /// Sends messages.
 pub struct Writer {
-    sink: SplitSink<WebSocketStream<Wire>, Message>,
+    wire: WriteHalf<Wire>,
+    buffer: BytesMut,
+    control: Arc<Control>,
+    role: Role,
 }
 
 impl Writer {
-    /// Says goodbye, and waits until the peer has read it, as far as that can be known.
-    pub(super) async fn close_with(mut self, frame: CloseFrame, mut reader: Reader) {
-        if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
-            while reader.read().await.is_ok() {}
+    /// Whether the peer has neither closed the connection nor broken it.
+    pub(super) fn is_open(&self) -> bool {
+        self.control.ending() == Ending::Open
+    }
+
+    /// Closes the connection for a reason.
+    pub(super) async fn close_with(&mut self, code: u16, reason: &str) -> Result<(), End> {
+        self.put(OpCode::Control(coding::Control::Close), &close_payload(code, reason));
+        self.write().await
+    }
+
+    /// Adds a frame to what is to be written.
+    fn put(&mut self, opcode: OpCode, payload: &[u8]) {
+        let key = (self.role == Role::Client).then(rand::random);
+        let header = FrameHeader { opcode, mask: key, ..FrameHeader::default() };
+        let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        self.buffer.reserve(header.len(length) + payload.len());
+        // Writing to memory cannot fail.
+        let _ = header.format(length, &mut (&mut self.buffer).writer());
+        let begin = self.buffer.len();
+        self.buffer.extend_from_slice(payload);
+        if let Some(key) = key {
+            mask(self.buffer.get_mut(begin..).unwrap_or_default(), key);
         }
+    }
+
+    async fn write(&mut self) -> Result<(), End> {
+        self.wire.write_all_buf(&mut self.buffer).await.map_err(|error| broken(&error))?;
+        self.wire.flush().await.map_err(|error| broken(&error))
     }
 }
 
 impl Write<Frame> for Writer {
     async fn feed(&mut self, frame: Frame) -> Result<(), End> {
-        let message = match frame {
-            Frame::Text(bytes) => Message::Text(
-                Utf8Bytes::try_from(bytes)
-                    .map_err(|_| End::disconnected("a text message of ours is not UTF-8"))?,
-            ),
-            Frame::Binary(bytes) => Message::Binary(bytes),
-        };
-        self.sink.feed(message).await.map_err(|error| broken(&error))
+        match &frame {
+            Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => {
+                return Err(End::disconnected("a text message of ours is not UTF-8"));
+            }
+            Frame::Text(bytes) => self.put(OpCode::Data(coding::Data::Text), bytes),
+            Frame::Binary(bytes) => self.put(OpCode::Data(coding::Data::Binary), bytes),
+        }
+        if self.buffer.len() >= WRITE_BUFFER { self.write().await } else { Ok(()) }
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        self.sink.flush().await.map_err(|error| broken(&error))
+        if let Some(ping) = self.control.take_ping() {
+            self.put(OpCode::Control(coding::Control::Pong), &ping);
+        }
+        self.write().await
     }
 
     async fn ping(&mut self) -> Result<(), End> {
-        self.sink.send(Message::Ping(Bytes::new())).await.map_err(|error| broken(&error))
+        self.put(OpCode::Control(coding::Control::Ping), &[]);
+        self.flush().await
     }
 
+    async fn due(&mut self) {
+        self.control.pinged().await;
+    }
+
+    /// Sends the close frame that fits how the connection ends: the peer's code if it has closed it, the code of its
+    /// violation, or that we leave.
     async fn close(&mut self) -> Result<(), End> {
-        let away = CloseFrame { code: CloseCode::Away, reason: Utf8Bytes::default() };
-        self.sink.send(Message::Close(Some(away))).await.map_err(|error| broken(&error))
-    }
-}
-
-/// The service said goodbye. What a code means depends on the service and the moment: see `Session::ended`.
-fn closed(frame: Option<CloseFrame>) -> End {
-    match frame {
-        None => End::closed(None, "closed by the service without a code"),
-        Some(frame) => End::closed(Some(frame.code.into()), frame.reason.as_str()),
-    }
-}
-
-fn broken(error: &Error) -> End {
-    End::disconnected(match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => "the connection was closed".to_owned(),
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            format!("a message of {size} bytes is over transport.message_limit ({max_size} bytes)")
+        let ending = self.control.ending();
+        let Some(payload) = ending.close_payload() else { return Ok(()) };
+        self.put(OpCode::Control(coding::Control::Close), &payload);
+        self.write().await?;
+        if self.role == Role::Server && ending != Ending::Open {
+            self.wire.shutdown().await.map_err(|error| broken(&error))?;
         }
-        Error::Io(error) => format!("the connection broke: {error}"),
-        error => format!("the service broke the protocol: {error}"),
-    })
+        Ok(())
+    }
+}
+
+/// Masks a payload, or takes the mask off (RFC 6455 §5.3).
+fn mask(payload: &mut [u8], key: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(4);
+    for word in &mut words {
+        for (byte, key) in word.iter_mut().zip(key) {
+            *byte ^= key;
+        }
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(key) {
+        *byte ^= key;
+    }
+}
+
+/// The service has closed the connection. What a code means depends on the service and the moment: see
+/// `Session::ended`.
+fn closed(code: Option<u16>, reason: String) -> End {
+    match code {
+        None => End::closed(None, "closed by the service without a code"),
+        Some(code) => End::closed(Some(code), reason),
+    }
+}
+
+fn failed(violation: &Violation) -> End {
+    match violation {
+        // The next connection would end the same way.
+        Violation { code: 1009, reason } => Error::throttled(reason.as_str()).into(),
+        Violation { reason, .. } => End::disconnected(format!("the service broke the protocol: {reason}")),
+    }
+}
+
+fn broken(error: &io::Error) -> End {
+    End::disconnected(format!("the connection broke: {error}"))
 }

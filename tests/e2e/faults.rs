@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pontoon_testkit::{
     DaemonConfig, Door, NatsServer, NatsVersion, Refusal, Sub0, SubprotocolEcho, eventually,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::{Bed, PATIENCE, ask, contents, listen, next, numbered, numbers, start};
 
@@ -189,15 +189,4 @@ async fn a_token_is_offered_and_any_echo_or_none_is_accepted() {
         sub0.connected(1, PATIENCE).await;
         assert_eq!(sub0.requests()[0].subprotocols(), ["x-access-token", "tok.en"], "{echo:?}");
     }
-}
-
-#[tokio::test]
-async fn a_message_over_the_limit_ends_the_connection_and_leaves_a_gap() {
-    let bed = Bed::with(NatsServer::options(), "").await;
-    let mut gaps = listen(&bed.client, "pontoon.event.*.*.gap.detected.>").await;
-    bed.sub0.send_text(&"x".repeat((1 << 20) + 1));
-    next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;
-    assert!(bed.daemon.log().contains("message_limit"));
-    eventually(PATIENCE, async || bed.sub0.upgrades() == 2).await;
-    bed.sub0.broadcast("tick", &json!(1));
 }

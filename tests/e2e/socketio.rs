@@ -284,6 +284,7 @@ async fn a_hostile_server_costs_nobody_a_good_event() {
             match outcome {
                 HostileOutcome::Event(event) => expected.push(format!("event {event}")),
                 HostileOutcome::Unrecognised => expected.push("unrecognised".to_owned()),
+                HostileOutcome::Discarded => expected.push("gap too_large".to_owned()),
                 HostileOutcome::Answer(_) => {}
                 HostileOutcome::Ends => {
                     redialled(&scene, upgrades).await;

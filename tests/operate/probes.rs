@@ -41,15 +41,46 @@ async fn each_page_says_what_it_is_for_and_there_is_no_other() {
     for (request, code) in [
         (format!("POST /status HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n"), "405"),
         ("GET /livez HTTP/1.0\r\n\r\n".to_owned(), "200"),
-        ("GET /livez HTTP/1.1\r\nHost: pontoon.example.svc:80\r\n\r\n".to_owned(), "200"),
+        ("GET /livez HTTP/1.1\r\nHost: localhost:80\r\n\r\n".to_owned(), "200"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(), "400"),
         (format!("GET /livez HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000)), "431"),
     ] {
         let answer = exchange(&address, &request).await;
         assert_eq!(answer.split(' ').nth(1), Some(code), "{request:.60}");
     }
-    let head = exchange(&address, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.to_ascii_lowercase();
+    let head = exchange(&address, "GET /metrics HTTP/1.1\r\nHost: [::1]\r\n\r\n").await.to_ascii_lowercase();
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head:.300}");
+}
+
+#[tokio::test]
+async fn a_request_for_another_host_is_not_answered() {
+    let (_nats, _sub0, mut daemon) = bed("admin.hosts = [\"pontoon\", \"bridge.example.\"]").await;
+    let address = daemon.admin().await;
+    for page in ["/livez", "/readyz", "/metrics", "/status", "/none"] {
+        let found = if page == "/none" { "404" } else { "200" };
+        for (lines, code) in [
+            (format!("{page} HTTP/1.1\r\nHost: {address}"), found),
+            (format!("{page} HTTP/1.1\r\nHost: 192.0.2.7"), found),
+            (format!("{page} HTTP/1.1\r\nHost: [2001:db8::1]:1"), found),
+            (format!("{page} HTTP/1.1\r\nHost: LOCALHOST."), found),
+            (format!("{page} HTTP/1.1\r\nhost: Pontoon:9464"), found),
+            (format!("{page} HTTP/1.1\r\nHost: bridge.example"), found),
+            (format!("{page} HTTP/1.0"), found),
+            (format!("{page} HTTP/1.1\r\nHost: evil.example"), "421"),
+            (format!("{page} HTTP/1.1\r\nHost: localhost.evil.example:9464"), "421"),
+            (format!("{page} HTTP/1.0\r\nHost: evil.example"), "421"),
+            (format!("http://evil.example{page} HTTP/1.1\r\nHost: localhost"), "421"),
+            (format!("http://localhost{page} HTTP/1.1\r\nHost: evil.example"), "421"),
+            (format!("{page} HTTP/1.1"), "400"),
+            (format!("{page} HTTP/1.1\r\nHost:"), "400"),
+            (format!("{page} HTTP/1.1\r\nHost: localhost\r\nHost: localhost"), "400"),
+            (format!("{page} HTTP/1.1\r\nHost: u@localhost"), "400"),
+            (format!("{page} HTTP/1.1\r\nHost: localhost:x"), "400"),
+        ] {
+            let answer = exchange(&address, &format!("GET {lines}\r\n\r\n")).await;
+            assert_eq!(answer.split(' ').nth(1), Some(code), "{lines:?}: {answer:.100}");
+        }
+    }
 }
 
 #[tokio::test]

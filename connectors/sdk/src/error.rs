@@ -18,6 +18,9 @@ pub enum Kind {
     Rejected,
     /// Nobody's: the link is dialled again after a backoff.
     Disconnected,
+    /// Not to be tried again soon: the service asks for fewer attempts, or the next one would end the same way. The link
+    /// is dialled again slowly.
+    Throttled,
     /// Ours: logged loudly, and the session starts over.
     Internal,
 }
@@ -97,6 +100,11 @@ impl Error {
     /// The connection cannot be used any more.
     pub fn disconnected(message: impl Into<String>) -> Self {
         Self::new(Kind::Disconnected, Code::NotConnected, message)
+    }
+
+    /// The service asks for fewer attempts; the connection ends and is made again slowly.
+    pub fn throttled(message: impl Into<String>) -> Self {
+        Self::new(Kind::Throttled, Code::NotConnected, message)
     }
 
     /// Something that should not be possible happened in our own code.

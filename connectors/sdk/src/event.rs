@@ -124,6 +124,9 @@ pub struct Event {
     pub identity: Option<String>,
     /// The command that it tells of, which the daemon names in the field `command` as its caller knows it.
     pub command: Option<CommandId>,
+    /// The size in bytes of a message over `transport.message_limit`, which was discarded as it was received: a gap is
+    /// published in its place. For the daemon.
+    pub discarded: Option<u64>,
 }
 
 impl Event {
@@ -139,6 +142,7 @@ impl Event {
             traceparent: None,
             identity: None,
             command: None,
+            discarded: None,
         }
     }
 

@@ -44,6 +44,9 @@ pub struct Config {
     /// The frame by which the service refuses our credentials. The link ends, and is dialled again slowly.
     #[serde(default)]
     pub refused_when: Option<Which>,
+    /// The frame by which the service says that there were too many requests. The link ends, and is dialled again slowly.
+    #[serde(default)]
+    pub slow_when: Option<Which>,
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
     pub heartbeat: Heartbeat,

@@ -12,6 +12,7 @@ use crate::calls::{Call, Calls, Numbers};
 use crate::commands::{self, Outgoing};
 use crate::config::{self, Config, ID};
 use crate::frames::{Pointer, Said, Words, is_no_error};
+use crate::kinds::Which;
 
 /// One conversation.
 pub struct WebsocketSession {
@@ -126,17 +127,23 @@ impl WebsocketSession {
         Ok(())
     }
 
-    /// Ends the link if the frame is the service's refusal of our credentials.
+    /// Ends the link if the frame is the service's refusal of our credentials, or says that there were too many requests.
     fn refused(&self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
-        let Some(refused) = &self.config.refused_when else { return Ok(()) };
-        if !refused.matches(&heard.said, heard.kind.as_deref()) {
+        let is = |which: &Option<Which>| {
+            which.as_ref().is_some_and(|which| which.matches(&heard.said, heard.kind.as_deref()))
+        };
+        let error: fn(String) -> Error = if is(&self.config.refused_when) {
+            Error::auth
+        } else if is(&self.config.slow_when) {
+            Error::throttled
+        } else {
             return Ok(());
-        }
+        };
         let words = Words::of(&heard.said.document());
         let sentence = self.secrets.masked(&words.sentence());
         let event = self.listed(heard);
         out.publish(event.unwrap_or_else(|| words.refusal(heard.raw.clone())));
-        Err(Error::auth(format!("the service refused us: {sentence}")))
+        Err(error(format!("the service refused us: {sentence}")))
     }
 
     /// Whether a frame is one of those that the link needs and nobody else: what it waits for, or a sign of life.

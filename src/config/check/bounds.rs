@@ -51,6 +51,10 @@ fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Re
     span(transport.write_timeout, MILLISECOND, HOUR, &at("write_timeout"), report);
     size(transport.message_limit, Size::kib(1), Size::mib(1024), &at("message_limit"), report);
     size(transport.send_buffer, Size::kib(1), Size::mib(1024), &at("send_buffer"), report);
+    if let Some(silence) = transport.max_silence {
+        span(silence, SECOND, 24 * HOUR, &at("max_silence"), report);
+    }
+    codes(transport, at, report);
     count(transport.max_links, 1, 1 << 17, &at("max_links"), report);
     if transport.send_buffer < config.commands.max_body {
         let body = config.commands.max_body;
@@ -64,6 +68,20 @@ fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Re
         let what =
             format!("is too small for {name}, whose messages may have {limit}; write at least twice that");
         report.problem(&path(["delivery", "buffer"]), what);
+    }
+}
+
+/// Close codes that a service can send (RFC 6455 §7.4.2), each with one meaning.
+fn codes<'a>(transport: &Transport, at: impl Fn(&'static str) -> [&'a str; 4], report: &mut Report<'_>) {
+    let both = [("refused_codes", &transport.refused_codes), ("slow_codes", &transport.slow_codes)];
+    for (key, codes) in both {
+        if let Some(code) = codes.iter().find(|code| !(1000..=4999).contains(*code)) {
+            report.problem(&path(at(key)), format!("has {code}; close codes are 1000 to 4999"));
+        }
+    }
+    if let Some(code) = transport.slow_codes.iter().find(|code| transport.refused_codes.contains(code)) {
+        let what = format!("has {code}, which is in refused_codes too; take it out of one of them");
+        report.problem(&path(at("slow_codes")), what);
     }
 }
 

@@ -200,9 +200,12 @@ impl Body {
     }
 }
 
-/// What a confirmation holds (`sid`), and what a session needs that wants to be resumed (`pid`).
+/// What a confirmation holds since protocol 5, and what a session needs that wants to be resumed (`pid`).
 #[derive(Debug, Deserialize)]
 pub struct Handshake {
+    /// The session's id.
+    #[serde(rename = "sid")]
+    _sid: String,
     /// The session's private id, if the service can resume it.
     #[serde(default)]
     pub pid: Option<String>,

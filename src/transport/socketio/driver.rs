@@ -9,12 +9,12 @@ use pontoon_sdk::End;
 use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::websocket;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::codec::{Decoder, Heard, disconnect, encode, pong};
 use super::recovery::Recovery;
 use crate::transport::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter};
-use crate::transport::{Read, Write};
+use crate::transport::{Read, Received, Write, deadline};
 
 /// How long the attachments of a packet may take.
 const ATTACHMENTS: Duration = Duration::from_secs(10);
@@ -27,8 +27,10 @@ pub struct Reader {
     decoder: Decoder,
     /// Since when attachments are waited for.
     partial: Option<Instant>,
+    /// The size of a message over the limit that was not reported yet.
+    too_large: Option<u64>,
     /// What was said before the namespace was confirmed.
-    early: VecDeque<Frame>,
+    early: VecDeque<Received<Heard>>,
     recovery: Recovery,
     pongs: Pongs,
 }
@@ -36,20 +38,23 @@ pub struct Reader {
 impl Reader {
     /// A reader of what comes behind the handshake.
     pub fn new(socket: WebSocketReader, decoder: Decoder, recovery: Recovery, pongs: Pongs) -> Self {
-        Self { socket, decoder, partial: None, early: VecDeque::new(), recovery, pongs }
+        Self { socket, decoder, partial: None, too_large: None, early: VecDeque::new(), recovery, pongs }
     }
 
-    /// The next thing that is heard. Dropping the future loses nothing.
-    pub async fn hear(&mut self) -> Result<Heard, End> {
+    /// The next packet. Dropping the future loses nothing.
+    pub async fn hear(&mut self) -> Result<Received<Heard>, End> {
         loop {
             if let Some(heard) = self.decoder.take() {
-                return Ok(heard);
+                return Ok(Received::Message(heard));
+            }
+            if let Some(size) = self.too_large.take() {
+                return Ok(Received::TooLarge(size));
             }
             let message = match self.partial {
                 None => self.socket.read().await?,
-                Some(since) => match timeout_at(since + ATTACHMENTS, self.socket.read()).await {
-                    Ok(message) => message?,
-                    Err(_) => {
+                Some(since) => match deadline::by(since + ATTACHMENTS, self.socket.read()).await {
+                    Some(message) => message?,
+                    None => {
                         self.partial = None;
                         self.decoder.give_up("its attachments did not come within 10 s");
                         continue;
@@ -57,16 +62,34 @@ impl Reader {
                 },
             };
             match message {
-                websocket::Frame::Text(text) => self.decoder.text(text),
-                websocket::Frame::Binary(bytes) => self.decoder.binary(bytes),
+                Received::Message(websocket::Frame::Text(text)) => self.decoder.text(text),
+                Received::Message(websocket::Frame::Binary(bytes)) => self.decoder.binary(bytes),
+                // It may have been the attachment that is waited for, and none behind it would be in its place.
+                Received::TooLarge(size) => {
+                    self.decoder
+                        .give_up("a message over transport.message_limit came before all of its attachments");
+                    self.too_large = Some(size);
+                }
             }
             self.partial = self.decoder.is_partial().then(|| self.partial.unwrap_or_else(Instant::now));
         }
     }
 
-    /// Keeps a frame that came before the namespace was confirmed: it is the first that is read.
-    pub fn keep(&mut self, frame: Frame) {
-        self.early.push_back(frame);
+    /// The next packet, while pings are answered: before the link has its own writer.
+    pub async fn hear_and_answer(&mut self, writer: &mut Writer) -> Result<Received<Heard>, End> {
+        let hearing = self.hear();
+        tokio::pin!(hearing);
+        loop {
+            tokio::select! {
+                heard = &mut hearing => return heard,
+                () = writer.due() => writer.flush().await?,
+            }
+        }
+    }
+
+    /// Keeps what was received before the namespace was confirmed: it is read first.
+    pub fn keep(&mut self, early: Received<Heard>) {
+        self.early.push_back(early);
     }
 
     /// From now on a peer that is silent for this long is gone.
@@ -76,18 +99,22 @@ impl Reader {
 }
 
 impl Read<Frame> for Reader {
-    async fn read(&mut self) -> Result<Frame, End> {
+    async fn read(&mut self) -> Result<Received<Frame>, End> {
         loop {
-            let heard = match self.early.pop_front() {
-                Some(frame) => Heard::Frame(frame),
+            let received = match self.early.pop_front() {
+                Some(early) => early,
                 None => self.hear().await?,
+            };
+            let heard = match received {
+                Received::Message(heard) => heard,
+                Received::TooLarge(size) => return Ok(Received::TooLarge(size)),
             };
             match heard {
                 Heard::Frame(frame) => {
                     if let Frame::Event(event) = &frame {
                         self.recovery.read(event);
                     }
-                    return Ok(frame);
+                    return Ok(Received::Message(frame));
                 }
                 Heard::Ping(payload) => self.pongs.push(payload),
                 // Said again, it says nothing new.
@@ -98,6 +125,10 @@ impl Read<Frame> for Reader {
                 Heard::Closed(words) => return Err(End::disconnected(words)),
             }
         }
+    }
+
+    async fn drain(&mut self) {
+        self.socket.drain().await;
     }
 }
 
@@ -144,11 +175,16 @@ impl Write<Frame> for Writer {
     }
 
     async fn due(&mut self) {
-        self.pongs.due().await;
+        tokio::select! {
+            () = self.pongs.due() => {}
+            () = self.socket.due() => {}
+        }
     }
 
     async fn close(&mut self) -> Result<(), End> {
-        self.say(disconnect(&self.namespace)).await?;
+        if self.socket.is_open() {
+            self.say(disconnect(&self.namespace)).await?;
+        }
         self.socket.close().await
     }
 }

@@ -22,8 +22,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::codec::{Decoder, Handshake, Heard};
 use self::driver::Pongs;
-use super::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter};
-use super::{Dial, DialError, Dialled, Read as _, Settings};
+use super::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter, read_and_answer};
+use super::{Dial, DialError, Dialled, Received, Settings, meaning};
 
 pub use engines::{Reader, Writer};
 pub use recovery::Recovery;
@@ -105,8 +105,9 @@ async fn handshake(
     settings: &Settings,
     socket: Dialled<WebSocketReader, WebSocketWriter>,
 ) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
-    let Dialled { mut reader, writer, .. } = socket;
-    let Open { ping_interval, ping_timeout, max_payload } = open(reader.read().await.map_err(broke)?)?;
+    let Dialled { mut reader, mut writer, .. } = socket;
+    let first = read_and_answer(&mut reader, &mut writer).await.map_err(broke)?;
+    let Open { ping_interval, ping_timeout, max_payload } = open(first)?;
     let pongs = Pongs::default();
     let mut writer = driver::Writer::new(writer, &endpoint.namespace, pongs.clone());
     let silence = Duration::from_millis(ping_interval.saturating_add(ping_timeout));
@@ -120,24 +121,30 @@ async fn handshake(
     writer.say(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
     let (mut early, room) = (0, EARLY * settings.config.message_limit.0);
     let pid = loop {
-        match reader.hear().await.map_err(broke)? {
-            Heard::Connected(words) => break words.parse::<Option<Handshake>>().ok().flatten(),
-            Heard::Refused(words) => return Err(refused(&endpoint.namespace, &words)),
-            Heard::Closed(words) => return Err(DialError::unreachable(words)),
-            Heard::Ping(payload) => writer.say(codec::pong(&payload)).await.map_err(broke)?,
-            // What a resumed session has missed is said before its confirmation.
-            Heard::Frame(frame) => {
-                early += frame.size() + weight(&frame);
-                if early > room {
-                    return Err(DialError::unreachable(
-                        "the service says too much before it confirms the namespace",
-                    ));
-                }
-                reader.keep(frame);
+        let received = reader.hear_and_answer(&mut writer).await.map_err(broke)?;
+        match &received {
+            Received::Message(Heard::Connected(words)) => match words.parse::<Handshake>() {
+                Ok(handshake) => break handshake.pid,
+                Err(_) => return Err(too_old()),
+            },
+            Received::Message(Heard::Refused(words)) => return Err(refused(&endpoint.namespace, words)),
+            Received::Message(Heard::Closed(words)) => return Err(DialError::unreachable(*words)),
+            Received::Message(Heard::Ping(payload)) => {
+                writer.say(codec::pong(payload)).await.map_err(broke)?;
+                continue;
             }
+            // What a resumed session has missed is sent before its confirmation.
+            Received::Message(Heard::Frame(frame)) => early += frame.size() + weight(frame),
+            Received::TooLarge(_) => early += size_of_val(&received),
         }
+        if early > room {
+            return Err(DialError::unreachable(
+                "the service sends too much before it confirms the namespace",
+            ));
+        }
+        reader.keep(received);
     };
-    let resumed = memory.begin(pid.and_then(|handshake| handshake.pid));
+    let resumed = memory.begin(pid);
     // None at all means none that is told. Any namespace but this stands in every packet.
     let limit = max_payload.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
     let namespace = Some(endpoint.namespace.as_str()).filter(|namespace| *namespace != "/");
@@ -155,10 +162,10 @@ fn weight(frame: &Frame) -> usize {
     size_of_val(args.values())
 }
 
-fn open(first: websocket::Frame) -> Result<Open, DialError> {
+fn open(first: Received<websocket::Frame>) -> Result<Open, DialError> {
     let text = match &first {
-        websocket::Frame::Text(text) => text.strip_prefix(b"0"),
-        websocket::Frame::Binary(_) => None,
+        Received::Message(websocket::Frame::Text(text)) => text.strip_prefix(b"0"),
+        Received::Message(websocket::Frame::Binary(_)) | Received::TooLarge(_) => None,
     };
     text.and_then(|json| serde_json::from_slice(json).ok()).ok_or_else(|| {
         DialError::wrong_address(
@@ -167,12 +174,25 @@ fn open(first: websocket::Frame) -> Result<Open, DialError> {
     })
 }
 
+/// A server of protocol 4 or older confirms a namespace without a session id, and by itself: it would send every event
+/// twice, for the confirmation that it made by itself and for ours.
+fn too_old() -> DialError {
+    DialError::wrong_address(
+        "the service speaks Socket.IO 2 or older, and Pontoon speaks Socket.IO 3 and later",
+    )
+    .slowly()
+}
+
 fn refused(namespace: &str, words: &str) -> DialError {
     // The reference server's words for a namespace that it does not have.
     if words == "Invalid namespace" {
         return DialError::wrong_address(format!("the service has no namespace {namespace}"));
     }
-    DialError::credentials(format!("the service refused the connection: {words}"))
+    let message = format!("the service refused the connection: {words}");
+    if meaning::is_rate_limit(words) {
+        return DialError::unreachable(message).slowly();
+    }
+    DialError::credentials(message)
 }
 
 fn broke(end: End) -> DialError {
@@ -234,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_a_session_may_ask_of_us_is_bounded() {
-        let open = |text: &str| open(websocket::Frame::text(text));
+        let open = |text: &str| open(Received::Message(websocket::Frame::text(text)));
         assert!(open(r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#).is_ok());
         for wrong in
             ["", "0", "0{}", "40", r#"{"pingInterval":1,"pingTimeout":1}"#, r#"0{"pingInterval":-1}"#]

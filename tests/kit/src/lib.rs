@@ -2,6 +2,7 @@
 //!
 //! * [`NatsServer`]: a real nats-server on a free port, which can be killed, restarted and frozen
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
+//! * [`BareSocket`]: a WebSocket peer whose frames are bytes that a test chose
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
 //!   Socket.IO server by other hands
 //! * [`Echo`], [`ScriptSocket`]: what a titled socket of Stream Avatars talks to, and what a script's own is
@@ -22,6 +23,7 @@
 
 mod aui;
 mod avatars;
+mod bare;
 mod daemon;
 mod dir;
 mod echo;
@@ -45,6 +47,7 @@ mod websocket;
 
 pub use aui::{Aui, AuiAnswer, AuiEnvelope, AuiRefusal, AuiTurn};
 pub use avatars::{Dialled, Farewell, LuaApp, LuaOptions, LuaScript, RanCommand, ThirdArgument};
+pub use bare::{BareFrame, BareListener, BareSocket, bare_frame};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use echo::Echo;

@@ -174,8 +174,15 @@ fn event(rest: &str) -> Result<EventStep, String> {
 }
 
 fn kind(word: &str) -> Result<Kind, String> {
-    const KINDS: [Kind; 6] =
-        [Kind::Config, Kind::Auth, Kind::Protocol, Kind::Rejected, Kind::Disconnected, Kind::Internal];
+    const KINDS: [Kind; 7] = [
+        Kind::Config,
+        Kind::Auth,
+        Kind::Protocol,
+        Kind::Rejected,
+        Kind::Disconnected,
+        Kind::Throttled,
+        Kind::Internal,
+    ];
     KINDS
         .into_iter()
         .find(|kind| kind_word(*kind) == word)
@@ -190,6 +197,7 @@ pub(super) fn kind_word(kind: Kind) -> &'static str {
         Kind::Protocol => "protocol",
         Kind::Rejected => "rejected",
         Kind::Disconnected => "disconnected",
+        Kind::Throttled => "throttled",
         Kind::Internal => "internal",
     }
 }

@@ -110,6 +110,7 @@ impl Config {
         let others = [
             self.ready_when.as_ref().map(|which| ("/ready_when".to_owned(), which)),
             self.refused_when.as_ref().map(|which| ("/refused_when".to_owned(), which)),
+            self.slow_when.as_ref().map(|which| ("/slow_when".to_owned(), which)),
             call("when", |call| call.when.as_ref()),
             call("failed_when", |call| call.failed_when.as_ref()),
         ];

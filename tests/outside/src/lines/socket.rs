@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use pontoon::transport::connect::{Wire, connect};
-use pontoon::transport::{Dial, DialError, Dialled, Read, Resumed, Settings, Write};
+use pontoon::transport::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline};
 use pontoon_sdk::{Bytes, End};
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{Endpoint, Line, Lines};
 
@@ -49,37 +49,43 @@ pub struct Reader {
     /// How much of what arrived has no end of a line in it.
     searched: usize,
     limit: usize,
+    /// How much was discarded of a line over the limit.
+    discarded: usize,
     silence: Option<Duration>,
     heard: Instant,
 }
 
 impl Reader {
     fn new(wire: ReadHalf<Wire>, limit: usize, silence: Option<Duration>) -> Self {
-        Self { wire, arrived: BytesMut::new(), searched: 0, limit, silence, heard: Instant::now() }
+        let arrived = BytesMut::new();
+        Self { wire, arrived, searched: 0, limit, discarded: 0, silence, heard: Instant::now() }
     }
 
-    /// A line that has arrived whole.
-    fn line(&mut self) -> Result<Option<Line>, End> {
+    /// A line that has arrived whole, or the end of one that is too long.
+    fn line(&mut self) -> Option<Received<Line>> {
         let rest = self.arrived.get(self.searched..).unwrap_or_default();
         let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
             self.searched = self.arrived.len();
-            return if self.searched > self.limit { Err(self.too_long()) } else { Ok(None) };
+            if self.searched > self.limit {
+                self.discarded += self.searched;
+                self.arrived.clear();
+                self.searched = 0;
+            }
+            return None;
         };
         let end = self.searched + end;
         let text = self.arrived.get(..end).unwrap_or_default();
         let text = text.strip_suffix(b"\r").unwrap_or(text);
-        if text.len() > self.limit {
-            return Err(self.too_long());
-        }
-        // A copy: a line that waits to be published must not hold on to all that was read with it.
-        let line = Line(Bytes::copy_from_slice(text));
+        let size = std::mem::take(&mut self.discarded) + text.len();
+        let line = if size > self.limit {
+            Received::TooLarge(u64::try_from(size).unwrap_or(u64::MAX))
+        } else {
+            // A copy: a line that waits to be published must not hold on to all that was read with it.
+            Received::Message(Line(Bytes::copy_from_slice(text)))
+        };
         self.arrived.advance(end + 1);
         self.searched = 0;
-        Ok(Some(line))
-    }
-
-    fn too_long(&self) -> End {
-        End::disconnected(format!("a line is over transport.message_limit ({} bytes)", self.limit))
+        Some(line)
     }
 
     /// Waits for more. What has arrived is kept if this future is dropped.
@@ -87,9 +93,9 @@ impl Reader {
         self.arrived.reserve(CHUNK);
         let reading = self.wire.read_buf(&mut self.arrived);
         let read = match self.silence {
-            Some(silence) => timeout_at(self.heard + silence, reading)
+            Some(silence) => deadline::by(self.heard + silence, reading)
                 .await
-                .map_err(|_| End::disconnected(format!("nothing was heard for {silence:?}")))?,
+                .ok_or_else(|| End::disconnected(format!("nothing was heard for {silence:?}")))?,
             None => reading.await,
         };
         self.heard = Instant::now();
@@ -102,9 +108,9 @@ impl Reader {
 }
 
 impl Read<Line> for Reader {
-    async fn read(&mut self) -> Result<Line, End> {
+    async fn read(&mut self) -> Result<Received<Line>, End> {
         loop {
-            if let Some(line) = self.line()? {
+            if let Some(line) = self.line() {
                 return Ok(line);
             }
             self.more().await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pontoon::config;
-use pontoon::transport::{Class, Dial as _, DialError, Dialled, Read as _, Settings, Write as _};
+use pontoon::transport::{Class, Dial as _, DialError, Dialled, Read as _, Received, Settings, Write as _};
 use pontoon_sdk::{End, Size, Span};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,7 +40,8 @@ async fn lines_come_whole_whatever_the_pieces_they_arrive_in() {
     };
     let receive = async {
         for expected in ["one", "two", "", "four"] {
-            assert_eq!(next(&mut link.reader).await.unwrap().text().unwrap(), expected);
+            let Received::Message(line) = next(&mut link.reader).await.unwrap() else { panic!("too large") };
+            assert_eq!(line.text().unwrap(), expected);
         }
         assert_eq!(next(&mut link.reader).await.unwrap_err().reason, "the connection was closed");
     };
@@ -48,7 +49,7 @@ async fn lines_come_whole_whatever_the_pieces_they_arrive_in() {
 }
 
 /// Reads as the daemon does, which drops the future whenever something else happens.
-async fn next(reader: &mut Reader) -> Result<Line, End> {
+async fn next(reader: &mut Reader) -> Result<Received<Line>, End> {
     loop {
         tokio::select! {
             biased;
@@ -59,12 +60,17 @@ async fn next(reader: &mut Reader) -> Result<Line, End> {
 }
 
 #[tokio::test]
-async fn a_line_without_an_end_ends_the_connection() {
-    for text in ["x".repeat(65), "x".repeat(65) + "\n"] {
+async fn a_line_over_the_limit_is_discarded_and_the_next_one_comes() {
+    for size in [65, 200, 100_000] {
         let (mut link, mut service) = pair(|_| {}).await;
-        service.write_all(text.as_bytes()).await.unwrap();
-        let end = link.reader.read().await.unwrap_err();
-        assert!(end.reason.contains("transport.message_limit (64 bytes)"), "{end}");
+        let text = "x".repeat(size) + "\nnext\n";
+        let send = async { service.write_all(text.as_bytes()).await.unwrap() };
+        let receive = async {
+            let size = u64::try_from(size).unwrap();
+            assert_eq!(next(&mut link.reader).await, Ok(Received::TooLarge(size)));
+            assert_eq!(next(&mut link.reader).await, Ok(Received::Message(Line::new("next").unwrap())));
+        };
+        tokio::join!(send, receive);
     }
 }
 

@@ -1,0 +1,85 @@
+//! Log lines on what others can make happen as often as they like: one a second, with a count.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+
+/// How long after a line there is no other.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes one kind of line, at most once a second.
+#[derive(Clone, Default)]
+pub struct Throttle(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// When the next line may be written.
+    next: Option<Instant>,
+    /// What happened since the last line.
+    count: u64,
+}
+
+impl Throttle {
+    /// Counts one more, and has `line` write how many there were since the last line: now, or with all that come
+    /// meanwhile when a second is over. Called within a runtime of tokio.
+    pub fn log(&self, line: impl FnOnce(u64) + Send + 'static) {
+        let mut state = self.state();
+        state.count += 1;
+        let now = Instant::now();
+        match state.next.filter(|next| *next > now) {
+            None => {
+                let count = state.begin(now);
+                drop(state);
+                line(count);
+            }
+            // The first of those that wait brings the others along.
+            Some(next) if state.count == 1 => {
+                drop(state);
+                let throttle = self.clone();
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(async move {
+                        sleep_until(next).await;
+                        let count = throttle.state().begin(Instant::now());
+                        line(count);
+                    });
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Begins a pause; returns what is to be written now.
+    fn begin(&mut self, now: Instant) -> u64 {
+        self.next = Some(now + PAUSE);
+        std::mem::take(&mut self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_at_once_are_two_lines_and_all_are_counted() {
+        let (lines, mut written) = mpsc::unbounded_channel();
+        let throttle = Throttle::default();
+        for _ in 0..1_000 {
+            let lines = lines.clone();
+            throttle.log(move |count| lines.send(count).unwrap());
+        }
+        assert_eq!(written.recv().await, Some(1));
+        assert_eq!(written.recv().await, Some(999));
+        throttle.log(move |count| lines.send(count).unwrap());
+        assert_eq!(written.recv().await, Some(1));
+    }
+}

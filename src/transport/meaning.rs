@@ -1,0 +1,121 @@
+//! What close codes and HTTP statuses of services mean for the next attempt, all in one place.
+//!
+//! `transport.refused_codes` and `transport.slow_codes` are the operator's word on close codes, and hold the defaults:
+//! the codes 3000 (unauthorized) and 3003 (forbidden) of IANA's registry of close codes, and 4401, 4403 and 4429, which
+//! many services use after the HTTP statuses 401, 403 and 429.
+
+use std::time::Duration;
+
+use pontoon_sdk::{End, Kind};
+
+use super::Class;
+use crate::config::Transport;
+
+/// Close code for a policy violation (RFC 6455 §7.4.1), which many services use for refused credentials.
+const POLICY: u16 = 1008;
+/// How soon after the opening it means that.
+const SOON: Duration = Duration::from_secs(5);
+/// What reasons say that speak of a limit on requests.
+const RATE_LIMIT: [&str; 9] = [
+    "rate limit",
+    "rate-limit",
+    "rate_limit",
+    "ratelimit",
+    "too many",
+    "throttl",
+    "slow down",
+    "quota",
+    "limit exceeded",
+];
+
+/// What is done about the end of a connection that was open for this long, by its close code.
+pub fn of_end(end: &End, open: Duration, settings: &Transport) -> Kind {
+    match end.code {
+        _ if end.kind != Kind::Disconnected => end.kind,
+        None => end.kind,
+        Some(code) => match listed(code, settings) {
+            Some(kind) => kind,
+            None if code == POLICY && is_rate_limit(&end.reason) => Kind::Throttled,
+            // Later it is about what was sent.
+            None if code == POLICY && open < SOON => Kind::Auth,
+            None => end.kind,
+        },
+    }
+}
+
+/// What the settings say of a close code.
+pub fn listed(code: u16, settings: &Transport) -> Option<Kind> {
+    if settings.refused_codes.contains(&code) {
+        return Some(Kind::Auth);
+    }
+    settings.slow_codes.contains(&code).then_some(Kind::Throttled)
+}
+
+/// Whether the reason of a refusal speaks of a limit on requests, and so not of the credentials.
+pub fn is_rate_limit(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    RATE_LIMIT.iter().any(|words| reason.contains(words))
+}
+
+/// What is done about an upgrade that is answered with this HTTP status (RFC 9110 §15).
+pub fn of_status(status: u16) -> Class {
+    match status {
+        // Unauthorized, forbidden, and a proxy that wants credentials.
+        401 | 403 | 407 => Class::Credentials,
+        // Request timeout, too early, too many requests, and whatever the server blames on itself.
+        408 | 425 | 429 | 500..=599 => Class::Unreachable,
+        _ => Class::WrongAddress,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_code_means_what_the_settings_say_and_else_what_is_usual() {
+        let settings = Transport::default();
+        let kind = |code: u16, reason: &str, seconds: u64| {
+            of_end(&End::closed(Some(code), reason), Duration::from_secs(seconds), &settings)
+        };
+        for (code, reason, seconds, expected) in [
+            (1000, "", 0, Kind::Disconnected),
+            (1008, "who are you?", 1, Kind::Auth),
+            (1008, "who are you?", 60, Kind::Disconnected),
+            (1008, "Rate limit reached", 1, Kind::Throttled),
+            (1008, "Too Many connections", 60, Kind::Throttled),
+            (3000, "", 60, Kind::Auth),
+            (3003, "", 60, Kind::Auth),
+            (4401, "", 60, Kind::Auth),
+            (4403, "", 60, Kind::Auth),
+            (4429, "", 0, Kind::Throttled),
+            (4004, "", 0, Kind::Disconnected),
+            (4000, "too many", 0, Kind::Disconnected),
+        ] {
+            assert_eq!(kind(code, reason, seconds), expected, "{code} {reason} {seconds}");
+        }
+        let settings =
+            Transport { refused_codes: vec![4004], slow_codes: vec![1008, 4008], ..Transport::default() };
+        let kind = |code| of_end(&End::closed(Some(code), ""), Duration::ZERO, &settings);
+        assert_eq!(
+            [4004, 1008, 4008, 4401].map(kind),
+            [Kind::Auth, Kind::Throttled, Kind::Throttled, Kind::Disconnected]
+        );
+        let auth = End { kind: Kind::Auth, ..End::closed(Some(4008), "") };
+        assert_eq!(of_end(&auth, Duration::ZERO, &settings), Kind::Auth);
+        assert_eq!(of_end(&End::disconnected("rate limit"), Duration::ZERO, &settings), Kind::Disconnected);
+    }
+
+    #[test]
+    fn a_status_says_what_is_wrong() {
+        for (status, class) in [
+            (401, Class::Credentials),
+            (404, Class::WrongAddress),
+            (429, Class::Unreachable),
+            (503, Class::Unreachable),
+            (200, Class::WrongAddress),
+        ] {
+            assert_eq!(of_status(status), class, "{status}");
+        }
+    }
+}

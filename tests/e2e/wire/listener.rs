@@ -1,0 +1,63 @@
+//! Floods: guesses at the listener, and commands whose reply may not be sent.
+
+use std::time::Instant;
+
+use async_nats::HeaderMap;
+use pontoon_testkit::{ScriptSocket, eventually};
+use serde_json::Value;
+
+use super::Scene;
+use crate::support::{PATIENCE, ask};
+
+/// How many the lines of this message count together.
+fn counted(scene: &Scene, message: &str) -> u64 {
+    let lines = scene.daemon.logged(message);
+    let count = |line: &Value| line.get("count").or_else(|| line.get("fields")?.get("count"))?.as_u64();
+    lines.iter().filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn a_thousand_guesses_are_slowed_and_written_once_a_second() {
+    let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken", max = 2 }"#;
+    let mut scene = Scene::new("streamavatars", settings).await;
+    let url = scene.daemon.door("any").await;
+    let begin = Instant::now();
+    let guessing = (0..1_000).map(|number| {
+        let url = url.clone();
+        async move { ScriptSocket::dial(&url, &[&format!("guess{number}")]).await.err() }
+    });
+    let answers = futures_util::future::join_all(guessing).await;
+    let message = "a visitor was not let in";
+    eventually(PATIENCE, async || counted(&scene, message) == 1_000).await;
+    let lines = scene.daemon.logged(message).len();
+    let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap();
+    assert!(lines <= seconds + 2, "{lines} lines in {seconds} s");
+    // Almost none was judged by its token.
+    let judged = answers.iter().filter(|answer| **answer == Some(401)).count();
+    assert!((1..=40).contains(&judged), "{judged} guesses were judged");
+    // The right token still opens, once it is its turn.
+    let opened = async || ScriptSocket::dial(&url, &["t0ken"]).await.is_ok();
+    eventually(PATIENCE * 2, opened).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_replies_that_are_refused_is_written_once_a_second() {
+    let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken" }"#;
+    let scene = Scene::new("streamavatars", settings).await;
+    let subject = "pontoon.command.streamavatars.any.status";
+    eventually(PATIENCE, async || ask(&scene.client, subject, "", &[]).await.status == "response").await;
+    let begin = Instant::now();
+    for number in 0..1_000 {
+        let reply = format!("elsewhere.{number}");
+        scene
+            .client
+            .publish_with_reply_and_headers(subject, reply, HeaderMap::new(), "".into())
+            .await
+            .unwrap();
+    }
+    let message = "a command was refused: its reply subject is not under commands.reply_prefixes";
+    eventually(PATIENCE, async || counted(&scene, message) == 1_000).await;
+    let lines = scene.daemon.logged(message).len();
+    let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap();
+    assert!(lines <= seconds + 2, "{lines} lines in {seconds} s");
+}
