@@ -294,6 +294,7 @@ where
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
             }
             Class::WrongAddress => (ConnectOutcome::WrongAddress, Phase::WrongAddress, Duration::ZERO),
+            Class::Edge => (ConnectOutcome::Unreachable, Phase::Waiting, backoff::slow(error.retry_after)),
             Class::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
             Class::Credentials => {
                 (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))

@@ -18,6 +18,11 @@ impl Default for Nats {
             nkey: None,
             credentials: None,
             context: None,
+            jetstream_domain: None,
+            jetstream_api_prefix: None,
+            inbox_prefix: None,
+            user_jwt: None,
+            user_seed: None,
             tls: Tls::default(),
         }
     }
@@ -79,6 +84,8 @@ impl Default for Transport {
     fn default() -> Self {
         Self {
             tls: Tls::default(),
+            proxy: None,
+            user_agent: None,
             connect_timeout: Span::seconds(10),
             ping_interval: Span::seconds(15),
             write_timeout: Span::seconds(10),
