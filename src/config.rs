@@ -85,7 +85,7 @@ pub struct Nats {
     #[serde(skip)]
     pub user_seed: Option<Secret>,
     /// TLS towards NATS.
-    pub tls: Tls,
+    pub tls: NatsTls,
 }
 
 /// One address or several.
@@ -98,19 +98,33 @@ pub enum Urls {
     Many(Vec<String>),
 }
 
-/// Certificates. Nothing here turns verification off.
+/// Certificates towards a service. Nothing here turns verification off.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// A file of certificate authorities (PEM): trusted beside the system's for services, instead of them for NATS.
+    /// A file of certificate authorities (PEM), trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Our certificate (PEM), with `key_file`.
     pub cert_file: Option<PathBuf>,
     /// The key of `cert_file` (PEM).
     pub key_file: Option<PathBuf>,
-    /// Refuse to speak without TLS, for NATS; a `wss://` service is never spoken to without.
+    /// Without effect: a `wss://` service is never spoken to without TLS.
     pub required: bool,
-    /// TLS before the server's first message, for a NATS server that has `handshake_first` in its `tls` block.
+}
+
+/// Certificates towards NATS. Nothing here turns verification off.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsTls {
+    /// A file of certificate authorities (PEM), trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (PEM), with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The key of `cert_file` (PEM).
+    pub key_file: Option<PathBuf>,
+    /// Refuse to speak without TLS.
+    pub required: bool,
+    /// TLS before the server's first message, for a server that has `handshake_first` in its `tls` block.
     pub handshake_first: bool,
 }
 
@@ -301,6 +315,14 @@ impl Nats {
             (None, Some(prefix)) => prefix.trim_end_matches('.').to_owned(),
             (None, None) => "$JS.API".to_owned(),
         }
+    }
+}
+
+impl NatsTls {
+    /// The certificates alone.
+    pub fn certificates(&self) -> Tls {
+        let Self { ca_file, cert_file, key_file, required, .. } = self.clone();
+        Tls { ca_file, cert_file, key_file, required }
     }
 }
 

@@ -112,7 +112,8 @@ pub async fn client(
         }
     });
     if nats.tls.ca_file.is_some() {
-        options = options.tls_client_config(Store::new(nats.tls.clone(), Trust::FileAlone).reloading());
+        options =
+            options.tls_client_config(Store::new(nats.tls.certificates(), Trust::FileAlone).reloading());
     } else if let (Some(cert), Some(key)) = (&nats.tls.cert_file, &nats.tls.key_file) {
         options = options.add_client_certificate(cert.clone(), key.clone());
     }

@@ -24,7 +24,7 @@ pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Repor
     urls(&config.nats, report);
     prefix(&config.nats.prefix, report);
     credentials(&config.nats, tree, report);
-    tls(&config.nats.tls, &["nats", "tls"], report);
+    tls(&config.nats.tls.certificates(), &["nats", "tls"], report);
     jetstream(&config.nats, report);
     stream(config, report);
     reply_prefixes(config, report);
@@ -143,10 +143,6 @@ fn tls(tls: &Tls, at: &[&str], report: &mut Report<'_>) {
 fn transport(name: &str, transport: &Transport, report: &mut Report<'_>) {
     tls(&transport.tls, &["connectors", name, "transport", "tls"], report);
     let at = |key| path(["connectors", name, "transport", key]);
-    if transport.tls.handshake_first {
-        let at = path(["connectors", name, "transport", "tls", "handshake_first"]);
-        report.problem(&at, "is for NATS alone; leave it out");
-    }
     // One that cannot be looked up has been reported with the other secrets.
     if let Some(Ok(text)) = transport.proxy.as_ref().map(Secret::reveal)
         && let Err(why) = Proxy::read(&text)

@@ -3,8 +3,8 @@
 use pontoon_sdk::{Size, Span};
 
 use super::{
-    Admin, Commands, Delivery, DeliveryMode, EventMode, Events, Log, LogFormat, Nats, Ordering, Overflow,
-    Shutdown, Tls, Transport, Urls,
+    Admin, Commands, Delivery, DeliveryMode, EventMode, Events, Log, LogFormat, Nats, NatsTls, Ordering,
+    Overflow, Shutdown, Tls, Transport, Urls,
 };
 
 impl Default for Nats {
@@ -23,7 +23,7 @@ impl Default for Nats {
             inbox_prefix: None,
             user_jwt: None,
             user_seed: None,
-            tls: Tls::default(),
+            tls: NatsTls::default(),
         }
     }
 }
