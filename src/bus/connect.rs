@@ -243,6 +243,8 @@ fn advice(error: &str, handshake_first: bool) -> Cow<'static, str> {
         "; it does not speak TLS before its first message: leave nats.tls.handshake_first out"
     } else if error.contains("corrupt message") {
         "; it does not speak TLS"
+    } else if error.contains("could not load platform certs") {
+        "; check SSL_CERT_FILE and SSL_CERT_DIR in the environment"
     } else if error.contains("expected INFO, got nothing") {
         "; if its tls block has handshake_first, set nats.tls.handshake_first = true"
     } else {

@@ -201,8 +201,7 @@ fn known(scheme: &str, schemes: &'static [Scheme]) -> Result<Scheme, Fault> {
         return Err(Fault::Malformed("has no scheme", schemes));
     }
     let shown = scheme.get(..16).unwrap_or(scheme);
-    let names: Vec<_> = schemes.iter().map(|(name, _)| format!("{name}://")).collect();
-    Err(unfit(format!("the scheme of the url is {shown}; write {}", names.join(" or "))))
+    Err(unfit(format!("the scheme of the url is {shown}; write {}", forms(schemes))))
 }
 
 /// Host, without brackets, and port of an authority without user info.
@@ -252,6 +251,12 @@ fn numeric(host: &str) -> bool {
         || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// What a URL of these schemes looks like.
+fn forms(schemes: &[Scheme]) -> String {
+    let forms: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://host/path")).collect();
+    forms.join(" or ")
+}
+
 fn unfit(why: impl Into<Cow<'static, str>>) -> Fault {
     Fault::Unfit(why.into())
 }
@@ -259,14 +264,7 @@ fn unfit(why: impl Into<Cow<'static, str>>) -> Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(what, schemes) => {
-                write!(f, "the url {what}; write ")?;
-                for (place, (scheme, _)) in schemes.iter().enumerate() {
-                    let or = if place > 0 { " or " } else { "" };
-                    write!(f, "{or}{scheme}://host/path")?;
-                }
-                Ok(())
-            }
+            Self::Malformed(what, schemes) => write!(f, "the url {what}; write {}", forms(schemes)),
             Self::Unfit(why) => f.write_str(why),
             Self::UserInfo => f.write_str(
                 "the url has user info (what is before an @), which would be printed; leave it out, and use a setting for secrets",

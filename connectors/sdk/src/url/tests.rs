@@ -33,10 +33,13 @@ fn a_url_of_the_configuration_leads_where_it_says() {
 fn a_wrong_url_is_refused_with_the_reason_and_what_to_write() {
     for (text, reason) in [
         ("", "has no scheme"),
-        ("svc.example:99999/", "the scheme of the url is svc.example; write ws:// or wss://"),
+        (
+            "svc.example:99999/",
+            "the scheme of the url is svc.example; write ws://host/path or wss://host/path",
+        ),
         ("ws:h", "has no //"),
         ("://h/", "has no scheme"),
-        ("http://h/", "the scheme of the url is http; write ws:// or wss://"),
+        ("http://h/", "the scheme of the url is http; write ws://host/path or wss://host/path"),
         ("ws:/h/", "has no //"),
         ("ws://", "has no host"),
         ("ws:///p", "has no host"),
