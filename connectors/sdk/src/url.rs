@@ -267,7 +267,7 @@ impl fmt::Display for Fault {
             Self::Malformed(what, schemes) => write!(f, "the url {what}; write {}", forms(schemes)),
             Self::Unfit(why) => f.write_str(why),
             Self::UserInfo => f.write_str(
-                "the url has user info (what is before an @), which would be printed; leave it out, and use a setting for secrets",
+                "the url has user info (what is before an @), which would be printed; leave it out, and use a secret setting instead",
             ),
         }
     }
