@@ -75,9 +75,10 @@ async fn events_are_kept_in_the_domain_that_is_set_or_that_the_context_names() {
         let (stream, server) =
             (format!("PONTOON_{}", name.to_uppercase()), if name == "d" { &tree.leaf } else { &tree.hub });
         let js = jetstream::new(server.client().await);
+        let tick = format!("pontoon.event.sub0.{name}.resource.broadcast.tick");
         eventually(PATIENCE, async || {
-            let Ok(mut stream) = js.get_stream(&stream).await else { return false };
-            stream.info().await.is_ok_and(|info| info.state.messages == 1)
+            let Ok(stream) = js.get_stream(&stream).await else { return false };
+            stream.get_last_raw_message_by_subject(&tick).await.is_ok()
         })
         .await;
         let client = tree.leaf.client().await;
