@@ -6,7 +6,6 @@
 //! * `check` knows which values make sense, `instances` builds the instances, `secrets` looks after secrets
 //! * [`Problems`] is everything that is wrong, at once, and never shows a secret
 
-mod address;
 mod check;
 pub mod defaults;
 mod env;
@@ -73,8 +72,20 @@ pub struct Nats {
     pub credentials: Option<PathBuf>,
     /// Name of a NATS context, as the `nats` tool keeps it; settings here override what it holds.
     pub context: Option<String>,
+    /// The JetStream domain of the streams, where it is not that of the server we connect to.
+    pub jetstream_domain: Option<String>,
+    /// What JetStream API subjects begin with, where an account imports them under other subjects than `$JS.API`.
+    pub jetstream_api_prefix: Option<String>,
+    /// Where we listen for confirmations and answers: the instance `a` below `<inbox_prefix>.a`, not `_INBOX_a`.
+    pub inbox_prefix: Option<String>,
+    /// A user JWT without a credentials file, as a context may hold it.
+    #[serde(skip)]
+    pub user_jwt: Option<Secret>,
+    /// The seed of its nkey.
+    #[serde(skip)]
+    pub user_seed: Option<Secret>,
     /// TLS towards NATS.
-    pub tls: Tls,
+    pub tls: NatsTls,
 }
 
 /// One address or several.
@@ -87,18 +98,34 @@ pub enum Urls {
     Many(Vec<String>),
 }
 
-/// Certificates. Nothing here turns verification off.
+/// Certificates towards a service. Nothing here turns verification off.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// A file of certificate authorities (PEM): trusted beside the system's for services, instead of them for NATS.
+    /// A file of certificate authorities (PEM), trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Our certificate (PEM), with `key_file`.
     pub cert_file: Option<PathBuf>,
     /// The key of `cert_file` (PEM).
     pub key_file: Option<PathBuf>,
-    /// Refuse to speak without TLS, for NATS; a `wss://` service is never spoken to without.
+    /// Without effect: a `wss://` service is never spoken to without TLS.
     pub required: bool,
+}
+
+/// Certificates towards NATS. Nothing here turns verification off.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsTls {
+    /// A file of certificate authorities (PEM), trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (PEM), with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The key of `cert_file` (PEM).
+    pub key_file: Option<PathBuf>,
+    /// Refuse to speak without TLS.
+    pub required: bool,
+    /// TLS before the server's first message, for a server that has `handshake_first` in its `tls` block.
+    pub handshake_first: bool,
 }
 
 /// The form of events.
@@ -258,7 +285,13 @@ pub struct Instance {
 pub struct Transport {
     /// Certificates.
     pub tls: Tls,
-    /// One deadline over name lookup, TCP, TLS and upgrade.
+    /// The HTTP proxy that connections go through (`http://user:password@host:3128`), or `none`. Without it HTTPS_PROXY,
+    /// HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment decide.
+    #[serde(skip_serializing)]
+    pub proxy: Option<Secret>,
+    /// The `User-Agent` of opening handshakes; `pontoon/<version>` if it is not set.
+    pub user_agent: Option<String>,
+    /// One deadline over name lookup, TCP, proxy, TLS and upgrade.
     pub connect_timeout: Span,
     /// How often we ping; a peer that is silent for twice as long is dead. A Socket.IO service pings by its own interval.
     pub ping_interval: Span,
@@ -282,6 +315,25 @@ pub struct Transport {
 
 fn yes() -> bool {
     true
+}
+
+impl Nats {
+    /// What the subjects of the JetStream API begin with, without the last dot.
+    pub fn jetstream_api(&self) -> String {
+        match (&self.jetstream_domain, &self.jetstream_api_prefix) {
+            (Some(domain), _) => format!("$JS.{domain}.API"),
+            (None, Some(prefix)) => prefix.trim_end_matches('.').to_owned(),
+            (None, None) => "$JS.API".to_owned(),
+        }
+    }
+}
+
+impl NatsTls {
+    /// The certificates alone.
+    pub fn certificates(&self) -> Tls {
+        let Self { ca_file, cert_file, key_file, required, .. } = self.clone();
+        Tls { ca_file, cert_file, key_file, required }
+    }
 }
 
 impl Urls {

@@ -295,6 +295,7 @@ where
             Class::WrongAddress => {
                 (ConnectOutcome::WrongAddress, Phase::WrongAddress, error.retry_after.unwrap_or_default())
             }
+            Class::Edge => (ConnectOutcome::Unreachable, Phase::Waiting, backoff::slow(error.retry_after)),
             Class::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
             Class::Credentials => {
                 (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))

@@ -1,5 +1,6 @@
 //! The connection to NATS: addresses, credentials, TLS, and what is known of its state.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use super::context;
 use crate::backoff;
 use crate::config::Nats;
+use crate::transport::tls::{self, Store, Trust};
 
 /// How often the server is pinged. It counts as gone when the second ping in a row is not answered.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,6 +57,13 @@ pub async fn client(
 ) -> Result<(Client, watch::Receiver<Connection>), String> {
     let nats = context::apply(nats)?;
     let addresses = addresses(&nats)?;
+    let inbox = match &nats.inbox_prefix {
+        Some(prefix) => {
+            let own = inbox.trim_start_matches("_INBOX").trim_start_matches(['_', '.']);
+            if own.is_empty() { prefix.clone() } else { format!("{prefix}.{own}") }
+        }
+        None => inbox.to_owned(),
+    };
     let (state, watched) = watch::channel(Connection::default());
     let state = Arc::new(state);
     let mut options = ConnectOptions::with_auth_callback({
@@ -85,10 +94,11 @@ pub async fn client(
     .reconnect_to_server_callback({
         let state = state.clone();
         let rounds = Mutex::new(Rounds::default());
+        let handshake_first = nats.tls.handshake_first;
         // It chooses no server: it is asked before every round of attempts, and is told how the last one ended.
         move |servers, _| {
             let failed = rounds.lock().unwrap_or_else(PoisonError::into_inner).failed(servers);
-            if let Some(why) = why(&failed) {
+            if let Some(why) = why(&failed, handshake_first) {
                 state.send_modify(|connection| connection.detail = Some(why));
             }
             std::future::ready(None)
@@ -101,14 +111,17 @@ pub async fn client(
             std::future::ready(())
         }
     });
-    if let Some(file) = &nats.tls.ca_file {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let (Some(cert), Some(key)) = (&nats.tls.cert_file, &nats.tls.key_file) {
+    if nats.tls.ca_file.is_some() {
+        options =
+            options.tls_client_config(Store::new(nats.tls.certificates(), Trust::FileAlone).reloading());
+    } else if let (Some(cert), Some(key)) = (&nats.tls.cert_file, &nats.tls.key_file) {
         options = options.add_client_certificate(cert.clone(), key.clone());
     }
     if nats.tls.required {
         options = options.require_tls(true);
+    }
+    if nats.tls.handshake_first {
+        options = options.tls_first();
     }
     let client = options.connect(addresses).await.map_err(|error| format!("NATS: {error}"))?;
     Ok((client, watched))
@@ -146,6 +159,10 @@ fn authenticate(nats: &Nats, nonce: &[u8]) -> Result<Auth, String> {
         let (signature, public) = sign(&reveal(seed)?, nonce)?;
         auth.signature = Some(signature);
         auth.nkey = Some(public);
+    }
+    auth.jwt = auth.jwt.or(nats.user_jwt.as_ref().map(reveal).transpose()?);
+    if let Some(seed) = &nats.user_seed {
+        auth.signature = Some(sign(&reveal(seed)?, nonce)?.0);
     }
     if let Some(token) = &nats.token {
         auth.token = Some(reveal(token)?);
@@ -190,7 +207,7 @@ impl Rounds {
 }
 
 /// Says why there is no connection, from the last errors of the servers that failed.
-fn why(servers: &[Server]) -> Option<String> {
+fn why(servers: &[Server], handshake_first: bool) -> Option<String> {
     let failed: Vec<_> =
         servers.iter().filter_map(|server| Some((&server.addr, server.last_error.as_deref()?))).collect();
     if failed.iter().any(|(_, error)| error.contains(REFUSED)) {
@@ -204,24 +221,36 @@ fn why(servers: &[Server]) -> Option<String> {
         ["IO error: ", "nats: "].iter().fold(*error, |text, kind| text.strip_prefix(kind).unwrap_or(text));
     let host = address.host();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    Some(format!("NATS cannot be reached at {host}:{}: {text}{}", address.port(), advice(text)))
+    Some(format!(
+        "NATS cannot be reached at {host}:{}: {text}{}",
+        address.port(),
+        advice(text, handshake_first)
+    ))
 }
 
 /// What to do about an error of TLS. The client hands on nothing but its text.
-fn advice(error: &str) -> &'static str {
-    if error.contains("not valid for name") {
+fn advice(error: &str, handshake_first: bool) -> Cow<'static, str> {
+    if let Some(advice) = tls::advice(error) {
+        return format!("; {}", advice.replace("ca_file", "nats.tls.ca_file")).into();
+    }
+    let advice = if error.contains("not valid for name") {
         "; check the host in nats.url"
-    } else if error.contains("certificate expired") || error.contains("certificate not valid yet") {
-        "; it must be replaced there, unless a clock is wrong"
     } else if error.contains("invalid peer certificate") {
-        "; if it is the right server, set nats.tls.ca_file"
+        "; if it is the right server, put its authority, or exactly its certificate, into nats.tls.ca_file"
     } else if error.contains("fatal alert") {
         "; check nats.tls.cert_file and key_file"
+    } else if error.contains("corrupt message") && handshake_first {
+        "; it does not speak TLS before its first message: leave nats.tls.handshake_first out"
     } else if error.contains("corrupt message") {
         "; it does not speak TLS"
+    } else if error.contains("could not load platform certs") {
+        "; check SSL_CERT_FILE and SSL_CERT_DIR in the environment"
+    } else if error.contains("expected INFO, got nothing") {
+        "; if its tls block has handshake_first, set nats.tls.handshake_first = true"
     } else {
         ""
-    }
+    };
+    advice.into()
 }
 
 fn note(state: &watch::Sender<Connection>, event: Event, events: &str) {
@@ -288,8 +317,9 @@ mod tests {
             is_discovered: false,
             last_error: error.map(str::to_owned),
         };
-        let said =
-            |error| why(&[server("nats://a:1", None), server("nats://u:p@[::1]:2", Some(error))]).unwrap();
+        let said = |error| {
+            why(&[server("nats://a:1", None), server("nats://u:p@[::1]:2", Some(error))], false).unwrap()
+        };
         for (error, wanted) in [
             ("authorization violation: nats: authorization violation", REFUSED_HINT),
             ("failed signing nonce: AuthError(no (such) file)", "cannot sign in to NATS: no (such) file"),
@@ -300,12 +330,16 @@ mod tests {
             ),
             (
                 "IO error: invalid peer certificate: UnknownIssuer",
-                "NATS cannot be reached at [::1]:2: invalid peer certificate: UnknownIssuer; if it is the right server, set nats.tls.ca_file",
+                "NATS cannot be reached at [::1]:2: invalid peer certificate: UnknownIssuer; if it is the right server, put its authority, or exactly its certificate, into nats.tls.ca_file",
+            ),
+            (
+                "IO error: expected INFO, got nothing",
+                "NATS cannot be reached at [::1]:2: expected INFO, got nothing; if its tls block has handshake_first, set nats.tls.handshake_first = true",
             ),
         ] {
             assert_eq!(said(error), wanted);
         }
-        assert_eq!(why(&[server("nats://a:1", None)]), None);
+        assert_eq!(why(&[server("nats://a:1", None)], false), None);
     }
 
     #[test]

@@ -31,6 +31,15 @@ pub mod code {
     pub const FULL: u32 = 10_077;
 }
 
+/// Where the JetStream API is reached.
+#[derive(Clone, Copy)]
+pub struct JetStream<'a> {
+    /// The connection.
+    pub client: &'a Client,
+    /// What its subjects begin with: `$JS.API`, or that of another domain or account.
+    pub api: &'a str,
+}
+
 /// A stream's answer to a publish, or the API's to a call.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -155,8 +164,9 @@ pub fn answer(payload: &[u8]) -> Result<Answer, StreamError> {
     serde_json::from_slice(payload).map_err(|_| StreamError::Unreadable)
 }
 
-async fn call(client: &Client, subject: &str, body: Bytes) -> Result<Answer, StreamError> {
-    let message = request(client, subject, body, API_TIMEOUT).await?;
+async fn call(js: JetStream<'_>, operation: String, body: Bytes) -> Result<Answer, StreamError> {
+    let subject = format!("{}.{operation}", js.api);
+    let message = request(js.client, &subject, body, API_TIMEOUT).await?;
     let mut answer = answer(&message.payload)?;
     match answer.error.take() {
         Some(error) => Err(StreamError::Api(error)),
@@ -168,8 +178,8 @@ async fn call(client: &Client, subject: &str, body: Bytes) -> Result<Answer, Str
 ///
 /// # Errors
 /// See [`StreamError`].
-pub async fn info(client: &Client, stream: &str) -> Result<Info, StreamError> {
-    describe(call(client, &format!("$JS.API.STREAM.INFO.{stream}"), Bytes::new()).await?)
+pub async fn info(js: JetStream<'_>, stream: &str) -> Result<Info, StreamError> {
+    describe(call(js, format!("STREAM.INFO.{stream}"), Bytes::new()).await?)
 }
 
 /// Makes the stream of an instance.
@@ -177,7 +187,7 @@ pub async fn info(client: &Client, stream: &str) -> Result<Info, StreamError> {
 /// # Errors
 /// See [`StreamError`].
 pub async fn create(
-    client: &Client,
+    js: JetStream<'_>,
     stream: &str,
     subject: &str,
     instance: &str,
@@ -202,7 +212,7 @@ pub async fn create(
         "allow_rollup_hdrs": false,
         "metadata": { "owner": "pontoon", "instance": instance, "schema": "1" },
     });
-    describe(call(client, &format!("$JS.API.STREAM.CREATE.{stream}"), config.to_string().into()).await?)
+    describe(call(js, format!("STREAM.CREATE.{stream}"), config.to_string().into()).await?)
 }
 
 fn describe(answer: Answer) -> Result<Info, StreamError> {
@@ -217,8 +227,8 @@ fn describe(answer: Answer) -> Result<Info, StreamError> {
 ///
 /// # Errors
 /// See [`StreamError`].
-pub async fn message(client: &Client, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
-    get(client, stream, &json!({ "seq": sequence })).await
+pub async fn message(js: JetStream<'_>, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
+    get(js, stream, &json!({ "seq": sequence })).await
 }
 
 /// The last message with one of these subjects; `None` if there is none.
@@ -226,15 +236,15 @@ pub async fn message(client: &Client, stream: &str, sequence: u64) -> Result<Opt
 /// # Errors
 /// See [`StreamError`].
 pub async fn last_message(
-    client: &Client,
+    js: JetStream<'_>,
     stream: &str,
     subjects: &str,
 ) -> Result<Option<Stored>, StreamError> {
-    get(client, stream, &json!({ "last_by_subj": subjects })).await
+    get(js, stream, &json!({ "last_by_subj": subjects })).await
 }
 
-async fn get(client: &Client, stream: &str, which: &Value) -> Result<Option<Stored>, StreamError> {
-    match call(client, &format!("$JS.API.STREAM.MSG.GET.{stream}"), which.to_string().into()).await {
+async fn get(js: JetStream<'_>, stream: &str, which: &Value) -> Result<Option<Stored>, StreamError> {
+    match call(js, format!("STREAM.MSG.GET.{stream}"), which.to_string().into()).await {
         Ok(answer) => Ok(answer.message.as_ref().map(stored)),
         Err(error) if error.is(code::NO_MESSAGE) => Ok(None),
         Err(error) => Err(error),

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::publisher::WINDOW;
 use super::spool::Spool;
-use super::stream::{self as jetstream, Answer, Info, Stored, code};
+use super::stream::{self as jetstream, Answer, Info, JetStream, Stored, code};
 use crate::config::{Delivery, DeliveryMode, Ordering};
 use crate::envelope::Envelope;
 use crate::instance::Shared;
@@ -85,6 +85,7 @@ pub struct Tracker {
     delivery: Delivery,
     instance: String,
     stream: String,
+    api: String,
     known: Option<Known>,
     /// Set while another daemon writes to the stream.
     fence: Option<Fence>,
@@ -129,12 +130,12 @@ impl From<String> for Blocked {
 }
 
 impl Tracker {
-    /// Knows nothing of the stream yet.
-    pub fn new(delivery: Delivery, instance: &str) -> Self {
+    /// Knows nothing of the stream yet. `api` is what subjects of the JetStream API begin with.
+    pub fn new(delivery: Delivery, instance: &str, api: String) -> Self {
         let stream =
             delivery.stream.clone().unwrap_or_else(|| format!("PONTOON_{}", instance.to_uppercase()));
         let (known, fence, foreign) = (None, None, Foreign::default());
-        Self { delivery, instance: instance.to_owned(), stream, known, fence, foreign }
+        Self { delivery, instance: instance.to_owned(), stream, api, known, fence, foreign }
     }
 
     /// The stream that confirms, if one does.
@@ -162,9 +163,10 @@ impl Tracker {
         if self.delivery.mode == DeliveryMode::Core {
             return Ok(Track::Core);
         }
-        let info = self.ensure(client, &shared.envelope).await?;
+        let js = JetStream { client, api: &self.api };
+        let info = self.ensure(js, &shared.envelope).await?;
         let strict = self.delivery.ordering == Ordering::Strict;
-        let reader = Reader { client, stream: &self.stream, shared };
+        let reader = Reader { js, stream: &self.stream, shared };
         match &self.known {
             None => reader.first_look(&info).await?,
             Some(known) if known.created != info.created || info.last_sequence < known.accounted => {
@@ -224,11 +226,11 @@ impl Tracker {
     }
 
     /// The stream, made if it is missing and may be made; never changed.
-    async fn ensure(&self, client: &Client, envelope: &Envelope) -> Result<Info, String> {
+    async fn ensure(&self, js: JetStream<'_>, envelope: &Envelope) -> Result<Info, String> {
         let (stream, subject) = (&self.stream, envelope.subjects.all_events());
-        let info = match jetstream::info(client, stream).await {
+        let info = match jetstream::info(js, stream).await {
             Err(error) if error.is(code::STREAM_NOT_FOUND) && self.delivery.provision => {
-                jetstream::create(client, stream, &subject, &self.instance, &self.delivery)
+                jetstream::create(js, stream, &subject, &self.instance, &self.delivery)
                     .await
                     .map_err(|error| format!("the stream {stream} cannot be created: {error}"))?
             }
@@ -259,7 +261,7 @@ impl Tracker {
 
 /// Reads the stream.
 struct Reader<'a> {
-    client: &'a Client,
+    js: JetStream<'a>,
     stream: &'a str,
     shared: &'a Shared,
 }
@@ -281,7 +283,7 @@ impl Reader<'_> {
         let mut recorded = None;
         if info.messages > 0 {
             let subject = self.shared.envelope.subjects.all_events();
-            let last = jetstream::last_message(self.client, self.stream, &subject).await;
+            let last = jetstream::last_message(self.js, self.stream, &subject).await;
             if let Some(stored) = last.map_err(|error| self.unreadable(&error))? {
                 if let Some((epoch, _)) = self.id(&stored) {
                     // Also where the clock was set back since: sequences and ids must grow over all runs.
@@ -305,7 +307,7 @@ impl Reader<'_> {
         let (mut newest, mut gone, mut stored_here) = (None, 0_usize, 0_u64);
         let mut read = ReadBack::default();
         let mut messages = stream::iter((accounted + 1..=end).chain(beyond))
-            .map(|sequence| jetstream::message(self.client, self.stream, sequence))
+            .map(|sequence| jetstream::message(self.js, self.stream, sequence))
             .buffered(READ_AHEAD);
         while let Some(found) = messages.next().await {
             let Some(stored) = found.map_err(|error| self.unreadable(&error))? else {

@@ -6,20 +6,26 @@ use std::net::SocketAddr;
 use std::path::Path as FilePath;
 
 use pontoon_sdk::Secret;
+use pontoon_sdk::url::{Fault, Scheme, Url};
 use serde_json::{Map, Value};
 
 use super::problem::{Report, path};
-use super::{Config, DeliveryMode, Nats, Ordering, Tls, address, secrets, suggest};
+use super::{Config, DeliveryMode, Nats, Ordering, Tls, Transport, secrets, suggest};
+use crate::transport::proxy::{Environment, Proxy};
 
 /// Subjects hold at most 255 bytes, and the tokens after the prefix need room.
 const LONGEST_PREFIX: usize = 64;
+
+/// The schemes of NATS, and the usual port.
+const NATS_SCHEMES: &[Scheme] = &[("nats", 4222), ("tls", 4222)];
 
 /// Checks all that a schema cannot say.
 pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Report<'_>) {
     urls(&config.nats, report);
     prefix(&config.nats.prefix, report);
     credentials(&config.nats, tree, report);
-    tls(&config.nats.tls, &["nats", "tls"], report);
+    tls(&config.nats.tls.certificates(), &["nats", "tls"], report);
+    jetstream(&config.nats, report);
     stream(config, report);
     reply_prefixes(config, report);
     log_level(&config.log.level, report);
@@ -36,8 +42,11 @@ pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Repor
             );
         }
     }
+    if config.connectors.values().any(|instance| instance.transport.proxy.is_none()) {
+        Environment::read().faults().into_iter().for_each(|fault| report.warn(&[], fault));
+    }
     for (name, instance) in &config.connectors {
-        tls(&instance.transport.tls, &["connectors", name, "transport", "tls"], report);
+        transport(name, &instance.transport, report);
     }
     bounds::all(config, report);
 }
@@ -48,21 +57,18 @@ fn urls(nats: &Nats, report: &mut Report<'_>) {
         report.problem(&at, "is empty; write at least one address such as nats://127.0.0.1:4222");
     }
     for url in nats.url.list() {
-        let what = match address::parse(url) {
-            Err(what) => what,
-            Ok(address) if address.has_user => {
-                report.problem(
-                    &at,
-                    "carries a user or a password, which would be printed; use nats.user and nats.password",
-                );
-                continue;
+        let text = if url.contains("://") { url.to_owned() } else { format!("nats://{url}") };
+        match Url::parse(&text, NATS_SCHEMES) {
+            Ok(_) => {}
+            Err(Fault::UserInfo) => report.problem(
+                &at,
+                "carries a user or a password, which would be printed; use nats.user and nats.password",
+            ),
+            Err(Fault::Malformed(what, _)) => {
+                report.problem(&at, format!("{what}; write an address such as nats://127.0.0.1:4222"));
             }
-            Ok(address) if !matches!(address.scheme, None | Some("nats" | "tls")) => {
-                "begins with neither nats:// nor tls://"
-            }
-            Ok(_) => continue,
-        };
-        report.problem(&at, format!("{what}; write an address such as nats://127.0.0.1:4222"));
+            Err(Fault::Unfit(why)) => report.problem(&at, why),
+        }
     }
 }
 
@@ -140,6 +146,51 @@ fn tls(tls: &Tls, at: &[&str], report: &mut Report<'_>) {
     }
     if let Some(file) = &tls.key_file {
         secrets::private(&at("key_file"), file, report);
+    }
+}
+
+fn transport(name: &str, transport: &Transport, report: &mut Report<'_>) {
+    tls(&transport.tls, &["connectors", name, "transport", "tls"], report);
+    let at = |key| path(["connectors", name, "transport", key]);
+    // One that cannot be looked up has been reported with the other secrets.
+    if let Some(Ok(text)) = transport.proxy.as_ref().map(Secret::reveal)
+        && let Err(why) = Proxy::read(&text)
+    {
+        report.problem(&at("proxy"), format!("cannot be used: {why}"));
+    }
+    if let Some(agent) = &transport.user_agent
+        && (agent.is_empty() || !agent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
+    {
+        report.problem(&at("user_agent"), "is not the value of a header; write ASCII such as \"mybot/1.0\"");
+    }
+}
+
+/// Names that become parts of subjects.
+fn jetstream(nats: &Nats, report: &mut Report<'_>) {
+    let good = |token: &str| {
+        !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '>' | '.'))
+    };
+    if nats.jetstream_domain.as_deref().is_some_and(|domain| !good(domain)) {
+        report.problem(
+            &path(["nats", "jetstream_domain"]),
+            "is not a domain; write the one token that the server's jetstream block has",
+        );
+    }
+    if nats.jetstream_domain.is_some() && nats.jetstream_api_prefix.is_some() {
+        report.problem(
+            &path(["nats", "jetstream_api_prefix"]),
+            "is set beside nats.jetstream_domain, which stands for a prefix as well; leave one out",
+        );
+    }
+    let prefixes = [
+        ("jetstream_api_prefix", nats.jetstream_api_prefix.as_deref().map(|text| text.trim_end_matches('.'))),
+        ("inbox_prefix", nats.inbox_prefix.as_deref()),
+    ];
+    for (key, prefix) in prefixes {
+        if prefix.is_some_and(|prefix| !prefix.split('.').all(good)) {
+            let what = "is not the beginning of a subject; write tokens with dots between them, and without wildcards";
+            report.problem(&path(["nats", key]), what);
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use pontoon_sdk::{Size, Span};
 
 use super::{
-    Admin, Commands, Delivery, DeliveryMode, EventMode, Events, Log, LogFormat, Nats, Ordering, Overflow,
-    Shutdown, Tls, Transport, Urls,
+    Admin, Commands, Delivery, DeliveryMode, EventMode, Events, Log, LogFormat, Nats, NatsTls, Ordering,
+    Overflow, Shutdown, Tls, Transport, Urls,
 };
 
 impl Default for Nats {
@@ -18,7 +18,12 @@ impl Default for Nats {
             nkey: None,
             credentials: None,
             context: None,
-            tls: Tls::default(),
+            jetstream_domain: None,
+            jetstream_api_prefix: None,
+            inbox_prefix: None,
+            user_jwt: None,
+            user_seed: None,
+            tls: NatsTls::default(),
         }
     }
 }
@@ -79,6 +84,8 @@ impl Default for Transport {
     fn default() -> Self {
         Self {
             tls: Tls::default(),
+            proxy: None,
+            user_agent: None,
             connect_timeout: Span::seconds(10),
             ping_interval: Span::seconds(15),
             write_timeout: Span::seconds(10),

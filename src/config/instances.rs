@@ -1,12 +1,13 @@
 //! The tables of the instances: the daemon's own keys are taken out, the rest is the connector's to judge.
 
+use pontoon_sdk::url::{self, Url};
 use serde_json::{Map, Value};
 
 use super::load::{Prepared, decode, prune};
 use super::problem::{Path, Report, join, path};
 use super::schema::Schema;
 use super::shape::{Shape, remove};
-use super::{Config, Instance, address, secrets, suggest};
+use super::{Config, Instance, secrets, suggest};
 use crate::instance::Run;
 use crate::registry::{ConnectorType, Registry};
 
@@ -155,7 +156,7 @@ fn warn_of_plain_addresses(
     match value {
         Value::String(text) if !secrets.iter().any(|(secret, _)| secret == path) => {
             let plain = text.starts_with("ws://") || text.starts_with("http://");
-            if plain && address::parse(text).is_ok_and(|address| !address.is_loopback()) {
+            if plain && Url::parse(text, url::SOCKET_IO).is_ok_and(|url| !url.host.is_loopback()) {
                 report.warn(path, "goes over the network without encryption; write wss:// or https:// if the service has it");
             }
         }

@@ -13,7 +13,11 @@ pub(super) fn check(secrets: &[(Path, Value)], look: bool, report: &mut Report<'
             mask(value, report);
             continue;
         };
-        if secret.is_plain() {
+        // The setting of a proxy is secret only with a user in it.
+        let is_proxy =
+            matches!(path.as_slice(), [_, _, table, key] if table == "transport" && key == "proxy");
+        let is_open = is_proxy && value.as_str().is_some_and(|text| !text.contains('@'));
+        if secret.is_plain() && !is_open {
             mask(value, report);
             if !report.is_from_env(path) {
                 let write = "write { env = \"NAME\" } or { file = \"/path\" } instead";

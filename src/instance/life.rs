@@ -18,6 +18,7 @@ use super::commands::{self, Dispatcher};
 use super::door::{self, Arrival};
 use super::{Context, Shared, Throttles, since_start, state};
 use crate::bus::connect::{self, Connection};
+use crate::bus::context;
 use crate::bus::publisher::Publisher;
 use crate::bus::replies;
 use crate::bus::service::{self, Micro, Requests};
@@ -96,7 +97,9 @@ fn parts<C: Connector>(
     tally: Arc<Tally>,
 ) -> JoinSet<()> {
     let bus = watch::Sender::new(context.status.borrow().bus.clone());
-    let tracker = Tracker::new(shared.delivery.clone(), &shared.name);
+    // It could be read a moment ago, to connect.
+    let nats = context::apply(&context.config.nats).unwrap_or_else(|_| context.config.nats.clone());
+    let tracker = Tracker::new(shared.delivery.clone(), &shared.name, nats.jetstream_api());
     let publisher = Publisher::new(client.clone(), connection.clone(), shared.clone(), bus.clone(), tracker);
     let mut parts = JoinSet::new();
     parts.spawn(publisher.run());

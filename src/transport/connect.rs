@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use pontoon_sdk::url::{Host, Url};
 use pontoon_sdk::websocket::Guard;
-use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::{TlsConnector, TlsStream, client};
 
-use super::{DialError, Settings, tls};
+use super::{DialError, Settings, proxy, tls};
 
 /// How long one address of a name is tried alone before the next joins in (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -37,6 +37,16 @@ pub struct Address {
     pub port: u16,
     /// Whether TLS is spoken.
     pub secure: bool,
+}
+
+impl From<&Url<'_>> for Address {
+    fn from(url: &Url<'_>) -> Self {
+        let host = match &url.host {
+            Host::Name(name) => name.clone(),
+            Host::Address(address) => address.to_string(),
+        };
+        Self { host, port: url.port, secure: matches!(url.scheme, "wss" | "https") }
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -73,7 +83,7 @@ impl Wire {
     }
 }
 
-/// Connects, if the guard allows it. The caller sets the deadline.
+/// Connects, directly or through a proxy, if the guard allows it. The caller sets the deadline.
 ///
 /// # Errors
 /// See [`DialError`].
@@ -86,16 +96,32 @@ pub async fn connect(
         let allowed = guard.check_host(&address.host, address.port);
         allowed.map_err(|error| DialError::forbidden(error.message()))?;
     }
+    let tcp = match proxy::choose(address, guard, settings)? {
+        Some(proxy) => proxy.connect(address, settings).await?,
+        None => reach(address, guard, settings).await?,
+    };
+    if address.secure {
+        return Ok(Wire::encrypted(encrypt(address, tcp, settings).await?.into()));
+    }
+    Ok(Wire::plain(tcp))
+}
+
+/// Makes a TCP connection to the address itself, if the guard allows what its name leads to.
+///
+/// # Errors
+/// See [`DialError`].
+pub(super) async fn reach(
+    address: &Address,
+    guard: Option<&Guard>,
+    settings: &Settings,
+) -> Result<TcpStream, DialError> {
     let found = look_up(address, settings).await?;
     if let Some(guard) = guard {
         judge(address, guard, &found)?;
     }
     let tcp = tcp(address, found).await?;
     prepare(&tcp, settings).map_err(|error| DialError::unreachable(format!("{address}: {error}")))?;
-    if address.secure {
-        return Ok(Wire::encrypted(encrypt(address, tcp, settings).await?.into()));
-    }
-    Ok(Wire::plain(tcp))
+    Ok(tcp)
 }
 
 /// The addresses of a host: anew for each connection, but only once for it, so that what was judged is what is dialled.
@@ -190,7 +216,7 @@ pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
     Some(match tls::explain(error)? {
         Error::InvalidCertificate(reason) => DialError::wrong_address(format!(
             "the certificate of {address} is not trusted: {reason}; {}",
-            advice(reason)
+            advice(&reason.to_string())
         )),
         Error::AlertReceived(
             alert @ (Alert::CertificateRequired
@@ -216,15 +242,12 @@ pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
 }
 
 /// What to do about a certificate that did not pass a check. No authority helps against a wrong name or an old date.
-fn advice(reason: &CertificateError) -> &'static str {
-    use CertificateError as Failed;
-    match reason {
-        Failed::NotValidForName | Failed::NotValidForNameContext { .. } => "check the host of the url",
-        Failed::Expired
-        | Failed::ExpiredContext { .. }
-        | Failed::NotValidYet
-        | Failed::NotValidYetContext { .. } => "it must be replaced there, unless a clock is wrong",
-        _ => "if it is the right one, set transport.tls.ca_file",
+/// What to do about a certificate that is not trusted.
+fn advice(reason: &str) -> String {
+    match tls::advice(reason) {
+        Some(advice) => advice.replace("ca_file", "transport.tls.ca_file"),
+        None if reason.contains("not valid for name") => "check the host of the url".to_owned(),
+        None => "if it is the right one, put its authority, or exactly its certificate, into transport.tls.ca_file".to_owned(),
     }
 }
 

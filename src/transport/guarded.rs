@@ -62,7 +62,7 @@ impl Zone {
 
 fn guard(hosts: &str, addresses: &str) -> Guard {
     let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-    Guard::new(&Lists { hosts: list(hosts), addresses: list(addresses) }, "/dynamic").unwrap()
+    Guard::new(&Lists { hosts: list(hosts), addresses: list(addresses), proxy: false }, "/dynamic").unwrap()
 }
 
 /// An endpoint that nobody has judged yet.
@@ -221,7 +221,7 @@ async fn without_a_guard_every_address_is_dialled_as_before() {
 /// What the guard allows is dialled as the guard has read it: the reader of requests finds the same host and port.
 fn leads_where_it_says(guard: &Guard, url: &str) -> Result<(), String> {
     let endpoint = guard.check_url(url).map_err(|error| error.to_string())?;
-    let address = Upgrade::new(&endpoint).map_err(|error| error.to_string())?.address;
+    let address = Upgrade::new(&endpoint, "test").map_err(|error| error.to_string())?.address;
     guard.check_host(&address.host, address.port).map_err(|error| error.to_string())?;
     let (scheme, usual) = if address.secure { ("wss", 443) } else { ("ws", 80) };
     let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host };

@@ -1,6 +1,7 @@
 //! Sockets: the only place where they are opened.
 //!
-//! * [`connect`]: names, TCP and TLS; [`resolve`]: who looks names up; [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4)
+//! * [`connect`]: names, TCP and TLS; [`resolve`]: who looks names up; [`proxy`]: the way through an HTTP proxy
+//! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); `refusal`: what other answers to it mean
 //! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
 //! * [`listen`]: WebSockets that services open to us
 //! * [`socketio`]: Socket.IO over it
@@ -14,6 +15,10 @@ mod guarded;
 pub mod listen;
 pub mod meaning;
 pub mod outbound;
+#[cfg(test)]
+mod proxied;
+pub mod proxy;
+mod refusal;
 pub mod resolve;
 pub mod socketio;
 pub mod tls;
@@ -147,11 +152,19 @@ pub struct Settings {
     pub resolver: resolve::Resolver,
 }
 
+/// The `User-Agent` where none is configured.
+const USER_AGENT: &str = concat!("pontoon/", env!("CARGO_PKG_VERSION"));
+
 impl Settings {
     /// These settings, with nothing loaded yet.
     pub fn new(config: config::Transport) -> Self {
-        let tls = tls::Store::new(config.tls.clone());
+        let tls = tls::Store::new(config.tls.clone(), tls::Trust::WithSystem);
         Self { config, tls, resolver: resolve::Resolver::default() }
+    }
+
+    /// The `User-Agent` of opening handshakes.
+    pub fn user_agent(&self) -> &str {
+        self.config.user_agent.as_deref().unwrap_or(USER_AGENT)
     }
 }
 
@@ -176,6 +189,8 @@ pub enum Class {
     Credentials,
     /// Something answers, but not this service: dialled again with the usual backoff, and said loudly.
     WrongAddress,
+    /// A network in front of the service (a CDN, a firewall) refused: dialled again slowly.
+    Edge,
     /// The endpoint's guard does not allow where it leads: nothing was connected.
     Forbidden,
 }

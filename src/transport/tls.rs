@@ -1,4 +1,6 @@
-//! TLS towards services, the system's authorities, a file of more, and our own certificate; and for those that come to us.
+//! TLS towards services and NATS: the system's authorities, a file of more, and our own certificate; and for those that come to us.
+
+mod verifier;
 
 use std::io;
 use std::path::Path;
@@ -6,11 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::door::Identity;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use self::verifier::{Reloading, Verifier};
+
 use crate::config::Tls;
+
+pub use verifier::advice;
 
 /// How long what was loaded is used, so that files can be replaced while many links dial at once cheaply.
 const FRESH: Duration = Duration::from_secs(60);
@@ -19,13 +26,30 @@ const FRESH: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Store {
     config: Tls,
-    loaded: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
+    trust: Trust,
+    loaded: Mutex<Option<(Instant, Loaded)>>,
+}
+
+/// What a `ca_file` is trusted beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's authorities.
+    WithSystem,
+    /// Nothing, where there is one.
+    FileAlone,
+}
+
+/// What was loaded.
+#[derive(Debug, Clone)]
+struct Loaded {
+    client: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
 }
 
 impl Store {
     /// Nothing is loaded yet.
-    pub fn new(config: Tls) -> Self {
-        Self { config, loaded: Mutex::new(None) }
+    pub fn new(config: Tls, trust: Trust) -> Self {
+        Self { config, trust, loaded: Mutex::new(None) }
     }
 
     /// A client's configuration.
@@ -33,35 +57,60 @@ impl Store {
     /// # Errors
     /// A sentence that names the file that is missing or wrong.
     pub fn client(&self) -> Result<Arc<ClientConfig>, String> {
+        self.loaded().map(|loaded| loaded.client)
+    }
+
+    /// A configuration for a client that keeps it: files are read again for each connection, as by [`Store::client`].
+    pub fn reloading(self) -> ClientConfig {
+        let store = Arc::new(Reloading(self));
+        let mut config = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(store.clone())
+            .with_client_cert_resolver(store);
+        // A session that is resumed is not verified again, whatever the files say by then.
+        config.resumption = Resumption::disabled();
+        config
+    }
+
+    fn loaded(&self) -> Result<Loaded, String> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         match &*loaded {
-            Some((at, config)) if at.elapsed() < FRESH => Ok(config.clone()),
+            Some((at, now)) if at.elapsed() < FRESH => Ok(now.clone()),
             _ => {
-                let config = Arc::new(load(&self.config)?);
-                *loaded = Some((Instant::now(), config.clone()));
-                Ok(config)
+                let now = load(&self.config, self.trust)?;
+                *loaded = Some((Instant::now(), now.clone()));
+                Ok(now)
             }
         }
     }
 }
 
-fn load(tls: &Tls) -> Result<ClientConfig, String> {
+fn load(tls: &Tls, trust: Trust) -> Result<Loaded, String> {
     let mut roots = RootCertStore::empty();
-    // A system certificate that cannot be read is no reason to trust none of the others.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut listed = Vec::new();
     if let Some(file) = &tls.ca_file {
-        let (added, _) = roots.add_parsable_certificates(certificates(file)?);
+        listed = certificates(file)?;
+        let (added, _) = roots.add_parsable_certificates(listed.iter().cloned());
         if added == 0 {
             return Err(format!("the ca_file {} holds no certificate (PEM)", file.display()));
         }
     }
-    let builder = ClientConfig::builder().with_root_certificates(roots);
-    match (&tls.cert_file, &tls.key_file) {
+    if trust == Trust::WithSystem || tls.ca_file.is_none() {
+        // A system certificate that cannot be read is no reason to trust none of the others.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let webpki = WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|_| {
+        "the system has no certificate authorities; install them (ca-certificates), or set ca_file".to_owned()
+    })?;
+    let verifier = Arc::new(Verifier { webpki, listed });
+    let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier.clone());
+    let client = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key_file)) => builder
             .with_client_auth_cert(certificates(cert)?, key(key_file)?)
-            .map_err(|error| format!("the certificate {} cannot be used: {error}", cert.display())),
-        _ => Ok(builder.with_no_client_auth()),
-    }
+            .map_err(|error| format!("the certificate {} cannot be used: {error}", cert.display()))?,
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Loaded { client: Arc::new(client), verifier })
 }
 
 /// A server's configuration.

@@ -3,16 +3,16 @@
 //! The library's handshake fails without a choice when a server picks none of the offered subprotocols, reads up to
 //! 64 KiB of headers, and hides `Retry-After`; the bytes of the request and the key's answer still come from it.
 
-use std::time::Duration;
-
+use pontoon_sdk::url::{self, Url};
 use pontoon_sdk::websocket::Endpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::client::{generate_key, generate_request};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, Uri};
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request};
 
+use super::DialError;
 use super::connect::{Address, Wire, refused};
-use super::{Class, DialError};
+use super::refusal::refusal;
 
 /// How much a server may say before the first message.
 const HEADER_LIMIT: usize = 16 * 1024;
@@ -30,17 +30,17 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Makes the request, looking up the secrets in it.
+    /// Makes the request, looking up the secrets in it. The endpoint's own `User-Agent` goes before the one given.
     ///
     /// # Errors
     /// `Credentials` if a secret is not there, `WrongAddress` if a value cannot stand in a request.
-    pub fn new(endpoint: &Endpoint) -> Result<Self, DialError> {
-        let uri = uri(endpoint)?;
-        let address = address(&uri)?;
+    pub fn new(endpoint: &Endpoint, user_agent: &str) -> Result<Self, DialError> {
+        let url = url(endpoint)?;
+        let address = Address::from(&url);
         let key = generate_key();
         let offered =
             endpoint.subprotocols.iter().map(|param| param.reveal()).collect::<Result<Vec<_>, _>>()?;
-        let mut request = Request::get(uri)
+        let mut request = Request::get(target(&url, endpoint)?)
             .header("Host", host(&address))
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
@@ -50,6 +50,9 @@ impl Upgrade {
             .map_err(|_| DialError::wrong_address("the url cannot stand in a request"))?;
         if !offered.is_empty() {
             insert(&mut request, "Sec-WebSocket-Protocol", &offered.join(", "))?;
+        }
+        if !endpoint.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-Agent")) {
+            insert(&mut request, "User-Agent", user_agent)?;
         }
         for (name, value) in &endpoint.headers {
             insert(&mut request, name, &value.reveal()?)?;
@@ -117,7 +120,7 @@ impl Upgrade {
         };
         let code = response.code.unwrap_or_default();
         if code != 101 {
-            return Err(refusal(&self.address, code, header("Retry-After")));
+            return Err(refusal(&self.address, code, &header));
         }
         let upgrades = header("Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
             && header("Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"));
@@ -155,29 +158,6 @@ impl Upgrade {
     }
 }
 
-/// What it means that a server answers with this status instead of the upgrade.
-pub(super) fn refusal(address: &Address, code: u16, retry_after: Option<&str>) -> DialError {
-    let class = match code {
-        401 | 403 | 407 => Class::Credentials,
-        408 | 425 | 429 | 500..=599 => Class::Unreachable,
-        _ => Class::WrongAddress,
-    };
-    let hint = match code {
-        401 | 403 | 407 => "; check the credentials",
-        300..=399 => "; redirects are not followed: use the address that it leads to",
-        404 | 410 => "; check the path of the url",
-        // The status with which an Engine.IO server refuses whatever it does not like.
-        400 => {
-            "; it refuses the handshake, or takes no WebSockets here: check the path, the credentials and the origin"
-        }
-        200..=299 | 405 | 426 => "; it does not take WebSockets here",
-        _ => "",
-    };
-    let message = format!("{address} answered with HTTP status {code}{hint}");
-    let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-    DialError { class, retry_after, message }
-}
-
 fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), DialError> {
     let header = HeaderName::try_from(name)
         .map_err(|_| DialError::wrong_address(format!("\"{name}\" is no header name")))?;
@@ -188,23 +168,19 @@ fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), Dial
     Ok(())
 }
 
-/// The address with its query, looking up the secrets in it.
+/// The path with its query, looking up the secrets in it.
 ///
 /// # Errors
-/// As [`Upgrade::new`].
-pub(super) fn uri(endpoint: &Endpoint) -> Result<Uri, DialError> {
-    let mut url = endpoint.url.clone();
-    let authority = url.find("://").map_or(0, |at| at + 3);
-    if !url.get(authority..).is_some_and(|rest| rest.contains(['/', '?'])) {
-        url.push('/');
-    }
+/// `Credentials` if a secret is not there.
+pub(super) fn target(url: &Url<'_>, endpoint: &Endpoint) -> Result<String, DialError> {
+    let mut target = url.path_and_query().into_owned();
     for (name, value) in &endpoint.query {
-        url.push(if url.contains('?') { '&' } else { '?' });
-        push_query(&mut url, name);
-        url.push('=');
-        push_query(&mut url, &value.reveal()?);
+        target.push(if target.contains('?') { '&' } else { '?' });
+        push_query(&mut target, name);
+        target.push('=');
+        push_query(&mut target, &value.reveal()?);
     }
-    url.parse().map_err(|_| DialError::wrong_address("the url is not valid"))
+    Ok(target)
 }
 
 /// Percent-encodes all but the unreserved characters (RFC 3986 §2.3).
@@ -220,15 +196,12 @@ fn push_query(url: &mut String, text: &str) {
     }
 }
 
-/// Where it leads.
+/// The endpoint's URL, taken apart.
 ///
 /// # Errors
-/// `WrongAddress` if it has no host.
-pub(super) fn address(uri: &Uri) -> Result<Address, DialError> {
-    let secure = uri.scheme_str() == Some("wss");
-    let host = uri.host().ok_or_else(|| DialError::wrong_address("the url has no host"))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(Address { host, port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }), secure })
+/// `WrongAddress` if it is not the URL of a WebSocket.
+pub(super) fn url(endpoint: &Endpoint) -> Result<Url<'_>, DialError> {
+    Url::parse(&endpoint.url, url::WEBSOCKET).map_err(|fault| DialError::wrong_address(fault.to_string()))
 }
 
 /// The value of `Host`: the port is left out where it is the scheme's own, as some servers compare the text.
@@ -242,14 +215,17 @@ fn host(address: &Address) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pontoon_sdk::{Param, Secret};
 
     use super::*;
+    use crate::transport::Class;
 
     fn upgrade(change: impl FnOnce(&mut Endpoint)) -> Result<Upgrade, DialError> {
         let mut endpoint = Endpoint::new("wss://svc.example/ws").unwrap();
         change(&mut endpoint);
-        Upgrade::new(&endpoint)
+        Upgrade::new(&endpoint, "pontoon/test")
     }
 
     fn answer(upgrade: &Upgrade, extra: &str) -> String {
@@ -275,7 +251,25 @@ mod tests {
         let lower = text.to_lowercase();
         assert!(lower.contains("origin: https://app.example\r\n"), "{text}");
         assert!(lower.contains("sec-websocket-protocol: x-access-token, eyj.x.y\r\n"), "{text}");
+        assert!(lower.contains("user-agent: pontoon/test\r\n"), "{text}");
         assert_eq!(upgrade.address, Address { host: "svc.example".into(), port: 443, secure: true });
+    }
+
+    #[test]
+    fn the_endpoints_own_user_agent_goes_before_ours() {
+        let upgrade =
+            upgrade(|endpoint| endpoint.headers.push(("user-AGENT".into(), "mine/1".into()))).unwrap();
+        let lower = String::from_utf8(upgrade.request).unwrap().to_lowercase();
+        assert!(lower.contains("user-agent: mine/1\r\n") && !lower.contains("pontoon"), "{lower}");
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_never_dialled_as_another() {
+        for url in ["wss://svc.example:99999/", "wss://svc.example:0/", "wss://svc.example:/"] {
+            let wrong = upgrade(|endpoint| url.clone_into(&mut endpoint.url)).err().unwrap();
+            assert_eq!(wrong.class, Class::WrongAddress, "{url}");
+            assert!(wrong.message.contains("1 to 65535"), "{url}: {wrong}");
+        }
     }
 
     #[test]

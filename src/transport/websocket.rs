@@ -55,7 +55,7 @@ impl Dial for WebSocket {
         if let Some(guard) = guard {
             guard.check_url(&endpoint.url).map_err(|error| DialError::forbidden(error.message()))?;
         }
-        let upgrade = Upgrade::new(endpoint)?;
+        let upgrade = Upgrade::new(endpoint, settings.user_agent())?;
         let limit = settings.config.connect_timeout.0;
         let handshake = async {
             let mut wire = connect(&upgrade.address, guard, settings).await?;

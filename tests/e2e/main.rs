@@ -9,6 +9,8 @@ mod avatars;
 mod cli;
 mod commands;
 mod delivery;
+mod dial;
+mod domains;
 mod elizaos;
 mod events;
 mod faults;

@@ -118,6 +118,26 @@ impl Bed {
     }
 }
 
+/// What `/status` says of an instance.
+pub(crate) async fn instance(daemon: &mut Daemon, name: &str) -> Option<Value> {
+    let (_, text) = daemon.get("/status").await;
+    let status: Value = serde_json::from_str(&text).ok()?;
+    status["instances"].as_array()?.iter().find(|instance| instance["instance"] == name).cloned()
+}
+
+/// Waits until the instance's link is in this phase. Returns what it says about it.
+pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let link = instance(daemon, name).await.map(|status| status["links"][0].clone()).unwrap_or_default();
+        if link["phase"] == phase {
+            return link["detail"].as_str().unwrap_or_default().to_owned();
+        }
+        assert!(tokio::time::Instant::now() < end, "{name} is not {phase}: {link}\n{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// The daemon that was built with these tests.
 pub(crate) fn start(config: DaemonConfig) -> Daemon {
     Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_nats::ConnectOptions;
-use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, NatsVersion, Sub0, eventually, until_some};
+use pontoon_testkit::{
+    ConnectProxy, DaemonConfig, Dir, NatsServer, NatsVersion, Sub0, eventually, until_some,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -16,12 +18,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{PATIENCE, ask, listen, next, start};
+use crate::support::{PATIENCE, ask, instance, link, listen, next, start};
 
 type Versions = &'static [&'static SupportedProtocolVersion];
 const BOTH: Versions = &[&TLS13, &TLS12];
@@ -60,6 +62,164 @@ async fn a_trusted_service_is_spoken_to_with_every_version_and_with_our_certific
         let reply = ask(&client, &format!("pontoon.command.sub0.{name}.call.x"), r#"{"n":2}"#, &[]).await;
         assert_eq!((reply.status.as_str(), &reply.body["data"]["n"]), ("response", &json!(2)), "{name}");
         assert_eq!(service.versions(), [*version], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn tls_goes_through_a_proxy_to_the_service_itself() {
+    let (files, nats) = (Files::new(), NatsServer::start().await);
+    let (service, proxy) =
+        (Service::start(files.server("server", BOTH, true)).await, ConnectProxy::start().await);
+    let lines = files.trust("ca") + &files.certificate("client");
+    // As every client has it; the names that follow are looked up by the proxy alone.
+    let config = DaemonConfig::new(&nats)
+        .environment("https_proxy", &format!("http://u:canary-of-the-proxy@{}", proxy.address()))
+        .connector("shop", "sub0", &service.settings("localhost", &lines));
+    proxy.demand("Basic dTpjYW5hcnktb2YtdGhlLXByb3h5");
+    let mut daemon = start(config);
+    link(&mut daemon, "shop", "ready").await;
+    let mut events = listen(&nats.client().await, "pontoon.event.sub0.shop.>").await;
+    service.sub0.broadcast("tick", &json!({ "n": 1 }));
+    next(&mut events, |_, body| body["action"] == "tick").await;
+    let asked: Vec<_> = proxy.requests().into_iter().map(|request| request.line).collect();
+    assert_eq!(asked, [format!("CONNECT localhost:{}", service.address.port())]);
+    assert!(
+        !daemon.log().contains("canary-of-the-proxy") && !daemon.log().contains("Y2FuYXJ5"),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_taken_for_the_server_that_it_names_if_it_is_the_one_in_the_ca_file() {
+    let files = Files::new();
+    for (name, hosts, until) in [
+        ("own", &LOOPBACK[..], 2999),
+        ("own-old", &LOOPBACK, 2001),
+        ("own-elsewhere", &["other.example"], 2999),
+        ("own-nameless", &[], 2999),
+        ("twin", &LOOPBACK, 2999),
+    ] {
+        files.self_signed(name, hosts, until);
+    }
+    let both = Dir::new("authorities");
+    let pems = ["ca", "own"].map(|name| fs::read_to_string(files.path(&format!("{name}.pem"))).unwrap());
+    let several = format!("transport.tls.ca_file = {:?}\n", both.write("both.pem", &pems.concat()));
+    let open = |name, versions| files.server(name, versions, false);
+    let cases = [
+        ("same_12", open("own", ONLY_12), files.trust("own"), "ready", [""; 2]),
+        ("same_13", open("own", ONLY_13), files.trust("own"), "ready", [""; 2]),
+        ("among_others", open("own", BOTH), several, "ready", [""; 2]),
+        ("no_file", open("own", BOTH), String::new(), "wrong_address", ["CA:TRUE", "transport.tls.ca_file"]),
+        // Of the same name, with another key.
+        (
+            "other",
+            open("twin", BOTH),
+            files.trust("own"),
+            "wrong_address",
+            ["CA:TRUE", "exactly this certificate"],
+        ),
+        ("old", open("own-old", BOTH), files.trust("own-old"), "wrong_address", ["expired", "replaced"]),
+        (
+            "elsewhere",
+            open("own-elsewhere", BOTH),
+            files.trust("own-elsewhere"),
+            "wrong_address",
+            ["not valid for name", "host of the url"],
+        ),
+        (
+            "nameless",
+            open("own-nameless", BOTH),
+            files.trust("own-nameless"),
+            "wrong_address",
+            ["subjectAltName", "-addext"],
+        ),
+    ];
+    let nats = NatsServer::start().await;
+    let mut config = DaemonConfig::new(&nats);
+    let mut services = Vec::new();
+    for (name, server, lines, ..) in &cases {
+        let service = Service::start(server.clone()).await;
+        config = config.connector(name, "sub0", &service.settings("localhost", lines));
+        services.push(service);
+    }
+    let mut daemon = start(config);
+    for (name, _, _, phase, words) in &cases {
+        let detail = link(&mut daemon, name, phase).await;
+        assert!(words.iter().all(|word| detail.contains(word)), "{name}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
+    let files = Files::new();
+    files.self_signed("own", &LOOPBACK, 2999);
+    files.self_signed("twin", &LOOPBACK, 2999);
+    files.self_signed("own-nameless", &[], 2999);
+    let sub0 = Sub0::start().await;
+    for version in NatsVersion::available() {
+        let cases = [
+            ("own", "own", true, ""),
+            ("own", "twin", false, "nats.tls.ca_file"),
+            ("own-nameless", "own-nameless", false, "subjectAltName"),
+        ];
+        for (shown, trusted, taken, words) in cases {
+            let (cert, key) = (files.path(&format!("{shown}.pem")), files.path(&format!("{shown}-key.pem")));
+            let tls = format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}");
+            let nats = NatsServer::options().version(version).config(&tls).start().await;
+            let config = DaemonConfig::new(&nats).with(&files.nats_settings(trusted, None));
+            let mut daemon = start(config.sub0("shop", &sub0));
+            let bus = until_some(PATIENCE, async || {
+                let bus = instance(&mut daemon, "shop").await?["bus"].clone();
+                let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(':'));
+                (bus["publishing"] == true || told).then_some(bus)
+            });
+            let bus = bus.await;
+            assert_eq!(bus["publishing"], taken, "{version:?}, {shown}: {bus}");
+            assert!(
+                bus["detail"].as_str().unwrap_or_default().contains(words),
+                "{version:?}, {shown}: {bus}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_nats_server_that_begins_with_tls_is_spoken_to_so_or_the_setting_is_named() {
+    let files = Files::new();
+    let first = files.nats("server").replace("tls {", "tls { handshake_first: true,");
+    let (first, usual) = (
+        NatsServer::options().config(&first).start().await,
+        NatsServer::options().config(&files.nats("server")).start().await,
+    );
+    let sub0 = Sub0::start().await;
+    let settings = files.nats_settings("ca", Some("client"));
+    fs::create_dir_all(files.path("nats/context")).expect("a folder");
+    files.0.write("nats/context/first.json", r#"{"tls_first":true}"#);
+    let by_context = format!("{settings}nats.context = \"first\"");
+    for (nats, lines, taken, words) in [
+        (&first, format!("{settings}nats.tls.handshake_first = true"), true, ""),
+        (&first, by_context, true, ""),
+        (&first, settings.clone(), false, "set nats.tls.handshake_first = true"),
+        (
+            &usual,
+            format!("{settings}nats.tls.handshake_first = true"),
+            false,
+            "leave nats.tls.handshake_first out",
+        ),
+    ] {
+        let config = DaemonConfig::new(nats)
+            .with(&lines)
+            .environment("XDG_CONFIG_HOME", files.path("").to_str().expect("a name in UTF-8"));
+        let mut daemon = start(config.sub0("shop", &sub0));
+        let bus = until_some(PATIENCE, async || {
+            let bus = instance(&mut daemon, "shop").await?["bus"].clone();
+            let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(';'));
+            (bus["publishing"] == true || told).then_some(bus)
+        });
+        let bus = bus.await;
+        assert_eq!(bus["publishing"], taken, "{lines}: {bus}");
+        assert!(bus["detail"].as_str().unwrap_or_default().contains(words), "{lines}: {bus}");
     }
 }
 
@@ -278,26 +438,6 @@ async fn a_nats_server_that_is_not_trusted_is_refused_and_the_failed_check_is_sa
     }
 }
 
-/// What `/status` says of an instance.
-async fn instance(daemon: &mut Daemon, name: &str) -> Option<Value> {
-    let (_, text) = daemon.get("/status").await;
-    let status: Value = serde_json::from_str(&text).ok()?;
-    status["instances"].as_array()?.iter().find(|instance| instance["instance"] == name).cloned()
-}
-
-/// Waits until the instance's link is in this phase. Returns what it says about it.
-async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let link = instance(daemon, name).await.map(|status| status["links"][0].clone()).unwrap_or_default();
-        if link["phase"] == phase {
-            return link["detail"].as_str().unwrap_or_default().to_owned();
-        }
-        assert!(tokio::time::Instant::now() < end, "{name} is not {phase}: {link}\n{}", daemon.log());
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-}
-
 /// Authorities and certificates, as files.
 struct Files(Dir);
 
@@ -345,6 +485,17 @@ impl Files {
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, by).expect("a certificate");
+        self.0.write(&format!("{name}.pem"), &certificate.pem());
+        self.0.write(&format!("{name}-key.pem"), &key.serialize_pem());
+    }
+
+    /// As `openssl req -x509` makes it: its own authority (CA:TRUE), and a server's certificate as well.
+    fn self_signed(&self, name: &str, hosts: &[&str], until: i32) {
+        let mut params = named(LOOPBACK[0], hosts);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
         self.0.write(&format!("{name}.pem"), &certificate.pem());
         self.0.write(&format!("{name}-key.pem"), &key.serialize_pem());
     }

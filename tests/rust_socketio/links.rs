@@ -116,3 +116,16 @@ async fn a_service_that_keeps_silent_is_given_up_and_dialled_again() {
         eventually(PATIENCE, async || scene.threads() == 1).await;
     }
 }
+
+#[tokio::test]
+async fn it_says_who_dials_and_that_it_cannot_go_through_a_proxy() {
+    let scene = Scene::ready("").await;
+    let agent = concat!("pontoon/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(scene.service.requests()[0].header("user-agent"), Some(agent));
+    let scene = Scene::ready("headers = { user-agent = \"mine/1\" }").await;
+    assert_eq!(scene.service.requests()[0].header("user-agent"), Some("mine/1"));
+    let scene = Scene::with("transport.proxy = \"http://127.0.0.1:1\"", |_| {}).await;
+    let detail = scene.link("wrong_address").await;
+    assert!(detail.contains("cannot go through a proxy; write engine = \"native\""), "{detail}");
+    assert!(scene.service.dials().is_empty());
+}

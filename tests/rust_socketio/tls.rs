@@ -25,11 +25,15 @@ async fn a_service_is_spoken_to_only_if_it_is_trusted_and_trusts_us() {
     let files = Files::new();
     let (ca, ours) = (files.trust("ca"), files.certificate("client"));
     let both = format!("{ca}{ours}");
-    let cases: [(&str, &str, Version, bool, &str, &str, &str); 9] = [
+    let own = files.trust("own");
+    let cases: [(&str, &str, Version, bool, &str, &str, &str); 11] = [
         ("trusted_12", "server", &TLS12, false, &ca, "ready", ""),
         ("trusted_13", "server", &TLS13, false, &ca, "ready", ""),
         ("certified_12", "server", &TLS12, true, &both, "ready", ""),
         ("certified_13", "server", &TLS13, true, &both, "ready", ""),
+        // Its own authority, as `openssl req -x509` makes it.
+        ("own_12", "own", &TLS12, false, &own, "ready", ""),
+        ("own_13", "own", &TLS13, false, &own, "ready", ""),
         ("no_ca", "server", &TLS13, false, "", "wrong_address", "transport.tls.ca_file"),
         (
             "other_ca",
@@ -68,8 +72,8 @@ async fn a_service_is_spoken_to_only_if_it_is_trusted_and_trusts_us() {
         };
         assert!(detail.contains(words), "{name}: {detail}");
     }
-    service.joined(4, PATIENCE).await;
-    assert_eq!(service.upgrades(), 4, "nothing else came through");
+    service.joined(6, PATIENCE).await;
+    assert_eq!(service.upgrades(), 6, "nothing else came through");
 }
 
 /// A service behind TLS, as behind a proxy that ends it.
@@ -103,6 +107,11 @@ struct Files(Dir);
 impl Files {
     fn new() -> Self {
         let files = Self(Dir::new("certificates"));
+        let mut own = named("own", &["localhost"]);
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        files.0.write("own.pem", &own.self_signed(&key).expect("a certificate").pem());
+        files.0.write("own-key.pem", &key.serialize_pem());
         let authority = |name: &str| {
             let mut params = named(name, &[]);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

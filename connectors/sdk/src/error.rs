@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::url::Fault;
+
 /// A result whose error says what the daemon does next.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -155,6 +157,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Fault> for Error {
+    /// A wrong URL in the configuration, at the key `url`.
+    fn from(fault: Fault) -> Self {
+        Self::config(fault.to_string()).at("/url")
+    }
+}
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports; [`websocket::guard`]: where a URL may lead that
 //!   a caller names
+//! * [`url`]: takes URLs apart, for settings and for commands
 //! * [`lenient`]: texts and times as services write them
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`mask`]: what services repeat of our secrets
@@ -32,6 +33,7 @@ pub mod socketio;
 #[cfg(feature = "transcript")]
 pub mod transcript;
 pub mod units;
+pub mod url;
 pub mod uuid;
 pub mod websocket;
 

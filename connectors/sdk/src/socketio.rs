@@ -13,6 +13,7 @@ use crate::connector;
 use crate::error::{Error, Result};
 use crate::event::Raw;
 use crate::secret::{Param, Secret};
+use crate::url::{self, Url};
 
 pub use calls::{Answered, Calls};
 
@@ -297,7 +298,7 @@ impl Endpoint {
     /// # Errors
     /// `Config` if it is no such URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
-        crate::websocket::check_url(url, &["http://", "https://", "ws://", "wss://"])?;
+        Url::parse(url, url::SOCKET_IO)?;
         Ok(Self {
             url: url.to_owned(),
             namespace: "/".to_owned(),

@@ -9,6 +9,7 @@ use crate::connector;
 use crate::error::Result;
 use crate::event::Raw;
 use crate::secret::{Param, Secret};
+use crate::url::{self, Url};
 
 pub use guard::Guard;
 
@@ -89,7 +90,7 @@ impl Endpoint {
     /// # Errors
     /// `Config` if it is no `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
-        check_url(url, &["ws://", "wss://"])?;
+        Url::parse(url, url::WEBSOCKET)?;
         Ok(Self {
             url: url.to_owned(),
             query: Vec::new(),
@@ -100,31 +101,6 @@ impl Endpoint {
             guard: None,
         })
     }
-}
-
-/// Checks that a URL begins with one of these schemes, has a host, and holds nothing that must not be printed.
-pub(crate) fn check_url(url: &str, schemes: &[&str]) -> Result<()> {
-    let wrong = |what: &str| {
-        let forms: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}host/path")).collect();
-        Err(crate::Error::config(format!("the url {what}; write {}", forms.join(" or "))).at("/url"))
-    };
-    let Some(rest) = schemes.iter().find_map(|scheme| url.strip_prefix(scheme)) else {
-        return wrong(&format!("does not begin with {}", schemes.join(" or ")));
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return wrong("carries a user or a password, which would be printed; use a secret setting instead");
-    }
-    if authority.is_empty() || authority.starts_with(':') {
-        return wrong("has no host");
-    }
-    if url.contains('#') {
-        return wrong("has a fragment");
-    }
-    if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return wrong("has white space in it");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

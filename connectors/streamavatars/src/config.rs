@@ -95,13 +95,15 @@ pub struct Dynamic {
     pub hosts: Vec<String>,
     /// Addresses that they may lead to although they are not public, alone or as networks.
     pub addresses: Vec<String>,
+    /// Whether they go through the proxy, if one is configured. It looks names up by itself: `addresses` has no effect then.
+    pub proxy: bool,
     /// How many of them may be open at a time.
     pub max: usize,
 }
 
 impl Default for Dynamic {
     fn default() -> Self {
-        Self { enabled: false, hosts: Vec::new(), addresses: Vec::new(), max: max() }
+        Self { enabled: false, hosts: Vec::new(), addresses: Vec::new(), proxy: false, max: max() }
     }
 }
 
@@ -172,7 +174,8 @@ impl Checked {
             let endpoint = socket.endpoint().map_err(|error| at(error, "/url"))?;
             endpoints.insert(title, endpoint);
         }
-        let allowed = guard::Settings { hosts: dynamic.hosts.clone(), addresses: dynamic.addresses.clone() };
+        let Dynamic { hosts, addresses, proxy, .. } = &dynamic;
+        let allowed = guard::Settings { hosts: hosts.clone(), addresses: addresses.clone(), proxy: *proxy };
         let guard = Guard::new(&allowed, "/dynamic")?;
         check(dynamic.max > 0, "/dynamic/max", "max is 0, so no socket could be created; write 1 or more")?;
         check(

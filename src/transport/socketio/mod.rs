@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::socketio::{AuthValue, Endpoint, Frame};
+use pontoon_sdk::url::{self, Url};
 use pontoon_sdk::{End, Error, Param, SocketIo, Span, WebSocket, websocket};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::codec::{Decoder, Handshake, Heard};
 use self::driver::Pongs;
+use super::connect::Address;
 use super::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter, read_and_answer};
 use super::{Dial, DialError, Dialled, Received, Settings, meaning};
 
@@ -213,7 +215,7 @@ fn auth(endpoint: &Endpoint) -> Result<Map<String, Value>, DialError> {
 
 /// The WebSocket that carries the session.
 fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
-    let mut socket = websocket::Endpoint::new(&url(&endpoint.url))?;
+    let mut socket = websocket::Endpoint::new(&url(&endpoint.url)?)?;
     socket.query = vec![("EIO".to_owned(), "4".into()), ("transport".to_owned(), "websocket".into())];
     socket.query.extend(endpoint.query.iter().cloned());
     socket.headers.clone_from(&endpoint.headers);
@@ -221,17 +223,16 @@ fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
 }
 
 /// A web URL as that of a WebSocket, with the path where Engine.IO listens.
-fn url(url: &str) -> String {
-    let url = match url.strip_prefix("http") {
-        Some(rest) => format!("ws{rest}"),
-        None => url.to_owned(),
-    };
-    let host = url.find("://").map_or(0, |place| place + 3);
-    let path = url.get(host..).and_then(|rest| rest.find(['/', '?'])).map_or(url.len(), |place| host + place);
-    let (origin, rest) = url.split_at(path);
-    let (path, query) = rest.find('?').map_or((rest, ""), |mark| rest.split_at(mark));
-    let path = if matches!(path, "" | "/") { PATH } else { path };
-    format!("{origin}{path}{query}")
+///
+/// # Errors
+/// `WrongAddress` if it is not such a URL.
+fn url(url: &str) -> Result<String, DialError> {
+    let url = Url::parse(url, url::SOCKET_IO).map_err(|fault| DialError::wrong_address(fault.to_string()))?;
+    let scheme = if Address::from(&url).secure { "wss" } else { "ws" };
+    let target = url.path_and_query();
+    let (path, query) = target.find('?').map_or((&*target, ""), |mark| target.split_at(mark));
+    let path = if path == "/" { PATH } else { path };
+    Ok(format!("{scheme}://{}{path}{query}", url.authority()))
 }
 
 #[cfg(test)]
@@ -248,7 +249,7 @@ mod tests {
             ("http://h/base/io?x=1", "ws://h/base/io?x=1"),
             ("http://[::1]:80", "ws://[::1]:80/socket.io/"),
         ] {
-            assert_eq!(url(given), made);
+            assert_eq!(url(given).unwrap(), made);
         }
     }
 

@@ -314,8 +314,12 @@ fn launch(binary: &Path, config: &DaemonConfig, dir: &Dir, log: &Arc<Mutex<Vec<S
     let mut command = Command::new(binary);
     command.args(["run", "--config"]).arg(file).current_dir(dir.path());
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    // The settings of whoever runs the tests are not ours, nor is their service manager.
-    let theirs = |name: &str| name.starts_with("PONTOON_") || MANAGER.contains(&name);
+    // The settings of whoever runs the tests are not ours, nor are their service manager and their proxy.
+    let theirs = |name: &str| {
+        name.starts_with("PONTOON_")
+            || MANAGER.contains(&name)
+            || name.to_ascii_lowercase().ends_with("_proxy")
+    };
     for (name, _) in env::vars_os().filter(|(name, _)| theirs(&name.to_string_lossy())) {
         command.env_remove(name);
     }

@@ -14,6 +14,7 @@
 //! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
 //!   a connector
 //! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
+//! * [`ConnectProxy`]: an HTTP proxy that makes tunnels, and may refuse to
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
 //! Everything listens on loopback, on ports that the system chose, and is gone when its guard is dropped.
@@ -24,6 +25,7 @@
 mod aui;
 mod avatars;
 mod bare;
+mod connect_proxy;
 mod daemon;
 mod dir;
 mod echo;
@@ -48,6 +50,7 @@ mod websocket;
 pub use aui::{Aui, AuiAnswer, AuiEnvelope, AuiRefusal, AuiTurn};
 pub use avatars::{Dialled, Farewell, LuaApp, LuaOptions, LuaScript, RanCommand, ThirdArgument};
 pub use bare::{BareFrame, BareListener, BareSocket, bare_frame};
+pub use connect_proxy::{ConnectAnswer, ConnectProxy, ConnectRequest};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use echo::Echo;

@@ -14,7 +14,6 @@ mod hosts;
 mod networks;
 #[cfg(test)]
 mod tests;
-mod url;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,9 +23,9 @@ use serde::Deserialize;
 
 use self::hosts::HostRule;
 use self::networks::Network;
-use self::url::{Host, Url};
 use super::Endpoint;
 use crate::error::{Code, Error, Result};
+use crate::url::{Fault, Host, Url};
 
 /// What may be dialled, as configured. Nothing may unless it is listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -37,6 +36,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Addresses that may be dialled although they are not public: `"127.0.0.1"`, `"10.1.0.0/16"`, `"::1"`.
     pub addresses: Vec<String>,
+    /// Whether a proxy is used, if one is configured. It looks names up by itself: then only hosts are judged.
+    pub proxy: bool,
 }
 
 /// Judges URLs, hosts and addresses. Cheap to clone; it holds no secrets.
@@ -47,6 +48,7 @@ pub struct Guard(Arc<Rules>);
 struct Rules {
     hosts: Vec<HostRule>,
     addresses: Vec<Network>,
+    proxy: bool,
     /// What the operator calls the settings: `dynamic`.
     name: String,
 }
@@ -60,7 +62,12 @@ impl Guard {
         let hosts = read(&settings.hosts, &format!("{pointer}/hosts"))?;
         let addresses = read(&settings.addresses, &format!("{pointer}/addresses"))?;
         let name = pointer.trim_start_matches('/').replace('/', ".");
-        Ok(Self(Arc::new(Rules { hosts, addresses, name })))
+        Ok(Self(Arc::new(Rules { hosts, addresses, proxy: settings.proxy, name })))
+    }
+
+    /// Whether a proxy may make the connection.
+    pub fn allows_proxy(&self) -> bool {
+        self.0.proxy
     }
 
     /// Judges the URL that a caller gave. The endpoint has it in one form, scheme and host in lower case, and carries this
@@ -70,7 +77,7 @@ impl Guard {
     /// `Rejected`: 400 if it is no URL, 403 with the rule by which it may not be dialled. Without a pointer: only the
     /// caller of this knows where in the body it stood.
     pub fn check_url(&self, url: &str) -> Result<Endpoint> {
-        let url = Url::parse(url)?;
+        let url = Url::parse_strict(url).map_err(refused)?;
         self.judge(&url.host, url.port)?;
         let mut endpoint = Endpoint::new(&url.to_string())
             .map_err(|error| Error::rejected(Code::BadBody, error.message()))?;
@@ -83,7 +90,7 @@ impl Guard {
     /// # Errors
     /// `Rejected` with 403 and the rule by which it may not be dialled.
     pub fn check_host(&self, host: &str, port: u16) -> Result<()> {
-        self.judge(&Host::parse(host)?, port)
+        self.judge(&Host::parse_strict(host).map_err(refused)?, port)
     }
 
     /// Judges an address: a public one of a single machine may be dialled, and what the operator has listed. Where it
@@ -124,6 +131,11 @@ fn read<T: std::str::FromStr<Err = String>>(entries: &[String], pointer: &str) -
         text.parse().map_err(|error| Error::config(error).at(format!("{pointer}/{place}")))
     };
     entries.iter().enumerate().map(read).collect()
+}
+
+fn refused(fault: Fault) -> Error {
+    let code = if matches!(fault, Fault::Malformed(..)) { Code::BadBody } else { Code::Forbidden };
+    Error::rejected(code, fault.to_string())
 }
 
 fn forbidden(message: impl Into<String>) -> Error {

@@ -22,7 +22,8 @@
 //! | connection state recovery | yes | no: every break is a gap |
 //! | largest message | `transport.message_limit` | the same, but 64 MiB are read before it is looked at |
 //! | `maxPayload` of the service | larger messages are refused | not known |
-//! | `Retry-After` of a refused upgrade | kept | not known |
+//! | `Retry-After`, `Location`, signs of an edge on a refused upgrade | known | not known |
+//! | through a proxy | yes | refused |
 //! | TLS | rustls | OpenSSL; the same files |
 //!
 //! The crate can stop without a word: its task panics, it waits for a lock for ever, it dials in a hot loop. So each
@@ -46,7 +47,7 @@ use super::recovery::Recovery;
 use super::{auth, native, unconfirmed, url};
 use crate::config::Tls;
 use crate::transport::connect::Address;
-use crate::transport::{DialError, Dialled, Settings, upgrade};
+use crate::transport::{DialError, Dialled, Settings, proxy, refusal, upgrade};
 
 pub use either::{Reader, Writer};
 
@@ -100,17 +101,25 @@ struct Plan {
 impl Plan {
     fn new(endpoint: &Endpoint, settings: &Settings) -> Result<Self, DialError> {
         // The crate adds `EIO` and `transport` itself.
-        let mut socket = websocket::Endpoint::new(&url(&endpoint.url))?;
+        let mut socket = websocket::Endpoint::new(&url(&endpoint.url)?)?;
         socket.query.clone_from(&endpoint.query);
-        let uri = upgrade::uri(&socket)?;
-        let address = upgrade::address(&uri)?;
+        let url = upgrade::url(&socket)?;
+        let address = Address::from(&url);
+        if proxy::choose(&address, None, settings)?.is_some() {
+            return Err(DialError::wrong_address(
+                "the engine rust-socketio cannot go through a proxy; write engine = \"native\", or transport.proxy = \"none\"",
+            ));
+        }
         let mut headers = Vec::new();
+        if !endpoint.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-Agent")) {
+            headers.push(("User-Agent".to_owned(), settings.user_agent().to_owned()));
+        }
         for (name, value) in &endpoint.headers {
             headers.push((name.clone(), value.reveal()?));
         }
         let tls = if address.secure { Some(tls(&settings.config.tls)?) } else { None };
         Ok(Self {
-            url: uri.to_string(),
+            url: format!("{}://{}{}", url.scheme, url.authority(), upgrade::target(&url, &socket)?),
             address,
             namespace: endpoint.namespace.clone(),
             headers,
@@ -128,7 +137,7 @@ impl Plan {
         let status =
             words.iter().find_map(|words| words.strip_prefix("HTTP error: ")?.get(..3)?.parse().ok());
         if let Some(code) = status {
-            return upgrade::refusal(address, code, None);
+            return refusal::refusal(address, code, &|_| None);
         }
         let last = words.last().map_or("", String::as_str);
         let tls = causes.iter().position(|cause| cause.is::<native_tls::Error>());

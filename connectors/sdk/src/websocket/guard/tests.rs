@@ -9,7 +9,7 @@ use crate::error::Kind;
 
 fn guarding(hosts: &[&str], addresses: &[&str]) -> Result<Guard> {
     let owned = |entries: &[&str]| entries.iter().map(|&entry| entry.to_owned()).collect();
-    Guard::new(&Settings { hosts: owned(hosts), addresses: owned(addresses) }, "/dynamic")
+    Guard::new(&Settings { hosts: owned(hosts), addresses: owned(addresses), proxy: false }, "/dynamic")
 }
 
 fn lines(table: &str) -> impl Iterator<Item = &str> {
