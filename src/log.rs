@@ -2,6 +2,7 @@
 
 mod escape;
 mod queue;
+mod throttle;
 
 use std::io::{self, IsTerminal as _};
 
@@ -12,6 +13,7 @@ use tracing_subscriber::fmt::format::debug_fn;
 
 use crate::config::{Log, LogFormat};
 pub use queue::Guard;
+pub use throttle::Throttle;
 
 /// Starts to log. Lines that stderr does not take in time are counted in `dropped`.
 ///

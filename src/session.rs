@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, CommandId, End, Event, EventType, Join, Kind, LinkKey, Outbox, Result, Session};
+use pontoon_sdk::{
+    Action, CommandId, End, Error, Event, EventType, Join, Kind, LinkKey, Outbox, Redactor, Result, Session,
+};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
@@ -15,7 +17,7 @@ use crate::bus::spool::Spool;
 use crate::errands::{Errand, Errands};
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
-use crate::redact::Redact;
+use crate::redact::shown;
 use crate::replies::{Full, Replies};
 use crate::transport::Read;
 use crate::transport::outbound::{Outbound, Outcome};
@@ -56,8 +58,8 @@ pub struct Parts<S: Session, R> {
     pub outbound: Outbound<S::Frame>,
     /// What becomes of it.
     pub outcomes: mpsc::Receiver<Outcome>,
-    /// Takes our secrets out of what the service says at the end.
-    pub redact: Redact,
+    /// Takes our secrets out of reasons and errors.
+    pub redact: Redactor,
 }
 
 /// One connection.
@@ -131,7 +133,7 @@ where
         if self.finished {
             self.goodbye().await;
         }
-        end.reason = self.parts.redact.text(&end.reason);
+        end.reason = shown(&self.parts.redact, &end.reason);
         // A policy violation right after the opening is about credentials, not about what was sent.
         if end.kind == Kind::Disconnected && end.code == Some(POLICY) && self.opened.elapsed() < SOON {
             end.kind = Kind::Auth;
@@ -298,6 +300,7 @@ where
     fn unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
         let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
         event.fields.reason = Some(reason.to_owned());
+        self.parts.redact.event(&mut event);
         self.memory.spool.offer(self.link, Box::new(event), now, read);
     }
 
@@ -316,6 +319,7 @@ where
             }
             Err(error) if matches!(error.kind(), Kind::Disconnected | Kind::Auth) => Err(error.into()),
             Err(error) => {
+                let error = error.map_message(|text| self.parts.redact.text(text).into_owned());
                 self.replies.refuse(id, &error);
                 self.perform()
             }
@@ -405,14 +409,25 @@ where
     /// Does all that the session wants done, and then ends if anything of it ends the conversation.
     fn perform_at(&mut self, read_at: Instant, read: OffsetDateTime) -> Result<(), End> {
         let mut end = None;
-        let mut unsent = Vec::new();
+        let mut unsent: Vec<(CommandId, Error)> = Vec::new();
         loop {
             for action in self.outbox.drain() {
                 match action {
-                    Action::Publish(event) => self.memory.spool.offer(self.link, event, read_at, read),
-                    Action::Reply(command, reply) => self.replies.reply(command, reply),
+                    Action::Publish(mut event) => {
+                        self.replies.trace(&mut event);
+                        self.parts.redact.event(&mut event);
+                        self.memory.spool.offer(self.link, event, read_at, read);
+                    }
+                    Action::Reply(command, reply) => {
+                        self.replies.reply(command, self.parts.redact.reply(reply));
+                    }
                     Action::Duplicate => self.memory.spool.duplicate(),
-                    Action::Promise(command, promise) => self.replies.lower(command, promise),
+                    Action::Promise(command, promise) => {
+                        let lowered = self.replies.lower(command, promise);
+                        unsent.extend(lowered.err().map(|error| (command, error)));
+                    }
+                    // Nothing of a command is sent once it was refused.
+                    Action::Send(_, Some(command)) if unsent.iter().any(|(known, _)| *known == command) => {}
                     Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
                     {
                         (Ok(ticket), Some(command)) => self.replies.queued(command, ticket),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::door::Door;
-use pontoon_sdk::{Connector, LinkKey};
+use pontoon_sdk::{Connector, LinkKey, Redactor};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::backoff;
+use crate::redact::shown;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
 
@@ -134,6 +135,8 @@ async fn admit<C: Connector>(
             let _ = arrivals.send(Arrival { link, connection, most: door.most }).await;
         }
         Ok(Err(detail)) => {
+            // It may have shown what it was to know, and more or less.
+            let detail = shown(&Redactor::new(door.revealed()), &detail);
             tracing::warn!(instance = shared.name, detail = %detail.escape_debug(), "a visitor was not let in");
         }
         Err(_) => tracing::warn!(instance = shared.name, "a visitor did not say in time who it is"),

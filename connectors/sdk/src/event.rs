@@ -124,6 +124,8 @@ pub struct Event {
     pub identity: Option<String>,
     /// The command that it tells of, which the daemon names in the field `command` as its caller knows it.
     pub command: Option<CommandId>,
+    /// The command that caused it, where that is certain: the event belongs to the command's trace.
+    pub caused_by: Option<CommandId>,
 }
 
 impl Event {
@@ -139,6 +141,7 @@ impl Event {
             traceparent: None,
             identity: None,
             command: None,
+            caused_by: None,
         }
     }
 
