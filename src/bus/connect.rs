@@ -320,6 +320,25 @@ mod tests {
         assert_eq!(why(&[server("nats://a:1", None)]), None);
     }
 
+    #[tokio::test]
+    async fn messages_that_the_client_drops_are_counted() {
+        let patience = Duration::from_secs(60);
+        let server = pontoon_testkit::NatsServer::options().without_jetstream().start().await;
+        let nats = Nats { url: crate::config::Urls::One(server.url()), ..Nats::default() };
+        let (client, mut connection) = client(&nats, "test", "_INBOX_test", "e.", "c").await.unwrap();
+        connection.wait_for(|connection| connection.up).await.unwrap();
+        // Nothing is read here.
+        let slow = client.subscribe("slow").await.unwrap();
+        assert!(super::super::service::barrier(&client, patience).await);
+        let other = server.client().await;
+        for _ in 0..SUBSCRIPTION_CAPACITY + 1_000 {
+            other.publish("slow", "".into()).await.unwrap();
+        }
+        let dropped = connection.wait_for(|connection| connection.dropped > 0);
+        assert!(tokio::time::timeout(patience, dropped).await.is_ok(), "none is counted");
+        drop(slow);
+    }
+
     #[test]
     fn a_credentials_file_is_read_by_its_blocks() {
         let text = "-----BEGIN NATS USER JWT-----\nabc\n------END NATS USER JWT------\n\n****\n-----BEGIN USER NKEY SEED-----\nSUX\n------END";

@@ -14,6 +14,10 @@ use crate::support::{PATIENCE, ask, start};
 const NOWHERE: &str = "url = \"ws://127.0.0.1:1/\"";
 const WEB: &str = "url = \"http://127.0.0.1:1/\"";
 
+/// A type, settings, what is listed with which promise, and what is not, with a word of the reason.
+type Case = (&'static str, String, &'static [Pair], &'static [Pair]);
+type Pair = (&'static str, &'static str);
+
 /// The operations that the micro service of an instance lists, with their promises.
 async fn offers(client: &async_nats::Client, kind: &str, instance: &str) -> BTreeMap<String, String> {
     let inbox = client.new_inbox();
@@ -29,8 +33,7 @@ async fn offers(client: &async_nats::Client, kind: &str, instance: &str) -> BTre
 
 #[tokio::test]
 async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_instances() {
-    // Each: type, settings, what is listed with which promise, what is not, and a word of the reason.
-    let cases: &[(&str, String, &[(&str, &str)], &[(&str, &str)])] = &[
+    let cases: &[Case] = &[
         ("websocket", NOWHERE.into(), &[("send", "sent")], &[("call", "call ="), ("message.send", "send =")]),
         (
             "websocket",
