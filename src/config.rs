@@ -216,6 +216,12 @@ pub struct Commands {
     pub max_in_flight: usize,
     /// The largest body.
     pub max_body: Size,
+    /// How many values of `Idempotency-Key` an instance keeps; commands with a new one beyond that are answered 429.
+    pub idempotency_keys: usize,
+    /// How many bytes they and the answers to their commands take; likewise.
+    pub idempotency_bytes: Size,
+    /// How long a key is kept after its command was answered.
+    pub idempotency_time: Span,
     /// Prefixes of subjects that replies may go to.
     pub reply_prefixes: Vec<String>,
 }

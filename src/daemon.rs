@@ -183,6 +183,7 @@ impl Daemon {
         for (name, (prepared, _)) in due {
             self.begin(&name, prepared);
         }
+        self.roster.wait(self.waiting.keys());
     }
 
     fn begin(&mut self, name: &str, prepared: Prepared) {
@@ -267,6 +268,7 @@ impl Daemon {
         for prepared in loaded.instances.into_iter().filter(|prepared| plan.start.contains(&prepared.name)) {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
+        self.roster.wait(self.waiting.keys());
     }
 
     /// Ends every instance in order; a second signal or the deadline ends the process at once.

@@ -1,61 +1,102 @@
 //! Commands that are sent again with the key of an earlier one: they are not carried out twice.
 //!
-//! Kept in memory, for ten minutes and within bounds. A command that was certainly not done leaves no trace, so that
-//! it can be tried again under its key.
+//! Kept in memory, for a time and within bounds; where those are reached, new keys are refused rather than young ones
+//! forgotten. A command that was certainly not done leaves no trace, so that it can be tried again under its key.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pontoon_sdk::{Code, Error};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
 
-use crate::replies::Answer;
+use crate::config::Commands;
+use crate::replies::{Answer, Caller};
 
-/// How long an answer is kept.
-const KEPT: Duration = Duration::from_secs(600);
-/// How many keys are kept.
-const MAX_KEYS: usize = 4_096;
-/// How many bytes of answers are kept.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// How long a key may be.
+/// How long a key may be, in bytes.
 const MAX_KEY: usize = 256;
 /// How many callers may wait for one answer besides the first.
 const MAX_FOLLOWERS: usize = 64;
+/// What a key takes in memory besides its text, about, with room for an answer without data.
+const ENTRY: usize = 256 + ANSWER;
+/// The room for an answer that is kept with its key, in bytes; what an answer takes beyond that is counted as it is.
+const ANSWER: usize = 512;
 
 /// The keys of one instance.
-#[derive(Default)]
-pub struct Keys(Mutex<State>);
+pub struct Keys {
+    limit: usize,
+    bytes: usize,
+    time: Duration,
+    state: Mutex<State>,
+    /// A caller has joined, and may be the next whose time runs out.
+    joined: Notify,
+}
 
 #[derive(Default)]
 struct State {
     entries: HashMap<String, Entry>,
-    /// Keys that were answered, in that order. Those under way are as many as commands may be, and stay.
+    /// Keys that were answered, in that order.
     order: VecDeque<(Instant, String)>,
+    /// Bytes of all entries.
     bytes: usize,
+    /// When the time of each follower runs out, and of which key it is.
+    deadlines: BTreeMap<(Instant, u64), String>,
+    /// How many followers there were so far.
+    followers: u64,
 }
 
 struct Entry {
-    body: [u8; 32],
+    what: What,
     progress: Progress,
 }
 
 enum Progress {
-    UnderWay(Vec<String>),
+    UnderWay(Vec<Follower>),
     Done(Arc<Answer>),
+}
+
+/// A caller that waits for the answer to the command of another.
+struct Follower {
+    number: u64,
+    caller: Caller,
+}
+
+/// What a command asks for, so that two can be compared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct What([u8; 32]);
+
+impl What {
+    /// By the tokens that name the operation, the body, and the headers that change what is done.
+    pub fn new<'a>(tokens: &str, body: &str, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut headers: Vec<_> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        headers.sort_unstable();
+        let mut digest = Sha256::new();
+        let mut add = |part: &str| {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        };
+        add(tokens);
+        add(body);
+        for (name, value) in headers {
+            add(&name);
+            add(value);
+        }
+        Self(digest.finalize().into())
+    }
 }
 
 /// What a key says of a command.
 pub enum Claim {
-    /// It is the first: carry it out, and fill the slot.
-    First(Slot),
-    /// The first is under way: its answer goes to this caller, too.
+    /// It is the first: carry it out. Its caller holds the place for the answer.
+    First(Caller),
+    /// The first is under way: its answer goes to this caller, too, if it comes before this caller's deadline.
     Joined,
     /// It was answered already.
-    Answered(Arc<Answer>),
-    /// The key was used for another command.
-    Clash,
-    /// The key is empty or too long, or too many wait for it.
-    Unusable,
+    Answered(Caller, Arc<Answer>),
+    /// It is refused: the key is unusable, was used for another command, or finds no room.
+    Refused(Caller, Error),
 }
 
 /// The place for an answer; a slot that is dropped frees its key.
@@ -66,130 +107,169 @@ pub struct Slot {
 }
 
 impl Keys {
-    /// Looks a command up: `what` is its operation with its argument and its body.
-    pub fn claim(self: &Arc<Self>, key: &str, what: [&[u8]; 2], reply: Option<&str>) -> Claim {
+    /// No keys yet, with the bounds of these settings.
+    pub fn new(config: &Commands) -> Arc<Self> {
+        Arc::new(Self {
+            limit: config.idempotency_keys,
+            bytes: config.idempotency_bytes.0,
+            time: config.idempotency_time.0,
+            state: Mutex::default(),
+            joined: Notify::new(),
+        })
+    }
+
+    /// Looks a command up.
+    pub fn claim(self: &Arc<Self>, key: &str, what: What, mut caller: Caller) -> Claim {
         if key.is_empty() || key.len() > MAX_KEY {
-            return Claim::Unusable;
+            let text = format!("the Idempotency-Key must have 1 to {MAX_KEY} bytes");
+            return Claim::Refused(caller, Error::rejected(Code::BadBody, text));
         }
-        let mut digest = Sha256::new();
-        for part in what {
-            digest.update(part.len().to_le_bytes());
-            digest.update(part);
-        }
-        let body: [u8; 32] = digest.finalize().into();
         let mut state = self.state();
-        state.forget_old();
-        match state.entries.get_mut(key) {
-            Some(entry) if entry.body != body => Claim::Clash,
-            Some(Entry { progress: Progress::Done(answer), .. }) => Claim::Answered(answer.clone()),
-            Some(Entry { progress: Progress::UnderWay(followers), .. }) => {
-                if followers.len() >= MAX_FOLLOWERS {
-                    return Claim::Unusable;
+        state.forget(self.time);
+        let State { entries, deadlines, followers, bytes, .. } = &mut *state;
+        match entries.get_mut(key) {
+            Some(entry) if entry.what != what => {
+                let text = "the Idempotency-Key was used for another operation, action or body";
+                Claim::Refused(caller, Error::rejected(Code::KeyReused, text))
+            }
+            Some(Entry { progress: Progress::Done(answer), .. }) => Claim::Answered(caller, answer.clone()),
+            Some(Entry { progress: Progress::UnderWay(waiting), .. }) => {
+                if waiting.len() >= MAX_FOLLOWERS {
+                    let text = format!("{MAX_FOLLOWERS} callers wait for the answer to this key already");
+                    return Claim::Refused(caller, Error::rejected(Code::TooMany, text));
                 }
-                followers.extend(reply.map(str::to_owned));
+                *followers += 1;
+                deadlines.insert((caller.deadline, *followers), key.to_owned());
+                waiting.push(Follower { number: *followers, caller });
+                self.joined.notify_one();
                 Claim::Joined
             }
             None => {
-                let entry = Entry { body, progress: Progress::UnderWay(Vec::new()) };
-                state.entries.insert(key.to_owned(), entry);
-                Claim::First(Slot { keys: self.clone(), key: key.to_owned(), filled: false })
+                if entries.len() >= self.limit || *bytes + cost(key) > self.bytes {
+                    let count = entries.len();
+                    return Claim::Refused(caller, self.full(count));
+                }
+                *bytes += cost(key);
+                entries.insert(key.to_owned(), Entry { what, progress: Progress::UnderWay(Vec::new()) });
+                caller.slot = Some(Slot { keys: self.clone(), key: key.to_owned(), filled: false });
+                Claim::First(caller)
+            }
+        }
+    }
+
+    fn full(&self, count: usize) -> Error {
+        let text = format!(
+            "no room for another Idempotency-Key: {count} are kept, each for {:?} after its answer \
+             (commands.idempotency_keys, idempotency_bytes, idempotency_time)",
+            self.time
+        );
+        Error::rejected(Code::TooMany, text)
+    }
+
+    /// Answers those that have joined when their time runs out; never ends.
+    pub async fn expire(self: Arc<Self>) {
+        loop {
+            let next = self.state().deadlines.first_key_value().map(|((deadline, _), _)| *deadline);
+            tokio::select! {
+                () = self.joined.notified() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
+                    let late = self.state().late(Instant::now());
+                    late.into_iter().for_each(Caller::leave);
+                }
             }
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn forget_old(&mut self) {
-        while let Some((at, _)) = self.order.front() {
-            if at.elapsed() < KEPT && self.order.len() <= MAX_KEYS && self.bytes <= MAX_BYTES {
-                break;
-            }
+    /// Forgets the answers that are older than this.
+    fn forget(&mut self, time: Duration) {
+        while self.order.front().is_some_and(|(at, _)| at.elapsed() >= time) {
             let Some((_, key)) = self.order.pop_front() else { break };
             if let Some(Entry { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
-                self.bytes -= answer.body.len();
+                self.bytes -= cost(&key) + beyond(&answer);
             }
         }
     }
+
+    /// Takes the followers whose time has run out.
+    fn late(&mut self, now: Instant) -> Vec<Caller> {
+        let mut late = Vec::new();
+        while let Some(first) = self.deadlines.first_entry().filter(|first| first.key().0 <= now) {
+            let ((_, number), key) = first.remove_entry();
+            if let Some(Entry { progress: Progress::UnderWay(waiting), .. }) = self.entries.get_mut(&key)
+                && let Some(place) = waiting.iter().position(|follower| follower.number == number)
+            {
+                late.push(waiting.remove(place).caller);
+            }
+        }
+        late
+    }
+
+    /// The command of this key has ended. Returns those that wait for its answer, and what it asked for.
+    fn end(&mut self, key: &str) -> Option<(What, Vec<Caller>)> {
+        let Entry { what, progress: Progress::UnderWay(waiting) } = self.entries.remove(key)? else {
+            return None;
+        };
+        self.bytes -= cost(key);
+        for follower in &waiting {
+            self.deadlines.remove(&(follower.caller.deadline, follower.number));
+        }
+        Some((what, waiting.into_iter().map(|follower| follower.caller).collect()))
+    }
+
+    /// Keeps an answer for a key.
+    fn keep(&mut self, key: &str, what: What, answer: Arc<Answer>) {
+        self.bytes += cost(key) + beyond(&answer);
+        self.order.push_back((Instant::now(), key.to_owned()));
+        self.entries.insert(key.to_owned(), Entry { what, progress: Progress::Done(answer) });
+    }
+}
+
+/// What a key takes in memory: its text stands in two places.
+fn cost(key: &str) -> usize {
+    ENTRY + 2 * key.len()
+}
+
+/// What an answer takes beyond the room that its key has for one.
+fn beyond(answer: &Answer) -> usize {
+    answer.size().saturating_sub(ANSWER)
 }
 
 impl Slot {
-    /// The answer. Returns where else it must go; it is kept only if something may have been done.
-    pub fn fill(mut self, answer: &Arc<Answer>, keep: bool) -> Vec<String> {
+    /// The command was answered. Returns who else gets the answer; it is kept only if something may have been done.
+    /// Where there is no room for all of it, it is kept without its data.
+    pub fn fill(mut self, answer: &Arc<Answer>, keep: bool) -> Vec<Caller> {
         self.filled = true;
         let mut state = self.keys.state();
-        let Some(Entry { body, progress: Progress::UnderWay(followers) }) = state.entries.remove(&self.key)
-        else {
-            return Vec::new();
-        };
+        let Some((what, waiting)) = state.end(&self.key) else { return Vec::new() };
         if keep {
-            state.bytes += answer.body.len();
-            state.order.push_back((Instant::now(), self.key.clone()));
-            state.entries.insert(self.key.clone(), Entry { body, progress: Progress::Done(answer.clone()) });
-            state.forget_old();
+            let fits = state.bytes + cost(&self.key) + beyond(answer) <= self.keys.bytes;
+            let kept = if fits {
+                answer.clone()
+            } else {
+                let why = "the first caller got the data; they were not kept (commands.idempotency_bytes)";
+                Arc::new(answer.without_data(why.to_owned()))
+            };
+            state.keep(&self.key, what, kept);
         }
-        followers
+        waiting
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.filled {
-            self.keys.state().entries.remove(&self.key);
+            // Callers answer when they are dropped, and must not find the keys locked.
+            let ended = self.keys.state().end(&self.key);
+            drop(ended);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(text: &str) -> Arc<Answer> {
-        Arc::new(Answer { status: "response", error: None, id: "1".into(), body: text.to_owned().into() })
-    }
-
-    fn claim(keys: &Arc<Keys>, key: &str, body: &str, reply: &str) -> Claim {
-        keys.claim(key, [b"call.x", body.as_bytes()], Some(reply))
-    }
-
-    #[test]
-    fn a_key_is_carried_out_once() {
-        let keys = Arc::new(Keys::default());
-        let Claim::First(slot) = claim(&keys, "k", "{}", "a") else { panic!("not the first") };
-        assert!(matches!(claim(&keys, "k", "{}", "b"), Claim::Joined));
-        assert!(matches!(claim(&keys, "k", "[]", "c"), Claim::Clash));
-        assert_eq!(slot.fill(&answer("done"), true), ["b"]);
-        let Claim::Answered(kept) = claim(&keys, "k", "{}", "d") else { panic!("not answered") };
-        assert_eq!(kept.body, "done");
-    }
-
-    #[test]
-    fn what_was_not_done_can_be_tried_again() {
-        let keys = Arc::new(Keys::default());
-        let Claim::First(slot) = claim(&keys, "k", "{}", "a") else { panic!("not the first") };
-        assert!(slot.fill(&answer("failed"), false).is_empty());
-        let Claim::First(slot) = claim(&keys, "k", "{}", "a") else { panic!("not free") };
-        drop(slot);
-        assert!(matches!(claim(&keys, "k", "[]", "a"), Claim::First(_)));
-    }
-
-    #[test]
-    fn it_is_bounded() {
-        let keys = Arc::new(Keys::default());
-        for number in 0..MAX_KEYS * 2 {
-            let Claim::First(slot) = claim(&keys, &number.to_string(), "{}", "a") else {
-                panic!("not the first")
-            };
-            slot.fill(&answer(&"x".repeat(10_000)), true);
-        }
-        let state = keys.state();
-        assert!(state.entries.len() <= MAX_KEYS && state.bytes <= MAX_BYTES);
-        assert_eq!(state.bytes, state.entries.len() * 10_000);
-        drop(state);
-        assert!(matches!(claim(&keys, "", "{}", "a"), Claim::Unusable));
-        assert!(matches!(claim(&keys, &"k".repeat(300), "{}", "a"), Claim::Unusable));
-    }
-}
+mod tests;

@@ -20,8 +20,8 @@
 //! * [`link`]: what belongs to one link, such as its gaps; [`dedup`]: what a service says twice
 //! * [`errands`]: commands on their way to a link; [`places`]: room for links that are opened for them
 //! * [`replies`]: callers that wait; [`idempotency`]: those that ask twice
-//! * [`envelope`]: from an event to subject, headers and body
-//! * [`transport`]: sockets; [`bus`]: NATS; [`redact`]: what services say, without our secrets
+//! * [`envelope`]: from an event to subject, headers and body; [`trace_context`]: the trace that it belongs to
+//! * [`transport`]: sockets; [`bus`]: NATS; [`redact`]: words from outside, without our secrets
 //!
 //! What the author of a connector needs is in the crate `pontoon-sdk`.
 //!
@@ -62,4 +62,5 @@ pub mod replies;
 pub mod session;
 pub mod status;
 pub mod supervisor;
+pub mod trace_context;
 pub mod transport;

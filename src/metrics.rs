@@ -160,6 +160,10 @@ pub struct InstanceMetrics {
     pub nats_fenced: Gauge,
     /// Times that the connection to NATS was made again.
     pub nats_reconnects: Counter,
+    /// Messages from NATS that the client dropped, as they came faster than they were taken.
+    pub nats_messages_dropped: Counter,
+    /// Replies to refused commands that found no room on their way to NATS.
+    pub replies_dropped: Counter,
     running: Gauge,
     down: [Gauge; Phase::DOWN.len()],
     dropped: [Counter; DropReason::ALL.len()],
@@ -227,6 +231,8 @@ impl InstanceMetrics {
             nats_connected: level(table::NATS_CONNECTED),
             nats_fenced: level(table::NATS_FENCED),
             nats_reconnects: count(table::NATS_RECONNECTS),
+            nats_messages_dropped: count(table::NATS_MESSAGES_DROPPED),
+            replies_dropped: count(table::REPLIES_DROPPED),
             running,
             down: Phase::DOWN.map(|phase| gauge!(table::LINK_DOWN.name, with("state", phase.as_str()))),
             dropped: DropReason::ALL

@@ -14,10 +14,11 @@ mod outlet;
 mod pace;
 mod tally;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, Command, CommandId, End, Error, Kind, Promise, Reply};
+use pontoon_sdk::{Code, Command, CommandId, End, Error, Event, Kind, Promise, Reply};
 use tokio::sync::mpsc;
 
 use self::answer::{may_be_done, outcome_of};
@@ -29,12 +30,14 @@ use crate::transport::outbound::Ticket;
 pub use self::answer::Answer;
 pub use self::caller::Caller;
 pub use self::interest::Interest;
-pub use self::outlet::{Outgoing, Outlet, Part, Space};
+pub use self::outlet::{Outgoing, Outlet, Part, Permit, Replying, Space};
 pub use self::pace::Full;
 pub use self::tally::{Figures, Tally};
 
 /// How many may be known to be gone and not be given up yet.
 const GONE: usize = 64;
+/// Commands whose trace is remembered for the events that they cause, the last ones.
+const TRACES: usize = 1_024;
 
 /// The callers of one connection.
 pub struct Replies {
@@ -42,6 +45,8 @@ pub struct Replies {
     deadlines: BTreeSet<(Instant, CommandId)>,
     /// The way of parts, once somebody has asked for any.
     outlet: Option<Outlet>,
+    /// The traces of the commands that came over this connection last.
+    traces: BTreeMap<CommandId, Arc<str>>,
     /// Since when it is full, and no more than so many have left.
     full_since: Option<(Instant, u64)>,
     /// Both ends of the way on which [`Interest`] tells whose caller is gone.
@@ -75,6 +80,7 @@ impl Default for Replies {
             waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
             outlet: None,
+            traces: BTreeMap::new(),
             full_since: None,
             gone: mpsc::channel(GONE),
         }
@@ -88,6 +94,12 @@ impl Replies {
         self.deadlines.insert((deadline, id));
         if command.stream {
             self.outlet.get_or_insert_with(|| caller.replies.clone());
+        }
+        if let Some(trace) = &caller.traceparent {
+            self.traces.insert(id, trace.clone());
+            if self.traces.len() > TRACES {
+                self.traces.pop_first();
+            }
         }
         let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
         let party = Party::Caller(caller);
@@ -103,13 +115,27 @@ impl Replies {
         }
     }
 
-    /// Nobody can say more than this of the command.
-    pub fn lower(&mut self, command: CommandId, promise: Promise) {
-        if let Some(waiting) = self.waiting.get_mut(&command) {
-            waiting.promise = waiting.promise.min(promise);
-            if let Party::Caller(caller) = &mut waiting.party {
-                caller.wait = caller.wait.min(promise);
-            }
+    /// No reply can say more than this of the command.
+    ///
+    /// # Errors
+    /// `Rejected` with 400 if its caller has named more than that to wait for: the command must not be sent.
+    pub fn lower(&mut self, command: CommandId, promise: Promise) -> Result<(), Error> {
+        let Some(waiting) = self.waiting.get_mut(&command) else { return Ok(()) };
+        waiting.promise = waiting.promise.min(promise);
+        let Party::Caller(caller) = &mut waiting.party else { return Ok(()) };
+        if caller.named_wait && caller.wait > promise {
+            return Err(beyond(caller.operation, promise, caller.wait));
+        }
+        caller.wait = caller.wait.min(promise);
+        Ok(())
+    }
+
+    /// Puts an event into the trace of the command that it tells of or was caused by.
+    pub fn trace(&self, event: &mut Event) {
+        if event.traceparent.is_none()
+            && let Some(command) = event.command.or(event.caused_by)
+        {
+            event.traceparent = self.traces.get(&command).map(|trace| trace.to_string());
         }
     }
 
@@ -301,5 +327,13 @@ impl Party {
     }
 }
 
+/// More was named to wait for (`Pontoon-Wait`) than any reply can say.
+pub fn beyond(operation: &str, promise: Promise, wanted: Promise) -> Error {
+    let (most, wanted) = (promise.as_str(), wanted.as_str());
+    let text =
+        format!("{operation} can be waited for up to \"{most}\" here, not \"{wanted}\" (Pontoon-Wait)");
+    Error::rejected(Code::BadBody, text)
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{
-    Action, CommandId, End, Event, EventType, Join, Kind, LinkKey, Outbox, Raw, Result, Session,
+    Action, CommandId, End, Error, Event, EventType, Join, Kind, LinkKey, Outbox, Raw, Redactor, Result,
+    Session,
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use crate::config;
 use crate::errands::{Errand, Errands};
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
-use crate::redact::Redact;
+use crate::redact::shown;
 use crate::replies::{Full, Replies};
 use crate::transport::deadline::{self, GRACE, LATE};
 use crate::transport::outbound::{Outbound, Outcome, Refused};
@@ -60,8 +61,8 @@ pub struct Parts<S: Session, R> {
     pub outbound: Outbound<S::Frame>,
     /// What becomes of it.
     pub outcomes: mpsc::Receiver<Outcome>,
-    /// Takes our secrets out of what the service says at the end.
-    pub redact: Redact,
+    /// Takes our secrets out of reasons and errors.
+    pub redact: Redactor,
 }
 
 /// One connection.
@@ -147,7 +148,7 @@ where
         if (self.finished || self.interrupted) && !self.is_broken {
             self.leave().await;
         }
-        end.reason = self.parts.redact.text(&end.reason);
+        end.reason = shown(&self.parts.redact, &end.reason);
         end.kind = meaning::of_end(&end, self.opened.elapsed(), self.settings);
         let kind = self.parts.session.ended(&end, &mut self.outbox);
         // The operator's word on a code counts more than that of a connector.
@@ -352,6 +353,7 @@ where
     fn unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
         let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
         event.fields.reason = Some(reason.to_owned());
+        self.parts.redact.event(&mut event);
         self.memory.spool.offer(self.link, Box::new(event), now, read);
     }
 
@@ -372,6 +374,7 @@ where
                 Err(error.into())
             }
             Err(error) => {
+                let error = error.map_message(|text| self.parts.redact.text(text).into_owned());
                 self.replies.refuse(id, &error);
                 self.perform()
             }
@@ -482,14 +485,25 @@ where
     /// Does all that the session wants done, and then ends if anything of it ends the conversation.
     fn perform_at(&mut self, read_at: Instant, read: OffsetDateTime) -> Result<(), End> {
         let mut end = None;
-        let mut unsent = Vec::new();
+        let mut unsent: Vec<(CommandId, Error)> = Vec::new();
         loop {
             for action in self.outbox.drain() {
                 match action {
-                    Action::Publish(event) => self.memory.spool.offer(self.link, event, read_at, read),
-                    Action::Reply(command, reply) => self.replies.reply(command, reply),
+                    Action::Publish(mut event) => {
+                        self.replies.trace(&mut event);
+                        self.parts.redact.event(&mut event);
+                        self.memory.spool.offer(self.link, event, read_at, read);
+                    }
+                    Action::Reply(command, reply) => {
+                        self.replies.reply(command, self.parts.redact.reply(reply));
+                    }
                     Action::Duplicate => self.memory.spool.duplicate(),
-                    Action::Promise(command, promise) => self.replies.lower(command, promise),
+                    Action::Promise(command, promise) => {
+                        let lowered = self.replies.lower(command, promise);
+                        unsent.extend(lowered.err().map(|error| (command, error)));
+                    }
+                    // Nothing of a command is sent once it was refused.
+                    Action::Send(_, Some(command)) if unsent.iter().any(|(known, _)| *known == command) => {}
                     Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
                     {
                         (Ok(ticket), Some(command)) => self.replies.queued(command, ticket),

@@ -73,6 +73,19 @@ pub struct BusStatus {
     pub detail: Option<String>,
 }
 
+/// Commands, as this instance takes them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CommandStatus {
+    /// Whether NATS has processed the subscription to them since the instance started.
+    pub subscribed: bool,
+    /// How many messages from NATS, commands before all, were dropped because they came faster than they were taken; at
+    /// least, as not every notice of that reaches us.
+    pub dropped: u64,
+    /// Why commands do not come in, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InstanceStatus {
@@ -85,6 +98,8 @@ pub struct InstanceStatus {
     pub epoch: u64,
     /// The bus.
     pub bus: BusStatus,
+    /// Commands.
+    pub commands: CommandStatus,
     /// Its links, by key.
     pub links: Vec<LinkStatus>,
     /// Events that wait to be confirmed.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Code, Connector, End, Error, Kind, LinkKey};
+use pontoon_sdk::{Code, Connector, End, Error, Kind, LinkKey, Redactor};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -20,7 +20,7 @@ use crate::instance::board::Seat;
 use crate::link::gaps::{GapTracker, OpenedBy};
 use crate::metrics::{ConnectOutcome, GapReason};
 use crate::places::Places;
-use crate::redact::Redact;
+use crate::redact::shown;
 use crate::session::{Conversation, Memory, Parts};
 use crate::status::Phase;
 use crate::transport::outbound::Outbound;
@@ -231,7 +231,7 @@ where
         let shared = self.shared.clone();
         let key = &self.key;
         let arrived = if let Way::Arrived(connection) = &mut self.way { connection.take() } else { None };
-        let redact = Redact::new(match self.way.endpoint() {
+        let redact = Redactor::new(match self.way.endpoint() {
             Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
             None => self.connector.door().map(|door| door.revealed()).unwrap_or_default(),
         });
@@ -287,7 +287,7 @@ where
     }
 
     /// What is done about a connection that could not be made.
-    fn undialled(&self, error: DialError, redact: &Redact, memory: &mut Memory) -> Next {
+    fn undialled(&self, error: DialError, redact: &Redactor, memory: &mut Memory) -> Next {
         let (outcome, phase, after) = match error.class {
             Class::Unreachable => {
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
@@ -302,7 +302,7 @@ where
             }
         };
         self.shared.metrics.connects(outcome).increment(1);
-        let detail = redact.text(&error.message);
+        let detail = shown(redact, &error.message);
         if let Some(event) = self.connector.undialled(&self.key, &detail) {
             memory.spool.offer(&self.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
         }

@@ -8,6 +8,8 @@ mod logs;
 mod notify;
 #[path = "operate/probes.rs"]
 mod probes;
+#[path = "operate/readiness.rs"]
+mod readiness;
 #[path = "operate/reload.rs"]
 mod reload;
 #[path = "operate/signals.rs"]

@@ -18,9 +18,12 @@ use crate::transport::tls::{self, Store, Trust};
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages that may wait on one subscription. Past it the client drops them, so every reader of ours is bounded far
-/// below it.
-const SUBSCRIPTION_CAPACITY: usize = 16_384;
+/// How much the client reads of its socket at a time. It reads on until nothing is there, or for the 128 operations that
+/// the runtime allows a task in one turn: 2 MiB.
+const READ_BUFFER: u16 = 16 * 1024;
+/// Messages that may wait on one subscription. Past it the client drops them. The smallest command takes about 30 bytes on
+/// the wire, so what is read in one turn is below it; after that turn, [`super::service::Requests`] takes all.
+const SUBSCRIPTION_CAPACITY: usize = 131_072;
 
 /// How the client words a refusal of our credentials.
 const REFUSED: &str = "authorization violation";
@@ -39,13 +42,18 @@ pub struct Connection {
     pub refusals: u64,
     /// Grows with every break, so that what was sent before can be told from what is sent now.
     pub generation: u64,
+    /// Whether the server has refused the subscription to commands on this connection.
+    pub commands_refused: bool,
+    /// How many messages the client dropped because they came faster than they were taken. Its notices of that can be lost
+    /// too, so there may be more.
+    pub dropped: u64,
     /// What the server or the client said last while it was not well.
     pub detail: Option<String>,
 }
 
 /// Connects in the background: returns at once, and goes on trying without end. `name` is what the server's operator
 /// sees; inboxes begin with `inbox`. Publishes to subjects that begin with `events` are counted if the server refuses
-/// them.
+/// them, and it is noted if it refuses the subscription to `commands`.
 ///
 /// # Errors
 /// A sentence on what is wrong with the settings; an unreachable server is no error.
@@ -54,6 +62,7 @@ pub async fn client(
     name: &str,
     inbox: &str,
     events: &str,
+    commands: &str,
 ) -> Result<(Client, watch::Receiver<Connection>), String> {
     let nats = context::apply(nats)?;
     let addresses = addresses(&nats)?;
@@ -78,6 +87,7 @@ pub async fn client(
     .ping_interval(PING_INTERVAL)
     .connection_timeout(CONNECT_TIMEOUT)
     .subscription_capacity(SUBSCRIPTION_CAPACITY)
+    .read_buffer_capacity(READ_BUFFER)
     .max_reconnects(None)
     .retry_on_initial_connect()
     .reconnect_delay_callback({
@@ -105,9 +115,9 @@ pub async fn client(
         }
     })
     .event_callback({
-        let events = format!("\"{events}");
+        let (events, commands) = (format!("\"{events}"), format!("\"{commands}."));
         move |event| {
-            note(&state, event, &events);
+            note(&state, event, &events, &commands);
             std::future::ready(())
         }
     });
@@ -253,12 +263,13 @@ fn advice(error: &str, handshake_first: bool) -> Cow<'static, str> {
     advice.into()
 }
 
-fn note(state: &watch::Sender<Connection>, event: Event, events: &str) {
+fn note(state: &watch::Sender<Connection>, event: Event, events: &str, commands: &str) {
     let set = |up: Option<bool>, detail: Option<String>| {
         state.send_modify(|connection| {
             if let Some(up) = up {
                 connection.generation += u64::from(connection.up && !up);
                 connection.up = up;
+                connection.commands_refused = false;
             }
             connection.detail = detail;
         });
@@ -269,15 +280,16 @@ fn note(state: &watch::Sender<Connection>, event: Event, events: &str) {
         Event::ServerError(ServerError::AuthorizationViolation) => set(None, Some(REFUSED_HINT.into())),
         Event::ServerError(error) => {
             let text = error.to_string();
-            if text.contains(events) {
-                state.send_modify(|connection| connection.refusals += 1);
-            }
+            state.send_modify(|connection| {
+                connection.refusals += u64::from(text.contains(events));
+                connection.commands_refused |= text.contains(commands);
+            });
             set(None, Some(format!("NATS refused what the daemon did: {text}")));
         }
         // It names only the kind of an error; `why` says more before the next attempt.
         Event::ClientError(_) => {}
-        // Counted nowhere: every reader keeps far below the capacity, and what is lost is asked for again.
-        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {}
+        Event::SlowConsumer(_) => state.send_modify(|connection| connection.dropped += 1),
+        Event::LameDuckMode | Event::Draining => {}
     }
 }
 
@@ -340,6 +352,25 @@ mod tests {
             assert_eq!(said(error), wanted);
         }
         assert_eq!(why(&[server("nats://a:1", None)], false), None);
+    }
+
+    #[tokio::test]
+    async fn messages_that_the_client_drops_are_counted() {
+        let patience = Duration::from_secs(60);
+        let server = pontoon_testkit::NatsServer::options().without_jetstream().start().await;
+        let nats = Nats { url: crate::config::Urls::One(server.url()), ..Nats::default() };
+        let (client, mut connection) = client(&nats, "test", "_INBOX_test", "e.", "c").await.unwrap();
+        connection.wait_for(|connection| connection.up).await.unwrap();
+        // Nothing is read here.
+        let slow = client.subscribe("slow").await.unwrap();
+        assert!(super::super::service::barrier(&client, patience).await);
+        let other = server.client().await;
+        for _ in 0..SUBSCRIPTION_CAPACITY + 1_000 {
+            other.publish("slow", "".into()).await.unwrap();
+        }
+        let dropped = connection.wait_for(|connection| connection.dropped > 0);
+        assert!(tokio::time::timeout(patience, dropped).await.is_ok(), "none is counted");
+        drop(slow);
     }
 
     #[test]

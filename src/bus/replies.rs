@@ -7,29 +7,27 @@ use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{Client, HeaderMap, Message, StatusCode};
 use futures_util::StreamExt as _;
-use pontoon_sdk::Code;
-use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::replies::{Answer, Interest, Outgoing, Space};
+use crate::replies::{Answer, Interest, Outgoing, Replying, Space};
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A part is hardly worth waiting for: last words are behind it.
 const PART_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Publishes replies until nobody can make any more. `interest` is told which parts found nobody.
-pub async fn publish(client: Client, mut replies: mpsc::Receiver<Outgoing>, interest: Arc<Interest>) {
+pub async fn publish(client: Client, mut replies: Replying, interest: Arc<Interest>) {
     let inbox = client.new_inbox();
     let Ok(mut unheard) = client.subscribe(format!("{inbox}.*.*")).await else { return };
     let (mut handed, mut written) = (Vec::new(), JoinSet::new());
     loop {
         tokio::select! {
-            next = replies.recv() => {
-                let Some(Outgoing { subject, answer, part }) = next else { return };
-                let report = part.as_ref().map(|part| format!("{inbox}.{}", part.name));
-                hand_over(&client, &subject, &answer, report).await;
+            next = replies.next() => {
+                let Some(outgoing) = next else { return };
+                let report = outgoing.part.as_ref().map(|part| format!("{inbox}.{}", part.name));
+                hand_over(&client, &outgoing, report).await;
+                let part = outgoing.part;
                 handed.extend(part.map(|part| part.space));
             }
             Some(message) = unheard.next() => tell(&message, &inbox, &interest),
@@ -61,12 +59,15 @@ fn tell(message: &Message, inbox: &str, interest: &Interest) {
     }
 }
 
-async fn hand_over(client: &Client, subject: &str, answer: &Answer, report: Option<String>) {
-    let mut sent = publish_reply(client, subject, answer, report.as_deref()).await;
+async fn hand_over(client: &Client, outgoing: &Outgoing, report: Option<String>) {
+    let Outgoing { subject, answer, traceparent, .. } = outgoing;
+    let (trace, report) = (traceparent.as_deref(), report.as_deref());
+    let mut sent = publish_reply(client, subject, answer, trace, report).await;
     if let Err(error) = &sent
         && error.kind() == PublishErrorKind::MaxPayloadExceeded
     {
-        sent = publish_reply(client, subject, &without_data(answer), report.as_deref()).await;
+        let why = format!("the answer has {} bytes, more than the max_payload of NATS", answer.body.len());
+        sent = publish_reply(client, subject, &answer.without_data(why), trace, report).await;
     }
     match sent {
         Err(error) if report.is_none() => {
@@ -81,10 +82,14 @@ async fn publish_reply(
     client: &Client,
     subject: &str,
     answer: &Answer,
+    traceparent: Option<&str>,
     report: Option<&str>,
 ) -> Result<(), PublishError> {
     let mut headers = HeaderMap::new();
-    headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status));
+    headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status()));
+    if let Some(trace) = traceparent.and_then(|trace| trace.parse::<HeaderValue>().ok()) {
+        headers.insert(HeaderName::from_static("traceparent"), trace);
+    }
     if let Some((code, text)) = &answer.error {
         let code = HeaderValue::from(u64::from(*code));
         headers.insert(HeaderName::from_static("Nats-Service-Error-Code"), code);
@@ -101,14 +106,6 @@ async fn publish_reply(
         None => timeout(PUBLISH_TIMEOUT, client.publish_with_headers(subject, headers, body)).await,
     };
     in_time.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
-}
-
-/// What a caller is told whose answer is larger than NATS takes: what happened, without the data.
-fn without_data(answer: &Answer) -> Answer {
-    let (status, id, code) = (answer.status, answer.id.clone(), Code::TooLarge.number());
-    let message = format!("the answer has {} bytes, more than the max_payload of NATS", answer.body.len());
-    let body = json!({ "status": status, "id": id, "error": { "code": code, "message": message } });
-    Answer { status, id, error: Some((code, message)), body: body.to_string().into() }
 }
 
 /// A header holds one line of printable text; the body has it as it is.

@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::select_all};
+use futures_util::{FutureExt as _, StreamExt as _, stream::select_all};
 use pontoon_sdk::Operation;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 
+use super::connect::Connection;
 use crate::envelope::subject::reply_allowed;
 use crate::replies::Tally;
 
 /// Instances of one name that run twice share their callers.
 const QUEUE_GROUP: &str = "q";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+const ROUND_TRIP: Duration = Duration::from_secs(5);
 const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A command as it came.
@@ -47,6 +51,11 @@ impl Request {
         let all = self.message.headers.iter().flat_map(HeaderMap::iter);
         all.filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str())))
     }
+
+    /// A header, by name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
 }
 
 /// The commands of one instance.
@@ -72,6 +81,12 @@ impl Requests {
         Some(Request { message, tokens })
     }
 
+    /// A command that has arrived already, if there is one. Not held to the runtime's budget for one turn of a task: what
+    /// arrives together must be taken together, or the client's queue overflows while it reads on.
+    pub fn arrived(&mut self) -> Option<Request> {
+        unconstrained(self.next()).now_or_never().flatten()
+    }
+
     /// Takes no more commands; those that have arrived are still there to be read. Returns whether there is an end to
     /// them: the client may be too busy to be told.
     pub async fn unsubscribe(&mut self) -> bool {
@@ -88,6 +103,21 @@ pub async fn barrier(client: &Client, wait: Duration) -> bool {
         back.next().await
     };
     timeout(wait, round).await.is_ok_and(|message| message.is_some())
+}
+
+/// Waits until the server has processed the subscription to commands: until a round trip behind it, however long NATS is
+/// away or refuses it.
+pub async fn subscribed(client: &Client, mut connection: watch::Receiver<Connection>) {
+    let takes = |connection: &Connection| connection.up && !connection.commands_refused;
+    loop {
+        // While there is no connection, the client would queue what is sent without end.
+        if connection.wait_for(takes).await.is_err() {
+            return std::future::pending().await;
+        }
+        if barrier(client, ROUND_TRIP).await && takes(&connection.borrow()) {
+            return;
+        }
+    }
 }
 
 /// What tools are told of an instance.

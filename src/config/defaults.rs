@@ -57,6 +57,9 @@ impl Default for Commands {
             max_timeout: Span::seconds(300),
             max_in_flight: 256,
             max_body: Size::mib(1),
+            idempotency_keys: 32_768,
+            idempotency_bytes: Size::mib(32),
+            idempotency_time: Span::seconds(600),
             reply_prefixes: vec!["_INBOX.".into()],
         }
     }

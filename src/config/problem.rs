@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pontoon_sdk::Redactor;
+
 use super::layers::Layers;
 
 /// One fault.
@@ -113,19 +115,15 @@ impl<'a> Report<'a> {
 
     /// Has this text masked wherever a message would show it.
     pub(super) fn mask(&mut self, secret: &str) {
-        // A shorter one would blot out ordinary words, and no message shows the value of a secret's key anyway.
-        if secret.len() >= 4 {
-            self.secrets.push(secret.to_owned());
-        }
+        self.secrets.push(secret.to_owned());
     }
 
     /// What was found: faults, and warnings as lines.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<String>) {
         let Self { mut problems, mut warnings, secrets, .. } = self;
+        let redactor = Redactor::new(secrets);
         for problem in problems.iter_mut().chain(&mut warnings) {
-            for secret in &secrets {
-                problem.what = problem.what.replace(secret.as_str(), "***");
-            }
+            problem.what = redactor.text(&problem.what).into_owned();
         }
         (problems, warnings.iter().map(Problem::to_string).collect())
     }

@@ -14,6 +14,11 @@ use sd_notify::NotifyState;
 use super::Roster;
 use crate::status::Phase;
 
+/// How long it is waited for that commands are taken, before the manager is told that the daemon runs all the same: NATS
+/// may be away, and the manager must not end a daemon that keeps events meanwhile.
+const UNTIL_READY: Duration = Duration::from_secs(10);
+/// How often we look for it.
+const SOON: Duration = Duration::from_millis(20);
 /// How often we look whether there is something new to say.
 const LOOK: Duration = Duration::from_secs(1);
 /// Keepalives come no more often than this, whatever is asked for.
@@ -63,7 +68,8 @@ impl Notify {
         }
     }
 
-    /// The instances run, with the configuration as it was read last.
+    /// The instances run, with the configuration as it was read last. The manager is told once they take commands, and
+    /// soon even if they do not.
     pub(super) fn runs(&self) {
         self.tell(News::Runs);
     }
@@ -106,12 +112,23 @@ fn keep(
     let mut said = String::new();
     let mut lived: Option<Instant> = None;
     let mut trouble = false;
+    // Until when it is waited for that commands are taken.
+    let mut starting: Option<Instant> = None;
     loop {
-        let news = coming.recv_timeout(every.unwrap_or(LOOK).min(LOOK));
-        if matches!(news, Err(RecvTimeoutError::Disconnected)) {
-            return;
+        let look = if starting.is_some() { SOON } else { LOOK };
+        let news = coming.recv_timeout(every.unwrap_or(look).min(look));
+        let mut states = match news {
+            Ok(news) => {
+                starting = matches!(news, News::Runs).then(|| Instant::now() + UNTIL_READY);
+                states(news)
+            }
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if starting.is_some_and(|until| until <= Instant::now() || roster.unready().is_empty()) {
+            starting = None;
+            states.push(NotifyState::Ready);
         }
-        let mut states = news.map(states).unwrap_or_default();
         let stuck = roster.stuck(limit);
         let due = every.is_some_and(|every| lived.is_none_or(|lived| lived.elapsed() >= every));
         if due && stuck.is_empty() {
@@ -138,7 +155,7 @@ fn keep(
 
 fn states(news: News) -> Vec<NotifyState<'static>> {
     match news {
-        News::Runs => vec![NotifyState::Ready],
+        News::Runs => Vec::new(),
         News::Reloads => {
             // Managers that want the time refuse a reload without it; others ignore it.
             [NotifyState::Reloading].into_iter().chain(NotifyState::monotonic_usec_now()).collect()
@@ -173,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::instance::since_start;
-    use crate::status::{BusStatus, InstanceStatus};
+    use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 
     /// What was said, a datagram each.
     type Said = Arc<Mutex<Vec<String>>>;
@@ -197,6 +214,7 @@ mod tests {
             kind: "sub0".into(),
             epoch: 1,
             bus: BusStatus { connected: true, publishing: true, ..BusStatus::default() },
+            commands: CommandStatus { subscribed: true, dropped: 0, detail: None },
             links: Vec::new(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

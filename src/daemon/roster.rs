@@ -16,6 +16,9 @@ use crate::status::InstanceStatus;
 pub struct Roster {
     instances: Mutex<BTreeMap<String, Entry>>,
     heartbeat: AtomicU64,
+    /// Those that are configured and not started yet.
+    waiting: Mutex<Vec<String>>,
+    started: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -33,6 +36,24 @@ pub struct Shown {
     /// What it said last.
     #[serde(flatten)]
     pub status: InstanceStatus,
+}
+
+/// Why nothing should be expected of an instance just now, if there is a reason.
+fn reason(Shown { running, status }: &Shown) -> Option<String> {
+    let name = &status.instance;
+    if !running {
+        Some(format!("{name} ended by itself and is started again"))
+    } else if !status.commands.subscribed {
+        let known = status.commands.detail.as_deref().or(status.bus.detail.as_deref());
+        let why = known.unwrap_or("NATS has not confirmed the subscription");
+        Some(format!("{name}: not subscribed to commands yet: {why}"))
+    } else if status.bus.fenced {
+        Some(format!("{name} is fenced: {}", status.bus.detail.as_deref().unwrap_or_default()))
+    } else if !status.bus.connected && !status.room {
+        Some(format!("{name}: NATS is away and the buffer is full"))
+    } else {
+        None
+    }
 }
 
 impl Roster {
@@ -60,20 +81,15 @@ impl Roster {
 
     /// Why nothing should be expected of this daemon just now. A service that is away is no reason.
     pub fn unready(&self) -> Vec<String> {
-        let stopping = self.stopping.load(Ordering::Relaxed).then(|| "the daemon is stopping".to_owned());
-        let unready = self.shown().into_iter().filter_map(|Shown { running, status }| {
-            let name = &status.instance;
-            if !running {
-                Some(format!("{name} ended by itself and is started again"))
-            } else if status.bus.fenced {
-                Some(format!("{name} is fenced: {}", status.bus.detail.as_deref().unwrap_or_default()))
-            } else if !status.bus.connected && !status.room {
-                Some(format!("{name}: NATS is away and the buffer is full"))
-            } else {
-                None
-            }
-        });
-        stopping.into_iter().chain(unready).collect()
+        let own = if self.stopping.load(Ordering::Relaxed) {
+            Some("the daemon is stopping".to_owned())
+        } else {
+            (!self.started.load(Ordering::Relaxed)).then(|| "the daemon is starting".to_owned())
+        };
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let waiting = waiting.into_iter().map(|name| format!("{name}: waits to be started"));
+        let instances = self.shown().into_iter().filter_map(|shown| reason(&shown));
+        own.into_iter().chain(waiting).chain(instances).collect()
     }
 
     pub(super) fn started(&self, handle: &Handle) {
@@ -99,6 +115,14 @@ impl Roster {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// The instances that wait to be started; from the first call on, the daemon counts as started.
+    pub(super) fn wait<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        let instances = self.instances();
+        let waiting = names.filter(|name| !instances.contains_key(*name)).cloned().collect();
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        self.started.store(true, Ordering::Relaxed);
+    }
+
     fn instances(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,20 +131,22 @@ impl Roster {
     pub(crate) fn insert(&self, status: watch::Receiver<InstanceStatus>, heartbeat: Arc<AtomicU64>) {
         let name = status.borrow().instance.clone();
         self.instances().insert(name, Entry { status, heartbeat, running: true });
+        self.started.store(true, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{BusStatus, LinkStatus, Phase};
+    use crate::status::{BusStatus, CommandStatus, LinkStatus, Phase};
 
-    fn roster(connected: bool, room: bool) -> (Roster, Arc<AtomicU64>) {
+    fn roster(connected: bool, room: bool, subscribed: bool) -> (Roster, Arc<AtomicU64>) {
         let status = InstanceStatus {
             instance: "shop".into(),
             kind: "sub0".into(),
             epoch: 1,
             bus: BusStatus { connected, ..BusStatus::default() },
+            commands: CommandStatus { subscribed, dropped: 0, detail: None },
             links: vec![LinkStatus {
                 key: "main".into(),
                 phase: Phase::CredentialsRefused,
@@ -139,22 +165,38 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_ready_while_it_is_connected_or_has_room_whatever_its_service_does() {
+    fn an_instance_is_ready_once_subscribed_and_while_it_is_connected_or_has_room_whatever_its_service_does()
+    {
         for (connected, room, ready) in
             [(true, true, true), (true, false, true), (false, true, true), (false, false, false)]
         {
-            let (roster, _) = roster(connected, room);
-            assert_eq!(roster.unready().is_empty(), ready, "connected {connected}, room {room}");
+            for subscribed in [true, false] {
+                let (roster, _) = roster(connected, room, subscribed);
+                let ready = ready && subscribed;
+                assert_eq!(roster.unready().is_empty(), ready, "{connected} {room} {subscribed}");
+            }
         }
-        let (roster, _) = roster(true, true);
+        let (roster, _) = roster(true, true, true);
         roster.stop();
         assert_eq!(roster.unready(), ["the daemon is stopping"]);
     }
 
     #[test]
+    fn what_is_not_started_yet_is_not_ready() {
+        let empty = Roster::default();
+        assert_eq!(empty.unready(), ["the daemon is starting"]);
+        let (roster, _) = roster(true, true, true);
+        let names = ["shop".to_owned(), "new".to_owned()];
+        roster.wait(names.iter());
+        assert_eq!(roster.unready(), ["new: waits to be started"]);
+        roster.wait([].iter());
+        assert_eq!(roster.unready(), [""; 0]);
+    }
+
+    #[test]
     fn a_loop_that_stands_still_is_named_and_one_that_ended_is_not() {
         let limit = Duration::from_millis(30);
-        let (roster, beat) = roster(true, true);
+        let (roster, beat) = roster(true, true, true);
         assert!(roster.stuck(limit).is_empty());
         while since_start() < 100 {
             std::thread::yield_now();

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 
 use crate::config::{EventMode, Events};
 use crate::dedup::Identity;
+use crate::trace_context::traceparent;
 use clock::Clock;
 pub use clock::{parse as parse_time, rfc3339};
 pub use gap::{Gap, Start};
@@ -185,7 +186,10 @@ impl Envelope {
             scope: event.scope.filter(|scope| !scope.is_empty()).map(String::into_boxed_str),
             upstream: event.upstream.map(|name| name.into_owned().into_boxed_str()),
             link: event.fields.link.as_deref().map_or_else(|| link.clone(), LinkKey::new),
-            traceparent: event.traceparent.filter(|text| text.len() <= 128).map(String::into_boxed_str),
+            traceparent: event
+                .traceparent
+                .filter(|text| traceparent(text).is_some())
+                .map(String::into_boxed_str),
             identity: None,
             gap: None,
             discarded: event.discarded,

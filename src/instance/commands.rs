@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pontoon_sdk::door::Door;
 use pontoon_sdk::{
@@ -10,27 +10,31 @@ use pontoon_sdk::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::Shared;
 use super::links::Links;
 use crate::bus::service::Request;
 use crate::envelope::subject::{decode_token, reply_allowed};
 use crate::errands::{Errand, Patience};
-use crate::idempotency::{Claim, Keys};
+use crate::idempotency::{Claim, Keys, What};
 use crate::metrics::Outcome;
-use crate::replies::{Caller, Outlet, Tally};
+use crate::replies::{Caller, Outlet, Tally, beyond};
 use crate::status::{InstanceStatus, LinkStatus, Phase};
+use crate::trace_context::traceparent;
 use crate::transport::Dial;
 
 /// Operations that every instance has.
 pub const RECONNECT: &str = "reconnect";
 /// See [`RECONNECT`].
 pub const STATUS: &str = "status";
+/// The header by which a command belongs to a trace.
+const TRACEPARENT: &str = "traceparent";
 /// What is counted for a command that names no operation of ours.
 pub const UNKNOWN: &str = "unknown";
 
-/// All operations of a connector, and those that every instance has.
-pub fn operations<C: Connector>() -> Vec<Operation> {
+/// All operations of an instance, with those that every instance has.
+pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
     let own = |name, summary, promise| Operation {
         name,
         argument: None,
@@ -39,7 +43,7 @@ pub fn operations<C: Connector>() -> Vec<Operation> {
         promise,
         idempotent: true,
     };
-    let mut operations = C::operations();
+    let mut operations = connector.instance_operations();
     operations.push(own(RECONNECT, "Makes every connection of the instance anew", Promise::Accepted));
     operations.push(own(STATUS, "Says how the instance and its links are", Promise::Response));
     operations
@@ -50,6 +54,8 @@ pub struct Dispatcher<C: Connector> {
     shared: Arc<Shared>,
     connector: Arc<C>,
     operations: Vec<Operation>,
+    /// Those of the connector, for the reason why this instance refuses some.
+    refused: Vec<Operation>,
     /// The links.
     pub links: Links<C>,
     status: watch::Receiver<InstanceStatus>,
@@ -57,6 +63,8 @@ pub struct Dispatcher<C: Connector> {
     tally: Arc<Tally>,
     permits: Arc<Semaphore>,
     keys: Arc<Keys>,
+    /// Answers those in time that wait for the answer to a key; ends with this value.
+    _expiry: JoinSet<()>,
     numbers: AtomicU64,
 }
 
@@ -73,16 +81,21 @@ where
         tally: Arc<Tally>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));
+        let keys = Keys::new(&shared.commands);
+        let mut expiry = JoinSet::new();
+        expiry.spawn(keys.clone().expire());
         Self {
             links: Links::new(shared.clone(), connector.clone()),
             shared,
+            operations: operations(&*connector),
             connector,
-            operations: operations::<C>(),
+            refused: C::operations(),
             status,
             replies,
             tally,
             permits,
-            keys: Arc::default(),
+            keys,
+            _expiry: expiry,
             numbers: AtomicU64::new(0),
         }
     }
@@ -95,7 +108,7 @@ where
     /// Carries out one command, or refuses it.
     pub fn handle(&mut self, request: &Request) {
         let started = Instant::now();
-        let known = self.find(request.tokens());
+        let known = find(&self.operations, request.tokens());
         let operation = known.as_ref().map_or(UNKNOWN, |(operation, _)| operation.name);
         if let Some(reply) = request.reply()
             && !reply_allowed(reply, &self.shared.commands.reply_prefixes, &self.shared.prefix)
@@ -118,8 +131,11 @@ where
             name: self.shared.envelope.command(CommandId(number)),
             subject: request.reply().map(str::to_owned),
             wait: promise,
+            named_wait: false,
             operation,
             started,
+            deadline: started,
+            traceparent: request.header(TRACEPARENT).and_then(traceparent).map(Arc::from),
             replies: self.replies.clone(),
             metrics: self.shared.metrics.clone(),
             tally: self.tally.clone(),
@@ -128,7 +144,7 @@ where
             answered: false,
         };
         let Some((operation, argument)) = known else {
-            return caller.refuse(&self.no_such_operation(request.tokens()));
+            return caller.refuse(&self.no_such_operation(request, CommandId(number), started));
         };
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let limit = self.shared.commands.max_in_flight;
@@ -138,7 +154,7 @@ where
             );
             return caller.refuse(&error);
         };
-        caller.permit = Some(permit);
+        caller.permit = Some(Arc::new(permit));
         match self.command(request, &operation, argument, CommandId(number), started, &mut caller) {
             Ok(command) => self.once(request, command, &operation, caller),
             Err(error) => caller.refuse(&error),
@@ -146,57 +162,43 @@ where
     }
 
     /// A command with a key is carried out once.
-    fn once(&mut self, request: &Request, command: Command, operation: &Operation, mut caller: Caller) {
-        let Some((_, key)) = request.headers().find(|(name, _)| name.eq_ignore_ascii_case("Idempotency-Key"))
-        else {
+    fn once(&mut self, request: &Request, command: Command, operation: &Operation, caller: Caller) {
+        let Some(key) = request.header("Idempotency-Key") else {
             return self.dispatch(command, operation, caller);
         };
-        let what = [request.tokens().as_bytes(), command.body.get().as_bytes()];
-        match self.keys.claim(key, what, request.reply()) {
-            Claim::First(slot) => {
-                caller.slot = Some(slot);
-                self.dispatch(command, operation, caller);
-            }
-            Claim::Joined => caller.join(),
-            Claim::Answered(answer) => caller.repeat(&answer),
-            Claim::Clash => {
-                let error =
-                    Error::rejected(Code::KeyReused, "the Idempotency-Key was used for another command");
-                caller.refuse(&error);
-            }
-            Claim::Unusable => {
-                let error = Error::rejected(
-                    Code::BadBody,
-                    "the Idempotency-Key must have 1 to 256 bytes, and few may wait for one",
-                );
-                caller.refuse(&error);
-            }
+        // Where a trace goes changes nothing of what is done.
+        let headers = command.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(TRACEPARENT));
+        let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
+        let what = What::new(request.tokens(), command.body.get(), headers);
+        match self.keys.claim(key, what, caller) {
+            Claim::First(caller) => self.dispatch(command, operation, caller),
+            Claim::Joined => {}
+            Claim::Answered(caller, answer) => caller.repeat(&answer),
+            Claim::Refused(caller, error) => caller.refuse(&error),
         }
     }
 
-    fn no_such_operation(&self, tokens: &str) -> Error {
+    fn no_such_operation(&self, request: &Request, id: CommandId, started: Instant) -> Error {
         let known: Vec<_> = self.operations.iter().map(|operation| operation.name).collect();
-        let tokens: String = tokens.chars().take(64).collect();
-        Error::rejected(
-            Code::NotFound,
-            format!("there is no operation \"{tokens}\"; there are {}", known.join(", ")),
-        )
-    }
-
-    /// The operation that these tokens name, and what follows it.
-    fn find(&self, tokens: &str) -> Option<(Operation, Option<String>)> {
-        let named = self.operations.iter().filter_map(|operation| {
-            let rest = tokens.strip_prefix(operation.name)?;
-            match (rest.strip_prefix('.'), operation.argument) {
-                (None, _) if rest.is_empty() => Some((operation, None)),
-                (Some(rest), Some(_)) => Some((operation, Some(rest.to_owned()))),
-                _ => None,
-            }
-        });
-        // `room.join` is a longer match than `room`.
-        named
-            .max_by_key(|(operation, _)| operation.name.len())
-            .map(|(operation, rest)| (operation.clone(), rest))
+        let known = known.join(", ");
+        // What the connector has and this instance refuses, the connector explains.
+        if let Some((operation, _)) = find(&self.refused, request.tokens()) {
+            let command = Command {
+                id,
+                operation: operation.name,
+                argument: None,
+                body: RawValue::NULL.to_owned(),
+                headers: Vec::new(),
+                deadline: started,
+                stream: false,
+            };
+            return self.connector.route(&command).err().unwrap_or_else(|| {
+                let text = format!("this instance does not offer {}; it offers {known}", operation.name);
+                Error::rejected(Code::NotFound, text)
+            });
+        }
+        let tokens: String = request.tokens().chars().take(64).collect();
+        Error::rejected(Code::NotFound, format!("there is no operation \"{tokens}\"; there are {known}"))
     }
 
     fn command(
@@ -209,20 +211,31 @@ where
         caller: &mut Caller,
     ) -> Result<Command> {
         let mut timeout = self.connector.timeout(operation.name).unwrap_or(self.shared.commands.timeout.0);
-        let mut stream = false;
+        let (mut stream, mut named) = (false, None);
         let mut headers = Vec::new();
         for (name, value) in request.headers() {
             match name.to_ascii_lowercase().as_str() {
-                "pontoon-wait" => caller.wait = wait(value, operation)?,
+                "pontoon-wait" => named = Some(value.parse::<Promise>()?),
                 "pontoon-timeout" => timeout = self.timeout(value)?,
                 "pontoon-stream" => stream = value.eq_ignore_ascii_case("true"),
-                lower if lower.starts_with("pontoon-") || lower == "traceparent" => {
+                TRACEPARENT if caller.traceparent.is_none() => {}
+                lower if lower.starts_with("pontoon-") || lower == TRACEPARENT => {
                     headers.push((name.to_owned(), value.to_owned()));
                 }
                 // Nothing else that a caller sends is passed on, least of all what begins with `Nats-`.
                 _ => {}
             }
         }
+        let streamed = self.connector.streamed(operation.name).filter(|_| stream);
+        let promise = streamed.unwrap_or(operation.promise);
+        caller.wait = promise;
+        if let Some(wanted) = named {
+            if wanted > promise {
+                return Err(beyond(operation.name, promise, wanted));
+            }
+            (caller.wait, caller.named_wait) = (wanted, true);
+        }
+        caller.deadline = started + timeout;
         let argument = argument.map(|tokens| decode(&tokens)).transpose()?;
         let body = self.body(request)?;
         Ok(Command {
@@ -231,12 +244,12 @@ where
             argument,
             body,
             headers,
-            deadline: started + timeout,
+            deadline: caller.deadline,
             stream,
         })
     }
 
-    fn timeout(&self, value: &str) -> Result<std::time::Duration> {
+    fn timeout(&self, value: &str) -> Result<Duration> {
         let span: Span = value
             .parse()
             .map_err(|error| Error::rejected(Code::BadBody, format!("Pontoon-Timeout: {error}")))?;
@@ -273,7 +286,10 @@ where
                 self.links.redial();
                 caller.answer(Outcome::Accepted, None, None);
             }
-            _ => self.carry(command, operation.promise, caller),
+            name => {
+                let streamed = self.connector.streamed(name).filter(|_| command.stream);
+                self.carry(command, streamed.unwrap_or(operation.promise), caller);
+            }
         }
     }
 
@@ -361,17 +377,18 @@ enum Way {
     Answered(Box<RawValue>),
 }
 
-fn wait(value: &str, operation: &Operation) -> Result<Promise> {
-    let wanted: Promise = value.parse()?;
-    if wanted > operation.promise {
-        let text = format!(
-            "{} can be waited for up to \"{}\", not \"{value}\"",
-            operation.name,
-            operation.promise.as_str()
-        );
-        return Err(Error::rejected(Code::BadBody, text));
-    }
-    Ok(wanted)
+/// The operation that these tokens name, and what follows it.
+fn find(operations: &[Operation], tokens: &str) -> Option<(Operation, Option<String>)> {
+    let named = operations.iter().filter_map(|operation| {
+        let rest = tokens.strip_prefix(operation.name)?;
+        match (rest.strip_prefix('.'), operation.argument) {
+            (None, _) if rest.is_empty() => Some((operation, None)),
+            (Some(rest), Some(_)) => Some((operation, Some(rest.to_owned()))),
+            _ => None,
+        }
+    });
+    // `room.join` is a longer match than `room`.
+    named.max_by_key(|(operation, _)| operation.name.len()).map(|(operation, rest)| (operation.clone(), rest))
 }
 
 /// What the tokens behind an operation mean; a name with dots in it may come as several.

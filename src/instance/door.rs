@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::door::Door;
-use pontoon_sdk::{Connector, LinkKey};
+use pontoon_sdk::{Connector, LinkKey, Redactor};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::attempts::Attempts;
 use crate::backoff;
+use crate::redact::shown;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
 
@@ -193,8 +194,10 @@ where
         <C::Transport as Dial>::accept(wire, &door, settings, &judge).await
     };
     let entered = timeout(limit, entering).await;
-    let (link, connection) =
-        entered.unwrap_or_else(|_| Err("it did not say in time who it is".to_owned()))?;
+    let (link, connection) = entered
+        .unwrap_or_else(|_| Err("it did not say in time who it is".to_owned()))
+        // It may have shown what it was to know, and more or less.
+        .map_err(|detail| shown(&Redactor::new(door.revealed()), &detail))?;
     // Nobody takes it any more when the instance stops.
     let _ = arrivals.send(Arrival { link, connection, most: door.most }).await;
     Ok(())

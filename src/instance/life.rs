@@ -5,11 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
-use futures_util::FutureExt as _;
 use pontoon_sdk::Connector;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, unconstrained};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -46,12 +45,15 @@ where
 {
     let shared = Arc::new(share::<C>(&context));
     let Some((client, connection)) = connected(&context, &shared).await else { return };
-    let (outlet, outgoing) = Outlet::new();
+    let (outlet, replies) = Outlet::new(shared.commands.max_in_flight);
     let tally = Arc::new(Tally::default());
     let status = context.status.subscribe();
-    let replying = tokio::spawn(replies::publish(client.clone(), outgoing, outlet.interest()));
+    // As many replies in one turn as the client takes: commands come in bursts, and so do their refusals.
+    let replying = unconstrained(replies::publish(client.clone(), replies, outlet.interest()));
+    let replying = tokio::spawn(replying);
     let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, outlet, tally.clone());
-    let mut parts = parts::<C>(&context, &shared, &client, connection, tally);
+    let subscribed = service::subscribed(&client, connection.clone());
+    let mut parts = parts(&context, &*connector, &shared, &client, connection, tally);
     let (knocking, mut arrivals) = mpsc::channel(ARRIVALS);
     if let Some(door) = connector.door() {
         parts.spawn(door::keep(
@@ -68,7 +70,7 @@ where
         }
     }
     let part_failed = tokio::select! {
-        () = serve(&client, &shared, &mut dispatcher, &mut arrivals, &context.stop) => false,
+        () = serve(&client, &shared, subscribed, &mut dispatcher, &mut arrivals, &context.stop) => false,
         _ = parts.join_next() => true,
         () = shared.fault.cancelled() => false,
     };
@@ -91,6 +93,7 @@ where
 /// What runs beside the links and the commands, without end.
 fn parts<C: Connector>(
     context: &Context,
+    connector: &C,
     shared: &Arc<Shared>,
     client: &Client,
     connection: watch::Receiver<Connection>,
@@ -105,7 +108,7 @@ fn parts<C: Connector>(
     parts.spawn(publisher.run());
     parts.spawn(state::keep(shared.clone(), bus, connection, context.status.clone(), client.clone()));
     parts.spawn(state::beat(context.heartbeat.clone()));
-    parts.spawn(micro::<C>(context, shared, tally).serve(client.clone()));
+    parts.spawn(micro(context, connector, shared, tally).serve(client.clone()));
     parts
 }
 
@@ -113,6 +116,7 @@ fn parts<C: Connector>(
 async fn serve<C: Connector>(
     client: &Client,
     shared: &Shared,
+    subscribed: impl Future<Output = ()>,
     dispatcher: &mut Dispatcher<C>,
     arrivals: &mut mpsc::Receiver<Arrival<C::Transport>>,
     stop: &CancellationToken,
@@ -122,13 +126,21 @@ async fn serve<C: Connector>(
     let Ok(mut requests) = Requests::listen(client, &shared.envelope.subjects.commands()).await else {
         return stop.cancelled().await;
     };
+    tokio::pin!(subscribed);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            request = requests.next() => match request {
-                Some(request) => dispatcher.handle(&request),
-                None => return stop.cancelled().await,
-            },
+            request = requests.next() => {
+                let Some(request) = request else { return stop.cancelled().await };
+                dispatcher.handle(&request);
+                while let Some(request) = requests.arrived() {
+                    dispatcher.handle(&request);
+                }
+            }
+            () = &mut subscribed, if !*shared.subscribed.borrow() => {
+                tracing::info!(instance = shared.name, "subscribed to commands");
+                shared.subscribed.send_replace(true);
+            }
             Some(Arrival { link, connection, most }) = arrivals.recv() => {
                 if let Err(error) = dispatcher.links.welcome(link, connection, most) {
                     tracing::warn!(instance = shared.name, %error, "a visitor was not let in");
@@ -138,10 +150,8 @@ async fn serve<C: Connector>(
     }
     // Those that have arrived are carried out, or refused, but not forgotten.
     let ends = requests.unsubscribe().await;
-    let mut next = if ends { requests.next().await } else { requests.next().now_or_never().flatten() };
-    while let Some(request) = next {
+    while let Some(request) = if ends { requests.next().await } else { requests.arrived() } {
         dispatcher.handle(&request);
-        next = if ends { requests.next().await } else { requests.next().now_or_never().flatten() };
     }
 }
 
@@ -150,8 +160,9 @@ async fn connected(context: &Context, shared: &Shared) -> Option<(Client, watch:
     loop {
         // A prefix of its own, so that no reply to a command can pass for one of our confirmations.
         let (name, inbox) = (format!("pontoon/{}", context.name), format!("_INBOX_{}", context.name));
-        let events = shared.envelope.subjects.events();
-        match connect::client(&context.config.nats, &name, &inbox, events).await {
+        let subjects = &shared.envelope.subjects;
+        let (events, commands) = (subjects.events(), subjects.commands());
+        match connect::client(&context.config.nats, &name, &inbox, events, &commands).await {
             Ok(connected) => return Some(connected),
             Err(detail) => {
                 tracing::error!(instance = context.name, detail = %detail.escape_debug(), "NATS");
@@ -185,6 +196,7 @@ fn share<C: Connector>(context: &Context) -> Shared {
         ready_links: ReadyLinks::default(),
         metrics: context.metrics.clone(),
         board: Board::new(context.metrics.clone()),
+        subscribed: watch::Sender::new(false),
         delivery: delivery.clone(),
         commands: commands.clone(),
         transport: transport::Settings::new(context.transport.clone()),
@@ -193,13 +205,13 @@ fn share<C: Connector>(context: &Context) -> Shared {
     }
 }
 
-fn micro<C: Connector>(context: &Context, shared: &Shared, tally: Arc<Tally>) -> Micro {
+fn micro<C: Connector>(context: &Context, connector: &C, shared: &Shared, tally: Arc<Tally>) -> Micro {
     Micro {
         metadata: json!({ "instance": context.name, "type": C::TYPE }),
         name: format!("pontoon-{}-{}", C::TYPE, context.name),
         id: format!("{:x}", context.epoch),
         subject: shared.envelope.subjects.commands(),
-        operations: commands::operations::<C>(),
+        operations: commands::operations(connector),
         tally,
         reply_prefixes: shared.commands.reply_prefixes.clone(),
         own_prefix: shared.prefix.clone(),

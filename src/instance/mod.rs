@@ -31,7 +31,7 @@ use crate::envelope::Envelope;
 use crate::link::gaps::ReadyLinks;
 use crate::log::Throttle;
 use crate::metrics::InstanceMetrics;
-use crate::status::{BusStatus, InstanceStatus};
+use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 use crate::transport::{self, Dial};
 
 /// An instance that was checked and waits to be started.
@@ -70,6 +70,8 @@ pub struct Shared {
     pub metrics: Arc<InstanceMetrics>,
     /// Phases of the links.
     pub board: Board,
+    /// Whether NATS has processed the subscription to commands in this start of the instance.
+    pub subscribed: watch::Sender<bool>,
     /// How events are kept.
     pub delivery: config::Delivery,
     /// How commands are taken.
@@ -116,7 +118,8 @@ where
     }
 
     fn operations(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = commands::operations::<C>().iter().map(|operation| operation.name).collect();
+        let mut names: Vec<_> =
+            commands::operations(&*self.connector).iter().map(|operation| operation.name).collect();
         names.push(commands::UNKNOWN);
         names
     }
@@ -163,6 +166,7 @@ impl Handle {
             kind: run.kind().to_owned(),
             epoch,
             bus: BusStatus::default(),
+            commands: CommandStatus { subscribed: false, dropped: 0, detail: None },
             links: Vec::new(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

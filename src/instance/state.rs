@@ -10,7 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Shared, since_start};
 use crate::bus::connect::Connection;
-use crate::status::{BusStatus, InstanceStatus};
+use crate::log::Throttle;
+use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 
 /// How often it is published at the least.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -30,7 +31,9 @@ pub async fn keep(
     let mut bus = bus.subscribe();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut breaks = 0;
+    let mut subscribed = shared.subscribed.subscribe();
+    let (mut breaks, mut dropped) = (0, 0);
+    let drops = Throttle::default();
     let mut published: Option<(Instant, InstanceStatus)> = None;
     loop {
         tokio::select! {
@@ -40,6 +43,7 @@ pub async fn keep(
                 Err(_) => return,
             },
             changed = connection.changed() => if changed.is_err() { return },
+            Ok(()) = subscribed.changed() => {}
             _ = looks.tick() => {}
         }
         // Here as well as where events are sent: while NATS is away, nothing is.
@@ -49,7 +53,18 @@ pub async fn keep(
             shared.metrics.nats_reconnects.increment(now.generation - breaks);
             breaks = now.generation;
         }
-        let current = gather(&shared, &bus.borrow_and_update(), &status.borrow());
+        let more = now.dropped.saturating_sub(dropped);
+        dropped = now.dropped;
+        shared.metrics.nats_messages_dropped.increment(more);
+        let instance = shared.name.clone();
+        drops.log_many(more, move |messages| {
+            tracing::warn!(
+                instance,
+                messages,
+                "messages from NATS were dropped: they came faster than they were taken (slow consumer)"
+            );
+        });
+        let current = gather(&shared, &bus.borrow_and_update(), &now, &status.borrow());
         status.send_replace(current.clone());
         let news =
             published.as_ref().is_none_or(|(at, last)| at.elapsed() >= PERIOD || differs(last, &current));
@@ -62,20 +77,46 @@ pub async fn keep(
 
 /// Whether something changed that is worth telling at once: levels are not.
 fn differs(last: &InstanceStatus, current: &InstanceStatus) -> bool {
-    last.bus != current.bus || last.links != current.links || last.room != current.room
+    // How many messages were dropped is a level, too; that any were is none.
+    let commands = |InstanceStatus { commands, .. }: &InstanceStatus| {
+        (commands.subscribed, commands.dropped > 0, commands.detail.clone())
+    };
+    last.bus != current.bus
+        || last.links != current.links
+        || last.room != current.room
+        || commands(last) != commands(current)
 }
 
-fn gather(shared: &Shared, bus: &BusStatus, last: &InstanceStatus) -> InstanceStatus {
+fn gather(
+    shared: &Shared,
+    bus: &BusStatus,
+    connection: &Connection,
+    last: &InstanceStatus,
+) -> InstanceStatus {
     let level = shared.spool.level();
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     InstanceStatus {
         bus: bus.clone(),
+        commands: commands(shared, connection),
         links: shared.board.list(),
         unconfirmed_events: number(level.sent + level.waiting),
         unconfirmed_bytes: number(level.bytes),
         room: shared.spool.has_room(),
         ..last.clone()
     }
+}
+
+fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
+    let subscribed = *shared.subscribed.borrow();
+    let detail = if connection.commands_refused {
+        let subject = shared.envelope.subjects.commands();
+        Some(format!("NATS refuses the subscription; allow the daemon's user to subscribe to {subject}.>"))
+    } else if subscribed {
+        None
+    } else {
+        connection.detail.clone()
+    };
+    CommandStatus { subscribed, dropped: connection.dropped, detail }
 }
 
 /// Publishes a status. One that is lost is made up for by the next.

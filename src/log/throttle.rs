@@ -22,11 +22,20 @@ struct State {
 }
 
 impl Throttle {
-    /// Counts one more, and has `line` write how many there were since the last line: now, or with all that come
-    /// meanwhile when a second is over. Called within a runtime of tokio.
+    /// Counts one more: see [`Throttle::log_many`].
     pub fn log(&self, line: impl FnOnce(u64) + Send + 'static) {
+        self.log_many(1, line);
+    }
+
+    /// Counts so many more, and has `line` write how many there were since the last line: now, or with all that come
+    /// meanwhile when a second is over. Called within a runtime of tokio.
+    pub fn log_many(&self, times: u64, line: impl FnOnce(u64) + Send + 'static) {
+        if times == 0 {
+            return;
+        }
         let mut state = self.state();
-        state.count += 1;
+        let is_first = state.count == 0;
+        state.count = state.count.saturating_add(times);
         let now = Instant::now();
         match state.next.filter(|next| *next > now) {
             None => {
@@ -35,7 +44,7 @@ impl Throttle {
                 line(count);
             }
             // The first of those that wait brings the others along.
-            Some(next) if state.count == 1 => {
+            Some(next) if is_first => {
                 drop(state);
                 let throttle = self.clone();
                 if let Ok(runtime) = Handle::try_current() {

@@ -126,12 +126,17 @@ table! {
     COMMAND_DURATION = Metric { name: "pontoon_command_duration_seconds", kind: Kind::Histogram(DURATION),
         labels: &["instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
 
+    REPLIES_DROPPED = counter("pontoon_replies_dropped_total", OF_INSTANCE,
+        "Replies to refused commands that were dropped because too many waited for NATS; the commands are counted.");
+
     NATS_CONNECTED = gauge("pontoon_nats_connected", OF_INSTANCE,
         "1 while the instance is connected to NATS, else 0.");
     NATS_RECONNECTS = counter("pontoon_nats_reconnects_total", OF_INSTANCE,
         "Times that the connection to NATS was made again.");
     NATS_FENCED = gauge("pontoon_nats_fenced", OF_INSTANCE,
         "1 while another daemon writes to the stream of the instance, so that this one publishes nothing, else 0.");
+    NATS_MESSAGES_DROPPED = counter("pontoon_nats_messages_dropped_total", OF_INSTANCE,
+        "Messages from NATS that were dropped because they came faster than they were taken (slow consumer), such as commands; at least so many.");
     INSTANCE_RUNNING = gauge("pontoon_instance_running", OF_INSTANCE,
         "1 while the instance runs; 0 once it is taken out of the configuration, or until it is started again.");
     INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,

@@ -12,14 +12,37 @@ use crate::metrics::Outcome;
 /// What a caller is told.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status, for the header.
-    pub status: &'static str,
+    /// How the command ended; `None` if this is a part, and more comes.
+    pub outcome: Option<Outcome>,
     /// Code and text of an error, for the headers.
     pub error: Option<(u16, String)>,
     /// The command's name for people.
     pub id: String,
     /// The body.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// The status, for the header.
+    pub fn status(&self) -> &'static str {
+        self.outcome.map_or("part", Outcome::as_str)
+    }
+
+    /// The same outcome without the data, for `why` they are left out (413).
+    pub fn without_data(&self, why: String) -> Self {
+        let code = Code::TooLarge.number();
+        let fault = Some(Fault { code, message: &why });
+        let body =
+            serde_json::to_vec(&Body { status: self.status(), id: &self.id, data: None, error: fault });
+        let body = body.unwrap_or_default().into();
+        Self { outcome: self.outcome, id: self.id.clone(), error: Some((code, why)), body }
+    }
+
+    /// How many bytes it takes in memory, about.
+    pub fn size(&self) -> usize {
+        let error = self.error.as_ref().map_or(0, |(_, text)| text.len());
+        size_of::<Self>() + self.id.len() + error + self.body.len()
+    }
 }
 
 #[derive(Serialize)]
@@ -53,16 +76,19 @@ pub(super) fn outcome_of(error: &Error) -> Outcome {
     }
 }
 
+/// Makes an answer; a part if it has no outcome.
 pub(super) fn compose(
     name: &str,
-    status: &'static str,
+    outcome: Option<Outcome>,
     data: Option<&RawValue>,
     error: Option<&Error>,
 ) -> Option<Arc<Answer>> {
     let text = error.map(ToString::to_string);
     let fault = error.zip(text.as_deref());
     let fault = fault.map(|(error, message)| Fault { code: error.code().number(), message });
-    let body = serde_json::to_vec(&Body { status, id: name, data, error: fault }).ok()?;
-    let error = error.zip(text).map(|(error, text)| (error.code().number(), text));
-    Some(Arc::new(Answer { status, error, id: name.to_owned(), body: body.into() }))
+    let error = error.map(|error| error.code().number()).zip(text.clone());
+    let mut answer = Answer { outcome, error, id: name.to_owned(), body: Bytes::new() };
+    let body = Body { status: answer.status(), id: name, data, error: fault };
+    answer.body = serde_json::to_vec(&body).ok()?.into();
+    Some(Arc::new(answer))
 }

@@ -1,30 +1,45 @@
-//! The way of replies to the bus. Parts take only some of it, so that last words find room whatever is streamed.
+//! The way of replies to the bus. Replies to commands that were taken always find room on it: there are no more of them than
+//! commands may be under way. Parts take only some of it, and refusals a queue beside it, so that neither can displace them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pontoon_sdk::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::answer::Answer;
+use super::answer::{Answer, compose, outcome_of};
 use super::interest::{Interest, Stream};
+use crate::log::Throttle;
 
-/// Replies that may wait for NATS.
-const REPLIES: usize = 8_192;
 /// Parts that may be on their way, until they have left for NATS: no more than half of what its client holds.
 const PARTS: usize = 1_024;
 /// Their bytes. One alone may have more.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// There is room while a part of this size finds a place; NATS takes none that is larger unless it is told to.
 const ROOM: u32 = 1024 * 1024;
+/// Refusals that may wait for NATS. Enough for a burst of that many commands; later ones are dropped and counted.
+const REFUSALS: usize = 131_072;
+/// Their bytes.
+const REFUSAL_BYTES: usize = 32 * 1024 * 1024;
+/// What a refusal takes in memory besides its texts, about.
+const REFUSAL: usize = 128;
+
+/// A command's place among those under way. It is held until the last reply has been handed to NATS, which bounds how
+/// many of those can wait.
+pub type Permit = Arc<OwnedSemaphorePermit>;
 
 /// A reply on its way to the bus.
 pub struct Outgoing {
-    /// Where the caller listens.
+    /// The subject that the caller receives replies on.
     pub subject: String,
-    /// What it is told.
+    /// What is published.
     pub answer: Arc<Answer>,
+    /// The trace that the command belongs to.
+    pub traceparent: Option<Arc<str>>,
     /// Set if more will come.
     pub part: Option<Part>,
+    /// Given back once the reply was published.
+    pub permit: Option<Permit>,
 }
 
 /// What makes a reply a part.
@@ -48,10 +63,36 @@ impl Drop for Space {
     }
 }
 
+/// The reply to a command that was refused before it had a place among those under way. Its body is made when it is
+/// published, as there can be many.
+pub(super) struct Refusal {
+    pub(super) subject: String,
+    /// The command's name for people.
+    pub(super) name: String,
+    pub(super) error: Error,
+    pub(super) traceparent: Option<Arc<str>>,
+}
+
+impl Refusal {
+    fn size(&self) -> u32 {
+        let texts = [self.subject.len(), self.name.len(), self.error.message().len()];
+        u32::try_from(REFUSAL + texts.into_iter().sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    fn outgoing(self) -> Option<Outgoing> {
+        let Self { subject, name, error, traceparent } = self;
+        let answer = compose(&name, Some(outcome_of(&error)), None, Some(&error))?;
+        Some(Outgoing { subject, answer, traceparent, part: None, permit: None })
+    }
+}
+
 /// The end of the way that callers are at.
 #[derive(Clone)]
 pub struct Outlet {
     queue: mpsc::Sender<Outgoing>,
+    refusals: mpsc::Sender<(Refusal, OwnedSemaphorePermit)>,
+    refusal_bytes: Arc<Semaphore>,
+    drops: Throttle,
     parts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// How many parts have left so far.
@@ -59,12 +100,29 @@ pub struct Outlet {
     interest: Arc<Interest>,
 }
 
+/// The end of the way that the bus is at.
+pub struct Replying {
+    queue: mpsc::Receiver<Outgoing>,
+    refusals: mpsc::Receiver<(Refusal, OwnedSemaphorePermit)>,
+}
+
 impl Outlet {
-    /// A way, and what comes out of it at the other end.
-    pub fn new() -> (Self, mpsc::Receiver<Outgoing>) {
-        let (queue, outgoing) = mpsc::channel(REPLIES);
-        let (parts, bytes) = (Arc::new(Semaphore::new(PARTS)), Arc::new(Semaphore::new(PART_BYTES)));
-        (Self { queue, parts, bytes, left: Arc::default(), interest: Arc::default() }, outgoing)
+    /// A way for the replies to this many commands under way, and its other end.
+    pub fn new(commands: usize) -> (Self, Replying) {
+        let (queue, outgoing) = mpsc::channel(commands + PARTS);
+        let (refusals, refused) = mpsc::channel(REFUSALS);
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let outlet = Self {
+            queue,
+            refusals,
+            refusal_bytes: semaphore(REFUSAL_BYTES),
+            drops: Throttle::default(),
+            parts: semaphore(PARTS),
+            bytes: semaphore(PART_BYTES),
+            left: Arc::default(),
+            interest: Arc::default(),
+        };
+        (outlet, Replying { queue: outgoing, refusals: refused })
     }
 
     /// Where it is known who listens to parts.
@@ -83,25 +141,42 @@ impl Outlet {
         drop(self.bytes.acquire_many(ROOM).await);
     }
 
-    /// How many parts have left so far, for whoever wants to know whether any do.
+    /// How many parts have left so far: it shows whether any do.
     pub(super) fn left(&self) -> u64 {
         self.left.load(Ordering::Relaxed)
     }
 
-    pub(super) fn send(&self, subject: String, answer: &Arc<Answer>) {
-        if self.queue.try_send(Outgoing { subject, answer: answer.clone(), part: None }).is_err() {
-            tracing::warn!(
-                id = answer.id,
-                "a reply was dropped: NATS takes nothing, and too many wait already"
-            );
-        }
+    /// Queues a reply that is no part. Returns whether it found room, which it does if it holds a permit.
+    pub(super) fn send(&self, outgoing: Outgoing) -> bool {
+        self.queue.try_send(outgoing).is_ok()
     }
 
-    pub(super) fn send_part(&self, subject: String, answer: Arc<Answer>, stream: &mut Stream) {
+    /// Queues the reply to a command that was refused. Returns whether it found room.
+    pub(super) fn refuse(&self, refusal: Refusal) -> bool {
+        let space = self.refusal_bytes.clone().try_acquire_many_owned(refusal.size());
+        let taken = space.is_ok_and(|space| self.refusals.try_send((refusal, space)).is_ok());
+        if !taken {
+            self.drops.log(|replies| {
+                tracing::warn!(
+                    replies,
+                    "replies to refused commands were dropped: too many wait for NATS already"
+                );
+            });
+        }
+        taken
+    }
+
+    pub(super) fn send_part(
+        &self,
+        subject: String,
+        answer: Arc<Answer>,
+        traceparent: Option<Arc<str>>,
+        stream: &mut Stream,
+    ) {
         let id = answer.id.clone();
         let sent = self.space(answer.body.len()).and_then(|space| {
             let part = Some(Part { name: stream.next(), space });
-            self.queue.try_send(Outgoing { subject, answer, part }).ok()
+            self.queue.try_send(Outgoing { subject, answer, traceparent, part, permit: None }).ok()
         });
         if sent.is_none() && !std::mem::replace(&mut stream.lossy, true) {
             tracing::warn!(id, "parts of an answer are dropped: NATS takes replies too slowly");
@@ -113,5 +188,70 @@ impl Outlet {
         let part = self.parts.clone().try_acquire_owned().ok()?;
         let bytes = self.bytes.clone().try_acquire_many_owned(bytes).ok()?;
         Some(Space { _part: part, _bytes: bytes, left: self.left.clone() })
+    }
+}
+
+impl Replying {
+    /// The next reply: refusals come when nothing else waits. `None` once every [`Outlet`] is gone and all replies were
+    /// taken. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Outgoing> {
+        loop {
+            let refusal = tokio::select! {
+                biased;
+                Some(outgoing) = self.queue.recv() => return Some(outgoing),
+                Some((refusal, _space)) = self.refusals.recv() => refusal,
+                else => return None,
+            };
+            if let Some(outgoing) = refusal.outgoing() {
+                return Some(outgoing);
+            }
+        }
+    }
+
+    /// The next reply, if there is one.
+    #[cfg(test)]
+    pub(crate) fn try_next(&mut self) -> Option<Outgoing> {
+        self.queue.try_recv().ok().or_else(|| self.refusals.try_recv().ok()?.0.outgoing())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_sdk::Code;
+
+    use super::*;
+
+    fn refusal(number: usize) -> Refusal {
+        let error = Error::rejected(Code::TooMany, "too many");
+        Refusal { subject: "_INBOX.a".into(), name: number.to_string(), error, traceparent: None }
+    }
+
+    fn reply(permits: &Arc<Semaphore>, name: &str) -> Outgoing {
+        let answer = compose(name, Some(crate::metrics::Outcome::Response), None, None).unwrap();
+        let permit = Some(Arc::new(permits.clone().try_acquire_owned().unwrap()));
+        Outgoing { subject: "_INBOX.b".into(), answer, traceparent: None, part: None, permit }
+    }
+
+    #[test]
+    fn a_flood_of_refusals_displaces_no_reply_and_is_bounded() {
+        let (outlet, mut replying) = Outlet::new(2);
+        let taken = (0..REFUSALS * 2).filter(|number| outlet.refuse(refusal(*number))).count();
+        assert!((1..=REFUSALS).contains(&taken));
+        let permits = Arc::new(Semaphore::new(2));
+        assert!(outlet.send(reply(&permits, "one")) && outlet.send(reply(&permits, "two")));
+        assert_eq!(permits.available_permits(), 0, "a reply that waits keeps its place");
+        for wanted in ["one", "two", "0", "1"] {
+            assert_eq!(replying.try_next().unwrap().answer.id, wanted);
+        }
+        assert_eq!(permits.available_permits(), 2);
+        assert!(outlet.refuse(refusal(0)), "what was taken makes room");
+    }
+
+    #[test]
+    fn the_bytes_of_refusals_are_bounded_too() {
+        let (outlet, _replying) = Outlet::new(1);
+        let large = || Refusal { name: "x".repeat(1 << 20), ..refusal(0) };
+        let taken = (0..1_000).filter(|_| outlet.refuse(large())).count();
+        assert!(taken < 32, "{taken}");
     }
 }

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pontoon_sdk::Error;
-
 /// Figures of each operation, as the micro service shows them.
 #[derive(Default)]
 pub struct Tally(Mutex<HashMap<&'static str, Figures>>);
@@ -24,15 +22,15 @@ pub struct Figures {
 }
 
 impl Tally {
-    pub(super) fn count(&self, operation: &'static str, started: Instant, error: Option<&Error>) {
+    pub(super) fn count(&self, operation: &'static str, started: Instant, error: Option<(u16, &str)>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let figures = all.entry(operation).or_default();
         figures.requests += 1;
         let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         figures.nanoseconds = figures.nanoseconds.saturating_add(spent);
-        if let Some(error) = error {
+        if let Some((code, text)) = error {
             figures.errors += 1;
-            figures.last_error = format!("{}:{error}", error.code().number());
+            figures.last_error = format!("{code}:{text}");
         }
     }
 

@@ -6,20 +6,23 @@ use std::time::{Duration, Instant};
 use pontoon_sdk::{Command, CommandId, End, Error, Promise, Reply};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use super::interest::GRACE;
 use super::*;
-use crate::idempotency::{Claim, Keys};
+use crate::config::Commands;
+use crate::idempotency::{Claim, Keys, What};
 use crate::metrics::InstanceMetrics;
 
+/// Commands that may be under way.
+const PERMITS: usize = 16;
 const OPERATION: &str = "message";
 
 /// The callers of one connection, and what has left for the bus.
 struct Desk {
     replies: Replies,
     outlet: Outlet,
-    outgoing: mpsc::Receiver<Outgoing>,
+    outgoing: Replying,
     metrics: Arc<InstanceMetrics>,
     tally: Arc<Tally>,
     permits: Arc<Semaphore>,
@@ -28,32 +31,23 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let (outlet, outgoing) = Outlet::new();
+        let (outlet, outgoing) = Outlet::new(PERMITS);
         Self {
             replies: Replies::default(),
             outlet,
             outgoing,
             metrics: Arc::new(InstanceMetrics::new("desk", "test", &[OPERATION])),
             tally: Arc::default(),
-            permits: Arc::new(Semaphore::new(16)),
+            permits: Arc::new(Semaphore::new(PERMITS)),
             now: Instant::now(),
         }
     }
 
     fn caller(&self, number: u64) -> Caller {
-        Caller {
-            name: number.to_string(),
-            subject: Some(format!("_INBOX.{number}")),
-            wait: Promise::Response,
-            operation: OPERATION,
-            started: self.now,
-            replies: self.outlet.clone(),
-            metrics: self.metrics.clone(),
-            tally: self.tally.clone(),
-            permit: self.permits.clone().try_acquire_owned().ok(),
-            slot: None,
-            answered: false,
-        }
+        let mut caller = caller(&self.outlet, number);
+        (caller.metrics, caller.tally) = (self.metrics.clone(), self.tally.clone());
+        caller.permit = self.permits.clone().try_acquire_owned().ok().map(Arc::new);
+        caller
     }
 
     fn begin(&mut self, caller: Caller, number: u64, stream: bool) -> CommandId {
@@ -94,10 +88,13 @@ impl Desk {
 
     fn take(&mut self) -> Vec<(String, &'static str, Value, Option<String>)> {
         let mut all = Vec::new();
-        while let Ok(Outgoing { subject, answer, part }) = self.outgoing.try_recv() {
+        while let Some(Outgoing { subject, answer, part, .. }) = self.outgoing.try_next() {
             let body: Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!(part.is_some(), answer.status == "part");
-            all.push((subject, answer.status, body["data"].clone(), part.map(|part| part.name)));
+            assert_eq!(
+                (part.is_some(), body["status"].as_str()),
+                (answer.outcome.is_none(), Some(answer.status()))
+            );
+            all.push((subject, answer.status(), body["data"].clone(), part.map(|part| part.name)));
         }
         all
     }
@@ -121,7 +118,28 @@ impl Desk {
     }
 
     fn is_clean(&self) -> bool {
-        self.outlet.interest().len() == 0 && self.permits.available_permits() == 16
+        self.outlet.interest().len() == 0 && self.permits.available_permits() == PERMITS
+    }
+}
+
+/// A caller that waits for a response, and has a place among the commands under way.
+pub(crate) fn caller(outlet: &Outlet, number: u64) -> Caller {
+    let now = Instant::now();
+    Caller {
+        name: number.to_string(),
+        subject: Some(format!("_INBOX.{number}")),
+        wait: Promise::Response,
+        named_wait: false,
+        operation: OPERATION,
+        started: now,
+        deadline: now + Duration::from_secs(60),
+        traceparent: None,
+        replies: outlet.clone(),
+        metrics: Arc::new(InstanceMetrics::new("desk", "test", &[OPERATION])),
+        tally: Arc::default(),
+        permit: Arc::new(Semaphore::new(1)).try_acquire_owned().ok().map(Arc::new),
+        slot: None,
+        answered: false,
     }
 }
 
@@ -215,14 +233,12 @@ fn a_caller_who_comes_back_is_not_given_up() {
 #[test]
 fn a_command_with_a_key_goes_on_without_parts() {
     let mut desk = Desk::new();
-    let keys = Arc::new(Keys::default());
-    let claim = |reply| keys.claim("key", [b"message", b"{}"], Some(reply));
-    let Claim::First(slot) = claim("_INBOX.1") else { panic!("not the first") };
-    let mut caller = desk.caller(1);
-    caller.slot = Some(slot);
+    let keys = Keys::new(&Commands::default());
+    let claim = |caller| keys.claim("key", What::new("message", "{}", [].into_iter()), caller);
+    let Claim::First(caller) = claim(desk.caller(1)) else { panic!("not the first") };
     let command = desk.begin(caller, 1, true);
     desk.replies.written(command);
-    assert!(matches!(claim("_INBOX.2"), Claim::Joined));
+    assert!(matches!(claim(desk.caller(2)), Claim::Joined));
     assert_eq!(desk.unheard(command, Duration::ZERO), None);
     assert_eq!(desk.unheard(command, GRACE), None);
     assert_eq!(desk.outlet.interest().len(), 0);
@@ -231,7 +247,49 @@ fn a_command_with_a_key_goes_on_without_parts() {
     desk.response(command);
     let told: Vec<_> = desk.sent().into_iter().map(|(to, status, _)| (to, status)).collect();
     assert_eq!(told, [("_INBOX.1".to_owned(), "response"), ("_INBOX.2".to_owned(), "response")]);
-    assert_eq!(desk.counted(), (1, 0));
+    assert_eq!(desk.counted(), (2, 0));
+}
+
+#[test]
+fn a_reply_keeps_its_place_until_it_has_left_and_carries_its_trace() {
+    let mut desk = Desk::new();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut caller = desk.caller(1);
+    caller.traceparent = Some(trace.into());
+    let command = desk.begin(caller, 1, true);
+    let mut event = Event::new(pontoon_sdk::EventType::MessageAccepted, pontoon_sdk::Raw::null());
+    event.command = Some(command);
+    desk.part(command, 0);
+    desk.response(command);
+    assert_eq!(desk.permits.available_permits(), PERMITS - 1);
+    for _ in 0..2 {
+        let reply = desk.outgoing.try_next().unwrap();
+        assert_eq!(reply.traceparent.as_deref(), Some(trace));
+    }
+    assert!(desk.is_clean());
+    // What the command causes may come after its answer.
+    desk.replies.trace(&mut event);
+    assert_eq!(event.traceparent.as_deref(), Some(trace));
+}
+
+#[test]
+fn whoever_names_more_than_a_reply_can_say_is_refused() {
+    let mut desk = Desk::new();
+    for named in [true, false] {
+        let mut caller = desk.caller(1);
+        caller.named_wait = named;
+        let command = desk.begin(caller, 1, false);
+        assert_eq!(desk.replies.lower(command, Promise::Response), Ok(()));
+        let lowered = desk.replies.lower(command, Promise::Sent);
+        assert_eq!(lowered.is_err(), named);
+        match lowered {
+            Err(error) => assert!(!desk.replies.unsent(command, &error)),
+            Ok(()) => desk.replies.written(command),
+        }
+        let (_, status, _) = desk.sent().remove(0);
+        assert_eq!(status, if named { "rejected" } else { "sent" });
+    }
+    assert!(desk.is_clean());
 }
 
 #[test]
@@ -316,7 +374,7 @@ fn nothing_more_is_read_while_parts_find_no_room_unless_none_leaves() {
     fill(&mut desk);
     assert!(desk.replies.full(now + second / 2).is_some());
     assert!(desk.replies.full(now + second).is_none() && desk.replies.full(now + second * 9).is_none());
-    assert!(desk.outgoing.try_recv().is_ok());
+    assert!(desk.outgoing.try_next().is_some());
     desk.part(command, 0);
     assert!(desk.replies.full(now + second * 10).is_some());
     assert!(desk.replies.full(now + second * 11).is_none());
@@ -357,5 +415,6 @@ fn nothing_is_left_of_two_thousand_commands_however_they_end() {
         desk.streamed(number);
     }
     desk.replies = Replies::default();
+    assert_eq!(desk.sent().iter().filter(|(_, status, _)| *status == "unknown").count(), 10);
     assert!(desk.is_clean());
 }

@@ -117,7 +117,16 @@ async fn wrong_credentials_are_said_and_right_ones_are_taken_up() {
         });
         let detail = found.await;
         assert!(good || detail.contains("nats.user"), "{detail}");
-        assert_eq!(daemon.get("/readyz").await.0, 200, "there is room to buffer");
+        if good {
+            daemon.ready(PATIENCE).await;
+        } else {
+            let (code, text) = daemon.get("/readyz").await;
+            assert_eq!(code, 503);
+            assert!(
+                text.contains("shop: not subscribed to commands yet: NATS refused our credentials"),
+                "{text}"
+            );
+        }
     }
 }
 

@@ -94,7 +94,7 @@ async fn a_service_that_is_away_is_no_reason_to_end_the_daemon_or_to_take_it_out
     })
     .await;
     assert_eq!(daemon.get("/livez").await.0, 200);
-    assert_eq!(daemon.get("/readyz").await.0, 200);
+    daemon.ready(PATIENCE).await;
     let metrics = daemon.metrics().await;
     let refused = [("instance", "shop"), ("outcome", "credentials")];
     assert_eq!(metrics.value("pontoon_link_connects_total", &refused), Some(1.0));

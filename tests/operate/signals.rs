@@ -80,7 +80,7 @@ async fn it_stops_in_time_where_neither_nats_nor_the_service_was_ever_there() {
         "url = \"ws://127.0.0.1:1/ws\"",
     );
     let mut daemon = start(config);
-    daemon.ready(PATIENCE).await;
+    eventually(PATIENCE, async || status(&mut daemon, "shop").await["running"] == true).await;
     let start = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0), "{}", daemon.log());

@@ -96,6 +96,9 @@ impl AuiSession {
     fn event(&self, kind: EventType, raw: Raw) -> Event {
         let mut event = Event::new(kind, raw).scope(self.task.as_str());
         event.fields.channel = Some(self.task.clone());
+        if let State::Asked { command, .. } = self.state {
+            event.caused_by = Some(command);
+        }
         event
     }
 
@@ -136,6 +139,7 @@ impl AuiSession {
         event.time = created_at.and_then(|time| time.time);
         event.fields.message = Some(Message::Object(message));
         event.fields.sender = sender;
+        event.caused_by = event.caused_by.filter(|_| !by_user);
         out.publish(event);
         if by_user {
             return Ok(());

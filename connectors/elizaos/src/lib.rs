@@ -17,7 +17,7 @@ mod wishes;
 use std::sync::Arc;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
 
 use config::Setup;
 use known::Known;
@@ -51,11 +51,21 @@ impl Connector for ElizaOs {
         orders::operations()
     }
 
+    fn instance_operations(&self) -> Vec<Operation> {
+        orders::of(self.setup.config.dialect)
+    }
+
+    /// With parts, the agent's answer is waited for, whatever the dialect acknowledges.
+    fn streamed(&self, operation: &str) -> Option<Promise> {
+        matches!(operation, "message" | "message.send").then_some(Promise::Response)
+    }
+
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, _command: &Command) -> Result<Route<SocketIo>> {
+    fn route(&self, command: &Command) -> Result<Route<SocketIo>> {
+        orders::check(command.operation, self.setup.config.dialect)?;
         Ok(Route::To(LinkKey::new(LINK)))
     }
 

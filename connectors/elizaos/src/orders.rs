@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::config::{MAX_ID, is_id};
+use crate::config::{Dialect, MAX_ID, is_id};
 
 /// What can be asked for.
 pub(crate) enum Order {
@@ -184,6 +184,40 @@ pub(crate) fn operations() -> Vec<Operation> {
         operation("logs.unsubscribe", "Ends that subscription", schema_for!(Nothing), Acked, true),
         operation("logs.filter", "Narrows what of the log is told", schema_for!(Filter), Acked, true),
     ]
+}
+
+/// The operations of an instance that is held to a dialect, with what each can be promised.
+pub(crate) fn of(dialect: Dialect) -> Vec<Operation> {
+    let mut operations = operations();
+    operations.retain(|operation| check(operation.name, dialect).is_ok());
+    for operation in &mut operations {
+        let most = match dialect {
+            // It acknowledges nothing.
+            Dialect::Documented => Promise::Sent,
+            // There is no leaving: nothing is sent.
+            Dialect::Native if operation.name == "leave" => Promise::Accepted,
+            Dialect::Native | Dialect::Auto => continue,
+        };
+        operation.promise = operation.promise.min(most);
+    }
+    operations
+}
+
+/// Refuses what servers of a dialect do not have.
+///
+/// # Errors
+/// `Rejected` with 404.
+pub(crate) fn check(operation: &str, dialect: Dialect) -> Result<()> {
+    let text = match (dialect, operation) {
+        (Dialect::Native, "request-world-state") => {
+            "this server has no world state; ask its REST API. Only servers of the documented dialect have one"
+        }
+        (Dialect::Documented, "logs.subscribe" | "logs.unsubscribe" | "logs.filter") => {
+            "this server's log cannot be subscribed to; what it tells unasked is published with logs = true"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::rejected(Code::NotFound, text))
 }
 
 impl Order {

@@ -17,7 +17,7 @@ use crate::orders::{Draft, Order};
 use crate::pending::{Asked, Pending};
 use crate::streams::Streams;
 use crate::wishes::{Room, Wish, Wishes};
-use crate::{documented, native};
+use crate::{documented, native, orders};
 
 /// How long a server may take to say by which dialect it is known. Released ones say it with the first packet.
 const HESITATION: Duration = Duration::from_secs(2);
@@ -121,14 +121,10 @@ impl ElizaOsSession {
             Order::Leave { room, .. } => {
                 // There is no leaving: the next connection does without.
                 out.promise(id, Promise::Accepted);
-                self.wishes.set(Wish::Out(room), None, out)?;
+                self.wishes.set(Wish::Out(room), Some(id), out)?;
             }
             Order::Message(draft) => self.message(id, draft, stream, out)?,
-            Order::WorldState { .. } => {
-                return Err(absent(
-                    "this server has no world state; ask its REST API. Only servers of the documented dialect have one",
-                ));
-            }
+            Order::WorldState { .. } => return Err(absent()),
             Order::Logs(on) => {
                 let frame = native::logs(on)?;
                 self.wishes.set(Wish::Logs(on), Some(id), out)?;
@@ -199,11 +195,7 @@ impl ElizaOsSession {
                 frame
             }
             Order::WorldState { room } => documented::world_state(&room)?,
-            Order::Logs(_) | Order::Filter(_) => {
-                return Err(absent(
-                    "this server's log cannot be subscribed to; what it tells unasked is published with logs = true",
-                ));
-            }
+            Order::Logs(_) | Order::Filter(_) => return Err(absent()),
         };
         // This dialect acknowledges nothing.
         out.promise(id, Promise::Sent);
@@ -270,6 +262,12 @@ impl Session for ElizaOsSession {
 
     fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let order = Order::read(&command)?;
+        let dialect = match self.tongue {
+            Some(Tongue::Native) => Dialect::Native,
+            Some(Tongue::Documented) => Dialect::Documented,
+            None => Dialect::Auto,
+        };
+        orders::check(command.operation, dialect)?;
         match self.tongue {
             Some(Tongue::Native) => self.native(command.id, order, command.stream, out),
             Some(Tongue::Documented) => self.documented(command.id, order, command.stream, out),
@@ -304,6 +302,7 @@ fn join(setup: &Setup, tongue: Tongue, room: &Room) -> Result<Frame> {
     }
 }
 
-fn absent(text: &str) -> Error {
-    Error::rejected(Code::NotFound, text)
+/// What was checked before.
+fn absent() -> Error {
+    Error::internal("an operation that this dialect does not have was not refused")
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
 
 use config::Place;
 use known::Known;
@@ -51,6 +51,19 @@ impl Connector for MinChat {
 
     fn operations() -> Vec<Operation> {
         orders::operations()
+    }
+
+    fn instance_operations(&self) -> Vec<Operation> {
+        let mut operations = Self::operations();
+        if self.config.links == Links::PerChat {
+            // A link is opened or closed for it, and nothing is sent.
+            let of_chats = |operation: &&mut Operation| matches!(operation.name, "room.join" | "room.leave");
+            operations
+                .iter_mut()
+                .filter(of_chats)
+                .for_each(|operation| operation.promise = Promise::Accepted);
+        }
+        operations
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {

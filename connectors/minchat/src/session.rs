@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use pontoon_sdk::event::{SenderKind, ServiceError};
 use pontoon_sdk::socketio::{Ack, Answered, Calls, Frame};
-use pontoon_sdk::{Code, Command, CommandId, Error, EventType, Join, Outbox, Raw, Reply, Result, Session};
+use pontoon_sdk::{
+    Code, Command, CommandId, Error, EventType, Join, Outbox, Raw, Redactor, Reply, Result, Session,
+};
 use serde_json::value::RawValue;
 
 use crate::config::{Config, Links, MAX_CHATS, Place};
@@ -17,8 +19,6 @@ use crate::orders::{Order, Request, Room};
 
 /// How many orders to join or leave can still be undone when it turns out that they were never written.
 const MAX_UNDO: usize = 256;
-/// A key shorter than this is in too many words to be masked.
-const SHORTEST_KEY: usize = 4;
 
 /// One conversation.
 pub struct MinChatSession {
@@ -170,15 +170,14 @@ impl MinChatSession {
             sender.id.get_or_insert_with(|| self.config.user_id.clone());
             sender.kind = Some(SenderKind::Own);
         }
+        event.caused_by = command;
         out.publish(event.upstream(asked.name));
     }
 
     /// Takes the key out of what people read, in case the service repeats it.
     fn mask(&self, error: &mut ServiceError) {
-        if let (Ok(key), Some(words)) = (self.config.api_key.reveal(), &mut error.message)
-            && key.len() >= SHORTEST_KEY
-        {
-            *words = words.replace(&key, "***");
+        if let (Ok(key), Some(words)) = (self.config.api_key.reveal(), &mut error.message) {
+            *words = Redactor::new([key]).text(words).into_owned();
         }
         // Cut after that, so that no piece of the key is left.
         if let Some(words) = &mut error.message

@@ -33,8 +33,20 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// `Config`, saying what to write instead.
     fn new(config: Self::Config) -> Result<Self>;
 
-    /// What callers can ask for.
+    /// What callers can ask for, of any instance.
     fn operations() -> Vec<Operation>;
+
+    /// What callers can ask for of this instance: without what its configuration refuses ([`Connector::route`] says why),
+    /// and each with no higher promise than its configuration allows. Names are among those of [`Connector::operations`].
+    fn instance_operations(&self) -> Vec<Operation> {
+        Self::operations()
+    }
+
+    /// What is promised of an operation of this instance whose caller asks for parts of the answer, where that is more
+    /// than without.
+    fn streamed(&self, _operation: &str) -> Option<Promise> {
+        None
+    }
 
     /// The links that are wanted from the start.
     fn links(&self) -> Vec<LinkSpec<Self::Transport>>;

@@ -124,6 +124,11 @@ impl Error {
         self
     }
 
+    /// The same error with its message changed.
+    pub fn map_message(self, change: impl FnOnce(&str) -> String) -> Self {
+        Self { message: change(&self.message), ..self }
+    }
+
     /// What the daemon does about it.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -127,6 +127,8 @@ pub struct Event {
     /// The size in bytes of a message over `transport.message_limit`, which was discarded as it was received: a gap is
     /// published in its place. For the daemon.
     pub discarded: Option<u64>,
+    /// The command that caused it, where that is certain: the event belongs to the command's trace.
+    pub caused_by: Option<CommandId>,
 }
 
 impl Event {
@@ -143,6 +145,7 @@ impl Event {
             identity: None,
             command: None,
             discarded: None,
+            caused_by: None,
         }
     }
 

@@ -14,7 +14,7 @@
 //! * [`url`]: takes URLs apart, for settings and for commands
 //! * [`lenient`]: texts and times as services write them
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
-//! * [`mask`]: what services repeat of our secrets
+//! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
@@ -27,6 +27,7 @@ pub mod lenient;
 pub mod mapping;
 pub mod mask;
 pub mod rate;
+pub mod redact;
 pub mod secret;
 pub mod session;
 pub mod socketio;
@@ -42,6 +43,7 @@ pub use command::{Command, CommandId, Promise, Reply};
 pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemand, Operation, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
+pub use redact::Redactor;
 pub use secret::{Param, Secret};
 pub use session::{Action, Join, Outbox, Session};
 pub use socketio::SocketIo;

@@ -39,22 +39,22 @@ struct Exact<'a> {
     attachments: Vec<String>,
 }
 
-/// Refuses what this instance can never do, whatever the body.
-pub(crate) fn allowed(command: &Command, config: &Config) -> Result<()> {
-    match command.operation {
+/// Refuses what this instance can never do, whatever the body: the operation, or the event that the subject names.
+pub(crate) fn allowed(operation: &str, event: Option<&str>, config: &Config) -> Result<()> {
+    match operation {
         SEND => template_of(config).map(drop),
         CALL if config.engine == Engine::RustSocketio => Err(Error::rejected(
             Code::Forbidden,
             "the engine rust-socketio mixes up acknowledgements, so nothing can be called over it; set engine = \
              \"native\" for this instance, or use emit",
         )),
-        _ => command.argument.as_deref().map_or(Ok(()), sendable),
+        _ => event.map_or(Ok(()), sendable),
     }
 }
 
 /// Reads a command.
 pub(crate) fn read(command: &Command, config: &Config, secrets: &Secrets) -> Result<Outgoing> {
-    allowed(command, config)?;
+    allowed(command.operation, command.argument.as_deref(), config)?;
     if command.operation == SEND {
         return message(command, template_of(config)?, secrets);
     }

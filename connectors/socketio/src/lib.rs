@@ -64,12 +64,24 @@ impl Connector for Socketio {
         ]
     }
 
+    fn instance_operations(&self) -> Vec<Operation> {
+        let acknowledged = self.config.send.as_ref().is_some_and(|send| send.acknowledged);
+        let mut operations = Self::operations();
+        operations.retain(|operation| commands::allowed(operation.name, None, &self.config).is_ok());
+        for operation in &mut operations {
+            if operation.name == commands::SEND && !acknowledged {
+                operation.promise = Promise::Sent;
+            }
+        }
+        operations
+    }
+
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
     fn route(&self, command: &Command) -> Result<Route<SocketIo>> {
-        commands::allowed(command, &self.config)?;
+        commands::allowed(command.operation, command.argument.as_deref(), &self.config)?;
         Ok(Route::To(LinkKey::new(LINK)))
     }
 

@@ -186,15 +186,33 @@ impl Checked {
         Ok(Self { listen, sockets: endpoints, dynamic, guard })
     }
 
+    /// Refuses what this instance can never do, whatever the body.
+    ///
+    /// # Errors
+    /// `Rejected` with 403, or with 404 where there is nothing to send to.
+    pub(crate) fn allows(&self, operation: &str) -> Result<()> {
+        let dynamic = self.dynamic.enabled;
+        let (code, text) = match operation {
+            "create" | "remove" if !dynamic => (
+                Code::Forbidden,
+                "callers may not create or remove sockets here; the operator allows it by dynamic.enabled",
+            ),
+            "send" if !dynamic && self.sockets.is_empty() => {
+                (Code::NotFound, "there are no sockets; the operator lists them in sockets")
+            }
+            "script.send" if self.listen.is_none() => {
+                (Code::NotFound, "no script can dial in; the operator allows it by a table listen")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::rejected(code, text))
+    }
+
     /// The endpoint of a socket that a caller creates.
     ///
     /// # Errors
     /// `Rejected` with 403 and the rule that forbids it, or with 400.
     pub(crate) fn created(&self, title: &str, url: &str, protocols: Vec<String>) -> Result<Endpoint> {
-        if !self.dynamic.enabled {
-            let text = "callers may not create sockets here; the operator allows it by dynamic.enabled";
-            return Err(Error::rejected(Code::Forbidden, text));
-        }
         self.not_configured(title)?;
         let mut endpoint = self.guard.check_url(url).map_err(|error| error.at("/url"))?;
         endpoint.subprotocols = protocols.into_iter().map(Param::Plain).collect();

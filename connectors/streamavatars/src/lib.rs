@@ -47,6 +47,12 @@ impl Connector for StreamAvatars {
         orders::operations()
     }
 
+    fn instance_operations(&self) -> Vec<Operation> {
+        let mut operations = Self::operations();
+        operations.retain(|operation| self.config.allows(operation.name).is_ok());
+        operations
+    }
+
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
         let socket = |(title, endpoint): (&String, &_)| {
             LinkSpec::new(
@@ -58,6 +64,7 @@ impl Connector for StreamAvatars {
     }
 
     fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
+        self.config.allows(command.operation)?;
         Ok(match Order::read(command)? {
             Order::Create { title, url, protocols, reconnect } => {
                 let endpoint = self.config.created(&title, &url, protocols)?;

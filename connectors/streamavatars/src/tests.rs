@@ -140,6 +140,7 @@ fn every_command_goes_where_its_title_says() {
     let avatars = avatars(json!({
         "sockets": {"fixed": {"url": "ws://h/"}},
         "dynamic": {"enabled": true, "hosts": ["h"], "max": 3},
+        "listen": {"token": "t0ken"},
     }));
     for (operation, body, expected) in [
         ("create", r#"{"title":"t","url":"ws://h"}"#, "create t once=true most=3 guarded"),

@@ -79,6 +79,9 @@ impl Sub0Session {
             event.fields.resource = owner.as_ref().map(|owner| owner.resource().to_owned());
             event.fields.uid = uid;
             event.fields.data = Some(data.to_owned());
+            if let Some(Owner::Caller { id, .. }) = &owner {
+                event.caused_by = Some(*id);
+            }
             out.publish(event);
         }
         if let Some(Owner::Caller { id, .. }) = owner {

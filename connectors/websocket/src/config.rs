@@ -159,6 +159,13 @@ fn timeout() -> Span {
     Span::seconds(10)
 }
 
+impl Config {
+    /// Whether the service answers what is sent for `message.send`.
+    pub(crate) fn acknowledges_messages(&self) -> bool {
+        self.send.as_ref().is_some_and(|send| send.acknowledged)
+    }
+}
+
 impl Call {
     /// Where an answer has the number of its call.
     pub(crate) fn answer(&self) -> &Pointer {

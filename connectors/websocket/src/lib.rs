@@ -80,12 +80,23 @@ impl Connector for Websocket {
         ]
     }
 
+    fn instance_operations(&self) -> Vec<Operation> {
+        let mut operations = Self::operations();
+        operations.retain(|operation| commands::allowed(operation.name, &self.config).is_ok());
+        for operation in &mut operations {
+            if operation.name == commands::MESSAGE && !self.config.acknowledges_messages() {
+                operation.promise = Promise::Sent;
+            }
+        }
+        operations
+    }
+
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
     fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
-        commands::allowed(command, &self.config)?;
+        commands::allowed(command.operation, &self.config)?;
         Ok(Route::To(LinkKey::new(LINK)))
     }
 

@@ -42,6 +42,15 @@ fn commands(config: &Config, report: &mut Report<'_>) {
     }
     count(commands.max_in_flight, 1, 1 << 20, &["commands", "max_in_flight"], report);
     size(commands.max_body, Size(2), Size::mib(64), &["commands", "max_body"], report);
+    count(commands.idempotency_keys, 1, 1 << 24, &["commands", "idempotency_keys"], report);
+    size(
+        commands.idempotency_bytes,
+        Size::kib(4),
+        Size::mib(16 * 1024),
+        &["commands", "idempotency_bytes"],
+        report,
+    );
+    span(commands.idempotency_time, SECOND, 24 * HOUR, &["commands", "idempotency_time"], report);
 }
 
 fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Report<'_>) {

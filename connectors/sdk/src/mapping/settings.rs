@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::redact::Redactor;
 use crate::secret::{Param, Secret};
 
 /// The value of a header or of a query's parameter, or a subprotocol: a text, or a secret `{ env = "NAME" }` or
@@ -98,9 +99,6 @@ pub fn escaped(key: &str) -> String {
 #[derive(Clone, Default)]
 pub struct Secrets(BTreeMap<String, String>);
 
-/// A secret shorter than this is in too many words to be masked.
-const MASKED: usize = 4;
-
 impl Secrets {
     /// Looks them up.
     ///
@@ -121,8 +119,7 @@ impl Secrets {
 
     /// Words of the service, without the secrets: it may repeat them in a refusal.
     pub fn masked(&self, words: &str) -> String {
-        let secrets = self.0.values().filter(|secret| secret.len() >= MASKED);
-        secrets.fold(words.to_owned(), |words, secret| words.replace(secret.as_str(), "***"))
+        Redactor::new(self.0.values().cloned()).text(words).into_owned()
     }
 }
 

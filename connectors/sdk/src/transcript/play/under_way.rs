@@ -109,9 +109,11 @@ impl Callers {
         Ok(())
     }
 
-    /// Those of whom nothing more can be said once their frames are written wait no more.
+    /// Those of whom nothing more can be said wait no more: once their frames are written, or at once.
     pub(super) fn settle_sent(&mut self) {
-        let done = |caller: &&mut Caller| caller.sent && caller.promise <= Promise::Sent;
+        let done = |caller: &&mut Caller| {
+            caller.promise == Promise::Accepted || caller.sent && caller.promise <= Promise::Sent
+        };
         for caller in self.0.iter_mut().filter(done) {
             caller.end.get_or_insert(Answer::Given);
         }

@@ -1,0 +1,103 @@
+//! Ready means: subscribed to commands at least once. What is waited for is named.
+
+use futures_util::StreamExt as _;
+use pontoon_testkit::{NatsOptions, until_some};
+
+use super::*;
+
+/// A daemon with one instance, started just now, and its server.
+async fn begun(options: NatsOptions, lines: &str) -> (NatsServer, Sub0, Daemon) {
+    let nats = options.start().await;
+    let sub0 = Sub0::start().await;
+    let daemon = start(DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0));
+    (nats, sub0, daemon)
+}
+
+/// Waits until it is not ready for a reason with these words.
+async fn unready(daemon: &mut Daemon, words: &str) {
+    let found = async |daemon: &mut Daemon| {
+        let (code, text) = daemon.get("/readyz").await;
+        (code == 503 && text.contains(words)).then_some(())
+    };
+    until_some(PATIENCE, async || found(daemon).await).await;
+}
+
+#[tokio::test]
+async fn a_command_at_the_first_sign_of_readiness_is_answered() {
+    for round in 0..5 {
+        let (nats, _sub0, mut daemon) = begun(NatsServer::options(), "").await;
+        let client = nats.client().await;
+        let inbox = client.new_inbox();
+        let mut replies = client.subscribe(inbox.clone()).await.unwrap();
+        let (code, text) = daemon.get("/readyz").await;
+        assert!(code == 200 || text.contains("starting") || text.contains("shop: "), "{text}");
+        daemon.ready(PATIENCE).await;
+        client.publish_with_reply("pontoon.command.sub0.shop.status", inbox, "".into()).await.unwrap();
+        let reply = tokio::time::timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+        assert_eq!(reply.status, None, "round {round}: nobody listens");
+        let body: Value = serde_json::from_slice(&reply.payload).unwrap();
+        assert_eq!(body["data"]["commands"]["subscribed"], true, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_without_nats_is_not_ready_and_says_why_and_a_later_break_keeps_it_ready() {
+    let mut nats = NatsServer::start().await;
+    nats.kill();
+    let sub0 = Sub0::start().await;
+    let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    unready(&mut daemon, "shop: not subscribed to commands yet: NATS cannot be reached").await;
+    assert_eq!(daemon.get("/livez").await.0, 200);
+    assert_eq!(status(&mut daemon, "shop").await["commands"]["subscribed"], false);
+    nats.restart().await;
+    daemon.ready(PATIENCE).await;
+    assert_eq!(daemon.logged("subscribed to commands").len(), 1);
+    nats.kill();
+    counted(&mut daemon, "pontoon_nats_connected", "shop", 0.0).await;
+    assert_eq!(daemon.get("/readyz").await, (200, "ok\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_waited_for() {
+    let (nats, sub0) = (NatsServer::start().await, Sub0::start().await);
+    let client = nats.client().await;
+    nats.freeze();
+    let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    sub0.connected(1, PATIENCE).await;
+    unready(&mut daemon, "shop: not subscribed to commands yet").await;
+    nats.thaw();
+    daemon.ready(PATIENCE).await;
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_refused_is_named() {
+    let rights = |deny: &str| {
+        format!(
+            "authorization {{ users: [ {{ user: u, password: pw, permissions: {{ subscribe: {{ deny: [\"{deny}\"] }} }} }} ] }}"
+        )
+    };
+    let lines = "nats.user = \"u\"\nnats.password = \"pw-x\"";
+    let options = NatsServer::options().config(&rights("pontoon.command.>").replace("pw,", "pw-x,"));
+    let (mut nats, _sub0, mut daemon) = begun(options, lines).await;
+    unready(&mut daemon, "allow the daemon's user to subscribe to pontoon.command.sub0.shop.>").await;
+    nats.reconfigure(&rights("nothing.of.ours").replace("pw,", "pw-x,"));
+    // The server tells nobody of new rights; the next connection has them.
+    nats.restart().await;
+    daemon.ready(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_is_new_is_waited_for_after_a_reload() {
+    let (nats, sub0, mut daemon) = super::bed("").await;
+    assert_eq!(daemon.get("/readyz").await.0, 200);
+    let frozen = NatsServer::start().await;
+    frozen.freeze();
+    // Another NATS, which does not answer yet: every instance starts anew.
+    daemon.reconfigure(DaemonConfig::new(&frozen).sub0("shop", &sub0));
+    daemon.signal("HUP");
+    unready(&mut daemon, "shop").await;
+    frozen.thaw();
+    daemon.ready(PATIENCE).await;
+    drop(nats);
+}
