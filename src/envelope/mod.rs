@@ -182,7 +182,10 @@ impl Envelope {
             scope: event.scope.filter(|scope| !scope.is_empty()).map(String::into_boxed_str),
             upstream: event.upstream.map(|name| name.into_owned().into_boxed_str()),
             link: event.fields.link.as_deref().map_or_else(|| link.clone(), LinkKey::new),
-            traceparent: event.traceparent.filter(|text| traceparent(text).is_some()).map(String::into_boxed_str),
+            traceparent: event
+                .traceparent
+                .filter(|text| traceparent(text).is_some())
+                .map(String::into_boxed_str),
             identity: None,
             gap: None,
         };
