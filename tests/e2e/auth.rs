@@ -71,6 +71,13 @@ async fn credentials_file() {
     way.holds().await;
 }
 
+/// The JWT and the seed of a credentials file, as a context may hold them itself.
+fn inline(credentials: &str) -> Value {
+    let lines: Vec<_> =
+        credentials.lines().filter(|line| !line.is_empty() && !line.starts_with('-')).collect();
+    json!({ "user_jwt": lines[0], "user_seed": lines[1] })
+}
+
 #[tokio::test]
 async fn a_context_of_the_nats_tool() {
     let (pair, operator) = (KeyPair::new_user(), Operator::new());
@@ -94,6 +101,11 @@ async fn a_context_of_the_nats_tool() {
             creds,
             json!({ "creds": path("right.creds", &operator.credentials(json!({}))) }),
             json!({ "creds": path("wrong.creds", &Operator::new().credentials(json!({}))) }),
+        ),
+        (
+            Way::operator(&operator),
+            inline(&operator.credentials(json!({}))),
+            inline(&Operator::new().credentials(json!({}))),
         ),
     ];
     for (number, (mut way, right, wrong)) in cases.into_iter().enumerate() {

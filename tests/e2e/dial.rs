@@ -1,6 +1,6 @@
 //! How services are dialled: what handshakes carry, what refusals mean, and the proxies in between.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use pontoon_testkit::{
     ConnectProxy, DaemonConfig, Echo, NatsServer, Refusal, SocketIoServer, Sub0, eventually,
@@ -9,7 +9,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
-use crate::support::{PATIENCE, ask, instance, link, start};
+use crate::support::{PATIENCE, ask_when_served, instance, link, start};
 
 #[tokio::test]
 async fn handshakes_say_who_dials_unless_the_operator_says_otherwise() {
@@ -129,7 +129,7 @@ async fn the_environments_proxy_is_used_but_for_what_it_excepts() {
         link(&mut daemon, name, "ready").await;
     }
     let client = nats.client().await;
-    let reply = ask(&client, "pontoon.command.sub0.shop.call.x", r#"{"n":1}"#, &[]).await;
+    let reply = ask_when_served(&client, "pontoon.command.sub0.shop.call.x", r#"{"n":1}"#).await;
     assert_eq!((reply.status.as_str(), &reply.body["data"]["n"]), ("response", &json!(1)), "{reply:?}");
     let mut lines: Vec<_> = proxy.requests().into_iter().map(|request| request.line).collect();
     lines.sort();
@@ -168,14 +168,7 @@ async fn sockets_that_callers_create_go_through_the_proxy_only_if_the_operator_s
     let create = async |name: &str, url: &str| {
         let subject = format!("pontoon.command.streamavatars.{name}.create");
         let body = json!({ "title": "t", "url": url }).to_string();
-        let mut reply = ask(&client, &subject, &body, &[]).await;
-        // The instance may not have begun to listen.
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while reply.status == "no responders" && tokio::time::Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(25)).await;
-            reply = ask(&client, &subject, &body, &[]).await;
-        }
-        reply
+        ask_when_served(&client, &subject, &body).await
     };
     assert_eq!(create("direct", &echo.url()).await.status, "acked");
     assert_eq!((echo.upgrades(), proxy.requests().len()), (1, 0));

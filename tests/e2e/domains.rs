@@ -6,7 +6,7 @@ use async_nats::jetstream;
 use pontoon_testkit::{DaemonConfig, Dir, NatsServer, Sub0, eventually, until_some};
 use serde_json::json;
 
-use crate::support::{PATIENCE, ask, instance, start};
+use crate::support::{PATIENCE, ask_when_served, instance, start};
 
 /// Two servers with JetStream of their own. What is published at the leaf goes to the hub, if it is wanted there.
 struct Tree {
@@ -23,7 +23,7 @@ impl Tree {
             format!("jetstream {{ store_dir: {:?}, domain: {domain} }}", dir.path().join(domain))
         };
         let hub = format!("leafnodes {{ listen: \"127.0.0.1:-1\" }}\n{}", jetstream("hub"));
-        let hub = NatsServer::options().without_jetstream().config(&hub).start().await;
+        let hub = NatsServer::options().every_right().without_jetstream().config(&hub).start().await;
         let port = until_some(PATIENCE, async || {
             let log = hub.log();
             let line = log.lines().find(|line| line.contains("Listening for leafnode connections on"))?;
@@ -32,7 +32,7 @@ impl Tree {
         let remote =
             format!("leafnodes {{ remotes: [{{ url: \"nats-leaf://127.0.0.1:{}\" }}] }}", port.await);
         let leaf = format!("{remote}\n{}", jetstream("leaf"));
-        let leaf = NatsServer::options().without_jetstream().config(&leaf).start().await;
+        let leaf = NatsServer::options().every_right().without_jetstream().config(&leaf).start().await;
         eventually(PATIENCE, async || leaf.log().contains("JetStream using domains")).await;
         Self { leaf, hub, dir }
     }
@@ -82,7 +82,7 @@ async fn events_are_kept_in_the_domain_that_is_set_or_that_the_context_names() {
         })
         .await;
         let client = tree.leaf.client().await;
-        let reply = ask(&client, &format!("pontoon.command.sub0.{name}.call.x"), "{}", &[]).await;
+        let reply = ask_when_served(&client, &format!("pontoon.command.sub0.{name}.call.x"), "{}").await;
         assert_eq!(reply.status, "response", "{name}");
         // A restart looks at the stream that is there.
         daemon.restart();

@@ -197,6 +197,15 @@ pub(crate) async fn ask(client: &Client, subject: &str, body: &str, headers: &[(
     Reply::of(&message)
 }
 
+/// Asks as soon as the instance takes commands, and waits for the last word.
+pub(crate) async fn ask_when_served(client: &Client, subject: &str, body: &str) -> Reply {
+    let served = async || {
+        let reply = ask(client, subject, body, &[]).await;
+        (reply.status != "no responders").then_some(reply)
+    };
+    until_some(PATIENCE, served).await
+}
+
 /// The next message whose body is so.
 pub(crate) async fn next(
     messages: &mut Subscriber,

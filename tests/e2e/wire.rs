@@ -60,9 +60,9 @@ impl Scene {
     /// What the stream holds once it has so many events behind the gap with which every run begins: gaps by their reason,
     /// else the number that the message has.
     async fn stored(&self, number: usize) -> Vec<String> {
-        filled(&self.nats, "PONTOON_ANY", number as u64 + 1, PATIENCE).await;
+        filled(&self.nats, "PONTOON_ANY", number as u64, PATIENCE).await;
         let stored = contents(&self.nats, "PONTOON_ANY").await;
-        let shown = stored.iter().skip(1).filter_map(|(kind, body)| match kind.as_str() {
+        let shown = stored.iter().filter_map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => Some(format!("gap {}", body["reason"].as_str()?)),
             _ => number_of(body).map(|number| number.to_string()),
         });
