@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use self::answer::{may_be_done, outcome_of};
 use self::caller::Held;
 use self::interest::Stream;
+use self::outlet::Quota;
 use crate::metrics::Outcome;
 use crate::transport::outbound::Ticket;
 
@@ -40,8 +41,8 @@ const GONE: usize = 64;
 pub struct Replies {
     waiting: HashMap<CommandId, Waiting>,
     deadlines: BTreeSet<(Instant, CommandId)>,
-    /// The way of parts, once somebody has asked for any.
-    outlet: Option<Outlet>,
+    /// How much parts may take of their way, once a caller has asked for any.
+    quota: Option<Quota>,
     /// Since when it is full, and no more than so many have left.
     full_since: Option<(Instant, u64)>,
     /// Both ends of the way on which [`Interest`] tells whose caller is gone.
@@ -74,7 +75,7 @@ impl Default for Replies {
         Self {
             waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
-            outlet: None,
+            quota: None,
             full_since: None,
             gone: mpsc::channel(GONE),
         }
@@ -87,7 +88,7 @@ impl Replies {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
         if command.stream {
-            self.outlet.get_or_insert_with(|| caller.replies.clone());
+            self.quota = Some(caller.replies.quota());
         }
         let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
         let party = Party::Caller(caller);

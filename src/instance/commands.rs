@@ -9,7 +9,7 @@ use pontoon_sdk::{
     Code, Command, CommandId, Connector, Error, LinkKey, LinkState, Operation, Promise, Result, Route, Span,
 };
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Shared;
 use super::links::Links;
@@ -28,6 +28,9 @@ pub const RECONNECT: &str = "reconnect";
 pub const STATUS: &str = "status";
 /// What is counted for a command that names no operation of ours.
 pub const UNKNOWN: &str = "unknown";
+
+/// The most that `commands.max_in_flight` may be. A reload may raise it up to this while links are open.
+pub const MOST_COMMANDS: usize = 1 << 20;
 
 /// All operations of a connector, and those that every instance has.
 pub fn operations<C: Connector>() -> Vec<Operation> {
@@ -72,7 +75,7 @@ where
         replies: Outlet,
         tally: Arc<Tally>,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));
+        let permits = Arc::new(Semaphore::new(MOST_COMMANDS));
         Self {
             links: Links::new(shared.clone(), connector.clone()),
             shared,
@@ -87,18 +90,36 @@ where
         }
     }
 
+    /// Replies to the commands that come from now on go this way.
+    pub fn reply_to(&mut self, replies: Outlet) {
+        self.replies = replies;
+    }
+
+    /// How many commands are under way.
+    fn under_way(&self) -> usize {
+        MOST_COMMANDS - self.permits.available_permits()
+    }
+
     /// Whether no command is under way.
     pub fn is_idle(&self) -> bool {
-        self.permits.available_permits() == self.shared.commands.max_in_flight
+        self.under_way() == 0
+    }
+
+    /// A place among the commands under way, if there is one left. No command takes one in between: all are handled on
+    /// the instance's thread.
+    fn permit(&self, limit: usize) -> Option<OwnedSemaphorePermit> {
+        let has_room = self.under_way() < limit;
+        has_room.then(|| self.permits.clone().try_acquire_owned().ok()).flatten()
     }
 
     /// Carries out one command, or refuses it.
     pub fn handle(&mut self, request: &Request) {
         let started = Instant::now();
+        let settings = self.shared.settings();
         let known = self.find(request.tokens());
         let operation = known.as_ref().map_or(UNKNOWN, |(operation, _)| operation.name);
         if let Some(reply) = request.reply()
-            && !reply_allowed(reply, &self.shared.commands.reply_prefixes, &self.shared.prefix)
+            && !reply_allowed(reply, &settings.commands.reply_prefixes, &settings.nats.prefix)
         {
             let instance = self.shared.name.clone();
             self.shared.throttles.replies.log(move |count| {
@@ -130,8 +151,8 @@ where
         let Some((operation, argument)) = known else {
             return caller.refuse(&self.no_such_operation(request.tokens()));
         };
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            let limit = self.shared.commands.max_in_flight;
+        let limit = settings.commands.max_in_flight;
+        let Some(permit) = self.permit(limit) else {
             let error = Error::rejected(
                 Code::TooMany,
                 format!("{limit} commands are under way already (commands.max_in_flight)"),
@@ -208,7 +229,8 @@ where
         started: Instant,
         caller: &mut Caller,
     ) -> Result<Command> {
-        let mut timeout = self.connector.timeout(operation.name).unwrap_or(self.shared.commands.timeout.0);
+        let mut timeout =
+            self.connector.timeout(operation.name).unwrap_or(self.shared.settings().commands.timeout.0);
         let mut stream = false;
         let mut headers = Vec::new();
         for (name, value) in request.headers() {
@@ -240,7 +262,7 @@ where
         let span: Span = value
             .parse()
             .map_err(|error| Error::rejected(Code::BadBody, format!("Pontoon-Timeout: {error}")))?;
-        let limit = self.shared.commands.max_timeout;
+        let limit = self.shared.settings().commands.max_timeout;
         if span > limit {
             return Err(Error::rejected(
                 Code::BadBody,
@@ -252,7 +274,7 @@ where
 
     fn body(&self, request: &Request) -> Result<Box<RawValue>> {
         let bytes = request.body();
-        let limit = self.shared.commands.max_body;
+        let limit = self.shared.settings().commands.max_body;
         if bytes.len() > limit.0 {
             let text =
                 format!("the body has {} bytes; at most {limit} are taken (commands.max_body)", bytes.len());

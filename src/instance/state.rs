@@ -82,7 +82,7 @@ fn gather(shared: &Shared, bus: &BusStatus, last: &InstanceStatus) -> InstanceSt
 pub async fn publish(client: &Client, shared: &Shared, status: &InstanceStatus) {
     if let Ok(body) = serde_json::to_vec(status) {
         let _ =
-            timeout(Duration::from_secs(1), client.publish(shared.envelope.subjects.state(), body.into()))
+            timeout(Duration::from_secs(1), client.publish(shared.envelope.subjects().state(), body.into()))
                 .await;
     }
 }

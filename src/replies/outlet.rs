@@ -48,15 +48,21 @@ impl Drop for Space {
     }
 }
 
-/// The end of the way that callers are at.
+/// The end of the way that callers are at. The other end is at its end when all of these are gone.
 #[derive(Clone)]
 pub struct Outlet {
     queue: mpsc::Sender<Outgoing>,
+    quota: Quota,
+    interest: Arc<Interest>,
+}
+
+/// How much of the way parts may take.
+#[derive(Clone)]
+pub(super) struct Quota {
     parts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// How many parts have left so far.
     left: Arc<AtomicU64>,
-    interest: Arc<Interest>,
 }
 
 impl Outlet {
@@ -64,7 +70,8 @@ impl Outlet {
     pub fn new() -> (Self, mpsc::Receiver<Outgoing>) {
         let (queue, outgoing) = mpsc::channel(REPLIES);
         let (parts, bytes) = (Arc::new(Semaphore::new(PARTS)), Arc::new(Semaphore::new(PART_BYTES)));
-        (Self { queue, parts, bytes, left: Arc::default(), interest: Arc::default() }, outgoing)
+        let quota = Quota { parts, bytes, left: Arc::default() };
+        (Self { queue, quota, interest: Arc::default() }, outgoing)
     }
 
     /// Where it is known who listens to parts.
@@ -72,20 +79,9 @@ impl Outlet {
         self.interest.clone()
     }
 
-    /// Whether one more part finds a place.
-    pub(super) fn has_room(&self) -> bool {
-        self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
-    }
-
-    /// Waits until one may.
-    pub(super) async fn room(&self) {
-        drop(self.parts.acquire().await);
-        drop(self.bytes.acquire_many(ROOM).await);
-    }
-
-    /// How many parts have left so far, for whoever wants to know whether any do.
-    pub(super) fn left(&self) -> u64 {
-        self.left.load(Ordering::Relaxed)
+    /// How much of it parts may take.
+    pub(super) fn quota(&self) -> Quota {
+        self.quota.clone()
     }
 
     pub(super) fn send(&self, subject: String, answer: &Arc<Answer>) {
@@ -99,13 +95,31 @@ impl Outlet {
 
     pub(super) fn send_part(&self, subject: String, answer: Arc<Answer>, stream: &mut Stream) {
         let id = answer.id.clone();
-        let sent = self.space(answer.body.len()).and_then(|space| {
+        let sent = self.quota.space(answer.body.len()).and_then(|space| {
             let part = Some(Part { name: stream.next(), space });
             self.queue.try_send(Outgoing { subject, answer, part }).ok()
         });
         if sent.is_none() && !std::mem::replace(&mut stream.lossy, true) {
             tracing::warn!(id, "parts of an answer are dropped: NATS takes replies too slowly");
         }
+    }
+}
+
+impl Quota {
+    /// Whether one more part finds a place.
+    pub(super) fn has_room(&self) -> bool {
+        self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
+    }
+
+    /// Waits until one may.
+    pub(super) async fn room(&self) {
+        drop(self.parts.acquire().await);
+        drop(self.bytes.acquire_many(ROOM).await);
+    }
+
+    /// How many parts have left so far: it shows whether any do.
+    pub(super) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     fn space(&self, bytes: usize) -> Option<Space> {

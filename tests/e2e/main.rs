@@ -18,6 +18,7 @@ mod interop;
 mod minchat;
 mod nats;
 mod permissions;
+mod reload;
 mod secrets;
 mod socketio;
 mod streams;
