@@ -7,7 +7,7 @@ mod host;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,6 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,8 +24,10 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use self::host::Hosts;
+use crate::config::Admin;
 use crate::daemon::Roster;
 use crate::metrics::Exporter;
 
@@ -34,6 +37,8 @@ const CONNECTIONS: usize = 64;
 const ASK: Duration = Duration::from_secs(5);
 /// How long a connection may last, the answer read and all. It carries one request.
 const LAST: Duration = Duration::from_secs(30);
+/// How long an endpoint that ends waits for its port to be free, and for answers under way.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// What the endpoint shows.
 #[derive(Clone)]
@@ -42,11 +47,47 @@ struct View {
     metrics: Exporter,
 }
 
-/// Binds the address.
-///
-/// # Errors
-/// A sentence that names the address.
-pub fn bind(listen: &str) -> Result<TcpListener, String> {
+/// The endpoint. It ends when it is dropped.
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    settings: Admin,
+    stop: CancellationToken,
+    /// Disconnected once nothing listens there any more.
+    closed: mpsc::Receiver<()>,
+}
+
+impl Endpoint {
+    /// Listens and serves, on a thread of its own.
+    ///
+    /// # Errors
+    /// A sentence that names the address.
+    pub fn start(settings: &Admin, roster: &Arc<Roster>, metrics: &Exporter) -> Result<Self, String> {
+        let listener = bind(&settings.listen)?;
+        let view = View { roster: roster.clone(), metrics: metrics.clone() };
+        serve(listener, view, settings.clone())
+            .map_err(|error| format!("the admin endpoint cannot start: {error}"))
+    }
+
+    /// What it was started with.
+    pub fn settings(&self) -> &Admin {
+        &self.settings
+    }
+
+    /// Ends it, and waits for a moment until its port is free.
+    pub fn close(self) {
+        self.stop.cancel();
+        let _ = self.closed.recv_timeout(CLOSE);
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn bind(listen: &str) -> Result<TcpListener, String> {
     let listener = TcpListener::bind(listen).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "; is another daemon running there?",
@@ -58,37 +99,42 @@ pub fn bind(listen: &str) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// Serves requests for addresses, `localhost` and the names of `hosts`, on a thread of its own, until the process ends.
-/// Returns the address.
-///
-/// # Errors
-/// If the thread cannot be made.
-pub fn serve(
-    listener: TcpListener,
-    hosts: &[String],
-    roster: Arc<Roster>,
-    metrics: Exporter,
-) -> io::Result<SocketAddr> {
+/// Serves requests for addresses, `localhost` and the names of `hosts`.
+fn serve(listener: TcpListener, view: View, settings: Admin) -> io::Result<Endpoint> {
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let routes = routes(View { roster, metrics }).layer(from_fn_with_state(Hosts::new(hosts), host::check));
+    let (stop, (closing, closed)) = (CancellationToken::new(), mpsc::channel());
+    let ends = stop.clone();
+    let routes = routes(view).layer(from_fn_with_state(Hosts::new(&settings.hosts), host::check));
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let accepting = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            accept(listener, routes).await;
+            let open = accept(listener, routes, &ends).await;
+            drop(closing);
+            // A scrape that is being answered gets the rest of it.
+            timeout(CLOSE, join_all(open)).await.ok();
             io::Result::Ok(())
         });
         if let Err(error) = accepting {
             tracing::error!(%error, "the admin endpoint ended");
         }
     })?;
-    Ok(address)
+    Ok(Endpoint { address, settings, stop, closed })
 }
 
-async fn accept(listener: tokio::net::TcpListener, routes: Router) {
+/// Accepts until it is to stop. Returns the connections that are open.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    routes: Router,
+    stop: &CancellationToken,
+) -> VecDeque<JoinHandle<()>> {
     let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return open,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 open.retain(|connection| !connection.is_finished());
                 if open.len() >= CONNECTIONS

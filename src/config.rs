@@ -162,6 +162,12 @@ pub struct Delivery {
     pub stream: Option<String>,
     /// Replicas of a stream that we create.
     pub replicas: u8,
+    /// How many bytes a stream that we create holds. JetStream reserves them; then the oldest events make room.
+    pub max_bytes: Size,
+    /// How long a stream that we create keeps an event.
+    pub max_age: Span,
+    /// How many events a stream that we create holds; without it, bytes and age alone bound it.
+    pub max_messages: Option<usize>,
     /// How many bytes of unconfirmed events an instance keeps.
     pub buffer: Size,
     /// How many unconfirmed events it keeps.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{self, Loaded, Prepared, Problems, Sources};
-use crate::instance::{Handle, since_start};
+use crate::instance::{Handle, Settings, since_start};
 use crate::metrics::{DaemonMetrics, Exporter, ReloadOutcome};
 use crate::registry::Registry;
 use crate::{admin, backoff, log, metrics, reload};
@@ -46,11 +46,13 @@ pub fn run(registry: Registry, sources: Sources, loaded: Loaded) -> ExitCode {
         Err(error) => return failed(&format!("metrics cannot start: {error}")),
     };
     let counts = DaemonMetrics::new();
-    let _last_lines = match log::start(&loaded.config.log, counts.log_lines_dropped.clone()) {
-        Ok(guard) => guard,
+    let (log, _last_lines) = match log::start(&loaded.config.log, counts.log_lines_dropped.clone()) {
+        Ok(started) => started,
         Err(error) => return failed(&error),
     };
-    start(Daemon::new(registry, sources, counts, exporter), loaded).unwrap_or_else(|error| failed(&error))
+    let mut daemon = Daemon::new(registry, sources, counts, exporter);
+    daemon.log = Some(log);
+    start(daemon, loaded).unwrap_or_else(|error| failed(&error))
 }
 
 fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
@@ -66,13 +68,7 @@ fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if loaded.config.admin.enabled {
-        let config::Admin { listen, hosts, .. } = &loaded.config.admin;
-        let listener = admin::bind(listen)?;
-        let address = admin::serve(listener, hosts, daemon.roster.clone(), daemon.exporter.clone())
-            .map_err(|error| format!("the admin endpoint cannot start: {error}"))?;
-        tracing::info!(address = %address, "admin listens");
-    }
+    daemon.serve_admin(&loaded.config.admin)?;
     daemon.notify = Notify::start(daemon.roster.clone());
     Ok(runtime.block_on(daemon.live(loaded, signals)))
 }
@@ -83,6 +79,8 @@ struct Daemon {
     roster: Arc<Roster>,
     counts: DaemonMetrics,
     exporter: Exporter,
+    log: Option<log::Live>,
+    admin: Option<admin::Endpoint>,
     notify: Notify,
     config: config::Config,
     running: BTreeMap<String, Running>,
@@ -118,6 +116,8 @@ impl Daemon {
             roster,
             counts,
             exporter,
+            log: None,
+            admin: None,
             notify: Notify::default(),
             config: config::Config::default(),
             running: BTreeMap::new(),
@@ -169,7 +169,11 @@ impl Daemon {
                 let instance = &ending.handle.name;
                 tracing::error!(instance, "not drained within shutdown.timeout; its successor waits for it");
             }
-            !ending.handle.is_finished()
+            let ended = ending.handle.is_finished();
+            if ended && !self.running.contains_key(&ending.handle.name) {
+                self.roster.remove(&ending.handle.name);
+            }
+            !ended
         });
         let fallen: Vec<_> = self.running.extract_if(.., |_, running| running.handle.is_finished()).collect();
         for (name, running) in fallen {
@@ -244,21 +248,34 @@ impl Daemon {
             }
             return tracing::error!("the configuration has errors and changes nothing");
         };
+        let plan = match reload::plan(&self.config, &loaded.config) {
+            Ok(plan) => plan,
+            Err(reason) => {
+                self.counts.reloaded(ReloadOutcome::Failed);
+                return tracing::error!(reason, "the configuration is refused and changes nothing");
+            }
+        };
         self.counts.reloaded(ReloadOutcome::Applied);
-        let plan = reload::plan(&self.config, &loaded.config);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        for table in &plan.restart {
-            tracing::warn!(table, "this table has changed; that needs a restart of the daemon");
+        self.config = loaded.config;
+        if let Err(error) = self.log.as_ref().map_or(Ok(()), |log| log.apply(&self.config.log)) {
+            tracing::error!(error, "the log stays as it was");
+        }
+        if let Err(error) = self.serve_admin(&self.config.admin.clone()) {
+            tracing::error!(error, "the admin endpoint");
         }
         tracing::info!(stop = ?plan.stop, start = ?plan.start, "the configuration was read again");
+        // Those that end, too: what they keep goes where NATS is now.
+        let ending = self.ending.iter().map(|ending| &ending.handle);
+        for handle in self.running.values().map(|running| &running.handle).chain(ending) {
+            handle.apply(Settings::from(&self.config));
+        }
         let patience = self.config.shutdown.timeout.0;
-        self.config = loaded.config;
         for name in &plan.stop {
             self.waiting.remove(name);
             self.falls.remove(name);
-            self.roster.remove(name);
             if let Some(Running { handle, .. }) = self.running.remove(name) {
                 handle.stop();
                 let deadline = Some(Instant::now() + patience);
@@ -269,6 +286,41 @@ impl Daemon {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
         self.roster.wait(self.waiting.keys());
+    }
+
+    /// Has the admin endpoint be as this says. A new one listens before the one before it ends, unless they want the same
+    /// port.
+    fn serve_admin(&mut self, wanted: &config::Admin) -> Result<(), String> {
+        let wanted = wanted.enabled.then_some(wanted);
+        if self.admin.as_ref().map(admin::Endpoint::settings) == wanted {
+            return Ok(());
+        }
+        let Some(wanted) = wanted else {
+            tracing::info!("the admin endpoint is switched off");
+            self.admin = None;
+            return Ok(());
+        };
+        let start = |settings: &config::Admin| admin::Endpoint::start(settings, &self.roster, &self.exporter);
+        let started = match (start(wanted), self.admin.take()) {
+            // The same port at another address, most likely.
+            (Err(_), Some(before)) if wanted.listen.ends_with(&format!(":{}", before.address.port())) => {
+                let settings = before.settings().clone();
+                before.close();
+                start(wanted).map_err(|error| (error, start(&settings).ok()))
+            }
+            (started, before) => started.map_err(|error| (error, before)),
+        };
+        match started {
+            Ok(endpoint) => {
+                tracing::info!(address = %endpoint.address, "admin listens");
+                self.admin = Some(endpoint);
+                Ok(())
+            }
+            Err((error, before)) => {
+                self.admin = before;
+                Err(error)
+            }
+        }
     }
 
     /// Ends every instance in order; a second signal or the deadline ends the process at once.

@@ -25,10 +25,8 @@ const ENTRY: usize = 256 + ANSWER;
 const ANSWER: usize = 512;
 
 /// The keys of one instance.
+#[derive(Default)]
 pub struct Keys {
-    limit: usize,
-    bytes: usize,
-    time: Duration,
     state: Mutex<State>,
     /// A caller has joined, and may be the next whose time runs out.
     joined: Notify,
@@ -41,6 +39,12 @@ struct State {
     order: VecDeque<(Instant, String)>,
     /// Bytes of all entries.
     bytes: usize,
+    /// How many there may be (`commands.idempotency_keys`).
+    most_keys: usize,
+    /// How many bytes they may have (`commands.idempotency_bytes`).
+    most_bytes: usize,
+    /// How long an answer is kept (`commands.idempotency_time`).
+    time: Duration,
     /// When the time of each follower runs out, and of which key it is.
     deadlines: BTreeMap<(Instant, u64), String>,
     /// How many followers there were so far.
@@ -108,14 +112,18 @@ pub struct Slot {
 
 impl Keys {
     /// No keys yet, with the bounds of these settings.
-    pub fn new(config: &Commands) -> Arc<Self> {
-        Arc::new(Self {
-            limit: config.idempotency_keys,
-            bytes: config.idempotency_bytes.0,
-            time: config.idempotency_time.0,
-            state: Mutex::default(),
-            joined: Notify::new(),
-        })
+    pub fn new(settings: &Commands) -> Arc<Self> {
+        let keys = Self::default();
+        keys.reconfigure(settings);
+        Arc::new(keys)
+    }
+
+    /// Other bounds for the keys to come. Those that are kept stay for as long as the settings say now.
+    pub fn reconfigure(&self, settings: &Commands) {
+        let mut state = self.state();
+        state.most_keys = settings.idempotency_keys;
+        state.most_bytes = settings.idempotency_bytes.0;
+        state.time = settings.idempotency_time.0;
     }
 
     /// Looks a command up.
@@ -125,8 +133,9 @@ impl Keys {
             return Claim::Refused(caller, Error::rejected(Code::BadBody, text));
         }
         let mut state = self.state();
-        state.forget(self.time);
-        let State { entries, deadlines, followers, bytes, .. } = &mut *state;
+        state.forget();
+        let is_full = state.is_full(key);
+        let State { entries, deadlines, followers, bytes, time, .. } = &mut *state;
         match entries.get_mut(key) {
             Some(entry) if entry.what != what => {
                 let text = "the Idempotency-Key was used for another operation, action or body";
@@ -145,9 +154,8 @@ impl Keys {
                 Claim::Joined
             }
             None => {
-                if entries.len() >= self.limit || *bytes + cost(key) > self.bytes {
-                    let count = entries.len();
-                    return Claim::Refused(caller, self.full(count));
+                if is_full {
+                    return Claim::Refused(caller, full(entries.len(), *time));
                 }
                 *bytes += cost(key);
                 entries.insert(key.to_owned(), Entry { what, progress: Progress::UnderWay(Vec::new()) });
@@ -155,15 +163,6 @@ impl Keys {
                 Claim::First(caller)
             }
         }
-    }
-
-    fn full(&self, count: usize) -> Error {
-        let text = format!(
-            "no room for another Idempotency-Key: {count} are kept, each for {:?} after its answer \
-             (commands.idempotency_keys, idempotency_bytes, idempotency_time)",
-            self.time
-        );
-        Error::rejected(Code::TooMany, text)
     }
 
     /// Answers those that have joined when their time runs out; never ends.
@@ -185,10 +184,23 @@ impl Keys {
     }
 }
 
+fn full(count: usize, time: Duration) -> Error {
+    let text = format!(
+        "no room for another Idempotency-Key: {count} are kept, each for {time:?} after its answer \
+         (commands.idempotency_keys, idempotency_bytes, idempotency_time)"
+    );
+    Error::rejected(Code::TooMany, text)
+}
+
 impl State {
-    /// Forgets the answers that are older than this.
-    fn forget(&mut self, time: Duration) {
-        while self.order.front().is_some_and(|(at, _)| at.elapsed() >= time) {
+    /// Whether there is no room for this key.
+    fn is_full(&self, key: &str) -> bool {
+        self.entries.len() >= self.most_keys || self.bytes + cost(key) > self.most_bytes
+    }
+
+    /// Forgets the answers whose time is over.
+    fn forget(&mut self) {
+        while self.order.front().is_some_and(|(at, _)| at.elapsed() >= self.time) {
             let Some((_, key)) = self.order.pop_front() else { break };
             if let Some(Entry { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
                 self.bytes -= cost(&key) + beyond(&answer);
@@ -248,7 +260,7 @@ impl Slot {
         let mut state = self.keys.state();
         let Some((what, waiting)) = state.end(&self.key) else { return Vec::new() };
         if keep {
-            let fits = state.bytes + cost(&self.key) + beyond(answer) <= self.keys.bytes;
+            let fits = state.bytes + cost(&self.key) + beyond(answer) <= state.most_bytes;
             let kept = if fits {
                 answer.clone()
             } else {

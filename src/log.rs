@@ -7,48 +7,76 @@ mod throttle;
 use std::io::{self, IsTerminal as _};
 
 use metrics::Counter;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload::{Handle, Layer as Reloaded};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Log, LogFormat};
 pub use queue::Guard;
+use queue::Lines;
 pub use throttle::Throttle;
+
+/// A log that runs. Its level and its format can change.
+pub struct Live {
+    filter: Handle<EnvFilter, Registry>,
+    format: Handle<Format, Filtered>,
+    lines: Lines,
+}
+
+type Filtered = tracing_subscriber::layer::Layered<Reloaded<EnvFilter, Registry>, Registry>;
+type Format = Box<dyn Layer<Filtered> + Send + Sync>;
+
+impl Live {
+    /// Goes over to these settings.
+    ///
+    /// # Errors
+    /// If the filter cannot be read.
+    pub fn apply(&self, log: &Log) -> Result<(), String> {
+        let gone = |error| format!("the log cannot be changed: {error}");
+        self.filter.reload(filter(&log.level)?).map_err(gone)?;
+        self.format.reload(format(log.format, self.lines.clone())).map_err(gone)
+    }
+}
 
 /// Starts to log. Lines that stderr does not take in time are counted in `dropped`.
 ///
 /// # Errors
 /// If the filter cannot be read, or somebody logs already.
-pub fn start(log: &Log, dropped: Counter) -> Result<Guard, String> {
-    let filter = filter(&log.level)?;
-    let terminal = io::stderr().is_terminal();
-    let json = match log.format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !terminal,
-    };
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (lines, guard) = queue::queue(io::stderr(), json, dropped)
+pub fn start(log: &Log, dropped: Counter) -> Result<(Live, Guard), String> {
+    let (lines, guard) = queue::queue(io::stderr(), dropped)
         .map_err(|error| format!("the log's thread cannot be made: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colour);
-    let started = if json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        let fields = debug_fn(|out, field, value| {
-            if field.name() != "message" {
-                write!(out, "{field}=")?;
-            }
-            escape::plain(&format!("{value:?}"), out)
-        });
-        builder.fmt_fields(fields.delimited(" ")).try_init()
-    };
-    started.map_err(|error| format!("the log cannot start: {error}"))?;
+    let (filter_layer, filter) = Reloaded::new(filter(&log.level)?);
+    let (format_layer, format) = Reloaded::new(format(log.format, lines.clone()));
+    tracing_subscriber::registry()
+        .with(filter_layer)
+        .with(format_layer)
+        .try_init()
+        .map_err(|error| format!("the log cannot start: {error}"))?;
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, said = message, "a fault of the daemon (panic)");
     }));
-    Ok(guard)
+    Ok((Live { filter, format, lines }, guard))
+}
+
+fn format(format: LogFormat, lines: Lines) -> Format {
+    let terminal = io::stderr().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colour);
+    if format == LogFormat::Json || format == LogFormat::Auto && !terminal {
+        return layer.json().flatten_event(true).with_writer(lines.json()).boxed();
+    }
+    let fields = debug_fn(|out, field, value| {
+        if field.name() != "message" {
+            write!(out, "{field}=")?;
+        }
+        escape::plain(&format!("{value:?}"), out)
+    });
+    layer.fmt_fields(fields.delimited(" ")).with_writer(lines).boxed()
 }
 
 /// Reads a filter. The NATS client tells of every slow message at `info` and of its traffic below that, so it is kept

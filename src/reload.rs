@@ -4,31 +4,35 @@ use std::collections::BTreeSet;
 
 use crate::config::Config;
 
-/// What is to be done.
+/// The instances that a new configuration stops and starts. An instance whose own table stays the same goes on, whatever
+/// else changes: it follows the shared tables while it runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// These drain and end.
     pub stop: BTreeSet<String>,
     /// These start; those that run drain and end first.
     pub start: BTreeSet<String>,
-    /// Settings that changed and need a restart of the daemon.
-    pub restart: Vec<&'static str>,
 }
 
-/// Compares two configurations. What every instance uses (`nats`, `events`, `delivery`, `commands`, `shutdown`) concerns
-/// every instance.
-pub fn plan(old: &Config, new: &Config) -> Plan {
-    let shared = old.nats == new.nats
-        && old.events == new.events
-        && old.delivery == new.delivery
-        && old.commands == new.commands
-        && old.shutdown == new.shutdown;
-    let mut plan = Plan::default();
+/// Compares two configurations.
+///
+/// # Errors
+/// If no instance would be left, as with a file that was cut off before its first table. The daemon has a signal for that.
+pub fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
     let runs =
         |config: &Config, name: &str| config.connectors.get(name).is_some_and(|instance| instance.enabled);
+    let any = |config: &Config| config.connectors.values().any(|instance| instance.enabled);
+    if any(old) && !any(new) {
+        return Err(
+            "no instance is enabled in it, and a reload does not stop all instances: check that the file is \
+                    complete, or stop the daemon"
+                .into(),
+        );
+    }
+    let mut plan = Plan::default();
     for name in old.connectors.keys().chain(new.connectors.keys()) {
         let (before, after) = (runs(old, name), runs(new, name));
-        if before && after && shared && old.connectors.get(name) == new.connectors.get(name) {
+        if before && after && old.connectors.get(name) == new.connectors.get(name) {
             continue;
         }
         if before {
@@ -38,13 +42,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
             plan.start.insert(name.clone());
         }
     }
-    if old.admin != new.admin {
-        plan.restart.push("admin");
-    }
-    if old.log != new.log {
-        plan.restart.push("log");
-    }
-    plan
+    Ok(plan)
 }
 
 #[cfg(test)]
@@ -81,20 +79,30 @@ mod tests {
             ("new", "ws://e", true),
             ("off", "ws://d", false),
         ]);
-        let plan = plan(&old, &new);
+        let plan = plan(&old, &new).unwrap();
         assert_eq!(names(&plan.stop), ["changed", "gone", "off"]);
         assert_eq!(names(&plan.start), ["changed", "new"]);
-        assert!(plan.restart.is_empty());
     }
 
     #[test]
-    fn what_all_use_concerns_all() {
+    fn what_all_share_stops_none() {
         let old = config(&[("a", "ws://a", true), ("b", "ws://b", false)]);
         let mut new = old.clone();
         new.events.raw = false;
+        new.nats.prefix = "acme".into();
         new.admin.enabled = false;
-        let plan = plan(&old, &new);
-        assert_eq!((names(&plan.stop), names(&plan.start)), (vec!["a"], vec!["a"]));
-        assert_eq!(plan.restart, ["admin"]);
+        assert_eq!(plan(&old, &new), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn a_configuration_without_instances_is_refused_where_there_were_any() {
+        let old = config(&[("a", "ws://a", true)]);
+        for new in [config(&[]), config(&[("a", "ws://a", false)])] {
+            assert!(plan(&old, &new).unwrap_err().contains("complete"));
+            assert_eq!(plan(&new, &new), Ok(Plan::default()));
+            assert_eq!(names(&plan(&new, &old).unwrap().start), ["a"]);
+        }
+        // A name for another leaves one.
+        assert_eq!(names(&plan(&old, &config(&[("b", "ws://a", true)])).unwrap().stop), ["a"]);
     }
 }

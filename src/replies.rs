@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use self::answer::{may_be_done, outcome_of};
 use self::caller::Held;
 use self::interest::Stream;
+use self::outlet::Quota;
 use crate::metrics::Outcome;
 use crate::transport::outbound::Ticket;
 
@@ -43,8 +44,8 @@ const TRACES: usize = 1_024;
 pub struct Replies {
     waiting: HashMap<CommandId, Waiting>,
     deadlines: BTreeSet<(Instant, CommandId)>,
-    /// The way of parts, once somebody has asked for any.
-    outlet: Option<Outlet>,
+    /// How much parts may take of their way, once a caller has asked for any.
+    quota: Option<Quota>,
     /// The traces of the commands that came over this connection last.
     traces: BTreeMap<CommandId, Arc<str>>,
     /// Since when it is full, and no more than so many have left.
@@ -79,7 +80,7 @@ impl Default for Replies {
         Self {
             waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
-            outlet: None,
+            quota: None,
             traces: BTreeMap::new(),
             full_since: None,
             gone: mpsc::channel(GONE),
@@ -93,7 +94,7 @@ impl Replies {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
         if command.stream {
-            self.outlet.get_or_insert_with(|| caller.replies.clone());
+            self.quota = Some(caller.replies.quota());
         }
         if let Some(trace) = &caller.traceparent {
             self.traces.insert(id, trace.clone());

@@ -202,13 +202,13 @@ where
             let on_demand = self.way.places().is_some() && phase != Phase::CredentialsRefused;
             let needed = tokio::select! {
                 () = self.stop.cancelled() => false,
-                needed = wait(after, memory, shared.delivery.overflow, on_demand) => needed,
+                needed = wait(after, memory, shared.settings().delivery.overflow, on_demand) => needed,
                 _ = self.redial.changed() => {
                     // At once, but never as fast as somebody may ask for it.
                     let after = backoff::LINK.delay(1);
                     tokio::select! {
                         () = self.stop.cancelled() => false,
-                        needed = wait(after, memory, shared.delivery.overflow, on_demand) => needed,
+                        needed = wait(after, memory, shared.settings().delivery.overflow, on_demand) => needed,
                     }
                 }
             };

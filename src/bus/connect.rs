@@ -51,7 +51,7 @@ pub struct Connection {
     pub detail: Option<String>,
 }
 
-/// Connects in the background: returns at once, and goes on trying without end. `name` is what the server's operator
+/// Connects in the background: returns at once, and goes on trying while a receiver of the state is there. `name` is what the server's operator
 /// sees; inboxes begin with `inbox`. Publishes to subjects that begin with `events` are counted if the server refuses
 /// them, and it is noted if it refuses the subscription to `commands`.
 ///
@@ -91,9 +91,9 @@ pub async fn client(
     .max_reconnects(None)
     .retry_on_initial_connect()
     .reconnect_delay_callback({
-        let watched = watched.clone();
+        let state = state.clone();
         move |attempt| {
-            let refused = watched.borrow().detail.as_deref() == Some(REFUSED_HINT);
+            let refused = state.borrow().detail.as_deref() == Some(REFUSED_HINT);
             if refused {
                 backoff::NATS_REFUSED.delay(attempt) + CONNECT_TIMEOUT
             } else {
@@ -111,7 +111,14 @@ pub async fn client(
             if let Some(why) = why(&failed, handshake_first) {
                 state.send_modify(|connection| connection.detail = Some(why));
             }
-            std::future::ready(None)
+            let given_up = state.is_closed();
+            async move {
+                if given_up {
+                    // The client's task has no other end while there is no connection; here it holds no socket.
+                    std::future::pending().await
+                }
+                None
+            }
         }
     })
     .event_callback({

@@ -3,9 +3,11 @@
 //! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
 //! * [`inbox`]: requests and confirmations without the client's own, which leaks entries that time out
 //! * [`spool`]: events that were read and are not confirmed yet
-//! * [`publisher`]: from the spool to NATS; [`stream`]: the JetStream API, as far as it is needed
+//! * [`publisher`]: from the spool to NATS; [`stream`]: the JetStream API, as far as it is needed;
+//!   `advice`: what to do about a stream that cannot be used
 //! * [`service`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
 
+mod advice;
 pub mod connect;
 pub mod context;
 pub mod inbox;

@@ -50,7 +50,8 @@ impl Outgoing {
             headers
                 .insert(HeaderName::from_static("Nats-Expected-Last-Sequence"), HeaderValue::from(expected));
         }
-        Ok(Self { sequence: record.sequence, subject: record.subject.clone(), headers, body })
+        let subject = envelope.subjects().event(&record.subject);
+        Ok(Self { sequence: record.sequence, subject, headers, body })
     }
 }
 

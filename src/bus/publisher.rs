@@ -63,8 +63,13 @@ impl Publisher {
         Self { client, connection, shared, status, tracker, inbox, attempt: 0, window: WINDOW, basis: (0, 0) }
     }
 
+    /// What is known of the stream, for a publisher that goes on with other settings.
+    pub fn into_tracker(self) -> Tracker {
+        self.tracker
+    }
+
     /// Publishes until it is dropped, or until the client is closed.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         let Ok(mut confirmations) = self.client.subscribe(format!("{}.>", self.inbox)).await else { return };
         let mut failures = 0;
         loop {
@@ -106,7 +111,7 @@ impl Publisher {
                     failures += 1;
                     // What the server said, such as that a subscription is not allowed, tells more than its silence.
                     let said = self.connection.borrow().detail.clone();
-                    self.report(false, Some(said.unwrap_or(reason)));
+                    self.report(false, Some(said.map_or(reason.clone(), |said| format!("{reason}; {said}"))));
                     let delay = backoff::NATS.delay(failures) + Duration::from_millis(250);
                     let _ = timeout(delay, self.connection.changed()).await;
                 }
@@ -246,7 +251,7 @@ impl Publisher {
             return Ok(());
         }
         if message.status.is_some() {
-            return Err(Break(format!("no stream takes {}", self.shared.envelope.subjects.all_events())));
+            return Err(Break(format!("no stream takes {}", self.shared.envelope.subjects().all_events())));
         }
         // Subscribers see where the confirmation of an event goes, and may send there, too.
         let Ok(answer) = stream::answer(&message.payload) else { return Ok(()) };
@@ -255,7 +260,12 @@ impl Publisher {
         }
         self.window = if answer.error.is_none() { WINDOW } else { 1 };
         match answer.error {
-            None => track.stored(sequence, &answer, &self.shared.spool).map_err(Break),
+            None => {
+                let stored = track.stored(sequence, &answer, &self.shared.spool);
+                // Not only at the end: this may be dropped while it waits.
+                self.tracker.note(track);
+                stored.map_err(Break)
+            }
             Some(error) if error.err_code == code::TOO_LARGE => {
                 self.reduce(TooLarge { sequence, size: 0, discarded: false, headers: HeaderMap::new() })
                     .await?;
@@ -304,7 +314,7 @@ impl Publisher {
         let reason = DropReason::TooLarge.as_str();
         put(&mut headers, "Pontoon-Size", &size.to_string());
         put(&mut headers, "Pontoon-Reason", reason);
-        self.send(self.shared.envelope.subjects.dead(reason), Some(headers), Bytes::new()).await
+        self.send(self.shared.envelope.subjects().dead(reason), Some(headers), Bytes::new()).await
     }
 
     /// Generation of the connection, and how many events its server has refused.

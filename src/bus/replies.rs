@@ -7,26 +7,46 @@ use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{Client, HeaderMap, Message, StatusCode};
 use futures_util::StreamExt as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::connect::Connection;
 use crate::replies::{Answer, Interest, Outgoing, Replying, Space};
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A part is hardly worth waiting for: last words are behind it.
 const PART_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Publishes replies until nobody can make any more. `interest` is told which parts found nobody.
-pub async fn publish(client: Client, mut replies: Replying, interest: Arc<Interest>) {
-    let inbox = client.new_inbox();
-    let Ok(mut unheard) = client.subscribe(format!("{inbox}.*.*")).await else { return };
+/// Where replies go: over the connection that their commands came by, for their callers are there; over the instance's
+/// current one while that is down.
+pub struct Route {
+    /// The client that the commands came by.
+    pub client: Client,
+    /// Its connection.
+    pub connection: watch::Receiver<Connection>,
+    /// The instance's current client.
+    pub current: watch::Receiver<Client>,
+}
+
+impl Route {
+    /// The client to publish with now.
+    pub fn client(&self) -> Client {
+        if self.connection.borrow().up { self.client.clone() } else { self.current.borrow().clone() }
+    }
+}
+
+/// Publishes replies until the last that could send any is gone. `interest` is told which parts found nobody.
+pub async fn publish(route: &Route, mut replies: Replying, interest: Arc<Interest>) {
+    let inbox = route.client.new_inbox();
+    let Ok(mut unheard) = route.client.subscribe(format!("{inbox}.*.*")).await else { return };
     let (mut handed, mut written) = (Vec::new(), JoinSet::new());
     loop {
         tokio::select! {
             next = replies.next() => {
                 let Some(outgoing) = next else { return };
                 let report = outgoing.part.as_ref().map(|part| format!("{inbox}.{}", part.name));
-                hand_over(&client, &outgoing, report).await;
+                hand_over(&route.client(), &outgoing, report).await;
                 let part = outgoing.part;
                 handed.extend(part.map(|part| part.space));
             }
@@ -34,7 +54,7 @@ pub async fn publish(client: Client, mut replies: Replying, interest: Arc<Intere
             Some(_) = written.join_next() => {}
         }
         if written.is_empty() && !handed.is_empty() {
-            written.spawn(give_back(client.clone(), std::mem::take(&mut handed)));
+            written.spawn(give_back(route.client(), std::mem::take(&mut handed)));
         }
     }
 }

@@ -22,7 +22,6 @@ use crate::replies::Tally;
 const QUEUE_GROUP: &str = "q";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 const ROUND_TRIP: Duration = Duration::from_secs(5);
-const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A command as it came.
 pub struct Request {
@@ -87,10 +86,21 @@ impl Requests {
         unconstrained(self.next()).now_or_never().flatten()
     }
 
-    /// Takes no more commands; those that have arrived are still there to be read. Returns whether there is an end to
-    /// them: the client may be too busy to be told.
-    pub async fn unsubscribe(&mut self) -> bool {
-        timeout(UNSUBSCRIBE_TIMEOUT, self.subscriber.unsubscribe()).await.is_ok()
+    /// Takes no more commands, and calls `each` with those that have arrived and those that are on their way from the
+    /// server, as far as they come within `wait`: zero where there is no connection.
+    pub async fn take_last(mut self, wait: Duration, mut each: impl FnMut(&Request)) {
+        let last = async {
+            // The server ends the subscription before it answers the ping that goes with this: what it has sent comes first.
+            if !wait.is_zero() && self.subscriber.drain().await.is_ok() {
+                while let Some(request) = self.next().await {
+                    each(&request);
+                }
+            }
+        };
+        let _ = timeout(wait, last).await;
+        while let Some(request) = self.arrived() {
+            each(&request);
+        }
     }
 }
 
@@ -121,6 +131,7 @@ pub async fn subscribed(client: &Client, mut connection: watch::Receiver<Connect
 }
 
 /// What tools are told of an instance.
+#[derive(Clone)]
 pub struct Micro {
     /// Instance, connector.
     pub metadata: Value,

@@ -27,7 +27,6 @@ pub struct Spool {
     envelope: Arc<Envelope>,
     metrics: Arc<InstanceMetrics>,
     recent: Recent,
-    delivery: Delivery,
     state: Mutex<State>,
     filled: Notify,
     freed: Notify,
@@ -35,10 +34,13 @@ pub struct Spool {
 
 #[derive(Default)]
 struct State {
+    delivery: Delivery,
     records: VecDeque<Record>,
     bytes: usize,
     /// How many of the records, from the front, are on the wire.
     sent: usize,
+    /// Whether no more may be sent for now.
+    held: bool,
     /// Since when there is no room.
     full_since: Option<Instant>,
     /// Whether the policy applies: there was no room for longer than `delivery.max_pause`.
@@ -105,10 +107,28 @@ impl Spool {
         metrics: Arc<InstanceMetrics>,
         delivery: &Delivery,
     ) -> Self {
-        let (recent, state) = (Recent::default(), Mutex::default());
+        let state = State { delivery: delivery.clone(), ..State::default() };
+        let (recent, state) = (Recent::default(), Mutex::new(state));
         let (filled, freed) = (Notify::new(), Notify::new());
-        let (instance, delivery) = (instance.to_owned(), delivery.clone());
-        Self { instance, envelope, metrics, recent, delivery, state, filled, freed }
+        let instance = instance.to_owned();
+        Self { instance, envelope, metrics, recent, state, filled, freed }
+    }
+
+    /// Changes the bounds and the policy. What is over smaller bounds stays: there is no room for more until enough of it is
+    /// confirmed.
+    pub fn reconfigure(&self, delivery: &Delivery) {
+        let mut state = self.state();
+        state.delivery = delivery.clone();
+        if !state.fits() {
+            state.full_since.get_or_insert_with(Instant::now);
+        }
+        self.after_removal(state);
+    }
+
+    /// Holds back what was not sent yet, or no longer does.
+    pub fn hold(&self, held: bool) {
+        self.state().held = held;
+        self.filled.notify_one();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,14 +227,10 @@ impl Spool {
         record.ongoing_gap = state.ongoing.since();
         state.bytes += record.size();
         state.records.push_back(record);
-        if !self.fits(state) {
+        if !state.fits() {
             state.full_since.get_or_insert_with(Instant::now);
         }
         self.filled.notify_one();
-    }
-
-    fn fits(&self, state: &State) -> bool {
-        state.bytes < self.delivery.buffer.0 && state.records.len() < self.delivery.buffer_events
     }
 
     /// Whether one more record may come in. Before the policy applies it always may: then there are only those of the frames
@@ -223,12 +239,12 @@ impl Spool {
         if !state.overflowing {
             return true;
         }
-        while self.delivery.overflow == Overflow::DropOldest && !self.fits(state) {
+        while state.delivery.overflow == Overflow::DropOldest && !state.fits() {
             if !self.drop_oldest(state) {
                 break;
             }
         }
-        self.fits(state)
+        state.fits()
     }
 
     /// Drops the oldest event that is not on the wire: the gap in its place grows by it. Gaps stay.
@@ -304,7 +320,7 @@ impl Spool {
     /// When [`Spool::overflow`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let state = self.state();
-        state.full_since.filter(|_| !state.overflowing).map(|since| since + self.delivery.max_pause.0)
+        state.full_since.filter(|_| !state.overflowing).map(|since| since + state.delivery.max_pause.0)
     }
 
     /// There was no room for too long: from now on the policy applies, until there is room.
@@ -312,14 +328,14 @@ impl Spool {
     /// # Errors
     /// If the policy is to close the connection.
     pub fn overflow(&self) -> Result<(), End> {
-        let dropped = match self.delivery.overflow {
+        let mut state = self.state();
+        let dropped = match state.delivery.overflow {
             Overflow::Disconnect => {
                 return Err(End::disconnected("NATS does not take events, and there is no room for more"));
             }
             Overflow::DropNewest => "new events",
             Overflow::DropOldest => "the oldest events",
         };
-        let mut state = self.state();
         if state.full_since.is_some() && !std::mem::replace(&mut state.overflowing, true) {
             tracing::warn!(
                 instance = self.instance,
@@ -351,7 +367,8 @@ impl Spool {
     pub async fn unsent(&self) {
         loop {
             let filled = self.filled.notified();
-            if self.level().waiting > 0 {
+            let level = self.level();
+            if level.waiting > 0 && !self.state().held {
                 return;
             }
             filled.await;
@@ -361,7 +378,7 @@ impl Spool {
     /// Shows the next record to `make`; if that makes something of it, the record counts as being on the wire.
     pub fn send_next<T, E>(&self, make: impl FnOnce(&Record) -> Result<T, E>) -> Option<Result<T, E>> {
         let mut state = self.state();
-        let made = make(state.records.get(state.sent)?);
+        let made = make(state.records.get(state.sent).filter(|_| !state.held)?);
         state.sent += usize::from(made.is_ok());
         Some(made)
     }
@@ -432,7 +449,7 @@ impl Spool {
 
     /// Where there is room again, the gap of what was dropped comes first.
     fn after_removal(&self, mut state: MutexGuard<'_, State>) {
-        if self.fits(&state) {
+        if state.fits() {
             (state.full_since, state.overflowing) = (None, false);
             if let Some(missing) = state.missing.take() {
                 let gap = Gap { to: OffsetDateTime::now_utc(), ..missing };
@@ -448,6 +465,7 @@ impl Spool {
     pub fn rewind(&self) {
         self.state().sent = 0;
         self.filled.notify_one();
+        self.freed.notify_waiters();
     }
 
     /// What the stream says of earlier runs: when its last event was recorded, if it holds one. Only the first answer counts.
@@ -521,9 +539,18 @@ impl Spool {
 
     /// Waits until nothing is left, and every gap is published.
     pub async fn empty(&self) {
+        self.freed_until(|state| state.records.is_empty()).await;
+    }
+
+    /// Waits until nothing is on the wire.
+    pub async fn idle(&self) {
+        self.freed_until(|state| state.sent == 0).await;
+    }
+
+    async fn freed_until(&self, reached: impl Fn(&State) -> bool) {
         loop {
             let freed = self.freed.notified();
-            if self.state().records.is_empty() {
+            if reached(&self.state()) {
                 return;
             }
             freed.await;
@@ -553,6 +580,10 @@ impl Spool {
 }
 
 impl State {
+    fn fits(&self) -> bool {
+        self.bytes < self.delivery.buffer.0 && self.records.len() < self.delivery.buffer_events
+    }
+
     fn index(&self, sequence: u64) -> Option<usize> {
         self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
     }

@@ -16,6 +16,8 @@ use crate::config::Delivery;
 use crate::envelope::parse_time;
 
 const API_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stream remembers message ids. It may not be longer than it keeps messages.
+const DUPLICATES: Duration = Duration::from_secs(120);
 
 /// JetStream's own error codes, where something is done about them.
 pub mod code {
@@ -27,6 +29,14 @@ pub mod code {
     pub const NO_MESSAGE: u32 = 10_037;
     /// The message is larger than the stream takes.
     pub const TOO_LARGE: u32 = 10_054;
+    /// Another stream takes subjects that this one should take.
+    pub const OVERLAP: u32 = 10_065;
+    /// There is not enough of the file store, or of what the account may have of it.
+    pub const NO_SPACE: [u32; 5] = [10_047, 10_028, 10_023, 10_002, 10_122];
+    /// The account may have no more streams.
+    pub const TOO_MANY_STREAMS: u32 = 10_027;
+    /// There are not enough servers for the replicas.
+    pub const NO_PEERS: [u32; 2] = [10_005, 10_074];
     /// The stream is full, and refuses rather than forgets.
     pub const FULL: u32 = 10_077;
 }
@@ -52,6 +62,7 @@ pub struct Answer {
     pub seq: u64,
     /// Whether the message was there already.
     pub duplicate: bool,
+    streams: Vec<String>,
     state: Option<StreamState>,
     config: Option<StreamConfig>,
     created: Option<String>,
@@ -145,9 +156,13 @@ impl StreamError {
     pub fn not_enabled(&self) -> bool {
         match self {
             Self::Request(RequestError::NoResponders(_)) => true,
-            Self::Api(error) => code::NOT_ENABLED.contains(&error.err_code),
-            _ => false,
+            _ => self.is_any(&code::NOT_ENABLED),
         }
+    }
+
+    /// Whether it is JetStream's error with one of these codes.
+    pub fn is_any(&self, codes: &[u32]) -> bool {
+        codes.iter().any(|code| self.is(*code))
     }
 
     /// Whether it is JetStream's error with this code.
@@ -193,26 +208,36 @@ pub async fn create(
     instance: &str,
     delivery: &Delivery,
 ) -> Result<Info, StreamError> {
-    let nanoseconds = |seconds: u64| seconds * 1_000_000_000;
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let max_age = delivery.max_age.0;
     let config = json!({
         "name": stream,
         "subjects": [subject],
         "retention": "limits",
         "storage": "file",
         "num_replicas": delivery.replicas,
-        "max_age": nanoseconds(72 * 3600),
-        "max_bytes": 1_u64 << 30,
+        "max_age": nanoseconds(max_age),
+        "max_bytes": delivery.max_bytes.0,
         "max_msg_size": 1 << 20,
-        "max_msgs": -1,
+        "max_msgs": delivery.max_messages.map_or(json!(-1), |most| json!(most)),
         "max_consumers": -1,
         "discard": "old",
-        "duplicate_window": nanoseconds(120),
+        "duplicate_window": nanoseconds(DUPLICATES.min(max_age)),
         "allow_direct": true,
         "deny_delete": true,
         "allow_rollup_hdrs": false,
         "metadata": { "owner": "pontoon", "instance": instance, "schema": "1" },
     });
     describe(call(js, format!("STREAM.CREATE.{stream}"), config.to_string().into()).await?)
+}
+
+/// The streams that take some of these subjects.
+///
+/// # Errors
+/// See [`StreamError`].
+pub async fn names(js: JetStream<'_>, subject: &str) -> Result<Vec<String>, StreamError> {
+    let body = json!({ "subject": subject }).to_string().into();
+    Ok(call(js, "STREAM.NAMES".to_owned(), body).await?.streams)
 }
 
 fn describe(answer: Answer) -> Result<Info, StreamError> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use futures_util::{StreamExt as _, stream};
 
+use super::advice;
 use super::publisher::WINDOW;
 use super::spool::Spool;
 use super::stream::{self as jetstream, Answer, Info, JetStream, Stored, code};
@@ -90,12 +91,16 @@ pub struct Tracker {
     /// Set while another daemon writes to the stream.
     fence: Option<Fence>,
     foreign: Foreign,
+    /// Whether the settings may name another stream since it was looked at.
+    moved: bool,
 }
 
 struct Known {
     created: String,
     /// The stream's sequence up to which everything is accounted for.
     accounted: u64,
+    /// Whether all that was stored since was confirmed in order, so that `accounted` is exact.
+    chained: bool,
 }
 
 /// Another writer of a later epoch.
@@ -132,10 +137,21 @@ impl From<String> for Blocked {
 impl Tracker {
     /// Knows nothing of the stream yet. `api` is what subjects of the JetStream API begin with.
     pub fn new(delivery: Delivery, instance: &str, api: String) -> Self {
-        let stream =
-            delivery.stream.clone().unwrap_or_else(|| format!("PONTOON_{}", instance.to_uppercase()));
+        let stream = stream_of(&delivery, instance);
         let (known, fence, foreign) = (None, None, Foreign::default());
-        Self { delivery, instance: instance.to_owned(), stream, api, known, fence, foreign }
+        Self { delivery, instance: instance.to_owned(), stream, api, known, fence, foreign, moved: false }
+    }
+
+    /// Goes on with other settings. `elsewhere` is whether they may lead to another server or account: then another
+    /// stream than before is what was asked for, and not a loss.
+    pub fn reconfigure(&mut self, delivery: Delivery, api: String, elsewhere: bool) {
+        let stream = stream_of(&delivery, &self.instance);
+        self.moved |= elsewhere || stream != self.stream;
+        if let Some(known) = &mut self.known {
+            known.chained &=
+                (delivery.mode, delivery.ordering) == (self.delivery.mode, self.delivery.ordering);
+        }
+        (self.delivery, self.stream, self.api) = (delivery, stream, api);
     }
 
     /// The stream that confirms, if one does.
@@ -169,18 +185,26 @@ impl Tracker {
         let reader = Reader { js, stream: &self.stream, shared };
         match &self.known {
             None => reader.first_look(&info).await?,
+            // What the former stream has confirmed is in it; the rest is kept, and goes to this one.
+            Some(known) if self.moved && known.created != info.created => {
+                self.fence = None;
+                reader.first_look(&info).await?;
+                let (instance, stream) = (&self.instance, &self.stream);
+                tracing::info!(instance, stream, "events go to another stream from now on");
+            }
             Some(known) if known.created != info.created || info.last_sequence < known.accounted => {
                 self.fence = None;
                 shared.spool.stream_reset();
             }
-            Some(known) if strict => {
+            Some(known) if strict && known.chained => {
                 let read = reader.read_back(known.accounted, info.last_sequence).await?;
                 self.judge(&read, &info, shared)?;
             }
             Some(_) => {}
         }
+        self.moved = false;
         let last = info.last_sequence;
-        self.known = Some(Known { created: info.created, accounted: last });
+        self.known = Some(Known { created: info.created, accounted: last, chained: strict });
         if !strict {
             return Ok(Track::Loose);
         }
@@ -227,12 +251,15 @@ impl Tracker {
 
     /// The stream, made if it is missing and may be made; never changed.
     async fn ensure(&self, js: JetStream<'_>, envelope: &Envelope) -> Result<Info, String> {
-        let (stream, subject) = (&self.stream, envelope.subjects.all_events());
+        let (stream, subject) = (&self.stream, envelope.subjects().all_events());
         let info = match jetstream::info(js, stream).await {
             Err(error) if error.is(code::STREAM_NOT_FOUND) && self.delivery.provision => {
-                jetstream::create(js, stream, &subject, &self.instance, &self.delivery)
-                    .await
-                    .map_err(|error| format!("the stream {stream} cannot be created: {error}"))?
+                match jetstream::create(js, stream, &subject, &self.instance, &self.delivery).await {
+                    Ok(info) => info,
+                    Err(error) => {
+                        return Err(advice::not_created(js, stream, &subject, &self.delivery, &error).await);
+                    }
+                }
             }
             other => other.map_err(|error| match error {
                 error if error.is(code::STREAM_NOT_FOUND) => {
@@ -249,14 +276,13 @@ impl Tracker {
                 "the stream {stream} has no_ack, so that it confirms nothing; set it to false (nats stream edit {stream} --ack)"
             ));
         }
-        if self.delivery.ordering == Ordering::Strict && info.subjects != [subject.as_str()] {
-            return Err(format!(
-                "the stream {stream} takes {} and not just {subject}, so others may write to it; give the instance a stream of its own, or set delivery.ordering = \"best_effort\"",
-                info.subjects.join(", ")
-            ));
-        }
+        advice::subjects(stream, &info.subjects, &subject, self.delivery.ordering)?;
         Ok(info)
     }
+}
+
+fn stream_of(delivery: &Delivery, instance: &str) -> String {
+    delivery.stream.clone().unwrap_or_else(|| format!("PONTOON_{}", instance.to_uppercase()))
 }
 
 /// Reads the stream.
@@ -282,7 +308,7 @@ impl Reader<'_> {
     async fn first_look(&self, info: &Info) -> Result<(), String> {
         let mut recorded = None;
         if info.messages > 0 {
-            let subject = self.shared.envelope.subjects.all_events();
+            let subject = self.shared.envelope.subjects().all_events();
             let last = jetstream::last_message(self.js, self.stream, &subject).await;
             if let Some(stored) = last.map_err(|error| self.unreadable(&error))? {
                 if let Some((epoch, _)) = self.id(&stored) {

@@ -7,7 +7,7 @@ pub mod subject;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -24,17 +24,24 @@ pub use subject::Subjects;
 
 /// Wraps the events of one instance.
 pub struct Envelope {
-    /// The subjects of the instance.
-    pub subjects: Subjects,
+    kind: String,
+    instance: String,
+    form: Mutex<Form>,
     /// When this run of the instance began, in milliseconds since 1970: the epoch, unless the stream holds a later one.
     start: u64,
     epoch: AtomicU64,
-    mode: EventMode,
-    raw: bool,
     source: String,
     message_id: String,
     sequence: AtomicU64,
     scratch: Mutex<Scratch>,
+}
+
+/// The part of the settings that shapes events. A reload may change it.
+#[derive(Clone)]
+struct Form {
+    subjects: Arc<Subjects>,
+    mode: EventMode,
+    raw: bool,
 }
 
 /// What is written on before its exact size is known.
@@ -59,7 +66,7 @@ pub struct Record {
     pub sequence: u64,
     /// What kind of event.
     pub kind: EventType,
-    /// Where it is published.
+    /// Its subject behind the instance's own tokens, `<noun>.<verb>.<scope>`: the prefix may change while it waits.
     pub subject: Bytes,
     /// The data that is published: fields and `raw`.
     pub body: Bytes,
@@ -122,11 +129,11 @@ impl Envelope {
     /// The envelope of one instance.
     pub fn new(prefix: &str, kind: &str, instance: &str, epoch: u64, events: &Events) -> Self {
         Self {
-            subjects: Subjects::new(prefix, kind, instance),
+            kind: kind.to_owned(),
+            instance: instance.to_owned(),
+            form: Mutex::new(Form::new(prefix, kind, instance, events)),
             start: epoch,
             epoch: AtomicU64::new(epoch),
-            mode: events.mode,
-            raw: events.raw,
             source: format!("urn:pontoon:{kind}:{instance}"),
             message_id: format!("{kind}.{instance}:"),
             sequence: AtomicU64::new(0),
@@ -138,6 +145,21 @@ impl Envelope {
                 recorded: OffsetDateTime::UNIX_EPOCH,
             }),
         }
+    }
+
+    /// Changes the form of events and the prefix of all subjects. Those that were sealed before follow, but for `raw`.
+    pub fn reshape(&self, prefix: &str, events: &Events) {
+        let form = Form::new(prefix, &self.kind, &self.instance, events);
+        *self.form.lock().unwrap_or_else(PoisonError::into_inner) = form;
+    }
+
+    fn form(&self) -> Form {
+        self.form.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The subjects of the instance.
+    pub fn subjects(&self) -> Arc<Subjects> {
+        self.form().subjects
     }
 
     /// The epoch of the events that are published from now on. It grows with every run of the instance, and whenever it
@@ -168,9 +190,10 @@ impl Envelope {
         let Scratch { subject, body, recorded, .. } = &mut *scratch;
         *recorded = read.max(*recorded);
         subject.clear();
-        self.subjects.push_event(subject, event.kind.as_str(), event.scope.as_deref().unwrap_or_default());
+        subject::push_event(subject, event.kind.as_str(), event.scope.as_deref().unwrap_or_default());
         body.clear();
-        let raw_at = self.push_data(body, &event.fields, event.raw.as_bytes());
+        let raw = self.form().raw.then(|| event.raw.as_bytes());
+        let raw_at = push_data(body, &event.fields, raw);
         // Without it, what stands for a discarded message would be published all the same.
         let raw_at = raw_at.filter(|_| event.discarded.is_none());
         let record = Record {
@@ -258,7 +281,7 @@ impl Envelope {
     pub fn headers(&self, record: &Record, mut put: impl FnMut(&'static str, &str)) {
         let mut text = self.message_id(record);
         put("Nats-Msg-Id", &text);
-        if self.mode == EventMode::Structured {
+        if self.form().mode == EventMode::Structured {
             return put("Content-Type", "application/cloudevents+json");
         }
         put("ce-specversion", "1.0");
@@ -296,7 +319,7 @@ impl Envelope {
 
     /// The body as it is published.
     pub fn body(&self, record: &Record) -> Bytes {
-        match self.mode {
+        match self.form().mode {
             EventMode::Binary => record.body.clone(),
             EventMode::Structured => self.document(record).into(),
         }
@@ -305,20 +328,6 @@ impl Envelope {
     /// The sequence as text that sorts, over all starts of the instance.
     fn push_sequence(&self, text: &mut String, sequence: u64) {
         let _ = write!(text, "{:015}-{sequence:012}", self.epoch());
-    }
-
-    /// Writes the fields and the payload. Returns where the payload begins, if it is there.
-    fn push_data(&self, body: &mut Vec<u8>, fields: &Fields, raw: &[u8]) -> Option<usize> {
-        if serde_json::to_writer(&mut *body, fields).is_err() || !self.raw {
-            return None;
-        }
-        // The payload is JSON that was checked when it was read: it is put in as it is.
-        body.pop();
-        let at = body.len();
-        body.extend_from_slice(if at > 1 { b",\"raw\":" } else { b"\"raw\":" });
-        body.extend_from_slice(raw);
-        body.push(b'}');
-        Some(at)
     }
 
     fn document(&self, record: &Record) -> Vec<u8> {
@@ -357,6 +366,26 @@ impl Envelope {
         }
         body
     }
+}
+
+impl Form {
+    fn new(prefix: &str, kind: &str, instance: &str, events: &Events) -> Self {
+        let subjects = Arc::new(Subjects::new(prefix, kind, instance));
+        Self { subjects, mode: events.mode, raw: events.raw }
+    }
+}
+
+/// Writes the fields and the payload. Returns where the payload begins, if it is there.
+fn push_data(body: &mut Vec<u8>, fields: &Fields, raw: Option<&[u8]>) -> Option<usize> {
+    let written = serde_json::to_writer(&mut *body, fields);
+    let raw = raw.filter(|_| written.is_ok())?;
+    // The payload is JSON that was checked when it was read: it is put in as it is.
+    body.pop();
+    let at = body.len();
+    body.extend_from_slice(if at > 1 { b",\"raw\":" } else { b"\"raw\":" });
+    body.extend_from_slice(raw);
+    body.push(b'}');
+    Some(at)
 }
 
 /// Percent-encodes a header's value as the CloudEvents NATS binding says: space, `"`, `%` and everything outside

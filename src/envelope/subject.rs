@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 /// Longest token, in bytes.
@@ -78,6 +79,13 @@ pub fn decode_token(token: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Appends what follows the instance's own tokens in the subject of an event: `<noun>.<verb>.<scope>`.
+pub fn push_event(subject: &mut String, noun_verb: &str, scope: &str) {
+    subject.push_str(noun_verb);
+    subject.push('.');
+    push_token(subject, scope);
+}
+
 /// The subjects of one instance.
 #[derive(Debug, Clone)]
 pub struct Subjects {
@@ -94,12 +102,9 @@ impl Subjects {
         Self { prefix: prefix.to_owned(), place, event }
     }
 
-    /// Appends `<prefix>.event.<type>.<instance>.<noun>.<verb>.<scope>`.
-    pub fn push_event(&self, subject: &mut String, noun_verb: &str, scope: &str) {
-        subject.push_str(&self.event);
-        subject.push_str(noun_verb);
-        subject.push('.');
-        push_token(subject, scope);
+    /// `<prefix>.event.<type>.<instance>.<noun>.<verb>.<scope>`; `event` is made by [`push_event`].
+    pub fn event(&self, event: &[u8]) -> Bytes {
+        [self.event.as_bytes(), event].concat().into()
     }
 
     /// What every subject of an event begins with.
@@ -214,8 +219,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_scope_makes_a_subject(scope in ".*", instance in "[a-z0-9_]{1,40}") {
-            let mut subject = String::new();
-            Subjects::new("pontoon", "streamavatars", &instance).push_event(&mut subject, "message.completed", &scope);
+            let mut event = String::new();
+            push_event(&mut event, "message.completed", &scope);
+            let subject = Subjects::new("pontoon", "streamavatars", &instance).event(event.as_bytes());
+            let subject = String::from_utf8(subject.to_vec()).expect("text");
             prop_assert!(subject.bytes().all(|b| b.is_ascii_alphanumeric() || b"_=.-".contains(&b)), "{subject}");
             prop_assert_eq!(subject.split('.').count(), 7);
             prop_assert!(subject.split('.').all(|token| !token.is_empty()));

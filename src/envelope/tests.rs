@@ -40,7 +40,10 @@ fn sample() -> Event {
 fn binary_mode_puts_the_attributes_into_headers() {
     let envelope = envelope(EventMode::Binary, true);
     let record = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
-    assert_eq!(record.subject, "pontoon.event.minchat.support.message.created.room=2042");
+    assert_eq!(
+        envelope.subjects().event(&record.subject),
+        "pontoon.event.minchat.support.message.created.room=2042"
+    );
     assert_eq!(
         headers(&envelope, &record),
         BTreeMap::from([
@@ -189,5 +192,26 @@ proptest! {
             prop_assert!(value.bytes().all(|byte| (0x21..=0x7E).contains(&byte)), "{name}: {value:?}");
             prop_assert!(value.len() <= 1_024);
         }
+    }
+}
+
+#[test]
+fn what_was_sealed_before_a_change_follows_it() {
+    let both = [EventMode::Structured, EventMode::Binary];
+    for (before, after) in [(both[0], both[1]), (both[1], both[0])] {
+        let envelope = envelope(before, true);
+        let old = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
+        envelope.reshape("acme.prod", &Events { mode: after, raw: false });
+        let new = envelope.seal(sample(), &LinkKey::new("c1"), Instant::now(), at());
+        assert_eq!(new.sequence, old.sequence + 1);
+        for record in [&old, &new] {
+            let subject = envelope.subjects().event(&record.subject);
+            assert_eq!(subject, "acme.prod.event.minchat.support.message.created.room=2042");
+            let body = String::from_utf8(envelope.body(record).to_vec()).unwrap();
+            let structured = after == EventMode::Structured;
+            assert_eq!(body.contains("specversion"), structured);
+            assert_eq!(headers(&envelope, record).contains_key("ce-id"), !structured);
+        }
+        assert!(old.body.len() > new.body.len(), "raw stays where it is");
     }
 }

@@ -9,7 +9,7 @@ use pontoon_sdk::{
     Code, Command, CommandId, Connector, Error, LinkKey, LinkState, Operation, Promise, Result, Route, Span,
 };
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Shared;
@@ -32,6 +32,9 @@ pub const STATUS: &str = "status";
 const TRACEPARENT: &str = "traceparent";
 /// What is counted for a command that names no operation of ours.
 pub const UNKNOWN: &str = "unknown";
+
+/// The most that `commands.max_in_flight` may be. A reload may raise it up to this while links are open.
+pub const MOST_COMMANDS: usize = 1 << 20;
 
 /// All operations of an instance, with those that every instance has.
 pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
@@ -80,8 +83,8 @@ where
         replies: Outlet,
         tally: Arc<Tally>,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(shared.commands.max_in_flight));
-        let keys = Keys::new(&shared.commands);
+        let permits = Arc::new(Semaphore::new(MOST_COMMANDS));
+        let keys = Keys::new(&shared.settings().commands);
         let mut expiry = JoinSet::new();
         expiry.spawn(keys.clone().expire());
         Self {
@@ -100,18 +103,36 @@ where
         }
     }
 
+    /// Replies to the commands that come from now on go this way.
+    pub fn reply_to(&mut self, replies: Outlet) {
+        self.replies = replies;
+    }
+
+    /// How many commands are under way.
+    fn under_way(&self) -> usize {
+        MOST_COMMANDS - self.permits.available_permits()
+    }
+
     /// Whether no command is under way.
     pub fn is_idle(&self) -> bool {
-        self.permits.available_permits() == self.shared.commands.max_in_flight
+        self.under_way() == 0
+    }
+
+    /// A place among the commands under way, if there is one left. No command takes one in between: all are handled on
+    /// the instance's thread.
+    fn permit(&self, limit: usize) -> Option<OwnedSemaphorePermit> {
+        let has_room = self.under_way() < limit;
+        has_room.then(|| self.permits.clone().try_acquire_owned().ok()).flatten()
     }
 
     /// Carries out one command, or refuses it.
     pub fn handle(&mut self, request: &Request) {
         let started = Instant::now();
+        let settings = self.shared.settings();
         let known = find(&self.operations, request.tokens());
         let operation = known.as_ref().map_or(UNKNOWN, |(operation, _)| operation.name);
         if let Some(reply) = request.reply()
-            && !reply_allowed(reply, &self.shared.commands.reply_prefixes, &self.shared.prefix)
+            && !reply_allowed(reply, &settings.commands.reply_prefixes, &settings.nats.prefix)
         {
             let instance = self.shared.name.clone();
             self.shared.throttles.replies.log(move |count| {
@@ -146,8 +167,8 @@ where
         let Some((operation, argument)) = known else {
             return caller.refuse(&self.no_such_operation(request, CommandId(number), started));
         };
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            let limit = self.shared.commands.max_in_flight;
+        let limit = settings.commands.max_in_flight;
+        let Some(permit) = self.permit(limit) else {
             let error = Error::rejected(
                 Code::TooMany,
                 format!("{limit} commands are under way already (commands.max_in_flight)"),
@@ -170,6 +191,7 @@ where
         let headers = command.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(TRACEPARENT));
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
         let what = What::new(request.tokens(), command.body.get(), headers);
+        self.keys.reconfigure(&self.shared.settings().commands);
         match self.keys.claim(key, what, caller) {
             Claim::First(caller) => self.dispatch(command, operation, caller),
             Claim::Joined => {}
@@ -210,7 +232,8 @@ where
         started: Instant,
         caller: &mut Caller,
     ) -> Result<Command> {
-        let mut timeout = self.connector.timeout(operation.name).unwrap_or(self.shared.commands.timeout.0);
+        let mut timeout =
+            self.connector.timeout(operation.name).unwrap_or(self.shared.settings().commands.timeout.0);
         let (mut stream, mut named) = (false, None);
         let mut headers = Vec::new();
         for (name, value) in request.headers() {
@@ -253,7 +276,7 @@ where
         let span: Span = value
             .parse()
             .map_err(|error| Error::rejected(Code::BadBody, format!("Pontoon-Timeout: {error}")))?;
-        let limit = self.shared.commands.max_timeout;
+        let limit = self.shared.settings().commands.max_timeout;
         if span > limit {
             return Err(Error::rejected(
                 Code::BadBody,
@@ -265,7 +288,7 @@ where
 
     fn body(&self, request: &Request) -> Result<Box<RawValue>> {
         let bytes = request.body();
-        let limit = self.shared.commands.max_body;
+        let limit = self.shared.settings().commands.max_body;
         if bytes.len() > limit.0 {
             let text =
                 format!("the body has {} bytes; at most {limit} are taken (commands.max_body)", bytes.len());

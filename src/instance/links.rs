@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::commands::MOST_COMMANDS;
 use crate::errands::{Errand, Errands, Room};
 use crate::places::Places;
 use crate::supervisor::{Supervisor, Way};
@@ -167,7 +168,7 @@ where
         }
         self.leaving.retain(|_, gone| !gone.is_cancelled());
         let origin = Origin::of(&way);
-        let (mailbox, errands) = mpsc::channel(self.shared.commands.max_in_flight);
+        let (mailbox, errands) = mpsc::channel(MOST_COMMANDS);
         let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
         let supervisor = Supervisor {
             // A link on demand that is leaving has not said all, but whoever wants the next one need not wait for that.

@@ -2,6 +2,7 @@
 //! instance can be hurt.
 //!
 //! * `life`: what runs on that thread, from start to drain
+//! * `bus`: its side towards NATS, which a reload may move while the links stay
 //! * [`commands`]: what callers want; [`links`]: those that carry it out
 //! * `door`: where services come in that connect to us; `attempts`: those that fail to
 //! * [`board`]: the phases of the links
@@ -9,6 +10,7 @@
 
 mod attempts;
 pub mod board;
+mod bus;
 pub mod commands;
 mod door;
 mod life;
@@ -17,7 +19,7 @@ pub mod state;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use pontoon_sdk::Connector;
@@ -44,10 +46,37 @@ pub trait Run: Send {
     fn operations(&self) -> Vec<&'static str>;
 }
 
+/// The settings that every instance shares. A reload may change them while an instance runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How to reach NATS.
+    pub nats: config::Nats,
+    /// The form of events.
+    pub events: config::Events,
+    /// How events are kept.
+    pub delivery: config::Delivery,
+    /// How commands are taken.
+    pub commands: config::Commands,
+    /// How the instance stops.
+    pub shutdown: config::Shutdown,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            nats: config.nats.clone(),
+            events: config.events.clone(),
+            delivery: config.delivery.clone(),
+            commands: config.commands.clone(),
+            shutdown: config.shutdown.clone(),
+        }
+    }
+}
+
 /// What an instance is given.
 pub struct Context {
     name: String,
-    config: Config,
+    settings: watch::Receiver<Settings>,
     transport: config::Transport,
     metrics: Arc<InstanceMetrics>,
     status: watch::Sender<InstanceStatus>,
@@ -60,8 +89,6 @@ pub struct Context {
 pub struct Shared {
     /// The instance.
     pub name: String,
-    /// First tokens of every subject.
-    pub prefix: String,
     /// Events on their way to NATS.
     pub spool: Arc<Spool>,
     /// What is made of events.
@@ -72,10 +99,8 @@ pub struct Shared {
     pub board: Board,
     /// Whether NATS has processed the subscription to commands in this start of the instance.
     pub subscribed: watch::Sender<bool>,
-    /// How events are kept.
-    pub delivery: config::Delivery,
-    /// How commands are taken.
-    pub commands: config::Commands,
+    /// The settings in force.
+    settings: Mutex<Arc<Settings>>,
     /// How sockets are made.
     pub transport: transport::Settings,
     /// The links that were ready in this run of the instance.
@@ -84,6 +109,24 @@ pub struct Shared {
     pub throttles: Throttles,
     /// A part of the instance has failed as none should: all of it starts over.
     pub fault: CancellationToken,
+}
+
+impl Shared {
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other settings in force, as far as the bus need not move for them. Events that are kept stay as they are; only
+    /// the prefix of their subjects follows.
+    fn adopt(&self, settings: Settings) {
+        let delivery = &settings.delivery;
+        self.spool.reconfigure(delivery);
+        self.metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
+        self.metrics.spool_max_events.set(delivery.buffer_events as f64);
+        self.envelope.reshape(&settings.nats.prefix, &settings.events);
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
 }
 
 /// Log lines that others can cause as often as they like.
@@ -145,6 +188,7 @@ pub struct Handle {
     pub status: watch::Receiver<InstanceStatus>,
     /// When its thread last had time to itself, as [`since_start`] counts.
     pub heartbeat: Arc<AtomicU64>,
+    settings: watch::Sender<Settings>,
     stop: CancellationToken,
     thread: std::thread::JoinHandle<()>,
 }
@@ -175,9 +219,10 @@ impl Handle {
         let (sender, status) = watch::channel(initial);
         let heartbeat = Arc::new(AtomicU64::new(since_start()));
         let stop = CancellationToken::new();
+        let (settings, in_force) = watch::channel(Settings::from(config));
         let context = Context {
             name: name.to_owned(),
-            config: config.clone(),
+            settings: in_force,
             transport: transport.clone(),
             metrics: Arc::new(InstanceMetrics::new(name, run.kind(), &run.operations())),
             status: sender,
@@ -187,7 +232,13 @@ impl Handle {
         };
         let thread =
             std::thread::Builder::new().name(format!("instance {name}")).spawn(move || run.run(context))?;
-        Ok(Self { name: name.to_owned(), status, heartbeat, stop, thread })
+        Ok(Self { name: name.to_owned(), status, heartbeat, settings, stop, thread })
+    }
+
+    /// Has it go over to these settings, even while it drains. Links stay, and events that are kept move on. Returns at
+    /// once.
+    pub fn apply(&self, settings: Settings) {
+        self.settings.send_replace(settings);
     }
 
     /// Asks it to drain and end. Returns at once.

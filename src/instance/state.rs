@@ -109,7 +109,7 @@ fn gather(
 fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
     let subscribed = *shared.subscribed.borrow();
     let detail = if connection.commands_refused {
-        let subject = shared.envelope.subjects.commands();
+        let subject = shared.envelope.subjects().commands();
         Some(format!("NATS refuses the subscription; allow the daemon's user to subscribe to {subject}.>"))
     } else if subscribed {
         None
@@ -123,7 +123,7 @@ fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
 pub async fn publish(client: &Client, shared: &Shared, status: &InstanceStatus) {
     if let Ok(body) = serde_json::to_vec(status) {
         let _ =
-            timeout(Duration::from_secs(1), client.publish(shared.envelope.subjects.state(), body.into()))
+            timeout(Duration::from_secs(1), client.publish(shared.envelope.subjects().state(), body.into()))
                 .await;
     }
 }

@@ -19,6 +19,7 @@ const BYTES: usize = 4 << 20;
 const LAST: Duration = Duration::from_secs(1);
 
 /// Takes lines.
+#[derive(Clone)]
 pub(super) struct Lines {
     entries: SyncSender<Entry>,
     level: Arc<Level>,
@@ -41,14 +42,10 @@ struct Level {
 }
 
 /// A queue, and a thread that writes what comes through it to `out`.
-pub(super) fn queue(
-    out: impl Write + Send + 'static,
-    json: bool,
-    dropped: Counter,
-) -> io::Result<(Lines, Guard)> {
+pub(super) fn queue(out: impl Write + Send + 'static, dropped: Counter) -> io::Result<(Lines, Guard)> {
     let (entries, waiting) = sync_channel(LINES);
     let level = Arc::new(Level::default());
-    let lines = Lines { entries: entries.clone(), level: level.clone(), dropped, json };
+    let lines = Lines { entries: entries.clone(), level: level.clone(), dropped, json: false };
     std::thread::Builder::new().name("log".to_owned()).spawn(move || write(out, &waiting, &level))?;
     Ok((lines, Guard(entries)))
 }
@@ -94,6 +91,11 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Lines {
+    /// The same for lines of JSON.
+    pub(super) fn json(self) -> Self {
+        Self { json: true, ..self }
+    }
+
     fn take(&self, line: &[u8]) {
         let line = if self.json { escape::json(line).into_owned() } else { line.to_owned() };
         let length = line.len();
@@ -176,7 +178,7 @@ mod tests {
     fn an_output_that_takes_nothing_holds_up_nobody_and_what_is_lost_is_counted() {
         let (permit, permits) = channel();
         let (written, seen) = channel();
-        let (lines, guard) = queue(Slow(permits, written), false, Counter::noop()).unwrap();
+        let (lines, guard) = queue(Slow(permits, written), Counter::noop()).unwrap();
         let start = Instant::now();
         for n in 0..LINES + 1_000 {
             line(&lines, &format!("line {n}\n"));
@@ -197,7 +199,7 @@ mod tests {
     fn bytes_are_bounded_too() {
         let (_permit, permits) = channel();
         let (written, _seen) = channel();
-        let (lines, _guard) = queue(Slow(permits, written), false, Counter::noop()).unwrap();
+        let (lines, _guard) = queue(Slow(permits, written), Counter::noop()).unwrap();
         let large = "x".repeat(BYTES / 8);
         for _ in 0..20 {
             line(&lines, &large);
@@ -211,7 +213,8 @@ mod tests {
         let (permit, permits) = channel();
         let (written, seen) = channel();
         drop(permit);
-        let (lines, guard) = queue(Slow(permits, written), true, Counter::noop()).unwrap();
+        let (lines, guard) = queue(Slow(permits, written), Counter::noop()).unwrap();
+        let lines = lines.json();
         for _ in 0..100 {
             line(&lines, "{\"a\":\"\u{9b}\"}\n");
         }

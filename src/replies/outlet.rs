@@ -86,18 +86,24 @@ impl Refusal {
     }
 }
 
-/// The end of the way that callers are at.
+/// The end of the way that callers are at. The other end is at its end when all of these are gone.
 #[derive(Clone)]
 pub struct Outlet {
     queue: mpsc::Sender<Outgoing>,
     refusals: mpsc::Sender<(Refusal, OwnedSemaphorePermit)>,
     refusal_bytes: Arc<Semaphore>,
     drops: Throttle,
+    quota: Quota,
+    interest: Arc<Interest>,
+}
+
+/// How much of the way parts may take.
+#[derive(Clone)]
+pub(super) struct Quota {
     parts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// How many parts have left so far.
     left: Arc<AtomicU64>,
-    interest: Arc<Interest>,
 }
 
 /// The end of the way that the bus is at.
@@ -117,9 +123,7 @@ impl Outlet {
             refusals,
             refusal_bytes: semaphore(REFUSAL_BYTES),
             drops: Throttle::default(),
-            parts: semaphore(PARTS),
-            bytes: semaphore(PART_BYTES),
-            left: Arc::default(),
+            quota: Quota { parts: semaphore(PARTS), bytes: semaphore(PART_BYTES), left: Arc::default() },
             interest: Arc::default(),
         };
         (outlet, Replying { queue: outgoing, refusals: refused })
@@ -130,20 +134,9 @@ impl Outlet {
         self.interest.clone()
     }
 
-    /// Whether one more part finds a place.
-    pub(super) fn has_room(&self) -> bool {
-        self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
-    }
-
-    /// Waits until one may.
-    pub(super) async fn room(&self) {
-        drop(self.parts.acquire().await);
-        drop(self.bytes.acquire_many(ROOM).await);
-    }
-
-    /// How many parts have left so far: it shows whether any do.
-    pub(super) fn left(&self) -> u64 {
-        self.left.load(Ordering::Relaxed)
+    /// How much of it parts may take.
+    pub(super) fn quota(&self) -> Quota {
+        self.quota.clone()
     }
 
     /// Queues a reply that is no part. Returns whether it found room, which it does if it holds a permit.
@@ -174,13 +167,31 @@ impl Outlet {
         stream: &mut Stream,
     ) {
         let id = answer.id.clone();
-        let sent = self.space(answer.body.len()).and_then(|space| {
+        let sent = self.quota.space(answer.body.len()).and_then(|space| {
             let part = Some(Part { name: stream.next(), space });
             self.queue.try_send(Outgoing { subject, answer, traceparent, part, permit: None }).ok()
         });
         if sent.is_none() && !std::mem::replace(&mut stream.lossy, true) {
             tracing::warn!(id, "parts of an answer are dropped: NATS takes replies too slowly");
         }
+    }
+}
+
+impl Quota {
+    /// Whether one more part finds a place.
+    pub(super) fn has_room(&self) -> bool {
+        self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
+    }
+
+    /// Waits until one may.
+    pub(super) async fn room(&self) {
+        drop(self.parts.acquire().await);
+        drop(self.bytes.acquire_many(ROOM).await);
+    }
+
+    /// How many parts have left so far: it shows whether any do.
+    pub(super) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     fn space(&self, bytes: usize) -> Option<Space> {

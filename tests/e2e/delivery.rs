@@ -14,7 +14,8 @@ const MANY: usize = 100_000;
 #[tokio::test]
 async fn every_broadcast_is_in_the_stream_once_and_in_order_though_nats_is_killed_three_times() {
     for version in NatsVersion::available() {
-        let mut bed = Bed::with(NatsServer::options().version(version), "").await;
+        let mut bed =
+            Bed::with(NatsServer::options().version(version), "delivery.max_bytes = \"1GiB\"").await;
         let sub0 = bed.sub0;
         let blast = tokio::spawn(async move { (sub0.blast(MANY, numbered).await, sub0) });
         for part in 1..=3_u64 {

@@ -23,6 +23,7 @@ mod minchat;
 mod nats;
 mod offers;
 mod permissions;
+mod reload;
 mod secrets;
 mod socketio;
 mod streams;

@@ -203,3 +203,114 @@ async fn create(bed: &Bed, name: &str, subject: &str) {
     // Two may make it at once; then it is there.
     let _ = jetstream::new(bed.client.clone()).create_stream(config).await;
 }
+
+#[tokio::test]
+async fn many_instances_fit_a_small_server() {
+    for (number, size) in [(3, "1536MB"), (10, "1GB")] {
+        let nats = NatsServer::options().max_file_store(size).every_right().start().await;
+        let sub0 = pontoon_testkit::Sub0::start().await;
+        let mut config = pontoon_testkit::DaemonConfig::new(&nats);
+        for instance in 0..number {
+            config = config.sub0(&format!("shop{instance}"), &sub0);
+        }
+        let mut daemon = crate::support::start(config);
+        sub0.connected(number, PATIENCE).await;
+        sub0.broadcast("tick", &json!({"n": 0}));
+        pontoon_testkit::eventually(PATIENCE, async || {
+            let metrics = daemon.metrics().await;
+            (0..number).all(|instance| {
+                let labels = [("instance", &*format!("shop{instance}"))];
+                metrics.value("pontoon_events_published_total", &labels) == Some(1.0)
+            })
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_finds_no_space_names_the_settings_and_they_help() {
+    for version in NatsVersion::available() {
+        let options = NatsServer::options().version(version).max_file_store("32MB").every_right();
+        let mut bed = Bed::unconnected(options, "").await;
+        let detail = detail(&mut bed, "delivery.max_bytes").await;
+        assert!(detail.contains("64MiB") && detail.contains("max_file_store"), "{detail}");
+        bed.sub0.connected(1, PATIENCE).await;
+        assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+        let lines = "delivery.max_bytes = \"16MiB\"\ndelivery.max_age = \"1h\"\ndelivery.max_messages = 60";
+        bed.daemon
+            .reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0));
+        bed.daemon.signal("HUP");
+        bed.at_rest(100).await;
+        let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
+        let config = &stream.cached_info().config;
+        let bounds = (config.max_bytes, config.max_age.as_secs(), config.max_messages);
+        assert_eq!(bounds, (16 << 20, 3600, 60));
+        // Other bounds never change a stream that is there.
+        bed.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0));
+        bed.daemon.signal("HUP");
+        assert_eq!(bed.sub0.blast(100, |number| numbered(100 + number)).await, 1);
+        bed.at_rest(200).await;
+        assert!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await) == (140..200).collect::<Vec<_>>());
+        let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
+        assert_eq!(stream.cached_info().config.max_bytes, 16 << 20);
+    }
+}
+
+#[tokio::test]
+async fn whatever_keeps_a_stream_from_being_made_is_said_with_the_setting_that_helps() {
+    let account = |limits: &str| {
+        format!(
+            "accounts {{ A {{ jetstream: {{ {limits} }}, users: [{{ user: pontoon, password: right }}] }} }}\nauthorization {{ timeout: 5 }}"
+        )
+    };
+    for (limits, lines, setting) in [
+        ("max_store: 32MB", "", "delivery.max_bytes"),
+        ("disk_max_stream_bytes: 1MB", "", "delivery.max_bytes"),
+        ("max_streams: 1", "", "delivery.stream"),
+        ("max_streams: 9", "delivery.replicas = 3", "delivery.replicas"),
+    ] {
+        let nats = NatsServer::options().config(&account(limits)).start().await;
+        if limits == "max_streams: 1" {
+            let options =
+                async_nats::ConnectOptions::with_user_and_password("pontoon".into(), "right".into());
+            let client = options.connect(nats.url()).await.expect("connected");
+            let config =
+                stream::Config { name: "X".into(), subjects: vec!["x".into()], ..Default::default() };
+            jetstream::new(client).create_stream(config).await.expect("created");
+        }
+        let sub0 = pontoon_testkit::Sub0::start().await;
+        let config = pontoon_testkit::DaemonConfig::new(&nats)
+            .with("nats.user = \"pontoon\"\nnats.password = \"right\"")
+            .with(lines);
+        let mut daemon = crate::support::start(config.sub0("shop", &sub0));
+        pontoon_testkit::eventually(PATIENCE, async || {
+            let (_, text) = daemon.get("/status").await;
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let detail = status["instances"][0]["bus"]["detail"].as_str().unwrap_or_default().to_owned();
+            assert!(!detail.contains("cannot be created") || detail.contains(setting), "{limits}: {detail}");
+            detail.contains(setting)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn where_the_stream_in_the_way_may_not_be_asked_for_the_advice_stays() {
+    let users = r#"authorization { users: [
+        { user: pontoon, password: right, permissions: { publish: { deny: ["$JS.API.STREAM.NAMES"] } } }
+        { user: tester, password: right } ] }
+        no_auth_user: tester"#;
+    let nats = NatsServer::options().config(users).start().await;
+    let config =
+        stream::Config { name: "ALL".into(), subjects: vec![">".into()], no_ack: true, ..Default::default() };
+    jetstream::new(nats.client().await).create_stream(config).await.expect("created");
+    let sub0 = pontoon_testkit::Sub0::start().await;
+    let config =
+        pontoon_testkit::DaemonConfig::new(&nats).with("nats.user = \"pontoon\"\nnats.password = \"right\"");
+    let mut daemon = crate::support::start(config.sub0("shop", &sub0));
+    pontoon_testkit::eventually(PATIENCE, async || {
+        let (_, text) = daemon.get("/status").await;
+        text.contains("another stream takes") && text.contains("best_effort")
+    })
+    .await;
+}

@@ -74,7 +74,9 @@ impl Bed {
             }
         });
         let settings = format!("url = \"{url}\"\n{settings}");
-        let daemon = start(more(DaemonConfig::new(&nats).connector("any", "socketio", &settings)));
+        // Tests of long lives read everything back.
+        let config = DaemonConfig::new(&nats).with("delivery.max_bytes = \"1GiB\"");
+        let daemon = start(more(config.connector("any", "socketio", &settings)));
         Self { daemon, server, nats, client, events }
     }
 

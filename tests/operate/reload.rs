@@ -46,7 +46,7 @@ async fn only_what_changed_is_touched() {
     for name in ["kept", "changed", "new"] {
         publishing(&mut daemon, name).await;
     }
-    assert_eq!(status(&mut daemon, "gone").await, Value::Null);
+    eventually(PATIENCE, async || status(&mut daemon, "gone").await == Value::Null).await;
     assert_eq!((kept.upgrades(), kept.connections().len()), (1, 1), "the socket was kept");
     assert_eq!(status(&mut daemon, "kept").await["epoch"], epoch);
     kept.broadcast("tick", &json!(2));
@@ -64,10 +64,10 @@ async fn only_what_changed_is_touched() {
         counted(&mut daemon, &format!("pontoon_{name}"), "gone", value).await;
     }
 
-    // What all use concerns all.
+    // What all share touches no socket.
     reload(&mut daemon, base().sub0("new", &new).with("[events]\nraw = false"), "applied").await;
-    eventually(PATIENCE, async || kept.upgrades() == 2 && new.upgrades() == 2).await;
     changed.connected(0, PATIENCE).await;
+    assert_eq!((kept.upgrades(), new.upgrades()), (1, 1));
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
 }
@@ -101,37 +101,105 @@ async fn a_bad_file_changes_nothing_and_all_its_errors_are_said() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_said() {
+async fn a_reload_that_would_stop_every_instance_is_refused() {
     let (nats, sub0, mut daemon) = bed("").await;
-    let lines = "log.level = \"debug\"\nadmin.enabled = false";
-    reload(&mut daemon, DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0), "applied").await;
-    // The log comes a moment after the count.
-    eventually(PATIENCE, async || {
-        let said = daemon.logged("this table has changed; that needs a restart of the daemon");
-        said.iter().map(|line| line["table"].as_str().unwrap()).eq(["admin", "log"])
-    })
-    .await;
-    assert_eq!((sub0.upgrades(), daemon.get("/livez").await.0), (1, 200));
+    for config in [
+        DaemonConfig::new(&nats),
+        DaemonConfig::new(&nats).sub0("shop", &sub0).with("enabled = false"),
+        DaemonConfig::new(&nats).with("log.level = \"off\""),
+    ] {
+        reload(&mut daemon, config, "failed").await;
+    }
+    let refused = "the configuration is refused and changes nothing";
+    eventually(PATIENCE, async || daemon.logged(refused).len() == 3).await;
+    let said = &daemon.logged(refused)[0];
+    assert!(said["reason"].as_str().unwrap().contains("stop the daemon"), "{said}");
+    assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
+    publishing(&mut daemon, "shop").await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+}
+
+#[tokio::test]
+async fn level_and_format_of_the_log_follow() {
+    let (nats, sub0, mut daemon) = bed("").await;
+    let with = |lines: &str| DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0);
+    let lines_of = |daemon: &Daemon, level: &str| {
+        let log = daemon.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["level"] == level).count()
+    };
+    assert_eq!(lines_of(&daemon, "TRACE"), 0);
+    reload(&mut daemon, with("log.level = \"info,async_nats=trace\""), "applied").await;
+    eventually(PATIENCE, async || lines_of(&daemon, "TRACE") > 0).await;
+    reload(&mut daemon, with("log.level = \"info\"\nlog.format = \"text\""), "applied").await;
+    let again = |line: &str| line.contains(" INFO ") && line.contains("the configuration was read again");
+    eventually(PATIENCE, async || daemon.log().lines().any(again)).await;
+    let noisy = |daemon: &Daemon| daemon.log().lines().filter(|line| line.contains("TRACE")).count();
+    let before = noisy(&daemon);
+    sub0.broadcast("tick", &json!(1));
+    counted(&mut daemon, "pontoon_events_published_total", "shop", 1.0).await;
+    assert_eq!(noisy(&daemon), before);
+    assert_eq!(sub0.upgrades(), 1);
+}
+
+#[tokio::test]
+async fn the_admin_endpoint_moves_and_ends() {
+    let (nats, sub0, mut daemon) = bed("").await;
+    let first = daemon.admin().await;
+    let port = first.rsplit(':').next().unwrap().to_owned();
+    let with = |listen: &str| DaemonConfig::new(&nats).listen(listen).sub0("shop", &sub0);
+    // The port that is in use by the endpoint itself, at all addresses.
+    daemon.reconfigure(with(&format!("0.0.0.0:{port}")));
+    daemon.signal("HUP");
+    let here = format!("0.0.0.0:{port}");
+    eventually(PATIENCE, async || daemon.admin().await == here).await;
+    assert_eq!(daemon.get("/livez").await.0, 200);
+    // An address that cannot be used leaves the endpoint where it is.
+    reload(&mut daemon, with("192.0.2.1:9"), "applied").await;
+    eventually(PATIENCE, async || daemon.log().contains("admin.listen 192.0.2.1:9 cannot be used")).await;
+    assert_eq!((daemon.get("/livez").await.0, daemon.admin().await), (200, here));
+    // Another port: the one before is free again.
+    daemon.reconfigure(with("127.0.0.1:0"));
+    daemon.signal("HUP");
+    let closed =
+        async |port: &str| tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_err();
+    eventually(PATIENCE, async || closed(&port).await).await;
+    let second = daemon.admin().await;
+    assert_eq!(daemon.get("/livez").await.0, 200);
+    daemon.reconfigure(DaemonConfig::new(&nats).with("admin.enabled = false").sub0("shop", &sub0));
+    daemon.signal("HUP");
+    let port = second.rsplit(':').next().unwrap();
+    eventually(PATIENCE, async || closed(port).await).await;
+    assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
 }
 
 #[tokio::test]
 async fn an_instance_that_is_taken_out_and_put_back_starts_when_the_old_one_has_drained() {
-    let (nats, sub0, mut daemon) = bed("").await;
+    let nats = NatsServer::start().await;
+    let (sub0, other) = (Sub0::start().await, Sub0::start().await);
+    let base = || DaemonConfig::new(&nats).sub0("other", &other);
+    let mut daemon = start(base().sub0("shop", &sub0));
+    sub0.connected(1, PATIENCE).await;
+    publishing(&mut daemon, "shop").await;
     sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_millis(700)));
     let client = nats.client().await;
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.unwrap();
     client.publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into()).await.unwrap();
     eventually(PATIENCE, async || sub0.calls("slow").len() == 1).await;
-    reload(&mut daemon, DaemonConfig::new(&nats), "applied").await;
-    reload(&mut daemon, DaemonConfig::new(&nats).sub0("shop", &sub0), "applied").await;
+    reload(&mut daemon, base(), "applied").await;
+    assert_eq!(status(&mut daemon, "shop").await["running"], true, "it drains, and is shown");
+    reload(&mut daemon, base().sub0("shop", &sub0), "applied").await;
     let reply = tokio::time::timeout(PATIENCE, futures_util::StreamExt::next(&mut replies)).await;
     let body: Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();
     assert_eq!(body["status"], "response", "{body}");
     eventually(PATIENCE, async || sub0.upgrades() == 2 && sub0.connections().len() == 1).await;
     publishing(&mut daemon, "shop").await;
     // A stop in the middle of a reload is a stop.
-    reload(&mut daemon, DaemonConfig::new(&nats), "applied").await;
+    reload(&mut daemon, base(), "applied").await;
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
     sub0.connected(0, PATIENCE).await;

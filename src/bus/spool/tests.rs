@@ -278,3 +278,23 @@ async fn room_is_waited_for() {
     };
     tokio::join!(spool.room(), overflow);
 }
+
+#[test]
+fn other_bounds_drop_nothing_and_what_is_held_is_not_sent() {
+    let spool = begun(|_| {});
+    offer(&spool, 1..6);
+    spool.reconfigure(&Delivery { buffer_events: 3, ..Delivery::default() });
+    assert_eq!((spool.has_room(), spool.is_full(), spool.level().waiting), (false, true, 5));
+    assert_eq!(send(&spool, 1).len(), 1);
+    spool.hold(true);
+    assert!(send(&spool, 9).is_empty());
+    let third = spool.nth(2).unwrap();
+    spool.confirm_through(third);
+    assert!(spool.has_room());
+    spool.hold(false);
+    assert_eq!(send(&spool, 9), [third + 1, third + 2]);
+    spool.reconfigure(&Delivery { buffer_events: 2, ..Delivery::default() });
+    assert!(spool.is_full());
+    spool.reconfigure(&Delivery::default());
+    assert!(!spool.is_full());
+}

@@ -6,6 +6,7 @@ use pontoon_sdk::{Size, Span};
 
 use super::{Report, path};
 use crate::config::{Config, Transport};
+use crate::instance::commands::MOST_COMMANDS;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -25,6 +26,11 @@ fn delivery(config: &Config, report: &mut Report<'_>) {
     if !(1..=5).contains(&delivery.replicas) {
         report.problem(&path(["delivery", "replicas"]), "is out of range; write 1 to 5");
     }
+    size(delivery.max_bytes, Size::mib(1), Size::mib(1 << 24), &["delivery", "max_bytes"], report);
+    span(delivery.max_age, SECOND, 365 * 24 * HOUR, &["delivery", "max_age"], report);
+    if let Some(most) = delivery.max_messages {
+        count(most, 1, 1 << 40, &["delivery", "max_messages"], report);
+    }
     size(delivery.buffer, Size::kib(64), Size::mib(16 * 1024), &["delivery", "buffer"], report);
     count(delivery.buffer_events, 16, 1 << 24, &["delivery", "buffer_events"], report);
     span(delivery.max_pause, Duration::ZERO, HOUR, &["delivery", "max_pause"], report);
@@ -40,7 +46,7 @@ fn commands(config: &Config, report: &mut Report<'_>) {
             format!("is longer than commands.max_timeout ({longest}); write a shorter one or raise that");
         report.problem(&path(["commands", "timeout"]), what);
     }
-    count(commands.max_in_flight, 1, 1 << 20, &["commands", "max_in_flight"], report);
+    count(commands.max_in_flight, 1, MOST_COMMANDS, &["commands", "max_in_flight"], report);
     size(commands.max_body, Size(2), Size::mib(64), &["commands", "max_body"], report);
     count(commands.idempotency_keys, 1, 1 << 24, &["commands", "idempotency_keys"], report);
     size(

@@ -55,6 +55,13 @@ impl DaemonConfig {
         Self { text, environment: Vec::new(), own_group: false }
     }
 
+    /// Another address for the admin endpoint than a free port.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.text = self.text.replace("127.0.0.1:0", address);
+        self
+    }
+
     /// An instance of Sub0 at this simulator.
     #[must_use]
     pub fn sub0(self, instance: &str, sub0: &Sub0) -> Self {

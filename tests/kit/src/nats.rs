@@ -68,6 +68,7 @@ impl NatsVersion {
 pub struct NatsOptions {
     version: NatsVersion,
     jetstream: bool,
+    max_file_store: Option<String>,
     own_group: bool,
     shipped_users: bool,
     every_right: bool,
@@ -86,6 +87,13 @@ impl NatsOptions {
     #[must_use]
     pub fn without_jetstream(mut self) -> Self {
         self.jetstream = false;
+        self
+    }
+
+    /// So much for the files of all streams, such as `1GB`.
+    #[must_use]
+    pub fn max_file_store(mut self, size: &str) -> Self {
+        self.max_file_store = Some(size.to_owned());
         self
     }
 
@@ -166,6 +174,7 @@ impl NatsServer {
         NatsOptions {
             version: NatsVersion::V2_15,
             jetstream: true,
+            max_file_store: None,
             own_group: false,
             shipped_users: false,
             every_right: false,
@@ -259,7 +268,9 @@ impl NatsServer {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut text = format!("listen: \"127.0.0.1:{port}\"\n{}", self.options.config);
         if self.options.jetstream {
-            let _ = writeln!(text, "\njetstream {{ store_dir: {:?} }}", self.store());
+            let most = self.options.max_file_store.as_ref();
+            let most = most.map(|size| format!("max_file_store: {size}")).unwrap_or_default();
+            let _ = writeln!(text, "\njetstream {{ store_dir: {:?}, {most} }}", self.store());
         }
         self.dir.write("nats.conf", &text)
     }

@@ -1,0 +1,363 @@
+//! The NATS side of an instance: its connection, and what publishes and replies over it. When the shared settings change,
+//! it moves to another connection, while links stay open and events are kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use pontoon_sdk::Operation;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet, unconstrained};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::commands::MOST_COMMANDS;
+use super::{Context, Settings, Shared, state};
+use crate::bus::connect::{self, Connection};
+use crate::bus::context;
+use crate::bus::publisher::Publisher;
+use crate::bus::replies::{self, Route};
+use crate::bus::service::{self, Micro, Requests};
+use crate::bus::track::Tracker;
+use crate::config::Nats;
+use crate::envelope::{Subjects, rfc3339};
+use crate::replies::{Outlet, Tally};
+use crate::status::{BusStatus, InstanceStatus};
+
+/// How long the instance waits before it tries settings for NATS again that could not be used.
+const UNUSABLE: Duration = Duration::from_secs(5);
+/// How long the former connection stays in use while the next one is not up.
+const OVERLAP: Duration = Duration::from_secs(5);
+/// How long a move waits for the confirmation of what is on the wire; what stays unconfirmed is sent again.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long a round trip may take that shows that something has reached the server.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
+
+/// The NATS side of an instance.
+pub(super) struct Bus {
+    shared: Arc<Shared>,
+    settings: watch::Receiver<Settings>,
+    micro: Micro,
+    bus: watch::Sender<BusStatus>,
+    status: watch::Sender<InstanceStatus>,
+    connected: Connected,
+    current: watch::Sender<Client>,
+    publishing: Publishing,
+    /// What else runs over the connection, without end.
+    parts: JoinSet<()>,
+    /// What sends replies: one task for the current connection, and one for each former one that still has callers.
+    replying: JoinSet<()>,
+    /// A change of the settings on its way.
+    preparing: Option<JoinHandle<Change>>,
+}
+
+/// A client, and what it was made of.
+struct Connected {
+    client: Client,
+    connection: watch::Receiver<Connection>,
+    /// The settings, with those of a context.
+    nats: Nats,
+}
+
+/// A publisher that runs. The token ends it, and gives back what it knows of the stream.
+struct Publishing {
+    stop: CancellationToken,
+    task: JoinHandle<Option<Tracker>>,
+}
+
+/// Settings that can be put in force.
+pub(super) struct Change {
+    settings: Settings,
+    /// Set if another connection is needed.
+    next: Option<Connected>,
+}
+
+/// The bus has gone over to another connection.
+pub(super) struct Moved {
+    /// The way of replies to the commands that come over it. Those that came over the former one are still answered there.
+    pub(super) replies: Outlet,
+    /// Whether the former connection was up.
+    pub(super) former_up: bool,
+}
+
+impl Bus {
+    /// Connects, and starts to publish. `None` if the instance is asked to stop before the settings for NATS can be used.
+    pub(super) async fn start(
+        context: &Context,
+        shared: Arc<Shared>,
+        operations: Vec<Operation>,
+        tally: Arc<Tally>,
+    ) -> Option<(Self, Outlet)> {
+        let bus = watch::Sender::new(context.status.borrow().bus.clone());
+        let kind = context.status.borrow().kind.clone();
+        let micro = Micro {
+            metadata: json!({ "instance": context.name, "type": kind }),
+            name: format!("pontoon-{kind}-{}", context.name),
+            id: format!("{:x}", context.epoch),
+            subject: String::new(),
+            operations,
+            tally,
+            reply_prefixes: Vec::new(),
+            own_prefix: String::new(),
+            started: rfc3339(time::OffsetDateTime::now_utc()),
+        };
+        let mut settings = context.settings.clone();
+        let unusable = |detail: String| {
+            let bus = BusStatus { detail: Some(detail), ..BusStatus::default() };
+            context.status.send_modify(|status| status.bus = bus);
+        };
+        let (connected, used) = loop {
+            let used = settings.borrow_and_update().clone();
+            tokio::select! {
+                () = context.stop.cancelled() => return None,
+                Ok(()) = settings.changed() => {}
+                connected = connect(&context.name, &kind, &used.nats, &unusable) => break (connected, used),
+            }
+        };
+        shared.adopt(used);
+        let delivery = shared.settings().delivery.clone();
+        let tracker = Tracker::new(delivery, &shared.name, connected.nats.jetstream_api());
+        let mut this = Self {
+            current: watch::Sender::new(connected.client.clone()),
+            publishing: Publishing::start(&connected, &shared, &bus, tracker),
+            status: context.status.clone(),
+            parts: JoinSet::new(),
+            replying: JoinSet::new(),
+            preparing: None,
+            shared,
+            settings,
+            micro,
+            bus,
+            connected,
+        };
+        this.start_parts();
+        let replies = this.start_replies();
+        Some((this, replies))
+    }
+
+    /// The client.
+    pub(super) fn client(&self) -> &Client {
+        &self.connected.client
+    }
+
+    /// Whether the connection is up.
+    pub(super) fn is_up(&self) -> bool {
+        self.connected.connection.borrow().up
+    }
+
+    /// Subscribes to the commands of the instance.
+    ///
+    /// # Errors
+    /// If the client was closed.
+    pub(super) async fn requests(&self) -> Result<Requests, async_nats::SubscribeError> {
+        let subject = self.shared.envelope.subjects().commands();
+        let requests = Requests::listen(self.client(), &subject).await?;
+        if self.is_up() {
+            // Not before the server has the new subscription is the former one given up.
+            service::barrier(self.client(), ROUND_TRIP).await;
+        }
+        Ok(requests)
+    }
+
+    /// Waits until the server has processed the subscription to commands, however long NATS is away or refuses it.
+    pub(super) fn subscribed(&self) -> impl Future<Output = ()> + use<> {
+        let Connected { client, connection, .. } = &self.connected;
+        let (client, connection) = (client.clone(), connection.clone());
+        async move { service::subscribed(&client, connection).await }
+    }
+
+    /// Waits until all replies are sent. The senders must be gone, or nothing ends.
+    pub(super) async fn replied(&mut self) {
+        while self.replying.join_next().await.is_some() {}
+    }
+
+    /// Waits until changed settings can be put in force, or until a part of the bus ends, which none should: then there
+    /// is nothing to wait for any more. Dropping the future loses nothing.
+    pub(super) async fn changed(&mut self) -> Option<Change> {
+        loop {
+            let prepared = async {
+                match &mut self.preparing {
+                    Some(preparing) => preparing.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Ok(()) = self.settings.changed() => self.prepare(),
+                prepared = prepared => {
+                    self.preparing = None;
+                    return prepared.ok();
+                }
+                _ = &mut self.publishing.task => return None,
+                _ = self.parts.join_next() => return None,
+            }
+        }
+    }
+
+    /// Moves the instance with every change of the settings, without end. Nothing takes commands meanwhile.
+    pub(super) async fn follow(&mut self) {
+        while let Some(change) = self.changed().await {
+            self.put_in_force(change).await;
+        }
+        std::future::pending().await
+    }
+
+    fn prepare(&mut self) {
+        let settings = self.settings.borrow_and_update().clone();
+        let same = context::apply(&settings.nats).is_ok_and(|nats| nats == self.connected.nats);
+        let (name, kind) = (self.shared.name.clone(), self.status.borrow().kind.clone());
+        let mut former = self.connected.connection.clone();
+        let prepare = async move {
+            if same {
+                return Change { settings, next: None };
+            }
+            let mut next = connect(&name, &kind, &settings.nats, &|_| {}).await;
+            tokio::select! {
+                _ = next.connection.wait_for(|connection| connection.up) => {}
+                _ = former.wait_for(|connection| !connection.up) => {}
+                () = sleep(OVERLAP) => {}
+            }
+            Change { settings, next: Some(next) }
+        };
+        if let Some(outdated) = self.preparing.replace(tokio::spawn(prepare)) {
+            outdated.abort();
+        }
+    }
+
+    /// Puts changed settings in force. What was kept for the former connection moves to the next one, if that takes one.
+    pub(super) async fn put_in_force(&mut self, change: Change) -> Option<Moved> {
+        let Change { settings, next } = change;
+        let before = self.shared.settings();
+        if next.is_none() && before.delivery == settings.delivery && before.commands == settings.commands {
+            self.shared.adopt(settings);
+            return None;
+        }
+        let mut tracker = self.end_publishing().await;
+        let api = next.as_ref().unwrap_or(&self.connected).nats.jetstream_api();
+        if let Some(tracker) = &mut tracker {
+            let elsewhere = next.as_ref().is_some_and(|next| elsewhere(&self.connected.nats, &next.nats));
+            tracker.reconfigure(settings.delivery.clone(), api.clone(), elsewhere);
+        }
+        let tracker =
+            tracker.unwrap_or_else(|| Tracker::new(settings.delivery.clone(), &self.shared.name, api));
+        self.shared.adopt(settings);
+        let (moves, former_up) = (next.is_some(), self.is_up());
+        if let Some(next) = next {
+            tracing::info!(
+                instance = self.shared.name,
+                "the settings for NATS have changed; events go to the new connection"
+            );
+            self.connected = next;
+            self.current.send_replace(self.connected.client.clone());
+        }
+        self.publishing = Publishing::start(&self.connected, &self.shared, &self.bus, tracker);
+        self.start_parts();
+        moves.then(|| Moved { replies: self.start_replies(), former_up })
+    }
+
+    /// Ends the publisher once nothing is on the wire, if that is soon.
+    async fn end_publishing(&mut self) -> Option<Tracker> {
+        self.shared.spool.hold(true);
+        if self.is_up() {
+            let _ = timeout(SETTLE, self.shared.spool.idle()).await;
+        }
+        self.publishing.stop.cancel();
+        let tracker = (&mut self.publishing.task).await.ok().flatten();
+        self.shared.spool.hold(false);
+        tracker
+    }
+
+    fn start_parts(&mut self) {
+        let Connected { client, connection, .. } = &self.connected;
+        let settings = self.shared.settings();
+        let micro = Micro {
+            subject: self.shared.envelope.subjects().commands(),
+            reply_prefixes: settings.commands.reply_prefixes.clone(),
+            own_prefix: settings.nats.prefix.clone(),
+            ..self.micro.clone()
+        };
+        let (bus, status) = (self.bus.clone(), self.status.clone());
+        // What ran over the former connection ends with its set.
+        self.parts = JoinSet::new();
+        self.parts.spawn(state::keep(self.shared.clone(), bus, connection.clone(), status, client.clone()));
+        self.parts.spawn(micro.serve(client.clone()));
+    }
+
+    fn start_replies(&mut self) -> Outlet {
+        let (outlet, outgoing) = Outlet::new(MOST_COMMANDS);
+        let route = Route {
+            client: self.connected.client.clone(),
+            connection: self.connected.connection.clone(),
+            current: self.current.subscribe(),
+        };
+        let interest = outlet.interest();
+        while self.replying.try_join_next().is_some() {}
+        self.replying.spawn(async move {
+            // As many replies in one turn as the client takes: commands come in bursts, and so do their refusals.
+            unconstrained(replies::publish(&route, outgoing, interest)).await;
+            service::barrier(&route.client(), ROUND_TRIP).await;
+        });
+        outlet
+    }
+}
+
+impl Publishing {
+    fn start(
+        connected: &Connected,
+        shared: &Arc<Shared>,
+        bus: &watch::Sender<BusStatus>,
+        tracker: Tracker,
+    ) -> Self {
+        let Connected { client, connection, .. } = connected;
+        let mut publisher =
+            Publisher::new(client.clone(), connection.clone(), shared.clone(), bus.clone(), tracker);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => Some(publisher.into_tracker()),
+                    () = publisher.run() => None,
+                }
+            }
+        });
+        Self { stop, task }
+    }
+}
+
+/// A publisher is no use without its instance.
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A client that connects in the background; settings that cannot be used now are tried again, and `unusable` is told why.
+async fn connect(name: &str, kind: &str, nats: &Nats, unusable: &impl Fn(String)) -> Connected {
+    // A prefix of its own, so that no reply to a command can pass for one of our confirmations.
+    let (client, inbox) = (format!("pontoon/{name}"), format!("_INBOX_{name}"));
+    let subjects = Subjects::new(&nats.prefix, kind, name);
+    loop {
+        let connected = async {
+            let applied = context::apply(nats)?;
+            let (client, connection) =
+                connect::client(nats, &client, &inbox, subjects.events(), &subjects.commands()).await?;
+            Ok::<_, String>(Connected { client, connection, nats: applied })
+        };
+        match connected.await {
+            Ok(connected) => return connected,
+            Err(detail) => {
+                tracing::error!(instance = name, detail = %detail.escape_debug(), "NATS");
+                unusable(detail);
+                sleep(UNUSABLE).await;
+            }
+        }
+    }
+}
+
+/// Whether these settings may lead to another server or account. With the same addresses and the same user, another
+/// password, certificate or prefix leads to the same streams.
+fn elsewhere(before: &Nats, after: &Nats) -> bool {
+    let Nats { prefix, password, tls, .. } = before.clone();
+    Nats { prefix, password, tls, ..after.clone() } != *before
+}
