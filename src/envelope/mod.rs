@@ -169,7 +169,7 @@ impl Envelope {
         subject.clear();
         self.subjects.push_event(subject, event.kind.as_str(), event.scope.as_deref().unwrap_or_default());
         body.clear();
-        let raw_at = self.push_data(body, &event.fields, event.raw.as_bytes());
+        let raw_at = self.push_data(body, &event.fields, event.raw.as_ref().map(Raw::as_bytes));
         // Without it, what stands for a discarded message would be published all the same.
         let raw_at = raw_at.filter(|_| event.discarded.is_none());
         let record = Record {
@@ -304,10 +304,11 @@ impl Envelope {
     }
 
     /// Writes the fields and the payload. Returns where the payload begins, if it is there.
-    fn push_data(&self, body: &mut Vec<u8>, fields: &Fields, raw: &[u8]) -> Option<usize> {
+    fn push_data(&self, body: &mut Vec<u8>, fields: &Fields, raw: Option<&[u8]>) -> Option<usize> {
         if serde_json::to_writer(&mut *body, fields).is_err() || !self.raw {
             return None;
         }
+        let raw = raw?;
         // The payload is JSON that was checked when it was read: it is put in as it is.
         body.pop();
         let at = body.len();

@@ -11,20 +11,24 @@
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports; [`websocket::guard`]: where a URL may lead that
 //!   a caller names
-//! * [`lenient`]: texts and times as services write them
+//! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
+//! * [`accumulator`]: messages that come in parts
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`mask`]: what services repeat of our secrets
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
+pub mod accumulator;
 pub mod command;
 pub mod connector;
 pub mod door;
 pub mod error;
 pub mod event;
+pub mod json;
 pub mod lenient;
 pub mod mapping;
 pub mod mask;
+pub mod object;
 pub mod rate;
 pub mod secret;
 pub mod session;
@@ -35,11 +39,13 @@ pub mod units;
 pub mod uuid;
 pub mod websocket;
 
+pub use accumulator::{Accumulator, Piece};
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, Promise, Reply};
 pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemand, Operation, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
+pub use object::Object;
 pub use secret::{Param, Secret};
 pub use session::{Action, Join, Outbox, Session};
 pub use socketio::SocketIo;

@@ -46,12 +46,15 @@ impl Mask {
 
     /// The frame without the key; `None` if the key is not in it.
     pub fn hide(&self, frame: &Frame) -> Option<Frame> {
-        let Frame::Text(bytes) = frame else { return None };
-        let text = std::str::from_utf8(bytes).ok()?;
+        let text = std::str::from_utf8(frame.bytes()).ok()?;
         let inside = |form: &&String| text.contains(form.as_str());
         self.forms.iter().find(inside)?;
         let hide = |text: String, form: &String| text.replace(form.as_str(), MASK);
-        Some(Frame::text(self.forms.iter().fold(text.to_owned(), hide)))
+        let hidden = self.forms.iter().fold(text.to_owned(), hide).into();
+        Some(match frame {
+            Frame::Text(_) => Frame::Text(hidden),
+            Frame::Binary(_) => Frame::Binary(hidden),
+        })
     }
 }
 
@@ -69,6 +72,9 @@ mod tests {
         ] {
             assert_eq!(mask.hide(&Frame::text(text)), Some(Frame::text(hidden)));
         }
+        // JSON may come in a binary frame, too.
+        let binary = |text: &'static str| Frame::Binary(text.as_bytes().into());
+        assert_eq!(mask.hide(&binary("\"k\\\"y/1\"")), Some(binary("\"***\"")));
         assert_eq!(mask.hide(&Frame::text("{}")), None);
         assert_eq!(mask.hide(&Frame::Binary(vec![255].into())), None);
         assert_eq!(Mask::new(&Secret::plain("b")).hide(&Frame::text("a b c")), None);
