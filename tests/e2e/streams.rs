@@ -289,7 +289,7 @@ async fn while_nats_takes_nothing_parts_are_dropped_and_the_last_word_is_kept() 
 async fn a_part_that_is_larger_than_nats_takes_is_told_of_without_its_data() {
     let nats = NatsServer::options().config("max_payload: 8192").start().await;
     let hall = Hall::with(nats, "").await;
-    hall.eliza.replies(AgentReply::default().text(&"many words ".repeat(1_000)).chunks(10));
+    hall.eliza.replies(AgentReply::default().text(&"many words ".repeat(10_000)).chunks(10));
     let mut listener = Listener::ask(&hall.client, ROOM, "a story", &[]).await;
     let mut codes = Vec::new();
     loop {
@@ -300,7 +300,7 @@ async fn a_part_that_is_larger_than_nats_takes_is_told_of_without_its_data() {
             break;
         }
     }
-    assert_eq!((codes.len(), codes[0].as_deref(), codes[9].as_deref()), (11, None, Some("413")));
+    assert_eq!(codes, vec![Some("413".to_owned()); 11]);
 }
 
 #[tokio::test]
