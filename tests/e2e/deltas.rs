@@ -6,27 +6,18 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
-use pontoon_testkit::{
-    Connection, Daemon, DaemonConfig, NatsServer, Service, SocketIoServer, WebSocketServer,
-};
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, WebSocketServer};
 use pontoon_testkit::{eventually, until_some};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Reply, ask, contents, filled, start};
+use crate::support::{PATIENCE, Quiet, Reply, ask, contents, filled, start};
 
 const PARTS: usize = 10_000;
 /// The bytes of an event or a reply besides what is new in it: names, ids and numbers.
 const AROUND: usize = 400;
 /// How long ten thousand parts may take on a busy machine.
 const LONG: Duration = Duration::from_secs(180);
-
-/// A service that sends only what a test sends.
-struct Quiet;
-
-impl Service for Quiet {
-    fn text(&self, _: &Arc<Connection>, _: &str) {}
-}
 
 /// A daemon with one instance, named `any`.
 struct Bridge {

@@ -6,20 +6,11 @@ use std::sync::Arc;
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
 use pontoon_testkit::eventually;
-use pontoon_testkit::{
-    Connection, Daemon, DaemonConfig, NatsServer, Service, SocketIoServer, WebSocketServer,
-};
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, WebSocketServer};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, ask, listen, start};
-
-/// A service that sends only what a test sends.
-struct Quiet;
-
-impl Service for Quiet {
-    fn text(&self, _: &Arc<Connection>, _: &str) {}
-}
+use crate::support::{PATIENCE, Quiet, ask, listen, start};
 
 /// A daemon with one instance, named `any`, of a connector that dials at once, and its events.
 struct Bridge {
