@@ -144,7 +144,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut fields = Vec::new();
+                // As many as most objects have: one piece of memory for each.
+                let mut fields = Vec::with_capacity(8);
                 while let Some((Key(key), value)) = map.next_entry()? {
                     fields.push((key, value));
                 }

@@ -30,6 +30,11 @@ impl Streams {
         self.begun
     }
 
+    /// Whether no text is coming in parts.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// The number of a text that is coming in parts.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.streams.get(key).map(|stream| stream.number)

@@ -53,23 +53,24 @@ impl<D: Document> Mapping<D> {
         fields.action = text_at(action);
         fields.uid = text_at(uid);
         fields.data = data.and_then(|data| RawValue::from_string(data.to_owned()).ok());
-        let (channel, message) = (fields.channel.clone(), id.clone());
-        let stream = |id: Option<String>| Value::from_iter([channel.clone(), id]).to_string();
+        let stream = |channel: Option<&str>, id: Option<&str>| Value::from_iter([channel, id]).to_string();
         match kind {
             EventType::MessageDelta => {
                 let whole = text.and_then(Piece::read).map(|piece| (Mode::Cumulative, piece));
                 let part = whole.or_else(|| Some((Mode::Delta, Piece::read(delta?)?)));
                 if let Some((mode, piece)) = part {
-                    let part = streams.push(&stream(message), mode, piece);
+                    let part = streams.push(&stream(fields.channel.as_deref(), id.as_deref()), mode, piece);
                     part.place(fields);
                     event.raw = None;
                 }
             }
             EventType::MessageCreated | EventType::MessageUpdated | EventType::MessageCompleted => {
-                streams.end(&stream(message));
-                // Parts without an id are those of the next message that is whole.
-                if kind == EventType::MessageCompleted {
-                    streams.end(&stream(None));
+                if !streams.is_empty() {
+                    streams.end(&stream(fields.channel.as_deref(), id.as_deref()));
+                    // Parts without an id are those of the next message that is whole.
+                    if kind == EventType::MessageCompleted {
+                        streams.end(&stream(fields.channel.as_deref(), None));
+                    }
                 }
                 place_words(fields, kind, text_at(text), None);
             }
