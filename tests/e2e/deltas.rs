@@ -72,7 +72,7 @@ impl Bridge {
 
 /// A part of the text; some begin with a letter of two bytes.
 fn part(number: usize) -> String {
-    format!("{}{:x} ", if number % 5 == 0 { "é" } else { "" }, number % 251)
+    format!("{}{:x} ", if number.is_multiple_of(5) { "é" } else { "" }, number % 251)
 }
 
 /// The text as far as so many parts make it.
