@@ -98,8 +98,11 @@ async fn every_connector_reads_text_in_halves_and_json_with_something_around_it(
             server.send_text(&numbered(0));
             server.send_text(&format!("\u{FEFF}{}", numbered(1)));
             server.send_text(&format!("{}\0", numbered(2)));
-            server.send_binary(numbered(3).as_bytes());
-            for number in 0..4 {
+            // Binary messages of Socket.IO are attachments, whatever is in them.
+            if !packets {
+                server.send_binary(numbered(3).as_bytes());
+            }
+            for number in 0..if packets { 3 } else { 4 } {
                 let (event, body) = bridge.event().await;
                 assert!(
                     !event.contains("unrecognised") && body.contains(field),

@@ -73,27 +73,22 @@ impl Decoder {
     }
 
     /// Takes a text message. A byte order mark before it and NUL bytes behind it are no part of the packet.
-    pub fn text(&mut self, text: Bytes) {
-        let text = text.slice_ref(pontoon_sdk::json::trimmed(&text));
+    pub fn text(&mut self, message: Bytes) {
+        let text = message.slice_ref(pontoon_sdk::json::trimmed(&message));
         if self.partial.is_some() && text.first() == Some(&b'4') {
             self.give_up("a text stands where an attachment was announced");
         }
         match self.read(&text) {
             Ok(Some(heard)) => self.heard.push_back(heard),
             Ok(None) => {}
-            Err(fault) => self.malformed(Raw::of_bytes(&text), &fault),
+            Err(fault) => self.malformed(Raw::of_bytes(&message), &fault),
         }
     }
 
     /// Takes a binary message.
     pub fn binary(&mut self, bytes: Bytes) {
         let Some(partial) = &mut self.partial else {
-            // An event or an acknowledgement whose text was sent as a binary message.
-            let is_text =
-                matches!(bytes.as_ref(), [b'4', b'2' | b'3', ..]) && std::str::from_utf8(&bytes).is_ok();
-            if is_text && let Ok(Some(heard @ Heard::Frame(_))) = self.read(&bytes) {
-                return self.heard.push_back(heard);
-            }
+            // Whatever it looks like: it may be the attachment of a packet that was malformed, which others have written.
             return self.malformed(Raw::of_binary(&bytes), "an attachment that no packet has announced");
         };
         partial.attachments.push(bytes);
