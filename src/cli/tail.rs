@@ -89,7 +89,7 @@ fn json_line(message: &Message) -> String {
 
 fn line(message: &Message, lead: &str, colour: bool) -> String {
     let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-    let document: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+    let document: Value = pontoon_sdk::json::from_slice(&message.payload).unwrap_or_default();
     // In structured mode the event is the document's `data`, and the time stands beside it.
     let structured = document.get("specversion").is_some();
     let body = if structured { document.get("data") } else { Some(&document) };
@@ -179,6 +179,13 @@ mod tests {
             shown,
             "--:--:--.---  minchat.support  message.created  room 1  Eve\\u{1b}[2J: hi\\n\\u{202e}you"
         );
+    }
+
+    #[test]
+    fn an_event_with_half_a_surrogate_pair_in_its_payload_is_shown() {
+        let body = r#"{"message":{"text":"cut"},"raw":{"t":"cut \ud83d"}}"#;
+        let shown = line(&message("p.event.x.y.message.created._", body), "p.event.", false);
+        assert!(shown.ends_with("cut"), "{shown}");
     }
 
     #[test]

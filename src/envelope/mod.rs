@@ -192,7 +192,7 @@ impl Envelope {
         subject.clear();
         subject::push_event(subject, event.kind.as_str(), event.scope.as_deref().unwrap_or_default());
         body.clear();
-        let raw = self.form().raw.then(|| event.raw.as_bytes());
+        let raw = event.raw.as_ref().filter(|_| self.form().raw).map(Raw::as_bytes);
         let raw_at = push_data(body, &event.fields, raw);
         // Without it, what stands for a discarded message would be published all the same.
         let raw_at = raw_at.filter(|_| event.discarded.is_none());

@@ -98,7 +98,7 @@ fn whole(parts: &[Value]) -> String {
     let mut text = String::new();
     for (index, part) in parts.iter().enumerate() {
         text.push_str(part["delta"].as_str().unwrap());
-        assert_eq!((&part["index"], &part["text"]), (&json!(index), &json!(text)));
+        assert_eq!((&part["index"], &part["length"]), (&json!(index), &json!(text.chars().count())));
     }
     text
 }
@@ -145,21 +145,24 @@ async fn two_hundred_tasks_at_once_over_64_links_each_get_their_own_answer_whole
     filled(&network.nats, "PONTOON_AGENTS", number as u64, PATIENCE).await;
     let events = contents(&network.nats, "PONTOON_AGENTS").await;
     assert_eq!(events.len(), number);
-    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut told: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     for (kind, body) in &events {
-        let (channel, text) = (body["channel"].as_str().unwrap(), body["message"]["text"].as_str().unwrap());
-        let index = told.entry(channel).or_default();
+        let channel = body["channel"].as_str().unwrap();
+        let (index, text) = told.entry(channel).or_default();
         match kind.as_str() {
             "pontoon.message.delta.v1" => {
-                assert_eq!(body["index"], *index);
-                assert!(turns[channel].text.starts_with(text));
+                text.push_str(body["delta"].as_str().unwrap());
+                assert_eq!((&body["index"], &body["length"]), (&json!(index), &json!(text.chars().count())));
             }
-            "pontoon.message.completed.v1" => assert_eq!((text, *index), (&*turns[channel].text, UPDATES)),
+            "pontoon.message.completed.v1" => {
+                assert_eq!((&body["message"]["text"], *index), (&json!(turns[channel].text), UPDATES));
+                assert_eq!(*text, turns[channel].text);
+            }
             other => panic!("{other} {body}"),
         }
         *index += 1;
     }
-    assert!(told.len() == TASKS && told.values().all(|count| *count == UPDATES + 1));
+    assert!(told.len() == TASKS && told.values().all(|(count, _)| *count == UPDATES + 1));
 }
 
 #[tokio::test]

@@ -28,7 +28,12 @@ impl Hall {
 
     /// With this server and lines of configuration, and ready.
     pub(crate) async fn with(nats: NatsServer, lines: &str) -> Self {
-        let hall = Self::made(nats, Eliza::options(), lines, "").await;
+        Self::with_settings(nats, lines, "").await
+    }
+
+    /// With settings of the instance besides.
+    pub(crate) async fn with_settings(nats: NatsServer, lines: &str, settings: &str) -> Self {
+        let hall = Self::made(nats, Eliza::options(), lines, settings).await;
         hall.link(|link| link["phase"] == "ready").await;
         hall
     }

@@ -1,10 +1,11 @@
 //! What the tests share: the daemon with its surroundings, requests, and the contents of streams.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsOptions, NatsServer, Sub0, until_some};
+use pontoon_testkit::{Connection, Daemon, DaemonConfig, NatsOptions, NatsServer, Service, Sub0, until_some};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -141,6 +142,13 @@ pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String
 /// The daemon that was built with these tests.
 pub(crate) fn start(config: DaemonConfig) -> Daemon {
     Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)
+}
+
+/// A service that sends only what a test sends.
+pub(crate) struct Quiet;
+
+impl Service for Quiet {
+    fn text(&self, _: &Arc<Connection>, _: &str) {}
 }
 
 /// A reply as a caller sees it.

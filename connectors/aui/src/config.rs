@@ -1,5 +1,6 @@
 //! An instance's settings, and the endpoint they make.
 
+use pontoon_sdk::accumulator::Mode;
 use pontoon_sdk::rate::RateLimit;
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, OnDemand, Result, Secret, Size, Span};
@@ -65,6 +66,16 @@ pub enum TextMode {
     Delta,
     /// The one or the other, told for each answer by whether its updates begin with the ones before.
     Auto,
+}
+
+impl From<TextMode> for Mode {
+    fn from(mode: TextMode) -> Self {
+        match mode {
+            TextMode::Cumulative => Self::Cumulative,
+            TextMode::Delta => Self::Delta,
+            TextMode::Auto => Self::Auto,
+        }
+    }
 }
 
 fn max_links() -> usize {

@@ -2,7 +2,6 @@
 
 mod config;
 mod frames;
-mod reading;
 mod requests;
 mod session;
 

@@ -9,13 +9,12 @@ use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind, ServiceErro
 use pontoon_sdk::mask::Mask;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
-    Code, Command, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply, Result, Session,
+    Accumulator, Code, Command, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply,
+    Result, Session,
 };
-use serde_json::value::to_raw_value;
 
 use crate::Shared;
 use crate::frames::{self, Fault, Said, Update, Whole};
-use crate::reading::Reading;
 use crate::requests::Request;
 
 /// How long the service may take to close the connection after an error, as it says it does.
@@ -36,7 +35,10 @@ pub struct AuiSession {
     until: Option<Instant>,
     /// Whether a token was taken for the next request.
     token: bool,
-    reading: Reading,
+    /// The answer as far as it came.
+    text: Accumulator,
+    /// The message that its updates name, where they do.
+    message: Option<String>,
     /// Whether a request was sent over this connection.
     asked: bool,
     /// Whether anything but an error came.
@@ -60,7 +62,7 @@ enum State {
 
 impl AuiSession {
     pub(crate) fn new(shared: Arc<Shared>, task: &str) -> Self {
-        let reading = Reading::new(shared.config.text);
+        let text = Accumulator::new(shared.config.text.into());
         let mask = Mask::new(&shared.config.network_api_key);
         Self {
             shared,
@@ -69,7 +71,8 @@ impl AuiSession {
             state: State::Free,
             until: None,
             token: false,
-            reading,
+            text,
+            message: None,
             asked: false,
             heard: false,
             refused: None,
@@ -102,27 +105,35 @@ impl AuiSession {
         event
     }
 
+    /// Another answer begins.
+    fn begin(&mut self) {
+        (self.text, self.message) = (Accumulator::new(self.shared.config.text.into()), None);
+    }
+
     /// Whether an update is of this task, or names none.
     fn is_ours(&self, update: &Update) -> bool {
         update.task.as_ref().is_none_or(|task| *task == self.task)
     }
 
-    fn update(&mut self, update: Update, raw: Raw, out: &mut Outbox<Frame>) -> Result<()> {
+    fn update(&mut self, update: Update, out: &mut Outbox<Frame>) -> Result<()> {
         self.proven();
-        let part = self.reading.read(update.message.as_deref(), &update.text);
-        let mut event = self.event(EventType::MessageDelta, raw).upstream(update.name);
+        // An agent may write more than one message before it is done.
+        if let Some(message) = &update.message
+            && self.message.as_ref() != Some(message)
+            && self.message.replace(message.clone()).is_some()
+        {
+            self.text.replace();
+        }
+        let part = self.text.push(update.text);
+        let mut event = part.event().scope(self.task.as_str()).upstream(update.name);
         event.time = update.time.and_then(|time| time.time);
-        let message = MessageObject { id: update.message, text: part.text.clone(), ..Default::default() };
-        event.fields.message = Some(Message::Object(message));
+        event.fields.channel = Some(self.task.clone());
+        let message = update.message.map(|id| MessageObject { id: Some(id), ..MessageObject::default() });
+        event.fields.message = message.map(Message::Object);
         event.fields.sender = Some(Sender { kind: Some(SenderKind::Agent), ..Sender::default() });
-        event.fields.delta = part.delta.clone();
-        event.fields.index = Some(part.index);
         out.publish(event);
         match self.state {
-            State::Asked { command, stream: true } => {
-                let part = to_raw_value(&part).map_err(|error| Error::internal(error.to_string()))?;
-                out.reply(command, Reply::Part(part));
-            }
+            State::Asked { command, stream: true } => out.reply(command, part.reply()?),
             State::Late => self.late(out),
             State::Asked { .. } | State::Free | State::Closing => {}
         }
@@ -144,7 +155,7 @@ impl AuiSession {
         if by_user {
             return Ok(());
         }
-        self.reading = Reading::new(self.shared.config.text);
+        self.begin();
         if let State::Asked { command, .. } = self.state {
             out.reply(command, Reply::Response(raw.parse()?));
         }
@@ -230,7 +241,7 @@ impl Session for AuiSession {
         let frame = hidden.as_ref().unwrap_or(frame);
         match frames::read(frame) {
             Ok((Said::Fault(fault), raw)) => self.fault(fault, raw, out),
-            Ok((Said::Update(update), raw)) if self.is_ours(&update) => return self.update(update, raw, out),
+            Ok((Said::Update(update), _)) if self.is_ours(&update) => return self.update(update, out),
             Ok((Said::Update(update), _)) => {
                 Self::unrecognised(Some(update.name), "it is of another task than this link", frame, out);
             }
@@ -263,7 +274,7 @@ impl Session for AuiSession {
             return Err(Error::rejected(Code::TooMany, "another request of this task is in flight"));
         }
         (self.token, self.asked) = (false, true);
-        self.reading = Reading::new(self.shared.config.text);
+        self.begin();
         (self.state, self.until) = (State::Asked { command: command.id, stream: command.stream }, None);
         out.send_for(command.id, frame);
         Ok(())

@@ -1,10 +1,10 @@
 //! From what the service says to events.
 
 use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind, ServiceError};
-use pontoon_sdk::{Error, Event, EventType, Raw, Result, socketio};
+use pontoon_sdk::{Error, Event, EventType, Object, Raw, Result, socketio};
 
 use crate::config::Setup;
-use crate::frames::{Broadcast, Object};
+use crate::frames::{Broadcast, channel, server};
 use crate::known::{Known, Look, Told};
 
 /// A message, and what is known of it besides.
@@ -67,10 +67,10 @@ fn sender(setup: &Setup, broadcast: &Broadcast) -> SenderKind {
 /// Something that happened to a message of which no more is told than its id.
 pub(crate) fn about(kind: EventType, object: &Object<'_>, id: Option<String>, raw: Raw) -> Event {
     let mut event = Event::new(kind, raw);
-    event.fields.server = object.server();
+    event.fields.server = server(object);
     event.fields.message =
         id.map(|id| Message::Object(MessageObject { id: Some(id), ..MessageObject::default() }));
-    in_channel(event, object.channel())
+    in_channel(event, channel(object))
 }
 
 /// The same, where the id must be told.
@@ -89,7 +89,7 @@ pub(crate) fn about_message(kind: EventType, object: &Object<'_>, raw: Raw) -> R
 /// # Errors
 /// `Protocol` if the payload names none.
 pub(crate) fn about_channel(kind: EventType, object: &Object<'_>, raw: Raw) -> Result<Event> {
-    if object.channel().is_none() {
+    if channel(object).is_none() {
         return Err(Error::protocol("the payload names no room"));
     }
     let mut event = about(kind, object, None, raw);
@@ -112,7 +112,7 @@ pub(crate) fn log(entry: &Object<'_>, raw: Raw) -> Result<Event> {
     let mut event = Event::new(EventType::LogEntry, raw);
     let time = entry.time("time");
     event.fields.text = entry.words("msg");
-    event.fields.level_number = entry.number("level");
+    event.fields.level_number = entry.value("level");
     event.fields.level = match event.fields.level_number {
         Some(number) => Some(level(number).to_owned()),
         None => entry.text("level"),

@@ -2,28 +2,16 @@
 
 use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind};
 use pontoon_sdk::socketio::{self, Frame};
-use pontoon_sdk::{Error, Event, EventType, Outbox, Raw, Reply, Result};
-use serde::Serialize;
-use serde_json::value::to_raw_value;
+use pontoon_sdk::{Error, Event, EventType, Object, Outbox, Raw, Reply, Result};
 
 use crate::answers::{Candidate, Since};
 use crate::events::{self, about, about_channel, about_message, in_channel, raised, unrecognised};
-use crate::frames::{self, Broadcast, Object, json};
+use crate::frames::{self, Broadcast, json};
 use crate::pending::Asked;
 use crate::session::{ElizaOsSession, Tongue};
 
 /// How many halves of news are kept until the other half comes.
 const MAX_HALVES: usize = 64;
-
-/// One more part of an agent's answer, as its caller is told it.
-#[derive(Serialize)]
-struct Part<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    delta: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<u64>,
-}
 
 /// The dialect of a server that sends an event of this name, if only one has it.
 fn tongue_of(name: &str) -> Option<Tongue> {
@@ -80,13 +68,13 @@ impl ElizaOsSession {
     /// `Protocol` if it has no such shape as its name promises, or its name is unknown.
     fn understand(&mut self, event: &socketio::Event, out: &mut Outbox<Frame>) -> Result<Option<Event>> {
         let raw = event.args.payload();
-        let object = || Object::of(event);
+        let object = || frames::object(event);
         Ok(Some(match event.name.as_str() {
             "messageBroadcast" => return self.broadcast(&object()?, raw, out).map(Some),
             "messageComplete" => about_channel(EventType::MessageCompleted, &object()?, raw)?,
             "world-state" => {
                 let object = object()?;
-                in_channel(Event::new(EventType::StateSnapshot, raw), object.channel())
+                in_channel(Event::new(EventType::StateSnapshot, raw), frames::channel(&object))
             }
             // Lines of the log can carry the messages of others, so they are told only where they are wanted.
             "logEntry" | "log_stream" if !self.wishes.logs() => return Ok(None),
@@ -99,12 +87,12 @@ impl ElizaOsSession {
                 events::log(&entry, raw)?
             }
             "error" | "unauthorized" => {
-                let channel = object().ok().and_then(|object| object.channel());
+                let channel = object().ok().and_then(|object| frames::channel(&object));
                 raised(frames::fault(event), channel, raw)
             }
             "messageError" => return Ok(self.refused(event, raw, out)),
             "messageAck" => self.acknowledged(&object()?, raw, out)?,
-            "messageStreamChunk" => self.part(&object()?, raw, out)?,
+            "messageStreamChunk" => self.part(&object()?, out)?,
             "messageStreamError" => self.broke(&object()?, raw, out)?,
             "messageDeleted" => about_message(EventType::MessageDeleted, &object()?, raw)?,
             "channelCleared" => about_channel(EventType::ChannelCleared, &object()?, raw)?,
@@ -125,7 +113,7 @@ impl ElizaOsSession {
             }
             "controlMessage" => {
                 let reason = "it is meant for a user interface, and there is no type of event for it";
-                in_channel(unrecognised(event, reason), object()?.channel())
+                in_channel(unrecognised(event, reason), frames::channel(&object()?))
             }
             _ => return Err(Error::protocol("ElizaOS is not known to send an event of this name")),
         }))
@@ -197,39 +185,35 @@ impl ElizaOsSession {
         let words = error.message.clone();
         self.pending.error(words.unwrap_or_else(|| "ElizaOS refused it, and did not say why".to_owned()));
         self.tell_refused(out);
-        let channel = Object::of(event).ok().and_then(|object| object.channel());
+        let channel = frames::object(event).ok().and_then(|object| frames::channel(&object));
         Some(raised(error, channel, raw))
     }
 
     /// One more part of an agent's message.
-    fn part(&mut self, object: &Object<'_>, raw: Raw, out: &mut Outbox<Frame>) -> Result<Event> {
+    fn part(&mut self, object: &Object<'_>, out: &mut Outbox<Frame>) -> Result<Event> {
         let Some(id) = object.text("messageId") else {
             return Err(Error::protocol("the part names no message"));
         };
-        let Some(delta) = object.words("chunk") else { return Err(Error::protocol("the part has no text")) };
-        let (channel, index) = (object.channel(), object.number("index"));
-        let part = self.streams.part(&id, index, &delta);
+        let Some(piece) = object.piece("chunk") else { return Err(Error::protocol("the part has no text")) };
+        let channel = frames::channel(object);
+        let (part, stream) = self.streams.push_numbered(&id, piece, object.value("index"));
         if let Some(room) = &channel
             && !self.known.has(&id)
-            && let Some(command) = self.answers.part(room, &id, part.stream)
+            && let Some(command) = self.answers.part(room, &id, stream)
         {
-            let part = Part { text: part.text, delta: &delta, index };
-            let part = to_raw_value(&part).map_err(|error| Error::internal(error.to_string()))?;
-            out.reply(command, Reply::Part(part));
+            out.reply(command, part.reply()?);
         }
-        let text = part.text.map(str::to_owned);
-        let mut event = about(EventType::MessageDelta, object, None, raw);
+        let mut event = part.event();
+        event.fields.server = frames::server(object);
         event.fields.message =
-            Some(Message::Object(MessageObject { id: Some(id), text, ..MessageObject::default() }));
+            Some(Message::Object(MessageObject { id: Some(id), ..MessageObject::default() }));
         event.fields.sender = agent(object);
-        event.fields.delta = Some(delta);
-        event.fields.index = index;
-        Ok(event)
+        Ok(in_channel(event, channel))
     }
 
     /// An agent's message will not be whole.
     fn broke(&mut self, object: &Object<'_>, raw: Raw, out: &mut Outbox<Frame>) -> Result<Event> {
-        let (error, channel, id) = (object.fault(), object.channel(), object.text("messageId"));
+        let (error, channel, id) = (frames::error(object), frames::channel(object), object.text("messageId"));
         let stream = id.as_deref().and_then(|id| self.streams.number(id));
         if let Some(room) = &channel
             && let Some(command) = self.answers.broke(room, id.as_deref(), stream)
@@ -256,7 +240,7 @@ impl ElizaOsSession {
         raw: Raw,
         out: &mut Outbox<Frame>,
     ) -> Result<Option<Event>> {
-        let object = Object::of(event)?;
+        let object = frames::object(event)?;
         let told = about_channel(EventType::ChannelJoined, &object, raw.clone())?;
         let other = |(name, payload): &(String, Raw)| *name != event.name && *payload == raw;
         if let Some(place) = self.halves.iter().position(other) {
@@ -287,7 +271,7 @@ impl ElizaOsSession {
         raw: &Raw,
         out: &mut Outbox<Frame>,
     ) -> Result<Option<Event>> {
-        let Some(on) = Object::of(event)?.truth("subscribed") else {
+        let Some(on) = frames::object(event)?.value("subscribed") else {
             return Err(Error::protocol("the payload does not say whether the log is subscribed to"));
         };
         let request = self.pending.answered(|asked| *asked == Asked::Logs(on));
@@ -306,8 +290,8 @@ impl ElizaOsSession {
         raw: Raw,
         out: &mut Outbox<Frame>,
     ) -> Result<Option<Event>> {
-        let object = Object::of(event)?;
-        let Some(done) = object.truth("success") else {
+        let object = frames::object(event)?;
+        let Some(done) = object.value("success") else {
             return Err(Error::protocol("the payload does not say whether the filter was set"));
         };
         let request = self.pending.answered(|asked| *asked == Asked::Filter);
@@ -325,7 +309,7 @@ impl ElizaOsSession {
                 _ => Err(unexpected()),
             };
         }
-        let error = object.fault();
+        let error = frames::error(&object);
         if let Some(command) = command {
             self.wishes.undo(command, out);
             if waits {

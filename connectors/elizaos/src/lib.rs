@@ -11,7 +11,6 @@ mod native;
 mod orders;
 mod pending;
 mod session;
-mod streams;
 mod wishes;
 
 use std::sync::Arc;

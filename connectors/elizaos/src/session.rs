@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::{
     Code, Command, CommandId, Error, Join, Outbox, Promise, Raw, Reply, Result, Session, Uuid,
@@ -15,7 +16,6 @@ use crate::config::{Dialect, Setup};
 use crate::known::Known;
 use crate::orders::{Draft, Order};
 use crate::pending::{Asked, Pending};
-use crate::streams::Streams;
 use crate::wishes::{Room, Wish, Wishes};
 use crate::{documented, native, orders};
 

@@ -1,11 +1,11 @@
 //! From what the service says to events. Each of its events becomes exactly one of ours.
 
 use pontoon_sdk::event::{Message as Words, MessageObject, Sender, SenderKind, ServiceError};
-use pontoon_sdk::{Error, Event, EventType, Raw, Result, socketio};
+use pontoon_sdk::{Error, Event, EventType, Object, Raw, Result, socketio};
 use serde_json::value::RawValue;
 
 use crate::config::{Config, Place};
-use crate::frames::{Message, Object, User, is_falsy, message_id};
+use crate::frames::{Message, User, is_falsy, message_id, success};
 use crate::known::Known;
 
 /// What is needed to understand an event: whose it is, and where it was heard.
@@ -26,10 +26,10 @@ impl Ear<'_> {
         let raw = event.args.payload();
         // `chat` and `message` name their chat even so.
         if !matches!(event.name.as_str(), "chat" | "message" | "message.update")
-            && let Ok(object) = Object::read(argument)
-            && object.success() == Some(false)
+            && let Ok(object) = Object::of(argument)
+            && success(&object) == Some(false)
         {
-            return Ok(fault(object.fault(), raw).upstream(event.name.clone()));
+            return Ok(fault(object.error(), raw).upstream(event.name.clone()));
         }
         let told = match event.name.as_str() {
             "chat" => self.chat(argument, raw)?,
@@ -49,11 +49,11 @@ impl Ear<'_> {
 
     /// A message that is new, or changed.
     fn message(&self, kind: EventType, argument: &Raw, raw: Raw) -> Result<Event> {
-        let object = Object::read(argument)?;
+        let object = Object::of(argument)?;
         let message = Message::read(&object);
         let chat = message.chat.clone().or_else(|| self.place.chat().map(str::to_owned));
-        if object.success() == Some(false) {
-            return Ok(in_chat(fault(object.fault(), raw), chat));
+        if success(&object) == Some(false) {
+            return Ok(in_chat(fault(object.error(), raw), chat));
         }
         if message.id.is_none() && message.text.is_none() && message.attachments.is_none() {
             return Err(Error::protocol("the message has no id, no text and no file"));
@@ -86,10 +86,10 @@ impl Ear<'_> {
     }
 
     fn chat(&self, argument: &Raw, raw: Raw) -> Result<Event> {
-        let object = Object::read(argument)?;
+        let object = Object::of(argument)?;
         let id = object.text("id");
-        if object.success() == Some(false) {
-            return Ok(in_chat(fault(object.fault(), raw), id));
+        if success(&object) == Some(false) {
+            return Ok(in_chat(fault(object.error(), raw), id));
         }
         let Some(id) = id else { return Err(Error::protocol("the chat has no id")) };
         let last = object.object("last_message").and_then(|last| last.text("id"));
@@ -99,7 +99,7 @@ impl Ear<'_> {
         if let Some(last) = last {
             self.known.learn(&last, &id);
             // It comes over every link, the same in every byte. Where it names no message it may mean anything.
-            event.identity = Some(self.happening(&String::from_utf8_lossy(event.raw.as_bytes())));
+            event.identity = Some(self.happening(&String::from_utf8_lossy(argument.as_bytes())));
         }
         Ok(in_chat(event, Some(id)))
     }
@@ -128,7 +128,8 @@ impl Ear<'_> {
     }
 
     fn typing(&self, kind: EventType, argument: &Raw, raw: Raw) -> Result<Event> {
-        let user = argument.parse::<&RawValue>().ok().filter(|user| !is_falsy(user)).and_then(User::read);
+        let user: Box<RawValue> = argument.parse()?;
+        let user = if is_falsy(&user) { None } else { User::read(&user) };
         let Some(user) = user else { return Err(Error::protocol("the payload names no user")) };
         let mut event = Event::new(kind, raw);
         event.fields.sender = Some(self.sender(user));
@@ -136,7 +137,7 @@ impl Ear<'_> {
     }
 
     fn presence(&self, argument: &Raw, raw: Raw) -> Result<Event> {
-        let object = Object::read(argument)?;
+        let object = Object::of(argument)?;
         let Some(id) = object.text("memberId") else {
             return Err(Error::protocol("the payload names no member"));
         };
@@ -156,7 +157,7 @@ impl Ear<'_> {
 /// What a chatbot is doing. No type of event fits, so it goes as what is unknown, with all that can be said of it.
 fn ai(event: &socketio::Event) -> Result<Event> {
     let nothing = Raw::null();
-    let object = Object::read(event.args.values().first().unwrap_or(&nothing))?;
+    let object = Object::of(event.args.values().first().unwrap_or(&nothing))?;
     let reason = "a chatbot does something for which there is no type of event";
     let mut told = unrecognised(&event.name, reason, whole(event));
     told.fields.sender = object.text("chatbotUsername").map(|name| Sender {
@@ -210,8 +211,8 @@ pub(crate) fn in_chat(mut event: Event, chat: Option<String>) -> Event {
 
 /// The words of an `error`, which is an object or a text alone.
 fn raised(argument: &Raw) -> ServiceError {
-    match Object::read(argument) {
-        Ok(object) => object.fault(),
-        Err(_) => ServiceError { message: argument.parse::<String>().ok(), ..ServiceError::default() },
+    match Object::of(argument) {
+        Ok(object) => object.error(),
+        Err(_) => ServiceError { message: argument.text(), ..ServiceError::default() },
     }
 }

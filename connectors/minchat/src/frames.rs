@@ -1,67 +1,12 @@
 //! What the service says, read leniently: a field of a wrong type is taken for absent, and the rest still counts.
 
-use std::collections::BTreeMap;
-
-use pontoon_sdk::event::ServiceError;
-use pontoon_sdk::lenient::{Text, Timestamp};
-use pontoon_sdk::{Error, Raw, Result};
+use pontoon_sdk::lenient::Timestamp;
+use pontoon_sdk::{Error, Object, Raw, Result, json};
 use serde_json::value::RawValue;
 
-/// How much of what the service says of a failure callers are told, in characters.
-pub(crate) const MAX_WORDS: usize = 1_000;
-
-/// An object of the service.
-pub(crate) struct Object<'a>(BTreeMap<String, &'a RawValue>);
-
-impl<'a> Object<'a> {
-    /// Reads an argument of an event.
-    ///
-    /// # Errors
-    /// `Protocol` if it is no object.
-    pub(crate) fn read(argument: &'a Raw) -> Result<Self> {
-        argument.parse().map(Self).map_err(|_| Error::protocol("the payload is no object"))
-    }
-
-    fn within(value: &'a RawValue) -> Option<Self> {
-        serde_json::from_str(value.get()).ok().map(Self)
-    }
-
-    /// A field that is there and not `null`.
-    pub(crate) fn field(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.get(name).copied().filter(|value| value.get() != "null")
-    }
-
-    /// A text, or a number or truth value as text; never an empty one.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        text(self.field(name)?)
-    }
-
-    pub(crate) fn object(&self, name: &str) -> Option<Self> {
-        Self::within(self.field(name)?)
-    }
-
-    /// A list's texts.
-    pub(crate) fn texts(&self, name: &str) -> Option<Vec<String>> {
-        let items: Vec<&RawValue> = serde_json::from_str(self.field(name)?.get()).ok()?;
-        Some(items.into_iter().filter_map(text).collect())
-    }
-
-    /// What the service says of its success, if anything.
-    pub(crate) fn success(&self) -> Option<bool> {
-        self.0.get("success").filter(|value| value.get() != "null").map(|value| !is_falsy(value))
-    }
-
-    /// What it says of a failure.
-    pub(crate) fn fault(&self) -> ServiceError {
-        let inner = self.object("error");
-        let inner = |name| inner.as_ref().and_then(|error| error.text(name));
-        let message = self.text("message").or_else(|| inner("message")).or_else(|| self.text("error"));
-        ServiceError {
-            code: self.text("code").or_else(|| inner("code")).or_else(|| self.text("status")),
-            message,
-            details: None,
-        }
-    }
+/// What the service says of its success, if anything.
+pub(crate) fn success(object: &Object<'_>) -> Option<bool> {
+    object.field("success").map(|value| !is_falsy(value))
 }
 
 /// A message.
@@ -85,13 +30,10 @@ impl Message {
         Self {
             id: object.text("id"),
             chat: object.text("chat_id"),
-            text: object
-                .field("text")
-                .and_then(|text| serde_json::from_str::<Text>(text.get()).ok())
-                .map(String::from),
+            text: object.words("text"),
             attachments: object.field("file").and_then(attachments),
             metadata: object.field("metadata").map(ToOwned::to_owned),
-            created: object.field("created_at").and_then(|time| serde_json::from_str(time.get()).ok()),
+            created: object.time("created_at"),
             author,
         }
     }
@@ -120,9 +62,9 @@ impl User {
 /// # Errors
 /// `Protocol` if there is none.
 pub(crate) fn message_id(argument: &Raw) -> Result<String> {
-    let alone = argument.parse::<&RawValue>().ok().and_then(text);
+    let alone = argument.text().filter(|text| !text.is_empty());
     let within = || {
-        let object = Object::read(argument).ok()?;
+        let object = Object::of(argument).ok()?;
         object.text("id").or_else(|| object.text("messageId"))
     };
     alone.or_else(within).ok_or_else(|| Error::protocol("the payload names no message"))
@@ -146,6 +88,5 @@ fn attachments(file: &RawValue) -> Option<Box<RawValue>> {
 }
 
 fn text(value: &RawValue) -> Option<String> {
-    let Text(text) = serde_json::from_str(value.get()).ok()?;
-    (!text.is_empty()).then_some(text)
+    json::text(value.get()).filter(|text| !text.is_empty())
 }

@@ -4,16 +4,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pontoon_sdk::event::{SenderKind, ServiceError};
+use pontoon_sdk::object::cut;
 use pontoon_sdk::socketio::{Ack, Answered, Calls, Frame};
 use pontoon_sdk::{
-    Code, Command, CommandId, Error, EventType, Join, Outbox, Raw, Redactor, Reply, Result, Session,
+    Code, Command, CommandId, Error, EventType, Join, Object, Outbox, Raw, Redactor, Reply, Result, Session,
 };
 use serde_json::value::RawValue;
 
 use crate::config::{Config, Links, MAX_CHATS, Place};
 use crate::emits;
 use crate::events::{Ear, about, fault, in_chat, unrecognised, whole};
-use crate::frames::{MAX_WORDS, Message, Object};
+use crate::frames::{Message, success};
 use crate::known::Known;
 use crate::orders::{Order, Request, Room};
 
@@ -180,11 +181,7 @@ impl MinChatSession {
             *words = Redactor::new([key]).text(words).into_owned();
         }
         // Cut after that, so that no piece of the key is left.
-        if let Some(words) = &mut error.message
-            && let Some((end, _)) = words.char_indices().nth(MAX_WORDS)
-        {
-            words.truncate(end);
-        }
+        error.message = error.message.as_deref().map(cut);
     }
 }
 
@@ -284,10 +281,10 @@ fn verdict(arguments: &[Raw]) -> Verdict {
     if only.as_bytes() == b"false" {
         return Verdict::Refused(ServiceError::default());
     }
-    let Ok(object) = Object::read(only) else { return Verdict::Unclear };
+    let Ok(object) = Object::of(only) else { return Verdict::Unclear };
     let message = Message::read(&object);
-    let error = object.fault();
-    match object.success() {
+    let error = object.error();
+    match success(&object) {
         Some(false) => Verdict::Refused(error),
         Some(true) => Verdict::Taken(message),
         None => match (message.id.is_some(), error.message.is_some()) {

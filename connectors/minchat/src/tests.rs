@@ -233,8 +233,8 @@ fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
         panic!("{told:?}")
     };
     assert_eq!(data.get(), stored);
-    assert_eq!(accepted.raw.as_bytes(), stored.as_bytes());
-    assert_eq!(created.raw.as_bytes(), stored.as_bytes());
+    assert_eq!(accepted.raw.as_ref().unwrap().as_bytes(), stored.as_bytes());
+    assert_eq!(created.raw.as_ref().unwrap().as_bytes(), stored.as_bytes());
 }
 
 /// What a session would join if its link were dialled again now.

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::command::CommandId;
 use crate::error::{Error, Result};
+use crate::json;
 
 /// Declares the closed set of event types with their words.
 macro_rules! event_types {
@@ -115,8 +117,8 @@ pub struct Event {
     pub time: Option<OffsetDateTime>,
     /// The normalized fields.
     pub fields: Fields,
-    /// The payload exactly as received.
-    pub raw: Raw,
+    /// The payload exactly as received; `None` where the fields hold all of it, as those of `message.delta` do.
+    pub raw: Option<Raw>,
     /// The trace it belongs to (W3C Trace Context), where the service gave one.
     pub traceparent: Option<String>,
     /// What makes it the same happening as another, told twice: the service's id for it with its version, and what
@@ -132,15 +134,15 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event with nothing but its kind and its payload.
-    pub fn new(kind: EventType, raw: Raw) -> Self {
+    /// An event with nothing but its kind and its payload, if it shows that.
+    pub fn new(kind: EventType, raw: impl Into<Option<Raw>>) -> Self {
         Self {
             kind,
             scope: None,
             upstream: None,
             time: None,
             fields: Fields::default(),
-            raw,
+            raw: raw.into(),
             traceparent: None,
             identity: None,
             command: None,
@@ -184,6 +186,12 @@ pub struct Fields {
     /// Number of the part, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
+    /// Length of the message's text up to this part, in characters (Unicode code points).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// `true` where the service rewrote the text: `delta` is all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
     /// The command that this is about, by the id that its caller is told. Set by the daemon: see [`Event::command`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -218,7 +226,7 @@ pub struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// What a resource returned.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::write_paired")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub data: Option<Box<RawValue>>,
     /// Close code of a socket.
@@ -273,11 +281,11 @@ pub struct MessageObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
     /// Files and the like, in the service's own form.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::write_paired")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub attachments: Option<Box<RawValue>>,
     /// What else the service attached.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::write_paired")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub metadata: Option<Box<RawValue>>,
 }
@@ -319,7 +327,7 @@ pub struct ServiceError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// What else it gave.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::write_paired")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub details: Option<Box<RawValue>>,
 }
@@ -334,19 +342,50 @@ impl Raw {
         Self(Bytes::from_static(b"null"))
     }
 
-    /// Checks that these bytes are one JSON value and reads it, in one pass over them.
+    /// Checks that these bytes are one JSON value and reads it. Text with half a surrogate pair has U+FFFD in its place.
     ///
     /// # Errors
-    /// `Protocol` if they are not JSON, or not of the wanted shape.
-    pub fn read<'a, T: Deserialize<'a>>(bytes: &'a Bytes) -> Result<(T, Self)> {
-        let value = serde_json::from_slice(bytes).map_err(|error| Error::protocol(error.to_string()))?;
-        Ok((value, Self(bytes.clone())))
+    /// `Protocol` if they are not JSON, with the place and what stands there, or not of the wanted shape.
+    pub fn read<T: DeserializeOwned>(bytes: &Bytes) -> Result<(T, Self)> {
+        let (text, raw) = Self::json_text(bytes)?;
+        let value = json::from_str(text);
+        Ok((value.map_err(|error| Error::protocol(json::fault(text.as_bytes(), &error)))?, raw))
+    }
+
+    /// The JSON text in a message, without a byte order mark or NUL bytes around it, and its payload. Whether it is JSON
+    /// is still to be seen.
+    pub(crate) fn json_text(bytes: &Bytes) -> Result<(&str, Self)> {
+        let json = json::trimmed(bytes);
+        let text = std::str::from_utf8(json).map_err(|error| {
+            Error::protocol(format!("the message is not UTF-8: wrong bytes at byte {}", error.valid_up_to()))
+        })?;
+        Ok((text, Self(bytes.slice_ref(json))))
+    }
+
+    /// The payload if it is a JSON object or array, in a text message or in a binary one, and its text.
+    ///
+    /// # Errors
+    /// `Protocol` if it is anything else, with the place and what stands there.
+    pub fn document(bytes: &Bytes) -> Result<(&str, Self)> {
+        let (text, raw) = Self::json_text(bytes)?;
+        if !text.trim_ascii_start().starts_with(['{', '[']) {
+            return Err(Error::protocol("the frame is not a JSON object or array"));
+        }
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Ok((text, raw)),
+            Err(error) => {
+                let fault = json::fault(text.as_bytes(), &error);
+                Err(Error::protocol(format!("the frame is not JSON: {fault}")))
+            }
+        }
     }
 
     /// The payload if it is JSON, else its text as a JSON string, else `{"base64": …}`.
     pub fn of_bytes(bytes: &Bytes) -> Self {
-        if serde_json::from_slice::<&RawValue>(bytes).is_ok() {
-            return Self(bytes.clone());
+        if let Ok((text, raw)) = Self::json_text(bytes)
+            && serde_json::from_str::<&RawValue>(text).is_ok()
+        {
+            return raw;
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Self(serde_json::Value::from(text).to_string().into()),
@@ -372,10 +411,10 @@ impl Raw {
     /// The elements of a JSON array, in one pass over it; each shares its memory.
     ///
     /// # Errors
-    /// `Protocol` if these bytes are no JSON array.
+    /// `Protocol` if these bytes are no JSON array, with the place and what stands there.
     pub fn elements(array: &Bytes) -> Result<Vec<Self>> {
         let elements: Vec<&RawValue> =
-            serde_json::from_slice(array).map_err(|error| Error::protocol(error.to_string()))?;
+            serde_json::from_slice(array).map_err(|error| Error::protocol(json::fault(array, &error)))?;
         Ok(elements.into_iter().map(|element| Self(array.slice_ref(element.get().as_bytes()))).collect())
     }
 
@@ -384,12 +423,17 @@ impl Raw {
         Self(text.into())
     }
 
-    /// Reads it.
+    /// Reads it. Text with half a surrogate pair has U+FFFD in its place.
     ///
     /// # Errors
     /// `Protocol` if it is not of the wanted shape.
-    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        serde_json::from_slice(&self.0).map_err(|error| Error::protocol(error.to_string()))
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        json::from_slice(&self.0).map_err(|error| Error::protocol(error.to_string()))
+    }
+
+    /// A string, a number or a truth value as text; `None` for any other value.
+    pub fn text(&self) -> Option<String> {
+        json::text(std::str::from_utf8(&self.0).ok()?)
     }
 
     /// The JSON text.
@@ -424,5 +468,6 @@ mod tests {
         assert_eq!(raw(b"keep \"alive\"").as_bytes(), br#""keep \"alive\"""#);
         assert_eq!(raw(b"\xff\x00").as_bytes(), br#"{"base64":"/wA="}"#);
         assert_eq!(raw(b"").as_bytes(), b"\"\"");
+        assert_eq!(raw(b"\xEF\xBB\xBF{}\0").as_bytes(), b"{}");
     }
 }

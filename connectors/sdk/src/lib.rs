@@ -12,20 +12,24 @@
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports; [`websocket::guard`]: where a URL may lead that
 //!   a caller names
 //! * [`url`]: takes URLs apart, for settings and for commands
-//! * [`lenient`]: texts and times as services write them
+//! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
+//! * [`accumulator`]: messages that come in parts
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
 //! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
+pub mod accumulator;
 pub mod command;
 pub mod connector;
 pub mod door;
 pub mod error;
 pub mod event;
+pub mod json;
 pub mod lenient;
 pub mod mapping;
 pub mod mask;
+pub mod object;
 pub mod rate;
 pub mod redact;
 pub mod secret;
@@ -38,11 +42,13 @@ pub mod url;
 pub mod uuid;
 pub mod websocket;
 
+pub use accumulator::{Accumulator, Piece};
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, Promise, Reply};
 pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemand, Operation, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
+pub use object::Object;
 pub use redact::Redactor;
 pub use secret::{Param, Secret};
 pub use session::{Action, Join, Outbox, Session};

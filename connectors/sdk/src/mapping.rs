@@ -12,6 +12,7 @@
 //!
 //! ```
 //! use pontoon_sdk::mapping::{Document, Mapping, Payload};
+//! use pontoon_sdk::accumulator::Streams;
 //! use pontoon_sdk::{Bytes, Raw};
 //!
 //! #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +30,7 @@
 //! mapping.check("/events/said")?;
 //!
 //! let line = r#"{"room":7,"data":{"words":"hello"}}"#;
-//! let event = mapping.event(Payload::Json(line), Raw::of_bytes(&Bytes::from(line)));
+//! let event = mapping.event(Payload::Json(line), Raw::of_bytes(&Bytes::from(line)), &mut Streams::default());
 //! assert_eq!(serde_json::to_string(&event.fields)?, r#"{"channel":"7","message":{"text":"hello"}}"#);
 //!
 //! let wrong = serde_json::from_str::<Mapping<Lines>>(r#"{"type": "message.created", "text": "words"}"#);
@@ -48,12 +49,13 @@ mod reading;
 mod settings;
 mod template;
 
+pub use crate::json::text as text_of;
 pub use entry::{MappedType, Mapping, Unmapped};
 pub use event::unmapped;
 pub use find::{Payload, find};
 pub use message::{MessageSend, needs_object};
 pub use pointer::{Document, Pointer};
-pub use reading::{TimeUnit, text_of, time_of};
+pub use reading::{TimeUnit, time_of};
 pub use settings::{Secrets, TextOrSecret, check, check_headers, escaped, is_token, params};
 pub use template::{Known, Template, ValueOf};
 

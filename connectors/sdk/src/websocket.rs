@@ -3,11 +3,12 @@
 pub mod guard;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::connector;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Raw;
+use crate::object::Object;
 use crate::secret::{Param, Secret};
 use crate::url::{self, Url};
 
@@ -43,12 +44,26 @@ impl Frame {
         }
     }
 
-    /// Reads the payload as JSON, and keeps all of it.
+    /// Reads the payload as JSON, text or binary, and keeps all of it.
     ///
     /// # Errors
-    /// `Protocol` if it is not JSON, or not of the wanted shape.
-    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<(T, Raw)> {
+    /// `Protocol` if it is not JSON, with the place and what stands there, or not of the wanted shape.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<(T, Raw)> {
         Raw::read(self.bytes())
+    }
+
+    /// Reads the payload as a JSON object, text or binary, and keeps all of it.
+    ///
+    /// # Errors
+    /// `Protocol` if it is not one, with the place and what stands there.
+    pub fn object(&self) -> Result<(Object<'_>, Raw)> {
+        let wrong = |error: Error| match self {
+            Self::Text(_) => Error::protocol(format!("the frame is not a JSON object: {}", error.message())),
+            Self::Binary(_) => {
+                Error::protocol(format!("the frame is binary, and not a JSON object: {}", error.message()))
+            }
+        };
+        Object::read(self.bytes()).map_err(wrong)
     }
 }
 
@@ -60,7 +75,9 @@ impl connector::Frame for Frame {
     fn raw(&self) -> Raw {
         match self {
             Self::Text(bytes) => Raw::of_bytes(bytes),
-            Self::Binary(bytes) => Raw::of_binary(bytes),
+            Self::Binary(bytes) => {
+                Raw::document(bytes).map_or_else(|_| Raw::of_binary(bytes), |(_, raw)| raw)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::mapping::{self, Document, Payload};
 use pontoon_sdk::{Event, socketio};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -35,8 +36,8 @@ pub struct Mapping {
 
 impl Mapping {
     /// The event that an event of the service becomes.
-    pub(crate) fn event(&self, said: &socketio::Event) -> Event {
-        let event = self.common.event(Payload::List(said.args.values()), said.args.payload());
+    pub(crate) fn event(&self, said: &socketio::Event, streams: &mut Streams) -> Event {
+        let event = self.common.event(Payload::List(said.args.values()), said.args.payload(), streams);
         event.upstream(said.name.clone())
     }
 }

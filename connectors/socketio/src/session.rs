@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::mapping::{Secrets, Unmapped, unmapped};
 use pontoon_sdk::socketio::{Ack, Answered, Calls, Event, Frame};
 use pontoon_sdk::{Command, CommandId, Error, Join, Outbox, Promise, Raw, Reply, Result, Session};
@@ -15,6 +16,8 @@ pub struct SocketioSession {
     config: Arc<Config>,
     calls: Calls<Asked>,
     secrets: Secrets,
+    /// The messages that come in parts.
+    streams: Streams,
 }
 
 /// What an acknowledgement was asked for.
@@ -25,13 +28,13 @@ struct Asked {
 
 impl SocketioSession {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, calls: Calls::default(), secrets: Secrets::default() }
+        Self { config, calls: Calls::default(), secrets: Secrets::default(), streams: Streams::default() }
     }
 
-    fn event(&self, said: &Event, out: &mut Outbox<Frame>) -> Result<()> {
+    fn event(&mut self, said: &Event, out: &mut Outbox<Frame>) -> Result<()> {
         let mapping = self.config.events.get(&said.name);
         match (mapping, self.config.unmapped) {
-            (Some(mapping), _) => out.publish(mapping.event(said)),
+            (Some(mapping), _) => out.publish(mapping.event(said, &mut self.streams)),
             (None, Unmapped::Publish) => out.publish(unmapped(Some(said.name.clone()), said.args.payload())),
             (None, Unmapped::Drop) => {}
         }

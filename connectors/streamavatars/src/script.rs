@@ -5,8 +5,8 @@ use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::mask::Mask;
 use pontoon_sdk::rate::Bucket;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Code, Command, End, Error, EventType, Join, Kind, Outbox, Raw, Result, Session};
-use serde::{Deserialize, Serialize};
+use pontoon_sdk::{Code, Command, End, Error, EventType, Join, Kind, Object, Outbox, Raw, Result, Session};
+use serde::Serialize;
 
 use crate::config::Listen;
 use crate::orders::{Order, main_script};
@@ -21,22 +21,6 @@ pub(crate) struct Script {
     mask: Option<Mask>,
     /// Whether a token was taken from the bucket for the next frame.
     token: bool,
-}
-
-/// What a script says, as far as it means something to us; anything else is its own.
-#[derive(Deserialize)]
-struct Words {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    title: Option<String>,
-    /// The app's name for what has happened.
-    #[serde(default)]
-    event: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
 }
 
 /// What we say by ourselves.
@@ -61,17 +45,22 @@ pub(crate) fn admit(visitor: &Visitor<'_, Frame>, listen: Option<&Listen>) -> Re
         prove(known, &token)?;
         return enter(in_query, Some(known.clone()));
     };
-    let (words, _) = first.json::<Words>().map_err(|_| Error::auth(NO_AUTH))?;
-    match words {
-        Words { kind, token: Some(shown), title, .. } if kind == "auth" => {
+    let (words, _) = first.object().map_err(|_| Error::auth(NO_AUTH))?;
+    match (kind(&words).as_deref(), words.value::<String>("token")) {
+        (Some("auth"), Some(shown)) => {
             prove(&shown, &token)?;
-            enter(title.or(in_query), None)
+            enter(words.value("title").or(in_query), None)
         }
         _ => Err(Error::auth(NO_AUTH)),
     }
 }
 
 const NO_AUTH: &str = r#"the first message must be {"type":"auth","token":"…"}"#;
+
+/// What a script says that it sends; what is not known is a message.
+fn kind(words: &Object<'_>) -> Option<String> {
+    words.value("type")
+}
 
 fn prove(shown: &str, token: &str) -> Result<()> {
     if is_same(shown, token) { Ok(()) } else { Err(Error::auth("the token is wrong")) }
@@ -118,21 +107,22 @@ impl Session for Script {
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         let hidden = self.mask.as_ref().and_then(|mask| mask.hide(frame));
         let frame = hidden.as_ref().unwrap_or(frame);
-        if let Frame::Binary(_) = frame {
-            return Err(Error::protocol("scripts say text only"));
+        if let (Frame::Binary(bytes), Err(error)) = (frame, Raw::document(frame.bytes())) {
+            let size = bytes.len();
+            return Err(Error::protocol(format!("a binary frame of {size} bytes: {}", error.message())));
         }
-        let Ok((words, raw)) = frame.json::<Words>() else {
-            out.publish(said(&self.place, frame));
-            return Ok(());
-        };
-        match words.kind.as_str() {
-            "heartbeat" => Self::tell("heartbeat", None, out)?,
+        let words = frame.object().ok().and_then(|(words, raw)| Some((kind(&words)?, words, raw)));
+        match words.as_ref().map(|(kind, words, raw)| (kind.as_str(), words, raw)) {
+            Some(("heartbeat", ..)) => Self::tell("heartbeat", None, out)?,
             // It is in already. What it shows is not published.
-            "auth" => {}
-            "error" => out.publish(fault(&self.place, words.message, raw)),
-            _ => {
+            Some(("auth", ..)) => {}
+            Some(("error", words, raw)) => {
+                out.publish(fault(&self.place, words.words("message"), raw.clone()))
+            }
+            words => {
                 let mut event = said(&self.place, frame);
-                if let Some(name) = words.event {
+                // The app's name for what has happened.
+                if let Some(name) = words.and_then(|(_, words, _)| words.value::<String>("event")) {
                     event = event.upstream(name);
                 }
                 out.publish(event);

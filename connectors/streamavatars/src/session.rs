@@ -59,10 +59,10 @@ pub(crate) fn ended(place: &Place, end: &End) -> Event {
 pub(crate) fn said(place: &Place, frame: &Frame) -> Event {
     let text = match frame {
         Frame::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Frame::Binary(_) => String::new(),
+        Frame::Binary(bytes) => Raw::document(bytes).map(|(json, _)| json.to_owned()).unwrap_or_default(),
     };
     let mut event = event(EventType::SocketMessage, place, &text);
-    event.raw = pontoon_sdk::connector::Frame::raw(frame);
+    event.raw = Some(pontoon_sdk::connector::Frame::raw(frame));
     event
 }
 

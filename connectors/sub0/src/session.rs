@@ -89,7 +89,7 @@ impl Sub0Session {
         }
     }
 
-    fn fault(&mut self, fault: Fault<'_>, raw: Raw, out: &mut Outbox<Frame>) {
+    fn fault(&mut self, fault: Fault, raw: Raw, out: &mut Outbox<Frame>) {
         let owner = match &fault.action {
             Some(action) => self.calls.answered(action, out).map(|owner| (owner, true)),
             None => self.calls.oldest(out),

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::mapping::{Document, text_of};
+use pontoon_sdk::object::cut;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Bytes, Event, EventType, Raw, mapping};
-use serde_json::value::RawValue;
 
 /// What pointers lead into here: one frame.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,9 +26,6 @@ pub type Pointer = mapping::Pointer<Frames>;
 /// What a frame of the service becomes.
 pub type Mapping = mapping::Mapping<Frames>;
 
-/// The longest words of the service that a caller is told, in characters.
-const MAX_WORDS: usize = 1000;
-
 /// Where services write the words of an error, and its code.
 const WORDS: [&str; 6] = ["message", "msg", "description", "reason", "detail", "error"];
 /// See [`WORDS`].
@@ -36,7 +33,7 @@ const CODES: [&str; 5] = ["code", "status_code", "errno", "status", "type"];
 
 /// One frame of the service.
 pub(crate) enum Said<'a> {
-    /// An object or an array.
+    /// An object or an array, in a text frame or in a binary one.
     Json(&'a str),
     /// Any other text.
     Text(&'a str),
@@ -49,15 +46,14 @@ impl<'a> Said<'a> {
     /// number is more likely text.
     pub(crate) fn of(frame: &'a Frame) -> (Self, Raw) {
         let bytes = frame.bytes();
-        // The transport has checked that a text is UTF-8.
-        let text = if matches!(frame, Frame::Text(_)) { std::str::from_utf8(bytes).ok() } else { None };
-        let Some(text) = text else { return (Self::Binary(bytes), frame.raw()) };
-        if text.trim_ascii_start().starts_with(['{', '['])
-            && let Ok((_, raw)) = Raw::read::<&RawValue>(bytes)
-        {
-            return (Self::Json(text), raw);
+        match (Raw::document(bytes), frame) {
+            (Ok((json, raw)), _) => (Self::Json(json), raw),
+            (Err(_), Frame::Binary(_)) => (Self::Binary(bytes), Raw::of_binary(bytes)),
+            // The transport has checked that a text is UTF-8.
+            (Err(_), Frame::Text(_)) => {
+                (Self::Text(std::str::from_utf8(bytes).unwrap_or_default()), frame.raw())
+            }
         }
-        (Self::Text(text), frame.raw())
     }
 
     /// The JSON document that pointers lead into: of a text the text itself as a string, of binary data
@@ -91,9 +87,9 @@ impl Words {
         let nested: Option<Pointer> = "/error".parse().ok();
         let nested = nested.and_then(|error| error.find(json)).filter(|error| error.starts_with('{'));
         match (text_of(json), Self::within(json), nested.map(Self::within)) {
-            (Some(text), ..) => Self { message: Some(clipped(&text)), code: None },
+            (Some(text), ..) => Self { message: Some(cut(&text)), code: None },
             (_, Self { message: None, .. }, Some(error @ Self { message: Some(_), .. })) => error,
-            (_, Self { message: None, code }, _) => Self { message: Some(clipped(json)), code },
+            (_, Self { message: None, code }, _) => Self { message: Some(cut(json)), code },
             (_, words, _) => words,
         }
     }
@@ -105,7 +101,7 @@ impl Words {
                 let pointer: Pointer = format!("/{key}").parse().ok()?;
                 pointer.find(json).filter(|found| !is_no_error(found) && *found != "true").and_then(text_of)
             });
-            found.map(|text| clipped(&text))
+            found.map(|text| cut(&text))
         };
         Self { message: first(&WORDS), code: first(&CODES) }
     }
@@ -127,8 +123,4 @@ impl Words {
         event.fields.error = Some(ServiceError { code, message, details: None });
         event
     }
-}
-
-fn clipped(text: &str) -> String {
-    text.chars().take(MAX_WORDS).collect()
 }

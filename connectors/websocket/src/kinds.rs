@@ -168,7 +168,8 @@ impl Which {
             (None, Said::Json(json)) => {
                 wanted.as_deref().is_none_or(|wanted| kind == Some(wanted))
                     && at.iter().all(|(pointer, wanted)| {
-                        let found = pointer.find(json).and_then(|found| serde_json::from_str(found).ok());
+                        let found =
+                            pointer.find(json).and_then(|found| pontoon_sdk::json::from_str(found).ok());
                         found.as_ref() == Some(wanted)
                     })
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::mapping::{Payload, Secrets, Unmapped, unmapped};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Command, CommandId, Error, Event, Join, Outbox, Promise, Raw, Reply, Result, Session};
@@ -22,10 +23,13 @@ pub struct WebsocketSession {
     secrets: Secrets,
     ready: bool,
     next_heartbeat: Option<Instant>,
+    /// The messages that come in parts.
+    streams: Streams,
 }
 
 /// One frame, looked at.
 struct Heard<'a> {
+    frame: &'a Frame,
     said: Said<'a>,
     kind: Option<String>,
     raw: Raw,
@@ -40,6 +44,7 @@ impl WebsocketSession {
             secrets: Secrets::default(),
             ready: false,
             next_heartbeat: None,
+            streams: Streams::default(),
         }
     }
 
@@ -68,20 +73,27 @@ impl WebsocketSession {
     }
 
     /// The event that `events` makes of a frame.
-    fn listed(&self, heard: &Heard<'_>) -> Option<Event> {
-        let Heard { said: Said::Json(json), kind: Some(kind), raw } = heard else { return None };
-        let event = self.config.events.get(kind)?.event(Payload::Json(json), raw.clone());
+    fn listed(&mut self, heard: &Heard<'_>) -> Option<Event> {
+        let Heard { said: Said::Json(json), kind: Some(kind), raw, .. } = heard else { return None };
+        let mapping = self.config.events.get(kind)?;
+        let event = mapping.event(Payload::Json(json), raw.clone(), &mut self.streams);
         Some(event.upstream(kind.clone()))
     }
 
     /// The event that `text` or `binary` makes of a frame.
-    fn unnamed(&self, heard: &Heard<'_>) -> Option<Event> {
-        let mapping = match &heard.said {
-            Said::Json(_) => None,
-            Said::Text(_) => self.config.text.as_ref(),
-            Said::Binary(_) => self.config.binary.as_ref(),
+    fn unnamed(&mut self, heard: &Heard<'_>) -> Option<Event> {
+        let (mapping, document, raw) = match (heard.frame, &heard.said) {
+            // `binary` speaks of JSON in a binary frame, too.
+            (Frame::Binary(bytes), _) => {
+                let raw = Raw::of_binary(bytes);
+                (self.config.binary.as_ref(), Said::Binary(bytes).document(), raw)
+            }
+            (Frame::Text(_), said @ Said::Text(_)) => {
+                (self.config.text.as_ref(), said.document(), heard.raw.clone())
+            }
+            (Frame::Text(_), _) => return None,
         };
-        mapping.map(|mapping| mapping.event(Payload::Json(&heard.said.document()), heard.raw.clone()))
+        Some(mapping?.event(Payload::Json(&document), raw, &mut self.streams))
     }
 
     /// The call that a frame answers, if it answers one.
@@ -97,7 +109,7 @@ impl WebsocketSession {
         found.and_then(|found| self.numbers.read(found)).and_then(|number| self.calls.take(number))
     }
 
-    fn answer(&self, call: &Call, heard: Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
+    fn answer(&mut self, call: &Call, heard: Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
         let (Some(configured), Said::Json(json), Some(caller)) =
             (&self.config.call, &heard.said, call.caller)
         else {
@@ -128,7 +140,7 @@ impl WebsocketSession {
     }
 
     /// Ends the link if the frame is the service's refusal of our credentials, or says that there were too many requests.
-    fn refused(&self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
+    fn refused(&mut self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
         let is = |which: &Option<Which>| {
             which.as_ref().is_some_and(|which| which.matches(&heard.said, heard.kind.as_deref()))
         };
@@ -185,14 +197,20 @@ impl WebsocketSession {
             }
             (Said::Json(_), None) => format!("the frame has no kind at {}", self.config.kind.places()),
             (Said::Text(_), _) => {
-                "the frame is no JSON object or array, and nothing says what a text becomes (text)".to_owned()
+                format!("{}, and nothing says what a text becomes (text)", fault(heard.frame))
             }
             (Said::Binary(_), _) => {
-                "the frame is binary, and nothing says what that becomes (binary)".to_owned()
+                let fault = fault(heard.frame);
+                format!("the frame is binary, and nothing says what that becomes (binary): {fault}")
             }
         };
         Err(Error::protocol(why))
     }
+}
+
+/// Why a frame is not read as JSON.
+fn fault(frame: &Frame) -> String {
+    Raw::document(frame.bytes()).err().map(|error| error.message().to_owned()).unwrap_or_default()
 }
 
 /// What an answer says of a failure, if it does.
@@ -225,7 +243,7 @@ impl Session for WebsocketSession {
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         let (said, raw) = Said::of(frame);
         let kind = if let Said::Json(json) = &said { self.config.kind.of(json) } else { None };
-        let heard = Heard { said, kind, raw };
+        let heard = Heard { frame, said, kind, raw };
         self.refused(&heard, out)?;
         if let Some(call) = self.answered(&heard) {
             return self.answer(&call, heard, out);

@@ -3,12 +3,13 @@
 //! A packet is `<engine type>[<packet type>[<attachments>-][/<namespace>,][<id>][<JSON>]]`, its attachments are binary
 //! messages behind it. What is no packet becomes [`Frame::Malformed`]; nothing that comes can stop the decoder.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use pontoon_sdk::Raw;
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame, MAX_ATTACHMENTS, Malformed, array};
+use pontoon_sdk::{Error, Raw};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -53,7 +54,7 @@ enum Body {
 }
 
 /// Why something is no packet.
-type Fault = &'static str;
+type Fault = Cow<'static, str>;
 
 impl Decoder {
     /// A decoder for one namespace, which begins with `/`.
@@ -71,21 +72,23 @@ impl Decoder {
         self.partial.is_some()
     }
 
-    /// Takes a text message.
-    pub fn text(&mut self, text: Bytes) {
+    /// Takes a text message. A byte order mark before it and NUL bytes behind it are no part of the packet.
+    pub fn text(&mut self, message: Bytes) {
+        let text = message.slice_ref(pontoon_sdk::json::trimmed(&message));
         if self.partial.is_some() && text.first() == Some(&b'4') {
             self.give_up("a text stands where an attachment was announced");
         }
         match self.read(&text) {
             Ok(Some(heard)) => self.heard.push_back(heard),
             Ok(None) => {}
-            Err(fault) => self.malformed(Raw::of_bytes(&text), fault),
+            Err(fault) => self.malformed(Raw::of_bytes(&message), &fault),
         }
     }
 
     /// Takes a binary message.
     pub fn binary(&mut self, bytes: Bytes) {
         let Some(partial) = &mut self.partial else {
+            // Whatever it looks like: it may be the attachment of a packet that was malformed, which others have written.
             return self.malformed(Raw::of_binary(&bytes), "an attachment that no packet has announced");
         };
         partial.attachments.push(bytes);
@@ -115,14 +118,14 @@ impl Decoder {
     fn read(&mut self, text: &Bytes) -> Result<Option<Heard>, Fault> {
         let (kind, rest) = split_first(text).ok_or("an empty message")?;
         match kind {
-            b'0' => Err("a second handshake"),
+            b'0' => Err("a second handshake".into()),
             b'1' => Ok(Some(Heard::Closed("the service closed the session"))),
             b'2' => Ok(Some(Heard::Ping(rest))),
             // The answer to a ping of ours, of which there are none, and a packet that says nothing.
             b'3' | b'6' => Ok(None),
             b'4' => self.packet(text, rest),
-            b'5' => Err("an upgrade of a transport that cannot be upgraded"),
-            _ => Err("no packet of Engine.IO 4"),
+            b'5' => Err("an upgrade of a transport that cannot be upgraded".into()),
+            _ => Err("no packet of Engine.IO 4".into()),
         }
     }
 
@@ -131,7 +134,7 @@ impl Decoder {
         let (count, rest) = if matches!(kind, b'5' | b'6') { announced(rest)? } else { (0, rest) };
         let (namespace, rest) = namespace(rest);
         if namespace.as_ref() != self.namespace.as_bytes() {
-            return Err("a packet of another namespace");
+            return Err("a packet of another namespace".into());
         }
         if matches!(kind, b'0' | b'1' | b'4') {
             return self.control(kind, rest).map(Some);
@@ -147,7 +150,7 @@ impl Decoder {
                 let id = number.ok_or("an acknowledgement without a number")?;
                 Body::Ack { id, values: elements(&json)? }
             }
-            _ => return Err("no packet of Socket.IO protocol 5"),
+            _ => return Err("no packet of Socket.IO protocol 5".into()),
         };
         if count == 0 {
             return Ok(Some(Heard::Frame(body.frame(Args::new))));
@@ -162,8 +165,8 @@ impl Decoder {
             b'0' if json.is_empty() => Ok(Heard::Connected(Raw::null())),
             b'0' if json.first() == Some(&b'{') => Raw::read::<IgnoredAny>(&json)
                 .map(|(_, raw)| Heard::Connected(raw))
-                .map_err(|_| "a confirmation that is no JSON"),
-            b'0' => Err("a confirmation that is no JSON object"),
+                .map_err(|error| format!("a confirmation that is no JSON: {}", error.message()).into()),
+            b'0' => Err("a confirmation that is no JSON object".into()),
             b'1' => Ok(Heard::Closed("the service disconnected us from the namespace")),
             _ => Ok(Heard::Refused(refusal(&json))),
         }
@@ -221,9 +224,9 @@ fn announced(packet: Bytes) -> Result<(usize, Bytes), Fault> {
     let count = count.ok_or("a binary packet that does not say how many attachments it has")?;
     let count = usize::try_from(count).ok().filter(|count| *count <= MAX_ATTACHMENTS);
     match (count, rest.first()) {
-        (None, _) => Err("a packet with more than 10 attachments"),
+        (None, _) => Err("a packet with more than 10 attachments".into()),
         (Some(count), Some(b'-')) => Ok((count, rest.slice(1..))),
-        (Some(_), _) => Err("a binary packet without a dash behind the number of its attachments"),
+        (Some(_), _) => Err("a binary packet without a dash behind the number of its attachments".into()),
     }
 }
 
@@ -248,15 +251,16 @@ fn number(packet: Bytes) -> Result<(Option<u64>, Bytes), Fault> {
 }
 
 fn elements(json: &Bytes) -> Result<Vec<Raw>, Fault> {
-    Raw::elements(json).map_err(|_| "a packet whose arguments are no JSON array")
+    let fault = |error: Error| format!("a packet whose arguments are no JSON array: {}", error.message());
+    Raw::elements(json).map_err(|error| fault(error).into())
 }
 
 /// A name is a text; the reference implementation takes a number, too.
 fn event_name(name: &Raw) -> Result<String, Fault> {
     match name.as_bytes().first() {
-        Some(b'"') => name.parse().map_err(|_| "an event whose name is no text"),
+        Some(b'"') => name.parse().map_err(|_| "an event whose name is no text".into()),
         Some(b'-' | b'0'..=b'9') => Ok(String::from_utf8_lossy(name.as_bytes()).into_owned()),
-        _ => Err("an event whose name is no text"),
+        _ => Err("an event whose name is no text".into()),
     }
 }
 
@@ -268,7 +272,7 @@ pub(super) fn refusal(json: &Bytes) -> String {
         Object { message: String },
         Text(String),
     }
-    match serde_json::from_slice(json) {
+    match pontoon_sdk::json::from_slice(json) {
         Ok(Words::Object { message } | Words::Text(message)) => message,
         Err(_) => String::from_utf8_lossy(json).into_owned(),
     }

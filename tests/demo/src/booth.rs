@@ -86,7 +86,7 @@ impl Booth {
 pub(crate) fn hear(service: &dyn Service, heard: &mut Voices, event: &Event) {
     let (voice, words) = service.voice(event);
     match event.body["delta"].as_str() {
-        Some(delta) => heard.grow(voice, delta, words),
+        Some(delta) => heard.grow(voice, delta, event.body["length"].as_u64()),
         None => heard.say(voice, words),
     }
 }

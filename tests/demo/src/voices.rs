@@ -31,7 +31,7 @@ impl Voice {
         let sender = format!("{} {}", event.text("/sender/kind"), event.text("/sender/id"));
         let (what, by, words) = match kind.as_str() {
             "message.accepted" => (kind.as_str(), "", event.text("/message/id")),
-            "message.delta" => (kind.as_str(), event.text("/message/id"), event.text("/message/text")),
+            "message.delta" => (kind.as_str(), event.text("/message/id"), event.text("/delta")),
             "typing.started" => ("typing", sender.trim(), "started"),
             "typing.stopped" => ("typing", sender.trim(), "stopped"),
             "resource.broadcast" => (kind.as_str(), "", event.text("/data/text")),
@@ -51,13 +51,15 @@ impl Voices {
         self.0.entry(voice).or_default().push(words.into());
     }
 
-    /// One more part of words. `so_far` is what they should be by now; then they stand there once.
-    pub(crate) fn grow(&mut self, voice: Voice, delta: &str, so_far: String) {
+    /// One more part of words. `length` is how many characters they have by now; then they stand there once.
+    pub(crate) fn grow(&mut self, voice: Voice, delta: &str, length: Option<u64>) {
         let words = self.0.entry(voice).or_default();
+        let so_far = words.last().map(String::as_str).unwrap_or_default().to_owned() + delta;
+        let fits = length == Some(so_far.chars().count() as u64);
         match words.last_mut() {
-            Some(last) if format!("{last}{delta}") == so_far => *last = so_far,
-            None if delta == so_far => words.push(so_far),
-            _ => words.push(format!("{delta} after something else than {so_far}")),
+            Some(last) if fits => *last = so_far,
+            None if fits => words.push(so_far),
+            _ => words.push(format!("{delta} after something else than the part before it")),
         }
     }
 
@@ -141,16 +143,15 @@ mod tests {
         let mut said = Voices::default();
         said.say(voice(), "abc");
         let mut heard = Voices::default();
-        for (delta, so_far) in [("a", "a"), ("b", "ab"), ("c", "abc")] {
+        for (delta, length) in [("a", 1), ("b", 2), ("c", 3)] {
             assert_ne!(heard, said);
-            heard.grow(voice(), delta, so_far.to_owned());
+            heard.grow(voice(), delta, Some(length));
         }
         assert_eq!(heard, said);
-        for wrong in [[("a", "a"), ("c", "abc")], [("ab", "ab"), ("ab", "abc")], [("b", "ab"), ("c", "abc")]]
-        {
+        for wrong in [[("a", 1), ("c", 3)], [("ab", 2), ("bc", 3)], [("b", 2), ("c", 3)]] {
             let mut heard = Voices::default();
-            for (delta, so_far) in wrong {
-                heard.grow(voice(), delta, so_far.to_owned());
+            for (delta, length) in wrong {
+                heard.grow(voice(), delta, Some(length));
             }
             assert_ne!(heard, said, "{wrong:?}");
         }

@@ -37,10 +37,11 @@ pub struct Mapping<D> {
     /// Where the sender's name stands.
     #[serde(default)]
     pub sender_name: Option<Pointer<D>>,
-    /// Where its words stand: the message's, the log line's, the error's, the reason.
+    /// Where its words stand: the message's, the log line's, the error's, the reason. For a part of a message, all of its
+    /// text so far.
     #[serde(default)]
     pub text: Option<Pointer<D>>,
-    /// Where the new part of a message stands that comes in parts.
+    /// Where what is new stands in a part of a message. Where `text` finds something, too, that is used.
     #[serde(default)]
     pub delta: Option<Pointer<D>>,
     /// Where its time stands: RFC 3339, or a number of milliseconds since 1970.

@@ -6,13 +6,16 @@ use serde_json::value::RawValue;
 use super::entry::{Mapping, is_message};
 use super::find::{Payload, find};
 use super::pointer::Document;
-use super::reading::{text_of, time_of};
+use super::reading::time_of;
+use crate::accumulator::{Mode, Piece, Streams};
 use crate::event::{Event, EventType, Fields, Message, MessageObject, Raw, Sender, ServiceError};
+use crate::json::text as text_of;
 use crate::lenient::Timestamp;
 
 impl<D: Document> Mapping<D> {
-    /// The event that a payload becomes. `raw` is shown in it as the payload. The service's own name for it is not set.
-    pub fn event(&self, payload: Payload<'_>, raw: Raw) -> Event {
+    /// The event that a payload becomes. `raw` is shown in it as the payload, unless it is a part of a message; `streams`
+    /// are the messages of this connection that come in parts. The service's own name for it is not set.
+    pub fn event(&self, payload: Payload<'_>, raw: Raw, streams: &mut Streams) -> Event {
         let kind = self.kind.0;
         let pointers = self.pointers().map(|(_, pointer)| pointer);
         let [
@@ -43,7 +46,6 @@ impl<D: Document> Mapping<D> {
         fields.channel = text_at(channel);
         fields.server = text_at(server);
         fields.sender = sender_of(text_at(sender), text_at(sender_name));
-        fields.delta = text_at(delta);
         fields.title = text_at(title);
         fields.status = text_at(status);
         fields.level = text_at(level);
@@ -51,7 +53,29 @@ impl<D: Document> Mapping<D> {
         fields.action = text_at(action);
         fields.uid = text_at(uid);
         fields.data = data.and_then(|data| RawValue::from_string(data.to_owned()).ok());
-        place_words(fields, kind, text_at(text), text_at(code));
+        let stream = |channel: Option<&str>, id: Option<&str>| Value::from_iter([channel, id]).to_string();
+        match kind {
+            EventType::MessageDelta => {
+                let whole = text.and_then(Piece::read).map(|piece| (Mode::Cumulative, piece));
+                let part = whole.or_else(|| Some((Mode::Delta, Piece::read(delta?)?)));
+                if let Some((mode, piece)) = part {
+                    let part = streams.push(&stream(fields.channel.as_deref(), id.as_deref()), mode, piece);
+                    part.place(fields);
+                    event.raw = None;
+                }
+            }
+            EventType::MessageCreated | EventType::MessageUpdated | EventType::MessageCompleted => {
+                if !streams.is_empty() {
+                    streams.end(&stream(fields.channel.as_deref(), id.as_deref()));
+                    // Parts without an id are those of the next message that is whole.
+                    if kind == EventType::MessageCompleted {
+                        streams.end(&stream(fields.channel.as_deref(), None));
+                    }
+                }
+                place_words(fields, kind, text_at(text), None);
+            }
+            _ => place_words(fields, kind, text_at(text), text_at(code)),
+        }
         if is_message(kind) {
             place_message(fields, kind, id.clone(), time.as_ref());
         } else if kind == EventType::LogEntry {
@@ -124,8 +148,8 @@ mod tests {
         let value: Mapping<Frames> = serde_json::from_str(ENTRY).unwrap();
         let document = format!("[{}]", elements.join(","));
         for event in [
-            list.event(Payload::List(&raws), Raw::null()),
-            value.event(Payload::Json(&document), Raw::null()),
+            list.event(Payload::List(&raws), Raw::null(), &mut Streams::default()),
+            value.event(Payload::Json(&document), Raw::null(), &mut Streams::default()),
         ] {
             assert_eq!(
                 serde_json::to_value(&event.fields).unwrap(),
@@ -134,6 +158,47 @@ mod tests {
             assert_eq!(event.scope.as_deref(), Some("lobby"));
             assert_eq!(event.identity.as_deref(), Some(r#"["lobby","7","2"]"#));
         }
+    }
+
+    #[test]
+    fn parts_hold_what_is_new_and_no_payload() {
+        let delta = r#"{"type":"message.delta","channel":"/c","id":"/i","text":"/all","delta":"/new"}"#;
+        let delta: Mapping<Frames> = serde_json::from_str(delta).unwrap();
+        let whole: Mapping<Frames> =
+            serde_json::from_str(r#"{"type":"message.created","channel":"/c","id":"/i"}"#).unwrap();
+        let mut streams = Streams::default();
+        for (mapping, json, fields) in [
+            (&delta, r#"{"c":1,"i":2,"new":"a\ud83d"}"#, json!({"delta": "a", "index": 0, "length": 1})),
+            (
+                &delta,
+                r#"{"c":1,"i":2,"new":"\udc4d"}"#,
+                json!({"delta": "\u{1F44D}", "index": 1, "length": 2}),
+            ),
+            (&delta, r#"{"c":1,"i":3,"all":"ab"}"#, json!({"delta": "ab", "index": 0, "length": 2})),
+            (
+                &delta,
+                r#"{"c":1,"i":3,"all":"abc","new":"?"}"#,
+                json!({"delta": "c", "index": 1, "length": 3}),
+            ),
+            (
+                &delta,
+                r#"{"c":1,"i":3,"all":"x"}"#,
+                json!({"delta": "x", "index": 2, "length": 1, "reset": true}),
+            ),
+            (&whole, r#"{"c":1,"i":3}"#, json!({})),
+            (&delta, r#"{"c":1,"i":3,"new":"d"}"#, json!({"delta": "d", "index": 0, "length": 1})),
+        ] {
+            let event = mapping.event(Payload::Json(json), Raw::null(), &mut streams);
+            let mut got = serde_json::to_value(&event.fields).unwrap();
+            assert_eq!(event.raw.is_none(), mapping.kind.0 == EventType::MessageDelta, "{json}");
+            assert!(got["message"]["id"].is_string() && got["message"].get("text").is_none(), "{got}");
+            let got = got.as_object_mut().unwrap();
+            got.retain(|key, _| !matches!(key.as_str(), "channel" | "message"));
+            assert_eq!(json!(got), fields, "{json}");
+        }
+        // What has no text where it is expected is published with its payload.
+        let event = delta.event(Payload::Json(r#"{"c":1,"i":4}"#), Raw::null(), &mut streams);
+        assert!(event.raw.is_some());
     }
 
     #[test]

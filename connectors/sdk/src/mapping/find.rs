@@ -1,14 +1,13 @@
 //! How pointers are followed: all at once, in one pass, and no deeper than they lead.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::pointer::{Pointer, Token};
 use crate::event::Raw;
+use crate::json::Key;
 
 /// A payload to follow pointers into.
 #[derive(Debug, Clone, Copy)]
@@ -121,10 +120,6 @@ impl<'de> Visitor<'de> for Level<'_, '_, 'de> {
         Ok(())
     }
 }
-
-/// A key. Serde borrows a `Cow` only where it is told to.
-#[derive(Deserialize)]
-pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,6 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::find::Key;
 use super::pointer::Token;
 
 /// The JSON text with a value put in: in the place of a `null`, or of a field that is not there.
@@ -119,6 +118,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
         deserializer.deserialize_any(PartsVisitor)
     }
 }
+
+/// A key, as its caller wrote it. Serde borrows a `Cow` only where it is told to.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct PartsVisitor;
 

@@ -63,10 +63,10 @@ impl Agents {
         let answers = self.messages_of(self.eliza.agent());
         let Some(answer) = answers.last() else { return false };
         let whole: String = parts.iter().map(|part| text(&part.data, "delta")).collect();
-        let so_far = parts.last().map(|part| text(&part.data, "text"));
+        let length = parts.last().and_then(|part| part.data["length"].as_u64());
         parts.len() > 1
             && whole == text(answer, "text")
-            && so_far.is_none_or(|so_far| so_far == whole)
+            && length == Some(whole.chars().count() as u64)
             && text(&last.data, "text") == whole
             && last.data["id"] == answer["id"]
     }

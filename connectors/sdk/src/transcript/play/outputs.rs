@@ -109,9 +109,11 @@ impl<F: FrameText> Outputs<F> {
 
     pub(super) fn event(&mut self, event: Event) {
         let mut body = serde_json::to_value(&event.fields).unwrap_or_default();
-        let raw = String::from_utf8_lossy(event.raw.as_bytes());
-        if let Value::Object(fields) = &mut body {
-            fields.insert("raw".to_owned(), serde_json::from_str(&raw).unwrap_or_else(|_| raw.into()));
+        if let (Value::Object(fields), Some(raw)) = (&mut body, &event.raw) {
+            fields.insert(
+                "raw".to_owned(),
+                raw.parse().unwrap_or_else(|_| String::from_utf8_lossy(raw.as_bytes()).into()),
+            );
         }
         let upstream = event.upstream.map(std::borrow::Cow::into_owned);
         self.events.push_back(Published { kind: event.kind, scope: event.scope, upstream, body });
