@@ -5,7 +5,7 @@ use pontoon_sdk::socketio::Frame;
 
 use super::thread;
 use crate::transport::socketio::driver;
-use crate::transport::{Dialled, Read, Write};
+use crate::transport::{Dialled, Read, Received, Write};
 
 /// Receives frames.
 pub enum Reader {
@@ -35,7 +35,7 @@ pub(super) fn second(dialled: Dialled<thread::Reader, thread::Writer>) -> Dialle
 }
 
 impl Read<Frame> for Reader {
-    async fn read(&mut self) -> Result<Frame, End> {
+    async fn read(&mut self) -> Result<Received<Frame>, End> {
         match self {
             Self::Native(reader) => reader.read().await,
             Self::Second(reader) => reader.read().await,

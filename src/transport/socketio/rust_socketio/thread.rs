@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Plan;
 use super::hearing::{Heard, Hearing, Signal};
 use crate::transport::socketio::refused;
-use crate::transport::{DialError, Dialled, Read, Resumed, Settings, Write};
+use crate::transport::{DialError, Dialled, Read, Received, Resumed, Settings, Write};
 
 /// How many frames are handed over before they are written.
 const ORDERS: usize = 16;
@@ -226,12 +226,12 @@ pub struct Reader {
 }
 
 impl Read<Frame> for Reader {
-    async fn read(&mut self) -> Result<Frame, End> {
+    async fn read(&mut self) -> Result<Received<Frame>, End> {
         loop {
             tokio::select! {
                 biased;
                 heard = self.queue.recv() => return match heard {
-                    Some(heard) => Ok(heard.frame),
+                    Some(heard) => Ok(Received::Message(heard.frame)),
                     // All that was heard has been read, and whoever could hear more is gone.
                     None => Err(self.leash.0.end()),
                 },
