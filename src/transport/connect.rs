@@ -3,8 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -55,10 +53,9 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A connected stream that counts what arrives, so that a slow peer can be told from a dead one.
+/// A connected stream, encrypted or not.
 pub struct Wire {
     stream: Encryption,
-    arrived: Arc<AtomicU64>,
 }
 
 enum Encryption {
@@ -69,17 +66,12 @@ enum Encryption {
 impl Wire {
     /// A stream without encryption.
     pub fn plain(stream: TcpStream) -> Self {
-        Self { stream: Encryption::Plain(stream), arrived: Arc::default() }
+        Self { stream: Encryption::Plain(stream) }
     }
 
     /// An encrypted stream.
     pub fn encrypted(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Encryption::Tls(Box::new(stream)), arrived: Arc::default() }
-    }
-
-    /// How many bytes have arrived so far; goes on counting.
-    pub fn arrived(&self) -> Arc<AtomicU64> {
-        self.arrived.clone()
+        Self { stream: Encryption::Tls(Box::new(stream)) }
     }
 }
 
@@ -257,14 +249,10 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = match &mut self.stream {
+        match &mut self.stream {
             Encryption::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Encryption::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        let read = buf.filled().len().saturating_sub(before);
-        self.arrived.fetch_add(u64::try_from(read).unwrap_or(u64::MAX), Ordering::Relaxed);
-        polled
+        }
     }
 }
 
