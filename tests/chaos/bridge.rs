@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long the server may take for one request.
 const REQUEST: Duration = Duration::from_secs(5);
 
+/// What the daemon logs once it handles signals.
+const RUNS: &str = "pontoon runs";
+
 /// What came of a run.
 pub(crate) struct Outcome {
     /// What happened to each instance, by its name.
@@ -61,6 +64,8 @@ struct Bridge {
     nats: NatsServer,
     nats_is: Phase,
     settings: Settings,
+    /// Whether the daemon has been made to read the file that is there now.
+    has_read_file: bool,
     faults: BTreeMap<&'static str, usize>,
 }
 
@@ -112,6 +117,7 @@ impl Bridge {
             nats,
             nats_is,
             settings,
+            has_read_file: true,
             faults,
         };
         if plan.warm {
@@ -159,8 +165,7 @@ impl Bridge {
                 return;
             }
             Step::KillDaemon if daemon != Phase::Down => {
-                self.daemon.kill();
-                self.deaths.push(self.clock.now());
+                self.kill_daemon();
                 self.daemon_is = Phase::Down;
                 "daemon killed"
             }
@@ -190,7 +195,7 @@ impl Bridge {
             }
             Step::Reload(change) => {
                 let fault = self.settings.change(change);
-                self.reload();
+                self.reload().await;
                 fault
             }
             Step::SetClock(ahead) => {
@@ -203,6 +208,15 @@ impl Bridge {
             _ => return,
         };
         *self.faults.entry(fault).or_default() += 1;
+    }
+
+    fn kill_daemon(&mut self) {
+        let id = self.daemon.id();
+        self.daemon.kill();
+        self.deaths.push(self.clock.now());
+        if self.fake_time.is_some() {
+            FakeTime::clean_up(id);
+        }
     }
 
     fn broken(&mut self, instance: usize, cause: Cause) {
@@ -219,12 +233,18 @@ impl Bridge {
     }
 
     /// Writes the file, and has the daemon read it if it runs.
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         let config = self.settings.config(&self.nats, &self.sources, self.fake_time.as_ref());
         self.daemon.reconfigure(config);
-        if self.daemon_is != Phase::Down {
+        if self.daemon_is == Phase::Runs {
+            // The signal ends a daemon that does not wait for it yet.
+            eventually(PATIENCE, async || !self.daemon.logged(RUNS).is_empty()).await;
+        }
+        let handles = self.daemon_is != Phase::Down && !self.daemon.logged(RUNS).is_empty();
+        if handles {
             self.daemon.signal("HUP");
         }
+        self.has_read_file = handles || self.daemon_is == Phase::Down;
     }
 
     /// Ends every fault.
@@ -232,9 +252,9 @@ impl Bridge {
         for step in [Step::ThawNats, Step::StartNats, Step::ThawDaemon, Step::StartDaemon] {
             self.perform(step).await;
         }
-        if self.settings.away {
+        if self.settings.away || !self.has_read_file {
             self.settings.away = false;
-            self.reload();
+            self.reload().await;
         }
     }
 
@@ -267,7 +287,7 @@ impl Bridge {
     }
 
     async fn outcome(mut self) -> Outcome {
-        self.daemon.kill();
+        self.kill_daemon();
         let client = self.nats.client().await;
         let mut histories = Vec::new();
         for ((name, source), breaks) in NAMES.into_iter().zip(&self.sources).zip(self.breaks.clone()) {

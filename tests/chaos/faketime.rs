@@ -36,8 +36,13 @@ impl FakeTime {
             .environment("FAKETIME_TIMESTAMP_FILE", &self.file().display().to_string())
             .environment("FAKETIME_NO_CACHE", "1")
             .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            // What it shares between processes would be left behind by one that is killed.
-            .environment("FAKETIME_DISABLE_SHM", "1")
+    }
+
+    /// Removes what the library would have removed at the end of a daemon that was killed.
+    pub(crate) fn clean_up(id: u32) {
+        for name in ["sem.faketime_sem", "faketime_shm"] {
+            let _ = fs::remove_file(format!("/dev/shm/{name}_{id}"));
+        }
     }
 
     /// Sets the clock so many seconds ahead of the machine's.

@@ -166,7 +166,8 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
         15..18 => vec![(lead, DeleteStream(instance))],
         18..20 => vec![(lead, KillDaemon), (soon, DeleteStream(instance)), (short, StartDaemon)],
         20..23 => {
-            let ending = *[Ending::Cut, Ending::HangUp, Ending::Close].choose(random).expect("there are some");
+            let ending =
+                *[Ending::Cut, Ending::HangUp, Ending::Close].choose(random).expect("there are some");
             vec![(lead, Break(instance, ending))]
         }
         23 => vec![(lead, FreezeDaemon), (long, ThawDaemon)],
@@ -248,12 +249,8 @@ mod tests {
             vec![(5, Step::KillDaemon), (20, Step::StartDaemon)],
         ];
         let steps = merge(&lines).into_iter().map(|(pause, step)| (pause.as_millis(), step));
-        let expected = [
-            (5, Step::KillDaemon),
-            (5, Step::KillNats),
-            (15, Step::StartDaemon),
-            (5, Step::StartNats),
-        ];
+        let expected =
+            [(5, Step::KillDaemon), (5, Step::KillNats), (15, Step::StartDaemon), (5, Step::StartNats)];
         assert!(steps.eq(expected));
     }
 }

@@ -40,13 +40,15 @@ pub(crate) async fn newest(client: &Client, instance: &str) -> Option<usize> {
 /// # Panics
 /// If it cannot be read.
 pub(crate) async fn contents(client: &Client, instance: &str) -> Vec<Stored> {
-    let stream = jetstream::new(client.clone()).get_stream(name(instance)).await.expect("the stream is there");
+    let stream =
+        jetstream::new(client.clone()).get_stream(name(instance)).await.expect("the stream is there");
     let number = stream.cached_info().state.messages;
     let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
     let mut messages = consumer.messages().await.expect("messages");
     let mut all = Vec::new();
     for _ in 0..number {
-        let message = timeout(NEXT, messages.next()).await.expect("in time").expect("more").expect("a message");
+        let message =
+            timeout(NEXT, messages.next()).await.expect("in time").expect("more").expect("a message");
         let published = message.info().expect("a message of a stream").published;
         let headers = message.headers.clone().unwrap_or_default();
         let id = header(&headers, "ce-id");
