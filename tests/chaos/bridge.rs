@@ -77,7 +77,7 @@ struct Settings {
     other_delivery: bool,
     other_log: bool,
     other_shutdown: bool,
-    small_buffer: bool,
+    overflow: Option<&'static str>,
 }
 
 const NAMES: [&str; 2] = ["shop", "chat"];
@@ -92,7 +92,7 @@ impl Bridge {
         ];
         let library = if plan.fake_time { FakeTime::library() } else { None };
         let fake_time = library.map(FakeTime::new);
-        let settings = Settings { small_buffer: plan.small_buffer, ..Settings::default() };
+        let settings = Settings { overflow: plan.overflow, ..Settings::default() };
         let config = settings.config(&nats, &sources, fake_time.as_ref());
         let mut faults = BTreeMap::new();
         let mut nats_is = Phase::Runs;
@@ -292,8 +292,9 @@ impl Bridge {
         let mut histories = Vec::new();
         for ((name, source), breaks) in NAMES.into_iter().zip(&self.sources).zip(self.breaks.clone()) {
             let stored = stream::contents(&client, name).await;
-            let clock = self.daemon_clock.clone();
-            histories.push((name, History { sent: source.history(&self.deaths), stored, breaks, clock }));
+            let (sent, clock) = (source.history(&self.deaths), self.daemon_clock.clone());
+            let overflow = self.settings.overflow;
+            histories.push((name, History { sent, stored, breaks, clock, overflow }));
         }
         let log = self.end_of_log();
         Outcome { histories, faults: std::mem::take(&mut self.faults), log }
@@ -328,16 +329,17 @@ impl Settings {
             Self { other_name: true, .. } => format!("nats://localhost:{port}"),
             _ => nats.url(),
         };
-        let (events, pause) = match (self.small_buffer, self.other_delivery) {
+        let (events, pause) = match (self.overflow.is_some(), self.other_delivery) {
             (true, false) => (300, "100ms"),
             (true, true) => (400, "150ms"),
             (false, false) => (100_000, "10s"),
             (false, true) => (90_000, "9s"),
         };
+        let overflow = self.overflow.unwrap_or("drop_newest");
         let level = if self.other_log { "info,async_nats=off" } else { "info" };
         let shutdown = if self.other_shutdown { "4s" } else { "3s" };
         let lines = format!(
-            "delivery.buffer_events = {events}\ndelivery.max_pause = \"{pause}\"\nlog.level = \"{level}\"\nshutdown.timeout = \"{shutdown}\""
+            "delivery.buffer_events = {events}\ndelivery.max_pause = \"{pause}\"\ndelivery.overflow = \"{overflow}\"\nlog.level = \"{level}\"\nshutdown.timeout = \"{shutdown}\""
         );
         let config = DaemonConfig::at(nats, &url)
             .with(&lines)

@@ -15,6 +15,8 @@ pub(crate) struct History {
     pub(crate) breaks: Vec<Break>,
     /// The clock of the daemon.
     pub(crate) clock: DaemonClock,
+    /// `delivery.overflow`, where the buffer was small.
+    pub(crate) overflow: Option<&'static str>,
 }
 
 /// When the daemon can have read an event: not before it was sent, and not after the daemon answered a ping that was sent

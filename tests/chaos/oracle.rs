@@ -148,17 +148,17 @@ fn gaps(history: &History, lost: &[Sent], verdict: &mut Verdict) {
             },
             _ => false,
         };
-        let explained = match gap.reason.as_str() {
-            // It is a break itself, if it has cost anything.
-            "overflow" => lost.iter().any(|sent| history.overlap(gap, sent)),
-            _ => {
-                let cause = unused
-                    .iter()
-                    .position(|cause| cause.at <= stored.at + TOLERANCE && explains(cause.cause));
-                cause.map(|cause| unused.remove(cause)).is_some()
-            }
+        let cause =
+            unused.iter().position(|cause| cause.at <= stored.at + TOLERANCE && explains(cause.cause));
+        let cause = cause.map(|cause| unused.remove(cause));
+        // A full buffer is a cause if it has cost anything.
+        let is_full = match gap.reason.as_str() {
+            "overflow" => history.overflow.is_some(),
+            "disconnected" => history.overflow == Some("disconnect"),
+            _ => false,
         };
-        if !explained {
+        let costs = || is_full && lost.iter().any(|sent| history.overlap(gap, sent));
+        if cause.is_none() && !costs() {
             verdict.bad_gaps.push(format!("{gap:?} has no cause"));
         }
         if gap.from.is_some_and(|from| from > gap.to) {

@@ -16,8 +16,8 @@ pub(crate) struct Plan {
     pub(crate) pace: usize,
     /// How much text they have, in bytes.
     pub(crate) padding: usize,
-    /// Whether the daemon keeps few events, and drops more soon.
-    pub(crate) small_buffer: bool,
+    /// What the daemon does soon with more than few events (`delivery.overflow`), if it is not to keep as many as come.
+    pub(crate) overflow: Option<&'static str>,
     /// Whether the daemon's time of day can be set.
     pub(crate) fake_time: bool,
     /// Whether NATS is away when the daemon starts for the first time.
@@ -109,7 +109,9 @@ impl Plan {
             seed,
             pace: random.random_range(1..=6),
             padding: *[20, 250, 1_000].choose(&mut random).expect("there are some"),
-            small_buffer: random.random_ratio(3, 20),
+            overflow: random.random_ratio(1, 5).then(|| {
+                *["drop_newest", "drop_oldest", "disconnect"].choose(&mut random).expect("there are some")
+            }),
             fake_time,
             nats_away,
             warm: !nats_away && random.random_ratio(4, 5),
@@ -120,10 +122,10 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, pace, padding, small_buffer, fake_time, nats_away, warm, steps } = self;
+        let Self { seed, pace, padding, overflow, fake_time, nats_away, warm, steps } = self;
         write!(
             f,
-            "seed {seed}: pace {pace}, padding {padding}, small buffer {small_buffer}, fake time {fake_time}, NATS away {nats_away}, warm {warm}"
+            "seed {seed}: pace {pace}, padding {padding}, overflow {overflow:?}, fake time {fake_time}, NATS away {nats_away}, warm {warm}"
         )?;
         steps.iter().try_for_each(|(pause, step)| write!(f, "\n  {:>4} ms {step:?}", pause.as_millis()))
     }
@@ -141,7 +143,7 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
     if fake_time && random.random_ratio(1, 2) {
         return clock(random, lead, short);
     }
-    match random.random_range(0..32) {
+    match random.random_range(0..34) {
         0..2 => vec![(lead, KillDaemon), (short, StartDaemon)],
         2..7 => vec![
             (lead, FreezeNats),
@@ -183,7 +185,11 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
             (long, ThawNats),
             (soon, Reload(Change::Nats)),
         ],
-        _ => vec![(lead, FreezeNats), (long, Break(instance, Ending::Cut)), (short, ThawNats)],
+        31 => vec![(lead, FreezeNats), (long, Break(instance, Ending::HangUp)), (short, ThawNats)],
+        _ => {
+            let ending = *[Ending::Cut, Ending::HangUp].choose(random).expect("there are some");
+            vec![(lead, FreezeDaemon), (short, Break(instance, ending)), (short, ThawDaemon)]
+        }
     }
 }
 

@@ -156,12 +156,20 @@ fn a_cause_explains_one_gap() {
 }
 
 #[test]
-fn an_overflow_is_explained_by_what_it_cost() {
-    let story = |numbers: &[usize]| {
-        Story::sent(10).stored(numbers.iter().copied()).gap("overflow", Some(40), 60).stored(7..10)
+fn a_full_buffer_explains_a_gap_by_what_it_cost() {
+    let story = |reason, overflow, numbers: &[usize]| {
+        let mut story =
+            Story::sent(10).stored(numbers.iter().copied()).gap(reason, Some(40), 60).stored(7..10);
+        story.history.overflow = overflow;
+        story
     };
-    story(&[0, 1, 2, 3]).passes();
-    story(&[0, 1, 2, 3, 4, 5, 6]).has_a_bad_gap();
+    let (some, all) = ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6]);
+    story("overflow", Some("drop_newest"), &some).passes();
+    story("overflow", Some("drop_newest"), &all).has_a_bad_gap();
+    story("overflow", None, &some).has_a_bad_gap();
+    story("disconnected", Some("disconnect"), &some).passes();
+    story("disconnected", Some("disconnect"), &all).has_a_bad_gap();
+    story("disconnected", Some("drop_oldest"), &some).has_a_bad_gap();
 }
 
 #[test]
