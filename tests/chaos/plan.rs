@@ -188,7 +188,9 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
         31 => vec![(lead, FreezeNats), (long, Break(instance, Ending::HangUp)), (short, ThawNats)],
         _ => {
             let ending = *[Ending::Cut, Ending::HangUp].choose(random).expect("there are some");
-            vec![(lead, FreezeDaemon), (short, Break(instance, ending)), (short, ThawDaemon)]
+            let late = vec![(lead, FreezeDaemon), (short, Break(instance, ending)), (short, ThawDaemon)];
+            let kill = vec![(soon, KillDaemon), (short, StartDaemon)];
+            if random.random_ratio(1, 4) { [late, kill].concat() } else { late }
         }
     }
 }
