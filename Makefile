@@ -3,6 +3,7 @@
 #   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
 #   make test             everything that must hold before a change is taken
 #   make lint             the part of it that runs nothing
+#   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… says how many
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
@@ -16,7 +17,7 @@ outside := --manifest-path tests/outside/Cargo.toml
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint tools outside-lock fmt clippy doc graph licences dashboard deploy unit kubernetes static rust-socketio
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc graph licences dashboard deploy unit kubernetes static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
@@ -74,6 +75,13 @@ unit: tools
 	$(call step,end-to-end tests on nats-server 2.9)
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
 		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
+
+# Some of these runs are among the tests, too.
+chaos: tools
+	$(call step,random runs with faults)
+	@PATH="$(CURDIR)/target/tools:$$PATH" $(if $(SEED),PONTOON_CHAOS_SEED=$(SEED)) \
+		PONTOON_CHAOS_RUNS=$(or $(RUNS),$(if $(SEED),1,300)) \
+		$(CARGO) test --locked -p pontoon --test chaos -- --nocapture what_is_lost
 
 static: tools
 	$(call step,static binary)

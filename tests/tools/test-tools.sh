@@ -3,10 +3,11 @@
 #   nats-server-2.9   an old server, which PONTOON_NATS_SERVER_OLD may name instead
 #   promtool          checks our metrics and alerts, PONTOON_PROMTOOL may name it instead
 #   prometheus        scrapes us and fires the alerts, PONTOON_PROMETHEUS may name it instead
+#   libfaketime.so.1  gives a daemon another time of day, PONTOON_FAKETIME may name it instead
 #   lua5.3            runs the script for Stream Avatars, PONTOON_LUA may name it instead; lua/ where it is
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
-# The first three come from Debian 12. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
+# Those from nats-server-2.9 to lua5.3 come from Debian. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
 set -euo pipefail
 "$(dirname "$0")/nats-server.sh"
 "$(dirname "$0")/interop.sh"
@@ -46,6 +47,23 @@ from_prometheus() {
 
 from_prometheus promtool PONTOON_PROMTOOL
 from_prometheus prometheus PONTOON_PROMETHEUS
+
+# fetch_faketime: the library, which stands in a folder that is named after the machine.
+fetch_faketime() {
+    local host
+    host=$(dpkg-architecture -q DEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu")
+    from_debian libfaketime '*' "usr/lib/$host/faketime/libfaketime.so.1" "$work/libfaketime.so.1"
+}
+
+if [[ -n ${PONTOON_FAKETIME:-} ]]; then
+    [[ -f $PONTOON_FAKETIME ]]
+elif [[ ! -f $tools/libfaketime.so.1 ]]; then
+    if fetch_faketime; then
+        mv "$work/libfaketime.so.1" "$tools/libfaketime.so.1"
+    else
+        missing libfaketime PONTOON_FAKETIME
+    fi
+fi
 
 # fetch_lua: the interpreter, with the library for editing lines where the system has none.
 fetch_lua() {

@@ -40,7 +40,12 @@ pub struct DaemonConfig {
 impl DaemonConfig {
     /// The daemon against this server, with an admin endpoint on a free port.
     pub fn new(nats: &NatsServer) -> Self {
-        let config = Self::with_nats_url(&nats.url());
+        Self::at(nats, &nats.url())
+    }
+
+    /// The same with another address, and with the credentials for this server.
+    pub fn at(nats: &NatsServer, url: &str) -> Self {
+        let config = Self::with_nats_url(url);
         if !nats.has_shipped_users() {
             return config;
         }

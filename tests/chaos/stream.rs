@@ -1,0 +1,87 @@
+//! Reads what the streams hold.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
+use async_nats::{Client, HeaderMap};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::timeout;
+
+use crate::history::{Content, Gap, Micros, Stored};
+
+/// How long the next message may take.
+const NEXT: Duration = Duration::from_secs(30);
+
+/// The stream of an instance.
+pub(crate) fn name(instance: &str) -> String {
+    format!("PONTOON_{}", instance.to_uppercase())
+}
+
+/// The number of the newest event in the stream of an instance, if there is one.
+pub(crate) async fn newest(client: &Client, instance: &str) -> Option<usize> {
+    let stream = jetstream::new(client.clone()).get_stream(name(instance)).await.ok()?;
+    let mut sequence = stream.cached_info().state.last_sequence;
+    // Gaps may stand behind it.
+    for _ in 0..8 {
+        let message = stream.get_raw_message(sequence).await.ok()?;
+        if let Content::Event(number) = content(&message.headers, &message.payload) {
+            return Some(number);
+        }
+        sequence -= 1;
+    }
+    None
+}
+
+/// What the stream of an instance holds.
+///
+/// # Panics
+/// If it cannot be read.
+pub(crate) async fn contents(client: &Client, instance: &str) -> Vec<Stored> {
+    let stream =
+        jetstream::new(client.clone()).get_stream(name(instance)).await.expect("the stream is there");
+    let number = stream.cached_info().state.messages;
+    let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    let mut all = Vec::new();
+    for _ in 0..number {
+        let message =
+            timeout(NEXT, messages.next()).await.expect("in time").expect("more").expect("a message");
+        let published = message.info().expect("a message of a stream").published;
+        let headers = message.headers.clone().unwrap_or_default();
+        let id = header(&headers, "ce-id");
+        let epoch = id.split('-').next().and_then(|epoch| epoch.parse().ok()).expect("an epoch");
+        let sequence = header(&headers, "ce-sequence").to_owned();
+        let content = content(&headers, &message.payload);
+        all.push(Stored { epoch, sequence, at: micros(published), content });
+    }
+    all
+}
+
+fn content(headers: &HeaderMap, body: &[u8]) -> Content {
+    let body: Value = serde_json::from_slice(body).expect("the body is JSON");
+    let kind = header(headers, "ce-type");
+    match (kind, body["raw"]["data"]["n"].as_u64()) {
+        ("pontoon.gap.detected.v1", _) => Content::Gap(Gap {
+            reason: body["reason"].as_str().unwrap_or_default().to_owned(),
+            from: body["from"].as_str().map(time),
+            to: time(body["to"].as_str().expect("a gap ends")),
+        }),
+        (_, Some(number)) => Content::Event(usize::try_from(number).expect("a number of ours")),
+        _ => Content::Other(format!("{kind}: {body}")),
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).map(|value| value.as_str()).unwrap_or_default()
+}
+
+fn time(text: &str) -> Micros {
+    micros(OffsetDateTime::parse(text, &Rfc3339).expect("RFC 3339"))
+}
+
+fn micros(time: OffsetDateTime) -> Micros {
+    Micros::try_from(time.unix_timestamp_nanos() / 1_000).expect("a time of this century")
+}
