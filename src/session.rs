@@ -12,6 +12,7 @@ use pontoon_sdk::{
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::bus::spool::Spool;
@@ -80,6 +81,8 @@ pub struct Conversation<'a, S: Session, R> {
     last_message: Instant,
     /// No timer is due before this: the process went on late, and what was received meanwhile is read first.
     grace: Option<Instant>,
+    /// A burst was read since the timer was over.
+    has_read: bool,
     ready: bool,
     broken: Option<End>,
     /// Nothing can be written any more.
@@ -125,6 +128,7 @@ where
             patient_since: opened,
             last_message: opened,
             grace: None,
+            has_read: false,
             ready: false,
             broken: None,
             is_broken: false,
@@ -208,7 +212,11 @@ where
                 Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
                 () = self.memory.errands.arrive() => Ok(()),
                 command = self.replies.gone() => self.gone(command),
-                () = &mut timer, if at.is_some() => if self.is_late(at) { Ok(()) } else { self.timers() },
+                () = &mut timer, if at.is_some() => {
+                    // Lets the runtime look at its sockets, which it has not done yet if it was stopped just now.
+                    yield_now().await;
+                    self.due(at, full.is_none() && !is_full)
+                }
                 () = self.memory.spool.room(), if is_full => Ok(()),
                 () = wanted(self.memory.place.as_ref()), if self.is_idle() => self.make_room(),
                 () = over(full.as_ref()), if full.is_some() => Ok(()),
@@ -259,13 +267,24 @@ where
         }
     }
 
-    /// Whether a timer for this time was noticed late. Then it waits once more, while what was received is read: a session
-    /// must not be judged by a time in which this process did not run.
-    fn is_late(&mut self, at: Option<Instant>) -> bool {
+    /// The timer for this time is over. A session must not be judged by a time in which this process did not run, so what was
+    /// received is read first: for a while if the timer was noticed late, and else one burst.
+    fn due(&mut self, at: Option<Instant>, reads: bool) -> Result<(), End> {
         let now = Instant::now();
-        let late = self.grace.is_none() && at.is_some_and(|at| at + LATE <= now);
-        self.grace = late.then(|| now + GRACE);
-        late
+        if at.is_some_and(|at| at + LATE <= now) {
+            self.grace = Some(now + GRACE);
+            return Ok(());
+        }
+        self.grace = None;
+        let has_read = std::mem::replace(&mut self.has_read, false);
+        if reads
+            && !has_read
+            && let Some(read) = self.parts.reader.read().now_or_never()
+        {
+            self.has_read = true;
+            return self.take_in(read);
+        }
+        self.timers()
     }
 
     /// Handles what was read, unless others have filled the way of parts while this link waited for it.

@@ -248,7 +248,7 @@ impl Write<Frame> for Writer {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        if let Some(ping) = self.control.take_ping() {
+        while let Some(ping) = self.control.take_ping() {
             self.put(OpCode::Control(coding::Control::Pong), &ping);
         }
         self.write().await

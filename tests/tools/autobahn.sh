@@ -17,6 +17,6 @@ if [ ! -d "$installed" ]; then
         "setuptools<45" "autobahntestsuite==0.8.2" >&2
     mv "$work/autobahn" "$installed"
 fi
-export PYTHONPATH="$installed" PATH="$tools:$PATH"
+export AUTOBAHN="$installed" PATH="$tools:$PATH"
 export WSTEST="$python27 $root/tests/tools/wstest.py"
 cargo test -p pontoon --test e2e -- --ignored --nocapture --exact wire::autobahn::the_autobahn_test_suite_finds_nothing

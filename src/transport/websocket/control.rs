@@ -1,6 +1,7 @@
 //! What the reader of a connection has its writer send: answers to pings, and the close frame that fits how the
 //! connection ends.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use super::decoder::Violation;
 const AWAY: u16 = 1001;
 /// Close code that answers a code which must not be on the wire.
 const PROTOCOL: u16 = 1002;
+/// How many pings may wait for their answers. Where more do, only the last need one (RFC 6455 §5.5.3).
+const PINGS: usize = 32;
 /// The longest reason that a close frame has room for, in bytes (RFC 6455 §5.5).
 const REASON: usize = 123;
 
@@ -24,8 +27,8 @@ pub(super) struct Control {
 
 #[derive(Default)]
 struct State {
-    /// The payload of the last ping that was not answered. Earlier ones need no answer (RFC 6455 §5.5.3).
-    pong: Option<Bytes>,
+    /// The payloads of the last pings that were not answered.
+    pings: VecDeque<Bytes>,
     ending: Ending,
 }
 
@@ -46,18 +49,23 @@ pub(super) enum Ending {
 impl Control {
     /// Has the writer answer a ping.
     pub(super) fn answer(&self, ping: Bytes) {
-        self.state().pong = Some(ping);
+        let mut state = self.state();
+        if state.pings.len() == PINGS {
+            state.pings.pop_front();
+        }
+        state.pings.push_back(ping);
+        drop(state);
         self.ping.notify_one();
     }
 
     /// The payload of a ping that waits for its answer.
     pub(super) fn take_ping(&self) -> Option<Bytes> {
-        self.state().pong.take()
+        self.state().pings.pop_front()
     }
 
     /// Waits until a ping is to be answered.
     pub(super) async fn pinged(&self) {
-        while self.state().pong.is_none() {
+        while self.state().pings.is_empty() {
             self.ping.notified().await;
         }
     }
@@ -131,6 +139,16 @@ mod tests {
         let payload = failed.close_payload().unwrap();
         assert_eq!((payload.len(), &payload[..2]), (124, &1007_u16.to_be_bytes()[..]));
         assert!(std::str::from_utf8(&payload[2..]).is_ok());
+    }
+
+    #[test]
+    fn of_many_pings_the_last_are_answered_in_order() {
+        let control = Control::default();
+        for number in 0..=PINGS {
+            control.answer(Bytes::from(vec![u8::try_from(number).unwrap()]));
+        }
+        let answered: Vec<_> = std::iter::from_fn(|| control.take_ping()).map(|ping| ping[0]).collect();
+        assert_eq!(answered, (1..=u8::try_from(PINGS).unwrap()).collect::<Vec<_>>());
     }
 
     #[test]

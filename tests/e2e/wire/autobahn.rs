@@ -54,9 +54,14 @@ impl Server {
     /// What the server says at a path, until it closes.
     async fn ask(&self, path: &str) -> Option<String> {
         let mut socket = BareSocket::dial(&format!("ws://{}/{path}", self.address)).await;
-        let frame = socket.frame().await?;
-        let text = (!frame.is_close()).then(|| String::from_utf8(frame.payload).unwrap());
-        socket.send(0x88, &1000_u16.to_be_bytes()).await;
+        let mut text = None;
+        while let Some(frame) = socket.frame().await {
+            if frame.is_close() {
+                socket.send(0x88, &1000_u16.to_be_bytes()).await;
+                break;
+            }
+            text = String::from_utf8(frame.payload).ok();
+        }
         text
     }
 }
@@ -102,7 +107,11 @@ async fn pass(mut client: TcpStream, server: String, cases: Arc<Mutex<BTreeMap<S
             Err(_) => return,
         }
     }
-    let target = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or_default().to_owned();
+    let head = String::from_utf8_lossy(&head);
+    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    // The server refuses a Host with another port than its own.
+    let gate = client.local_addr().unwrap().to_string();
+    let head = head.replace(&gate, &server);
     {
         let mut cases = cases.lock().unwrap();
         if cases.contains_key(&target) {
@@ -111,7 +120,7 @@ async fn pass(mut client: TcpStream, server: String, cases: Arc<Mutex<BTreeMap<S
         cases.insert(target.clone(), false);
     }
     let mut server = TcpStream::connect(server).await.unwrap();
-    server.write_all(&head).await.unwrap();
+    server.write_all(head.as_bytes()).await.unwrap();
     let _ = copy_bidirectional(&mut client, &mut server).await;
     cases.lock().unwrap().insert(target, true);
 }
