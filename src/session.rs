@@ -12,19 +12,21 @@ use pontoon_sdk::{
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio::task::coop::has_budget_remaining;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::bus::spool::Spool;
 use crate::config;
 use crate::errands::{Errand, Errands};
+use crate::link::received::Received;
 use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::shown;
 use crate::replies::{Full, Replies};
 use crate::transport::deadline::{self, GRACE, LATE};
 use crate::transport::outbound::{Outbound, Outcome, Refused};
-use crate::transport::{Read, Received, meaning};
+use crate::transport::{self, Read, meaning};
 
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
@@ -46,8 +48,8 @@ pub struct Memory {
     pub joins: Vec<Join>,
     /// Where events go.
     pub spool: Arc<Spool>,
-    /// When something was heard last.
-    pub heard: Option<OffsetDateTime>,
+    /// Until when everything is known to be received.
+    pub received: Received,
     /// The link's place, where only so many may be open.
     pub place: Option<Place>,
 }
@@ -288,9 +290,9 @@ where
     }
 
     /// Handles what was read, unless others have filled the way of parts while this link waited for it.
-    fn take_in(&mut self, read: Result<Received<S::Frame>, End>) -> Result<(), End> {
+    fn take_in(&mut self, read: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
         match read {
-            Ok(Received::Message(frame)) if self.replies.full(Instant::now()).is_some() => {
+            Ok(transport::Received::Message(frame)) if self.replies.full(Instant::now()).is_some() => {
                 self.held = Some(frame);
                 Ok(())
             }
@@ -300,26 +302,39 @@ where
 
     /// Handles a frame that was held, if there is one.
     fn release(&mut self) -> Result<(), End> {
-        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(Received::Message(frame))))
+        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(transport::Received::Message(frame))))
     }
 
     /// Handles a frame, and those that are there already behind it.
-    fn burst(&mut self, first: Result<Received<S::Frame>, End>) -> Result<(), End> {
+    fn burst(&mut self, first: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
+        // The end of a connection is not received: a silent peer may have been gone for long.
+        let first_is_frame = first.is_ok();
         let mut next = Some(first);
         let mut left = BURST;
         let read = OffsetDateTime::now_utc();
-        while let Some(received) = next {
-            // An end is nothing that was heard: a silent peer may have been gone for long.
-            let received = received?;
-            self.memory.heard = Some(read);
+        if first_is_frame {
+            self.memory.received.begin(read);
+        }
+        while let Some(message) = next {
+            let message = message?;
             self.last_message = Instant::now();
-            match received {
-                Received::Message(frame) => self.frame(&frame, read)?,
-                Received::TooLarge(size) => self.too_large(size, read),
+            match message {
+                transport::Received::Message(frame) => self.frame(&frame, read)?,
+                transport::Received::TooLarge(size) => self.too_large(size, read),
             }
             left -= 1;
             let full = self.memory.spool.is_full() || self.replies.full(Instant::now()).is_some();
-            next = if left == 0 || full { None } else { self.parts.reader.read().now_or_never() };
+            let reads = left > 0 && !full;
+            next = if reads { self.parts.reader.read().now_or_never() } else { None };
+            if next.is_some() {
+                continue;
+            }
+            // The runtime also says that nothing is there when this task has had its turn.
+            if reads && has_budget_remaining() {
+                self.memory.received.is_empty();
+            } else {
+                self.memory.received.is_behind(read);
+            }
         }
         // Seconds since 1970 fit a float exactly.
         self.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
@@ -537,7 +552,7 @@ where
                     Action::Forget(key) => self.memory.joins.retain(|join| join.key != key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
-                            self.memory.heard = Some(read);
+                            self.memory.received.all(read);
                             (self.on_ready)();
                         }
                     }

@@ -18,6 +18,7 @@ use crate::errands::Errands;
 use crate::instance::Shared;
 use crate::instance::board::Seat;
 use crate::link::gaps::{GapTracker, OpenedBy};
+use crate::link::received::Received;
 use crate::metrics::{ConnectOutcome, GapReason};
 use crate::places::Places;
 use crate::redact::shown;
@@ -115,14 +116,15 @@ where
         let shared = self.shared.clone();
         let key = self.key.clone();
         let gaps = GapTracker::new(key.clone(), self.way.opened_by(), &shared.spool, &shared.ready_links);
+        let received = Received::new(key.clone(), shared.spool.clone(), shared.activity.clone());
         let mut memory =
-            Memory { errands, joins: Vec::new(), spool: shared.spool.clone(), heard: None, place: None };
+            Memory { errands, joins: Vec::new(), spool: shared.spool.clone(), received, place: None };
         let seat = shared.board.seat();
         let mut why = None;
         if self.succeeded(seat, &mut memory).await && self.placed(seat, &mut memory).await {
             why = self.keep(seat, &mut memory, &gaps).await;
         }
-        gaps.closed(memory.heard);
+        gaps.closed(memory.received.end());
         memory.place = None;
         memory.errands.refuse_all(why);
         shared.board.remove(&key, seat);
@@ -175,7 +177,7 @@ where
             let next = match AssertUnwindSafe(once).catch_unwind().await {
                 Ok(next) => next,
                 Err(_) => {
-                    gaps.broke(GapReason::Internal, memory.heard);
+                    gaps.broke(GapReason::Internal, memory.received.end());
                     if self.way.goes_on() {
                         let detail = "a bug in the daemon ended the session; it starts over".to_owned();
                         Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
@@ -265,14 +267,15 @@ where
         let (metrics, settings) = (shared.metrics.clone(), &shared.transport.config);
         let (end, finished) =
             Conversation::new(parts, memory, metrics, settings, key, &on_ready, interrupt).run().await;
+        let received = memory.received.end();
         if end.kind == Kind::Internal {
-            gaps.broke(GapReason::Internal, memory.heard);
+            gaps.broke(GapReason::Internal, received);
         } else if up.get().is_some()
             && !finished
             && !self.stop.is_cancelled()
             && (self.way.goes_on() || !end.orderly)
         {
-            gaps.broke(GapReason::Disconnected, memory.heard);
+            gaps.broke(GapReason::Disconnected, received);
         }
         if finished || self.stop.is_cancelled() {
             return Next::Stop(None);

@@ -38,7 +38,8 @@ pub struct Publisher {
     tracker: Tracker,
     inbox: String,
     attempt: u64,
-    /// How many events may be on the wire now: after a refusal one, until the stream takes it.
+    /// How many events may be on the wire now: one until the stream takes it, at the beginning and after a refusal. What a
+    /// killed run had written comes first then, and the gap of this run is stored before its events.
     window: usize,
     /// What an attempt began with: see [`Publisher::basis_now`].
     basis: (u64, u64),
@@ -60,7 +61,7 @@ impl Publisher {
         tracker: Tracker,
     ) -> Self {
         let inbox = client.new_inbox();
-        Self { client, connection, shared, status, tracker, inbox, attempt: 0, window: WINDOW, basis: (0, 0) }
+        Self { client, connection, shared, status, tracker, inbox, attempt: 0, window: 1, basis: (0, 0) }
     }
 
     /// What is known of the stream, for a publisher that goes on with other settings.

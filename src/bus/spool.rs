@@ -198,6 +198,12 @@ impl Spool {
         self.state().ongoing.end(link);
     }
 
+    /// Since when a link is down or behind whose gap is not published yet.
+    #[cfg(test)]
+    pub(crate) fn ongoing_gap(&self) -> Option<OffsetDateTime> {
+        self.state().ongoing.since()
+    }
+
     /// The first record of a run says that earlier runs may have lost something, on any link.
     fn begin(&self, state: &mut State, first: Option<&mut Gap>) {
         if std::mem::replace(&mut state.begun, true) {

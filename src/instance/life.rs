@@ -37,7 +37,7 @@ where
 {
     let shared = Arc::new(share::<C>(&context));
     let mut parts = JoinSet::new();
-    parts.spawn(state::beat(context.heartbeat.clone()));
+    parts.spawn(state::beat(context.heartbeat.clone(), shared.activity.clone()));
     let tally = Arc::new(Tally::default());
     let started =
         Bus::start(&context, shared.clone(), commands::operations(&*connector), tally.clone()).await;
@@ -147,6 +147,7 @@ fn share<C: Connector>(context: &Context) -> Shared {
         spool: Arc::new(spool),
         envelope,
         ready_links: ReadyLinks::default(),
+        activity: Arc::default(),
         metrics: context.metrics.clone(),
         board: Board::new(context.metrics.clone()),
         subscribed: watch::Sender::new(false),

@@ -31,6 +31,7 @@ use crate::bus::spool::Spool;
 use crate::config::{self, Config};
 use crate::envelope::Envelope;
 use crate::link::gaps::ReadyLinks;
+use crate::link::received::Activity;
 use crate::log::Throttle;
 use crate::metrics::InstanceMetrics;
 use crate::status::{BusStatus, CommandStatus, InstanceStatus};
@@ -105,6 +106,8 @@ pub struct Shared {
     pub transport: transport::Settings,
     /// The links that were ready in this run of the instance.
     pub ready_links: ReadyLinks,
+    /// When the instance's thread ran.
+    pub activity: Arc<Activity>,
     /// Log lines that others can cause as often as they like.
     pub throttles: Throttles,
     /// A part of the instance has failed as none should: all of it starts over.

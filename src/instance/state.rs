@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Shared, since_start};
 use crate::bus::connect::Connection;
+use crate::link::received::{Activity, BEAT};
 use crate::log::Throttle;
 use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 
@@ -129,10 +130,12 @@ pub async fn publish(client: &Client, shared: &Shared, status: &InstanceStatus) 
 }
 
 /// Shows that the instance's thread gets to its work.
-pub async fn beat(heartbeat: Arc<AtomicU64>) {
-    let mut ticks = interval(Duration::from_secs(1));
+pub async fn beat(heartbeat: Arc<AtomicU64>, activity: Arc<Activity>) {
+    let mut ticks = interval(BEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        activity.beat(std::time::Instant::now());
         heartbeat.store(since_start(), Ordering::Relaxed);
     }
 }

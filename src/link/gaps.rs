@@ -138,6 +138,8 @@ impl<'a> GapTracker<'a> {
             }
         } else if let State::Broken { reason, since, .. } = before {
             self.publish(reason, since, false);
+        } else {
+            self.spool.gap_is_void(&self.key);
         }
     }
 
