@@ -91,13 +91,13 @@ async fn a_subscription_that_is_refused_is_named() {
 async fn an_instance_that_is_new_is_waited_for_after_a_reload() {
     let (nats, sub0, mut daemon) = super::bed("").await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
-    let frozen = NatsServer::start().await;
-    frozen.freeze();
-    // Another NATS, which does not answer yet: every instance starts anew.
-    daemon.reconfigure(DaemonConfig::new(&frozen).sub0("shop", &sub0));
+    nats.freeze();
+    daemon.reconfigure(DaemonConfig::new(&nats).sub0("shop", &sub0).sub0("new", &sub0));
     daemon.signal("HUP");
-    unready(&mut daemon, "shop").await;
-    frozen.thaw();
+    unready(&mut daemon, "new: not subscribed to commands yet").await;
+    let (_, text) = daemon.get("/readyz").await;
+    assert!(!text.contains("shop"), "what was subscribed stays ready: {text}");
+    nats.thaw();
     daemon.ready(PATIENCE).await;
-    drop(nats);
+    assert_eq!(status(&mut daemon, "new").await["commands"]["subscribed"], true);
 }

@@ -153,8 +153,9 @@ impl WebsocketSession {
         };
         let words = Words::of(&heard.said.document());
         let sentence = self.secrets.masked(&words.sentence());
-        let event = self.listed(heard);
-        out.publish(event.unwrap_or_else(|| words.refusal(heard.raw.clone())));
+        let mut event = self.listed(heard).unwrap_or_else(|| words.refusal(heard.raw.clone()));
+        self.secrets.redactor().event(&mut event);
+        out.publish(event);
         Err(error(format!("the service refused us: {sentence}")))
     }
 

@@ -119,7 +119,12 @@ impl Secrets {
 
     /// Words of the service, without the secrets: it may repeat them in a refusal.
     pub fn masked(&self, words: &str) -> String {
-        Redactor::new(self.0.values().cloned()).text(words).into_owned()
+        self.redactor().text(words).into_owned()
+    }
+
+    /// What takes them out of texts.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(self.0.values().cloned())
     }
 }
 
