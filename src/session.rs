@@ -552,7 +552,7 @@ where
                     Action::Forget(key) => self.memory.joins.retain(|join| join.key != key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
-                            self.memory.received.all(read);
+                            self.memory.received.ready(read);
                             (self.on_ready)();
                         }
                     }

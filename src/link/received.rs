@@ -4,7 +4,6 @@
 //! run) may be followed by a break, and what the service sent after that is lost. So a gap begins no later than when the
 //! socket was last known to be empty.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,42 +15,46 @@ use crate::bus::spool::Spool;
 /// How often an instance's thread shows that it runs.
 pub const BEAT: Duration = Duration::from_millis(250);
 /// A thread that has not run for this long was stopped.
-const STOPPED: Duration = Duration::from_millis(750);
+const STOPPED: Duration = Duration::from_millis(500);
 /// A socket that was not found empty for this long is behind, so that events carry since when.
 const BEHIND: Duration = Duration::from_secs(5);
 
 /// When the thread of an instance ran: it may be stopped and go on later, as by SIGSTOP.
 #[derive(Default)]
-pub struct Activity {
-    /// The last beat, in milliseconds since `start`.
-    last: AtomicU64,
-    start: Mutex<Option<Instant>>,
+pub struct Activity(Mutex<Beats>);
+
+#[derive(Default, Clone, Copy)]
+struct Beats {
+    /// The last two. Between them the runtime has looked at its sockets.
+    last: Option<(Instant, Instant)>,
     /// The last time in which the thread did not run.
-    stopped: Mutex<Option<(Instant, Instant)>>,
+    stopped: Option<(Instant, Instant)>,
 }
 
 impl Activity {
     /// The thread runs. Called every [`BEAT`].
     pub fn beat(&self, now: Instant) {
-        let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
-        let since_start = |time: Instant| {
-            u64::try_from(time.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
-        };
-        let last = start + Duration::from_millis(self.last.swap(since_start(now), Ordering::Relaxed));
-        if now.saturating_duration_since(last) > STOPPED {
-            *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some((last, now));
+        let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = beats.last.map_or(now, |(_, last)| last);
+        if now.saturating_duration_since(before) > STOPPED {
+            beats.stopped = Some((before, now));
         }
+        beats.last = Some((before, now));
     }
 
+    fn beats(&self) -> Beats {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Beats {
     /// Since when the thread did not run, if that was after `time`.
     fn stopped_since(&self, time: Instant, now: Instant) -> Option<Instant> {
-        let start = (*self.start.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let last = start + Duration::from_millis(self.last.load(Ordering::Relaxed));
-        if now.saturating_duration_since(last) > STOPPED {
-            return Some(last);
+        match (self.last, self.stopped) {
+            (Some((_, last)), _) if now.saturating_duration_since(last) > STOPPED => Some(last),
+            (_, Some((since, until))) if until >= time => Some(since),
+            _ => None,
         }
-        let stopped = *self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        stopped.filter(|(_, until)| *until >= time).map(|(since, _)| since)
     }
 }
 
@@ -60,8 +63,8 @@ pub struct Received {
     link: LinkKey,
     spool: Arc<Spool>,
     activity: Arc<Activity>,
-    /// When the last frame was read.
-    last: Option<OffsetDateTime>,
+    /// When the socket was last known to be empty before a frame was read.
+    complete: Option<OffsetDateTime>,
     /// Since when the socket may hold more than was read.
     behind: Option<OffsetDateTime>,
     /// The socket was found empty. The runtime reports that of one, too, whose peer has closed it behind the last data, so
@@ -69,6 +72,10 @@ pub struct Received {
     empty: bool,
     /// When the socket was read last.
     read: Instant,
+    /// The last time since when the thread did not run and that was noticed here.
+    stop: Option<Instant>,
+    /// Whether a frame of this connection was read.
+    begun: bool,
     /// Whether the events of all links carry since when this one is behind.
     marked: bool,
 }
@@ -76,26 +83,31 @@ pub struct Received {
 impl Received {
     /// Nothing yet.
     pub fn new(link: LinkKey, spool: Arc<Spool>, activity: Arc<Activity>) -> Self {
-        let (last, behind, read) = (None, None, Instant::now());
-        Self { link, spool, activity, last, behind, empty: false, read, marked: false }
+        let (complete, behind, stop, read) = (None, None, None, Instant::now());
+        let (empty, begun, marked) = (false, false, false);
+        Self { link, spool, activity, complete, behind, empty, read, stop, begun, marked }
     }
 
     /// A frame is there, after the socket was waited for.
     pub fn begin(&mut self, at: OffsetDateTime) {
-        let now = Instant::now();
+        let (now, beats) = (Instant::now(), self.activity.beats());
         if std::mem::take(&mut self.empty) {
             self.catch_up();
         }
-        if let Some(since) = self.activity.stopped_since(self.read, now) {
-            self.behind.get_or_insert(at - (now - since));
+        if let Some(since) = beats.stopped_since(self.read, now).filter(|since| self.stop != Some(*since)) {
+            self.stop = Some(since);
+            self.behind.get_or_insert(at - now.saturating_duration_since(since));
             self.mark();
         }
-        (self.last, self.read) = (Some(at), now);
+        let running = beats.last.map_or(self.read, |(before, _)| before);
+        let known = at - now.saturating_duration_since(running.max(self.read));
+        self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
+        (self.begun, self.read) = (true, now);
     }
 
     /// There is no more to read now.
     pub fn is_empty(&mut self) {
-        (self.empty, self.read) = (self.behind.is_some(), Instant::now());
+        (self.empty, self.read) = (true, Instant::now());
     }
 
     /// There may be more to read than was read until now.
@@ -106,21 +118,27 @@ impl Received {
         }
     }
 
-    /// Everything that was sent before is known to be received.
-    pub fn all(&mut self, at: OffsetDateTime) {
-        self.last = Some(at);
+    /// The link is ready: what was sent before it is not missed.
+    pub fn ready(&mut self, at: OffsetDateTime) {
+        if !self.begun {
+            self.complete = Some(at);
+        }
     }
 
     /// Until when everything is known to be received.
     pub fn until(&self) -> Option<OffsetDateTime> {
-        self.behind.or(self.last)
+        match (self.behind, self.complete) {
+            (Some(behind), Some(complete)) => Some(behind.min(complete)),
+            (behind, complete) => behind.or(complete),
+        }
     }
 
     /// The connection has ended: the next one begins with an empty socket. Returns until when everything is known to be
     /// received.
     pub fn end(&mut self) -> Option<OffsetDateTime> {
         let until = self.until();
-        (self.last, self.behind, self.empty, self.marked) = (until, None, false, false);
+        (self.complete, self.behind) = (until, None);
+        (self.empty, self.begun, self.marked) = (false, false, false);
         self.read = Instant::now();
         until
     }
@@ -148,33 +166,53 @@ mod tests {
     use crate::envelope::Envelope;
     use crate::metrics::InstanceMetrics;
 
-    fn received() -> (Received, Arc<Activity>, Arc<Spool>) {
+    fn received() -> Received {
         let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
         let metrics = Arc::new(InstanceMetrics::new("i", "t", &[]));
         let spool = Arc::new(Spool::new("i", envelope, metrics, &Delivery::default()));
         let activity = Arc::new(Activity::default());
         activity.beat(Instant::now());
-        (Received::new(LinkKey::new("main"), spool.clone(), activity.clone()), activity, spool)
+        Received::new(LinkKey::new("main"), spool, activity)
+    }
+
+    /// Shifts what is known into the past.
+    fn elapse(received: &mut Received, time: Duration) {
+        received.read -= time;
+        let mut beats = received.activity.0.lock().unwrap();
+        beats.last = beats.last.map(|(before, last)| (before - time, last - time));
     }
 
     fn at(second: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(second).unwrap()
     }
 
-    #[test]
-    fn a_socket_that_is_read_to_its_end_is_complete_until_its_last_frame() {
-        let (mut received, ..) = received();
-        for second in 1..4 {
-            received.begin(at(second));
-            received.is_empty();
-        }
-        assert_eq!(received.until(), Some(at(3)));
-        assert_eq!(received.end(), Some(at(3)));
+    fn until(received: &Received) -> i64 {
+        (received.until().unwrap() + Duration::from_millis(500)).unix_timestamp()
     }
 
     #[test]
-    fn one_that_is_not_is_complete_until_it_was_last_empty() {
-        let (mut received, ..) = received();
+    fn a_socket_that_is_read_to_its_end_is_complete_until_it_was_last_empty() {
+        let mut received = received();
+        received.ready(at(1));
+        assert_eq!(until(&received), 1);
+        received.begin(at(2));
+        received.is_empty();
+        // Nothing came for a while, but the thread ran.
+        elapse(&mut received, Duration::from_secs(10));
+        let now = Instant::now();
+        received.activity.beat(now - Duration::from_millis(400));
+        received.activity.0.lock().unwrap().stopped = None;
+        received.activity.beat(now);
+        received.begin(at(12));
+        assert_eq!(until(&received), 12);
+        received.is_empty();
+        assert_eq!((received.behind, received.end().is_some()), (None, true));
+        assert_eq!(until(&received), 12);
+    }
+
+    #[test]
+    fn one_that_is_not_is_complete_until_it_fell_behind() {
+        let mut received = received();
         for second in 1..4 {
             received.begin(at(second));
             received.is_behind(at(second));
@@ -182,50 +220,43 @@ mod tests {
         // The end of the connection may stand behind what was read.
         received.begin(at(4));
         received.is_empty();
-        assert_eq!(received.until(), Some(at(1)));
+        assert_eq!(until(&received), 1);
         received.begin(at(5));
         received.is_empty();
-        assert_eq!(received.until(), Some(at(5)));
+        assert_eq!(until(&received), 5);
     }
 
     #[test]
     fn a_thread_that_was_stopped_may_have_read_late() {
-        let (mut received, activity, spool) = received();
-        received.begin(at(1));
-        received.is_empty();
         // The beat comes before the link, or not.
         for beat_first in [true, false] {
-            let (mut received, activity) = (
-                Received {
-                    read: Instant::now(),
-                    ..Received::new(LinkKey::new("main"), spool.clone(), activity.clone())
-                },
-                activity.clone(),
-            );
-            received.read -= Duration::from_secs(1);
-            activity.last.store(0, Ordering::Relaxed);
-            *activity.start.lock().unwrap() = Some(Instant::now() - Duration::from_secs(10));
+            let mut received = received();
+            received.begin(at(1));
+            received.is_empty();
+            elapse(&mut received, Duration::from_secs(10));
             if beat_first {
-                activity.beat(Instant::now());
+                received.activity.beat(Instant::now());
             }
             received.begin(at(100));
-            assert_eq!(received.until().map(OffsetDateTime::unix_timestamp), Some(90), "{beat_first}");
-            assert_eq!(spool.ongoing_gap().map(OffsetDateTime::unix_timestamp), Some(90), "{beat_first}");
+            assert_eq!(until(&received), 90, "{beat_first}");
+            assert_eq!(received.spool.ongoing_gap(), received.until(), "{beat_first}");
             received.is_empty();
-            activity.beat(Instant::now());
+            received.activity.beat(Instant::now());
+            received.activity.beat(Instant::now());
             received.begin(at(101));
-            assert_eq!((received.until(), spool.ongoing_gap()), (Some(at(101)), None), "{beat_first}");
+            assert_eq!((until(&received), received.spool.ongoing_gap()), (101, None), "{beat_first}");
         }
     }
 
     #[test]
     fn a_link_that_stays_behind_marks_the_events_of_the_others() {
-        let (mut received, _, spool) = received();
+        let mut received = received();
         for second in 1..10 {
             received.begin(at(second));
             received.is_behind(at(second));
-            assert_eq!(spool.ongoing_gap(), (second > 6).then(|| at(1)), "{second}");
+            assert_eq!(received.spool.ongoing_gap(), (second > 6).then(|| at(1)), "{second}");
         }
-        assert_eq!(received.end(), Some(at(1)));
+        received.end();
+        assert_eq!(until(&received), 1);
     }
 }
