@@ -198,8 +198,9 @@ async fn a_silent_script_is_taken_for_gone_and_one_that_answers_pings_is_not() {
     let (_, body) = bed.event("socket.failed").await;
     assert_eq!(body["title"], "mute");
     assert!(body["reason"].as_str().unwrap().contains("not even a pong"), "{body}");
-    let listed = bed.ask("list", "").await.body["data"].take();
-    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    // It is there until its connection is closed.
+    eventually(PATIENCE, async || bed.ask("list", "").await.body["data"].as_array().map(Vec::len) == Some(1))
+        .await;
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ async fn the_autobahn_test_suite_finds_nothing() {
     let program = std::env::var("WSTEST").expect("WSTEST is the command of the suite");
     let server = Server::start(&program).await;
     let count: usize = server.ask("getCaseCount").await.unwrap().parse().unwrap();
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::options().every_right().start().await;
     let client = nats.client().await;
     let mut events = listen(&client, "pontoon.event.websocket.*.frame.unrecognised.>").await;
     let echo = client.clone();

@@ -65,7 +65,7 @@ async fn play(socket: &mut BareSocket, (name, bytes, code): &Case, masked: bool)
 
 #[tokio::test]
 async fn a_service_sees_its_close_echoed_and_its_violations_answered() {
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::options().every_right().start().await;
     let listener = BareListener::start().await;
     let mut config = DaemonConfig::new(&nats);
     let mut cases = HashMap::new();

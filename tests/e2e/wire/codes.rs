@@ -91,7 +91,7 @@ async fn a_server_of_socket_io_2_is_not_ready_and_tried_slowly() {
 
 #[tokio::test]
 async fn a_service_that_sends_no_message_for_too_long_is_dialled_again() {
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::options().every_right().start().await;
     let listener = BareListener::start().await;
     let config = DaemonConfig::new(&nats)
         .connector(
