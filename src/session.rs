@@ -163,18 +163,20 @@ where
         // What the session wants said at the end is said; what it wants sent can not be any more.
         let _ = self.perform();
         self.replies.disconnect(&end);
+        let finished = self.finished;
         if !self.is_broken {
-            self.close().await;
+            let waits = finished || self.interrupted;
+            let Parts { reader, mut outbound, outcomes, .. } = self.parts;
+            outbound.close();
+            let closing = close(reader, outcomes);
+            if waits {
+                closing.await;
+            } else {
+                // The link is down already, and need not wait for the service to be dialled again.
+                tokio::spawn(closing);
+            }
         }
-        (end, self.finished)
-    }
-
-    /// Performs the closing handshake, with the code that fits the end: see [`crate::transport::Write::close`].
-    async fn close(&mut self) {
-        let Parts { reader, outbound, outcomes, .. } = &mut self.parts;
-        outbound.close();
-        let written = async { while outcomes.recv().await.is_some() {} };
-        let _ = deadline::within(CLOSING, async { tokio::join!(reader.drain(), written) }).await;
+        (end, finished)
     }
 
     async fn talk(&mut self) -> End {
@@ -577,6 +579,13 @@ where
             }
         }
     }
+}
+
+/// Waits until the closing handshake is over: until all is written, the close frame at the end, and the service has ended
+/// the connection too.
+async fn close<F, R: Read<F>>(mut reader: R, mut outcomes: mpsc::Receiver<Outcome>) {
+    let written = async { while outcomes.recv().await.is_some() {} };
+    let _ = deadline::within(CLOSING, async { tokio::join!(reader.drain(), written) }).await;
 }
 
 /// Waits until another link needs this one's place.
