@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::{End, Event, EventType, LinkKey, Raw};
@@ -18,6 +18,8 @@ use crate::dedup::{Identity, Recent};
 use crate::envelope::{Envelope, Gap, Record, Start};
 use crate::metrics::{DropReason, GapReason, InstanceMetrics};
 
+/// An event was read this long after it came at the most, unless it carries since when a link was down or read late.
+pub const READ_WITHIN: Duration = Duration::from_secs(1);
 /// How many links may have an ongoing gap of their own.
 const MAX_ONGOING: usize = 16_384;
 
@@ -474,18 +476,20 @@ impl Spool {
         self.freed.notify_waiters();
     }
 
-    /// What the stream says of earlier runs: when its last event was recorded, if it holds one. Only the first answer counts.
+    /// What the stream says of earlier runs: when its last event was recorded, if it holds one. What the service sent shortly
+    /// before may have been lost, too. Only the first answer counts.
     pub fn previous_run(&self, recorded: Option<OffsetDateTime>) {
         let mut state = self.state();
         if !matches!(state.previous, PreviousRun::NotRead) {
             return;
         }
-        state.previous = PreviousRun::Read(recorded);
+        let complete = recorded.map(|recorded| recorded - READ_WITHIN);
+        state.previous = PreviousRun::Read(complete);
         let State { records, bytes, .. } = &mut *state;
         for record in records {
             if let Some(gap) = record.gap.take_if(|gap| gap.from == Start::PreviousRun) {
                 let size = record.size();
-                self.envelope.replace_by_gap(record, *gap, recorded);
+                self.envelope.replace_by_gap(record, *gap, complete);
                 *bytes = *bytes + record.size() - size;
             }
         }

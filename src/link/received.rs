@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
 
-use crate::bus::spool::Spool;
+use crate::bus::spool::{READ_WITHIN, Spool};
 
 /// How often an instance's thread shows that it runs.
 pub const BEAT: Duration = Duration::from_millis(250);
 /// A thread that has not run for this long was stopped.
 const STOPPED: Duration = Duration::from_millis(500);
-/// A socket that was not found empty for this long is behind, so that events carry since when.
-const BEHIND: Duration = Duration::from_secs(5);
 
 /// When the thread of an instance ran: it may be stopped and go on later, as by SIGSTOP.
 #[derive(Default)]
@@ -94,14 +92,16 @@ impl Received {
         if std::mem::take(&mut self.empty) {
             self.catch_up();
         }
+        if self.behind.is_none() {
+            let running = beats.last.map_or(self.read, |(before, _)| before);
+            let known = at - now.saturating_duration_since(running.max(self.read));
+            self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
+        }
         if let Some(since) = beats.stopped_since(self.read, now).filter(|since| self.stop != Some(*since)) {
             self.stop = Some(since);
             self.behind.get_or_insert(at - now.saturating_duration_since(since));
             self.mark();
         }
-        let running = beats.last.map_or(self.read, |(before, _)| before);
-        let known = at - now.saturating_duration_since(running.max(self.read));
-        self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
         (self.begun, self.read) = (true, now);
     }
 
@@ -113,7 +113,7 @@ impl Received {
     /// There may be more to read than was read until now.
     pub fn is_behind(&mut self, at: OffsetDateTime) {
         (self.empty, self.read) = (false, Instant::now());
-        if at - *self.behind.get_or_insert(at) > BEHIND {
+        if at - *self.behind.get_or_insert(at) > READ_WITHIN {
             self.mark();
         }
     }
@@ -254,7 +254,7 @@ mod tests {
         for second in 1..10 {
             received.begin(at(second));
             received.is_behind(at(second));
-            assert_eq!(received.spool.ongoing_gap(), (second > 6).then(|| at(1)), "{second}");
+            assert_eq!(received.spool.ongoing_gap(), (second > 2).then(|| at(1)), "{second}");
         }
         received.end();
         assert_eq!(until(&received), 1);
