@@ -36,9 +36,11 @@ pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Repor
     for name in &config.admin.hosts {
         let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || !name.chars().all(label) {
+            let shown = name.escape_debug();
+            let write = "write names without scheme, port and wildcards, such as \"pontoon.example\"";
             report.problem(
                 &path(["admin", "hosts"]),
-                "holds what is not a host name; write names without a port",
+                format!("holds \"{shown}\", which is not a host name; {write}"),
             );
         }
     }
@@ -67,6 +69,10 @@ fn urls(nats: &Nats, report: &mut Report<'_>) {
             Err(Fault::Malformed(what, _)) => {
                 report.problem(&at, format!("{what}; write an address such as nats://127.0.0.1:4222"));
             }
+            Err(Fault::Scheme(shown, _)) => report.problem(
+                &at,
+                format!("has the scheme {shown}; write an address such as nats://127.0.0.1:4222 or tls://127.0.0.1:4222"),
+            ),
             Err(Fault::Unfit(why)) => report.problem(&at, why),
         }
     }

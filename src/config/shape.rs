@@ -202,18 +202,23 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// What a text of a certain form is called, such as `a duration, such as "5s"`.
+fn form(node: Node<'_>) -> Option<String> {
+    node.keyword("pattern")?;
+    let description = node.keyword("description")?.as_str()?;
+    description.strip_prefix("A ").map(|rest| format!("a {rest}"))
+}
+
 /// What should be written, in words.
 pub(super) fn expected(node: Node<'_>) -> String {
     if node.is_secret() {
         return "{ env = \"NAME\" } or { file = \"/path\" }".to_owned();
     }
-    let described = node.keyword("description").and_then(Value::as_str);
-    if let (Some(description), true) = (described, node.keyword("pattern").is_some())
-        && let Some(rest) = description.strip_prefix("A ")
-    {
-        return format!("a {rest}");
-    }
     let branches = node.branches();
+    // A setting without a default has its form beside `null`.
+    if let Some(form) = form(node).or_else(|| branches.iter().find_map(|branch| form(*branch))) {
+        return form;
+    }
     let known: Vec<&str> = branches.iter().filter_map(|branch| words(*branch)).flatten().collect();
     if let Some(known) = words(node).or((!known.is_empty()).then_some(known)) {
         return format!("one of {}", quoted(&known));

@@ -234,7 +234,6 @@ pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
 }
 
 /// What to do about a certificate that did not pass a check. No authority helps against a wrong name or an old date.
-/// What to do about a certificate that is not trusted.
 fn advice(reason: &str) -> String {
     match tls::advice(reason) {
         Some(advice) => advice.replace("ca_file", "transport.tls.ca_file"),

@@ -17,13 +17,10 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::connect::{Wire, prepare};
+use super::meaning::{POLICY, TOO_LARGE};
 use super::websocket::{Reader, Writer, halves, read_and_answer};
 use super::{Dialled, Read as _, Received, Resumed, Settings, Write as _, deadline, tls};
 
-/// Close code for a peer that is not let in (RFC 6455 §7.4.1).
-const POLICY: u16 = 1008;
-/// Close code for a message that is too large.
-const TOO_LARGE: u16 = 1009;
 /// How long a peer that is not let in may take to end the connection.
 const LEAVING: Duration = Duration::from_secs(1);
 

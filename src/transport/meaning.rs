@@ -11,9 +11,18 @@ use pontoon_sdk::{End, Kind};
 use super::Class;
 use crate::config::Transport;
 
-/// Close code for a policy violation (RFC 6455 §7.4.1), which many services use for refused credentials.
-const POLICY: u16 = 1008;
-/// How soon after the opening it means that.
+/// Close code of an endpoint that leaves (RFC 6455 §7.4.1, as those below).
+pub const AWAY: u16 = 1001;
+/// Close code for a violation of the protocol.
+pub const PROTOCOL: u16 = 1002;
+/// Close code for a text that is not UTF-8.
+pub const NOT_UTF8: u16 = 1007;
+/// Close code for a violation of a policy. Many services use it for refused credentials.
+pub const POLICY: u16 = 1008;
+/// Close code for a message that is too large.
+pub const TOO_LARGE: u16 = 1009;
+
+/// How soon after the opening 1008 means refused credentials.
 const SOON: Duration = Duration::from_secs(5);
 /// What reasons say that speak of a limit on requests.
 const RATE_LIMIT: [&str; 9] = [
@@ -68,6 +77,14 @@ pub fn of_status(status: u16) -> Class {
     }
 }
 
+/// What is done about a tunnel that a proxy answers with this status: its refusals are not about the service's credentials.
+pub fn of_proxy_status(status: u16) -> Class {
+    match status {
+        401 | 403 => Class::WrongAddress,
+        status => of_status(status),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +133,15 @@ mod tests {
             (200, Class::WrongAddress),
         ] {
             assert_eq!(of_status(status), class, "{status}");
+        }
+        for (status, class) in [
+            (403, Class::WrongAddress),
+            (405, Class::WrongAddress),
+            (407, Class::Credentials),
+            (425, Class::Unreachable),
+            (502, Class::Unreachable),
+        ] {
+            assert_eq!(of_proxy_status(status), class, "{status}");
         }
     }
 }

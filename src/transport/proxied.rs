@@ -99,7 +99,7 @@ async fn a_proxy_that_is_away_or_silent_is_named() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = dial("ws://svc.example/", &through(&format!("http://{closed}"))).await.unwrap_err();
     assert_eq!(error.class, Class::Unreachable);
-    assert!(error.message.starts_with(&format!("the proxy {closed}: ")), "{error}");
+    assert!(error.message.starts_with(&format!("the proxy {closed} cannot be reached: ")), "{error}");
     let proxy = ConnectProxy::start().await;
     proxy.answer(ConnectAnswer::Silent);
     let mut settings = through(&format!("http://{}", proxy.address()));

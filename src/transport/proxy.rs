@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect::{Address, reach};
-use super::{Class, DialError, Settings, refusal};
+use super::{Class, DialError, Settings, meaning, refusal};
 
 /// The proxies that are spoken to. TLS up to the proxy and SOCKS are not.
 const SCHEMES: &[Scheme] = &[("http", 80)];
@@ -74,6 +74,12 @@ impl Proxy {
             Err(Fault::Malformed(what, _)) => {
                 return Err(format!("the url {what}; write http://host:port or \"{NONE}\""));
             }
+            Err(Fault::Scheme(shown, _)) => {
+                let write = format!("write http://host:port or \"{NONE}\"");
+                return Err(format!(
+                    "the scheme of the url is {shown}, and proxies are reached by http alone; {write}"
+                ));
+            }
             Err(fault) => return Err(fault.to_string()),
         };
         let authorization = match user {
@@ -101,14 +107,21 @@ impl Proxy {
     pub(super) async fn connect(&self, to: &Address, settings: &Settings) -> Result<TcpStream, DialError> {
         let limit = settings.config.connect_timeout.0.mul_f64(0.75);
         let connecting = async {
-            let tcp = reach(&self.address, None, settings)
-                .await
-                .map_err(|error| DialError { message: format!("{self}: {}", error.message), ..error })?;
+            let tcp = reach(&self.address, None, settings).await.map_err(|error| self.named_in(error))?;
             self.tunnel(tcp, to, settings.user_agent()).await
         };
         timeout(limit, connecting).await.unwrap_or_else(|_| {
             Err(DialError::unreachable(format!("{self} made no tunnel to {to} within {limit:?}")))
         })
+    }
+
+    /// An error whose message begins with the proxy.
+    fn named_in(&self, error: DialError) -> DialError {
+        let message = match error.message.strip_prefix(&self.address.to_string()) {
+            Some(rest) => format!("{self}{rest}"),
+            None => format!("{self}: {}", error.message),
+        };
+        DialError { message, ..error }
     }
 
     async fn tunnel(&self, tcp: TcpStream, to: &Address, user_agent: &str) -> Result<TcpStream, DialError> {
@@ -151,15 +164,11 @@ impl Proxy {
         let header = |name| response.headers().get(name)?.to_str().ok();
         let retry_after =
             header(RETRY_AFTER).and_then(|text| refusal::retry_after(text, header(hyper::header::DATE)));
-        let (class, hint) = match code {
-            407 => {
-                (Class::Credentials, "it wants other credentials; check user and password of the proxy's url")
-            }
-            408 | 429 | 500..=599 => (Class::Unreachable, "it has no way to the service at the moment"),
-            _ => (
-                Class::WrongAddress,
-                "it does not allow that; ask its operator to, or set transport.proxy = \"none\"",
-            ),
+        let class = meaning::of_proxy_status(code);
+        let hint = match class {
+            Class::Credentials => "it wants other credentials; check user and password of the proxy's url",
+            Class::Unreachable => "it has no way to the service at the moment",
+            _ => "it does not allow that; ask its operator to, or set transport.proxy = \"none\"",
         };
         let message = format!("{self} refused to connect to {to} with HTTP status {code}: {hint}");
         DialError { class, retry_after, message }
@@ -270,7 +279,10 @@ mod tests {
             ("http://u:pw@", "has no host"),
             ("http://u:pw@proxy:0", "1 to 65535"),
             ("http://u:pw@proxy:99999", "1 to 65535"),
-            ("https://u:pw@proxy:443", "the scheme of the url is https; write http://"),
+            (
+                "https://u:pw@proxy:443",
+                "the scheme of the url is https, and proxies are reached by http alone; write http://host:port or",
+            ),
             ("socks5://u:pw@proxy:1080", "the scheme of the url is socks5"),
             ("http://u:p w@proxy", "percent-encoded"),
             ("http://u:p/w@proxy", "1 to 65535"),

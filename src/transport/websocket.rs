@@ -25,7 +25,7 @@ use self::decoder::{Decoder, Item, Violation};
 use super::connect::{Wire, connect};
 use super::listen::{self, Admitted, Judge};
 use super::upgrade::Upgrade;
-use super::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline};
+use super::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline, meaning};
 
 /// Messages are written once this much waits, or when nothing more is ready.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -291,7 +291,7 @@ fn mask(payload: &mut [u8], key: [u8; 4]) {
 }
 
 /// The service has closed the connection. What a code means depends on the service and the moment: see
-/// `Session::ended`.
+/// [`meaning::of_end`].
 fn closed(code: Option<u16>, reason: String) -> End {
     match code {
         None => End::closed(None, "closed by the service without a code"),
@@ -302,7 +302,7 @@ fn closed(code: Option<u16>, reason: String) -> End {
 fn failed(violation: &Violation) -> End {
     match violation {
         // The next connection would end the same way.
-        Violation { code: 1009, reason } => Error::throttled(reason.as_str()).into(),
+        Violation { code: meaning::TOO_LARGE, reason } => Error::throttled(reason.as_str()).into(),
         Violation { reason, .. } => End::disconnected(format!("the service broke the protocol: {reason}")),
     }
 }

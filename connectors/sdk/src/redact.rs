@@ -18,6 +18,8 @@ const SHORTEST: usize = 4;
 const CUT_OFF: usize = 8;
 /// Backslashes in a row that can escape one character: JSON within JSON within JSON.
 const MOST_BACKSLASHES: usize = 8;
+/// The longest reference to a character in HTML, `&#x10FFFF;` and one more digit, in bytes.
+const LONGEST_REFERENCE: usize = 11;
 
 /// Masks secrets in texts, in these forms and mixtures of them: as they are; percent-encoded, once or twice, and
 /// form-encoded; escaped as in JSON and as in HTML, with all characters or some; base64, also as a part of more.
@@ -262,7 +264,8 @@ fn unicode(wanted: char, text: &str) -> Option<usize> {
 
 /// `&amp;`, `&#38;`, `&#x26;`
 fn html(wanted: char, text: &str) -> Option<usize> {
-    let end = text.find(';').filter(|end| *end <= 10)?;
+    // No further than the longest reference: a text may be long, and have many of these.
+    let end = text.bytes().take(LONGEST_REFERENCE).position(|byte| byte == b';')?;
     let name = text.get(1..end)?;
     let is_it = match name.strip_prefix('#') {
         Some(number) => {
@@ -336,6 +339,13 @@ mod tests {
         }
         let short = Redactor::new(["abc".to_owned()]);
         assert_eq!(short.text("abc"), "abc");
+    }
+
+    #[test]
+    fn a_large_text_is_read_once() {
+        // A search from each of these to the end of the text would take minutes.
+        let text = "&".repeat(4 << 20);
+        assert!(matches!(redactor().text(&text), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub enum Host {
 pub enum Fault {
     /// It is not a URL: what the URL has or lacks, and the forms to write.
     Malformed(&'static str, &'static [Scheme]),
+    /// It is a URL of another scheme, shown in part, than these.
+    Scheme(String, &'static [Scheme]),
     /// It is a URL, and may not be used here.
     Unfit(Cow<'static, str>),
     /// It holds a user or a password.
@@ -200,8 +202,7 @@ fn known(scheme: &str, schemes: &'static [Scheme]) -> Result<Scheme, Fault> {
     if !starts || scheme.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.')) {
         return Err(Fault::Malformed("has no scheme", schemes));
     }
-    let shown = scheme.get(..16).unwrap_or(scheme);
-    Err(unfit(format!("the scheme of the url is {shown}; write {}", forms(schemes))))
+    Err(Fault::Scheme(scheme.get(..16).unwrap_or(scheme).to_owned(), schemes))
 }
 
 /// Host, without brackets, and port of an authority without user info.
@@ -265,6 +266,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what, schemes) => write!(f, "the url {what}; write {}", forms(schemes)),
+            Self::Scheme(shown, schemes) => {
+                write!(f, "the scheme of the url is {shown}; write {}", forms(schemes))
+            }
             Self::Unfit(why) => f.write_str(why),
             Self::UserInfo => f.write_str(
                 "the url has user info (what is before an @), which would be printed; leave it out, and use a secret setting instead",

@@ -95,7 +95,8 @@ pub struct Dynamic {
     pub hosts: Vec<String>,
     /// Addresses that they may lead to although they are not public, alone or as networks.
     pub addresses: Vec<String>,
-    /// Whether they go through the proxy, if one is configured. It looks names up by itself: `addresses` has no effect then.
+    /// Whether they go through the proxy, if one is configured. It looks names up by itself: then addresses are judged only
+    /// where the URL has one in place of a name.
     pub proxy: bool,
     /// How many of them may be open at a time.
     pub max: usize,

@@ -8,11 +8,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::decoder::Violation;
+use crate::transport::meaning::{AWAY, PROTOCOL};
 
-/// Close code of an endpoint that leaves (RFC 6455 §7.4.1).
-const AWAY: u16 = 1001;
-/// Close code that answers a code which must not be on the wire.
-const PROTOCOL: u16 = 1002;
 /// How many pings may wait for their answers. Where more do, only the last need one (RFC 6455 §5.5.3).
 const PINGS: usize = 32;
 /// The longest reason that a close frame has room for, in bytes (RFC 6455 §5.5).

@@ -13,13 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::mask;
-
-/// Close code for a violation of the protocol (RFC 6455 §7.4.1).
-const PROTOCOL: u16 = 1002;
-/// Close code for a text that is not UTF-8.
-const NOT_UTF8: u16 = 1007;
-/// Close code for a message that is too large.
-const TOO_LARGE: u16 = 1009;
+use crate::transport::meaning::{NOT_UTF8, PROTOCOL, TOO_LARGE};
 
 /// The largest payload of a control frame (RFC 6455 §5.5).
 const CONTROL: u64 = 125;

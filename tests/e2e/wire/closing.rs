@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, start};
 /// Something that a peer does, and the code of the close frame that must answer it.
 type Case = (&'static str, Vec<u8>, Option<u16>);
 
-/// What breaks the protocol whoever sends it; `masked` is how the sender masks.
+/// What breaks the protocol from either side; `masked` is how the sender masks.
 fn violations(masked: bool) -> Vec<Case> {
     let frame = |first, payload: &[u8]| bare_frame(first, payload, masked);
     let two = |one: Vec<u8>, other: Vec<u8>| [one, other].concat();

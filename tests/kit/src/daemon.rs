@@ -326,7 +326,7 @@ fn launch(binary: &Path, config: &DaemonConfig, dir: &Dir, log: &Arc<Mutex<Vec<S
     let mut command = Command::new(binary);
     command.args(["run", "--config"]).arg(file).current_dir(dir.path());
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    // The settings of whoever runs the tests are not ours, nor are their service manager and their proxy.
+    // The settings, service manager and proxy of the environment that runs the tests are not the daemon's.
     let theirs = |name: &str| {
         name.starts_with("PONTOON_")
             || MANAGER.contains(&name)

@@ -119,7 +119,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
     }
 }
 
-/// A key, as its caller wrote it. Serde borrows a `Cow` only where it is told to.
+/// A key, as its caller wrote it. Serde borrows a `Cow` only with this attribute.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
