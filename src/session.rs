@@ -205,6 +205,9 @@ where
                 }
                 continue;
             }
+            if is_full || full.is_some() {
+                self.memory.received.pause(OffsetDateTime::now_utc());
+            }
             let at = self.next_timer();
             set(&mut timer, at);
             let step = tokio::select! {
@@ -451,6 +454,9 @@ where
         loop {
             let full = self.replies.full(Instant::now());
             let (is_full, overflow) = (self.memory.spool.is_full(), self.memory.spool.deadline());
+            if is_full || full.is_some() {
+                self.memory.received.pause(OffsetDateTime::now_utc());
+            }
             let step = tokio::select! {
                 biased;
                 _ = &mut self.interrupt => {
