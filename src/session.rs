@@ -184,9 +184,8 @@ where
         loop {
             let is_full = self.memory.spool.is_full();
             if is_full {
-                // What is not read cannot make the session ready, and the service is not silent because of it.
+                // What is not read cannot make the session ready.
                 self.patient_since = Instant::now();
-                self.last_message = self.patient_since;
             }
             if self.ready
                 && self.memory.errands.is_waiting()
@@ -204,6 +203,11 @@ where
                     return end;
                 }
                 continue;
+            }
+            if is_full || full.is_some() {
+                self.memory.received.pause(OffsetDateTime::now_utc());
+                // The service is not silent because nothing is read.
+                self.last_message = Instant::now();
             }
             let at = self.next_timer();
             set(&mut timer, at);
@@ -451,6 +455,9 @@ where
         loop {
             let full = self.replies.full(Instant::now());
             let (is_full, overflow) = (self.memory.spool.is_full(), self.memory.spool.deadline());
+            if is_full || full.is_some() {
+                self.memory.received.pause(OffsetDateTime::now_utc());
+            }
             let step = tokio::select! {
                 biased;
                 _ = &mut self.interrupt => {

@@ -29,6 +29,7 @@ use crate::transport::{Class, Dial, DialError, Dialled, DialledBy, Settings};
 
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
+
 /// Keeps one link of an instance connected.
 pub struct Supervisor<C: Connector>
 where

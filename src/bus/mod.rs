@@ -5,6 +5,7 @@
 //! * [`spool`]: events that were read and are not confirmed yet
 //! * [`publisher`]: from the spool to NATS; [`stream`]: the JetStream API, as far as it is needed;
 //!   `advice`: what to do about a stream that cannot be used
+//! * [`track`]: what a stream must confirm, and what it holds after a break
 //! * [`service`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
 
 mod advice;

@@ -38,7 +38,7 @@ pub struct Publisher {
     tracker: Tracker,
     inbox: String,
     attempt: u64,
-    /// How many events may be on the wire now: one until the stream takes it, at the beginning and after a refusal. What a
+    /// How many events may be on the wire now: one until it is confirmed, at the beginning and after a refusal. What a
     /// killed run had written comes first then, and the gap of this run is stored before its events.
     window: usize,
     /// What an attempt began with: see [`Publisher::basis_now`].
@@ -248,6 +248,7 @@ impl Publisher {
             // its way through another part of the client.
             tokio::task::yield_now().await;
             self.unchanged(track)?;
+            self.window = WINDOW;
             self.shared.spool.confirm_through(sequence);
             return Ok(());
         }

@@ -177,13 +177,7 @@ impl Spool {
         if !self.makes_room(&mut state) {
             // The gap that follows once there is room covers this one, too.
             self.metrics.dropped(DropReason::Overflow).increment(1);
-            let missing = state.missing.get_or_insert_with(|| gap.clone());
-            missing.from = missing.from.min(gap.from);
-            missing.dropped = Some(missing.dropped.unwrap_or(0) + gap.dropped.unwrap_or(0));
-            if missing.link != gap.link {
-                missing.link = None;
-            }
-            return;
+            return state.miss(gap);
         }
         self.begin(&mut state, Some(&mut gap));
         self.push_gap(&mut state, gap);
@@ -232,7 +226,7 @@ impl Spool {
     }
 
     fn push(&self, state: &mut State, mut record: Record) {
-        record.ongoing_gap = state.ongoing.since();
+        record.ongoing_gap = state.uncovered_since();
         state.bytes += record.size();
         state.records.push_back(record);
         if !state.fits() {
@@ -301,14 +295,8 @@ impl Spool {
 
     fn drop_new(&self, state: &mut State, link: &LinkKey, read: OffsetDateTime, identity: Option<Identity>) {
         self.count_dropped(identity);
-        let missing = state
-            .missing
-            .get_or_insert_with(|| Gap::new(GapReason::Overflow, Some(link.clone()), Start::At(read)));
-        missing.from = missing.from.min(Start::At(read));
-        missing.dropped = Some(missing.dropped.unwrap_or(0) + 1);
-        if missing.link.as_ref() != Some(link) {
-            missing.link = None;
-        }
+        let gap = Gap::new(GapReason::Overflow, Some(link.clone()), Start::At(read));
+        state.miss(Gap { dropped: Some(1), ..gap });
     }
 
     fn count_dropped(&self, identity: Option<Identity>) {
@@ -415,8 +403,8 @@ impl Spool {
         }
         if reduced == Reduced::Removed {
             self.remove(&mut state, index);
-            self.after_removal(state);
         }
+        self.after_removal(state);
         Some(reduced)
     }
 
@@ -596,6 +584,33 @@ impl State {
 
     fn index(&self, sequence: u64) -> Option<usize> {
         self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
+    }
+
+    /// Adds to the gap that follows once there is room.
+    fn miss(&mut self, gap: Gap) {
+        let Some(missing) = &mut self.missing else {
+            self.missing = Some(gap);
+            return;
+        };
+        missing.from = missing.from.min(gap.from);
+        missing.recovered &= gap.recovered;
+        if let Some(dropped) = gap.dropped {
+            missing.reason = gap.reason;
+            missing.dropped = Some(missing.dropped.unwrap_or(0) + dropped);
+        }
+        if missing.link != gap.link {
+            missing.link = None;
+        }
+    }
+
+    /// Since when events may be missing whose gap is not among the records.
+    fn uncovered_since(&self) -> Option<OffsetDateTime> {
+        let missing = self.missing.as_ref().map(|gap| match gap.from {
+            Start::At(time) => time,
+            Start::PreviousRun => self.previous().unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            Start::Unknown => OffsetDateTime::UNIX_EPOCH,
+        });
+        self.ongoing.since().into_iter().chain(missing).min()
     }
 
     fn previous(&self) -> Option<OffsetDateTime> {

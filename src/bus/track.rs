@@ -200,7 +200,8 @@ impl Tracker {
                 let read = reader.read_back(known.accounted, info.last_sequence).await?;
                 self.judge(&read, &info, shared)?;
             }
-            Some(_) => {}
+            // Nothing is read back, so a fence of earlier settings would never end.
+            Some(_) => self.fence = None,
         }
         self.moved = false;
         let last = info.last_sequence;
@@ -229,6 +230,7 @@ impl Tracker {
         let Some(fence) = &self.fence else {
             self.foreign.messages += read.foreign;
             self.foreign.reordered += read.reordered;
+            self.report_foreign(read, shared);
             return Ok(());
         };
         if fence.since.elapsed() < TAKEOVER {
@@ -247,6 +249,21 @@ impl Tracker {
         );
         self.fence = None;
         Ok(())
+    }
+
+    fn report_foreign(&self, read: &ReadBack, shared: &Shared) {
+        let ReadBack { foreign, reordered, .. } = *read;
+        if foreign == 0 {
+            return;
+        }
+        shared.metrics.stream_foreign_messages.increment(foreign);
+        tracing::warn!(
+            instance = self.instance,
+            stream = self.stream,
+            foreign,
+            reordered,
+            "another client wrote to the stream; take that right from it, or set delivery.ordering = \"best_effort\""
+        );
     }
 
     /// The stream, made if it is missing and may be made; never changed.
@@ -354,24 +371,10 @@ impl Reader<'_> {
         read.foreign = (last - accounted).saturating_sub(stored_here + gone_here);
         if read.foreign > 0 {
             read.reordered = newest.map_or(0, |newest| spool.passed_over(newest, self.stream));
-            self.report_foreign(&read);
         } else if gone > 0 {
             self.confirm_gone(newest, gone);
         }
         Ok(read)
-    }
-
-    fn report_foreign(&self, read: &ReadBack) {
-        let ReadBack { foreign, reordered, .. } = *read;
-        let (instance, stream) = (&self.shared.name, self.stream);
-        self.shared.metrics.stream_foreign_messages.increment(foreign);
-        tracing::warn!(
-            instance,
-            stream,
-            foreign,
-            reordered,
-            "another client wrote to the stream; take that right from it, or set delivery.ordering = \"best_effort\""
-        );
     }
 
     /// There is no other writer, so what was stored and is gone again was ours: all before the newest that is there, or the

@@ -44,8 +44,9 @@ pub(super) struct Bus {
     connected: Connected,
     current: watch::Sender<Client>,
     publishing: Publishing,
-    /// What else runs over the connection, without end.
-    parts: JoinSet<()>,
+    /// What else runs over the connection, without end: the state, and the micro service.
+    state: JoinSet<()>,
+    micro_service: JoinSet<()>,
     /// What sends replies: one task for the current connection, and one for each former one that still has callers.
     replying: JoinSet<()>,
     /// A change of the settings on its way.
@@ -122,7 +123,8 @@ impl Bus {
             current: watch::Sender::new(connected.client.clone()),
             publishing: Publishing::start(&connected, &shared, &bus, tracker),
             status: context.status.clone(),
-            parts: JoinSet::new(),
+            state: JoinSet::new(),
+            micro_service: JoinSet::new(),
             replying: JoinSet::new(),
             preparing: None,
             shared,
@@ -131,7 +133,8 @@ impl Bus {
             bus,
             connected,
         };
-        this.start_parts();
+        this.start_state();
+        this.start_micro();
         let replies = this.start_replies();
         Some((this, replies))
     }
@@ -189,7 +192,8 @@ impl Bus {
                     return prepared.ok();
                 }
                 _ = &mut self.publishing.task => return None,
-                _ = self.parts.join_next() => return None,
+                _ = self.state.join_next() => return None,
+                _ = self.micro_service.join_next() => return None,
             }
         }
     }
@@ -251,7 +255,10 @@ impl Bus {
             self.current.send_replace(self.connected.client.clone());
         }
         self.publishing = Publishing::start(&self.connected, &self.shared, &self.bus, tracker);
-        self.start_parts();
+        self.start_micro();
+        if moves {
+            self.start_state();
+        }
         moves.then(|| Moved { replies: self.start_replies(), former_up })
     }
 
@@ -267,8 +274,17 @@ impl Bus {
         tracker
     }
 
-    fn start_parts(&mut self) {
+    /// Publishes the state over the current connection. Once for each, as it counts what becomes of the connection.
+    fn start_state(&mut self) {
         let Connected { client, connection, .. } = &self.connected;
+        let (bus, status) = (self.bus.clone(), self.status.clone());
+        // What ran over the former connection ends with its set.
+        self.state = JoinSet::new();
+        self.state.spawn(state::keep(self.shared.clone(), bus, connection.clone(), status, client.clone()));
+    }
+
+    /// Answers as a micro service, by the settings in force.
+    fn start_micro(&mut self) {
         let settings = self.shared.settings();
         let micro = Micro {
             subject: self.shared.envelope.subjects().commands(),
@@ -276,11 +292,8 @@ impl Bus {
             own_prefix: settings.nats.prefix.clone(),
             ..self.micro.clone()
         };
-        let (bus, status) = (self.bus.clone(), self.status.clone());
-        // What ran over the former connection ends with its set.
-        self.parts = JoinSet::new();
-        self.parts.spawn(state::keep(self.shared.clone(), bus, connection.clone(), status, client.clone()));
-        self.parts.spawn(micro.serve(client.clone()));
+        self.micro_service = JoinSet::new();
+        self.micro_service.spawn(micro.serve(self.connected.client.clone()));
     }
 
     fn start_replies(&mut self) -> Outlet {

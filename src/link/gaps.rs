@@ -98,8 +98,12 @@ impl<'a> GapTracker<'a> {
 
     /// A connection was made. Once one does not resume, what was missed before it stays missed.
     pub fn connected(&self, by_resuming: Resumed) {
-        if let State::Broken { resumed, .. } = &mut *self.state() {
-            *resumed = by_resuming.min(*resumed);
+        match &mut *self.state() {
+            State::Broken { resumed, .. } => *resumed = by_resuming.min(*resumed),
+            // A connection before this one may have been read late, but nothing is missed before the link is ready. Where the
+            // service opens links, the gap of the one before this goes on.
+            State::Fresh if self.opened_by != OpenedBy::Service => self.spool.gap_is_void(&self.key),
+            State::Fresh | State::Whole => {}
         }
     }
 
@@ -154,5 +158,30 @@ impl<'a> GapTracker<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Delivery, Events};
+    use crate::envelope::Envelope;
+    use crate::metrics::InstanceMetrics;
+
+    #[test]
+    fn a_link_that_was_never_ready_marks_no_events_of_its_next_connection() {
+        let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
+        let metrics = Arc::new(InstanceMetrics::new("i", "t", &[]));
+        let spool = Spool::new("i", envelope, metrics, &Delivery::default());
+        let (links, key, since) = (ReadyLinks::default(), LinkKey::new("a"), OffsetDateTime::UNIX_EPOCH);
+        for opened_by in [OpenedBy::Service, OpenedBy::Command, OpenedBy::Daemon] {
+            // As `Received` does while a link is read late.
+            spool.gap_begins(&key, since);
+            GapTracker::new(key.clone(), opened_by, &spool, &links).connected(Resumed::No);
+            let kept = (opened_by == OpenedBy::Service).then_some(since);
+            assert_eq!(spool.ongoing_gap(), kept, "{opened_by:?}");
+        }
     }
 }

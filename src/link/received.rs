@@ -112,10 +112,16 @@ impl Received {
 
     /// There may be more to read than was read until now.
     pub fn is_behind(&mut self, at: OffsetDateTime) {
-        (self.empty, self.read) = (false, Instant::now());
-        if at - *self.behind.get_or_insert(at) > READ_WITHIN {
+        self.pause(at);
+        if self.behind.is_some_and(|behind| at - behind > READ_WITHIN) {
             self.mark();
         }
+    }
+
+    /// The socket is not read for now: what comes until it is may be read late, or be lost.
+    pub fn pause(&mut self, at: OffsetDateTime) {
+        (self.empty, self.read) = (false, Instant::now());
+        self.behind.get_or_insert(at);
     }
 
     /// The link is ready: what was sent before it is not missed.
@@ -224,6 +230,18 @@ mod tests {
         received.begin(at(5));
         received.is_empty();
         assert_eq!(until(&received), 5);
+    }
+
+    #[test]
+    fn one_that_was_not_read_for_a_while_is_complete_until_then() {
+        let mut received = received();
+        received.begin(at(1));
+        received.is_empty();
+        received.pause(at(2));
+        received.pause(at(3));
+        received.begin(at(30));
+        received.is_behind(at(30));
+        assert_eq!(until(&received), 2);
     }
 
     #[test]

@@ -58,6 +58,24 @@ async fn in_core_mode_a_subscriber_that_stays_gets_every_one() {
 }
 
 #[tokio::test]
+async fn in_core_mode_one_round_trip_confirms_many_events() {
+    let mut bed = Bed::with(NatsServer::options(), "delivery.mode = \"core\"").await;
+    bed.sub0.broadcast("tick", &json!({"n": 0}));
+    bed.at_rest(1).await;
+    let mut confirmations = listen(&bed.client, "_INBOX_shop.>").await;
+    bed.nats.freeze();
+    assert_eq!(bed.sub0.blast(5_000, numbered).await, 1);
+    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(5_000)).await;
+    bed.nats.thaw();
+    bed.at_rest(5_001).await;
+    let mut count = 0;
+    while let Ok(Some(_)) = timeout(Duration::from_millis(100), confirmations.next()).await {
+        count += 1;
+    }
+    assert!((1..2_500).contains(&count), "{count}");
+}
+
+#[tokio::test]
 async fn in_core_mode_what_was_not_confirmed_is_sent_again_under_the_same_id() {
     let mut bed = Bed::with(NatsServer::options(), "delivery.mode = \"core\"").await;
     bed.nats.kill();

@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
-use pontoon_testkit::{DaemonConfig, Echo, NatsServer, NatsVersion, Sub0};
+use pontoon_testkit::{BareListener, DaemonConfig, Echo, NatsServer, NatsVersion, Sub0, eventually};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -204,9 +204,65 @@ async fn a_gap_after_a_death_begins_where_a_link_broke_though_others_went_on() {
     assert_eq!(gap["from"].as_str().map(time), Some(since - READ_WITHIN), "{gap}");
 }
 
+/// Bounds the stream of `avatars`: past so many messages it refuses more.
+async fn bound(jetstream: &Context, max_messages: i64) {
+    let stream = jetstream.get_stream("PONTOON_AVATARS").await.expect("the stream");
+    let discard = jetstream::stream::DiscardPolicy::New;
+    let config = stream.cached_info().config.clone();
+    let config = jetstream::stream::Config { max_messages, discard, ..config };
+    jetstream.update_stream(config).await.expect("updated");
+}
+
+#[tokio::test]
+async fn a_gap_begins_no_later_than_a_socket_was_not_read_any_more_for_lack_of_room() {
+    const TEXT: u8 = 0x81;
+    let nats = NatsServer::options().every_right().start().await;
+    let (busy, late) = (BareListener::start().await, BareListener::start().await);
+    let settings = format!(
+        "sockets.busy = {{ url = \"{}\" }}\nsockets.late = {{ url = \"{}\" }}\n",
+        busy.url(),
+        late.url()
+    );
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.streamavatars.avatars.>").await;
+    let config = DaemonConfig::new(&nats).with("delivery.buffer_events = 16\ndelivery.max_pause = \"10m\"");
+    let mut daemon = start(config.connector("avatars", "streamavatars", &settings));
+    let ((_, mut busy), (_, mut socket)) = (busy.accept().await, late.accept().await);
+    socket.send(TEXT, b"first").await;
+    let jetstream = jetstream::new(client.clone());
+    next(&mut events, |_, body| body["message"] == "first").await;
+    until_stored(&mut daemon).await;
+    let stream = jetstream.get_stream("PONTOON_AVATARS").await.expect("the stream");
+    bound(&jetstream, stream.cached_info().state.messages.try_into().expect("a few")).await;
+    for _ in 0..32 {
+        busy.send(TEXT, b"more").await;
+    }
+    eventually(PATIENCE, async || {
+        let (_, text) = daemon.get("/status").await;
+        let status: Value = serde_json::from_str(&text).unwrap_or_default();
+        status["instances"][0]["room"] == false
+    })
+    .await;
+    // From this command on, its link knows that there is no room.
+    let send = "pontoon.command.streamavatars.avatars.send";
+    assert_eq!(ask(&client, send, r#"{"title":"late","message":"on"}"#, &[]).await.status, "sent");
+    // What the service sends then waits in the socket; how long is what the test is about.
+    let sent = OffsetDateTime::now_utc();
+    for _ in 0..200 {
+        socket.send(TEXT, b"waits").await;
+    }
+    drop(socket);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    bound(&jetstream, -1).await;
+    let (_, _again) = late.accept().await;
+    let (_, gap) = next(&mut events, |_, body| body["reason"] == "disconnected").await;
+    let from = gap["from"].as_str().map(time).expect("a beginning");
+    assert!(from <= sent + Duration::SECOND, "{sent} {gap}");
+}
+
 /// Waits until NATS has confirmed every event.
 async fn until_stored(daemon: &mut pontoon_testkit::Daemon) {
-    pontoon_testkit::eventually(PATIENCE, async || {
+    eventually(PATIENCE, async || {
         let (_, text) = daemon.get("/status").await;
         let status: Value = serde_json::from_str(&text).unwrap_or_default();
         status["instances"][0]["unconfirmed_events"] == 0

@@ -131,6 +131,35 @@ async fn every_shared_table_changes_under_load_and_no_socket_is_touched() {
 }
 
 #[tokio::test]
+async fn what_became_of_a_connection_is_counted_once_though_other_settings_change() {
+    let mut bed = Bed::start().await;
+    bed.nats.kill();
+    bed.status(|status| status["bus"]["connected"] == false).await;
+    bed.nats.restart().await;
+    bed.status(|status| status["bus"]["publishing"] == true).await;
+    let labels = [("instance", "shop")];
+    let reconnects = async |bed: &mut Bed| {
+        bed.daemon.metrics().await.value("pontoon_nats_reconnects_total", &labels).unwrap()
+    };
+    eventually(PATIENCE, async || reconnects(&mut bed).await >= 1.0).await;
+    let before = reconnects(&mut bed).await;
+    for buffer_events in [1_000, 2_000, 3_000] {
+        let lines = format!("delivery.buffer_events = {buffer_events}");
+        let config = DaemonConfig::new(&bed.nats).with(&lines).sub0("shop", &bed.sub0);
+        reload(&mut bed.daemon, config).await;
+        // The settings are in force.
+        eventually(PATIENCE, async || {
+            let limit = bed.daemon.metrics().await.value("pontoon_spool_max_events", &labels);
+            limit == Some(f64::from(buffer_events))
+        })
+        .await;
+        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+    }
+    bed.status(|status| status["bus"]["publishing"] == true).await;
+    assert_eq!(reconnects(&mut bed).await, before);
+}
+
+#[tokio::test]
 async fn a_wrong_password_that_is_corrected_loses_nothing() {
     let nats = NatsServer::options().config(USERS).start().await;
     let sub0 = Sub0::start().await;

@@ -171,6 +171,49 @@ fn a_gap_over_several_links_names_none_and_one_without_a_beginning_keeps_none() 
 }
 
 #[test]
+fn a_gap_of_dropped_events_is_not_recovered() {
+    let spool = full(Overflow::DropNewest);
+    spool.overflow().unwrap();
+    let main = Some(LinkKey::new("main"));
+    spool.gap(Gap { recovered: true, ..Gap::new(GapReason::Disconnected, main, Start::At(at(3))) });
+    offer(&spool, 4..5);
+    spool.confirm_through(4);
+    assert_eq!(kept(&spool), ["overflow main 3..now 1"]);
+    assert!(!spool.state().records[0].gap.as_ref().unwrap().recovered);
+}
+
+#[test]
+fn the_gap_of_dropped_events_stands_before_those_that_find_room_by_a_smaller_event() {
+    let spool = begun(|delivery| {
+        delivery.buffer = Size::kib(2);
+        delivery.overflow = Overflow::DropNewest;
+    });
+    let raw = Raw::of_bytes(&format!("\"{}\"", "x".repeat(4_000)).into());
+    spool.offer(&LinkKey::new("main"), Box::new(Event::new(EventType::LogEntry, raw)), Instant::now(), at(4));
+    spool.overflow().unwrap();
+    offer(&spool, 5..6);
+    assert_eq!(spool.reduce(2), Some(Reduced::WithoutRaw));
+    offer(&spool, 6..7);
+    assert_eq!(kept(&spool)[..2], ["4", "overflow main 5..now 1"]);
+    assert_eq!(kept(&spool).len(), 3);
+}
+
+#[test]
+fn events_behind_dropped_ones_carry_since_when_until_the_gap_is_among_them() {
+    let spool = full(Overflow::DropOldest);
+    assert_eq!(send(&spool, 3).len(), 3);
+    spool.overflow().unwrap();
+    // All that is kept is on the wire, so that only the new one can be dropped.
+    offer(&spool, 4..5);
+    spool.rewind();
+    offer(&spool, 5..6);
+    let last = |spool: &Spool| spool.state().records.back().and_then(|record| record.ongoing_gap);
+    assert_eq!((kept(&spool).last().map(String::as_str), last(&spool)), (Some("5"), Some(at(4))));
+    spool.confirm_through(9);
+    assert_eq!((kept(&spool), last(&spool)), (vec!["overflow main 4..now 1".to_owned()], None));
+}
+
+#[test]
 fn the_oldest_events_are_dropped_and_a_gap_takes_their_place() {
     let spool = full(Overflow::DropOldest);
     assert_eq!(send(&spool, 1), [2]);
