@@ -1,5 +1,8 @@
 //! One connection from open to close: the only place where a service and the bus meet.
 
+mod closing;
+mod reading;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +19,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
+use self::closing::close;
 use crate::bus::spool::Spool;
 use crate::config;
 use crate::errands::{Errand, Errands};
@@ -256,25 +260,6 @@ where
         Err(End::disconnected("another link needs its place"))
     }
 
-    /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
-    /// lost, and where another link is opened in the place of this one, the service would count both.
-    async fn leave(&mut self) {
-        self.parts.outbound.close();
-        let until = tokio::time::Instant::now() + CLOSING;
-        while !self.memory.spool.is_full() {
-            let step = tokio::select! {
-                Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
-                read = deadline::by(until, self.parts.reader.read()) => match read {
-                    Some(read) => self.burst(read),
-                    None => return,
-                },
-            };
-            if step.is_err() || self.broken.is_some() {
-                return;
-            }
-        }
-    }
-
     /// The timer for this time is over. A session must not be judged by a time in which this process did not run, so what was
     /// received is read first: for a while if the timer was noticed late, and else one burst.
     fn due(&mut self, at: Option<Instant>, reads: bool) -> Result<(), End> {
@@ -295,106 +280,11 @@ where
         self.timers()
     }
 
-    /// Handles what was read, unless others have filled the way of parts while this link waited for it.
-    fn take_in(&mut self, read: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
-        match read {
-            Ok(transport::Received::Message(frame)) if self.replies.full(Instant::now()).is_some() => {
-                self.held = Some(frame);
-                Ok(())
-            }
-            read => self.burst(read),
-        }
-    }
-
-    /// Handles a frame that was held, if there is one.
-    fn release(&mut self) -> Result<(), End> {
-        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(transport::Received::Message(frame))))
-    }
-
-    /// Handles a frame, and those that are there already behind it.
-    fn burst(&mut self, first: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
-        // The end of a connection is not received: a silent peer may have been gone for long.
-        let first_is_frame = first.is_ok();
-        let mut next = Some(first);
-        let mut left = BURST;
-        let read = OffsetDateTime::now_utc();
-        if first_is_frame {
-            self.memory.received.begin(read);
-        }
-        while let Some(message) = next {
-            let message = message?;
-            self.last_message = Instant::now();
-            match message {
-                transport::Received::Message(frame) => self.frame(&frame, read)?,
-                transport::Received::TooLarge(size) => self.too_large(size, read),
-            }
-            left -= 1;
-            let full = self.memory.spool.is_full() || self.replies.full(Instant::now()).is_some();
-            let reads = left > 0 && !full;
-            next = if reads { self.parts.reader.read().now_or_never() } else { None };
-            if next.is_some() {
-                continue;
-            }
-            // The runtime also says that nothing is there when this task has had its turn.
-            if reads && has_budget_remaining() {
-                self.memory.received.is_empty();
-            } else {
-                self.memory.received.is_behind(read);
-            }
-        }
-        // Seconds since 1970 fit a float exactly.
-        self.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
-        Ok(())
-    }
-
-    fn frame(&mut self, frame: &S::Frame, read: OffsetDateTime) -> Result<(), End> {
-        self.metrics.frames_received.increment(1);
-        self.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
-        let now = Instant::now();
-        self.outbox.advance(now);
-        let decoded = self.parts.session.decode(frame, &mut self.outbox);
-        match decoded {
-            Err(error) if error.kind() == Kind::Protocol => {
-                let performed = self.perform_at(now, read);
-                self.unrecognised(frame, error.message(), now, read);
-                performed
-            }
-            Err(error) => {
-                let performed = self.perform_at(now, read);
-                if error.kind() == Kind::Internal {
-                    self.unrecognised(frame, error.message(), now, read);
-                }
-                performed?;
-                Err(error.into())
-            }
-            Ok(()) => self.perform_at(now, read),
-        }
-    }
-
     /// Whether the session takes a command now. If not, the command waits where it is, and goes on to the next
     /// connection if this one ends.
     fn takes(&mut self) -> bool {
         self.outbox.advance(Instant::now());
         self.parts.session.takes(&mut self.outbox)
-    }
-
-    /// A message over the limit was discarded: that is published like any other loss.
-    fn too_large(&mut self, size: u64, read: OffsetDateTime) {
-        self.metrics.frames_received.increment(1);
-        self.metrics.bytes_received.increment(size);
-        let mut event = Event::new(EventType::FrameUnrecognised, Raw::null());
-        let limit = self.settings.message_limit.0;
-        event.fields.reason =
-            Some(format!("a message of {size} bytes is over transport.message_limit ({limit} bytes)"));
-        event.discarded = Some(size);
-        self.memory.spool.offer(self.link, Box::new(event), Instant::now(), read);
-    }
-
-    fn unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
-        let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
-        event.fields.reason = Some(reason.to_owned());
-        self.parts.redact.event(&mut event);
-        self.memory.spool.offer(self.link, Box::new(event), now, read);
     }
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
@@ -443,42 +333,6 @@ where
             self.parts.session.abandoned(command, sent, &mut self.outbox);
         }
         self.perform()
-    }
-
-    /// Nothing can be written any more, but what was received before, the service's close among it, can still be read.
-    async fn read_on(&mut self, broken: End) -> End {
-        self.is_broken = true;
-        if let Err(end) = self.release() {
-            return end;
-        }
-        let until = tokio::time::Instant::now() + READ_ON;
-        loop {
-            let full = self.replies.full(Instant::now());
-            let (is_full, overflow) = (self.memory.spool.is_full(), self.memory.spool.deadline());
-            if is_full || full.is_some() {
-                self.memory.received.pause(OffsetDateTime::now_utc());
-            }
-            let step = tokio::select! {
-                biased;
-                _ = &mut self.interrupt => {
-                    self.interrupted = true;
-                    return broken;
-                }
-                () = self.memory.spool.room(), if is_full => Ok(()),
-                () = sleep_until(overflow.unwrap_or_else(Instant::now).into()), if overflow.is_some() => {
-                    self.memory.spool.overflow()
-                }
-                () = over(full.as_ref()), if full.is_some() => Ok(()),
-                read = deadline::within(QUIET, self.parts.reader.read()), if full.is_none() && !is_full => match read {
-                    Some(read) => self.take_in(read).and_then(|()| self.release()),
-                    None => return broken,
-                },
-                () = sleep_until(until) => return broken,
-            };
-            if let Err(end) = step {
-                return if end.code.is_some() { end } else { broken };
-            }
-        }
     }
 
     fn timers(&mut self) -> Result<(), End> {
@@ -586,13 +440,6 @@ where
             }
         }
     }
-}
-
-/// Waits until the closing handshake is over: until all is written, the close frame at the end, and the service has ended
-/// the connection too.
-async fn close<F, R: Read<F>>(mut reader: R, mut outcomes: mpsc::Receiver<Outcome>) {
-    let written = async { while outcomes.recv().await.is_some() {} };
-    let _ = deadline::within(CLOSING, async { tokio::join!(reader.drain(), written) }).await;
 }
 
 /// Waits until another link needs this one's place.

@@ -4,7 +4,8 @@
 //! after `delivery.max_pause` the policy of `delivery.overflow` applies, every dropped event is counted, and a gap says how
 //! many there were. The first record of a run is a gap: an earlier run may have read events that it could not publish.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,10 @@ use crate::config::{Delivery, Overflow};
 use crate::dedup::{Identity, Recent};
 use crate::envelope::{Envelope, Gap, Record, Start};
 use crate::metrics::{DropReason, GapReason, InstanceMetrics};
+use state::{PreviousRun, State};
 
 /// An event was read this long after it came at the most, unless it carries since when a link was down or read late.
 pub const READ_WITHIN: Duration = Duration::from_secs(1);
-/// How many links may have an ongoing gap of their own.
-const MAX_ONGOING: usize = 16_384;
 
 /// The events of one instance between reading and confirmation.
 pub struct Spool {
@@ -32,49 +32,6 @@ pub struct Spool {
     state: Mutex<State>,
     filled: Notify,
     freed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    delivery: Delivery,
-    records: VecDeque<Record>,
-    bytes: usize,
-    /// How many of the records, from the front, are on the wire.
-    sent: usize,
-    /// Whether no more may be sent for now.
-    held: bool,
-    /// Since when there is no room.
-    full_since: Option<Instant>,
-    /// Whether the policy applies: there was no room for longer than `delivery.max_pause`.
-    overflowing: bool,
-    /// Newer events than those here that were dropped; their gap follows once there is room.
-    missing: Option<Gap>,
-    /// Links that are down and whose gap is not published yet, and since when.
-    ongoing: OngoingGaps,
-    /// When the last event of an earlier run was recorded.
-    previous: PreviousRun,
-    /// Whether this run has a record already.
-    begun: bool,
-    /// The records before this number have been counted if they stand in the stream behind newer ones.
-    passed_over: u64,
-}
-
-/// The links that are down and whose gap is not published yet.
-#[derive(Default)]
-struct OngoingGaps {
-    links: HashMap<LinkKey, OffsetDateTime>,
-    /// How many links have been down since each time.
-    starts: BTreeMap<OffsetDateTime, usize>,
-}
-
-/// What is known of earlier runs of the instance.
-#[derive(Default, Clone, Copy)]
-enum PreviousRun {
-    /// The stream was not read yet.
-    #[default]
-    NotRead,
-    /// When the last event of the stream was recorded, if it holds one.
-    Read(Option<OffsetDateTime>),
 }
 
 /// How much a spool holds.
@@ -238,7 +195,7 @@ impl Spool {
     /// Whether one more record may come in. Before the policy applies it always may: then there are only those of the frames
     /// that were read already.
     fn makes_room(&self, state: &mut State) -> bool {
-        if !state.overflowing {
+        if !state.overflowing && !state.is_overdue() {
             return true;
         }
         while state.delivery.overflow == Overflow::DropOldest && !state.fits() {
@@ -574,74 +531,6 @@ impl Spool {
         *state = State::default();
         drop(state);
         self.gauge();
-    }
-}
-
-impl State {
-    fn fits(&self) -> bool {
-        self.bytes < self.delivery.buffer.0 && self.records.len() < self.delivery.buffer_events
-    }
-
-    fn index(&self, sequence: u64) -> Option<usize> {
-        self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
-    }
-
-    /// Adds to the gap that follows once there is room.
-    fn miss(&mut self, gap: Gap) {
-        let Some(missing) = &mut self.missing else {
-            self.missing = Some(gap);
-            return;
-        };
-        missing.from = missing.from.min(gap.from);
-        missing.recovered &= gap.recovered;
-        if let Some(dropped) = gap.dropped {
-            missing.reason = gap.reason;
-            missing.dropped = Some(missing.dropped.unwrap_or(0) + dropped);
-        }
-        if missing.link != gap.link {
-            missing.link = None;
-        }
-    }
-
-    /// Since when events may be missing whose gap is not among the records.
-    fn uncovered_since(&self) -> Option<OffsetDateTime> {
-        let missing = self.missing.as_ref().map(|gap| match gap.from {
-            Start::At(time) => time,
-            Start::PreviousRun => self.previous().unwrap_or(OffsetDateTime::UNIX_EPOCH),
-            Start::Unknown => OffsetDateTime::UNIX_EPOCH,
-        });
-        self.ongoing.since().into_iter().chain(missing).min()
-    }
-
-    fn previous(&self) -> Option<OffsetDateTime> {
-        if let PreviousRun::Read(recorded) = self.previous { recorded } else { None }
-    }
-}
-
-impl OngoingGaps {
-    /// Begins with the link's first break. Past the bound it does not end with the link's own gap.
-    fn begin(&mut self, link: &LinkKey, since: OffsetDateTime) {
-        if self.links.contains_key(link) {
-            return;
-        }
-        let link = if self.links.len() < MAX_ONGOING { link.clone() } else { LinkKey::new("_") };
-        if self.links.insert(link, since).is_none() {
-            *self.starts.entry(since).or_default() += 1;
-        }
-    }
-
-    fn end(&mut self, link: &LinkKey) {
-        let Some(since) = self.links.remove(link) else { return };
-        if let Some(links) = self.starts.get_mut(&since) {
-            *links -= 1;
-            if *links == 0 {
-                self.starts.remove(&since);
-            }
-        }
-    }
-
-    fn since(&self) -> Option<OffsetDateTime> {
-        self.starts.first_key_value().map(|(since, _)| *since)
     }
 }
 

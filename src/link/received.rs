@@ -92,11 +92,12 @@ impl Received {
         if std::mem::take(&mut self.empty) {
             self.catch_up();
         }
-        if self.behind.is_none() {
+        // A frame shows that the connection was not closed before, where the socket was known to be empty.
+        let known = self.behind.unwrap_or_else(|| {
             let running = beats.last.map_or(self.read, |(before, _)| before);
-            let known = at - now.saturating_duration_since(running.max(self.read));
-            self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
-        }
+            at - now.saturating_duration_since(running.max(self.read))
+        });
+        self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
         if let Some(since) = beats.stopped_since(self.read, now).filter(|since| self.stop != Some(*since)) {
             self.stop = Some(since);
             self.behind.get_or_insert(at - now.saturating_duration_since(since));

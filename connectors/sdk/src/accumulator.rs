@@ -125,6 +125,15 @@ impl Accumulator {
         *self = Self { index, replaced: index > 0, ..Self::new(self.mode) };
     }
 
+    /// Bytes of the text that is kept.
+    fn kept(&self) -> usize {
+        match &self.state {
+            State::Delta => 0,
+            State::Cumulative(text) => text.len(),
+            State::Undecided { published, sum, .. } => published.len() + sum.as_ref().map_or(0, String::len),
+        }
+    }
+
     /// Takes one more part.
     pub fn push(&mut self, piece: Piece) -> Part {
         let (delta, reset) = self.take(piece);

@@ -6,6 +6,8 @@ use super::{Accumulator, Mode, Part, Piece};
 
 /// How many texts may come in parts at a time. The oldest beyond that begins again with its next part.
 const MAX_STREAMS: usize = 64;
+/// How many bytes of their texts are kept at a time; the newest may have more alone.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The longest key, in bytes. Parts of a text with a longer one are published without their length.
 const MAX_KEY: usize = 1024;
 
@@ -15,6 +17,8 @@ pub struct Streams {
     streams: HashMap<String, Stream>,
     /// Their keys, the oldest first.
     order: VecDeque<String>,
+    /// Bytes of all texts.
+    bytes: usize,
     begun: u64,
 }
 
@@ -53,7 +57,8 @@ impl Streams {
 
     /// A text is whole, or broke off.
     pub fn end(&mut self, key: &str) {
-        if self.streams.remove(key).is_some() {
+        if let Some(stream) = self.streams.remove(key) {
+            self.bytes -= stream.text.kept();
             self.order.retain(|known| known != key);
         }
     }
@@ -65,10 +70,18 @@ impl Streams {
         if !self.streams.contains_key(key) {
             self.begin(key, mode);
         }
-        match self.streams.get_mut(key) {
-            Some(stream) => (push(&mut stream.text), stream.number),
-            None => (push(&mut Accumulator::new(mode)), self.begun),
+        let Some(stream) = self.streams.get_mut(key) else {
+            return (push(&mut Accumulator::new(mode)), self.begun);
+        };
+        let before = stream.text.kept();
+        let pushed = (push(&mut stream.text), stream.number);
+        self.bytes = self.bytes + stream.text.kept() - before;
+        while self.bytes > MAX_BYTES
+            && let Some(oldest) = self.order.iter().find(|known| *known != key).cloned()
+        {
+            self.end(&oldest);
         }
+        pushed
     }
 
     fn begin(&mut self, key: &str, mode: Mode) {
@@ -77,9 +90,9 @@ impl Streams {
         self.streams.insert(key.to_owned(), stream);
         self.order.push_back(key.to_owned());
         if self.order.len() > MAX_STREAMS
-            && let Some(oldest) = self.order.pop_front()
+            && let Some(oldest) = self.order.front().cloned()
         {
-            self.streams.remove(&oldest);
+            self.end(&oldest);
         }
     }
 }
@@ -102,6 +115,21 @@ mod tests {
         streams.end("a");
         assert_eq!(length(&mut streams, "a", 0), Some(1));
         assert_eq!(streams.number("a"), Some(2));
+    }
+
+    #[test]
+    fn the_oldest_texts_give_way_to_large_ones() {
+        let mut streams = Streams::default();
+        let large = || Piece::from("x".repeat(MAX_BYTES / 2));
+        for key in ["a", "b", "c"] {
+            streams.push(key, Mode::Cumulative, large());
+        }
+        assert_eq!((streams.number("a"), streams.number("b").is_some()), (None, true));
+        assert_eq!(streams.bytes, MAX_BYTES);
+        streams.push("c", Mode::Cumulative, Piece::from("x".repeat(MAX_BYTES * 2)));
+        assert_eq!((streams.streams.len(), streams.bytes), (1, MAX_BYTES * 2));
+        streams.end("c");
+        assert_eq!((streams.is_empty(), streams.bytes), (true, 0));
     }
 
     #[test]

@@ -1,0 +1,131 @@
+//! What a spool holds: the records, and the gaps that are not among them yet.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use pontoon_sdk::LinkKey;
+use time::OffsetDateTime;
+
+use crate::config::{Delivery, Overflow};
+use crate::envelope::{Gap, Record, Start};
+
+/// How many links may have an ongoing gap of their own.
+const MAX_ONGOING: usize = 16_384;
+
+/// The records of one instance, and what is known of its gaps.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) delivery: Delivery,
+    pub(super) records: VecDeque<Record>,
+    pub(super) bytes: usize,
+    /// How many of the records, from the front, are on the wire.
+    pub(super) sent: usize,
+    /// Whether no more may be sent for now.
+    pub(super) held: bool,
+    /// Since when there is no room.
+    pub(super) full_since: Option<Instant>,
+    /// Whether the policy applies: there was no room for longer than `delivery.max_pause`.
+    pub(super) overflowing: bool,
+    /// Newer events than those here that were dropped; their gap follows once there is room.
+    pub(super) missing: Option<Gap>,
+    /// Links that are down and whose gap is not published yet, and since when.
+    pub(super) ongoing: OngoingGaps,
+    /// When the last event of an earlier run was recorded.
+    pub(super) previous: PreviousRun,
+    /// Whether this run has a record already.
+    pub(super) begun: bool,
+    /// The records before this number have been counted if they stand in the stream behind newer ones.
+    pub(super) passed_over: u64,
+}
+
+/// The links that are down and whose gap is not published yet.
+#[derive(Default)]
+pub(super) struct OngoingGaps {
+    pub(super) links: HashMap<LinkKey, OffsetDateTime>,
+    /// How many links have been down since each time.
+    pub(super) starts: BTreeMap<OffsetDateTime, usize>,
+}
+
+/// What is known of earlier runs of the instance.
+#[derive(Default, Clone, Copy)]
+pub(super) enum PreviousRun {
+    /// The stream was not read yet.
+    #[default]
+    NotRead,
+    /// When the last event of the stream was recorded, if it holds one.
+    Read(Option<OffsetDateTime>),
+}
+
+impl State {
+    pub(super) fn fits(&self) -> bool {
+        self.bytes < self.delivery.buffer.0 && self.records.len() < self.delivery.buffer_events
+    }
+
+    /// Whether links are closed because there was no room for too long. Nothing that they still publish may pile up.
+    pub(super) fn is_overdue(&self) -> bool {
+        let overdue = |since: Instant| since.elapsed() >= self.delivery.max_pause.0;
+        self.delivery.overflow == Overflow::Disconnect && self.full_since.is_some_and(overdue)
+    }
+
+    pub(super) fn index(&self, sequence: u64) -> Option<usize> {
+        self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
+    }
+
+    /// Adds to the gap that follows once there is room.
+    pub(super) fn miss(&mut self, gap: Gap) {
+        let Some(missing) = &mut self.missing else {
+            self.missing = Some(gap);
+            return;
+        };
+        missing.from = missing.from.min(gap.from);
+        missing.recovered &= gap.recovered;
+        if let Some(dropped) = gap.dropped {
+            missing.reason = gap.reason;
+            missing.dropped = Some(missing.dropped.unwrap_or(0) + dropped);
+        }
+        if missing.link != gap.link {
+            missing.link = None;
+        }
+    }
+
+    /// Since when events may be missing whose gap is not among the records.
+    pub(super) fn uncovered_since(&self) -> Option<OffsetDateTime> {
+        let missing = self.missing.as_ref().map(|gap| match gap.from {
+            Start::At(time) => time,
+            Start::PreviousRun => self.previous().unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            Start::Unknown => OffsetDateTime::UNIX_EPOCH,
+        });
+        self.ongoing.since().into_iter().chain(missing).min()
+    }
+
+    pub(super) fn previous(&self) -> Option<OffsetDateTime> {
+        if let PreviousRun::Read(recorded) = self.previous { recorded } else { None }
+    }
+}
+
+impl OngoingGaps {
+    /// Begins with the link's first break. Past the bound it does not end with the link's own gap.
+    pub(super) fn begin(&mut self, link: &LinkKey, since: OffsetDateTime) {
+        if self.links.contains_key(link) {
+            return;
+        }
+        let link = if self.links.len() < MAX_ONGOING { link.clone() } else { LinkKey::new("_") };
+        if self.links.insert(link, since).is_none() {
+            *self.starts.entry(since).or_default() += 1;
+        }
+    }
+
+    pub(super) fn end(&mut self, link: &LinkKey) {
+        let Some(since) = self.links.remove(link) else { return };
+        if let Some(links) = self.starts.get_mut(&since) {
+            *links -= 1;
+            if *links == 0 {
+                self.starts.remove(&since);
+            }
+        }
+    }
+
+    pub(super) fn since(&self) -> Option<OffsetDateTime> {
+        self.starts.first_key_value().map(|(since, _)| *since)
+    }
+}

@@ -1,0 +1,72 @@
+//! The end of a connection: what the service sent before it is read on, and the closing handshake is performed.
+
+use super::*;
+
+impl<S, R> Conversation<'_, S, R>
+where
+    S: Session,
+    S::Frame: Frame,
+    R: Read<S::Frame>,
+{
+    /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
+    /// lost, and where another link is opened in the place of this one, the service would count both.
+    pub(super) async fn leave(&mut self) {
+        self.parts.outbound.close();
+        let until = tokio::time::Instant::now() + CLOSING;
+        while !self.memory.spool.is_full() {
+            let step = tokio::select! {
+                Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
+                read = deadline::by(until, self.parts.reader.read()) => match read {
+                    Some(read) => self.burst(read),
+                    None => return,
+                },
+            };
+            if step.is_err() || self.broken.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Nothing can be written any more, but what was received before, the service's close among it, can still be read.
+    pub(super) async fn read_on(&mut self, broken: End) -> End {
+        self.is_broken = true;
+        if let Err(end) = self.release() {
+            return end;
+        }
+        let until = tokio::time::Instant::now() + READ_ON;
+        loop {
+            let full = self.replies.full(Instant::now());
+            let (is_full, overflow) = (self.memory.spool.is_full(), self.memory.spool.deadline());
+            if is_full || full.is_some() {
+                self.memory.received.pause(OffsetDateTime::now_utc());
+            }
+            let step = tokio::select! {
+                biased;
+                _ = &mut self.interrupt => {
+                    self.interrupted = true;
+                    return broken;
+                }
+                () = self.memory.spool.room(), if is_full => Ok(()),
+                () = sleep_until(overflow.unwrap_or_else(Instant::now).into()), if overflow.is_some() => {
+                    self.memory.spool.overflow()
+                }
+                () = over(full.as_ref()), if full.is_some() => Ok(()),
+                read = deadline::within(QUIET, self.parts.reader.read()), if full.is_none() && !is_full => match read {
+                    Some(read) => self.take_in(read).and_then(|()| self.release()),
+                    None => return broken,
+                },
+                () = sleep_until(until) => return broken,
+            };
+            if let Err(end) = step {
+                return if end.code.is_some() { end } else { broken };
+            }
+        }
+    }
+}
+
+/// Waits until the closing handshake is over: until all is written, the close frame at the end, and the service has ended
+/// the connection too.
+pub(super) async fn close<F, R: Read<F>>(mut reader: R, mut outcomes: mpsc::Receiver<Outcome>) {
+    let written = async { while outcomes.recv().await.is_some() {} };
+    let _ = deadline::within(CLOSING, async { tokio::join!(reader.drain(), written) }).await;
+}
