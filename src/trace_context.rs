@@ -1,4 +1,4 @@
-//! Trace context: the header `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header), checked.
+//! Trace context: the header `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>), checked.
 
 /// Its length: version, trace id, parent id and flags, in hexadecimal digits with hyphens between.
 const LENGTH: usize = 55;
