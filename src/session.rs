@@ -9,13 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{
-    Action, CommandId, End, Error, Event, EventType, Join, Kind, LinkKey, Outbox, Raw, Redactor, Result,
-    Session,
-};
+use pontoon_sdk::{Action, CommandId, End, Error, Join, Kind, LinkKey, Outbox, Redactor, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use tokio::task::coop::has_budget_remaining;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
@@ -28,21 +24,12 @@ use crate::metrics::InstanceMetrics;
 use crate::places::Place;
 use crate::redact::shown;
 use crate::replies::{Full, Replies};
-use crate::transport::deadline::{self, GRACE, LATE};
+use crate::transport::deadline::{GRACE, LATE};
 use crate::transport::outbound::{Outbound, Outcome, Refused};
-use crate::transport::{self, Read, meaning};
+use crate::transport::{Read, meaning};
 
-/// How many frames are handled before anything else gets its turn.
-const BURST: usize = 64;
 /// How many joins a link keeps.
 const MAX_JOINS: usize = 16_384;
-
-/// How long the closing handshake may take.
-const CLOSING: Duration = Duration::from_secs(1);
-/// How long nothing may be received, once nothing can be written, before the rest is given up.
-const QUIET: Duration = Duration::from_secs(1);
-/// How long is read on at the most once nothing can be written, as a peer may send for ever.
-const READ_ON: Duration = Duration::from_secs(10);
 
 /// What outlives a connection of a link.
 pub struct Memory {

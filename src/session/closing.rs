@@ -1,6 +1,23 @@
 //! The end of a connection: what the service sent before it is read on, and the closing handshake is performed.
 
-use super::*;
+use std::time::{Duration, Instant};
+
+use pontoon_sdk::connector::Frame;
+use pontoon_sdk::{End, Session};
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::{Conversation, over};
+use crate::transport::outbound::Outcome;
+use crate::transport::{Read, deadline};
+
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How long nothing may be received, once nothing can be written, before the rest is given up.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long is read on at the most once nothing can be written, as a peer may send for ever.
+const READ_ON: Duration = Duration::from_secs(10);
 
 impl<S, R> Conversation<'_, S, R>
 where

@@ -1,6 +1,18 @@
 //! What is received: frames are read in bursts, and each is given to the session.
 
-use super::*;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use pontoon_sdk::connector::Frame;
+use pontoon_sdk::{End, Event, EventType, Kind, Raw, Result, Session};
+use time::OffsetDateTime;
+use tokio::task::coop::has_budget_remaining;
+
+use super::Conversation;
+use crate::transport::{self, Read};
+
+/// How many frames are handled before anything else gets its turn.
+const BURST: usize = 64;
 
 impl<S, R> Conversation<'_, S, R>
 where
