@@ -33,7 +33,7 @@ impl Tree {
             format!("leafnodes {{ remotes: [{{ url: \"nats-leaf://127.0.0.1:{}\" }}] }}", port.await);
         let leaf = format!("{remote}\n{}", jetstream("leaf"));
         let leaf = NatsServer::options().every_right().without_jetstream().config(&leaf).start().await;
-        eventually(PATIENCE, async || leaf.log().contains("JetStream using domains")).await;
+        eventually(PATIENCE, async || leaf.log().contains("Leafnode connection created")).await;
         Self { leaf, hub, dir }
     }
 

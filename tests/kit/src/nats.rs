@@ -50,6 +50,17 @@ impl NatsVersion {
             .unwrap_or_else(|| panic!("there is no {name}: run `make tools`, or name one in {variable}"))
     }
 
+    /// What the program says of its version: `[2, 9, 10]`.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn number(self) -> Vec<u32> {
+        let output = Command::new(self.binary()).arg("--version").output().expect("nats-server runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text.rsplit('v').next().unwrap_or_default();
+        number.trim().split('.').map_while(|part| part.parse().ok()).collect()
+    }
+
     fn find(self) -> Option<PathBuf> {
         let (variable, name) = self.names();
         tools::find(variable, name)
