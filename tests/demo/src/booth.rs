@@ -84,6 +84,10 @@ impl Booth {
 
 /// Adds what an event says.
 pub(crate) fn hear(service: &dyn Service, heard: &mut Voices, event: &Event) {
+    // Every run of an instance begins with a gap; no service sent it.
+    if event.text("/reason") == "restarted" {
+        return;
+    }
     let (voice, words) = service.voice(event);
     match event.body["delta"].as_str() {
         Some(delta) => heard.grow(voice, delta, event.body["length"].as_u64()),
