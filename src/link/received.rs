@@ -94,8 +94,9 @@ impl Received {
         }
         // A frame shows that the connection was not closed before, where the socket was known to be empty.
         let known = self.behind.unwrap_or_else(|| {
+            // The runtime may report a socket as empty that it has not looked at again: only a beat shows that it did.
             let running = beats.last.map_or(self.read, |(before, _)| before);
-            at - now.saturating_duration_since(running.max(self.read))
+            at - now.saturating_duration_since(running)
         });
         self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
         if let Some(since) = beats.stopped_since(self.read, now).filter(|since| self.stop != Some(*since)) {
