@@ -92,13 +92,12 @@ impl Received {
         if std::mem::take(&mut self.empty) {
             self.catch_up();
         }
-        // A frame shows that the connection was not closed before, where the socket was known to be empty.
-        let known = self.behind.unwrap_or_else(|| {
+        if self.behind.is_none() {
             // The runtime may report a socket as empty that it has not looked at again: only a beat shows that it did.
             let running = beats.last.map_or(self.read, |(before, _)| before);
-            at - now.saturating_duration_since(running)
-        });
-        self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
+            let known = at - now.saturating_duration_since(running);
+            self.complete = Some(self.complete.map_or(known, |complete| complete.max(known)));
+        }
         if let Some(since) = beats.stopped_since(self.read, now).filter(|since| self.stop != Some(*since)) {
             self.stop = Some(since);
             self.behind.get_or_insert(at - now.saturating_duration_since(since));
@@ -243,7 +242,7 @@ mod tests {
         received.pause(at(3));
         received.begin(at(30));
         received.is_behind(at(30));
-        assert_eq!(until(&received), 2);
+        assert_eq!(until(&received), 1);
     }
 
     #[test]
