@@ -47,11 +47,13 @@ async fn status(daemon: &mut Daemon, instance: &str) -> Value {
     instances.iter().find(|one| one["instance"] == instance).cloned().unwrap_or_default()
 }
 
-/// Waits until an instance is connected on both sides.
+/// Waits until an instance is connected on both sides and has published the gap with which its run begins.
 async fn publishing(daemon: &mut Daemon, instance: &str) {
     eventually(PATIENCE, async || {
         let status = status(daemon, instance).await;
-        status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready"
+        let ready = status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready";
+        let published = daemon.metrics().await.value("pontoon_events_published_total", &[("instance", instance)]);
+        ready && published >= Some(1.0)
     })
     .await;
 }
