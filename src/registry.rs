@@ -7,7 +7,6 @@ use pontoon_sdk::{Connector, Error, Operation};
 use schemars::Schema;
 use serde_json::{Map, Value};
 
-use crate::config::load;
 use crate::instance::{Run, Typed};
 use crate::transport::{Dial, listen};
 
@@ -106,7 +105,7 @@ where
     fn build(&self, settings: &Map<String, Value>) -> Result<Box<dyn Run>, SettingsError> {
         let config: C::Config =
             serde_path_to_error::deserialize(Value::Object(settings.clone())).map_err(|error| {
-                SettingsError { path: load::keys(error.path()), message: error.into_inner().to_string() }
+                SettingsError { path: keys(error.path()), message: error.into_inner().to_string() }
             })?;
         let connector = C::new(config).map_err(settings_error)?;
         for spec in connector.links() {
@@ -117,4 +116,16 @@ where
         }
         Ok(Box::new(Typed::new(connector)))
     }
+}
+
+/// The keys of a place that serde could not read.
+pub fn keys(path: &serde_path_to_error::Path) -> Vec<String> {
+    use serde_path_to_error::Segment;
+    let named = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Enum { variant } => Some(variant.clone()),
+        Segment::Unknown => None,
+    };
+    path.iter().filter_map(named).collect()
 }

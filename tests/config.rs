@@ -14,8 +14,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pontoon::config::{self, Config, Loaded, Problems, Sources, schema::Schema};
+use pontoon::config::{self, Loaded, Problems, Sources, schema::Schema};
 use pontoon::registry::Registry;
+use pontoon::settings::{self, Config};
 use serde_json::Value;
 
 /// Every secret in the files is this one.
@@ -154,7 +155,7 @@ fn flags_override_variables_and_variables_override_the_file() {
     let env = env.map(|(name, text)| (name.to_owned(), Some(text.to_owned()))).to_vec();
     let file = Some(root().join("config/pontoon.toml"));
     let config = config::load(&registry(), &Sources { file, env, flags }).ok().unwrap().config;
-    assert_eq!((config.log.level.as_str(), config.log.format), ("trace", config::LogFormat::Json));
+    assert_eq!((config.log.level.as_str(), config.log.format), ("trace", settings::LogFormat::Json));
 }
 
 #[test]

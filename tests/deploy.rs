@@ -142,7 +142,7 @@ fn the_unit_waits_as_long_as_the_daemon_may_take_and_restarts_only_what_may_help
     let unit = read("deploy/systemd/pontoon.service");
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     let seconds = |key: &str| value(key).unwrap().trim_end_matches('s').parse::<u64>().unwrap();
-    let drain = pontoon::config::Config::default().shutdown.timeout.0.as_secs();
+    let drain = pontoon::settings::Config::default().shutdown.timeout.0.as_secs();
     assert!(seconds("TimeoutStopSec") > drain);
     assert!(seconds("WatchdogSec") > 2 * pontoon::daemon::Roster::STUCK.as_secs());
     assert_eq!((value("Type"), value("Restart")), (Some("notify"), Some("on-failure")));

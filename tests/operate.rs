@@ -52,7 +52,8 @@ async fn publishing(daemon: &mut Daemon, instance: &str) {
     eventually(PATIENCE, async || {
         let status = status(daemon, instance).await;
         let ready = status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready";
-        let published = daemon.metrics().await.value("pontoon_events_published_total", &[("instance", instance)]);
+        let published =
+            daemon.metrics().await.value("pontoon_events_published_total", &[("instance", instance)]);
         ready && published >= Some(1.0)
     })
     .await;

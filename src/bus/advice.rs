@@ -1,7 +1,7 @@
 //! What an operator can do about a stream that JetStream does not create, or that does not take our events.
 
-use super::stream::{JetStream, StreamError, code, names};
-use crate::config::{Delivery, Ordering};
+use super::jetstream::{JetStream, StreamError, code, names};
+use crate::settings::{Delivery, Ordering};
 
 /// Why the stream cannot be created, and what to do. Asks for the name of a stream that is in the way.
 pub(super) async fn not_created(

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::context;
 use crate::backoff;
-use crate::config::Nats;
+use crate::settings::Nats;
 use crate::transport::tls::{self, Store, Trust};
 
 /// How often the server is pinged. It counts as gone when the second ping in a row is not answered.
@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// the runtime allows a task in one turn: 2 MiB.
 const READ_BUFFER: u16 = 16 * 1024;
 /// Messages that may wait on one subscription. Past it the client drops them. The smallest command takes about 30 bytes on
-/// the wire, so what is read in one turn is below it; after that turn, [`super::service::Requests`] takes all.
+/// the wire, so what is read in one turn is below it; after that turn, [`super::commands::Requests`] takes all.
 const SUBSCRIPTION_CAPACITY: usize = 131_072;
 
 /// How the client words a refusal of our credentials.
@@ -365,12 +365,12 @@ mod tests {
     async fn messages_that_the_client_drops_are_counted() {
         let patience = Duration::from_secs(60);
         let server = pontoon_testkit::NatsServer::options().without_jetstream().start().await;
-        let nats = Nats { url: crate::config::Urls::One(server.url()), ..Nats::default() };
+        let nats = Nats { url: crate::settings::Urls::One(server.url()), ..Nats::default() };
         let (client, mut connection) = client(&nats, "test", "_INBOX_test", "e.", "c").await.unwrap();
         connection.wait_for(|connection| connection.up).await.unwrap();
         // Nothing is read here.
         let slow = client.subscribe("slow").await.unwrap();
-        assert!(super::super::service::barrier(&client, patience).await);
+        assert!(super::super::commands::barrier(&client, patience).await);
         let other = server.client().await;
         for _ in 0..SUBSCRIPTION_CAPACITY + 1_000 {
             other.publish("slow", "".into()).await.unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pontoon_sdk::Secret;
 use serde::Deserialize;
 
-use crate::config::{Nats, Urls};
+use crate::settings::{Nats, Urls};
 
 /// A context file, with the fields that the tool writes (jsm.go, package natscontext). What only the tool itself needs is
 /// not listed: its name, a description, the colours of its output, and where it finds advisories of JetStream.

@@ -4,7 +4,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use super::track::Track;
+use super::acks::Track;
 use crate::envelope::{Envelope, Record};
 
 /// What headers cost on the wire besides names and values, at the most.

@@ -14,11 +14,11 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::acks::{Blocked, Track, Tracker};
 use super::connect::Connection;
+use super::jetstream::{self, code};
 use super::outgoing::{Outgoing, TooLarge, put};
 use super::spool::Reduced;
-use super::stream::{self, code};
-use super::track::{Blocked, Track, Tracker};
 use crate::backoff;
 use crate::instance::Shared;
 use crate::metrics::DropReason;
@@ -256,7 +256,7 @@ impl Publisher {
             return Err(Break(format!("no stream takes {}", self.shared.envelope.subjects().all_events())));
         }
         // Subscribers see where the confirmation of an event goes, and may send there, too.
-        let Ok(answer) = stream::answer(&message.payload) else { return Ok(()) };
+        let Ok(answer) = jetstream::answer(&message.payload) else { return Ok(()) };
         if answer.error.is_none() && (answer.stream != self.tracker.stream() || answer.seq == 0) {
             return Ok(());
         }

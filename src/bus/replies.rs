@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::connect::Connection;
-use crate::replies::{Answer, Interest, Outgoing, Replying, Space};
+use crate::reply::{Answer, Interest, Outgoing, Replying, Space};
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A part is hardly worth waiting for: last words are behind it.

@@ -14,10 +14,10 @@ use pontoon_sdk::{End, Event, EventType, LinkKey, Raw};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::config::{Delivery, Overflow};
-use crate::dedup::{Identity, Recent};
+use crate::bus::dedup::{Identity, Recent};
 use crate::envelope::{Envelope, Gap, Record, Start};
 use crate::metrics::{DropReason, GapReason, InstanceMetrics};
+use crate::settings::{Delivery, Overflow};
 use state::{PreviousRun, State};
 
 /// An event was read this long after it came at the most, unless it carries since when a link was down or read late.

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write as _, stderr};
 use std::process::ExitCode;
 
 use crate::config::Problems;
-use crate::printable::printable;
+use crate::log::printable::printable;
 
 /// What went wrong.
 pub(super) enum Failure {

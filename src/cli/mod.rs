@@ -17,7 +17,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Sources};
 use crate::daemon;
-use crate::printable::printable;
+use crate::log::printable::printable;
 use crate::registry::Registry;
 use failure::Failure;
 

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use crate::bus::connect::{self, Connection};
-use crate::config::Config;
+use crate::settings::Config;
 
 /// How long a person waits before they are told that there is no connection.
 const PATIENCE: Duration = Duration::from_secs(5);

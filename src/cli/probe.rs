@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::failure::Failure;
-use crate::config::{self, Config, Sources};
-use crate::printable::{printable, printable_json};
+use crate::config::{self, Sources};
+use crate::log::printable::{printable, printable_json};
 use crate::registry::Registry;
+use crate::settings::Config;
 
 /// How long connecting may take, and how long a silence.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -15,10 +15,11 @@ use serde_json::value::RawValue;
 use super::Outcome;
 use super::failure::Failure;
 use super::nats;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Sources};
 use crate::envelope::subject::push_token;
-use crate::printable::printable_json;
+use crate::log::printable::printable_json;
 use crate::registry::Registry;
+use crate::settings::Config;
 
 /// How much longer than the daemon we wait: it answers at its deadline, and the answer has a way to go.
 const GRACE: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::nats;
 use crate::config::{self, Sources};
 use crate::envelope::subject::decode_token;
-use crate::printable::{printable, printable_json};
+use crate::log::printable::{printable, printable_json};
 use crate::registry::Registry;
 
 /// The longest summary, in characters.

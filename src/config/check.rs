@@ -10,7 +10,8 @@ use pontoon_sdk::url::{Fault, Scheme, Url};
 use serde_json::{Map, Value};
 
 use super::problem::{Report, path};
-use super::{Config, DeliveryMode, Nats, Ordering, Tls, Transport, secrets, suggest};
+use super::{secrets, suggest};
+use crate::settings::{Config, DeliveryMode, Nats, Ordering, Tls, Transport};
 use crate::transport::proxy::{Environment, Proxy};
 
 /// Subjects hold at most 255 bytes, and the tokens after the prefix need room.

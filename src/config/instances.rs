@@ -7,9 +7,10 @@ use super::load::{Prepared, decode, prune};
 use super::problem::{Path, Report, join, path};
 use super::schema::Schema;
 use super::shape::{Shape, remove};
-use super::{Config, Instance, secrets, suggest};
+use super::{secrets, suggest};
 use crate::instance::Run;
 use crate::registry::{ConnectorType, Registry};
+use crate::settings::{Config, Instance};
 
 /// Checks every instance, puts all of them into the configuration, and returns those that are to run.
 pub(super) fn build(

@@ -10,9 +10,10 @@ use super::layers::{Layers, Notes};
 use super::problem::{Path, Problem, Problems, Report, path};
 use super::schema::Schema;
 use super::shape::{Shape, remove};
-use super::{Config, check, instances, secrets};
+use super::{check, instances, secrets};
 use crate::instance::Run;
-use crate::registry::Registry;
+use crate::registry::{Registry, keys};
+use crate::settings::Config;
 
 /// Where settings are read: one file, then the environment, then flags. Kept, so that a reload can read them again.
 #[derive(Clone, Default)]
@@ -160,16 +161,4 @@ pub(super) fn decode<T: DeserializeOwned + Default>(
             }
         }
     }
-}
-
-/// The keys of a place that serde could not read.
-pub(crate) fn keys(path: &serde_path_to_error::Path) -> Path {
-    use serde_path_to_error::Segment;
-    let named = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(index.to_string()),
-        Segment::Map { key } => Some(key.clone()),
-        Segment::Enum { variant } => Some(variant.clone()),
-        Segment::Unknown => None,
-    };
-    path.iter().filter_map(named).collect()
 }

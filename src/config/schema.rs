@@ -8,8 +8,9 @@ use schemars::schema_for;
 use serde_json::{Map, Value, json};
 
 use super::problem::Path;
-use super::{Config, shape};
+use super::shape;
 use crate::registry::{ConnectorType, Registry};
+use crate::settings::Config;
 
 /// The schema of everything that this binary can be told.
 pub struct Schema {

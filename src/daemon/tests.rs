@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Config, Instance, Urls};
 use crate::instance::{Context, Run};
+use crate::settings::{Config, Instance, Urls};
 
 /// An instance with a fault of ours in it.
 struct Faulty;

@@ -3,6 +3,7 @@
 mod clock;
 mod gap;
 pub mod subject;
+pub mod trace_context;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,9 +15,9 @@ use bytes::Bytes;
 use pontoon_sdk::{CommandId, Event, EventType, Fields, LinkKey, Raw};
 use time::OffsetDateTime;
 
-use crate::config::{EventMode, Events};
-use crate::dedup::Identity;
-use crate::trace_context::traceparent;
+use crate::bus::dedup::Identity;
+use crate::envelope::trace_context::traceparent;
+use crate::settings::{EventMode, Events};
 use clock::Clock;
 pub use clock::{parse as parse_time, rfc3339};
 pub use gap::{Gap, Start};

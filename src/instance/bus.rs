@@ -12,17 +12,17 @@ use tokio::task::{JoinHandle, JoinSet, unconstrained};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::commands::MOST_COMMANDS;
-use super::{Context, Settings, Shared, state};
+use super::router::MOST_COMMANDS;
+use super::{Context, Settings, Shared, status};
+use crate::bus::acks::Tracker;
+use crate::bus::commands::{self, Micro, Requests};
 use crate::bus::connect::{self, Connection};
 use crate::bus::context;
 use crate::bus::publisher::Publisher;
 use crate::bus::replies::{self, Route};
-use crate::bus::service::{self, Micro, Requests};
-use crate::bus::track::Tracker;
-use crate::config::Nats;
 use crate::envelope::{Subjects, rfc3339};
-use crate::replies::{Outlet, Tally};
+use crate::reply::{Outlet, Tally};
+use crate::settings::Nats;
 use crate::status::{BusStatus, InstanceStatus};
 
 /// How long the instance waits before it tries settings for NATS again that could not be used.
@@ -158,7 +158,7 @@ impl Bus {
         let requests = Requests::listen(self.client(), &subject).await?;
         if self.is_up() {
             // Not before the server has the new subscription is the former one given up.
-            service::barrier(self.client(), ROUND_TRIP).await;
+            commands::barrier(self.client(), ROUND_TRIP).await;
         }
         Ok(requests)
     }
@@ -167,7 +167,7 @@ impl Bus {
     pub(super) fn subscribed(&self) -> impl Future<Output = ()> + use<> {
         let Connected { client, connection, .. } = &self.connected;
         let (client, connection) = (client.clone(), connection.clone());
-        async move { service::subscribed(&client, connection).await }
+        async move { commands::subscribed(&client, connection).await }
     }
 
     /// Waits until all replies are sent. The senders must be gone, or nothing ends.
@@ -280,7 +280,7 @@ impl Bus {
         let (bus, status) = (self.bus.clone(), self.status.clone());
         // What ran over the former connection ends with its set.
         self.state = JoinSet::new();
-        self.state.spawn(state::keep(self.shared.clone(), bus, connection.clone(), status, client.clone()));
+        self.state.spawn(status::keep(self.shared.clone(), bus, connection.clone(), status, client.clone()));
     }
 
     /// Answers as a micro service, by the settings in force.
@@ -308,7 +308,7 @@ impl Bus {
         self.replying.spawn(async move {
             // As many replies in one turn as the client takes: commands come in bursts, and so do their refusals.
             unconstrained(replies::publish(&route, outgoing, interest)).await;
-            service::barrier(&route.client(), ROUND_TRIP).await;
+            commands::barrier(&route.client(), ROUND_TRIP).await;
         });
         outlet
     }

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
-use super::commands::MOST_COMMANDS;
-use crate::errands::{Errand, Errands, Room};
-use crate::places::Places;
-use crate::supervisor::{Supervisor, Way};
+use super::router::MOST_COMMANDS;
+use crate::link::queue::{Errand, Errands, Room};
+use crate::link::slots::Places;
+use crate::link::supervisor::{Supervisor, Way};
 use crate::transport::{Dial, DialledBy};
 
 /// The links of one instance.

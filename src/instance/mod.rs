@@ -1,21 +1,19 @@
 //! One configured use of a service: a thread with a runtime and a NATS connection of its own, so that no other
 //! instance can be hurt.
 //!
-//! * `life`: what runs on that thread, from start to drain
-//! * `bus`: its side towards NATS, which a reload may move while the links stay
-//! * [`commands`]: what callers want; [`links`]: those that carry it out
-//! * `door`: where services come in that connect to us; `attempts`: those that fail to
-//! * [`board`]: the phases of the links
-//! * [`state`]: what is known of the instance, for everybody who asks
+//! * `run`: what runs on that thread, from start to drain
+//! * `bus`: its NATS connection, which a reload may move while the links stay
+//! * [`router`]: from a command to its link; [`links`]: the links
+//! * `listener`: connections that services open to us; `refusals`: those that were refused
+//! * [`status`]: what is known of the instance
 
-mod attempts;
-pub mod board;
 mod bus;
-pub mod commands;
-mod door;
-mod life;
 pub mod links;
-pub mod state;
+mod listener;
+mod refusals;
+pub mod router;
+mod run;
+pub mod status;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,14 +24,14 @@ use pontoon_sdk::Connector;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::board::Board;
 use crate::bus::spool::Spool;
-use crate::config::{self, Config};
 use crate::envelope::Envelope;
 use crate::link::gaps::ReadyLinks;
+use crate::link::phases::Board;
 use crate::link::received::Activity;
 use crate::log::Throttle;
 use crate::metrics::InstanceMetrics;
+use crate::settings::{self, Config};
 use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 use crate::transport::{self, Dial};
 
@@ -51,15 +49,15 @@ pub trait Run: Send {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// How to reach NATS.
-    pub nats: config::Nats,
+    pub nats: settings::Nats,
     /// The form of events.
-    pub events: config::Events,
+    pub events: settings::Events,
     /// How events are kept.
-    pub delivery: config::Delivery,
+    pub delivery: settings::Delivery,
     /// How commands are taken.
-    pub commands: config::Commands,
+    pub commands: settings::Commands,
     /// How the instance stops.
-    pub shutdown: config::Shutdown,
+    pub shutdown: settings::Shutdown,
 }
 
 impl From<&Config> for Settings {
@@ -78,7 +76,7 @@ impl From<&Config> for Settings {
 pub struct Context {
     name: String,
     settings: watch::Receiver<Settings>,
-    transport: config::Transport,
+    transport: settings::Transport,
     metrics: Arc<InstanceMetrics>,
     status: watch::Sender<InstanceStatus>,
     heartbeat: Arc<AtomicU64>,
@@ -165,8 +163,8 @@ where
 
     fn operations(&self) -> Vec<&'static str> {
         let mut names: Vec<_> =
-            commands::operations(&*self.connector).iter().map(|operation| operation.name).collect();
-        names.push(commands::UNKNOWN);
+            router::operations(&*self.connector).iter().map(|operation| operation.name).collect();
+        names.push(router::UNKNOWN);
         names
     }
 
@@ -177,7 +175,7 @@ where
                 return tracing::error!(instance = context.name, %error, "no runtime for the instance");
             }
         };
-        runtime.block_on(life::live(self.connector, context));
+        runtime.block_on(run::live(self.connector, context));
         // A name that is being looked up on a thread of the runtime's must not hold up the end.
         runtime.shutdown_background();
     }
@@ -205,7 +203,7 @@ impl Handle {
         name: &str,
         run: Box<dyn Run>,
         config: &Config,
-        transport: &config::Transport,
+        transport: &settings::Transport,
     ) -> io::Result<Self> {
         let epoch = epoch();
         let initial = InstanceStatus {

@@ -166,9 +166,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Delivery, Events};
     use crate::envelope::Envelope;
     use crate::metrics::InstanceMetrics;
+    use crate::settings::{Delivery, Events};
 
     #[test]
     fn a_link_that_was_never_ready_marks_no_events_of_its_next_connection() {

@@ -169,9 +169,9 @@ impl Received {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Delivery, Events};
     use crate::envelope::Envelope;
     use crate::metrics::InstanceMetrics;
+    use crate::settings::{Delivery, Events};
 
     fn received() -> Received {
         let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));

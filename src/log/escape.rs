@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-use crate::printable::is_dangerous;
+use crate::log::printable::is_dangerous;
 
 /// Writes the text with every dangerous character as Rust writes it in a literal.
 pub(super) fn plain(text: &str, out: &mut dyn Write) -> fmt::Result {

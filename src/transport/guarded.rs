@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::resolve::Resolver;
 use super::upgrade::Upgrade;
 use super::{Class, Dial as _, DialError, Settings};
-use crate::config;
+use crate::settings;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -54,7 +54,7 @@ impl Zone {
             let now = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
             Ok(now.into_iter().map(|address| SocketAddr::new(address, port)).collect())
         };
-        let mut settings = Settings::new(config::Transport::default());
+        let mut settings = Settings::new(settings::Transport::default());
         settings.resolver = Resolver::of(answer);
         settings
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pontoon_sdk::{End, Kind};
 
 use super::Class;
-use crate::config::Transport;
+use crate::settings::Transport;
 
 /// Close code of an endpoint that leaves (RFC 6455 §7.4.1, as those below).
 pub const AWAY: u16 = 1001;

@@ -5,7 +5,7 @@
 //! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
 //! * [`listen`]: WebSockets that services open to us
 //! * [`socketio`]: Socket.IO over it
-//! * [`outbound`]: the queue that every link writes through
+//! * [`writer`]: the queue that every link writes through
 //! * [`deadline`]: deadlines of a process that may be stopped; [`meaning`]: what close codes and HTTP statuses mean
 
 pub mod connect;
@@ -14,7 +14,6 @@ pub mod deadline;
 mod guarded;
 pub mod listen;
 pub mod meaning;
-pub mod outbound;
 #[cfg(test)]
 mod proxied;
 pub mod proxy;
@@ -24,6 +23,7 @@ pub mod socketio;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
+pub mod writer;
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use pontoon_sdk::{End, Error};
 
 use self::connect::Wire;
 use self::listen::{Admitted, Judge};
-use crate::{backoff, config};
+use crate::{backoff, settings};
 
 /// A transport that the daemon can dial.
 pub trait Dial: pontoon_sdk::Transport {
@@ -145,7 +145,7 @@ pub trait Write<F>: Send + 'static {
 #[derive(Debug)]
 pub struct Settings {
     /// As configured.
-    pub config: config::Transport,
+    pub config: settings::Transport,
     /// Trust and certificates.
     pub tls: tls::Store,
     /// Who looks names up.
@@ -157,7 +157,7 @@ const USER_AGENT: &str = concat!("pontoon/", env!("CARGO_PKG_VERSION"));
 
 impl Settings {
     /// These settings, with nothing loaded yet.
-    pub fn new(config: config::Transport) -> Self {
+    pub fn new(config: settings::Transport) -> Self {
         let tls = tls::Store::new(config.tls.clone(), tls::Trust::WithSystem);
         Self { config, tls, resolver: resolve::Resolver::default() }
     }

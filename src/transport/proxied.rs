@@ -10,7 +10,7 @@ use pontoon_testkit::{ConnectAnswer, ConnectProxy, Connection, Service, WebSocke
 use tokio::net::TcpListener;
 
 use super::{Class, Dial as _, DialError, Read as _, Received, Settings, Write as _};
-use crate::config;
+use crate::settings;
 
 /// Sends back what it gets.
 struct Echo;
@@ -22,7 +22,7 @@ impl Service for Echo {
 }
 
 fn through(proxy: &str) -> Settings {
-    Settings::new(config::Transport { proxy: Some(Secret::plain(proxy)), ..config::Transport::default() })
+    Settings::new(settings::Transport { proxy: Some(Secret::plain(proxy)), ..settings::Transport::default() })
 }
 
 async fn dial(url: &str, settings: &Settings) -> Result<(), DialError> {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::connect::Address;
 use super::{Class, DialError, meaning};
-use crate::printable::printable;
+use crate::log::printable::printable;
 
 /// The longest that a service may ask us to stay away.
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);

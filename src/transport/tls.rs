@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use self::verifier::{Reloading, Verifier};
 
-use crate::config::Tls;
+use crate::settings::Tls;
 
 pub use verifier::advice;
 

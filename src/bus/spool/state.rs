@@ -6,8 +6,8 @@ use std::time::Instant;
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
 
-use crate::config::{Delivery, Overflow};
 use crate::envelope::{Gap, Record, Start};
+use crate::settings::{Delivery, Overflow};
 
 /// How many links may have an ongoing gap of their own.
 const MAX_ONGOING: usize = 16_384;

@@ -7,7 +7,7 @@ use pontoon_sdk::{Event, Raw, Size, Span};
 use serde_json::Value;
 
 use super::*;
-use crate::config::Events;
+use crate::settings::Events;
 
 fn spool(change: impl FnOnce(&mut Delivery)) -> Spool {
     let mut delivery = Delivery::default();

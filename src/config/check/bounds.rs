@@ -5,8 +5,8 @@ use std::time::Duration;
 use pontoon_sdk::{Size, Span};
 
 use super::{Report, path};
-use crate::config::{Config, Transport};
-use crate::instance::commands::MOST_COMMANDS;
+use crate::instance::router::MOST_COMMANDS;
+use crate::settings::{Config, Transport};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route};
 use schemars::schema_for;
 
-pub use config::Config;
+pub use settings::Config;
 pub use session::{ParleySession, Say};
 
 use lines::{Endpoint, Lines};

@@ -11,7 +11,8 @@ use pontoon_sdk::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::{Config, is_word};
+use crate::config::is_word;
+use crate::settings::Config;
 use crate::lines::Line;
 
 /// How many callers may wait for their `OK`.

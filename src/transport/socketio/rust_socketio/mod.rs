@@ -45,7 +45,7 @@ use tokio::time::timeout;
 
 use super::recovery::Recovery;
 use super::{auth, native, unconfirmed, url};
-use crate::config::Tls;
+use crate::settings::Tls;
 use crate::transport::connect::Address;
 use crate::transport::{DialError, Dialled, Settings, proxy, refusal, upgrade};
 

@@ -20,7 +20,7 @@ async fn pair(change: impl FnOnce(&mut Endpoint)) -> (Dialled<Reader, Writer>, T
 }
 
 async fn dial(endpoint: &Endpoint) -> Result<Dialled<Reader, Writer>, DialError> {
-    let config = config::Transport {
+    let config = settings::Transport {
         message_limit: Size(64),
         ping_interval: Span(Duration::from_millis(20)),
         ..Default::default()

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config;
+use crate::settings;
 
 /// How long anything may take that is not itself a matter of time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ async fn connect(server: &SocketIoServer) -> Dialled<Reader, Writer> {
     server.timers(Timers { ping_interval: often, ping_timeout: often * 50, ..Timers::default() });
     let mut endpoint = Endpoint::new(&server.url()).unwrap();
     endpoint.engine = Engine::RustSocketio;
-    let settings = Settings::new(config::Transport::default());
+    let settings = Settings::new(settings::Transport::default());
     open(Plan::new(&endpoint, &settings).unwrap(), &settings).await.unwrap()
 }
 

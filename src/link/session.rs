@@ -17,15 +17,15 @@ use tokio::time::{Sleep, sleep_until};
 
 use self::closing::close;
 use crate::bus::spool::Spool;
-use crate::config;
-use crate::errands::{Errand, Errands};
+use crate::link::pending::{Full, Replies};
+use crate::link::queue::{Errand, Errands};
 use crate::link::received::Received;
+use crate::link::redact::shown;
+use crate::link::slots::Place;
 use crate::metrics::InstanceMetrics;
-use crate::places::Place;
-use crate::redact::shown;
-use crate::replies::{Full, Replies};
+use crate::settings;
 use crate::transport::deadline::{GRACE, LATE};
-use crate::transport::outbound::{Outbound, Outcome, Refused};
+use crate::transport::writer::{Outbound, Outcome, Refused};
 use crate::transport::{Read, meaning};
 
 /// How many joins a link keeps.
@@ -67,7 +67,7 @@ pub struct Conversation<'a, S: Session, R> {
     replies: Replies,
     metrics: Arc<InstanceMetrics>,
     opened: Instant,
-    settings: &'a config::Transport,
+    settings: &'a settings::Transport,
     /// Since when the session is waited for to be ready.
     patient_since: Instant,
     /// When a message was received last.
@@ -103,7 +103,7 @@ where
         parts: Parts<S, R>,
         memory: &'a mut Memory,
         metrics: Arc<InstanceMetrics>,
-        settings: &'a config::Transport,
+        settings: &'a settings::Transport,
         link: &'a LinkKey,
         on_ready: &'a (dyn Fn() + Sync),
         interrupt: impl Future<Output = End> + Send + 'a,

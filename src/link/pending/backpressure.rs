@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::Replies;
-use super::outlet::Quota;
+use crate::reply::outbox::Quota;
 
 /// How long nothing is read for that while none leaves. From then on, parts are left out until one does.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -27,9 +27,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::host::Hosts;
-use crate::config::Admin;
 use crate::daemon::Roster;
 use crate::metrics::Exporter;
+use crate::settings::Admin;
 
 /// Connections at a time. One more ends the oldest, so that no crowd of idle ones keeps a probe out.
 const CONNECTIONS: usize = 64;

@@ -12,12 +12,12 @@ use async_nats::Client;
 use futures_util::{StreamExt as _, stream};
 
 use super::advice;
+use super::jetstream::{self as jetstream, Answer, Info, JetStream, Stored, code};
 use super::publisher::WINDOW;
 use super::spool::Spool;
-use super::stream::{self as jetstream, Answer, Info, JetStream, Stored, code};
-use crate::config::{Delivery, DeliveryMode, Ordering};
 use crate::envelope::Envelope;
 use crate::instance::Shared;
+use crate::settings::{Delivery, DeliveryMode, Ordering};
 
 /// How many messages are asked for at once.
 const READ_AHEAD: usize = 32;

@@ -1,8 +1,10 @@
 //! The life of the process: log, metrics, admin endpoint, instances, then signals until the drain.
 
+pub mod admin;
 mod notify;
-mod roster;
+pub mod reload;
 mod signals;
+mod statuses;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -17,10 +19,11 @@ use crate::config::{self, Loaded, Prepared, Problems, Sources};
 use crate::instance::{Handle, Settings, since_start};
 use crate::metrics::{DaemonMetrics, Exporter, ReloadOutcome};
 use crate::registry::Registry;
-use crate::{admin, backoff, log, metrics, reload};
+use crate::settings;
+use crate::{backoff, log, metrics};
 use notify::Notify;
-pub use roster::Roster;
 use signals::Signals;
+pub use statuses::Roster;
 
 /// Exit code for an end that was not a drain.
 const UNAVAILABLE: u8 = 69;
@@ -82,7 +85,7 @@ struct Daemon {
     log: Option<log::Live>,
     admin: Option<admin::Endpoint>,
     notify: Notify,
-    config: config::Config,
+    config: settings::Config,
     running: BTreeMap<String, Running>,
     /// Instances that drain; one of the same name starts when they are done.
     ending: Vec<Ending>,
@@ -119,7 +122,7 @@ impl Daemon {
             log: None,
             admin: None,
             notify: Notify::default(),
-            config: config::Config::default(),
+            config: settings::Config::default(),
             running: BTreeMap::new(),
             ending: Vec::new(),
             waiting: BTreeMap::new(),
@@ -290,7 +293,7 @@ impl Daemon {
 
     /// Has the admin endpoint be as this says. A new one listens before the one before it ends, unless they want the same
     /// port.
-    fn serve_admin(&mut self, wanted: &config::Admin) -> Result<(), String> {
+    fn serve_admin(&mut self, wanted: &settings::Admin) -> Result<(), String> {
         let wanted = wanted.enabled.then_some(wanted);
         if self.admin.as_ref().map(admin::Endpoint::settings) == wanted {
             return Ok(());
@@ -300,7 +303,8 @@ impl Daemon {
             self.admin = None;
             return Ok(());
         };
-        let start = |settings: &config::Admin| admin::Endpoint::start(settings, &self.roster, &self.exporter);
+        let start =
+            |settings: &settings::Admin| admin::Endpoint::start(settings, &self.roster, &self.exporter);
         let started = match (start(wanted), self.admin.take()) {
             // The same port at another address, most likely.
             (Err(_), Some(before)) if wanted.listen.ends_with(&format!(":{}", before.address.port())) => {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 /// How long no part may have found anybody before its caller counts as gone. Callers lose their connection to NATS, too,
 /// and most clients are back within this time.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// The commands of an instance that are answered in parts. Each has a secret name, which only its caller is told, as part
 /// of the subject to which NATS reports. With it the caller can report its own parts, each once, and so do no more than it
@@ -34,7 +34,7 @@ struct Silence {
 }
 
 impl Interest {
-    /// NATS found nobody who listens to the part of this name ([`Part`](super::Part)).
+    /// NATS found nobody who listens to the part of this name ([`Part`](crate::reply::Part)).
     pub fn nobody(&self, name: &str, now: Instant) {
         let read = || {
             let (secret, part) = name.split_once('.')?;
@@ -52,7 +52,7 @@ impl Interest {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places().len()
     }
 }
@@ -76,23 +76,23 @@ impl Place {
 }
 
 /// An answer that comes in parts. Its secret is forgotten when it is dropped.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     interest: Arc<Interest>,
     secret: u64,
     /// Whether a part was left out, which is logged once.
-    pub(super) lossy: bool,
+    pub(crate) lossy: bool,
 }
 
 impl Stream {
     /// An answer that has not begun. `gone` is told if its caller is.
-    pub(super) fn new(interest: Arc<Interest>, command: CommandId, gone: mpsc::Sender<CommandId>) -> Self {
+    pub(crate) fn new(interest: Arc<Interest>, command: CommandId, gone: mpsc::Sender<CommandId>) -> Self {
         let secret = rand::random();
         interest.places().insert(secret, Place { command, gone, parts: 0, silence: None });
         Self { interest, secret, lossy: false }
     }
 
     /// The name of the next part.
-    pub(super) fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         let mut places = self.interest.places();
         let part = places.get_mut(&self.secret).map_or(0, |place| {
             place.parts += 1;

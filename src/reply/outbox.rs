@@ -8,7 +8,7 @@ use pontoon_sdk::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::answer::{Answer, compose, outcome_of};
-use super::interest::{Interest, Stream};
+use super::liveness::{Interest, Stream};
 use crate::log::Throttle;
 
 /// Parts that may be on their way, until they have left for NATS: no more than half of what its client holds.
@@ -65,12 +65,12 @@ impl Drop for Space {
 
 /// The reply to a command that was refused before it had a place among those under way. Its body is made when it is
 /// published, as there can be many.
-pub(super) struct Refusal {
-    pub(super) subject: String,
+pub(crate) struct Refusal {
+    pub(crate) subject: String,
     /// The command's name for people.
-    pub(super) name: String,
-    pub(super) error: Error,
-    pub(super) traceparent: Option<Arc<str>>,
+    pub(crate) name: String,
+    pub(crate) error: Error,
+    pub(crate) traceparent: Option<Arc<str>>,
 }
 
 impl Refusal {
@@ -99,7 +99,7 @@ pub struct Outlet {
 
 /// How much of the way parts may take.
 #[derive(Clone)]
-pub(super) struct Quota {
+pub(crate) struct Quota {
     parts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// How many parts have left so far.
@@ -135,17 +135,17 @@ impl Outlet {
     }
 
     /// How much of it parts may take.
-    pub(super) fn quota(&self) -> Quota {
+    pub(crate) fn quota(&self) -> Quota {
         self.quota.clone()
     }
 
     /// Queues a reply that is no part. Returns whether it found room, which it does if it holds a permit.
-    pub(super) fn send(&self, outgoing: Outgoing) -> bool {
+    pub(crate) fn send(&self, outgoing: Outgoing) -> bool {
         self.queue.try_send(outgoing).is_ok()
     }
 
     /// Queues the reply to a command that was refused. Returns whether it found room.
-    pub(super) fn refuse(&self, refusal: Refusal) -> bool {
+    pub(crate) fn refuse(&self, refusal: Refusal) -> bool {
         let space = self.refusal_bytes.clone().try_acquire_many_owned(refusal.size());
         let taken = space.is_ok_and(|space| self.refusals.try_send((refusal, space)).is_ok());
         if !taken {
@@ -159,7 +159,7 @@ impl Outlet {
         taken
     }
 
-    pub(super) fn send_part(
+    pub(crate) fn send_part(
         &self,
         subject: String,
         answer: Arc<Answer>,
@@ -179,18 +179,18 @@ impl Outlet {
 
 impl Quota {
     /// Whether one more part finds a place.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
     }
 
     /// Waits until one may.
-    pub(super) async fn room(&self) {
+    pub(crate) async fn room(&self) {
         drop(self.parts.acquire().await);
         drop(self.bytes.acquire_many(ROOM).await);
     }
 
     /// How many parts have left so far: it shows whether any do.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.left.load(Ordering::Relaxed)
     }
 

@@ -22,7 +22,7 @@ pub struct Figures {
 }
 
 impl Tally {
-    pub(super) fn count(&self, operation: &'static str, started: Instant, error: Option<(u16, &str)>) {
+    pub(crate) fn count(&self, operation: &'static str, started: Instant, error: Option<(u16, &str)>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let figures = all.entry(operation).or_default();
         figures.requests += 1;

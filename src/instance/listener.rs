@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::attempts::Attempts;
+use super::refusals::Attempts;
 use crate::backoff;
-use crate::redact::shown;
+use crate::link::redact::shown;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
 

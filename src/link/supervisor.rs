@@ -13,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::bus::spool::Spool;
-use crate::config::Overflow;
-use crate::errands::Errands;
 use crate::instance::Shared;
-use crate::instance::board::Seat;
 use crate::link::gaps::{GapTracker, OpenedBy};
+use crate::link::phases::Seat;
+use crate::link::queue::Errands;
 use crate::link::received::Received;
+use crate::link::redact::shown;
+use crate::link::session::{Conversation, Memory, Parts};
+use crate::link::slots::Places;
 use crate::metrics::{ConnectOutcome, GapReason};
-use crate::places::Places;
-use crate::redact::shown;
-use crate::session::{Conversation, Memory, Parts};
+use crate::settings::Overflow;
 use crate::status::Phase;
-use crate::transport::outbound::Outbound;
+use crate::transport::writer::Outbound;
 use crate::transport::{Class, Dial, DialError, Dialled, DialledBy, Settings};
 
 /// A link must have been up for this long before its next trouble counts as the first.

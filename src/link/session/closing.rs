@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use super::{Conversation, over};
-use crate::transport::outbound::Outcome;
+use crate::transport::writer::Outcome;
 use crate::transport::{Read, deadline};
 
 /// How long the closing handshake may take.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::Config;
+use crate::settings::Config;
 
 /// The instances that a new configuration stops and starts. An instance whose own table stays the same goes on, whatever
 /// else changes: it follows the shared tables while it runs.
@@ -48,7 +48,7 @@ pub fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Instance;
+    use crate::settings::Instance;
 
     fn config(instances: &[(&str, &str, bool)]) -> Config {
         let mut config = Config::default();

@@ -1,6 +1,7 @@
 //! Logs on stderr: text on a terminal, JSON elsewhere, and never in the way of what they tell about.
 
 mod escape;
+pub(crate) mod printable;
 mod queue;
 mod throttle;
 
@@ -14,7 +15,7 @@ use tracing_subscriber::reload::{Handle, Layer as Reloaded};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::config::{Log, LogFormat};
+use crate::settings::{Log, LogFormat};
 pub use queue::Guard;
 use queue::Lines;
 pub use throttle::Throttle;

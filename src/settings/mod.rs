@@ -1,23 +1,6 @@
-//! What the operator may set: the types here, their [`defaults`], and how they are read and checked below.
-//!
-//! * [`load`](load()) reads one file, the environment and flags, and checks all of it before anything starts
-//! * `layers`, `file` and `env` read the sources and remember where each value came from
-//! * [`schema`] is one JSON Schema for everything, connectors included; `shape` holds what was read against it
-//! * `check` knows which values make sense, `instances` builds the instances, `secrets` looks after secrets
-//! * [`Problems`] is everything that is wrong, at once, and never shows a secret
+//! The settings, as plain types with their [`defaults`]. How they are read and checked is in [`crate::config`].
 
-mod check;
 pub mod defaults;
-mod env;
-mod file;
-mod instances;
-mod layers;
-pub(crate) mod load;
-mod problem;
-pub mod schema;
-mod secrets;
-mod shape;
-mod suggest;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,9 +9,6 @@ use std::path::PathBuf;
 use pontoon_sdk::{Secret, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-pub use load::{Loaded, Prepared, Sources, load, shared};
-pub use problem::{Problem, Problems};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep_until;
 
 use crate::metrics::Outcome;
-use crate::replies::Caller;
+use crate::reply::Caller;
 
 /// What a caller is told where the link is down.
 const NOT_CONNECTED: &str = "there is no connection to the service";

@@ -14,14 +14,15 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::links::Links;
-use crate::bus::service::Request;
+use crate::bus::commands::Request;
 use crate::envelope::subject::{decode_token, reply_allowed};
-use crate::errands::{Errand, Patience};
-use crate::idempotency::{Claim, Keys, What};
+use crate::envelope::trace_context::traceparent;
+use crate::link::pending::beyond;
+use crate::link::queue::{Errand, Patience};
 use crate::metrics::Outcome;
-use crate::replies::{Caller, Outlet, Tally, beyond};
+use crate::reply::idempotency::{Claim, Keys, What};
+use crate::reply::{Caller, Outlet, Tally};
 use crate::status::{InstanceStatus, LinkStatus, Phase};
-use crate::trace_context::traceparent;
 use crate::transport::Dial;
 
 /// Operations that every instance has.

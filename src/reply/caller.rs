@@ -7,11 +7,11 @@ use pontoon_sdk::{Code, Error, Promise};
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, compose, may_be_done, outcome_of};
-use super::interest::Stream;
-use super::outlet::{Outgoing, Permit, Refusal};
+use super::liveness::Stream;
+use super::outbox::{Outgoing, Permit, Refusal};
 use super::{Outlet, Tally};
-use crate::idempotency::Slot;
 use crate::metrics::{InstanceMetrics, Outcome};
+use crate::reply::idempotency::Slot;
 
 /// Somebody who waits for the end of a command. Dropped without an answer, it says that nobody knows.
 pub struct Caller {
@@ -52,7 +52,7 @@ impl Caller {
     }
 
     /// Tells the caller all that it waits for while the command goes on. Returns what the command still holds.
-    pub(super) fn answer_early(mut self, outcome: Outcome) -> Held {
+    pub(crate) fn answer_early(mut self, outcome: Outcome) -> Held {
         let (permit, slot) = (self.permit.clone(), self.slot.take());
         let answer = self.finish(outcome, None, None);
         Held { _permit: permit, slot: slot.zip(answer), name: self.name.clone() }
@@ -119,7 +119,7 @@ impl Caller {
     }
 
     /// One more part of the answer.
-    pub(super) fn part(&self, data: &RawValue, stream: &mut Stream) {
+    pub(crate) fn part(&self, data: &RawValue, stream: &mut Stream) {
         if let (Some(subject), Some(answer)) =
             (self.subject.clone(), compose(&self.name, None, Some(data), None))
         {
@@ -151,7 +151,7 @@ impl Drop for Caller {
 
 /// What a command holds while it goes on after its caller has heard what it waited for. Dropped without a word, it
 /// counts as possibly done.
-pub(super) struct Held {
+pub(crate) struct Held {
     _permit: Option<Permit>,
     /// The key, and what those who ask again with it are told.
     slot: Option<(Slot, Arc<Answer>)>,
@@ -160,7 +160,7 @@ pub(super) struct Held {
 
 impl Held {
     /// The command came to no good end: those who asked with its key are told, as its caller would have been.
-    pub(super) fn fail(mut self, outcome: Outcome, error: &Error) {
+    pub(crate) fn fail(mut self, outcome: Outcome, error: &Error) {
         if let Some((slot, _)) = self.slot.take()
             && let Some(answer) = compose(&self.name, Some(outcome), None, Some(error))
         {

@@ -6,8 +6,9 @@ use pontoon_sdk::Size;
 use tokio::time::timeout;
 
 use super::*;
+use crate::link::pending::tests;
 use crate::metrics::Outcome;
-use crate::replies::{Outlet, Replying, tests};
+use crate::reply::{Outlet, Replying};
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::connect::Connection;
 use crate::envelope::subject::reply_allowed;
-use crate::replies::Tally;
+use crate::reply::Tally;
 
 /// Instances of one name that run twice share their callers.
 const QUEUE_GROUP: &str = "q";

@@ -62,12 +62,12 @@ struct Fault<'a> {
 }
 
 /// Whether a key is used up by a command that ended so.
-pub(super) fn may_be_done(outcome: Outcome) -> bool {
+pub(crate) fn may_be_done(outcome: Outcome) -> bool {
     !matches!(outcome, Outcome::Rejected | Outcome::Failed | Outcome::Expired | Outcome::BadReply)
 }
 
 /// What an error says of its command.
-pub(super) fn outcome_of(error: &Error) -> Outcome {
+pub(crate) fn outcome_of(error: &Error) -> Outcome {
     match error.code() {
         Code::NotConnected | Code::Bug | Code::Refused => Outcome::Failed,
         Code::Expired => Outcome::Expired,
@@ -77,7 +77,7 @@ pub(super) fn outcome_of(error: &Error) -> Outcome {
 }
 
 /// Makes an answer; a part if it has no outcome.
-pub(super) fn compose(
+pub(crate) fn compose(
     name: &str,
     outcome: Option<Outcome>,
     data: Option<&RawValue>,

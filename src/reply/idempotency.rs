@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
-use crate::config::Commands;
-use crate::replies::{Answer, Caller};
+use crate::reply::{Answer, Caller};
+use crate::settings::Commands;
 
 /// How long a key may be, in bytes.
 const MAX_KEY: usize = 256;

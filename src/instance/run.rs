@@ -9,17 +9,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
 use super::bus::{Bus, Moved};
-use super::commands::{self, Dispatcher};
-use super::door::{self, Arrival};
-use super::{Context, Settings, Shared, Throttles, state};
-use crate::bus::service;
+use super::listener::{self, Arrival};
+use super::router::{self, Dispatcher};
+use super::{Context, Settings, Shared, Throttles, status};
+use crate::bus::commands;
 use crate::bus::spool::Spool;
-use crate::config::DeliveryMode;
 use crate::envelope::Envelope;
 use crate::link::gaps::ReadyLinks;
-use crate::replies::Tally;
+use crate::link::phases::Board;
+use crate::reply::Tally;
+use crate::settings::DeliveryMode;
 use crate::transport::{self, Dial};
 
 /// How long an instance that failed waits for each of its last words.
@@ -37,16 +37,15 @@ where
 {
     let shared = Arc::new(share::<C>(&context));
     let mut parts = JoinSet::new();
-    parts.spawn(state::beat(context.heartbeat.clone(), shared.activity.clone()));
+    parts.spawn(status::beat(context.heartbeat.clone(), shared.activity.clone()));
     let tally = Arc::new(Tally::default());
-    let started =
-        Bus::start(&context, shared.clone(), commands::operations(&*connector), tally.clone()).await;
+    let started = Bus::start(&context, shared.clone(), router::operations(&*connector), tally.clone()).await;
     let Some((mut bus, replies)) = started else { return };
     let status = context.status.subscribe();
     let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, replies, tally);
     let (knocking, mut arrivals) = mpsc::channel(ARRIVALS);
     if let Some(door) = connector.door() {
-        parts.spawn(door::keep(
+        parts.spawn(listener::keep(
             door,
             connector.clone(),
             shared.clone(),
@@ -73,7 +72,7 @@ where
         let _ = timeout(LAST_WORDS, dispatcher.links.tasks.wait()).await;
         drop(dispatcher);
         let _ = timeout(LAST_WORDS, bus.replied()).await;
-        service::barrier(bus.client(), LAST_WORDS).await;
+        commands::barrier(bus.client(), LAST_WORDS).await;
     } else {
         drain(&context, &shared, dispatcher, &mut bus).await;
     }
@@ -204,6 +203,6 @@ where
     });
     let _ = timeout(limit / 32, bus.replied()).await;
     let last = context.status.borrow().clone();
-    state::publish(bus.client(), shared, &last).await;
-    service::barrier(bus.client(), limit / 32).await;
+    status::publish(bus.client(), shared, &last).await;
+    commands::barrier(bus.client(), limit / 32).await;
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::inbox::{RequestError, request};
-use crate::config::Delivery;
 use crate::envelope::parse_time;
+use crate::settings::Delivery;
 
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream remembers message ids. It may not be longer than it keeps messages.

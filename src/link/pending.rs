@@ -7,12 +7,7 @@
 //! * `interest`: whether anybody listens
 //! * `tally`: what the micro service counts
 
-mod answer;
-mod caller;
-mod interest;
-mod outlet;
-mod pace;
-mod tally;
+mod backpressure;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,19 +16,11 @@ use std::time::Instant;
 use pontoon_sdk::{Code, Command, CommandId, End, Error, Event, Kind, Promise, Reply};
 use tokio::sync::mpsc;
 
-use self::answer::{may_be_done, outcome_of};
-use self::caller::Held;
-use self::interest::Stream;
-use self::outlet::Quota;
 use crate::metrics::Outcome;
-use crate::transport::outbound::Ticket;
+use crate::reply::{Caller, Held, Quota, Stream, may_be_done, outcome_of};
+use crate::transport::writer::Ticket;
 
-pub use self::answer::Answer;
-pub use self::caller::Caller;
-pub use self::interest::Interest;
-pub use self::outlet::{Outgoing, Outlet, Part, Permit, Replying, Space};
-pub use self::pace::Full;
-pub use self::tally::{Figures, Tally};
+pub use self::backpressure::Full;
 
 /// How many may be known to be gone and not be given up yet.
 const GONE: usize = 64;
@@ -50,7 +37,7 @@ pub struct Replies {
     traces: BTreeMap<CommandId, Arc<str>>,
     /// Since when it is full, and no more than so many have left.
     full_since: Option<(Instant, u64)>,
-    /// Both ends of the way on which [`Interest`] tells whose caller is gone.
+    /// Both ends of the way on which [`crate::reply::Interest`] sends whose caller is gone.
     gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
 

@@ -8,11 +8,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
-use super::interest::GRACE;
 use super::*;
-use crate::config::Commands;
-use crate::idempotency::{Claim, Keys, What};
 use crate::metrics::InstanceMetrics;
+use crate::reply::idempotency::{Claim, Keys, What};
+use crate::reply::liveness::GRACE;
+use crate::reply::{Outgoing, Outlet, Replying, Tally};
+use crate::settings::Commands;
 
 /// Commands that may be under way.
 const PERMITS: usize = 16;
