@@ -111,8 +111,8 @@ where
         for spec in connector.links() {
             <C::Transport as Dial>::check(&spec.endpoint).map_err(settings_error)?;
         }
-        if let Some(door) = connector.door() {
-            listen::check(&door).map_err(|message| settings_error(Error::config(message)))?;
+        if let Some(listener) = connector.listener() {
+            listen::check(&listener).map_err(|message| settings_error(Error::config(message)))?;
         }
         Ok(Box::new(Typed::new(connector)))
     }

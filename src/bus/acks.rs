@@ -198,7 +198,7 @@ impl Tracker {
             }
             Some(known) if strict && known.chained => {
                 let read = reader.read_back(known.accounted, info.last_sequence).await?;
-                self.judge(&read, &info, shared)?;
+                self.authorize(&read, &info, shared)?;
             }
             // Nothing is read back, so a fence of earlier settings would never end.
             Some(_) => self.fence = None,
@@ -214,7 +214,7 @@ impl Tracker {
 
     /// Decides whether another daemon owns the stream. It does while it writes under a later epoch; once it has written
     /// nothing for a while, this one goes on under a later epoch still.
-    fn judge(&mut self, read: &ReadBack, info: &Info, shared: &Shared) -> Result<(), Blocked> {
+    fn authorize(&mut self, read: &ReadBack, info: &Info, shared: &Shared) -> Result<(), Blocked> {
         let last = info.last_sequence;
         if let Some(epoch) = read.later_epoch {
             self.fence = Some(Fence { epoch, last, since: Instant::now() });

@@ -195,7 +195,7 @@ impl Micro {
             endpoint["metadata"] = json!({
                 "summary": operation.summary,
                 "schema": operation.body.as_value().to_string(),
-                "promise": operation.promise.as_str(),
+                "promise": operation.delivery.as_str(),
                 "idempotent": operation.idempotent.to_string(),
             });
             endpoint

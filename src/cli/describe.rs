@@ -28,7 +28,7 @@ pub(super) fn connector(registry: &Registry, kind: &str) -> Outcome {
         let twice = if operation.idempotent { "may be repeated" } else { "not to be repeated" };
         writeln!(out, "  {}{argument}", operation.name)?;
         writeln!(out, "      {}", operation.summary)?;
-        writeln!(out, "      answers up to \"{}\"; {twice}", operation.promise.as_str())?;
+        writeln!(out, "      answers up to \"{}\"; {twice}", operation.delivery.as_str())?;
     }
     writeln!(out, "\nSettings, in [connectors.<instance>]:\n")?;
     for (key, form, description) in Schema::new(registry).settings(kind) {

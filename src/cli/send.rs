@@ -9,7 +9,7 @@ use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use async_nats::{Message, StatusCode};
 use clap::Args;
 use futures_util::StreamExt as _;
-use pontoon_sdk::{Promise, Span};
+use pontoon_sdk::{DeliveryLevel, Span};
 use serde_json::value::RawValue;
 
 use super::Outcome;
@@ -35,7 +35,7 @@ pub(super) struct Request {
     body: String,
     /// How much to wait for: accepted, sent, acked or response
     #[arg(long, value_name = "PROMISE")]
-    wait: Option<Promise>,
+    wait: Option<DeliveryLevel>,
     /// How long to wait, such as 5s
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
@@ -133,7 +133,7 @@ impl Request {
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let given = [
-            ("Pontoon-Wait", self.wait.map(|promise| promise.as_str().to_owned())),
+            ("Pontoon-Wait", self.wait.map(|delivery| delivery.as_str().to_owned())),
             ("Pontoon-Timeout", self.timeout.map(|timeout| timeout.to_string())),
             ("Pontoon-Stream", self.stream.then(|| "true".to_owned())),
         ];

@@ -58,7 +58,7 @@ where
 {
     /// None yet.
     pub fn new(shared: Arc<Shared>, connector: Arc<C>) -> Self {
-        let places = Places::new(connector.on_demand().links);
+        let places = Places::new(connector.on_demand_limits().links);
         Self {
             shared,
             connector,
@@ -187,7 +187,7 @@ where
                 fault.cancel();
             }
         });
-        let room = Room::new(self.connector.on_demand());
+        let room = Room::new(self.connector.on_demand_limits());
         self.open.insert(key, Link { mailbox, room, origin, stop, gone });
         Ok(())
     }

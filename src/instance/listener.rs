@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pontoon_sdk::door::Door;
+use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{Connector, LinkKey, Redactor};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,7 +38,7 @@ pub(super) struct Arrival<T: Dial> {
 
 /// Keeps a door open until the instance stops, and then does nothing.
 pub(super) async fn keep<C: Connector>(
-    door: Door,
+    settings: Listener,
     connector: Arc<C>,
     shared: Arc<Shared>,
     stop: CancellationToken,
@@ -48,7 +48,7 @@ pub(super) async fn keep<C: Connector>(
 {
     tokio::select! {
         () = stop.cancelled() => {}
-        listener = open(&door, &shared) => {
+        listener = open(&settings, &shared) => {
             let (knocking, slowed) =
                 (Arc::new(Semaphore::new(KNOCKING)), Arc::new(Semaphore::new(SLOWED)));
             let attempts = Arc::new(Attempts::default());
@@ -64,7 +64,7 @@ pub(super) async fn keep<C: Connector>(
                         Turn::Now => knocking.clone().acquire_owned().await.ok(),
                         Turn::After(..) => None,
                     };
-                    let (door, connector, shared) = (door.clone(), connector.clone(), shared.clone());
+                    let (settings, connector, shared) = (settings.clone(), connector.clone(), shared.clone());
                     let (arrivals, stop) = (arrivals.clone(), stop.clone());
                     let (attempts, knocking) = (attempts.clone(), knocking.clone());
                     tokio::spawn(async move {
@@ -74,7 +74,7 @@ pub(super) async fn keep<C: Connector>(
                                 Some(permit) => Some(permit),
                                 None => knocking.acquire_owned().await.ok(),
                             };
-                            if let Err(detail) = admit(tcp, door, &*connector, &shared, &arrivals).await {
+                            if let Err(detail) = authorize(tcp, settings, &*connector, &shared, &arrivals).await {
                                 attempts.failed(from.ip(), Instant::now());
                                 refused(&shared, detail);
                             }
@@ -96,18 +96,18 @@ pub(super) async fn keep<C: Connector>(
 }
 
 /// Tries until it can be listened there; meanwhile the state says why not.
-async fn open(door: &Door, shared: &Shared) -> TcpListener {
-    let (key, seat) = (LinkKey::new(Door::NAME), shared.board.seat());
+async fn open(settings: &Listener, shared: &Shared) -> TcpListener {
+    let (key, seat) = (LinkKey::new(Listener::NAME), shared.board.seat());
     let mut attempt = 0;
     loop {
-        match listen::bind(door).await {
+        match listen::bind(settings).await {
             Ok(listener) => {
                 shared.board.remove(&key, seat);
-                let address = listener.local_addr().unwrap_or(door.listen);
-                let scheme = if door.tls.is_some() { "wss" } else { "ws" };
+                let address = listener.local_addr().unwrap_or(settings.listen);
+                let scheme = if settings.tls.is_some() { "wss" } else { "ws" };
                 tracing::info!(
                     instance = shared.name,
-                    url = format!("{scheme}://{address}{}", door.path),
+                    url = format!("{scheme}://{address}{}", settings.path),
                     "listening"
                 );
                 return listener;
@@ -167,7 +167,7 @@ fn turn(attempts: &Attempts, from: SocketAddr, slowed: &Arc<Semaphore>) -> Optio
 /// Logs why a connection was not let in.
 fn refused(shared: &Shared, detail: String) {
     let instance = shared.name.clone();
-    shared.throttles.visitors.log(move |count| {
+    shared.throttles.handshakes.log(move |count| {
         tracing::warn!(instance, count, detail = %detail.escape_debug(), "a visitor was not let in");
     });
 }
@@ -176,9 +176,9 @@ fn refused(shared: &Shared, detail: String) {
 ///
 /// # Errors
 /// Why it is not let in.
-async fn admit<C: Connector>(
+async fn authorize<C: Connector>(
     tcp: TcpStream,
-    door: Door,
+    listener: Listener,
     connector: &C,
     shared: &Shared,
     arrivals: &mpsc::Sender<Arrival<C::Transport>>,
@@ -188,17 +188,17 @@ where
 {
     let limit = shared.transport.config.connect_timeout.0;
     let settings = &shared.transport;
-    let judge = |visitor: &pontoon_sdk::door::Visitor<'_, _>| connector.admit(visitor);
+    let authorize = |handshake: &pontoon_sdk::listener::Handshake<'_, _>| connector.authorize(handshake);
     let entering = async {
-        let wire = listen::encrypt(tcp, &door, settings).await?;
-        <C::Transport as Dial>::accept(wire, &door, settings, &judge).await
+        let wire = listen::encrypt(tcp, &listener, settings).await?;
+        <C::Transport as Dial>::accept(wire, &listener, settings, &authorize).await
     };
     let entered = timeout(limit, entering).await;
     let (link, connection) = entered
         .unwrap_or_else(|_| Err("it did not say in time who it is".to_owned()))
         // It may have shown what it was to know, and more or less.
-        .map_err(|detail| shown(&Redactor::new(door.revealed()), &detail))?;
+        .map_err(|detail| shown(&Redactor::new(listener.revealed()), &detail))?;
     // Nobody takes it any more when the instance stops.
-    let _ = arrivals.send(Arrival { link, connection, most: door.most }).await;
+    let _ = arrivals.send(Arrival { link, connection, most: listener.most }).await;
     Ok(())
 }

@@ -134,7 +134,7 @@ impl Shared {
 #[derive(Default)]
 pub struct Throttles {
     /// Connections to the listener that were not let in.
-    pub visitors: Throttle,
+    pub handshakes: Throttle,
     /// Commands whose reply subject is not allowed.
     pub replies: Throttle,
     /// Events that cannot be published.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pontoon_sdk::door::Door;
+use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{
-    Code, Command, CommandId, Connector, Error, LinkKey, LinkState, Operation, Promise, Result, Route, Span,
+    Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Operation, Result, Route,
+    Span,
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -39,17 +40,17 @@ pub const MOST_COMMANDS: usize = 1 << 20;
 
 /// All operations of an instance, with those that every instance has.
 pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
-    let own = |name, summary, promise| Operation {
+    let own = |name, summary, delivery| Operation {
         name,
         argument: None,
         summary,
         body: schemars::json_schema!({ "type": "object" }),
-        promise,
+        delivery,
         idempotent: true,
     };
     let mut operations = connector.instance_operations();
-    operations.push(own(RECONNECT, "Makes every connection of the instance anew", Promise::Accepted));
-    operations.push(own(STATUS, "Says how the instance and its links are", Promise::Response));
+    operations.push(own(RECONNECT, "Makes every connection of the instance anew", DeliveryLevel::Accepted));
+    operations.push(own(STATUS, "Says how the instance and its links are", DeliveryLevel::Response));
     operations
 }
 
@@ -148,11 +149,11 @@ where
             return;
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        let promise = known.as_ref().map_or(Promise::Accepted, |(operation, _)| operation.promise);
+        let delivery = known.as_ref().map_or(DeliveryLevel::Accepted, |(operation, _)| operation.delivery);
         let mut caller = Caller {
             name: self.shared.envelope.command(CommandId(number)),
             subject: request.reply().map(str::to_owned),
-            wait: promise,
+            wait: delivery,
             named_wait: false,
             operation,
             started,
@@ -239,7 +240,7 @@ where
         let mut headers = Vec::new();
         for (name, value) in request.headers() {
             match name.to_ascii_lowercase().as_str() {
-                "pontoon-wait" => named = Some(value.parse::<Promise>()?),
+                "pontoon-wait" => named = Some(value.parse::<DeliveryLevel>()?),
                 "pontoon-timeout" => timeout = self.timeout(value)?,
                 "pontoon-stream" => stream = value.eq_ignore_ascii_case("true"),
                 TRACEPARENT if caller.traceparent.is_none() => {}
@@ -251,11 +252,11 @@ where
             }
         }
         let streamed = self.connector.streamed(operation.name).filter(|_| stream);
-        let promise = streamed.unwrap_or(operation.promise);
-        caller.wait = promise;
+        let delivery = streamed.unwrap_or(operation.delivery);
+        caller.wait = delivery;
         if let Some(wanted) = named {
-            if wanted > promise {
-                return Err(beyond(operation.name, promise, wanted));
+            if wanted > delivery {
+                return Err(beyond(operation.name, delivery, wanted));
             }
             (caller.wait, caller.named_wait) = (wanted, true);
         }
@@ -312,12 +313,12 @@ where
             }
             name => {
                 let streamed = self.connector.streamed(name).filter(|_| command.stream);
-                self.carry(command, streamed.unwrap_or(operation.promise), caller);
+                self.carry(command, streamed.unwrap_or(operation.delivery), caller);
             }
         }
     }
 
-    fn carry(&mut self, command: Command, promise: Promise, caller: Caller) {
+    fn carry(&mut self, command: Command, delivery: DeliveryLevel, caller: Caller) {
         let (key, patience) = match self.routed(&command) {
             Ok(Way::Nowhere) => return caller.answer(Outcome::Accepted, None, None),
             Ok(Way::Answered(data)) => return caller.answer(Outcome::Response, Some(&data), None),
@@ -331,7 +332,7 @@ where
             Ok(stay) => stay,
             Err(error) => return caller.refuse(&error),
         };
-        let errand = Errand { command, promise, caller, patience, stay };
+        let errand = Errand { command, delivery, caller, patience, stay };
         if let Err(refused) = link.mailbox.try_send(errand) {
             let errand = refused.into_inner();
             errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
@@ -345,7 +346,7 @@ where
                 self.connected(&key)?;
                 Way::To(key, Patience::None)
             }
-            Route::Through(spec) => {
+            Route::OnDemand(spec) => {
                 let key = spec.key.clone();
                 self.links.open_on_demand(spec)?;
                 Way::To(key, Patience::Long)
@@ -363,13 +364,13 @@ where
                 self.links.close(&key);
                 Way::Nowhere
             }
-            Route::Ask(inquiry) => Way::Answered(inquiry(&self.states())?),
+            Route::Local(inquiry) => Way::Answered(inquiry(&self.states())?),
         })
     }
 
     /// What is known of the links.
     fn states(&self) -> Vec<LinkState> {
-        let links = self.shared.board.list().into_iter().filter(|link| link.key != Door::NAME);
+        let links = self.shared.board.list().into_iter().filter(|link| link.key != Listener::NAME);
         let state = |link: LinkStatus| LinkState {
             key: LinkKey::new(link.key),
             phase: link.phase.as_str(),

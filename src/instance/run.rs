@@ -44,9 +44,9 @@ where
     let status = context.status.subscribe();
     let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, replies, tally);
     let (knocking, mut arrivals) = mpsc::channel(ARRIVALS);
-    if let Some(door) = connector.door() {
+    if let Some(listener) = connector.listener() {
         parts.spawn(listener::keep(
-            door,
+            listener,
             connector.clone(),
             shared.clone(),
             context.stop.clone(),

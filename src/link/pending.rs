@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, Command, CommandId, End, Error, Event, Kind, Promise, Reply};
+use pontoon_sdk::{Code, Command, CommandId, DeliveryLevel, End, Error, Event, Kind, Reply};
 use tokio::sync::mpsc;
 
 use crate::metrics::Outcome;
@@ -45,7 +45,7 @@ struct Waiting {
     party: Party,
     deadline: Instant,
     /// The most that the operation can say.
-    promise: Promise,
+    delivery: DeliveryLevel,
     /// Its frames that are not known to be written.
     tickets: Vec<Ticket>,
     /// Whether one was written.
@@ -77,7 +77,7 @@ impl Default for Replies {
 
 impl Replies {
     /// A command begins. Past its deadline the caller is answered by [`Replies::expire`].
-    pub fn begin(&mut self, command: &Command, caller: Caller, promise: Promise) {
+    pub fn begin(&mut self, command: &Command, caller: Caller, delivery: DeliveryLevel) {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
         if command.stream {
@@ -91,14 +91,14 @@ impl Replies {
         }
         let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
         let party = Party::Caller(caller);
-        let waiting = Waiting { party, deadline, promise, tickets: Vec::new(), written: false, stream };
+        let waiting = Waiting { party, deadline, delivery, tickets: Vec::new(), written: false, stream };
         self.waiting.insert(id, waiting);
     }
 
     /// The session took the command.
     pub fn accepted(&mut self, command: CommandId) {
-        self.reached(command, Promise::Accepted, Outcome::Accepted);
-        if self.waiting.get(&command).is_some_and(|waiting| waiting.promise == Promise::Accepted) {
+        self.reached(command, DeliveryLevel::Accepted, Outcome::Accepted);
+        if self.waiting.get(&command).is_some_and(|waiting| waiting.delivery == DeliveryLevel::Accepted) {
             self.take(command);
         }
     }
@@ -107,14 +107,14 @@ impl Replies {
     ///
     /// # Errors
     /// `Rejected` with 400 if its caller has named more than that to wait for: the command must not be sent.
-    pub fn lower(&mut self, command: CommandId, promise: Promise) -> Result<(), Error> {
+    pub fn lower(&mut self, command: CommandId, delivery: DeliveryLevel) -> Result<(), Error> {
         let Some(waiting) = self.waiting.get_mut(&command) else { return Ok(()) };
-        waiting.promise = waiting.promise.min(promise);
+        waiting.delivery = waiting.delivery.min(delivery);
         let Party::Caller(caller) = &mut waiting.party else { return Ok(()) };
-        if caller.named_wait && caller.wait > promise {
-            return Err(beyond(caller.operation, promise, caller.wait));
+        if caller.named_wait && caller.wait > delivery {
+            return Err(beyond(caller.operation, delivery, caller.wait));
         }
-        caller.wait = caller.wait.min(promise);
+        caller.wait = caller.wait.min(delivery);
         Ok(())
     }
 
@@ -144,15 +144,15 @@ impl Replies {
         if !waiting.tickets.is_empty() {
             return;
         }
-        let last = waiting.promise <= Promise::Sent;
-        self.reached(command, Promise::Sent, Outcome::Sent);
+        let last = waiting.delivery <= DeliveryLevel::Sent;
+        self.reached(command, DeliveryLevel::Sent, Outcome::Sent);
         if last {
             self.take(command);
         }
     }
 
     /// Tells a caller that waits for no more than this.
-    fn reached(&mut self, command: CommandId, reached: Promise, outcome: Outcome) {
+    fn reached(&mut self, command: CommandId, reached: DeliveryLevel, outcome: Outcome) {
         let waits =
             |waiting: &Waiting| matches!(&waiting.party, Party::Caller(caller) if caller.wait == reached);
         let Some(mut waiting) = self.waiting.remove(&command) else { return };
@@ -316,8 +316,8 @@ impl Party {
 }
 
 /// More was named to wait for (`Pontoon-Wait`) than any reply can say.
-pub fn beyond(operation: &str, promise: Promise, wanted: Promise) -> Error {
-    let (most, wanted) = (promise.as_str(), wanted.as_str());
+pub fn beyond(operation: &str, delivery: DeliveryLevel, wanted: DeliveryLevel) -> Error {
+    let (most, wanted) = (delivery.as_str(), wanted.as_str());
     let text =
         format!("{operation} can be waited for up to \"{most}\" here, not \"{wanted}\" (Pontoon-Wait)");
     Error::rejected(Code::BadBody, text)

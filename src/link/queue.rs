@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, Command, Error, OnDemand, Promise, Result};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, OnDemandLimits, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep_until;
 
@@ -19,7 +19,7 @@ pub struct Errand {
     /// What is wanted.
     pub command: Command,
     /// The most that the operation can say.
-    pub promise: Promise,
+    pub delivery: DeliveryLevel,
     /// Who wants it.
     pub caller: Caller,
     /// What it does while the link is down.
@@ -41,7 +41,7 @@ pub enum Patience {
 
 /// Room for the errands of one link.
 pub struct Room {
-    bounds: OnDemand,
+    bounds: OnDemandLimits,
     commands: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
@@ -54,7 +54,7 @@ pub struct Stay {
 
 impl Room {
     /// As much as the connector says.
-    pub fn new(bounds: OnDemand) -> Self {
+    pub fn new(bounds: OnDemandLimits) -> Self {
         let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         Self { bounds, commands: semaphore(bounds.commands), bytes: semaphore(bounds.bytes) }
     }
@@ -102,8 +102,8 @@ impl Errands {
 
     /// Takes in what comes, and answers those whose time runs out. While the link is down, those that do not wait for it
     /// are told at once. Comes back when a link that is open on demand is not needed any more, and else never.
-    pub async fn attend(&mut self, on_demand: bool, down: bool) {
-        while !(on_demand && self.is_empty()) {
+    pub async fn attend(&mut self, on_demand_limits: bool, down: bool) {
+        while !(on_demand_limits && self.is_empty()) {
             if down {
                 self.refuse_impatient();
             }

@@ -275,9 +275,9 @@ where
     }
 
     fn command(&mut self, errand: Errand) -> Result<(), End> {
-        let Errand { command, promise, caller, .. } = errand;
+        let Errand { command, delivery, caller, .. } = errand;
         let id = command.id;
-        self.replies.begin(&command, caller, promise);
+        self.replies.begin(&command, caller, delivery);
         self.outbox.advance(Instant::now());
         self.outbox.busy();
         match self.parts.session.encode(command, &mut self.outbox) {
@@ -382,8 +382,8 @@ where
                         self.replies.reply(command, self.parts.redact.reply(reply));
                     }
                     Action::Duplicate => self.memory.spool.duplicate(),
-                    Action::Promise(command, promise) => {
-                        let lowered = self.replies.lower(command, promise);
+                    Action::DeliveryLevel(command, delivery) => {
+                        let lowered = self.replies.lower(command, delivery);
                         unsent.extend(lowered.err().map(|error| (command, error)));
                     }
                     // Nothing of a command is sent once it was refused.

@@ -25,7 +25,7 @@ use crate::metrics::{ConnectOutcome, GapReason};
 use crate::settings::Overflow;
 use crate::status::Phase;
 use crate::transport::writer::Outbound;
-use crate::transport::{Class, Dial, DialError, Dialled, DialledBy, Settings};
+use crate::transport::{Dial, DialError, DialErrorKind, Dialled, DialledBy, Settings};
 
 /// A link must have been up for this long before its next trouble counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
@@ -236,7 +236,7 @@ where
         let arrived = if let Way::Arrived(connection) = &mut self.way { connection.take() } else { None };
         let redact = Redactor::new(match self.way.endpoint() {
             Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
-            None => self.connector.door().map(|door| door.revealed()).unwrap_or_default(),
+            None => self.connector.listener().map(|listener| listener.revealed()).unwrap_or_default(),
         });
         let dialled = match (arrived, self.way.endpoint()) {
             (Some(connection), _) => Ok(connection),
@@ -249,7 +249,7 @@ where
         };
         let Dialled { reader, writer, resumed, limit } = match dialled {
             Ok(dialled) => dialled,
-            Err(error) => return self.undialled(error, &redact, memory),
+            Err(error) => return self.on_dial_error(error, &redact, memory),
         };
         gaps.connected(resumed);
         shared.metrics.connects(ConnectOutcome::Connected).increment(1);
@@ -291,27 +291,29 @@ where
     }
 
     /// What is done about a connection that could not be made.
-    fn undialled(&self, error: DialError, redact: &Redactor, memory: &mut Memory) -> Next {
-        let (outcome, phase, after) = match error.class {
-            Class::Unreachable => {
+    fn on_dial_error(&self, error: DialError, redact: &Redactor, memory: &mut Memory) -> Next {
+        let (outcome, phase, after) = match error.kind {
+            DialErrorKind::Unreachable => {
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
             }
-            Class::WrongAddress => {
+            DialErrorKind::WrongAddress => {
                 (ConnectOutcome::WrongAddress, Phase::WrongAddress, error.retry_after.unwrap_or_default())
             }
-            Class::Edge => (ConnectOutcome::Unreachable, Phase::Waiting, backoff::slow(error.retry_after)),
-            Class::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
-            Class::Credentials => {
+            DialErrorKind::Edge => {
+                (ConnectOutcome::Unreachable, Phase::Waiting, backoff::slow(error.retry_after))
+            }
+            DialErrorKind::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
+            DialErrorKind::Credentials => {
                 (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
             }
         };
         self.shared.metrics.connects(outcome).increment(1);
         let detail = shown(redact, &error.message);
-        if let Some(event) = self.connector.undialled(&self.key, &detail) {
+        if let Some(event) = self.connector.on_dial_error(&self.key, &detail) {
             memory.spool.offer(&self.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
         }
         // A name may lead somewhere else tomorrow, but whoever created the link is not to find out when.
-        if error.class == Class::Forbidden && matches!(self.way, Way::Created { .. }) {
+        if error.kind == DialErrorKind::Forbidden && matches!(self.way, Way::Created { .. }) {
             return Next::Stop(Some(Error::rejected(Code::Forbidden, detail)));
         }
         if !self.way.goes_on() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, Error, Promise};
+use pontoon_sdk::{Code, DeliveryLevel, Error};
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, compose, may_be_done, outcome_of};
@@ -20,7 +20,7 @@ pub struct Caller {
     /// Where the caller listens, if anywhere.
     pub subject: Option<String>,
     /// What it waits for.
-    pub wait: Promise,
+    pub wait: DeliveryLevel,
     /// Whether it named what it waits for: then it is refused where no reply can say as much.
     pub named_wait: bool,
     /// The operation.

@@ -109,7 +109,7 @@ pub(super) async fn reach(
 ) -> Result<TcpStream, DialError> {
     let found = look_up(address, settings).await?;
     if let Some(guard) = guard {
-        judge(address, guard, &found)?;
+        authorize(address, guard, &found)?;
     }
     let tcp = tcp(address, found).await?;
     prepare(&tcp, settings).map_err(|error| DialError::unreachable(format!("{address}: {error}")))?;
@@ -127,7 +127,7 @@ async fn look_up(address: &Address, settings: &Settings) -> Result<Vec<SocketAdd
 }
 
 /// One address that is not allowed refuses the whole name: a name that leads to both is one to be wary of.
-fn judge(address: &Address, guard: &Guard, found: &[SocketAddr]) -> Result<(), DialError> {
+fn authorize(address: &Address, guard: &Guard, found: &[SocketAddr]) -> Result<(), DialError> {
     for candidate in found {
         guard.check_address(candidate.ip()).map_err(|error| {
             // Only the operator learns the address: who named the host may not be one to know the names of this network.

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use super::resolve::Resolver;
 use super::upgrade::Upgrade;
-use super::{Class, Dial as _, DialError, Settings};
+use super::{Dial as _, DialError, DialErrorKind, Settings};
 use crate::settings;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ async fn every_dial_of_the_table_ends_as_it_says() {
             guard = self::guard(hosts, addresses);
             continue;
         }
-        let [class, word, lookups, url] = line.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let [kind, word, lookups, url] = line.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
         // A connector asks the guard first, and so it may already refuse; the transport does not rely on that.
         let early = guard.check_url(url);
         let ended = match &early {
@@ -107,16 +107,17 @@ async fn every_dial_of_the_table_ends_as_it_says() {
             Err(_) => dial(&unjudged(url, &guard), &settings).await,
         };
         assert_eq!(zone.asked().to_string(), lookups, "{line}");
-        match (class, ended) {
+        match (kind, ended) {
             ("connected", Ok(())) => {
                 connected += 1;
                 eventually(DEADLINE, async || server.upgrades() == connected).await;
             }
             ("connected", Err(error)) => panic!("{line}: {error}"),
             (_, Ok(())) => panic!("{line}: connected"),
-            (class, Err(error)) => {
-                let expected = if class == "forbidden" { Class::Forbidden } else { Class::Unreachable };
-                assert_eq!(error.class, expected, "{line}: {error}");
+            (kind, Err(error)) => {
+                let expected =
+                    if kind == "forbidden" { DialErrorKind::Forbidden } else { DialErrorKind::Unreachable };
+                assert_eq!(error.kind, expected, "{line}: {error}");
                 assert!(error.message.contains(word), "{line}: {error}");
             }
         }
@@ -150,7 +151,7 @@ async fn what_the_guard_refuses_as_a_url_is_not_even_looked_up() {
             continue;
         }
         let error = dial(&unjudged(&url, &guard), &settings).await.expect_err(line);
-        assert_eq!((error.class, zone.asked()), (Class::Forbidden, 0), "{line}: {error}");
+        assert_eq!((error.kind, zone.asked()), (DialErrorKind::Forbidden, 0), "{line}: {error}");
         count += 1;
     }
     assert!(count > 150, "{count} URLs");
@@ -168,9 +169,9 @@ async fn an_answer_that_changes_after_it_was_judged_changes_nothing() {
     let settings = zone.settings();
     let endpoint = guard("rebind.example", "255.255.255.255").check_url(&url).unwrap();
     let first = dial(&endpoint, &settings).await.unwrap_err();
-    assert_eq!((first.class, zone.asked()), (Class::Unreachable, 1), "{first}");
+    assert_eq!((first.kind, zone.asked()), (DialErrorKind::Unreachable, 1), "{first}");
     let second = dial(&endpoint, &settings).await.unwrap_err();
-    assert_eq!((second.class, zone.asked()), (Class::Forbidden, 1), "{second}");
+    assert_eq!((second.kind, zone.asked()), (DialErrorKind::Forbidden, 1), "{second}");
     assert!(second.message.contains("loopback"), "{second}");
     assert!(!second.message.contains("127.0.0.1"), "what the name leads to is not for the caller: {second}");
     assert_eq!(server.dials().len(), 0);
@@ -188,7 +189,7 @@ async fn the_address_that_was_judged_is_the_one_that_is_connected() {
     dial(&endpoint, &settings).await.unwrap();
     assert_eq!((server.upgrades(), zone.asked()), (1, 1));
     let later = dial(&endpoint, &settings).await.unwrap_err();
-    assert_eq!((later.class, zone.asked(), server.dials().len()), (Class::Forbidden, 1, 1), "{later}");
+    assert_eq!((later.kind, zone.asked(), server.dials().len()), (DialErrorKind::Forbidden, 1, 1), "{later}");
 }
 
 #[tokio::test]
@@ -201,7 +202,7 @@ async fn a_redirect_is_not_followed() {
         let location = format!("ws://{}/", elsewhere.address());
         server.refuse(Refusal::status(status).header("Location", &location));
         let error = dial(&endpoint, &settings).await.unwrap_err();
-        assert_eq!(error.class, Class::WrongAddress, "{error}");
+        assert_eq!(error.kind, DialErrorKind::WrongAddress, "{error}");
         assert!(error.message.contains("redirects are not followed"), "{error}");
         assert_eq!(server.dials().len(), place + 1);
     }

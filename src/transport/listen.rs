@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pontoon_sdk::door::{Admission, Door, Visitor};
+use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Error, Kind, LinkKey};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,27 +24,27 @@ use super::{Dialled, Read as _, Received, Resumed, Settings, Write as _, deadlin
 /// How long a peer that is not let in may take to end the connection.
 const LEAVING: Duration = Duration::from_secs(1);
 
-/// Judges who comes: see [`pontoon_sdk::Connector::admit`].
-pub type Judge<'a, F> = dyn Fn(&Visitor<'_, F>) -> pontoon_sdk::Result<Admission> + Send + Sync + 'a;
+/// Judges who comes: see [`pontoon_sdk::Connector::authorize`].
+pub type Authorize<'a, F> = dyn Fn(&Handshake<'_, F>) -> pontoon_sdk::Result<Accept> + Send + Sync + 'a;
 
 /// A visitor that was let in: the link it is, and the connection.
-pub type Admitted<R, W> = (LinkKey, Dialled<R, W>);
+pub type Accepted<R, W> = (LinkKey, Dialled<R, W>);
 
 /// Listens at a door.
 ///
 /// # Errors
 /// A sentence that names the address or the file, and says what to do.
-pub async fn bind(door: &Door) -> Result<TcpListener, String> {
-    check(door)?;
-    TcpListener::bind(door.listen).await.map_err(|error| cannot_listen(door.listen, &error))
+pub async fn bind(listener: &Listener) -> Result<TcpListener, String> {
+    check(listener)?;
+    TcpListener::bind(listener.listen).await.map_err(|error| cannot_listen(listener.listen, &error))
 }
 
 /// Whether the files of a door are there.
 ///
 /// # Errors
 /// A sentence that names the file that is missing or wrong.
-pub fn check(door: &Door) -> Result<(), String> {
-    door.tls.as_ref().map_or(Ok(()), |identity| tls::server(identity).map(drop))
+pub fn check(listener: &Listener) -> Result<(), String> {
+    listener.tls.as_ref().map_or(Ok(()), |identity| tls::server(identity).map(drop))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
@@ -63,9 +63,9 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 ///
 /// # Errors
 /// Why it broke off.
-pub async fn encrypt(tcp: TcpStream, door: &Door, settings: &Settings) -> Result<Wire, String> {
+pub async fn encrypt(tcp: TcpStream, listener: &Listener, settings: &Settings) -> Result<Wire, String> {
     prepare(&tcp, settings).map_err(|error| error.to_string())?;
-    let Some(identity) = &door.tls else { return Ok(Wire::plain(tcp)) };
+    let Some(identity) = &listener.tls else { return Ok(Wire::plain(tcp)) };
     let acceptor = TlsAcceptor::from(tls::server(identity)?);
     let stream = acceptor.accept(tcp).await.map_err(|error| format!("TLS broke off: {error}"))?;
     Ok(Wire::encrypted(stream.into()))
@@ -77,15 +77,15 @@ pub async fn encrypt(tcp: TcpStream, door: &Door, settings: &Settings) -> Result
 /// Why it was not let in. It was told, as far as it may know.
 pub async fn accept(
     wire: Wire,
-    door: &Door,
+    listener: &Listener,
     settings: &Settings,
-    judge: &Judge<'_, Frame>,
-) -> Result<Admitted<Reader, Writer>, String> {
+    authorize: &Authorize<'_, Frame>,
+) -> Result<Accepted<Reader, Writer>, String> {
     let mut knock = None;
     // The shape of the library's callback.
     #[allow(clippy::result_large_err)]
     let upgrade = |request: &Request, response: Response| {
-        knock.insert(Knock::read(request)).answer(door, judge, response)
+        knock.insert(Knock::read(request)).answer(listener, authorize, response)
     };
     // The library refuses a request with bytes behind it: what comes now is the first frame.
     let wire = tokio_tungstenite::accept_hdr_async(wire, upgrade)
@@ -93,10 +93,10 @@ pub async fn accept(
         .map_err(|error| format!("the upgrade failed: {error}"))?
         .into_inner();
     let Some(knock) = knock else { return Err("the upgrade was not asked for".to_owned()) };
-    let silence = door.silence.max(settings.config.ping_interval.0 * 2);
+    let silence = listener.silence.max(settings.config.ping_interval.0 * 2);
     let (mut reader, mut writer) = halves(wire, &[], Role::Server, silence, settings);
     let link = match knock.admission {
-        Some(Admission::In { link, .. }) => link,
+        Some(Accept::In { link, .. }) => link,
         _ => {
             let first = match read_and_answer(&mut reader, &mut writer).await {
                 Ok(Received::Message(first)) => first,
@@ -109,9 +109,9 @@ pub async fn accept(
                     return Err(format!("it was gone before its first message: {end}"));
                 }
             };
-            match judge(&knock.visitor(Some(&first))) {
-                Ok(Admission::In { link, .. }) => link,
-                Ok(Admission::Hear) => {
+            match authorize(&knock.handshake(Some(&first))) {
+                Ok(Accept::In { link, .. }) => link,
+                Ok(Accept::Hear) => {
                     let reason = "say who you are first";
                     turn_away(reader, writer, POLICY, reason).await;
                     return Err(reason.to_owned());
@@ -144,7 +144,7 @@ struct Knock {
     path: String,
     query: Vec<(String, String)>,
     subprotocols: Vec<String>,
-    admission: Option<Admission>,
+    admission: Option<Accept>,
 }
 
 impl Knock {
@@ -158,23 +158,24 @@ impl Knock {
         }
     }
 
-    fn visitor<'a>(&'a self, first: Option<&'a Frame>) -> Visitor<'a, Frame> {
-        Visitor { query: &self.query, subprotocols: &self.subprotocols, first }
+    fn handshake<'a>(&'a self, first: Option<&'a Frame>) -> Handshake<'a, Frame> {
+        Handshake { query: &self.query, subprotocols: &self.subprotocols, first }
     }
 
     // The shape of the library's callback.
     #[allow(clippy::result_large_err)]
     fn answer(
         &mut self,
-        door: &Door,
-        judge: &Judge<'_, Frame>,
+        listener: &Listener,
+        authorize: &Authorize<'_, Frame>,
         mut response: Response,
     ) -> Result<Response, ErrorResponse> {
-        if self.path != door.path {
+        if self.path != listener.path {
             return Err(refusal(StatusCode::NOT_FOUND, "there is nothing at this path"));
         }
-        let admission = judge(&self.visitor(None)).map_err(|error| refusal(status(&error), told(&error)))?;
-        if let Admission::In { subprotocol: Some(chosen), .. } = &admission {
+        let admission =
+            authorize(&self.handshake(None)).map_err(|error| refusal(status(&error), told(&error)))?;
+        if let Accept::In { subprotocol: Some(chosen), .. } = &admission {
             let chosen = HeaderValue::from_str(chosen)
                 .map_err(|_| refusal(StatusCode::BAD_REQUEST, "the subprotocol cannot be chosen"))?;
             response.headers_mut().insert("Sec-WebSocket-Protocol", chosen);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pontoon_sdk::{End, Kind};
 
-use super::Class;
+use super::DialErrorKind;
 use crate::settings::Transport;
 
 /// Close code of an endpoint that leaves (RFC 6455 §7.4.1, as those below).
@@ -67,20 +67,20 @@ pub fn is_rate_limit(reason: &str) -> bool {
 }
 
 /// What is done about an upgrade that is answered with this HTTP status (RFC 9110 §15).
-pub fn of_status(status: u16) -> Class {
+pub fn of_status(status: u16) -> DialErrorKind {
     match status {
         // Unauthorized, forbidden, and a proxy that wants credentials.
-        401 | 403 | 407 => Class::Credentials,
+        401 | 403 | 407 => DialErrorKind::Credentials,
         // Request timeout, too early, too many requests, and whatever the server blames on itself.
-        408 | 425 | 429 | 500..=599 => Class::Unreachable,
-        _ => Class::WrongAddress,
+        408 | 425 | 429 | 500..=599 => DialErrorKind::Unreachable,
+        _ => DialErrorKind::WrongAddress,
     }
 }
 
 /// What is done about a tunnel that a proxy answers with this status: its refusals are not about the service's credentials.
-pub fn of_proxy_status(status: u16) -> Class {
+pub fn of_proxy_status(status: u16) -> DialErrorKind {
     match status {
-        401 | 403 => Class::WrongAddress,
+        401 | 403 => DialErrorKind::WrongAddress,
         status => of_status(status),
     }
 }
@@ -125,23 +125,23 @@ mod tests {
 
     #[test]
     fn a_status_says_what_is_wrong() {
-        for (status, class) in [
-            (401, Class::Credentials),
-            (404, Class::WrongAddress),
-            (429, Class::Unreachable),
-            (503, Class::Unreachable),
-            (200, Class::WrongAddress),
+        for (status, kind) in [
+            (401, DialErrorKind::Credentials),
+            (404, DialErrorKind::WrongAddress),
+            (429, DialErrorKind::Unreachable),
+            (503, DialErrorKind::Unreachable),
+            (200, DialErrorKind::WrongAddress),
         ] {
-            assert_eq!(of_status(status), class, "{status}");
+            assert_eq!(of_status(status), kind, "{status}");
         }
-        for (status, class) in [
-            (403, Class::WrongAddress),
-            (405, Class::WrongAddress),
-            (407, Class::Credentials),
-            (425, Class::Unreachable),
-            (502, Class::Unreachable),
+        for (status, kind) in [
+            (403, DialErrorKind::WrongAddress),
+            (405, DialErrorKind::WrongAddress),
+            (407, DialErrorKind::Credentials),
+            (425, DialErrorKind::Unreachable),
+            (502, DialErrorKind::Unreachable),
         ] {
-            assert_eq!(of_proxy_status(status), class, "{status}");
+            assert_eq!(of_proxy_status(status), kind, "{status}");
         }
     }
 }

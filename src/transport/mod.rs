@@ -27,11 +27,11 @@ pub mod writer;
 
 use std::time::Duration;
 
-use pontoon_sdk::door::Door;
+use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{End, Error};
 
 use self::connect::Wire;
-use self::listen::{Admitted, Judge};
+use self::listen::{Accepted, Authorize};
 use crate::{backoff, settings};
 
 /// A transport that the daemon can dial.
@@ -71,10 +71,10 @@ pub trait Dial: pontoon_sdk::Transport {
     /// Why it was not let in.
     fn accept(
         _wire: Wire,
-        _door: &Door,
+        _door: &Listener,
         _settings: &Settings,
-        _judge: &Judge<'_, Self::Frame>,
-    ) -> impl Future<Output = Result<Admitted<Self::Reader, Self::Writer>, String>> + Send {
+        _judge: &Authorize<'_, Self::Frame>,
+    ) -> impl Future<Output = Result<Accepted<Self::Reader, Self::Writer>, String>> + Send {
         std::future::ready(Err("nobody can come over this transport".to_owned()))
     }
 }
@@ -173,7 +173,7 @@ impl Settings {
 #[error("{message}")]
 pub struct DialError {
     /// What is done about it.
-    pub class: Class,
+    pub kind: DialErrorKind,
     /// How long the service asked us to stay away.
     pub retry_after: Option<Duration>,
     /// For the operator; never holds a secret or a query.
@@ -182,7 +182,7 @@ pub struct DialError {
 
 /// What is done about a failed dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum DialErrorKind {
     /// It may work soon: dialled again with the usual backoff.
     Unreachable,
     /// The service refused our credentials: dialled again slowly.
@@ -198,17 +198,17 @@ pub enum Class {
 impl DialError {
     /// It may work soon.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self { class: Class::Unreachable, retry_after: None, message: message.into() }
+        Self { kind: DialErrorKind::Unreachable, retry_after: None, message: message.into() }
     }
 
     /// The service refused our credentials.
     pub fn credentials(message: impl Into<String>) -> Self {
-        Self { class: Class::Credentials, retry_after: None, message: message.into() }
+        Self { kind: DialErrorKind::Credentials, retry_after: None, message: message.into() }
     }
 
     /// Something answers, but not this service.
     pub fn wrong_address(message: impl Into<String>) -> Self {
-        Self { class: Class::WrongAddress, retry_after: None, message: message.into() }
+        Self { kind: DialErrorKind::WrongAddress, retry_after: None, message: message.into() }
     }
 
     /// Dialled again slowly: it will not work soon.
@@ -219,7 +219,7 @@ impl DialError {
 
     /// The endpoint's guard does not allow where it leads.
     pub fn forbidden(message: impl Into<String>) -> Self {
-        Self { class: Class::Forbidden, retry_after: None, message: message.into() }
+        Self { kind: DialErrorKind::Forbidden, retry_after: None, message: message.into() }
     }
 }
 

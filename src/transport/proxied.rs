@@ -9,7 +9,7 @@ use pontoon_sdk::{Secret, SocketIo, WebSocket, socketio};
 use pontoon_testkit::{ConnectAnswer, ConnectProxy, Connection, Service, WebSocketServer};
 use tokio::net::TcpListener;
 
-use super::{Class, Dial as _, DialError, Read as _, Received, Settings, Write as _};
+use super::{Dial as _, DialError, DialErrorKind, Read as _, Received, Settings, Write as _};
 use crate::settings;
 
 /// Sends back what it gets.
@@ -56,33 +56,49 @@ async fn whose_refusal_it_is_and_what_to_do_is_said() {
     let settings = through(&format!("http://user:canary@{}", proxy.address()));
     let url = format!("ws://{}/", server.address());
     let say = |head: &str| ConnectAnswer::Say(format!("{head}\r\n\r\ncanary"));
-    for (answer, class, retry_after, words) in [
-        (say("HTTP/1.1 407 canary"), Class::Credentials, None, "407: it wants other credentials"),
-        (say("HTTP/1.1 403 Forbidden"), Class::WrongAddress, None, "403: it does not allow that"),
-        (say("HTTP/1.0 405 No\r\nAllow: GET"), Class::WrongAddress, None, "405: it does not allow that"),
-        (say("HTTP/1.1 301 Moved\r\nLocation: http://h/"), Class::WrongAddress, None, "301: it does not"),
-        (say("HTTP/1.1 502 Bad Gateway"), Class::Unreachable, None, "502: it has no way to the service"),
-        (say("HTTP/1.1 503 Busy\r\nRetry-After: 7"), Class::Unreachable, Some(7), "503: it has no way"),
-        (say("SSH-2.0-OpenSSH_9.6"), Class::WrongAddress, None, "does not speak HTTP"),
-        (ConnectAnswer::Say(String::new()), Class::Unreachable, None, "broke off"),
+    for (answer, kind, retry_after, words) in [
+        (say("HTTP/1.1 407 canary"), DialErrorKind::Credentials, None, "407: it wants other credentials"),
+        (say("HTTP/1.1 403 Forbidden"), DialErrorKind::WrongAddress, None, "403: it does not allow that"),
+        (
+            say("HTTP/1.0 405 No\r\nAllow: GET"),
+            DialErrorKind::WrongAddress,
+            None,
+            "405: it does not allow that",
+        ),
+        (
+            say("HTTP/1.1 301 Moved\r\nLocation: http://h/"),
+            DialErrorKind::WrongAddress,
+            None,
+            "301: it does not",
+        ),
+        (
+            say("HTTP/1.1 502 Bad Gateway"),
+            DialErrorKind::Unreachable,
+            None,
+            "502: it has no way to the service",
+        ),
+        (
+            say("HTTP/1.1 503 Busy\r\nRetry-After: 7"),
+            DialErrorKind::Unreachable,
+            Some(7),
+            "503: it has no way",
+        ),
+        (say("SSH-2.0-OpenSSH_9.6"), DialErrorKind::WrongAddress, None, "does not speak HTTP"),
+        (ConnectAnswer::Say(String::new()), DialErrorKind::Unreachable, None, "broke off"),
         (
             say(&format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(20_000))),
-            Class::WrongAddress,
+            DialErrorKind::WrongAddress,
             None,
             "speak HTTP",
         ),
-        (say("HTTP/1.1 200 OK"), Class::WrongAddress, None, "sent data before the tunnel was used"),
+        (say("HTTP/1.1 200 OK"), DialErrorKind::WrongAddress, None, "sent data before the tunnel was used"),
     ] {
         proxy.answer(answer.clone());
         let error = dial(&url, &settings).await.expect_err(words);
         assert!(error.message.starts_with(&format!("the proxy {} ", proxy.address())), "{error}");
         assert!(error.message.contains(words), "{answer:?}: {error}");
         assert!(!error.message.contains("canary"), "{error}");
-        assert_eq!(
-            (error.class, error.retry_after),
-            (class, retry_after.map(Duration::from_secs)),
-            "{error}"
-        );
+        assert_eq!((error.kind, error.retry_after), (kind, retry_after.map(Duration::from_secs)), "{error}");
     }
     assert!(server.dials().is_empty());
     // The service's own refusals are not the proxy's.
@@ -90,7 +106,7 @@ async fn whose_refusal_it_is_and_what_to_do_is_said() {
     server.refuse(pontoon_testkit::Refusal::status(403));
     let error = dial(&url, &settings).await.unwrap_err();
     assert!(error.message.starts_with(&server.address().to_string()), "{error}");
-    server.admit();
+    server.authorize();
     dial(&url, &settings).await.unwrap();
 }
 
@@ -98,7 +114,7 @@ async fn whose_refusal_it_is_and_what_to_do_is_said() {
 async fn a_proxy_that_is_away_or_silent_is_named() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = dial("ws://svc.example/", &through(&format!("http://{closed}"))).await.unwrap_err();
-    assert_eq!(error.class, Class::Unreachable);
+    assert_eq!(error.kind, DialErrorKind::Unreachable);
     assert!(error.message.starts_with(&format!("the proxy {closed} cannot be reached: ")), "{error}");
     let proxy = ConnectProxy::start().await;
     proxy.answer(ConnectAnswer::Silent);
@@ -119,7 +135,7 @@ async fn a_setting_that_is_no_proxy_is_never_passed_over() {
         ["socks5://u:canary@127.0.0.1:1", "https://127.0.0.1:1", "http://u:canary@127.0.0.1:0", "http://"]
     {
         let error = dial(&url, &through(setting)).await.expect_err(setting);
-        assert_eq!(error.class, Class::WrongAddress, "{error}");
+        assert_eq!(error.kind, DialErrorKind::WrongAddress, "{error}");
         assert!(error.message.starts_with("transport.proxy") && !error.message.contains("canary"), "{error}");
     }
     assert!(server.dials().is_empty());
@@ -149,7 +165,7 @@ async fn what_a_caller_may_name_goes_through_a_proxy_only_if_the_operator_allows
         let mut endpoint = Endpoint::new(url).unwrap();
         endpoint.guard = Some(guard(hosts, true));
         let error = WebSocket::dial(&endpoint, &mut (), &settings).await.map(|_| ()).expect_err(url);
-        assert_eq!(error.class, Class::Forbidden, "{error}");
+        assert_eq!(error.kind, DialErrorKind::Forbidden, "{error}");
     }
     assert_eq!(proxy.requests().len(), 1);
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect::{Address, reach};
-use super::{Class, DialError, Settings, meaning, refusal};
+use super::{DialError, DialErrorKind, Settings, meaning, refusal};
 
 /// The proxies that are spoken to. TLS up to the proxy and SOCKS are not.
 const SCHEMES: &[Scheme] = &[("http", 80)];
@@ -164,14 +164,16 @@ impl Proxy {
         let header = |name| response.headers().get(name)?.to_str().ok();
         let retry_after =
             header(RETRY_AFTER).and_then(|text| refusal::retry_after(text, header(hyper::header::DATE)));
-        let class = meaning::of_proxy_status(code);
-        let hint = match class {
-            Class::Credentials => "it wants other credentials; check user and password of the proxy's url",
-            Class::Unreachable => "it has no way to the service at the moment",
+        let kind = meaning::of_proxy_status(code);
+        let hint = match kind {
+            DialErrorKind::Credentials => {
+                "it wants other credentials; check user and password of the proxy's url"
+            }
+            DialErrorKind::Unreachable => "it has no way to the service at the moment",
             _ => "it does not allow that; ask its operator to, or set transport.proxy = \"none\"",
         };
         let message = format!("{self} refused to connect to {to} with HTTP status {code}: {hint}");
-        DialError { class, retry_after, message }
+        DialError { kind, retry_after, message }
     }
 }
 

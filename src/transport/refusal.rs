@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::connect::Address;
-use super::{Class, DialError, meaning};
+use super::{DialError, DialErrorKind, meaning};
 use crate::log::printable::printable;
 
 /// The longest that a service may ask us to stay away.
@@ -18,8 +18,8 @@ pub(super) fn refusal<'a>(
     header: &dyn Fn(&str) -> Option<&'a str>,
 ) -> DialError {
     let edge = if code == 403 { edge(header) } else { None };
-    let class = match code {
-        403 if edge.is_some() => Class::Edge,
+    let kind = match code {
+        403 if edge.is_some() => DialErrorKind::Edge,
         code => meaning::of_status(code),
     };
     let hint = match (code, edge) {
@@ -45,7 +45,7 @@ pub(super) fn refusal<'a>(
     };
     let message = format!("{address} answered with HTTP status {code}{hint}");
     let retry_after = header("Retry-After").and_then(|text| retry_after(text, header("Date")));
-    DialError { class, retry_after, message }
+    DialError { kind, retry_after, message }
 }
 
 /// The network in front of the service that made this 403 itself, by the signs that its operator documents. A 403 that it
@@ -151,7 +151,7 @@ mod tests {
         ] {
             let error = judged(503, &[("Retry-After", text), ("Date", DATE)]);
             assert_eq!(error.retry_after, seconds.map(Duration::from_secs), "{text}");
-            assert_eq!(error.class, Class::Unreachable);
+            assert_eq!(error.kind, DialErrorKind::Unreachable);
         }
         // Without a usable date beside it, by our own clock.
         for other in [None, Some("yesterday")] {
@@ -177,7 +177,7 @@ mod tests {
             let error = judged(301, &[("Location", location)]);
             assert!(error.message.contains(shown), "{location}: {error}");
             assert!(!error.message.contains("pw"), "{location}: {error}");
-            assert_eq!(error.class, Class::WrongAddress);
+            assert_eq!(error.kind, DialErrorKind::WrongAddress);
         }
         let long = format!("https://h/{}", "é".repeat(5_000)).leak();
         let error = judged(308, &[("Location", long)]);
@@ -203,12 +203,12 @@ mod tests {
             (vec![("Server", "AkamaiGHost"), html], Some("Akamai")),
         ] {
             let error = judged(403, &headers);
-            let class = if edge.is_some() { Class::Edge } else { Class::Credentials };
-            assert_eq!(error.class, class, "{headers:?}");
+            let kind = if edge.is_some() { DialErrorKind::Edge } else { DialErrorKind::Credentials };
+            assert_eq!(error.kind, kind, "{headers:?}");
             assert!(error.message.contains(edge.unwrap_or("check the credentials")), "{headers:?}: {error}");
             // Any other status means what it always does.
-            assert_eq!(judged(401, &headers).class, Class::Credentials);
-            assert_eq!(judged(503, &headers).class, Class::Unreachable);
+            assert_eq!(judged(401, &headers).kind, DialErrorKind::Credentials);
+            assert_eq!(judged(503, &headers).kind, DialErrorKind::Unreachable);
         }
     }
 }

@@ -79,7 +79,7 @@ impl Upgrade {
         };
         let mut received = Vec::with_capacity(1024);
         loop {
-            if let Some(length) = self.judge(&received)? {
+            if let Some(length) = self.authorize(&received)? {
                 return Ok(received.split_off(length));
             }
             if received.len() >= HEADER_LIMIT {
@@ -100,7 +100,7 @@ impl Upgrade {
     }
 
     /// The length of the answer's head if it is whole and right; `None` if more must be read.
-    fn judge(&self, received: &[u8]) -> Result<Option<usize>, DialError> {
+    fn authorize(&self, received: &[u8]) -> Result<Option<usize>, DialError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT];
         let mut response = httparse::Response::new(&mut headers);
         let status = response.parse(received);
@@ -220,7 +220,7 @@ mod tests {
     use pontoon_sdk::{Param, Secret};
 
     use super::*;
-    use crate::transport::Class;
+    use crate::transport::DialErrorKind;
 
     fn upgrade(change: impl FnOnce(&mut Endpoint)) -> Result<Upgrade, DialError> {
         let mut endpoint = Endpoint::new("wss://svc.example/ws").unwrap();
@@ -267,7 +267,7 @@ mod tests {
     fn a_port_that_is_none_is_never_dialled_as_another() {
         for url in ["wss://svc.example:99999/", "wss://svc.example:0/", "wss://svc.example:/"] {
             let wrong = upgrade(|endpoint| url.clone_into(&mut endpoint.url)).err().unwrap();
-            assert_eq!(wrong.class, Class::WrongAddress, "{url}");
+            assert_eq!(wrong.kind, DialErrorKind::WrongAddress, "{url}");
             assert!(wrong.message.contains("1 to 65535"), "{url}: {wrong}");
         }
     }
@@ -283,29 +283,33 @@ mod tests {
     fn a_right_answer_is_accepted_and_what_follows_is_kept() {
         let upgrade = upgrade(|_| {}).unwrap();
         let text = answer(&upgrade, "");
-        assert_eq!(upgrade.judge(text.as_bytes()).unwrap(), Some(text.len()));
-        assert_eq!(upgrade.judge(&text.as_bytes()[..40]).unwrap(), None);
-        assert_eq!(upgrade.judge(format!("{text}\u{1}rest").as_bytes()).unwrap(), Some(text.len()));
+        assert_eq!(upgrade.authorize(text.as_bytes()).unwrap(), Some(text.len()));
+        assert_eq!(upgrade.authorize(&text.as_bytes()[..40]).unwrap(), None);
+        assert_eq!(upgrade.authorize(format!("{text}\u{1}rest").as_bytes()).unwrap(), Some(text.len()));
     }
 
     #[test]
     fn refusals_say_whose_fault_they_are() {
         let upgrade = upgrade(|_| {}).unwrap();
-        for (code, class) in [
-            (401, Class::Credentials),
-            (403, Class::Credentials),
-            (404, Class::WrongAddress),
-            (301, Class::WrongAddress),
-            (200, Class::WrongAddress),
-            (429, Class::Unreachable),
-            (503, Class::Unreachable),
+        for (code, kind) in [
+            (401, DialErrorKind::Credentials),
+            (403, DialErrorKind::Credentials),
+            (404, DialErrorKind::WrongAddress),
+            (301, DialErrorKind::WrongAddress),
+            (200, DialErrorKind::WrongAddress),
+            (429, DialErrorKind::Unreachable),
+            (503, DialErrorKind::Unreachable),
         ] {
-            let error =
-                upgrade.judge(format!("HTTP/1.1 {code} X\r\nRetry-After: 7\r\n\r\n").as_bytes()).unwrap_err();
-            assert_eq!((error.class, error.retry_after), (class, Some(Duration::from_secs(7))), "{code}");
+            let error = upgrade
+                .authorize(format!("HTTP/1.1 {code} X\r\nRetry-After: 7\r\n\r\n").as_bytes())
+                .unwrap_err();
+            assert_eq!((error.kind, error.retry_after), (kind, Some(Duration::from_secs(7))), "{code}");
         }
-        assert_eq!(upgrade.judge(b"SSH-2.0-OpenSSH\r\n\r\n").unwrap_err().class, Class::WrongAddress);
-        assert!(upgrade.judge(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n").is_err());
+        assert_eq!(
+            upgrade.authorize(b"SSH-2.0-OpenSSH\r\n\r\n").unwrap_err().kind,
+            DialErrorKind::WrongAddress
+        );
+        assert!(upgrade.authorize(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n").is_err());
     }
 
     #[test]
@@ -325,7 +329,7 @@ mod tests {
         ] {
             let upgrade = offer(require);
             assert_eq!(
-                upgrade.judge(answer(&upgrade, chosen).as_bytes()).is_ok(),
+                upgrade.authorize(answer(&upgrade, chosen).as_bytes()).is_ok(),
                 good,
                 "{require} {chosen}"
             );

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use pontoon_sdk::door::Door;
+use pontoon_sdk::listener::Listener;
 use pontoon_sdk::websocket::{Endpoint, Frame};
 use pontoon_sdk::{End, Error, Param, WebSocket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 use self::control::{Control, Ending, close_payload};
 use self::decoder::{Decoder, Item, Violation};
 use super::connect::{Wire, connect};
-use super::listen::{self, Admitted, Judge};
+use super::listen::{self, Accepted, Authorize};
 use super::upgrade::Upgrade;
 use super::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline, meaning};
 
@@ -75,11 +75,11 @@ impl Dial for WebSocket {
 
     async fn accept(
         wire: Wire,
-        door: &Door,
+        listener: &Listener,
         settings: &Settings,
-        judge: &Judge<'_, Frame>,
-    ) -> Result<Admitted<Reader, Writer>, String> {
-        listen::accept(wire, door, settings, judge).await
+        authorize: &Authorize<'_, Frame>,
+    ) -> Result<Accepted<Reader, Writer>, String> {
+        listen::accept(wire, listener, settings, authorize).await
     }
 }
 

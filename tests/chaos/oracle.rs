@@ -55,7 +55,7 @@ impl Verdict {
 }
 
 /// Judges a history.
-pub(crate) fn judge(history: &History) -> Verdict {
+pub(crate) fn authorize(history: &History) -> Verdict {
     let mut verdict = Verdict { sent: history.sent.len(), ..Verdict::default() };
     let places = order(history, &mut verdict);
     let lost = lost(history, &places, &mut verdict);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::bridge::Outcome;
-use crate::oracle::{Verdict, judge};
+use crate::oracle::{Verdict, authorize};
 use crate::plan::Plan;
 
 /// How many failed runs are shown in full, and how many events of each are named.
@@ -44,7 +44,7 @@ impl Report {
         }
         let mut faults = String::new();
         for (instance, history) in &outcome.histories {
-            let verdict = judge(history);
+            let verdict = authorize(history);
             self.sent += verdict.sent;
             self.stored += verdict.stored;
             self.covered += verdict.covered;

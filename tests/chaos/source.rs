@@ -74,7 +74,7 @@ struct Desk {
 struct Log {
     emitted: Vec<Emitted>,
     /// When upgrades were begun, in order.
-    admitted: Vec<Micros>,
+    accepted: Vec<Micros>,
     /// When connections were there, by their number.
     connected: HashMap<usize, Micros>,
     /// An upgrade that is under way: its client may take itself for connected.
@@ -93,7 +93,7 @@ impl Source {
         let (pace, log) = (AtomicUsize::new(pace), Mutex::default());
         let desk = Arc::new(Desk { clock, protocol, padding: "x".repeat(padding), pace, log });
         let server =
-            Arc::new(WebSocketServer::start(Arc::new(Door(Arc::clone(&desk))) as Arc<dyn Service>).await);
+            Arc::new(WebSocketServer::start(Arc::new(Listener(Arc::clone(&desk))) as Arc<dyn Service>).await);
         let sending = tokio::spawn(send(Arc::clone(&server), Arc::clone(&desk)));
         Self { server, desk, sending }
     }
@@ -145,7 +145,7 @@ impl Source {
         // Reading ends when the daemon does, or when it dials again.
         let end = |connection: usize| {
             let begin = log.connected.get(&connection).copied().unwrap_or(now);
-            let ends = log.admitted.iter().chain(deaths).filter(|end| **end > begin);
+            let ends = log.accepted.iter().chain(deaths).filter(|end| **end > begin);
             ends.min().copied().unwrap_or(now)
         };
         let sent = log.emitted.iter().enumerate().map(|(number, emitted)| {
@@ -224,13 +224,13 @@ async fn send(server: Arc<WebSocketServer>, desk: Arc<Desk>) {
 }
 
 /// Lets everyone in.
-struct Door(Arc<Desk>);
+struct Listener(Arc<Desk>);
 
-impl Service for Door {
-    fn admit(&self, _: &Request) -> Result<Option<String>, Refusal> {
+impl Service for Listener {
+    fn authorize(&self, _: &Request) -> Result<Option<String>, Refusal> {
         let now = self.0.clock.now();
         let mut log = self.0.log();
-        log.admitted.push(now);
+        log.accepted.push(now);
         log.upgrading = Some(now);
         Ok(None)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pontoon_testkit::{
-    DaemonConfig, Door, NatsServer, NatsVersion, Refusal, Sub0, SubprotocolEcho, eventually,
+    DaemonConfig, Listener, NatsServer, NatsVersion, Refusal, Sub0, SubprotocolEcho, eventually,
 };
 use serde_json::Value;
 
@@ -162,14 +162,14 @@ async fn a_service_that_closes_with_1008_at_once_has_refused_the_credentials() {
 
 #[tokio::test]
 async fn a_service_that_says_nothing_or_hangs_up_is_tried_again() {
-    for door in [Door::Silent, Door::Slam] {
+    for listener in [Listener::Silent, Listener::Slam] {
         let nats = NatsServer::start().await;
         let sub0 = Sub0::start().await;
-        sub0.door(door.clone());
+        sub0.listener(listener.clone());
         let config = DaemonConfig::new(&nats).sub0("shop", &sub0).with("transport.connect_timeout = \"1s\"");
         let mut daemon = start(config);
         eventually(PATIENCE, async || sub0.dials().len() >= 2).await;
-        sub0.admit();
+        sub0.authorize();
         sub0.connected(1, PATIENCE).await;
         daemon.ready(PATIENCE).await;
     }

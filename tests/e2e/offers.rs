@@ -124,8 +124,8 @@ async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_insta
     for (number, (kind, settings, listed, refused)) in cases.iter().enumerate() {
         let instance = format!("i{number}");
         let offers = offers(&client, kind, &instance).await;
-        for (name, promise) in *listed {
-            assert_eq!(offers.get(*name).map(String::as_str), Some(*promise), "{kind} {settings}: {name}");
+        for (name, delivery) in *listed {
+            assert_eq!(offers.get(*name).map(String::as_str), Some(*delivery), "{kind} {settings}: {name}");
         }
         let subject = |operation: &str| format!("pontoon.command.{kind}.{instance}.{operation}");
         let unknown = ask(&client, &subject("no-such"), "{}", &[]).await;
@@ -140,8 +140,8 @@ async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_insta
         }
         // One more than what is promised is refused, whatever the body.
         let levels = ["accepted", "sent", "acked", "response"];
-        for (name, promise) in *listed {
-            let place = levels.iter().position(|level| level == promise).expect("a level");
+        for (name, delivery) in *listed {
+            let place = levels.iter().position(|level| level == delivery).expect("a level");
             let Some(more) = levels.get(place + 1) else { continue };
             // An endpoint's name has hyphens where the operation has dots, but for this one.
             let operation =
@@ -153,7 +153,7 @@ async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_insta
                 "{kind} {settings}: {name} {}",
                 reply.message()
             );
-            assert!(reply.message().contains(promise), "{}", reply.message());
+            assert!(reply.message().contains(delivery), "{}", reply.message());
         }
     }
     let metrics = daemon.metrics().await;

@@ -18,7 +18,7 @@ async fn sub0() {
 
 #[tokio::test]
 async fn aui() {
-    let cast = Cast { on_demand: true, ..Cast::default() };
+    let cast = Cast { on_demand_limits: true, ..Cast::default() };
     let played =
         play("aui", "/session", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
     assert!(played > 35, "{played} transcripts were played");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pontoon_testkit::{Door, Opening, Refusal, SocketIoServer, Welcome, eventually};
+use pontoon_testkit::{Listener, Opening, Refusal, SocketIoServer, Welcome, eventually};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -80,7 +80,7 @@ async fn a_dial_that_fails_says_what_it_means() {
     let scene = Scene::with("", |service| service.opening(Opening::Text("hello".into()))).await;
     let detail = scene.link("wrong_address").await;
     assert!(detail.contains("no Engine.IO 4 server"), "{detail}");
-    let scene = Scene::with("", |service| service.door(Door::Slam)).await;
+    let scene = Scene::with("", |service| service.listener(Listener::Slam)).await;
     scene.link("waiting").await;
     let scene = Scene::ready("").await;
     scene.service.stop_listening().await;
@@ -101,14 +101,14 @@ async fn a_dial_that_fails_says_what_it_means() {
 async fn a_service_that_keeps_silent_is_given_up_and_dialled_again() {
     for name in ["no upgrade", "no open packet", "no confirmation"] {
         let keep_silent = |service: &SocketIoServer| match name {
-            "no upgrade" => service.door(Door::Silent),
+            "no upgrade" => service.listener(Listener::Silent),
             "no open packet" => service.opening(Opening::Nothing),
             _ => service.welcome(Welcome::Silence),
         };
         let scene = Scene::with("transport.connect_timeout = \"1s\"", keep_silent).await;
         let detail = scene.link("waiting").await;
         assert!(detail.contains("within 1s"), "{name}: {detail}");
-        scene.service.admit();
+        scene.service.authorize();
         scene.service.opening(Opening::Timers(Default::default()));
         scene.service.welcome(Welcome::Confirm);
         scene.link("ready").await;

@@ -71,7 +71,7 @@ async fn one_that_came_by_itself_or_is_not_made_again_is_never_down() {
     let settings = "dynamic = { enabled = true, hosts = [\"127.0.0.1\"], addresses = [\"127.0.0.1\"] }\n\
                     listen = { address = \"127.0.0.1:0\", token = \"t0ken\" }";
     let mut daemon = start(DaemonConfig::new(&nats).connector("avatars", "streamavatars", settings));
-    let url = daemon.door("avatars").await;
+    let url = daemon.listener("avatars").await;
     let script = ScriptSocket::dial(&url, &["t0ken"]).await.unwrap();
     links(&mut daemon, "avatars", (1.0, 1.0, 0.0)).await;
     script.close();

@@ -3,7 +3,7 @@
 use pontoon_sdk::accumulator::Mode;
 use pontoon_sdk::rate::RateLimit;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Error, OnDemand, Result, Secret, Size, Span};
+use pontoon_sdk::{Error, OnDemandLimits, Result, Secret, Size, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -140,8 +140,8 @@ impl Config {
     }
 
     /// What the daemon is to hold the links to.
-    pub(crate) fn on_demand(&self) -> OnDemand {
-        OnDemand { links: self.max_links, commands: self.max_queue, bytes: self.max_queue_bytes.0 }
+    pub(crate) fn on_demand_limits(&self) -> OnDemandLimits {
+        OnDemandLimits { links: self.max_links, commands: self.max_queue, bytes: self.max_queue_bytes.0 }
     }
 }
 

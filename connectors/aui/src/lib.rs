@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use pontoon_sdk::rate::Bucket;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemand, Operation, Result, Route, WebSocket};
+use pontoon_sdk::{
+    Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Operation, Result, Route, WebSocket,
+};
 
 pub use config::{Auth, Config, TextMode};
 pub use session::AuiSession;
@@ -75,15 +77,15 @@ impl Connector for Aui {
 
     fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
         let Request { task, .. } = Request::read(command)?;
-        Ok(Route::Through(LinkSpec::new(task, self.endpoint.clone())))
+        Ok(Route::OnDemand(LinkSpec::new(task, self.endpoint.clone())))
     }
 
     fn session(&self, link: &LinkKey) -> AuiSession {
         AuiSession::new(Arc::clone(&self.shared), link.as_str())
     }
 
-    fn on_demand(&self) -> OnDemand {
-        self.shared.config.on_demand()
+    fn on_demand_limits(&self) -> OnDemandLimits {
+        self.shared.config.on_demand_limits()
     }
 
     fn timeout(&self, _operation: &str) -> Option<Duration> {

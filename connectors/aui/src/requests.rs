@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Code, Command, Error, Operation, Promise, Result};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result};
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -81,7 +81,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         argument: None,
         summary,
         body,
-        promise: Promise::Response,
+        delivery: DeliveryLevel::Response,
         idempotent: false,
     };
     vec![

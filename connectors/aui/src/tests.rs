@@ -85,7 +85,7 @@ fn a_request_opens_the_link_of_its_task() {
     for (auth, query) in [("query", true), ("header", false)] {
         let aui = aui(json!({"auth": auth}));
         assert!(aui.links().is_empty());
-        let Ok(Route::Through(spec)) = aui.route(&command(1, r#"{"task_id":"t 1","text":"x"}"#)) else {
+        let Ok(Route::OnDemand(spec)) = aui.route(&command(1, r#"{"task_id":"t 1","text":"x"}"#)) else {
             panic!("no link is opened");
         };
         assert_eq!(spec.key.as_str(), "t 1");
@@ -99,7 +99,7 @@ fn a_request_opens_the_link_of_its_task() {
     }
     let settings =
         aui(json!({"max_links": 3, "max_queue": 4, "max_queue_bytes": "5B", "answer_timeout": "7s"}));
-    assert_eq!(settings.on_demand(), OnDemand { links: 3, commands: 4, bytes: 5 });
+    assert_eq!(settings.on_demand_limits(), OnDemandLimits { links: 3, commands: 4, bytes: 5 });
     assert_eq!(settings.timeout("message"), Some(Duration::from_secs(7)));
 }
 

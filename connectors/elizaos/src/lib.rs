@@ -16,7 +16,7 @@ mod wishes;
 use std::sync::Arc;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
+use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 
 use config::Setup;
 use known::Known;
@@ -55,8 +55,8 @@ impl Connector for ElizaOs {
     }
 
     /// With parts, the agent's answer is waited for, whatever the dialect acknowledges.
-    fn streamed(&self, operation: &str) -> Option<Promise> {
-        matches!(operation, "message" | "message.send").then_some(Promise::Response)
+    fn streamed(&self, operation: &str) -> Option<DeliveryLevel> {
+        matches!(operation, "message" | "message.send").then_some(DeliveryLevel::Response)
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {

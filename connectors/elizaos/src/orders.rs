@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use pontoon_sdk::{Code, Command, Error, Operation, Promise, Result, Uuid};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result, Uuid};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -141,15 +141,15 @@ impl<const FIRST: char> JsonSchema for Json<FIRST> {
 
 /// Every operation there is.
 pub(crate) fn operations() -> Vec<Operation> {
-    let operation = |name, summary, body, promise, idempotent| Operation {
+    let operation = |name, summary, body, delivery, idempotent| Operation {
         name,
         argument: None,
         summary,
         body,
-        promise,
+        delivery,
         idempotent,
     };
-    use Promise::{Acked, Sent};
+    use DeliveryLevel::{Acked, Sent};
     vec![
         operation(
             "join",
@@ -193,12 +193,12 @@ pub(crate) fn of(dialect: Dialect) -> Vec<Operation> {
     for operation in &mut operations {
         let most = match dialect {
             // It acknowledges nothing.
-            Dialect::Documented => Promise::Sent,
+            Dialect::Documented => DeliveryLevel::Sent,
             // There is no leaving: nothing is sent.
-            Dialect::Native if operation.name == "leave" => Promise::Accepted,
+            Dialect::Native if operation.name == "leave" => DeliveryLevel::Accepted,
             Dialect::Native | Dialect::Auto => continue,
         };
-        operation.promise = operation.promise.min(most);
+        operation.delivery = operation.delivery.min(most);
     }
     operations
 }

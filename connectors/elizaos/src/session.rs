@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::{
-    Code, Command, CommandId, Error, Join, Outbox, Promise, Raw, Reply, Result, Session, Uuid,
+    Code, Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Reply, Result, Session, Uuid,
 };
 
 use crate::answers::Answers;
@@ -120,7 +120,7 @@ impl ElizaOsSession {
             }
             Order::Leave { room, .. } => {
                 // There is no leaving: the next connection does without.
-                out.promise(id, Promise::Accepted);
+                out.delivery(id, DeliveryLevel::Accepted);
                 self.wishes.set(Wish::Out(room), Some(id), out)?;
             }
             Order::Message(draft) => self.message(id, draft, stream, out)?,
@@ -198,7 +198,7 @@ impl ElizaOsSession {
             Order::Logs(_) | Order::Filter(_) => return Err(absent()),
         };
         // This dialect acknowledges nothing.
-        out.promise(id, Promise::Sent);
+        out.delivery(id, DeliveryLevel::Sent);
         out.send_for(id, frame);
         Ok(())
     }

@@ -13,7 +13,8 @@ use pontoon_sdk::event::Message;
 use pontoon_sdk::socketio::{AuthValue, Frame};
 use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{
-    Action, Code, CommandId, Error, Event, EventType, Join, Kind, Outbox, Promise, Raw, Reply, Session, Uuid,
+    Action, Code, CommandId, DeliveryLevel, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply, Session,
+    Uuid,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
+use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 
 use config::Place;
 use known::Known;
@@ -61,7 +61,7 @@ impl Connector for MinChat {
             operations
                 .iter_mut()
                 .filter(of_chats)
-                .for_each(|operation| operation.promise = Promise::Accepted);
+                .for_each(|operation| operation.delivery = DeliveryLevel::Accepted);
         }
         operations
     }

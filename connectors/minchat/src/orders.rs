@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pontoon_sdk::{Code, Command, Error, Operation, Promise, Result};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -140,15 +140,15 @@ struct Seen {
 
 /// Every operation there is.
 pub(crate) fn operations() -> Vec<Operation> {
-    let operation = |name, summary, body, promise, idempotent| Operation {
+    let operation = |name, summary, body, delivery, idempotent| Operation {
         name,
         argument: None,
         summary,
         body,
-        promise,
+        delivery,
         idempotent,
     };
-    use Promise::{Acked, Sent};
+    use DeliveryLevel::{Acked, Sent};
     vec![
         operation("room.user.join", "Subscribes to the user's events", schema_for!(OfUser), Sent, true),
         operation("room.user.leave", "Ends the subscription to them", schema_for!(OfUser), Sent, true),

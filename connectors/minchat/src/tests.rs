@@ -7,7 +7,9 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed};
 use pontoon_sdk::transcript::play_folder;
-use pontoon_sdk::{Action, Code, CommandId, EventType, Join, Kind, Outbox, Promise, Raw, Reply, Session};
+use pontoon_sdk::{
+    Action, Code, CommandId, DeliveryLevel, EventType, Join, Kind, Outbox, Raw, Reply, Session,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -129,7 +131,7 @@ fn only_what_is_acknowledged_is_waited_for_longer() {
     let minchat = minchat(json!({}));
     for operation in MinChat::operations() {
         let waits = minchat.timeout(operation.name) == Some(Duration::from_secs(15));
-        assert_eq!(waits, operation.promise == Promise::Acked, "{}", operation.name);
+        assert_eq!(waits, operation.delivery == DeliveryLevel::Acked, "{}", operation.name);
     }
 }
 

@@ -13,7 +13,7 @@ pub struct CommandId(pub u64);
 
 /// How much a reply can say, in rising order (`Pontoon-Wait`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Promise {
+pub enum DeliveryLevel {
     /// Checked and queued.
     Accepted,
     /// Written to the socket.
@@ -24,7 +24,7 @@ pub enum Promise {
     Response,
 }
 
-impl Promise {
+impl DeliveryLevel {
     /// The word for it in headers, replies and metadata.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,13 +36,13 @@ impl Promise {
     }
 }
 
-impl std::str::FromStr for Promise {
+impl std::str::FromStr for DeliveryLevel {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self> {
         [Self::Accepted, Self::Sent, Self::Acked, Self::Response]
             .into_iter()
-            .find(|promise| promise.as_str() == word)
+            .find(|delivery| delivery.as_str() == word)
             .ok_or_else(|| {
                 Error::rejected(
                     Code::BadBody,

@@ -8,10 +8,10 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::command::{Command, Promise};
-use crate::door::{Admission, Door, Visitor};
+use crate::command::{Command, DeliveryLevel};
 use crate::error::{Error, Result};
 use crate::event::{Event, Raw};
+use crate::listener::{Accept, Handshake, Listener};
 use crate::session::Session;
 
 /// One kind of upstream service. Built from its configuration; lives as long as the instance.
@@ -44,7 +44,7 @@ pub trait Connector: Send + Sync + Sized + 'static {
 
     /// What is promised of an operation of this instance whose caller asks for parts of the answer, where that is more
     /// than without.
-    fn streamed(&self, _operation: &str) -> Option<Promise> {
+    fn streamed(&self, _operation: &str) -> Option<DeliveryLevel> {
         None
     }
 
@@ -62,12 +62,12 @@ pub trait Connector: Send + Sync + Sized + 'static {
 
     /// What listeners should know of a connection that could not be made; `reason` has no secret in it. Nothing, unless
     /// the service's own interface tells of it.
-    fn undialled(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {
+    fn on_dial_error(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {
         None
     }
 
     /// Where services connect to us; `None` where every link is dialled.
-    fn door(&self) -> Option<Door> {
+    fn listener(&self) -> Option<Listener> {
         None
     }
 
@@ -75,13 +75,13 @@ pub trait Connector: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// `Auth` if it has not shown that it may come in, `Rejected` if it says something wrong: it is told, and let go.
-    fn admit(&self, _visitor: &Visitor<'_, <Self::Transport as Transport>::Frame>) -> Result<Admission> {
+    fn authorize(&self, _visitor: &Handshake<'_, <Self::Transport as Transport>::Frame>) -> Result<Accept> {
         Err(Error::auth("nobody is let in here"))
     }
 
-    /// Bounds on the links that [`Route::Through`] opens.
-    fn on_demand(&self) -> OnDemand {
-        OnDemand::default()
+    /// Bounds on the links that [`Route::OnDemand`] opens.
+    fn on_demand_limits(&self) -> OnDemandLimits {
+        OnDemandLimits::default()
     }
 
     /// How long a caller waits that names no time of its own; `None` leaves it to the daemon.
@@ -172,7 +172,7 @@ pub enum Route<T: Transport> {
     To(LinkKey),
     /// To the session of this link, which is opened if it is not there. The command waits for the link to be ready, for
     /// as long as its caller does.
-    Through(LinkSpec<T>),
+    OnDemand(LinkSpec<T>),
     /// Nowhere: this link is opened, unless it is there, and kept until it is closed. The caller is told that this was
     /// accepted.
     Open(LinkSpec<T>),
@@ -188,11 +188,11 @@ pub enum Route<T: Transport> {
         most: usize,
     },
     /// Nowhere: answered from what is known of the links.
-    Ask(Inquiry),
+    Local(LocalReply),
 }
 
 /// Makes an answer of what is known of the links of an instance.
-pub type Inquiry = Box<dyn FnOnce(&[LinkState]) -> Result<Box<RawValue>> + Send>;
+pub type LocalReply = Box<dyn FnOnce(&[LinkState]) -> Result<Box<RawValue>> + Send>;
 
 /// What is known of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,10 +205,10 @@ pub struct LinkState {
     pub detail: Option<String>,
 }
 
-/// Bounds on the links that [`Route::Through`] opens. Without them, only the daemon's own hold (`transport.max_links`,
+/// Bounds on the links that [`Route::OnDemand`] opens. Without them, only the daemon's own hold (`transport.max_links`,
 /// `commands.max_in_flight`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OnDemand {
+pub struct OnDemandLimits {
     /// How many are open at a time. One more waits, with its commands, until another ends; one that is idle
     /// ([`crate::Outbox::idle`]) is ended for it.
     pub links: usize,
@@ -218,7 +218,7 @@ pub struct OnDemand {
     pub bytes: usize,
 }
 
-impl Default for OnDemand {
+impl Default for OnDemandLimits {
     fn default() -> Self {
         Self { links: usize::MAX, commands: usize::MAX, bytes: usize::MAX }
     }
@@ -236,7 +236,7 @@ pub struct Operation {
     /// JSON Schema of the body.
     pub body: Schema,
     /// The most that a reply can say.
-    pub promise: Promise,
+    pub delivery: DeliveryLevel,
     /// Whether doing it twice is the same as doing it once.
     pub idempotent: bool,
 }

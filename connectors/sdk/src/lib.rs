@@ -5,7 +5,7 @@
 //! an [`Outbox`]. The daemon owns the rest: sockets, clocks, deadlines, reconnects, subjects, metrics.
 //!
 //! * [`connector`]: [`Connector`], the links it wants, the operations it offers
-//! * [`door`]: for services that connect to us
+//! * [`listener`]: for services that connect to us
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
 //! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
@@ -22,11 +22,11 @@
 pub mod accumulator;
 pub mod command;
 pub mod connector;
-pub mod door;
 pub mod error;
 pub mod event;
 pub mod json;
 pub mod lenient;
+pub mod listener;
 pub mod mapping;
 pub mod mask;
 pub mod object;
@@ -44,8 +44,8 @@ pub mod websocket;
 
 pub use accumulator::{Accumulator, Piece};
 pub use bytes::Bytes;
-pub use command::{Command, CommandId, Promise, Reply};
-pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemand, Operation, Route, Transport};
+pub use command::{Command, CommandId, DeliveryLevel, Reply};
+pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemandLimits, Operation, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use object::Object;

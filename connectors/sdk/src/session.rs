@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use crate::command::{Command, CommandId, Promise, Reply};
+use crate::command::{Command, CommandId, DeliveryLevel, Reply};
 use crate::error::{End, Kind, Result};
 use crate::event::Event;
 
@@ -29,7 +29,7 @@ pub trait Session: Send + 'static {
 
     /// Whether one more command is taken now. Asked once a command is there, and again after whatever happens to the
     /// session; a command that is not taken waits with the daemon, in order, until its time runs out. It goes on waiting
-    /// when the connection is lost, if its route is [`crate::Route::Through`]. Nothing but [`Outbox::wake_at`] belongs here.
+    /// when the connection is lost, if its route is [`crate::Route::OnDemand`]. Nothing but [`Outbox::wake_at`] belongs here.
     fn takes(&mut self, _out: &mut Outbox<Self::Frame>) -> bool {
         true
     }
@@ -79,7 +79,7 @@ pub enum Action<F> {
     /// Answer a caller.
     Reply(CommandId, Reply),
     /// Nobody can say more than this of a command.
-    Promise(CommandId, Promise),
+    DeliveryLevel(CommandId, DeliveryLevel),
     /// What was read has been published already, from another frame.
     Duplicate,
     /// Keep a join.
@@ -136,8 +136,8 @@ impl<F> Outbox<F> {
 
     /// Says that a command cannot be promised as much as its operation says, because of how the service is spoken to;
     /// its caller waits for no more than this. Said before its frame is sent.
-    pub fn promise(&mut self, command: CommandId, promise: Promise) {
-        self.actions.push(Action::Promise(command, promise));
+    pub fn delivery(&mut self, command: CommandId, delivery: DeliveryLevel) {
+        self.actions.push(Action::DeliveryLevel(command, delivery));
     }
 
     /// Counts what was read as told already: the service says the same thing in two frames, and the first is published.
@@ -166,14 +166,14 @@ impl<F> Outbox<F> {
     }
 
     /// Closes this link for good, as one that is not needed any more, unless a command is on its way to it already.
-    /// Nothing may be under way. [`crate::Route::Through`] opens it again. Said in [`Session::ended`], it has the link not
+    /// Nothing may be under way. [`crate::Route::OnDemand`] opens it again. Said in [`Session::ended`], it has the link not
     /// dialled again.
     pub fn finish(&mut self) {
         self.actions.push(Action::Finish);
     }
 
     /// Says that this link may be closed for good, as by [`Outbox::finish`], as soon as another waits for its place
-    /// ([`crate::OnDemand::links`]). Holds until the session takes a command.
+    /// ([`crate::OnDemandLimits::links`]). Holds until the session takes a command.
     pub fn idle(&mut self) {
         self.idle = true;
     }

@@ -1,6 +1,6 @@
 //! Conversations written down as text, and a player that holds a session to one, without sockets.
 //!
-//! A transcript is one conversation over one link. The same file serves a unit test ([`play`]), a simulator that
+//! A transcript is one conversation over one link. The same file serves a unit test ([`play()`]), a simulator that
 //! plays the service, and an end-to-end test against the real daemon: all of them read [`Transcript::steps`].
 //!
 //! ```text

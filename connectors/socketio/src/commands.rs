@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pontoon_sdk::mapping::{MessageSend, Secrets};
 use pontoon_sdk::socketio::Args;
-use pontoon_sdk::{Bytes, Code, Command, Error, Promise, Raw, Result};
+use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Raw, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -25,7 +25,7 @@ pub(crate) struct Outgoing {
     pub(crate) event: String,
     pub(crate) args: Args,
     /// The most that can be said of it.
-    pub(crate) promise: Promise,
+    pub(crate) delivery: DeliveryLevel,
 }
 
 /// The exact body of `emit` and `call`.
@@ -58,12 +58,12 @@ pub(crate) fn read(command: &Command, config: &Config, secrets: &Secrets) -> Res
     if command.operation == SEND {
         return message(command, template_of(config)?, secrets);
     }
-    let promise = if command.operation == CALL { Promise::Response } else { Promise::Sent };
+    let delivery = if command.operation == CALL { DeliveryLevel::Response } else { DeliveryLevel::Sent };
     let (event, args) = match &command.argument {
         Some(event) => (event.clone(), Args::new(listed(&command.body)?)),
         None => exact(command, config)?,
     };
-    Ok(Outgoing { event, args, promise })
+    Ok(Outgoing { event, args, delivery })
 }
 
 fn template_of(config: &Config) -> Result<&SendTemplate> {
@@ -146,6 +146,6 @@ fn message(command: &Command, send: &SendTemplate, secrets: &Secrets) -> Result<
     let message = MessageSend::read(command, send.uses("channel"))?;
     let value_of = |name: &str| message.json(name).or_else(|| secrets.json(name));
     let args = send.args.iter().map(|value| value.json(&value_of)).collect();
-    let promise = if send.acknowledged { Promise::Acked } else { Promise::Sent };
-    Ok(Outgoing { event: send.event.clone(), args: Args::new(args), promise })
+    let delivery = if send.acknowledged { DeliveryLevel::Acked } else { DeliveryLevel::Sent };
+    Ok(Outgoing { event: send.event.clone(), args: Args::new(args), delivery })
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pontoon_sdk::mapping::MessageSend;
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, SocketIo};
+use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 use schemars::json_schema;
 
 pub use config::{Config, Emit, Engine, SendTemplate};
@@ -42,23 +42,27 @@ impl Connector for Socketio {
     fn operations() -> Vec<Operation> {
         let exact = "Without a name in the subject: {\"event\": \"…\", \"args\": [ … ], \"attachments\": [\"<base64>\", \
                      …]}. With one: a list is the arguments, anything else the one argument";
-        let emitted = |name, summary, promise| Operation {
+        let emitted = |name, summary, delivery| Operation {
             name,
             argument: Some("event"),
             summary,
             body: json_schema!({ "description": exact }),
-            promise,
+            delivery,
             idempotent: false,
         };
         vec![
-            emitted(commands::EMIT, "Sends an event", Promise::Sent),
-            emitted(commands::CALL, "Sends an event, and returns its acknowledgement", Promise::Response),
+            emitted(commands::EMIT, "Sends an event", DeliveryLevel::Sent),
+            emitted(
+                commands::CALL,
+                "Sends an event, and returns its acknowledgement",
+                DeliveryLevel::Response,
+            ),
             Operation {
                 name: commands::SEND,
                 argument: None,
                 summary: "Sends a message, in the way that the setting `send` describes",
                 body: MessageSend::schema(),
-                promise: Promise::Acked,
+                delivery: DeliveryLevel::Acked,
                 idempotent: false,
             },
         ]
@@ -70,7 +74,7 @@ impl Connector for Socketio {
         operations.retain(|operation| commands::allowed(operation.name, None, &self.config).is_ok());
         for operation in &mut operations {
             if operation.name == commands::SEND && !acknowledged {
-                operation.promise = Promise::Sent;
+                operation.delivery = DeliveryLevel::Sent;
             }
         }
         operations

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::mapping::{Secrets, Unmapped, unmapped};
 use pontoon_sdk::socketio::{Ack, Answered, Calls, Event, Frame};
-use pontoon_sdk::{Command, CommandId, Error, Join, Outbox, Promise, Raw, Reply, Result, Session};
+use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Reply, Result, Session};
 use serde_json::value::RawValue;
 
 use crate::commands::{self, Outgoing};
@@ -23,7 +23,7 @@ pub struct SocketioSession {
 /// What an acknowledgement was asked for.
 struct Asked {
     event: String,
-    promise: Promise,
+    delivery: DeliveryLevel,
 }
 
 impl SocketioSession {
@@ -65,9 +65,9 @@ impl SocketioSession {
         let data: Box<RawValue> = payload.parse()?;
         out.reply(
             command,
-            match asked.promise {
-                Promise::Response => Reply::Response(data),
-                Promise::Accepted | Promise::Sent | Promise::Acked => Reply::Acked(data),
+            match asked.delivery {
+                DeliveryLevel::Response => Reply::Response(data),
+                DeliveryLevel::Accepted | DeliveryLevel::Sent | DeliveryLevel::Acked => Reply::Acked(data),
             },
         );
         Ok(())
@@ -96,11 +96,11 @@ impl Session for SocketioSession {
     }
 
     fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Outgoing { event, args, promise } = commands::read(&command, &self.config, &self.secrets)?;
-        let ack = if promise > Promise::Sent {
-            Some(self.calls.begin(command.id, Asked { event: event.clone(), promise }))
+        let Outgoing { event, args, delivery } = commands::read(&command, &self.config, &self.secrets)?;
+        let ack = if delivery > DeliveryLevel::Sent {
+            Some(self.calls.begin(command.id, Asked { event: event.clone(), delivery }))
         } else {
-            out.promise(command.id, promise);
+            out.delivery(command.id, delivery);
             None
         };
         out.send_for(command.id, Frame::Event(Event { name: event, args, ack }));

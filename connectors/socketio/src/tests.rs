@@ -217,7 +217,7 @@ fn secrets_are_looked_up_at_each_connect() {
         std::fs::write(&file, "later").unwrap();
         session.encode(command(1, "message.send", None, r#"{"text":"hi"}"#), &mut out).unwrap();
         let done: Vec<_> = out.drain().collect();
-        let [Action::Send(login, None), Action::Ready, Action::Promise(..), Action::Send(say, Some(_))] =
+        let [Action::Send(login, None), Action::Ready, Action::DeliveryLevel(..), Action::Send(say, Some(_))] =
             done.as_slice()
         else {
             panic!("{done:?}")

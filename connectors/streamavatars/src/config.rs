@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use pontoon_sdk::door::{Door, Identity};
+use pontoon_sdk::listener::{Identity, Listener};
 use pontoon_sdk::mapping::{TextOrSecret, check, escaped, params};
 use pontoon_sdk::rate::RateLimit;
 use pontoon_sdk::websocket::Endpoint;
@@ -252,11 +252,11 @@ impl Checked {
     }
 
     /// Where scripts come in.
-    pub(crate) fn door(&self) -> Option<Door> {
+    pub(crate) fn listener(&self) -> Option<Listener> {
         let listen = self.listen.as_ref()?;
         let identity =
             |tls: &Tls| Identity { cert_file: tls.cert_file.clone(), key_file: tls.key_file.clone() };
-        Some(Door {
+        Some(Listener {
             listen: listen.address,
             path: listen.path.clone(),
             tls: listen.tls.as_ref().map(identity),

@@ -11,7 +11,7 @@ mod socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_sdk::door::{Admission, Door, Visitor};
+use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
     Command, Connector, Event, EventType, LinkKey, LinkSpec, LinkState, Operation, Result, Route, WebSocket,
@@ -76,7 +76,7 @@ impl Connector for StreamAvatars {
                 self.config.not_configured(&title)?;
                 Route::Close(Place::Socket(title).key())
             }
-            Order::List => Route::Ask(Box::new(|links: &[LinkState]| place::list(links))),
+            Order::List => Route::Local(Box::new(|links: &[LinkState]| place::list(links))),
             Order::Say { place, text } => {
                 if let Place::Script(_) = place {
                     self.config.fits_a_script(&text)?;
@@ -90,7 +90,7 @@ impl Connector for StreamAvatars {
         AvatarsSession::new(Place::of(link), &self.config)
     }
 
-    fn undialled(&self, link: &LinkKey, reason: &str) -> Option<Event> {
+    fn on_dial_error(&self, link: &LinkKey, reason: &str) -> Option<Event> {
         Some(session::event(EventType::SocketFailed, &Place::of(link), reason))
     }
 
@@ -99,12 +99,12 @@ impl Connector for StreamAvatars {
         (operation == "create").then_some(CREATE)
     }
 
-    fn door(&self) -> Option<Door> {
-        self.config.door()
+    fn listener(&self) -> Option<Listener> {
+        self.config.listener()
     }
 
-    fn admit(&self, visitor: &Visitor<'_, Frame>) -> Result<Admission> {
-        script::admit(visitor, self.config.listen.as_ref())
+    fn authorize(&self, handshake: &Handshake<'_, Frame>) -> Result<Accept> {
+        script::authorize(handshake, self.config.listen.as_ref())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pontoon_sdk::mapping::is_token;
-use pontoon_sdk::{Code, Command, Error, Operation, Promise, Result};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result};
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -105,12 +105,12 @@ pub(crate) fn main_script() -> String {
 
 /// Every operation there is.
 pub(crate) fn operations() -> Vec<Operation> {
-    let operation = |name, summary, body, promise, idempotent| Operation {
+    let operation = |name, summary, body, delivery, idempotent| Operation {
         name,
         argument: None,
         summary,
         body,
-        promise,
+        delivery,
         idempotent,
     };
     vec![
@@ -118,36 +118,36 @@ pub(crate) fn operations() -> Vec<Operation> {
             "create",
             "Opens a socket under a title, in the place of one of that title",
             schema_for!(Create),
-            Promise::Acked,
+            DeliveryLevel::Acked,
             false,
         ),
-        operation("send", "Sends a text over a socket", schema_for!(Send), Promise::Sent, false),
+        operation("send", "Sends a text over a socket", schema_for!(Send), DeliveryLevel::Sent, false),
         operation(
             "remove",
             "Closes a socket for good, if there is one of this title",
             schema_for!(Remove),
-            Promise::Accepted,
+            DeliveryLevel::Accepted,
             true,
         ),
         operation(
             "list",
             "Lists sockets and scripts, and how each is",
             schema_for!(List),
-            Promise::Response,
+            DeliveryLevel::Response,
             true,
         ),
         operation(
             "script.send",
             "Sends a text, or JSON, to a script that has dialled in",
             schema_for!(ScriptSend),
-            Promise::Sent,
+            DeliveryLevel::Sent,
             false,
         ),
         operation(
             "message.send",
             "Sends a text over a socket (channel), or has a script (script/<title>) write it into the chat",
             schema_for!(MessageSend),
-            Promise::Sent,
+            DeliveryLevel::Sent,
             false,
         ),
     ]

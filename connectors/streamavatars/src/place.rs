@@ -1,6 +1,6 @@
 //! Titles, and the links that they name: those of sockets as they are, those of scripts behind `script/`.
 
-use pontoon_sdk::door::Door;
+use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{Code, Error, LinkKey, LinkState, Result};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -54,7 +54,7 @@ pub(crate) fn fault(title: &str) -> Option<String> {
     if title.is_empty() || title.len() > MAX_TITLE || title.chars().any(char::is_control) {
         return Some(format!("a title has 1 to {MAX_TITLE} bytes, and no control characters among them"));
     }
-    if title == Door::NAME {
+    if title == Listener::NAME {
         return Some(format!("a title is not \"{title}\": the state calls the door for scripts so"));
     }
     title

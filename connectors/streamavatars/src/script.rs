@@ -1,7 +1,7 @@
 //! A script that has dialled in: who it is, what it says, and how much it is told at a time.
 
-use pontoon_sdk::door::{Admission, Visitor};
 use pontoon_sdk::event::ServiceError;
+use pontoon_sdk::listener::{Accept, Handshake};
 use pontoon_sdk::mask::Mask;
 use pontoon_sdk::rate::Bucket;
 use pontoon_sdk::websocket::Frame;
@@ -36,12 +36,12 @@ struct Told<'a> {
 ///
 /// # Errors
 /// `Auth` if the token is wrong, `Rejected` if the title is.
-pub(crate) fn admit(visitor: &Visitor<'_, Frame>, listen: Option<&Listen>) -> Result<Admission> {
+pub(crate) fn authorize(handshake: &Handshake<'_, Frame>, listen: Option<&Listen>) -> Result<Accept> {
     let token = listen.ok_or_else(|| Error::auth("nobody is let in here"))?.token.reveal()?;
-    let in_query = visitor.parameter("title").map(str::to_owned);
-    let Some(first) = visitor.first else {
-        let Some(shown) = visitor.subprotocols.first() else { return Ok(Admission::Hear) };
-        let known = visitor.subprotocols.iter().find(|shown| is_same(shown, &token)).unwrap_or(shown);
+    let in_query = handshake.parameter("title").map(str::to_owned);
+    let Some(first) = handshake.first else {
+        let Some(shown) = handshake.subprotocols.first() else { return Ok(Accept::Hear) };
+        let known = handshake.subprotocols.iter().find(|shown| is_same(shown, &token)).unwrap_or(shown);
         prove(known, &token)?;
         return enter(in_query, Some(known.clone()));
     };
@@ -72,12 +72,12 @@ fn is_same(shown: &str, token: &str) -> bool {
     shown.len() == token.len() && differing == 0
 }
 
-fn enter(title: Option<String>, subprotocol: Option<String>) -> Result<Admission> {
+fn enter(title: Option<String>, subprotocol: Option<String>) -> Result<Accept> {
     let title = title.unwrap_or_else(main_script);
     if let Some(wrong) = place::fault(&title) {
         return Err(Error::rejected(Code::BadBody, wrong));
     }
-    Ok(Admission::In { link: Place::Script(title).key(), subprotocol })
+    Ok(Accept::In { link: Place::Script(title).key(), subprotocol })
 }
 
 impl Script {

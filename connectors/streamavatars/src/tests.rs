@@ -26,8 +26,11 @@ fn sample(text: &str) -> Config {
 #[test]
 fn the_sample_is_a_configuration() {
     let avatars = StreamAvatars::new(sample(StreamAvatars::SAMPLE)).unwrap();
-    let door = avatars.door().unwrap();
-    assert_eq!((door.listen.to_string().as_str(), door.path.as_str()), ("127.0.0.1:9465", "/streamavatars"));
+    let listener = avatars.listener().unwrap();
+    assert_eq!(
+        (listener.listen.to_string().as_str(), listener.path.as_str()),
+        ("127.0.0.1:9465", "/streamavatars")
+    );
     assert_eq!(avatars.links().len(), 1);
 }
 
@@ -129,8 +132,8 @@ fn route(avatars: &StreamAvatars, operation: &'static str, body: &str) -> String
             format!("create {} once={} most={most} {guarded}", spec.key, !spec.redial)
         }
         Ok(Route::Close(key)) => format!("close {key}"),
-        Ok(Route::Ask(_)) => "ask".to_owned(),
-        Ok(Route::Through(_) | Route::Open(_)) => "elsewhere".to_owned(),
+        Ok(Route::Local(_)) => "ask".to_owned(),
+        Ok(Route::OnDemand(_) | Route::Open(_)) => "elsewhere".to_owned(),
         Err(error) => format!("{}", error.code().number()),
     }
 }
@@ -176,37 +179,37 @@ fn a_secret_of_a_socket_does_not_print() {
 #[test]
 fn what_cannot_be_dialled_is_told_as_the_app_would() {
     let avatars = avatars(json!({"sockets": {"t": {"url": "ws://h/"}}}));
-    let event = avatars.undialled(&LinkKey::new("t"), "h:80 cannot be reached").unwrap();
+    let event = avatars.on_dial_error(&LinkKey::new("t"), "h:80 cannot be reached").unwrap();
     assert_eq!((event.kind, event.upstream.as_deref()), (EventType::SocketFailed, Some("OnError")));
     assert_eq!(event.fields.reason.as_deref(), Some("h:80 cannot be reached"));
 }
 
 /// Who somebody is taken for: the link, or the kind of the refusal.
-fn admitted(query: &[(&str, &str)], subprotocols: &[&str], first: Option<&str>) -> Result<Admission, Kind> {
+fn accepted(query: &[(&str, &str)], subprotocols: &[&str], first: Option<&str>) -> Result<Accept, Kind> {
     let avatars = avatars(json!({"listen": {"token": "t0ken"}}));
     let query: Vec<_> = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let subprotocols: Vec<_> = subprotocols.iter().map(|name| (*name).to_owned()).collect();
     let first = first.map(Frame::text);
-    let visitor = Visitor { query: &query, subprotocols: &subprotocols, first: first.as_ref() };
-    avatars.admit(&visitor).map_err(|error| error.kind())
+    let handshake = Handshake { query: &query, subprotocols: &subprotocols, first: first.as_ref() };
+    avatars.authorize(&handshake).map_err(|error| error.kind())
 }
 
 #[test]
 fn only_the_token_opens_the_door() {
     let enters = |link: &str, subprotocol: Option<&str>| {
-        Ok(Admission::In { link: LinkKey::new(link), subprotocol: subprotocol.map(str::to_owned) })
+        Ok(Accept::In { link: LinkKey::new(link), subprotocol: subprotocol.map(str::to_owned) })
     };
     let auth = |title: &str| format!(r#"{{"type":"auth","token":"t0ken"{title}}}"#);
-    assert_eq!(admitted(&[], &[], None), Ok(Admission::Hear));
-    assert_eq!(admitted(&[], &["t0ken"], None), enters("script/main", Some("t0ken")));
-    assert_eq!(admitted(&[("title", "a b")], &["x", "t0ken"], None), enters("script/a b", Some("t0ken")));
-    assert_eq!(admitted(&[], &[], Some(&auth(""))), enters("script/main", None));
-    assert_eq!(admitted(&[("title", "q")], &[], Some(&auth(""))), enters("script/q", None));
-    assert_eq!(admitted(&[("title", "q")], &[], Some(&auth(r#","title":"f""#))), enters("script/f", None));
+    assert_eq!(accepted(&[], &[], None), Ok(Accept::Hear));
+    assert_eq!(accepted(&[], &["t0ken"], None), enters("script/main", Some("t0ken")));
+    assert_eq!(accepted(&[("title", "a b")], &["x", "t0ken"], None), enters("script/a b", Some("t0ken")));
+    assert_eq!(accepted(&[], &[], Some(&auth(""))), enters("script/main", None));
+    assert_eq!(accepted(&[("title", "q")], &[], Some(&auth(""))), enters("script/q", None));
+    assert_eq!(accepted(&[("title", "q")], &[], Some(&auth(r#","title":"f""#))), enters("script/f", None));
     for wrong in ["t0ke", "t0kenn", "T0ken", " t0ken"] {
-        assert_eq!(admitted(&[], &[wrong], None), Err(Kind::Auth), "{wrong}");
+        assert_eq!(accepted(&[], &[wrong], None), Err(Kind::Auth), "{wrong}");
         let first = format!(r#"{{"type":"auth","token":"{wrong}"}}"#);
-        assert_eq!(admitted(&[], &[], Some(&first)), Err(Kind::Auth), "{wrong}");
+        assert_eq!(accepted(&[], &[], Some(&first)), Err(Kind::Auth), "{wrong}");
     }
     for first in [
         "hello",
@@ -215,13 +218,13 @@ fn only_the_token_opens_the_door() {
         r#"{"type":"auth"}"#,
         r#"{"type":"auth","token":5}"#,
     ] {
-        assert_eq!(admitted(&[], &[], Some(first)), Err(Kind::Auth), "{first}");
+        assert_eq!(accepted(&[], &[], Some(first)), Err(Kind::Auth), "{first}");
     }
     for title in [r#","title":"""#, r#","title":"script/x""#, r#","title":"a\nb""#] {
-        assert_eq!(admitted(&[], &[], Some(&auth(title))), Err(Kind::Rejected), "{title}");
+        assert_eq!(accepted(&[], &[], Some(&auth(title))), Err(Kind::Rejected), "{title}");
     }
     let closed = avatars(json!({"sockets": {"t": {"url": "ws://h/"}}}));
-    let visitor = Visitor { query: &[], subprotocols: &[], first: None };
-    assert_eq!(closed.admit(&visitor).unwrap_err().kind(), Kind::Auth);
-    assert!(closed.door().is_none());
+    let handshake = Handshake { query: &[], subprotocols: &[], first: None };
+    assert_eq!(closed.authorize(&handshake).unwrap_err().kind(), Kind::Auth);
+    assert!(closed.listener().is_none());
 }

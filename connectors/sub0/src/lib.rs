@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{
-    Code, Command, Connector, Error, LinkKey, LinkSpec, Operation, Promise, Result, Route, WebSocket,
+    Code, Command, Connector, DeliveryLevel, Error, LinkKey, LinkSpec, Operation, Result, Route, WebSocket,
 };
 use schemars::json_schema;
 
@@ -44,7 +44,7 @@ impl Connector for Sub0 {
             argument: Some("resource"),
             summary: "Calls a resource with the body as its payload; the header Pontoon-Action names the action",
             body: json_schema!({ "description": "The payload: any JSON, sent as it is" }),
-            promise: Promise::Response,
+            delivery: DeliveryLevel::Response,
             idempotent: false,
         }]
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pontoon_sdk::{CommandId, Promise};
+use pontoon_sdk::{CommandId, DeliveryLevel};
 
 use crate::config::Form;
 
@@ -67,14 +67,14 @@ pub(crate) struct Call {
     /// Who waits for the answer, if somebody still does.
     pub(crate) caller: Option<CommandId>,
     /// What the caller is told at best.
-    pub(crate) promise: Promise,
+    pub(crate) delivery: DeliveryLevel,
 }
 
 impl Calls {
     /// Notes a call.
-    pub(crate) fn begin(&mut self, number: u64, caller: CommandId, promise: Promise) {
+    pub(crate) fn begin(&mut self, number: u64, caller: CommandId, delivery: DeliveryLevel) {
         self.numbers.insert(caller, number);
-        self.waiting.insert(number, Call { caller: Some(caller), promise });
+        self.waiting.insert(number, Call { caller: Some(caller), delivery });
     }
 
     /// The call that has this number, once.
@@ -140,12 +140,12 @@ mod tests {
     fn every_call_is_answered_once_and_a_late_answer_has_no_caller() {
         let mut calls = Calls::default();
         for number in 1..=3 {
-            calls.begin(number, CommandId(number), Promise::Response);
+            calls.begin(number, CommandId(number), DeliveryLevel::Response);
         }
         calls.abandon(CommandId(1), true);
         calls.abandon(CommandId(3), false);
         assert_eq!(calls.numbers.len(), 1);
-        assert_eq!(calls.take(1), Some(Call { caller: None, promise: Promise::Response }));
+        assert_eq!(calls.take(1), Some(Call { caller: None, delivery: DeliveryLevel::Response }));
         assert_eq!(calls.take(1), None);
         assert_eq!(calls.take(2).and_then(|call| call.caller), Some(CommandId(2)));
         assert_eq!(calls.take(3), None);
@@ -156,7 +156,7 @@ mod tests {
     fn what_nobody_waits_for_is_bounded() {
         let mut calls = Calls::default();
         for number in 0..5_000 {
-            calls.begin(number, CommandId(number), Promise::Response);
+            calls.begin(number, CommandId(number), DeliveryLevel::Response);
             calls.abandon(CommandId(number), true);
         }
         assert_eq!((calls.waiting.len(), calls.abandoned.len()), (MAX_ABANDONED, MAX_ABANDONED));

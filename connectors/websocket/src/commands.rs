@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pontoon_sdk::mapping::{MessageSend, needs_object};
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Bytes, Code, Command, Error, Promise, Result};
+use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Result};
 use serde::Deserialize;
 
 use crate::calls::Numbers;
@@ -26,7 +26,7 @@ pub(crate) const MESSAGE: &str = MessageSend::OPERATION;
 pub(crate) struct Outgoing {
     pub(crate) frame: Frame,
     /// The most that can be said of it.
-    pub(crate) promise: Promise,
+    pub(crate) delivery: DeliveryLevel,
     /// The number by which its answer is known, if one is waited for.
     pub(crate) number: Option<u64>,
 }
@@ -68,7 +68,7 @@ pub(crate) fn read(
             let (frame, at) = plain(command, operation)?;
             let at = at.or(config.call.as_ref().map(|call| call.id.as_str())).unwrap_or_default();
             unmistakable(&frame, config, numbers).map_err(|error| error.at(at))?;
-            Ok(Outgoing { frame, promise: Promise::Sent, number: None })
+            Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, number: None })
         }
     }
 }
@@ -132,7 +132,7 @@ fn unmistakable(frame: &Frame, config: &Config, numbers: &Numbers) -> Result<()>
 fn call(command: &Command, call: &Call, numbers: &Numbers) -> Result<Outgoing> {
     let number = numbers.next();
     let text = put_number(command.body.get(), &call.id, &numbers.json(number))?;
-    Ok(Outgoing { frame: Frame::text(text), promise: Promise::Response, number: Some(number) })
+    Ok(Outgoing { frame: Frame::text(text), delivery: DeliveryLevel::Response, number: Some(number) })
 }
 
 fn put_number(json: &str, id: &Pointer, number: &str) -> Result<String> {
@@ -157,11 +157,15 @@ fn message(
     if *acknowledged {
         let number = numbers.next();
         let text = put_number(&filled, &call_of(config)?.id, &numbers.json(number))?;
-        return Ok(Outgoing { frame: Frame::text(text), promise: Promise::Acked, number: Some(number) });
+        return Ok(Outgoing {
+            frame: Frame::text(text),
+            delivery: DeliveryLevel::Acked,
+            number: Some(number),
+        });
     }
     let frame = Frame::text(filled);
     if template.is_text() {
         unmistakable(&frame, config, numbers).map_err(|error| error.at("/text"))?;
     }
-    Ok(Outgoing { frame, promise: Promise::Sent, number: None })
+    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, number: None })
 }

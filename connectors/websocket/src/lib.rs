@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use pontoon_sdk::mapping::MessageSend;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route, WebSocket};
+use pontoon_sdk::{
+    Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, WebSocket,
+};
 use schemars::{Schema, json_schema};
 
 use calls::Numbers;
@@ -50,7 +52,7 @@ impl Connector for Websocket {
             argument: None,
             summary,
             body,
-            promise: Promise::Sent,
+            delivery: DeliveryLevel::Sent,
             idempotent: false,
         };
         let frame = || json_schema!({ "description": "The frame: any JSON, sent as it is" });
@@ -59,7 +61,7 @@ impl Connector for Websocket {
             sent(commands::SEND_TEXT, "Sends a text as it is", of_one("text", "The text")),
             sent(commands::SEND_BINARY, "Sends binary data", of_one("base64", "The data (RFC 4648 §4)")),
             Operation {
-                promise: Promise::Response,
+                delivery: DeliveryLevel::Response,
                 ..sent(
                     commands::CALL,
                     "Sends the body with a number in it, and returns the answer, as the setting `call` describes",
@@ -70,7 +72,7 @@ impl Connector for Websocket {
                 )
             },
             Operation {
-                promise: Promise::Acked,
+                delivery: DeliveryLevel::Acked,
                 ..sent(
                     commands::MESSAGE,
                     "Sends a message, in the way that the setting `send` describes",
@@ -85,7 +87,7 @@ impl Connector for Websocket {
         operations.retain(|operation| commands::allowed(operation.name, &self.config).is_ok());
         for operation in &mut operations {
             if operation.name == commands::MESSAGE && !self.config.acknowledges_messages() {
-                operation.promise = Promise::Sent;
+                operation.delivery = DeliveryLevel::Sent;
             }
         }
         operations

@@ -6,7 +6,9 @@ use std::time::Instant;
 use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::mapping::{Payload, Secrets, Unmapped, unmapped};
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Command, CommandId, Error, Event, Join, Outbox, Promise, Raw, Reply, Result, Session};
+use pontoon_sdk::{
+    Command, CommandId, DeliveryLevel, Error, Event, Join, Outbox, Raw, Reply, Result, Session,
+};
 use serde_json::value::RawValue;
 
 use crate::calls::{Call, Calls, Numbers};
@@ -131,9 +133,9 @@ impl WebsocketSession {
         let data = data.map_err(|error| Error::internal(error.to_string()))?;
         out.reply(
             caller,
-            match call.promise {
-                Promise::Response => Reply::Response(data),
-                Promise::Accepted | Promise::Sent | Promise::Acked => Reply::Acked(data),
+            match call.delivery {
+                DeliveryLevel::Response => Reply::Response(data),
+                DeliveryLevel::Accepted | DeliveryLevel::Sent | DeliveryLevel::Acked => Reply::Acked(data),
             },
         );
         Ok(())
@@ -264,11 +266,11 @@ impl Session for WebsocketSession {
     }
 
     fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Outgoing { frame, promise, number } =
+        let Outgoing { frame, delivery, number } =
             commands::read(&command, &self.config, &self.numbers, &|name| self.named(name))?;
         match number {
-            Some(number) => self.calls.begin(number, command.id, promise),
-            None => out.promise(command.id, promise),
+            Some(number) => self.calls.begin(number, command.id, delivery),
+            None => out.delivery(command.id, delivery),
         }
         out.send_for(command.id, frame);
         Ok(())

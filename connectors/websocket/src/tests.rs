@@ -109,7 +109,7 @@ fn binary_data_goes_out_as_it_is() {
     let (mut session, mut out) = session(json!({}));
     session.encode(command(1, "send.binary", r#"{"base64":"AP8="}"#), &mut out).unwrap();
     let told = done(&mut out);
-    let [Action::Promise(..), Action::Send(frame, Some(CommandId(1)))] = told.as_slice() else {
+    let [Action::DeliveryLevel(..), Action::Send(frame, Some(CommandId(1)))] = told.as_slice() else {
         panic!("{told:?}")
     };
     assert_eq!(frame, &Frame::Binary(Bytes::from_static(&[0, 255])));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pontoon_sdk::{Command, CommandId, End, Error, Promise, Reply};
+use pontoon_sdk::{Command, CommandId, DeliveryLevel, End, Error, Reply};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -62,7 +62,7 @@ impl Desk {
             deadline: self.now + Duration::from_secs(60),
             stream,
         };
-        self.replies.begin(&command, caller, Promise::Response);
+        self.replies.begin(&command, caller, DeliveryLevel::Response);
         self.replies.accepted(id);
         id
     }
@@ -129,7 +129,7 @@ pub(crate) fn caller(outlet: &Outlet, number: u64) -> Caller {
     Caller {
         name: number.to_string(),
         subject: Some(format!("_INBOX.{number}")),
-        wait: Promise::Response,
+        wait: DeliveryLevel::Response,
         named_wait: false,
         operation: OPERATION,
         started: now,
@@ -176,7 +176,7 @@ fn whoever_did_not_ask_for_parts_gets_none() {
 fn a_caller_who_has_heard_what_it_waited_for_gets_no_parts() {
     let mut desk = Desk::new();
     let mut caller = desk.caller(1);
-    caller.wait = Promise::Sent;
+    caller.wait = DeliveryLevel::Sent;
     let command = desk.begin(caller, 1, true);
     desk.part(command, 0);
     let early = desk.take();
@@ -280,8 +280,8 @@ fn whoever_names_more_than_a_reply_can_say_is_refused() {
         let mut caller = desk.caller(1);
         caller.named_wait = named;
         let command = desk.begin(caller, 1, false);
-        assert_eq!(desk.replies.lower(command, Promise::Response), Ok(()));
-        let lowered = desk.replies.lower(command, Promise::Sent);
+        assert_eq!(desk.replies.lower(command, DeliveryLevel::Response), Ok(()));
+        let lowered = desk.replies.lower(command, DeliveryLevel::Sent);
         assert_eq!(lowered.is_err(), named);
         match lowered {
             Err(error) => assert!(!desk.replies.unsent(command, &error)),

@@ -260,7 +260,11 @@ mod tests {
         for wrong in
             ["", "0", "0{}", "40", r#"{"pingInterval":1,"pingTimeout":1}"#, r#"0{"pingInterval":-1}"#]
         {
-            assert_eq!(open(wrong).unwrap_err().class, crate::transport::Class::WrongAddress, "{wrong}");
+            assert_eq!(
+                open(wrong).unwrap_err().kind,
+                crate::transport::DialErrorKind::WrongAddress,
+                "{wrong}"
+            );
         }
     }
 }

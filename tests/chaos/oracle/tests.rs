@@ -59,7 +59,7 @@ impl Story {
     }
 
     fn verdict(&self) -> Verdict {
-        judge(&self.history)
+        authorize(&self.history)
     }
 
     #[track_caller]

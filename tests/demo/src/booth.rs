@@ -58,7 +58,7 @@ impl Booth {
             self.coming.push(reply);
             return;
         }
-        if self.service.judge(&std::mem::take(&mut self.coming), &reply) {
+        if self.service.authorize(&std::mem::take(&mut self.coming), &reply) {
             self.right += 1;
         }
         *self.statuses.entry(reply.status).or_default() += 1;

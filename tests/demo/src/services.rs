@@ -52,7 +52,7 @@ pub(crate) trait Service {
     fn call(&mut self) -> Call;
 
     /// Whether the replies, parts and the last one, can only come from the service, and are what it should say.
-    fn judge(&mut self, parts: &[Reply], last: &Reply) -> bool;
+    fn authorize(&mut self, parts: &[Reply], last: &Reply) -> bool;
 
     /// Whether nothing is to be expected of it while nobody calls it.
     fn is_idle(&self) -> bool {

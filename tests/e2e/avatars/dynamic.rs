@@ -1,6 +1,6 @@
 //! Sockets that callers create: what they may, what they are told, and what becomes of the sockets.
 
-use pontoon_testkit::{Door, Refusal, eventually};
+use pontoon_testkit::{Listener, Refusal, eventually};
 use serde_json::json;
 
 use super::Bed;
@@ -131,7 +131,7 @@ async fn a_socket_that_cannot_be_opened_is_told_to_its_caller() {
 
     let reply = bed.ask("create", &create("u", &url, r#","reconnect":true"#)).await;
     assert_eq!(reply.status, "accepted", "{reply:?}");
-    bed.echo.admit();
+    bed.echo.authorize();
     bed.state(|state| state["links"][0]["key"] == "u").await;
     // A slow retry is cut short by the operation that is there for that.
     assert_eq!(bed.ask("reconnect", "").await.status, "accepted");
@@ -171,7 +171,7 @@ async fn what_is_not_allowed_is_refused_with_the_rule_and_nothing_is_dialled() {
 #[tokio::test]
 async fn a_caller_whose_time_runs_out_is_told_that_nobody_knows_yet() {
     let mut bed = Bed::start(DYNAMIC).await;
-    bed.echo.door(Door::Silent);
+    bed.echo.listener(Listener::Silent);
     let url = bed.echo.url();
     let reply = bed.ask_with("create", &create("t", &url, ""), &[("Pontoon-Timeout", "200ms")]).await;
     assert_eq!(reply.verdict(), ("unknown", Some("504")), "{reply:?}");
@@ -179,7 +179,7 @@ async fn a_caller_whose_time_runs_out_is_told_that_nobody_knows_yet() {
     bed.state(phase("connecting")).await;
     assert_eq!(bed.ask("remove", r#"{"title":"t"}"#).await.status, "accepted");
     bed.state(|state| state["links"] == json!([])).await;
-    bed.echo.admit();
+    bed.echo.authorize();
     assert_eq!(bed.ask("create", &create("t", &url, "")).await.status, "acked");
     bed.event("socket.opened").await;
 }

@@ -17,7 +17,7 @@ async fn connected(bed: &mut Bed, fill_in: impl FnOnce(LuaScript) -> LuaScript) 
     if !LuaApp::available() {
         return None;
     }
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     let script = fill_in(LuaScript::pontoon(&url, "canary-t0ken"));
     let app = LuaApp::options().speed(SPEED).start(&script).await;
     assert_eq!(bed.event("socket.opened").await.1["title"], "main");
@@ -105,7 +105,7 @@ async fn a_script_with_a_wrong_token_is_told_so() {
     if !LuaApp::available() {
         return;
     }
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     let app = LuaApp::options().speed(SPEED).start(&LuaScript::pontoon(&url, "wrong")).await;
     eventually(PATIENCE, async || app.log().iter().any(|line| line.contains("check pontoon_token"))).await;
     assert_eq!(bed.ask("list", "").await.body["data"], json!([]));

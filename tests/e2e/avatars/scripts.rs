@@ -15,7 +15,7 @@ const LISTEN: &str = r#"listen = { address = "127.0.0.1:0", token = "canary-t0ke
 const AUTH: &str = r#"{"type":"auth","token":"canary-t0ken"}"#;
 
 async fn script(bed: &mut Bed) -> ScriptSocket {
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     let script = ScriptSocket::dial(&url, &[]).await.unwrap();
     script.say(AUTH);
     assert_eq!(script.hears(1).await, [r#"{"type":"welcome","title":"main"}"#]);
@@ -56,7 +56,7 @@ async fn a_script_and_a_client_of_nats_exchange_messages() {
 #[tokio::test]
 async fn only_the_token_opens_the_door() {
     let mut bed = Bed::start(LISTEN).await;
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/streamavatars"), "{url}");
     let refused = async |url: &str, protocols: &[&str]| ScriptSocket::dial(url, protocols).await.err();
     assert_eq!(refused(&url, &["wrong"]).await, Some(401));
@@ -93,7 +93,7 @@ async fn only_the_token_opens_the_door() {
 #[tokio::test]
 async fn whoever_does_not_say_who_it_is_is_let_go() {
     let mut bed = Bed::start(&format!("{LISTEN}\ntransport.connect_timeout = \"500ms\"")).await;
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     // More than may be on their way in at a time.
     let mut strangers = Vec::new();
     for _ in 0..15 {
@@ -146,7 +146,7 @@ async fn a_script_that_comes_back_finds_a_gap_told_since_it_was_heard_last() {
 #[tokio::test]
 async fn no_more_scripts_are_in_than_may_be() {
     let mut bed = Bed::start(LISTEN).await;
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     let enter = async |title: &str| {
         ScriptSocket::dial(&format!("{url}?title={title}"), &["canary-t0ken"]).await.unwrap()
     };
@@ -187,7 +187,7 @@ async fn a_silent_script_is_taken_for_gone_and_one_that_answers_pings_is_not() {
     let lines = LISTEN.replace("max = 2", "max = 2, silence = \"3s\"");
     let mut bed = Bed::start(&format!("{lines}\ntransport.ping_interval = \"1s\"")).await;
     let _alive = script(&mut bed).await;
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     let address = url.strip_prefix("ws://").unwrap().split('/').next().unwrap().to_owned();
     // A peer that was upgraded and then never reads: its end answers no ping.
     let mut mute = tokio::net::TcpStream::connect(&address).await.unwrap();
@@ -224,14 +224,14 @@ async fn a_reload_leaves_scripts_of_an_unchanged_instance_alone_and_moves_the_ot
     assert!(script_.is_open());
     assert_eq!(bed.ask("script.send", r#"{"message":"still here"}"#).await.status, "sent");
     assert_eq!(script_.hears(2).await[1], "still here");
-    let first = bed.daemon.door("avatars").await;
+    let first = bed.daemon.listener("avatars").await;
     let settings = LISTEN.replace("max = 2", "max = 3");
     let config =
         pontoon_testkit::DaemonConfig::new(&bed.nats).connector("avatars", "streamavatars", &settings);
     bed.daemon.reconfigure(config);
     bed.daemon.signal("HUP");
     script_.closed().await;
-    until_some(PATIENCE, async || (bed.daemon.door("avatars").await != first).then_some(())).await;
+    until_some(PATIENCE, async || (bed.daemon.listener("avatars").await != first).then_some(())).await;
     script(&mut bed).await;
 }
 
@@ -243,7 +243,7 @@ async fn scripts_come_in_over_tls_where_there_is_a_certificate() {
     let key = dir.write("key.pem", &identity.signing_key.serialize_pem());
     let tls = format!("max = 2, tls = {{ cert_file = {cert:?}, key_file = {key:?} }}");
     let mut bed = Bed::start(&LISTEN.replace("max = 2", &tls)).await;
-    let url = bed.daemon.door("avatars").await;
+    let url = bed.daemon.listener("avatars").await;
     assert!(url.starts_with("wss://"), "{url}");
     let address = url.trim_start_matches("wss://").trim_end_matches("/streamavatars");
     let dial = async || TcpStream::connect(address).await.unwrap();

@@ -1,6 +1,6 @@
 //! Titled sockets that stand in the configuration.
 
-use pontoon_testkit::{Door, Echo, Refusal};
+use pontoon_testkit::{Echo, Listener, Refusal};
 use serde_json::json;
 
 use super::Bed;
@@ -67,7 +67,7 @@ async fn a_server_that_refuses_or_hangs_is_an_error_of_the_socket() {
     let (name, body) = bed.event("socket.failed").await;
     assert_eq!(name, "OnError");
     assert!(body["reason"].as_str().unwrap().contains("503"), "{body}");
-    bed.echo.door(Door::Silent);
+    bed.echo.listener(Listener::Silent);
     loop {
         let (_, body) = bed.event("socket.failed").await;
         if body["reason"].as_str().unwrap().contains("did not answer within") {
@@ -76,7 +76,7 @@ async fn a_server_that_refuses_or_hangs_is_an_error_of_the_socket() {
     }
     let reply = bed.ask("send", r#"{"title":"my_socket_title","message":"x"}"#).await;
     assert_eq!(reply.verdict(), ("failed", Some("503")), "{reply:?}");
-    bed.echo.admit();
+    bed.echo.authorize();
     bed.event("socket.opened").await;
     bed.echo.connected(1, PATIENCE).await;
 }

@@ -117,7 +117,7 @@ async fn a_service_sees_its_close_echoed_and_its_violations_answered() {
 async fn a_script_sees_its_close_echoed_and_its_violations_answered() {
     let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken", max = 2 }"#;
     let mut scene = Scene::new("streamavatars", settings).await;
-    let url = scene.daemon.door("any").await;
+    let url = scene.daemon.listener("any").await;
     let mut sent = violations(true);
     sent.extend(closes(true).into_iter().step_by(3));
     for case in &sent {

@@ -20,7 +20,7 @@ fn counted(scene: &Scene, message: &str) -> u64 {
 async fn a_thousand_guesses_are_slowed_and_written_once_a_second() {
     let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken", max = 2 }"#;
     let mut scene = Scene::new("streamavatars", settings).await;
-    let url = scene.daemon.door("any").await;
+    let url = scene.daemon.listener("any").await;
     let begin = Instant::now();
     let guessing = (0..1_000).map(|number| {
         let url = url.clone();

@@ -90,7 +90,7 @@ async fn what_a_service_of_socket_io_sent_meanwhile_is_read() {
 async fn what_a_script_sent_meanwhile_is_read() {
     let settings = "listen = { address = \"127.0.0.1:0\", token = \"t0ken\", silence = \"1s\" }\ntransport.ping_interval = \"1s\"";
     let mut scene = Scene::new("streamavatars", settings).await;
-    let url = scene.daemon.door("any").await;
+    let url = scene.daemon.listener("any").await;
     let mut socket = BareSocket::dial(&url).await;
     socket.send(TEXT, br#"{"type":"auth","token":"t0ken"}"#).await;
     assert_eq!(socket.frame().await.unwrap().first, TEXT, "the welcome");

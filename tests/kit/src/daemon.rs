@@ -207,7 +207,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If it is not logged in time; the message shows the log.
-    pub async fn door(&mut self, instance: &str) -> String {
+    pub async fn listener(&mut self, instance: &str) -> String {
         let logged = async || {
             let lines = self.logged("listening");
             let line = lines.iter().rfind(|line| field(line, "instance") == Some(instance))?;

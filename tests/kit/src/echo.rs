@@ -43,7 +43,7 @@ impl Deref for Echo {
 struct Parrot;
 
 impl Service for Parrot {
-    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         Ok(request.subprotocols().first().map(|name| (*name).to_owned()))
     }
 

@@ -66,4 +66,4 @@ pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
 pub use stage::{Cast, LinkOf, Stage};
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
 pub use wait::{eventually, until_some};
-pub use websocket::{Connection, Door, Received, Refusal, Request, Service, WebSocketServer};
+pub use websocket::{Connection, Listener, Received, Refusal, Request, Service, WebSocketServer};

@@ -60,7 +60,7 @@ impl Emitted {
 /// What a service does with what its clients say. Everything is called on the server's own thread, in order.
 pub(crate) trait Backend: Send + Sync + 'static {
     /// Judges a CONNECT; the words are those of the refusal.
-    fn admit(&self, _socket: &SocketRef, _auth: &Value) -> Result<(), String> {
+    fn authorize(&self, _socket: &SocketRef, _auth: &Value) -> Result<(), String> {
         Ok(())
     }
 
@@ -250,15 +250,15 @@ impl House {
     fn serve(self: &Arc<Self>, backend: Arc<dyn Backend>) {
         // The server keeps what is given to it here, and is itself kept by `self`.
         let house = Arc::downgrade(self);
-        let door = Arc::clone(&backend);
-        let judge = {
+        let listener = Arc::clone(&backend);
+        let authorize = {
             let house = house.clone();
             move |socket: SocketRef, TryData(auth): TryData<Value>| {
                 let auth = auth.ok();
                 if let Some(house) = house.upgrade() {
                     house.heard().connects.push(Connect { namespace: "/".to_owned(), auth: auth.clone() });
                 }
-                std::future::ready(door.admit(&socket, &auth.unwrap_or_default()))
+                std::future::ready(listener.authorize(&socket, &auth.unwrap_or_default()))
             }
         };
         let greet = move |socket: SocketRef, TryData(auth): TryData<Value>| {
@@ -282,7 +282,7 @@ impl House {
             backend.connected(&socket, &auth.unwrap_or_default());
             std::future::ready(())
         };
-        self.io.ns("/", greet.with(judge));
+        self.io.ns("/", greet.with(authorize));
     }
 
     /// Emits to those who are in a room, but for one.

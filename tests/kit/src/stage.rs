@@ -41,7 +41,7 @@ pub struct Cast<'a> {
     pub arguments: &'a [&'a str],
     /// Whether links are opened by the commands that go over them. Then `up open` waits for no connection; one is there
     /// once a command has opened it.
-    pub on_demand: bool,
+    pub on_demand_limits: bool,
     /// The link whose conversation a transcript is that names none, for an instance with these settings.
     pub first_link: fn(&Value) -> &'static str,
     /// Tells which link a connection belongs to; `None` where instances have but one link.
@@ -55,7 +55,7 @@ pub type LinkOf = fn(&Value, &[Frame]) -> Option<String>;
 impl Default for Cast<'_> {
     /// Instances with one link, which is there from the start, and operations without arguments.
     fn default() -> Self {
-        Self { arguments: &[], on_demand: false, first_link: |_| "main", link_of: None }
+        Self { arguments: &[], on_demand_limits: false, first_link: |_| "main", link_of: None }
     }
 }
 
@@ -68,7 +68,7 @@ impl Cast<'_> {
             StepKind::Timeout(_) => false,
             _ => true,
         });
-        in_time && (!self.on_demand || every_connection_has_a_command(transcript))
+        in_time && (!self.on_demand_limits || every_connection_has_a_command(transcript))
     }
 }
 

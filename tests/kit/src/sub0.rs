@@ -229,7 +229,7 @@ impl Backend {
 }
 
 impl Service for Backend {
-    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         let rules = self.rules();
         if request.path != "/ws" {
             return Err(Refusal::status(404));

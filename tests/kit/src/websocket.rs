@@ -33,7 +33,7 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// # Errors
     /// How it is refused.
-    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         let _ = request;
         Ok(None)
     }
@@ -112,7 +112,7 @@ impl Refusal {
 
 /// What happens to those who connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Door {
+pub enum Listener {
     /// The service judges them.
     Open,
     /// They are refused.
@@ -148,7 +148,7 @@ struct Shared {
 }
 
 struct State {
-    door: Door,
+    listener: Listener,
     dials: Vec<Instant>,
     requests: Vec<Request>,
     received: Vec<Received>,
@@ -167,7 +167,7 @@ impl WebSocketServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let state = State {
-            door: Door::Open,
+            listener: Listener::Open,
             dials: Vec::new(),
             requests: Vec::new(),
             received: Vec::new(),
@@ -190,18 +190,18 @@ impl WebSocketServer {
     // --- Who may come in ---
 
     /// What happens to those who connect from now on.
-    pub fn door(&self, door: Door) {
-        self.shared.state().door = door;
+    pub fn listener(&self, listener: Listener) {
+        self.shared.state().listener = listener;
     }
 
     /// Refuses those who connect from now on.
     pub fn refuse(&self, refusal: Refusal) {
-        self.door(Door::Refuse(refusal));
+        self.listener(Listener::Refuse(refusal));
     }
 
     /// Lets the service judge them again.
-    pub fn admit(&self) {
-        self.door(Door::Open);
+    pub fn authorize(&self) {
+        self.listener(Listener::Open);
     }
 
     /// Closes the port, so that the system refuses connections. Connections that are open stay.
@@ -405,26 +405,26 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn serve(shared: Arc<Shared>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let door = shared.state().door.clone();
-    match door {
-        Door::Slam => return,
-        Door::Silent => return silence(stream).await,
-        Door::Open | Door::Refuse(_) => {}
+    let listener = shared.state().listener.clone();
+    match listener {
+        Listener::Slam => return,
+        Listener::Silent => return silence(stream).await,
+        Listener::Open | Listener::Refuse(_) => {}
     }
-    let mut admitted = None;
-    let judge = |request: &upgrade::Request, response: upgrade::Response| {
+    let mut accepted = None;
+    let authorize = |request: &upgrade::Request, response: upgrade::Response| {
         let request = read_request(request);
         shared.state().requests.push(request.clone());
-        let verdict = match door {
-            Door::Refuse(refusal) => Err(refusal),
-            _ => shared.service.admit(&request),
+        let verdict = match listener {
+            Listener::Refuse(refusal) => Err(refusal),
+            _ => shared.service.authorize(&request),
         };
-        admitted = Some(request);
+        accepted = Some(request);
         answer(verdict, response)
     };
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-    let upgraded = tokio_tungstenite::accept_hdr_async_with_config(stream, judge, Some(config)).await;
-    if let (Ok(stream), Some(request)) = (upgraded, admitted) {
+    let upgraded = tokio_tungstenite::accept_hdr_async_with_config(stream, authorize, Some(config)).await;
+    if let (Ok(stream), Some(request)) = (upgraded, accepted) {
         connection::run(shared, stream.into_inner(), request, config).await;
     }
 }

@@ -6,7 +6,7 @@ mod session;
 
 use std::sync::Arc;
 
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, Promise, Result, Route};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, DeliveryLevel, Result, Route};
 use schemars::schema_for;
 
 pub use settings::Config;
@@ -41,7 +41,7 @@ impl Connector for Parley {
             argument: None,
             summary: "Says something in a room",
             body: schema_for!(Say),
-            promise: Promise::Acked,
+            delivery: DeliveryLevel::Acked,
             idempotent: false,
         }]
     }

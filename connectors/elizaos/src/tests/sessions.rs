@@ -192,7 +192,10 @@ fn a_leave_promises_no_more_than_that_it_was_taken() {
     session.encode(command(1, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
     let actions: Vec<_> = out.drain().collect();
     assert!(
-        matches!(actions.as_slice(), [Action::Promise(CommandId(1), Promise::Accepted), Action::Remember(_)]),
+        matches!(
+            actions.as_slice(),
+            [Action::DeliveryLevel(CommandId(1), DeliveryLevel::Accepted), Action::Remember(_)]
+        ),
         "{actions:?}"
     );
 }
@@ -213,9 +216,10 @@ fn what_a_documented_server_is_asked_is_sent_and_no_more_is_promised() {
     ] {
         session.encode(command(1, operation, &body.to_string()), &mut out).unwrap();
         let actions: Vec<_> = out.drain().collect();
-        let promise = |action: &Action<Frame>| matches!(action, Action::Promise(_, Promise::Sent));
+        let delivery =
+            |action: &Action<Frame>| matches!(action, Action::DeliveryLevel(_, DeliveryLevel::Sent));
         let send = |action: &Action<Frame>| matches!(action, Action::Send(_, Some(_)));
-        let place = actions.iter().position(promise).unwrap();
+        let place = actions.iter().position(delivery).unwrap();
         assert!(actions.iter().position(send).unwrap() > place, "{operation}: {actions:?}");
     }
     // An answer is more than that it was sent.

@@ -206,11 +206,11 @@ where
                 self.callers.answered(id);
                 return Ok(());
             }
-            Ok(Route::Through(spec) | Route::Create { spec, .. }) if spec.key != self.link => {
+            Ok(Route::OnDemand(spec) | Route::Create { spec, .. }) if spec.key != self.link => {
                 return Err(self.elsewhere(&spec.key));
             }
-            Ok(Route::Through(_) | Route::Create { .. }) => true,
-            Ok(Route::Ask(inquiry)) => {
+            Ok(Route::OnDemand(_) | Route::Create { .. }) => true,
+            Ok(Route::Local(inquiry)) => {
                 let state = LinkState {
                     key: self.link.clone(),
                     phase: if self.commands_flow { "ready" } else { "waiting" },
@@ -235,7 +235,7 @@ where
                 false
             }
         };
-        if let Err(refused) = self.held.add(Held { command, patient }, &self.connector.on_demand()) {
+        if let Err(refused) = self.held.add(Held { command, patient }, &self.connector.on_demand_limits()) {
             return self.encoded(id, Err(refused));
         }
         self.flow()
@@ -331,7 +331,7 @@ where
                     }
                 }
                 Action::Duplicate => {}
-                Action::Promise(id, promise) => self.callers.promise(id, promise)?,
+                Action::DeliveryLevel(id, delivery) => self.callers.delivery(id, delivery)?,
                 Action::Reply(id, reply) => {
                     let label = self.callers.reply(id, &reply)?;
                     self.outputs.reply(label, &reply);

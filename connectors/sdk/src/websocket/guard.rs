@@ -78,7 +78,7 @@ impl Guard {
     /// caller of this knows where in the body it stood.
     pub fn check_url(&self, url: &str) -> Result<Endpoint> {
         let url = Url::parse_strict(url).map_err(refused)?;
-        self.judge(&url.host, url.port)?;
+        self.authorize(&url.host, url.port)?;
         let mut endpoint = Endpoint::new(&url.to_string())
             .map_err(|error| Error::rejected(Code::BadBody, error.message()))?;
         endpoint.guard = Some(self.clone());
@@ -90,7 +90,7 @@ impl Guard {
     /// # Errors
     /// `Rejected` with 403 and the rule by which it may not be dialled.
     pub fn check_host(&self, host: &str, port: u16) -> Result<()> {
-        self.judge(&Host::parse_strict(host).map_err(refused)?, port)
+        self.authorize(&Host::parse_strict(host).map_err(refused)?, port)
     }
 
     /// Judges an address: a public one of a single machine may be dialled, and what the operator has listed. Where it
@@ -110,7 +110,7 @@ impl Guard {
         Err(forbidden(format!("{purpose} may not be dialled unless {}.addresses lists it", self.0.name)))
     }
 
-    fn judge(&self, host: &Host, port: u16) -> Result<()> {
+    fn authorize(&self, host: &Host, port: u16) -> Result<()> {
         if port == 0 {
             return Err(forbidden("the port is 0; a port is 1 to 65535"));
         }

@@ -107,7 +107,7 @@ impl Service for Advice {
         call
     }
 
-    fn judge(&mut self, parts: &[Reply], last: &Reply) -> bool {
+    fn authorize(&mut self, parts: &[Reply], last: &Reply) -> bool {
         let turn = self.sent.last().and_then(|(task, _)| self.turns(task).pop());
         let Some(answer) = turn.and_then(|turn| turn.answer) else { return false };
         let whole: String = parts.iter().filter_map(|part| part.data["delta"].as_str()).collect();

@@ -165,7 +165,7 @@ impl Service for Avatars {
     }
 
     // Of these commands only `create` is answered by the other side: it has upgraded the connection.
-    fn judge(&mut self, _parts: &[Reply], last: &Reply) -> bool {
+    fn authorize(&mut self, _parts: &[Reply], last: &Reply) -> bool {
         match (self.calls - 1) % 4 {
             0 => last.status == "acked" && last.data["title"] == self.created.as_deref().unwrap_or_default(),
             3 => last.status == "accepted",

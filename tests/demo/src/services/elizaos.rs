@@ -122,7 +122,7 @@ impl Service for Agents {
         }
     }
 
-    fn judge(&mut self, parts: &[Reply], last: &Reply) -> bool {
+    fn authorize(&mut self, parts: &[Reply], last: &Reply) -> bool {
         let own = self.messages_of(OURS);
         let Some(message) = own.last().filter(|message| self.sent.last() == Some(&text(message, "text")))
         else {

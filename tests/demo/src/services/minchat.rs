@@ -113,7 +113,7 @@ impl Service for Support {
         call
     }
 
-    fn judge(&mut self, _parts: &[Reply], last: &Reply) -> bool {
+    fn authorize(&mut self, _parts: &[Reply], last: &Reply) -> bool {
         let Some((chat, text)) = self.sent.last() else { return false };
         let is_it = |message: &Value| message["id"] == last.data["id"] && message["text"] == text.as_str();
         last.status == "acked" && self.own(chat).last().is_some_and(is_it)

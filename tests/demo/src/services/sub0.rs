@@ -65,7 +65,7 @@ impl Service for Shop {
         Call::new(self.kind(), self.instance(), &format!("call.{RESOURCE}"), json!({"currency": "EUR"}))
     }
 
-    fn judge(&mut self, _parts: &[Reply], last: &Reply) -> bool {
+    fn authorize(&mut self, _parts: &[Reply], last: &Reply) -> bool {
         last.status == "response" && last.data["wallet_balance"] == self.balance
     }
 

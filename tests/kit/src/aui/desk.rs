@@ -99,7 +99,7 @@ impl State {
 }
 
 impl Service for Desk {
-    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         if request.path == PATH { Ok(None) } else { Err(Refusal::status(403)) }
     }
 

@@ -25,7 +25,7 @@ struct Post {
 }
 
 impl Service for Post {
-    fn admit(&self, request: &Request) -> Result<Option<String>, crate::Refusal> {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, crate::Refusal> {
         Ok(request.subprotocols().contains(&TOKEN).then(|| TOKEN.to_owned()))
     }
 

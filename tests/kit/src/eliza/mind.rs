@@ -83,7 +83,7 @@ impl Mind {
 }
 
 impl Backend for Arc<Mind> {
-    fn admit(&self, socket: &SocketRef, auth: &Value) -> Result<(), String> {
+    fn authorize(&self, socket: &SocketRef, auth: &Value) -> Result<(), String> {
         if self.options.dialect == ElizaDialect::Documented || self.version() < ElizaVersion::V1_6_5 {
             return Ok(());
         }

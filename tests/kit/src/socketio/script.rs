@@ -46,7 +46,7 @@ struct Partial {
 }
 
 impl Service for Script {
-    fn admit(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         let wrong = |code: u8, message: &str| {
             Err(Refusal::status(400).body(&json!({"code": code, "message": message}).to_string()))
         };

@@ -27,7 +27,7 @@ pub(super) struct Play<'a, V> {
     kind: &'a str,
     arguments: &'a [&'a str],
     /// Whether links are opened by commands.
-    on_demand: bool,
+    on_demand_limits: bool,
     /// Whether a connection is to be there as soon as it is needed.
     to_be_opened: bool,
     /// The link whose conversation this is, where there may be others.
@@ -59,7 +59,7 @@ impl<'a, V: Voice> Play<'a, V> {
         let link = match (voice.knows_links(), &transcript.link) {
             (true, link) => Some(link.as_deref().unwrap_or_else(|| (cast.first_link)(&transcript.config))),
             (false, None) => None,
-            (false, Some(link)) if cast.on_demand => Some(link.as_str()),
+            (false, Some(link)) if cast.on_demand_limits => Some(link.as_str()),
             (false, Some(link)) => {
                 let name = &transcript.name;
                 return Err(format!("{name}: it is of the link {link}, and nothing here tells links apart"));
@@ -69,7 +69,7 @@ impl<'a, V: Voice> Play<'a, V> {
         Ok(Self {
             kind,
             arguments: cast.arguments,
-            on_demand: cast.on_demand,
+            on_demand_limits: cast.on_demand_limits,
             to_be_opened: false,
             link,
             others: HashSet::new(),
@@ -99,7 +99,7 @@ impl<'a, V: Voice> Play<'a, V> {
         match step {
             StepKind::Open => {
                 self.to_be_opened = true;
-                if !self.on_demand {
+                if !self.on_demand_limits {
                     self.open().await?;
                 }
                 self.settle().await?;
@@ -120,7 +120,7 @@ impl<'a, V: Voice> Play<'a, V> {
             }
             StepKind::Close(_) => self.gone().await?,
             StepKind::Command(command) => {
-                if !self.on_demand {
+                if !self.on_demand_limits {
                     self.commands_flow().await?;
                 }
                 self.command(command).await?;

@@ -222,7 +222,7 @@ async fn a_link_on_demand_is_opened_by_a_command() {
     let nats = NatsServer::options().without_jetstream().start().await;
     let transcript = Transcript::parse("t.txt", text).unwrap();
     let (voice, client) = (Texts::start().await, nats.client().await);
-    let cast = Cast { on_demand: true, ..Cast::default() };
+    let cast = Cast { on_demand_limits: true, ..Cast::default() };
     assert!(cast.suits(&transcript));
     let play = Play::new("minchat", &cast, &transcript, &voice, client.clone()).await.unwrap();
     let _daemon = little_daemon_on_demand(client, voice.server().address()).await;
@@ -232,11 +232,11 @@ async fn a_link_on_demand_is_opened_by_a_command() {
 
 #[test]
 fn what_takes_long_or_is_opened_by_nobody_is_for_the_other_player() {
-    let suits = |text: &str, on_demand| {
-        let cast = Cast { on_demand, ..Cast::default() };
+    let suits = |text: &str, on_demand_limits| {
+        let cast = Cast { on_demand_limits, ..Cast::default() };
         cast.suits(&Transcript::parse("t.txt", text).unwrap())
     };
-    for (text, from_the_start, on_demand) in [
+    for (text, from_the_start, on_demand_limits) in [
         ("wait 900ms", true, true),
         ("wait 2s", false, false),
         ("bus <- a {}\nup -> {}\ntimeout", false, false),
@@ -248,7 +248,7 @@ fn what_takes_long_or_is_opened_by_nobody_is_for_the_other_player() {
         ("bus <- a {}\nup -> {}\nreply acked\nup closed\nup open\nup <- {}", true, false),
         ("bus <- a {}\nup -> {}\nbus <- b {}\nreply #1 acked\nup closed\nup open\nup -> {}", true, true),
     ] {
-        assert_eq!((suits(text, false), suits(text, true)), (from_the_start, on_demand), "{text}");
+        assert_eq!((suits(text, false), suits(text, true)), (from_the_start, on_demand_limits), "{text}");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::*;
-use crate::{Door, eventually};
+use crate::{Listener, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -117,7 +117,7 @@ async fn clients_are_judged_at_the_door() {
     assert_eq!(status(dial(&sub0, "", "").await), (429, Some("3".to_owned())));
     sub0.refuse(Refusal::status(301).header("Location", "http://127.0.0.1:1/ws"));
     assert_eq!(status(dial(&sub0, "", "").await).0, 301);
-    sub0.admit();
+    sub0.authorize();
     sub0.force_uid(true);
     assert_eq!(status(dial(&sub0, "", "").await).0, 400);
     sub0.force_uid(false);
@@ -129,7 +129,7 @@ async fn clients_are_judged_at_the_door() {
     dial(&sub0, "", "x-access-token, abc").await.unwrap();
     sub0.echo_subprotocol(SubprotocolEcho::None);
     assert!(matches!(dial(&sub0, "", "x-access-token, abc").await, Err(Error::Protocol(_))));
-    sub0.door(Door::Slam);
+    sub0.listener(Listener::Slam);
     assert!(dial(&sub0, "", "").await.is_err());
     assert_eq!((sub0.dials().len(), sub0.requests().len(), sub0.upgrades()), (9, 8, 3));
 }

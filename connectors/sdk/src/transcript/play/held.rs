@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::command::{Command, CommandId};
-use crate::connector::OnDemand;
+use crate::connector::OnDemandLimits;
 use crate::error::{Code, Error, Result};
 
 /// Held back, in order.
@@ -18,7 +18,7 @@ pub(super) struct Held {
 
 impl HeldBack {
     /// Holds one more back, or refuses it as the daemon does.
-    pub(super) fn add(&mut self, held: Held, bounds: &OnDemand) -> Result<()> {
+    pub(super) fn add(&mut self, held: Held, bounds: &OnDemandLimits) -> Result<()> {
         let size = |held: &Held| held.command.body.get().len();
         let bytes: usize = self.0.iter().map(size).sum();
         let too_many = self.0.len() >= bounds.commands

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::*;
-use crate::command::{Command, CommandId, Promise, Reply};
-use crate::connector::{LinkSpec, OnDemand, Operation};
+use crate::command::{Command, CommandId, DeliveryLevel, Reply};
+use crate::connector::{LinkSpec, OnDemandLimits, Operation};
 use crate::error::Code;
 use crate::websocket::{Endpoint, Frame, WebSocket};
 
@@ -40,7 +40,7 @@ impl Connector for Parrot {
             argument: Some("word"),
             summary: "Says a word",
             body: schemars::json_schema!({}),
-            promise: Promise::Response,
+            delivery: DeliveryLevel::Response,
             idempotent: false,
         }]
     }
@@ -54,7 +54,7 @@ impl Connector for Parrot {
             None => Err(Error::rejected(Code::NotFound, "say what?")),
             Some("elsewhere") => Ok(Route::To(LinkKey::new("other"))),
             Some(word) if word.starts_with("slow") => {
-                Ok(Route::Through(LinkSpec::new("main", Endpoint::new("ws://h/")?)))
+                Ok(Route::OnDemand(LinkSpec::new("main", Endpoint::new("ws://h/")?)))
             }
             Some(_) => Ok(Route::To(LinkKey::new("main"))),
         }
@@ -64,8 +64,8 @@ impl Connector for Parrot {
         Talk::default()
     }
 
-    fn on_demand(&self) -> OnDemand {
-        OnDemand { commands: 3, bytes: 16, ..OnDemand::default() }
+    fn on_demand_limits(&self) -> OnDemandLimits {
+        OnDemandLimits { commands: 3, bytes: 16, ..OnDemandLimits::default() }
     }
 }
 

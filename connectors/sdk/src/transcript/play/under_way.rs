@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::{CommandStep, DEFAULT_TIMEOUT};
-use crate::command::{Command, CommandId, Promise, Reply};
+use crate::command::{Command, CommandId, DeliveryLevel, Reply};
 use crate::connector::Operation;
 use crate::units::Span;
 
@@ -17,7 +17,7 @@ struct Caller {
     label: String,
     deadline: Instant,
     /// The most that its operation can say.
-    promise: Promise,
+    delivery: DeliveryLevel,
     sent: bool,
     end: Option<Answer>,
 }
@@ -65,7 +65,7 @@ impl Callers {
         self.0.push(Caller {
             label: step.label.clone(),
             deadline,
-            promise: operation.promise,
+            delivery: operation.delivery,
             sent: false,
             end: None,
         });
@@ -85,7 +85,7 @@ impl Callers {
         self.0.push(Caller {
             label: label.to_owned(),
             deadline: Instant::now(),
-            promise: Promise::Accepted,
+            delivery: DeliveryLevel::Accepted,
             sent: false,
             end: Some(Answer::Given),
         });
@@ -103,16 +103,17 @@ impl Callers {
     }
 
     /// Notes that no more than this can be said of a command.
-    pub(super) fn promise(&mut self, id: CommandId, promise: Promise) -> Result<(), String> {
+    pub(super) fn delivery(&mut self, id: CommandId, delivery: DeliveryLevel) -> Result<(), String> {
         let caller = self.of(id)?;
-        caller.promise = caller.promise.min(promise);
+        caller.delivery = caller.delivery.min(delivery);
         Ok(())
     }
 
     /// Those of whom nothing more can be said wait no more: once their frames are written, or at once.
     pub(super) fn settle_sent(&mut self) {
         let done = |caller: &&mut Caller| {
-            caller.promise == Promise::Accepted || caller.sent && caller.promise <= Promise::Sent
+            caller.delivery == DeliveryLevel::Accepted
+                || caller.sent && caller.delivery <= DeliveryLevel::Sent
         };
         for caller in self.0.iter_mut().filter(done) {
             caller.end.get_or_insert(Answer::Given);

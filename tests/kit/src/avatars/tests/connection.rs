@@ -1,7 +1,7 @@
 //! Getting in, staying in, and coming back.
 
 use super::*;
-use crate::Door;
+use crate::Listener;
 
 #[tokio::test]
 async fn the_first_frame_is_the_token() {
@@ -168,7 +168,7 @@ async fn after_45_seconds_of_silence_the_script_connects_anew() {
     stage.next_dial().await;
     stage.joined(2).await;
     // As with a daemon that takes a connection and says nothing.
-    stage.server.door(Door::Silent);
+    stage.server.listener(Listener::Silent);
     stage.server.cut();
     eventually(DEADLINE, async || stage.logged("Trying again") == 2).await;
     let at = stage.next_dial().await;

@@ -1,6 +1,6 @@
 //! Services that connect to us because they can only dial out: where they come in, and who they are.
 //!
-//! A connector that has a [`Door`] is asked of everyone who comes ([`crate::Connector::admit`]). Whoever is let in is a
+//! A connector that has a [`Listener`] is asked of everyone who comes ([`crate::Connector::authorize`]). Whoever is let in is a
 //! link like any other, under the name that the connector gives it, in the place of one of that name that is there.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::secret::Secret;
 
 /// Where services come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Door {
+pub struct Listener {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The path of the URL; any other is answered with 404.
@@ -28,7 +28,7 @@ pub struct Door {
     pub secrets: Vec<Secret>,
 }
 
-impl Door {
+impl Listener {
     /// What the state calls the door while it cannot be opened. No link may be called so.
     pub const NAME: &str = "listen";
 
@@ -48,7 +48,7 @@ pub struct Identity {
 }
 
 /// Somebody at the door. What it shows may be secret, so that it does not print.
-pub struct Visitor<'a, F> {
+pub struct Handshake<'a, F> {
     /// The parameters of the URL's query, decoded.
     pub query: &'a [(String, String)],
     /// The subprotocols that it offers.
@@ -57,7 +57,7 @@ pub struct Visitor<'a, F> {
     pub first: Option<&'a F>,
 }
 
-impl<F> Visitor<'_, F> {
+impl<F> Handshake<'_, F> {
     /// A parameter of the query.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -66,7 +66,7 @@ impl<F> Visitor<'_, F> {
 
 /// What becomes of somebody at the door.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Admission {
+pub enum Accept {
     /// It is let in as this link.
     In {
         /// The link's name.
@@ -79,7 +79,7 @@ pub enum Admission {
 }
 
 /// Without the subprotocol, which may be a secret.
-impl fmt::Debug for Admission {
+impl fmt::Debug for Accept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::In { link, .. } => write!(f, "In({link:?})"),
