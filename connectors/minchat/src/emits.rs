@@ -4,7 +4,7 @@ use pontoon_sdk::{Raw, Result};
 use serde::Serialize;
 
 use crate::config::{Config, User};
-use crate::orders::{Metadata, Order, Room};
+use crate::operations::{Metadata, Order, Room};
 
 /// Every payload is a choice of these fields. It has no `Debug`: the key must not print.
 #[derive(Default, Serialize)]

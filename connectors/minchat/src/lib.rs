@@ -1,11 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod cache;
 mod config;
+mod decode;
 mod emits;
-mod events;
 mod frames;
-mod known;
-mod orders;
+mod operations;
 mod session;
 
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use std::time::Duration;
 use pontoon_sdk::socketio::Endpoint;
 use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 
+use cache::Known;
 use config::Place;
-use known::Known;
-use orders::{Order, Request, Room};
+use operations::{Order, Request, Room};
 
 pub use config::{Config, Links, User};
 pub use session::MinChatSession;
@@ -50,7 +50,7 @@ impl Connector for MinChat {
     }
 
     fn operations() -> Vec<Operation> {
-        orders::operations()
+        operations::operations()
     }
 
     fn instance_operations(&self) -> Vec<Operation> {

@@ -11,12 +11,12 @@ use pontoon_sdk::{
 };
 use serde_json::value::RawValue;
 
+use crate::cache::Known;
 use crate::config::{Config, Links, MAX_CHATS, Place};
+use crate::decode::{Ear, about, fault, in_chat, unrecognised, whole};
 use crate::emits;
-use crate::events::{Ear, about, fault, in_chat, unrecognised, whole};
 use crate::frames::{Message, success};
-use crate::known::Known;
-use crate::orders::{Order, Request, Room};
+use crate::operations::{Order, Request, Room};
 
 /// How many orders to join or leave can still be undone when it turns out that they were never written.
 const MAX_UNDO: usize = 256;

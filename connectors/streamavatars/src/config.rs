@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::place;
+use crate::peer;
 
 /// The settings of a `streamavatars` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -169,7 +169,7 @@ impl Checked {
             let at = |error: Error, field: &str| {
                 Error::config(error.message()).at(format!("/sockets/{}{field}", escaped(&title)))
             };
-            if let Some(wrong) = place::fault(&title) {
+            if let Some(wrong) = peer::fault(&title) {
                 return Err(at(Error::config(wrong), ""));
             }
             let endpoint = socket.endpoint().map_err(|error| at(error, "/url"))?;

@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod authorize;
 mod config;
-mod orders;
-mod place;
+mod operations;
+mod peer;
 mod plain;
-mod script;
 mod session;
 mod socket;
 
@@ -21,8 +21,8 @@ pub use config::{Config, Dynamic, Listen, Socket, Tls};
 pub use session::AvatarsSession;
 
 use crate::config::Checked;
-use crate::orders::Order;
-use crate::place::Place;
+use crate::operations::Order;
+use crate::peer::Place;
 
 /// How long the caller of `create` waits who names no time of its own.
 const CREATE: Duration = Duration::from_secs(25);
@@ -44,7 +44,7 @@ impl Connector for StreamAvatars {
     }
 
     fn operations() -> Vec<Operation> {
-        orders::operations()
+        operations::operations()
     }
 
     fn instance_operations(&self) -> Vec<Operation> {
@@ -76,7 +76,7 @@ impl Connector for StreamAvatars {
                 self.config.not_configured(&title)?;
                 Route::Close(Place::Socket(title).key())
             }
-            Order::List => Route::Local(Box::new(|links: &[LinkState]| place::list(links))),
+            Order::List => Route::Local(Box::new(|links: &[LinkState]| peer::list(links))),
             Order::Say { place, text } => {
                 if let Place::Script(_) = place {
                     self.config.fits_a_script(&text)?;
@@ -104,7 +104,7 @@ impl Connector for StreamAvatars {
     }
 
     fn authorize(&self, handshake: &Handshake<'_, Frame>) -> Result<Accept> {
-        script::authorize(handshake, self.config.listen.as_ref())
+        authorize::authorize(handshake, self.config.listen.as_ref())
     }
 }
 

@@ -4,9 +4,9 @@ use pontoon_sdk::event::Message;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Command, CommandId, End, Event, EventType, Join, Kind, Outbox, Raw, Result, Session};
 
+use crate::authorize::Script;
 use crate::config::Checked;
-use crate::place::Place;
-use crate::script::Script;
+use crate::peer::Place;
 use crate::socket::TitledSocket;
 
 /// A conversation.

@@ -5,8 +5,8 @@ use pontoon_sdk::{Command, End, Error, EventType, Join, Kind, Outbox, Reply, Res
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
-use crate::orders::Order;
-use crate::place::Place;
+use crate::operations::Order;
+use crate::peer::Place;
 use crate::session::{ended, event, said};
 
 /// One connection of a titled socket.

@@ -4,9 +4,9 @@ use pontoon_sdk::event::{Message as Words, MessageObject, Sender, SenderKind, Se
 use pontoon_sdk::{Error, Event, EventType, Object, Raw, Result, socketio};
 use serde_json::value::RawValue;
 
+use crate::cache::Known;
 use crate::config::{Config, Place};
 use crate::frames::{Message, User, is_falsy, message_id, success};
-use crate::known::Known;
 
 /// What is needed to understand an event: whose it is, and where it was heard.
 pub(crate) struct Ear<'a> {

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::place::{self, Place};
+use crate::peer::{self, Place};
 use crate::plain;
 
 /// How many subprotocols may be offered.
@@ -162,30 +162,30 @@ impl Order {
         match command.operation {
             "create" => {
                 let Create { title, url, protocols, reconnect } = command.parse()?;
-                place::check(&title, "/title")?;
+                peer::check(&title, "/title")?;
                 check_protocols(&protocols)?;
                 Ok(Self::Create { title, url, protocols, reconnect })
             }
             "remove" => {
                 let Remove { title } = command.parse()?;
-                place::check(&title, "/title")?;
+                peer::check(&title, "/title")?;
                 Ok(Self::Remove { title })
             }
             "list" => command.parse().map(|List {}| Self::List),
             "send" => {
                 let Send { title, message } = command.parse()?;
-                place::check(&title, "/title")?;
+                peer::check(&title, "/title")?;
                 Ok(Self::Say { place: Place::Socket(title), text: message })
             }
             "script.send" => {
                 let ScriptSend { title, message } = command.parse()?;
-                place::check(&title, "/title")?;
+                peer::check(&title, "/title")?;
                 Ok(Self::Say { place: Place::Script(title), text: script_text(&message)? })
             }
             _ => {
                 let MessageSend { channel, text } = command.parse()?;
                 let place = Place::named(&channel);
-                place::check(place.title(), "/channel")?;
+                peer::check(place.title(), "/channel")?;
                 let text = match place {
                     Place::Socket(_) => text,
                     Place::Script(_) => write_chat(&text)?,

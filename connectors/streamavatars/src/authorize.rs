@@ -9,8 +9,8 @@ use pontoon_sdk::{Code, Command, End, Error, EventType, Join, Kind, Object, Outb
 use serde::Serialize;
 
 use crate::config::Listen;
-use crate::orders::{Order, main_script};
-use crate::place::{self, Place};
+use crate::operations::{Order, main_script};
+use crate::peer::{self, Place};
 use crate::session::{ended, event, said};
 
 /// One connection of a script.
@@ -74,7 +74,7 @@ fn is_same(shown: &str, token: &str) -> bool {
 
 fn enter(title: Option<String>, subprotocol: Option<String>) -> Result<Accept> {
     let title = title.unwrap_or_else(main_script);
-    if let Some(wrong) = place::fault(&title) {
+    if let Some(wrong) = peer::fault(&title) {
         return Err(Error::rejected(Code::BadBody, wrong));
     }
     Ok(Accept::In { link: Place::Script(title).key(), subprotocol })
