@@ -1,79 +1,15 @@
-//! From a name to an encrypted stream: DNS, TCP, TLS.
+//! From an address to an encrypted stream: directly or through a proxy, and TLS.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use pontoon_sdk::url::{Host, Url};
 use pontoon_sdk::websocket::Guard;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
-use tokio_rustls::{TlsConnector, TlsStream, client};
+use tokio_rustls::{TlsConnector, client};
 
+use super::tcp::{Address, reach};
+use super::wire::Wire;
 use super::{DialError, Settings, proxy, tls};
-
-/// How long one address of a name is tried alone before the next joins in (RFC 8305 §5).
-const STAGGER: Duration = Duration::from_millis(250);
-/// A dead peer is noticed by the kernel as well, if ever our own pings do not get so far.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How many addresses of a name are tried, whoever filled its zone.
-const CANDIDATES: usize = 16;
-
-/// Where a URL leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Whether TLS is spoken.
-    pub secure: bool,
-}
-
-impl From<&Url<'_>> for Address {
-    fn from(url: &Url<'_>) -> Self {
-        let host = match &url.host {
-            Host::Name(name) => name.clone(),
-            Host::Address(address) => address.to_string(),
-        };
-        Self { host, port: url.port, secure: matches!(url.scheme, "wss" | "https") }
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-/// A connected stream, encrypted or not.
-pub struct Wire {
-    stream: Encryption,
-}
-
-enum Encryption {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Wire {
-    /// A stream without encryption.
-    pub fn plain(stream: TcpStream) -> Self {
-        Self { stream: Encryption::Plain(stream) }
-    }
-
-    /// An encrypted stream.
-    pub fn encrypted(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Encryption::Tls(Box::new(stream)) }
-    }
-}
 
 /// Connects, directly or through a proxy, if the guard allows it. The caller sets the deadline.
 ///
@@ -96,93 +32,6 @@ pub async fn connect(
         return Ok(Wire::encrypted(encrypt(address, tcp, settings).await?.into()));
     }
     Ok(Wire::plain(tcp))
-}
-
-/// Makes a TCP connection to the address itself, if the guard allows what its name leads to.
-///
-/// # Errors
-/// See [`DialError`].
-pub(super) async fn reach(
-    address: &Address,
-    guard: Option<&Guard>,
-    settings: &Settings,
-) -> Result<TcpStream, DialError> {
-    let found = look_up(address, settings).await?;
-    if let Some(guard) = guard {
-        authorize(address, guard, &found)?;
-    }
-    let tcp = tcp(address, found).await?;
-    prepare(&tcp, settings).map_err(|error| DialError::unreachable(format!("{address}: {error}")))?;
-    Ok(tcp)
-}
-
-/// The addresses of a host: anew for each connection, but only once for it, so that what was judged is what is dialled.
-async fn look_up(address: &Address, settings: &Settings) -> Result<Vec<SocketAddr>, DialError> {
-    if let Ok(literal) = address.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(literal, address.port)]);
-    }
-    settings.resolver.look_up(&address.host, address.port).await.map_err(|error| {
-        DialError::unreachable(format!("the name {} cannot be looked up: {error}", address.host))
-    })
-}
-
-/// One address that is not allowed refuses the whole name: a name that leads to both is one to be wary of.
-fn authorize(address: &Address, guard: &Guard, found: &[SocketAddr]) -> Result<(), DialError> {
-    for candidate in found {
-        guard.check_address(candidate.ip()).map_err(|error| {
-            // Only the operator learns the address: who named the host may not be one to know the names of this network.
-            tracing::warn!(host = address.host, address = %candidate.ip(), "a name leads to an address that may not be dialled");
-            DialError::forbidden(format!("{} leads where it may not: {}", address.host, error.message()))
-        })?;
-    }
-    Ok(())
-}
-
-/// Tries the addresses one after the other, each a little after the last.
-async fn tcp(address: &Address, found: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
-    let mut waiting = interleave(found).into_iter().take(CANDIDATES);
-    let mut trying = FuturesUnordered::new();
-    let mut last = None;
-    loop {
-        if let Some(next) = waiting.next() {
-            trying.push(TcpStream::connect(next));
-        } else if trying.is_empty() {
-            let error = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-            return Err(DialError::unreachable(format!("{address} cannot be reached: {error}")));
-        }
-        tokio::select! {
-            Some(done) = trying.next() => match done {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            },
-            () = sleep(STAGGER), if waiting.len() > 0 => {}
-        }
-    }
-}
-
-/// Alternates between the two families, so that one that is broken costs little.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (preferred, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv6() == first);
-    let mut other = other.into_iter();
-    let mut ordered: Vec<_> =
-        preferred.into_iter().flat_map(|address| [Some(address), other.next()]).flatten().collect();
-    ordered.extend(other);
-    ordered
-}
-
-/// Sets what every socket has.
-///
-/// # Errors
-/// If the system refuses.
-pub fn prepare(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.config.ping_interval.0 * 2))?;
-    Ok(())
 }
 
 async fn encrypt(
@@ -239,55 +88,5 @@ fn advice(reason: &str) -> String {
         Some(advice) => advice.replace("ca_file", "transport.tls.ca_file"),
         None if reason.contains("not valid for name") => "check the host of the url".to_owned(),
         None => "if it is the right one, put its authority, or exactly its certificate, into transport.tls.ca_file".to_owned(),
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Encryption::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Encryption::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Encryption::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Encryption::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Encryption::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Encryption::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Encryption::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Encryption::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_alternate_beginning_with_the_resolvers_choice() {
-        let all =
-            ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::3]:1", "2.2.2.2:1"].map(|text| text.parse().unwrap());
-        let ordered: Vec<_> = interleave(all.to_vec()).iter().map(ToString::to_string).collect();
-        assert_eq!(ordered, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
-        assert!(interleave(Vec::new()).is_empty());
     }
 }

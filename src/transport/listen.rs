@@ -9,26 +9,23 @@ use std::time::Duration;
 
 use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Error, Kind, LinkKey};
+use pontoon_sdk::{Error, Kind};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::connect::{Wire, prepare};
 use super::meaning::{POLICY, TOO_LARGE};
-use super::websocket::{Reader, Writer, halves, read_and_answer};
-use super::{Dialled, Read as _, Received, Resumed, Settings, Write as _, deadline, tls};
+use super::tcp::prepare;
+use super::websocket::socket::{Reader, Writer, halves, read_and_answer};
+use super::wire::Wire;
+use super::{
+    Accepted, Authorize, Dialled, Read as _, Received, Resumed, Settings, Write as _, deadline, tls,
+};
 
 /// How long a peer that is not let in may take to end the connection.
 const LEAVING: Duration = Duration::from_secs(1);
-
-/// Judges who comes: see [`pontoon_sdk::Connector::authorize`].
-pub type Authorize<'a, F> = dyn Fn(&Handshake<'_, F>) -> pontoon_sdk::Result<Accept> + Send + Sync + 'a;
-
-/// A visitor that was let in: the link it is, and the connection.
-pub type Accepted<R, W> = (LinkKey, Dialled<R, W>);
 
 /// Listens at a door.
 ///

@@ -19,7 +19,7 @@ use pontoon_sdk::websocket::Guard;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect::{Address, reach};
+use super::tcp::{Address, reach};
 use super::{DialError, DialErrorKind, Settings, meaning, refusal};
 
 /// The proxies that are spoken to. TLS up to the proxy and SOCKS are not.

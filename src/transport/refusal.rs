@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::connect::Address;
+use super::tcp::Address;
 use super::{DialError, DialErrorKind, meaning};
 use crate::log::printable::printable;
 

@@ -11,8 +11,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request};
 
 use super::DialError;
-use super::connect::{Address, Wire, refused};
+use super::connect::refused;
 use super::refusal::refusal;
+use super::tcp::Address;
+use super::wire::Wire;
 
 /// How much a server may say before the first message.
 const HEADER_LIMIT: usize = 16 * 1024;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::codec::{Decoder, Heard, disconnect, encode, pong};
 use super::recovery::Recovery;
-use crate::transport::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter};
+use crate::transport::websocket::socket::{Reader as WebSocketReader, Writer as WebSocketWriter};
 use crate::transport::{Read, Received, Write, deadline};
 
 /// How long the attachments of a packet may take.

@@ -23,8 +23,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::codec::{Decoder, Handshake, Heard};
 use self::driver::Pongs;
-use super::connect::Address;
-use super::websocket::{Reader as WebSocketReader, Writer as WebSocketWriter, read_and_answer};
+use super::tcp::Address;
+use super::websocket::socket::{Reader as WebSocketReader, Writer as WebSocketWriter, read_and_answer};
 use super::{Dial, DialError, Dialled, Received, Settings, meaning};
 
 pub use engines::{Reader, Writer};

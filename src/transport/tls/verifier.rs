@@ -11,13 +11,10 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, verify_server_name};
+use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-
-use super::Store;
 
 /// Checks a server's certificate.
 #[derive(Debug)]
@@ -90,61 +87,4 @@ pub fn advice(refusal: &str) -> Option<&'static str> {
     } else {
         return None;
     })
-}
-
-/// Loads trust and our certificate again for each connection.
-#[derive(Debug)]
-pub(super) struct Reloading(pub(super) Store);
-
-impl Reloading {
-    fn verifier(&self) -> Result<Arc<Verifier>, Error> {
-        self.0.loaded().map(|loaded| loaded.verifier).map_err(Error::General)
-    }
-}
-
-impl ServerCertVerifier for Reloading {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verifier()?.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier()?.verify_tls12_signature(message, cert, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier()?.verify_tls13_signature(message, cert, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        // Asked before anything arrives: without trust the certificate is refused, so that any scheme will do here.
-        let schemes = self.verifier().map(|verifier| verifier.supported_verify_schemes());
-        schemes.unwrap_or_else(|_| vec![SignatureScheme::ED25519])
-    }
-}
-
-impl ResolvesClientCert for Reloading {
-    fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.loaded().ok()?.client.client_auth_cert_resolver.resolve(hints, schemes)
-    }
-
-    fn has_certs(&self) -> bool {
-        self.0.config.cert_file.is_some()
-    }
 }

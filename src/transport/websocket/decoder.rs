@@ -12,7 +12,6 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::mask;
 use crate::transport::meaning::{NOT_UTF8, PROTOCOL, TOO_LARGE};
 
 /// The largest payload of a control frame (RFC 6455 §5.5).
@@ -270,6 +269,19 @@ fn close(payload: &[u8]) -> Result<Item, Violation> {
 
 fn violation(reason: impl Into<String>) -> Violation {
     Violation { code: PROTOCOL, reason: reason.into() }
+}
+
+/// Masks a payload, or takes the mask off (RFC 6455 §5.3).
+pub(super) fn mask(payload: &mut [u8], key: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(4);
+    for word in &mut words {
+        for (byte, key) in word.iter_mut().zip(key) {
+            *byte ^= key;
+        }
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(key) {
+        *byte ^= key;
+    }
 }
 
 #[cfg(test)]

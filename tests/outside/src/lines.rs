@@ -4,7 +4,7 @@
 
 mod socket;
 
-use pontoon::transport::connect::Address;
+use pontoon::transport::tcp::Address;
 use pontoon_sdk::{Bytes, Code, Error, Raw, Result, Secret, Transport, connector};
 
 pub use socket::{Reader, Writer};

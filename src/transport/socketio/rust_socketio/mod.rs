@@ -46,7 +46,7 @@ use tokio::time::timeout;
 use super::recovery::Recovery;
 use super::{auth, native, unconfirmed, url};
 use crate::settings::Tls;
-use crate::transport::connect::Address;
+use crate::transport::tcp::Address;
 use crate::transport::{DialError, Dialled, Settings, proxy, refusal, upgrade};
 
 pub use either::{Reader, Writer};

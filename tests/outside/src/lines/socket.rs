@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
-use pontoon::transport::connect::{Wire, connect};
+use pontoon::transport::connect::connect;
+use pontoon::transport::wire::Wire;
 use pontoon::transport::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline};
 use pontoon_sdk::{Bytes, End};
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};

@@ -1,91 +1,31 @@
-//! The WebSocket transport (RFC 6455): one message is one frame of the SDK.
-//!
-//! * `decoder`: from received bytes to messages, without I/O
-//! * `control`: what the reader has the writer send: pongs and close frames
-
-mod control;
-mod decoder;
+//! The two halves of a WebSocket connection: messages, pings, silent peers, the closing handshake.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use pontoon_sdk::listener::Listener;
-use pontoon_sdk::websocket::{Endpoint, Frame};
-use pontoon_sdk::{End, Error, Param, WebSocket};
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{End, Error};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
-use self::control::{Control, Ending, close_payload};
-use self::decoder::{Decoder, Item, Violation};
-use super::connect::{Wire, connect};
-use super::listen::{self, Accepted, Authorize};
-use super::upgrade::Upgrade;
-use super::{Dial, DialError, Dialled, Read, Received, Resumed, Settings, Write, deadline, meaning};
+use super::control::{Control, Ending, close_payload};
+use super::decoder::{Decoder, Item, Violation, mask};
+use crate::transport::wire::Wire;
+use crate::transport::{Read, Received, Settings, Write, deadline, meaning};
 
 /// Messages are written once this much waits, or when nothing more is ready.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// How much is read at a time of what is discarded.
 const DISCARD_BUFFER: usize = 8 * 1024;
 
-impl Dial for WebSocket {
-    type Reader = Reader;
-    type Writer = Writer;
-    type Memory = ();
-
-    fn secrets(endpoint: &Endpoint) -> Vec<String> {
-        let Endpoint { query, headers, subprotocols, .. } = endpoint;
-        let named = query.iter().chain(headers).map(|(_, value)| value);
-        let all = named.chain(subprotocols).filter(|param| matches!(param, Param::Secret(_)));
-        let told = endpoint.secrets.iter().filter_map(|secret| secret.reveal().ok());
-        // One that cannot be looked up was not sent.
-        all.filter_map(|param| param.reveal().ok()).chain(told).collect()
-    }
-
-    async fn dial(
-        endpoint: &Endpoint,
-        _memory: &mut (),
-        settings: &Settings,
-    ) -> Result<Dialled<Reader, Writer>, DialError> {
-        let guard = endpoint.guard.as_ref();
-        if let Some(guard) = guard {
-            guard.check_url(&endpoint.url).map_err(|error| DialError::forbidden(error.message()))?;
-        }
-        let upgrade = Upgrade::new(endpoint, settings.user_agent())?;
-        let limit = settings.config.connect_timeout.0;
-        let handshake = async {
-            let mut wire = connect(&upgrade.address, guard, settings).await?;
-            let rest = upgrade.perform(&mut wire).await?;
-            Ok::<_, DialError>((wire, rest))
-        };
-        let (wire, rest) = timeout(limit, handshake).await.map_err(|_| {
-            DialError::unreachable(format!(
-                "{} did not answer within {}",
-                upgrade.address, settings.config.connect_timeout
-            ))
-        })??;
-        let (reader, writer) =
-            halves(wire, &rest, Role::Client, settings.config.ping_interval.0 * 2, settings);
-        Ok(Dialled { reader, writer, resumed: Resumed::No, limit: None })
-    }
-
-    async fn accept(
-        wire: Wire,
-        listener: &Listener,
-        settings: &Settings,
-        authorize: &Authorize<'_, Frame>,
-    ) -> Result<Accepted<Reader, Writer>, String> {
-        listen::accept(wire, listener, settings, authorize).await
-    }
-}
-
 /// The two halves of an upgraded connection. `rest` was received with the handshake; a peer that sends nothing for
 /// `silence` is gone.
-pub(super) fn halves(
+pub(in crate::transport) fn halves(
     wire: Wire,
     rest: &[u8],
     role: Role,
@@ -153,7 +93,7 @@ impl Read<Frame> for Reader {
 
 impl Reader {
     /// From now on a peer that sends nothing for this long is gone.
-    pub(super) fn expect_within(&mut self, silence: Duration) {
+    pub(in crate::transport) fn expect_within(&mut self, silence: Duration) {
         self.silence = silence;
     }
 
@@ -180,7 +120,7 @@ impl Reader {
 }
 
 /// The next message, while pings are answered: before a link has its own writer.
-pub(super) async fn read_and_answer(
+pub(in crate::transport) async fn read_and_answer(
     reader: &mut impl Read<Frame>,
     writer: &mut Writer,
 ) -> Result<Received<Frame>, End> {
@@ -204,12 +144,12 @@ pub struct Writer {
 
 impl Writer {
     /// Whether the peer has neither closed the connection nor broken it.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::transport) fn is_open(&self) -> bool {
         self.control.ending() == Ending::Open
     }
 
     /// Closes the connection for a reason.
-    pub(super) async fn close_with(&mut self, code: u16, reason: &str) -> Result<(), End> {
+    pub(in crate::transport) async fn close_with(&mut self, code: u16, reason: &str) -> Result<(), End> {
         self.put(OpCode::Control(coding::Control::Close), &close_payload(code, reason));
         self.write().await
     }
@@ -274,19 +214,6 @@ impl Write<Frame> for Writer {
             self.wire.shutdown().await.map_err(|error| broken(&error))?;
         }
         Ok(())
-    }
-}
-
-/// Masks a payload, or takes the mask off (RFC 6455 §5.3).
-fn mask(payload: &mut [u8], key: [u8; 4]) {
-    let mut words = payload.chunks_exact_mut(4);
-    for word in &mut words {
-        for (byte, key) in word.iter_mut().zip(key) {
-            *byte ^= key;
-        }
-    }
-    for (byte, key) in words.into_remainder().iter_mut().zip(key) {
-        *byte ^= key;
     }
 }
 

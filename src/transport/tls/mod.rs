@@ -1,5 +1,6 @@
-//! TLS towards services and NATS: the system's authorities, a file of more, and our own certificate; and for those that come to us.
+//! TLS: trust and certificates as a client of services and NATS, and as a server.
 
+mod reloading;
 mod verifier;
 
 use std::io;
@@ -11,10 +12,9 @@ use pontoon_sdk::listener::Identity;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 
-use self::verifier::{Reloading, Verifier};
-
+use self::verifier::Verifier;
 use crate::settings::Tls;
 
 pub use verifier::advice;
@@ -62,7 +62,7 @@ impl Store {
 
     /// A configuration for a client that keeps it: files are read again for each connection, as by [`Store::client`].
     pub fn reloading(self) -> ClientConfig {
-        let store = Arc::new(Reloading(self));
+        let store = Arc::new(self);
         let mut config = ClientConfig::builder()
             .dangerous()
             .with_custom_certificate_verifier(store.clone())
@@ -70,6 +70,10 @@ impl Store {
         // A session that is resumed is not verified again, whatever the files say by then.
         config.resumption = Resumption::disabled();
         config
+    }
+
+    fn verifier(&self) -> Result<Arc<Verifier>, Error> {
+        self.loaded().map(|loaded| loaded.verifier).map_err(Error::General)
     }
 
     fn loaded(&self) -> Result<Loaded, String> {
