@@ -84,12 +84,13 @@ impl Command {
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         let mut json = serde_json::Deserializer::from_str(self.body.get());
         serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let pointer = pointer(error.path());
-            Error::rejected(
-                Code::BadBody,
-                format!("the body is not what {} takes: {}", self.operation, error.inner()),
-            )
-            .at(pointer)
+            let (pointer, error) = (pointer(error.path()), error.into_inner());
+            // The pointer says where.
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            let text = error.to_string();
+            let text = text.strip_suffix(&place).unwrap_or(&text);
+            let text = format!("the body is not what {} takes: {text}", self.operation);
+            Error::rejected(Code::BadBody, text).at(pointer)
         })
     }
 }

@@ -151,6 +151,36 @@ impl Event {
         }
     }
 
+    /// An error that the service reports.
+    pub fn error(error: ServiceError, raw: impl Into<Option<Raw>>) -> Self {
+        let mut event = Self::new(EventType::ErrorRaised, raw);
+        event.fields.error = Some(error);
+        event
+    }
+
+    /// Something of this name that the connector does not understand, and why.
+    pub fn unrecognised(name: impl Into<String>, reason: impl Into<String>, raw: Raw) -> Self {
+        let name = name.into();
+        let mut event = Self::new(EventType::FrameUnrecognised, raw).upstream(name.clone());
+        event.fields.name = Some(name);
+        event.fields.reason = Some(reason.into());
+        event
+    }
+
+    /// Sets the conversation that it belongs to, where that is known: the scope, and the field `channel`.
+    pub fn channel(mut self, channel: impl Into<Option<String>>) -> Self {
+        self.scope = channel.into();
+        self.fields.channel.clone_from(&self.scope);
+        self
+    }
+
+    /// Names the message that it is about by its id alone, where there is one.
+    pub fn message_id(mut self, id: impl Into<Option<String>>) -> Self {
+        let message = |id| Message::Object(MessageObject { id: Some(id), ..MessageObject::default() });
+        self.fields.message = id.into().map(message);
+        self
+    }
+
     /// Sets the conversation it belongs to.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
@@ -459,6 +489,19 @@ mod tests {
             assert_eq!(kind.ce_type(), format!("pontoon.{}.v1", kind.as_str()));
         }
         assert!("message.made".parse::<EventType>().unwrap_err().message().contains("message.created"));
+    }
+
+    #[test]
+    fn common_fields_are_set_together() {
+        let event = Event::unrecognised("ai.event", "unknown", Raw::null()).channel("c1".to_owned());
+        assert_eq!((event.upstream.as_deref(), event.scope.as_deref()), (Some("ai.event"), Some("c1")));
+        let event = event.message_id("m1".to_owned());
+        assert_eq!(
+            serde_json::to_value(&event.fields).unwrap(),
+            serde_json::json!({"channel": "c1", "message": {"id": "m1"}, "name": "ai.event", "reason": "unknown"})
+        );
+        let event = event.channel(None).message_id(None);
+        assert!(event.scope.is_none() && event.fields.channel.is_none() && event.fields.message.is_none());
     }
 
     #[test]
