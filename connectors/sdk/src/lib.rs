@@ -14,6 +14,7 @@
 //! * [`url`]: takes URLs apart, for settings and for commands
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
 //! * [`accumulator`]: messages that come in parts
+//! * [`Pending`]: which request an answer belongs to
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
@@ -30,6 +31,7 @@ pub mod listener;
 pub mod mapping;
 pub mod mask;
 pub mod object;
+pub mod pending;
 pub mod rate;
 pub mod redact;
 pub mod secret;
@@ -49,6 +51,7 @@ pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemandLimits, Ope
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use object::Object;
+pub use pending::Pending;
 pub use redact::Redactor;
 pub use secret::{Param, Secret};
 pub use session::{Action, Join, Outbox, Session};
