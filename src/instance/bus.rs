@@ -8,7 +8,7 @@ use async_nats::Client;
 use pontoon_sdk::Operation;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet, unconstrained};
+use tokio::task::{JoinHandle, JoinSet, spawn_local, unconstrained};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -223,7 +223,7 @@ impl Bus {
             }
             Change { settings, next: Some(next) }
         };
-        if let Some(outdated) = self.preparing.replace(tokio::spawn(prepare)) {
+        if let Some(outdated) = self.preparing.replace(spawn_local(prepare)) {
             outdated.abort();
         }
     }
@@ -280,7 +280,13 @@ impl Bus {
         let (bus, status) = (self.bus.clone(), self.status.clone());
         // What ran over the former connection ends with its set.
         self.state = JoinSet::new();
-        self.state.spawn(status::keep(self.shared.clone(), bus, connection.clone(), status, client.clone()));
+        self.state.spawn_local(status::keep(
+            self.shared.clone(),
+            bus,
+            connection.clone(),
+            status,
+            client.clone(),
+        ));
     }
 
     /// Answers as a micro service, by the settings in force.
@@ -293,7 +299,7 @@ impl Bus {
             ..self.micro.clone()
         };
         self.micro_service = JoinSet::new();
-        self.micro_service.spawn(micro.serve(self.connected.client.clone()));
+        self.micro_service.spawn_local(micro.serve(self.connected.client.clone()));
     }
 
     fn start_replies(&mut self) -> Outlet {
@@ -305,7 +311,7 @@ impl Bus {
         };
         let interest = outlet.interest();
         while self.replying.try_join_next().is_some() {}
-        self.replying.spawn(async move {
+        self.replying.spawn_local(async move {
             // As many replies in one turn as the client takes: commands come in bursts, and so do their refusals.
             unconstrained(replies::publish(&route, outgoing, interest)).await;
             commands::barrier(&route.client(), ROUND_TRIP).await;
@@ -325,7 +331,7 @@ impl Publishing {
         let mut publisher =
             Publisher::new(client.clone(), connection.clone(), shared.clone(), bus.clone(), tracker);
         let stop = CancellationToken::new();
-        let task = tokio::spawn({
+        let task = spawn_local({
             let stop = stop.clone();
             async move {
                 tokio::select! {

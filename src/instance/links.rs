@@ -181,7 +181,7 @@ where
             redial: self.redial.subscribe(),
         };
         let (fault, going) = (self.shared.fault.clone(), gone.clone().drop_guard());
-        self.tasks.spawn(async move {
+        self.tasks.spawn_local(async move {
             let _going = going;
             if AssertUnwindSafe(supervisor.run(Errands::new(errands))).catch_unwind().await.is_err() {
                 fault.cancel();

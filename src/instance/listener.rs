@@ -9,6 +9,7 @@ use pontoon_sdk::{Connector, LinkKey, Redactor};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +68,7 @@ pub(super) async fn keep<C: Connector>(
                     let (settings, connector, shared) = (settings.clone(), connector.clone(), shared.clone());
                     let (arrivals, stop) = (arrivals.clone(), stop.clone());
                     let (attempts, knocking) = (attempts.clone(), knocking.clone());
-                    tokio::spawn(async move {
+                    spawn_local(async move {
                         let handled = async {
                             let _slowed = turn.come().await;
                             let _permit = match permit {

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use pontoon_sdk::Connector;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -169,7 +170,7 @@ where
     }
 
     fn run(self: Box<Self>, context: Context) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
                 return tracing::error!(instance = context.name, %error, "no runtime for the instance");

@@ -88,7 +88,7 @@ where
         let permits = Arc::new(Semaphore::new(MOST_COMMANDS));
         let keys = Keys::new(&shared.settings().commands);
         let mut expiry = JoinSet::new();
-        expiry.spawn(keys.clone().expire());
+        expiry.spawn_local(keys.clone().expire());
         Self {
             links: Links::new(shared.clone(), connector.clone()),
             shared,

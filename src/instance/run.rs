@@ -37,7 +37,7 @@ where
 {
     let shared = Arc::new(share::<C>(&context));
     let mut parts = JoinSet::new();
-    parts.spawn(status::beat(context.heartbeat.clone(), shared.activity.clone()));
+    parts.spawn_local(status::beat(context.heartbeat.clone(), shared.activity.clone()));
     let tally = Arc::new(Tally::default());
     let started = Bus::start(&context, shared.clone(), router::operations(&*connector), tally.clone()).await;
     let Some((mut bus, replies)) = started else { return };
@@ -45,7 +45,7 @@ where
     let mut dispatcher = Dispatcher::new(shared.clone(), connector.clone(), status, replies, tally);
     let (knocking, mut arrivals) = mpsc::channel(ARRIVALS);
     if let Some(listener) = connector.listener() {
-        parts.spawn(listener::keep(
+        parts.spawn_local(listener::keep(
             listener,
             connector.clone(),
             shared.clone(),

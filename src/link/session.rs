@@ -12,7 +12,7 @@ use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{Action, CommandId, End, Error, Join, Kind, LinkKey, Outbox, Redactor, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until};
 
 use self::closing::close;
@@ -164,7 +164,7 @@ where
                 closing.await;
             } else {
                 // The link is down already, and need not wait for the service to be dialled again.
-                tokio::spawn(closing);
+                spawn_local(closing);
             }
         }
         (end, finished)
