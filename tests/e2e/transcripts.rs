@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::transcript::Transcript;
 use pontoon_testkit::{Cast, NatsServer, Stage};
+use pontoon_transcript::Transcript;
 use serde_json::Value;
 
 #[tokio::test]

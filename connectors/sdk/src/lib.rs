@@ -18,7 +18,6 @@
 //! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
 //! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
-//! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
 pub mod accumulator;
 pub mod command;
@@ -37,8 +36,6 @@ pub mod redact;
 pub mod secret;
 pub mod session;
 pub mod socketio;
-#[cfg(feature = "transcript")]
-pub mod transcript;
 pub mod units;
 pub mod url;
 pub mod uuid;
@@ -59,8 +56,3 @@ pub use socketio::SocketIo;
 pub use units::{Size, Span};
 pub use uuid::Uuid;
 pub use websocket::WebSocket;
-
-/// The README of the connectors, whose example is run here.
-#[cfg(all(doctest, feature = "transcript"))]
-#[doc = include_str!("../../README.md")]
-pub struct ConnectorsReadme;

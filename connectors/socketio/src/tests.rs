@@ -5,8 +5,8 @@ mod settings;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame};
-use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{Action, Code, CommandId, EventType, Kind, Outbox, Raw, Reply, Session};
+use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

@@ -4,9 +4,9 @@ mod settings;
 
 use std::time::{Duration, Instant};
 
-use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Action, Bytes, Code, CommandId, Kind, Outbox, Reply, Session};
+use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

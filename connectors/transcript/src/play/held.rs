@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::command::{Command, CommandId};
-use crate::connector::OnDemandLimits;
-use crate::error::{Code, Error, Result};
+use pontoon_sdk::command::{Command, CommandId};
+use pontoon_sdk::connector::OnDemandLimits;
+use pontoon_sdk::error::{Code, Error, Result};
 
 /// Held back, in order.
 #[derive(Default)]

@@ -1,13 +1,13 @@
 //! Frames as transcripts write them.
 
 use base64::Engine as _;
-use bytes::Bytes;
+use pontoon_sdk::Bytes;
 use serde_json::Value;
 
 use super::Names;
-use crate::connector::Frame;
-use crate::event::Raw;
-use crate::{socketio, websocket};
+use pontoon_sdk::connector::Frame;
+use pontoon_sdk::event::Raw;
+use pontoon_sdk::{socketio, websocket};
 
 /// A frame as transcripts write it.
 pub trait FrameText: Frame + Sized {

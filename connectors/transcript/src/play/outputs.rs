@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use super::super::parse::kind_word;
-use super::super::{EventStep, FrameText, Names, ReplyStep, Status};
-use crate::command::Reply;
-use crate::error::{Code, Error, Kind};
-use crate::event::{Event, EventType};
-use crate::session::Join;
+use crate::parse::kind_word;
+use crate::{EventStep, FrameText, Names, ReplyStep, Status};
+use pontoon_sdk::command::Reply;
+use pontoon_sdk::error::{Code, Error, Kind};
+use pontoon_sdk::event::{Event, EventType};
+use pontoon_sdk::session::Join;
 
 pub(super) struct Outputs<F> {
     pub(super) names: Names,

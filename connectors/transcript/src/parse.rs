@@ -5,8 +5,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{CommandStep, EventStep, ReplyStep, Status, Step, StepKind, Transcript};
-use crate::error::Kind;
-use crate::units::Span;
+use pontoon_sdk::error::Kind;
+use pontoon_sdk::units::Span;
 
 impl Transcript {
     /// Reads a transcript; `name` stands in messages.
@@ -156,7 +156,7 @@ fn up(rest: &str) -> Result<StepKind, String> {
 
 fn event(rest: &str) -> Result<EventStep, String> {
     let (kind, rest) = split(rest);
-    let kind = kind.parse().map_err(|error: crate::Error| error.to_string())?;
+    let kind = kind.parse().map_err(|error: pontoon_sdk::Error| error.to_string())?;
     let (fields, rest) = body(rest)?;
     let fields: Value = json(fields)?;
     if !fields.is_object() {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::{CommandStep, DEFAULT_TIMEOUT};
-use crate::command::{Command, CommandId, DeliveryLevel, Reply};
-use crate::connector::Operation;
-use crate::units::Span;
+use pontoon_sdk::command::{Command, CommandId, DeliveryLevel, Reply};
+use pontoon_sdk::connector::Operation;
+use pontoon_sdk::units::Span;
 
 /// Every command of the transcript so far; a command's id is its place here, from 1.
 #[derive(Default)]

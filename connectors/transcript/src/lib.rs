@@ -58,8 +58,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::Kind;
-use crate::event::EventType;
+use pontoon_sdk::error::Kind;
+use pontoon_sdk::event::EventType;
 
 pub use frame_text::FrameText;
 pub use pattern::Names;
@@ -212,3 +212,8 @@ impl Status {
         matches!(self, Self::Part | Self::Acked | Self::Response)
     }
 }
+
+/// The README of the connectors, whose example is run here.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ConnectorsReadme;

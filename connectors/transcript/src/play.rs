@@ -13,11 +13,11 @@ use self::outputs::Outputs;
 use self::under_way::{Callers, find};
 use super::parse::kind_word;
 use super::{CommandStep, FrameText, Status, Step, StepKind, Transcript};
-use crate::command::{CommandId, Reply};
-use crate::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transport};
-use crate::error::{End, Error, Kind};
-use crate::event::{Event, EventType};
-use crate::session::{Action, Join, Outbox, Session};
+use pontoon_sdk::command::{CommandId, Reply};
+use pontoon_sdk::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transport};
+use pontoon_sdk::error::{End, Error, Kind};
+use pontoon_sdk::event::{Event, EventType};
+use pontoon_sdk::session::{Action, Join, Outbox, Session};
 
 type FrameOf<C> = <<C as Connector>::Transport as Transport>::Frame;
 
@@ -188,7 +188,7 @@ where
             self.outputs.reply_error(
                 label,
                 Status::Rejected,
-                &Error::rejected(crate::Code::NotFound, reason),
+                &Error::rejected(pontoon_sdk::Code::NotFound, reason),
             );
             return Ok(());
         };
@@ -258,7 +258,7 @@ where
         Ok(())
     }
 
-    fn encoded(&mut self, id: CommandId, encoded: crate::Result<()>) -> Result<(), String> {
+    fn encoded(&mut self, id: CommandId, encoded: pontoon_sdk::Result<()>) -> Result<(), String> {
         let Err(error) = encoded else { return self.done(Ok(())) };
         let status = if error.kind() == Kind::Rejected { Status::Rejected } else { Status::Failed };
         if let Some(label) = self.callers.answered(id) {
@@ -311,7 +311,7 @@ where
     }
 
     /// Takes what a call to the session left in the outbox, and acts on its error as the daemon does.
-    fn done(&mut self, result: crate::Result<()>) -> Result<(), String> {
+    fn done(&mut self, result: pontoon_sdk::Result<()>) -> Result<(), String> {
         let mut close = None;
         for action in self.outbox.drain() {
             match action {

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::*;
-use crate::command::{Command, CommandId, DeliveryLevel, Reply};
-use crate::connector::{LinkSpec, OnDemandLimits, Operation};
-use crate::error::Code;
-use crate::websocket::{Endpoint, Frame, WebSocket};
+use pontoon_sdk::command::{Command, CommandId, DeliveryLevel, Reply};
+use pontoon_sdk::connector::{LinkSpec, OnDemandLimits, Operation};
+use pontoon_sdk::error::Code;
+use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
 
 /// Says every command to the service; takes every text for an answer to the oldest. Those that are `slow` go one at a
 /// time, through a link that is opened for them, and is not needed once the last is done.
@@ -30,7 +30,7 @@ impl Connector for Parrot {
     type Config = Config;
     type Session = Talk;
 
-    fn new(_: Config) -> crate::Result<Self> {
+    fn new(_: Config) -> pontoon_sdk::Result<Self> {
         Ok(Self)
     }
 
@@ -49,7 +49,7 @@ impl Connector for Parrot {
         Endpoint::new("ws://h/").map(|endpoint| LinkSpec::new("main", endpoint)).into_iter().collect()
     }
 
-    fn route(&self, command: &Command) -> crate::Result<Route<WebSocket>> {
+    fn route(&self, command: &Command) -> pontoon_sdk::Result<Route<WebSocket>> {
         match command.argument.as_deref() {
             None => Err(Error::rejected(Code::NotFound, "say what?")),
             Some("elsewhere") => Ok(Route::To(LinkKey::new("other"))),
@@ -72,7 +72,7 @@ impl Connector for Parrot {
 impl Session for Talk {
     type Frame = Frame;
 
-    fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> crate::Result<()> {
+    fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> pontoon_sdk::Result<()> {
         for join in joins {
             out.send(Frame::text(join.key.as_str()));
         }
@@ -80,7 +80,7 @@ impl Session for Talk {
         Ok(())
     }
 
-    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> crate::Result<()> {
+    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> pontoon_sdk::Result<()> {
         if frame.bytes().as_ref() == b"go away" {
             return Err(Error::auth("told to go away"));
         }
@@ -99,7 +99,7 @@ impl Session for Talk {
         !self.slow
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> crate::Result<()> {
+    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> pontoon_sdk::Result<()> {
         let word = command.argument.unwrap_or_default();
         if word == "nothing" {
             return Err(Error::rejected(Code::BadBody, "nothing is not a word"));
@@ -123,7 +123,7 @@ impl Session for Talk {
         end.kind
     }
 
-    fn tick(&mut self, out: &mut Outbox<Frame>) -> crate::Result<()> {
+    fn tick(&mut self, out: &mut Outbox<Frame>) -> pontoon_sdk::Result<()> {
         out.send(Frame::text("tick"));
         out.wake_at(out.now() + Duration::from_secs(5));
         Ok(())
