@@ -103,7 +103,9 @@ async fn play(
 }
 
 fn transcripts(kind: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(kind).join("transcripts");
+    let connectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors");
+    let generic = matches!(kind, "socketio" | "websocket");
+    let folder = if generic { connectors.join("generic") } else { connectors }.join(kind).join("transcripts");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();

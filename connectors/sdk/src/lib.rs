@@ -15,9 +15,9 @@
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
 //! * [`accumulator`]: messages that come in parts
 //! * [`Pending`]: which request an answer belongs to
-//! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
+//! * [`MessageSend`](message::MessageSend): the body of the command `message.send`
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
-//! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
+//! * [`settings`], [`secret`], [`units`], [`uuid`]: types and checks for configuration; [`rate`]: how much goes out in a time
 
 pub mod accumulator;
 pub mod command;
@@ -27,14 +27,15 @@ pub mod event;
 pub mod json;
 pub mod lenient;
 pub mod listener;
-pub mod mapping;
 pub mod mask;
+pub mod message;
 pub mod object;
 pub mod pending;
 pub mod rate;
 pub mod redact;
 pub mod secret;
 pub mod session;
+pub mod settings;
 pub mod socketio;
 pub mod units;
 pub mod url;

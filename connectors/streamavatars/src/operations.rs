@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pontoon_sdk::mapping::is_token;
+use pontoon_sdk::settings::is_token;
 use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result};
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
