@@ -9,9 +9,9 @@ fn main() -> ExitCode {
         .with::<pontoon_aui::Aui>()
         .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
-        .with::<pontoon_generic::Socketio>()
+        .with::<pontoon_socketio::Socketio>()
         .with::<pontoon_streamavatars::StreamAvatars>()
         .with::<pontoon_sub0::Sub0>()
-        .with::<pontoon_generic::Websocket>();
+        .with::<pontoon_websocket::Websocket>();
     pontoon::cli::main(connectors)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use pontoon_sdk::{Connector, Error, Operation};
+use pontoon_sdk::{Connector, Error, Operation, Request as _};
 use schemars::Schema;
 use serde_json::{Map, Value};
 
@@ -95,7 +95,7 @@ where
     }
 
     fn operations(&self) -> Vec<Operation> {
-        C::operations()
+        C::Request::operations()
     }
 
     fn schema(&self) -> Schema {

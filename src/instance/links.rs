@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -20,9 +19,9 @@ use crate::transport::{Dial, DialledBy};
 
 /// The links of one instance.
 pub struct Links<C: Connector> {
-    shared: Rc<Shared>,
+    shared: Arc<Shared>,
     connector: Arc<C>,
-    open: HashMap<LinkKey, Link>,
+    open: HashMap<LinkKey, Link<C::Request>>,
     /// Those that were closed and may still have something to say, so that their names are not taken before.
     leaving: HashMap<LinkKey, CancellationToken>,
     /// For links that are opened on demand.
@@ -33,9 +32,9 @@ pub struct Links<C: Connector> {
 }
 
 /// One of them.
-pub struct Link {
+pub struct Link<R> {
     /// Where its commands go.
-    pub mailbox: mpsc::Sender<Errand>,
+    pub mailbox: mpsc::Sender<Errand<R>>,
     /// Room for those that wait.
     pub room: Room,
     origin: Origin,
@@ -58,7 +57,7 @@ where
     C::Transport: Dial,
 {
     /// None yet.
-    pub fn new(shared: Rc<Shared>, connector: Arc<C>) -> Self {
+    pub fn new(shared: Arc<Shared>, connector: Arc<C>) -> Self {
         let places = Places::new(connector.on_demand_limits().links);
         Self {
             shared,
@@ -72,7 +71,7 @@ where
     }
 
     /// The link of this name, if there is one.
-    pub fn get(&self, key: &LinkKey) -> Option<&Link> {
+    pub fn get(&self, key: &LinkKey) -> Option<&Link<C::Request>> {
         self.open.get(key)
     }
 
@@ -194,7 +193,7 @@ where
     }
 }
 
-impl Link {
+impl<R> Link<R> {
     /// Whether it takes commands, now or later.
     fn is_open(&self) -> bool {
         !self.mailbox.is_closed()

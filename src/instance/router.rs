@@ -1,14 +1,13 @@
 //! From a message on a command subject to the link that carries it out, or to a refusal.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{
-    Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Operation, Result, Route,
-    Span,
+    Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Operation, Request as _,
+    Result, Route, Span,
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -49,7 +48,11 @@ pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
         delivery,
         idempotent: true,
     };
-    let mut operations = connector.instance_operations();
+    let offered = |operation: Operation| {
+        let delivery = connector.offers(&operation).ok()?;
+        Some(Operation { delivery, ..operation })
+    };
+    let mut operations: Vec<_> = C::Request::operations().into_iter().filter_map(offered).collect();
     operations.push(own(RECONNECT, "Makes every connection of the instance anew", DeliveryLevel::Accepted));
     operations.push(own(STATUS, "Says how the instance and its links are", DeliveryLevel::Response));
     operations
@@ -57,7 +60,7 @@ pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
 
 /// Takes the commands of an instance, and owns its links.
 pub struct Dispatcher<C: Connector> {
-    shared: Rc<Shared>,
+    shared: Arc<Shared>,
     connector: Arc<C>,
     operations: Vec<Operation>,
     /// Those of the connector, for the reason why this instance refuses some.
@@ -80,7 +83,7 @@ where
 {
     /// A dispatcher without links.
     pub fn new(
-        shared: Rc<Shared>,
+        shared: Arc<Shared>,
         connector: Arc<C>,
         status: watch::Receiver<InstanceStatus>,
         replies: Outlet,
@@ -95,7 +98,7 @@ where
             shared,
             operations: operations(&*connector),
             connector,
-            refused: C::operations(),
+            refused: C::Request::operations(),
             status,
             replies,
             tally,
@@ -168,7 +171,7 @@ where
             answered: false,
         };
         let Some((operation, argument)) = known else {
-            return caller.refuse(&self.no_such_operation(request, CommandId(number), started));
+            return caller.refuse(&self.no_such_operation(request));
         };
         let limit = settings.commands.max_in_flight;
         let Some(permit) = self.permit(limit) else {
@@ -203,21 +206,12 @@ where
         }
     }
 
-    fn no_such_operation(&self, request: &Request, id: CommandId, started: Instant) -> Error {
+    fn no_such_operation(&self, request: &Request) -> Error {
         let known: Vec<_> = self.operations.iter().map(|operation| operation.name).collect();
         let known = known.join(", ");
         // What the connector has and this instance refuses, the connector explains.
         if let Some((operation, _)) = find(&self.refused, request.tokens()) {
-            let command = Command {
-                id,
-                operation: operation.name,
-                argument: None,
-                body: RawValue::NULL.to_owned(),
-                headers: Vec::new(),
-                deadline: started,
-                stream: false,
-            };
-            return self.connector.route(&command).err().unwrap_or_else(|| {
+            return self.connector.offers(&operation).err().unwrap_or_else(|| {
                 let text = format!("this instance does not offer {}; it offers {known}", operation.name);
                 Error::rejected(Code::NotFound, text)
             });
@@ -320,7 +314,12 @@ where
     }
 
     fn carry(&mut self, command: Command, delivery: DeliveryLevel, caller: Caller) {
-        let (key, patience) = match self.routed(&command) {
+        // The body is read here, and nowhere after this.
+        let request = match C::Request::parse(&command) {
+            Ok(request) => request,
+            Err(error) => return caller.refuse(&error),
+        };
+        let (key, patience) = match self.routed(&command, &request) {
             Ok(Way::Nowhere) => return caller.answer(Outcome::Accepted, None, None),
             Ok(Way::Answered(data)) => return caller.answer(Outcome::Response, Some(&data), None),
             Ok(Way::To(key, patience)) => (key, patience),
@@ -333,7 +332,7 @@ where
             Ok(stay) => stay,
             Err(error) => return caller.refuse(&error),
         };
-        let errand = Errand { command, delivery, caller, patience, stay };
+        let errand = Errand { request, command, delivery, caller, patience, stay };
         if let Err(refused) = link.mailbox.try_send(errand) {
             let errand = refused.into_inner();
             errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
@@ -341,8 +340,8 @@ where
     }
 
     /// Does what the route of a command asks for.
-    fn routed(&mut self, command: &Command) -> Result<Way> {
-        Ok(match self.connector.route(command)? {
+    fn routed(&mut self, command: &Command, request: &C::Request) -> Result<Way> {
+        Ok(match self.connector.route(command, request)? {
             Route::To(key) => {
                 self.connected(&key)?;
                 Way::To(key, Patience::None)

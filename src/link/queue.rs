@@ -15,7 +15,9 @@ use crate::reply::Caller;
 const NOT_CONNECTED: &str = "there is no connection to the service";
 
 /// A command on its way to a link.
-pub struct Errand {
+pub struct Errand<R> {
+    /// What is wanted, as the connector reads it.
+    pub request: R,
     /// What is wanted.
     pub command: Command,
     /// The most that the operation can say.
@@ -81,14 +83,14 @@ impl Room {
 }
 
 /// The errands of one link. There are never more than the commands that an instance may have under way.
-pub struct Errands {
-    mailbox: mpsc::Receiver<Errand>,
-    waiting: VecDeque<Errand>,
+pub struct Errands<R> {
+    mailbox: mpsc::Receiver<Errand<R>>,
+    waiting: VecDeque<Errand<R>>,
 }
 
-impl Errands {
+impl<R> Errands<R> {
     /// Those that come this way.
-    pub fn new(mailbox: mpsc::Receiver<Errand>) -> Self {
+    pub fn new(mailbox: mpsc::Receiver<Errand<R>>) -> Self {
         Self { mailbox, waiting: VecDeque::new() }
     }
 
@@ -127,7 +129,7 @@ impl Errands {
     }
 
     /// The next that is still in time; those before it that are not are answered.
-    pub fn take(&mut self) -> Option<Errand> {
+    pub fn take(&mut self) -> Option<Errand<R>> {
         let now = Instant::now();
         while let Some(errand) = self.waiting.pop_front() {
             if errand.command.deadline > now {
@@ -163,7 +165,7 @@ impl Errands {
         }
     }
 
-    fn remove(&mut self, which: impl Fn(&Errand) -> bool) -> VecDeque<Errand> {
+    fn remove(&mut self, which: impl Fn(&Errand<R>) -> bool) -> VecDeque<Errand<R>> {
         let (removed, kept) = std::mem::take(&mut self.waiting).into_iter().partition(which);
         self.waiting = kept;
         removed
@@ -192,7 +194,7 @@ impl Errands {
     }
 }
 
-impl Errand {
+impl<R> Errand<R> {
     fn expire(self) {
         if self.patience == Patience::First {
             let text = "the link is still being dialled, and nobody knows yet whether it opens";

@@ -4,7 +4,6 @@ mod closing;
 mod reading;
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,13 +32,13 @@ use crate::transport::{Read, meaning};
 const MAX_JOINS: usize = 16_384;
 
 /// What outlives a connection of a link.
-pub struct Memory {
+pub struct Memory<R> {
     /// Commands for the link.
-    pub errands: Errands,
+    pub errands: Errands<R>,
     /// What the service was asked to remember.
     pub joins: Vec<Join>,
     /// Where events go.
-    pub spool: Rc<Spool>,
+    pub spool: Arc<Spool>,
     /// Until when everything is known to be received.
     pub received: Received,
     /// The link's place, where only so many may be open.
@@ -64,7 +63,7 @@ pub struct Parts<S: Session, R> {
 pub struct Conversation<'a, S: Session, R> {
     parts: Parts<S, R>,
     outbox: Outbox<S::Frame>,
-    memory: &'a mut Memory,
+    memory: &'a mut Memory<S::Request>,
     replies: Replies,
     metrics: Arc<InstanceMetrics>,
     opened: Instant,
@@ -88,8 +87,8 @@ pub struct Conversation<'a, S: Session, R> {
     /// A frame that was read and not handled, because parts found no room meanwhile.
     held: Option<S::Frame>,
     link: &'a LinkKey,
-    on_ready: &'a dyn Fn(),
-    interrupt: Pin<Box<dyn Future<Output = End> + 'a>>,
+    on_ready: &'a (dyn Fn() + Sync),
+    interrupt: Pin<Box<dyn Future<Output = End> + Send + 'a>>,
 }
 
 impl<'a, S, R> Conversation<'a, S, R>
@@ -102,12 +101,12 @@ where
     /// ends the conversation from outside.
     pub fn new(
         parts: Parts<S, R>,
-        memory: &'a mut Memory,
+        memory: &'a mut Memory<S::Request>,
         metrics: Arc<InstanceMetrics>,
         settings: &'a settings::Transport,
         link: &'a LinkKey,
-        on_ready: &'a dyn Fn(),
-        interrupt: impl Future<Output = End> + 'a,
+        on_ready: &'a (dyn Fn() + Sync),
+        interrupt: impl Future<Output = End> + Send + 'a,
     ) -> Self {
         let (opened, replies) = (Instant::now(), Replies::default());
         let (outbox, interrupt) = (Outbox::new(opened), Box::pin(interrupt));
@@ -275,13 +274,13 @@ where
         self.parts.session.takes(&mut self.outbox)
     }
 
-    fn command(&mut self, errand: Errand) -> Result<(), End> {
-        let Errand { command, delivery, caller, .. } = errand;
+    fn command(&mut self, errand: Errand<S::Request>) -> Result<(), End> {
+        let Errand { request, command, delivery, caller, .. } = errand;
         let id = command.id;
         self.replies.begin(&command, caller, delivery);
         self.outbox.advance(Instant::now());
         self.outbox.busy();
-        match self.parts.session.encode(command, &mut self.outbox) {
+        match self.parts.session.encode(request, command, &mut self.outbox) {
             // Only now is it known whether its frame found a place.
             Ok(()) => {
                 let performed = self.perform();

@@ -1,7 +1,6 @@
 //! Keeps one link connected: dials, lets the conversation run, judges its end, waits, dials again. Never gives up.
 
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -43,7 +42,7 @@ where
     /// Makes the sessions.
     pub connector: Arc<C>,
     /// What the instance shares.
-    pub shared: Rc<Shared>,
+    pub shared: Arc<Shared>,
     /// Ends the link for good.
     pub stop: CancellationToken,
     /// Changes when the link is to be dialled anew at once.
@@ -114,7 +113,7 @@ where
     C::Transport: Dial,
 {
     /// Runs until the link is closed for good.
-    pub async fn run(mut self, errands: Errands) {
+    pub async fn run(mut self, errands: Errands<C::Request>) {
         let shared = self.shared.clone();
         let key = self.key.clone();
         let gaps = GapTracker::new(key.clone(), self.way.opened_by(), &shared.spool, &shared.ready_links);
@@ -134,7 +133,7 @@ where
 
     /// Waits until the link is gone that had this name before: what it still has to say comes first. Returns whether
     /// this one is still wanted then.
-    async fn succeeded(&mut self, seat: Seat, memory: &mut Memory) -> bool {
+    async fn succeeded(&mut self, seat: Seat, memory: &mut Memory<C::Request>) -> bool {
         let Some(after) = self.after.take() else { return true };
         let detail = "the link that had its name before is being closed".to_owned();
         self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
@@ -152,7 +151,7 @@ where
     }
 
     /// Waits for a place. Returns whether the link is still needed then.
-    async fn placed(&mut self, seat: Seat, memory: &mut Memory) -> bool {
+    async fn placed(&mut self, seat: Seat, memory: &mut Memory<C::Request>) -> bool {
         let Some(places) = self.way.places() else { return true };
         let detail = "as many links are open as may be; this one waits until another ends".to_owned();
         self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
@@ -167,7 +166,12 @@ where
     }
 
     /// Dials, talks, waits, dials again. Returns why it does not any more, where callers should know that.
-    async fn keep(&mut self, seat: Seat, memory: &mut Memory, gaps: &GapTracker<'_>) -> Option<Error> {
+    async fn keep(
+        &mut self,
+        seat: Seat,
+        memory: &mut Memory<C::Request>,
+        gaps: &GapTracker<'_>,
+    ) -> Option<Error> {
         let shared = self.shared.clone();
         let key = self.key.clone();
         let mut transport = <C::Transport as Dial>::Memory::default();
@@ -226,7 +230,7 @@ where
     async fn once(
         &mut self,
         seat: Seat,
-        memory: &mut Memory,
+        memory: &mut Memory<C::Request>,
         transport: &mut <C::Transport as Dial>::Memory,
         gaps: &GapTracker<'_>,
         up: &OnceLock<Instant>,
@@ -292,7 +296,7 @@ where
     }
 
     /// What is done about a connection that could not be made.
-    fn on_dial_error(&self, error: DialError, redact: &Redactor, memory: &mut Memory) -> Next {
+    fn on_dial_error(&self, error: DialError, redact: &Redactor, memory: &mut Memory<C::Request>) -> Next {
         let (outcome, phase, after) = match error.kind {
             DialErrorKind::Unreachable => {
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
@@ -372,7 +376,7 @@ fn ended(end: &End) -> Next {
 
 /// Waits for the next attempt; returns whether there is still need of one. Meanwhile commands are refused. If the policy for
 /// a full spool is to disconnect, nothing more is read before there is room.
-async fn wait(after: Duration, memory: &mut Memory, policy: Overflow, on_demand: bool) -> bool {
+async fn wait<R>(after: Duration, memory: &mut Memory<R>, policy: Overflow, on_demand: bool) -> bool {
     let spool = memory.spool.clone();
     let disconnect = policy == Overflow::Disconnect;
     let waited = async {

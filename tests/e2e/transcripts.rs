@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pontoon_sdk::socketio::Frame;
+use pontoon_sdk::transcript::Transcript;
 use pontoon_testkit::{Cast, NatsServer, Stage};
-use pontoon_transcript::Transcript;
 use serde_json::Value;
 
 #[tokio::test]
@@ -103,9 +103,7 @@ async fn play(
 }
 
 fn transcripts(kind: &str) -> Vec<PathBuf> {
-    let connectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors");
-    let generic = matches!(kind, "socketio" | "websocket");
-    let folder = if generic { connectors.join("generic") } else { connectors }.join(kind).join("transcripts");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(kind).join("transcripts");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_sdk::rate::Bucket;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{
-    Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Operation, Result, Route, WebSocket,
-};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Result, Route, WebSocket};
 
 pub use config::{Auth, Config, TextMode};
 pub use session::AuiSession;
@@ -58,6 +56,7 @@ impl Connector for Aui {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = WebSocket;
     type Config = Config;
+    type Request = Request;
     type Session = AuiSession;
 
     fn new(config: Config) -> Result<Self> {
@@ -67,17 +66,12 @@ impl Connector for Aui {
         Ok(Self { shared: Arc::new(shared), endpoint })
     }
 
-    fn operations() -> Vec<Operation> {
-        requests::operations()
-    }
-
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
         Vec::new()
     }
 
-    fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
-        let Request { task, .. } = Request::read(command)?;
-        Ok(Route::OnDemand(LinkSpec::new(task, self.endpoint.clone())))
+    fn route(&self, _: &Command, request: &Request) -> Result<Route<WebSocket>> {
+        Ok(Route::OnDemand(LinkSpec::new(&request.task, self.endpoint.clone())))
     }
 
     fn session(&self, link: &LinkKey) -> AuiSession {

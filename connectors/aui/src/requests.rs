@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 const MAX_TASK: usize = 256;
 
 /// A message to a task.
-pub(crate) struct Request {
+pub struct Request {
     /// The task.
     pub(crate) task: String,
     /// The message as it is sent.
@@ -75,7 +75,7 @@ struct Plain<'a> {
 }
 
 /// Every operation there is.
-pub(crate) fn operations() -> Vec<Operation> {
+fn operations() -> Vec<Operation> {
     let operation = |name, summary, body| Operation {
         name,
         argument: None,
@@ -98,12 +98,12 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-impl Request {
-    /// Reads a command.
-    ///
-    /// # Errors
-    /// `Rejected` with code 400 that says what is wrong.
-    pub(crate) fn read(command: &Command) -> Result<Self> {
+impl pontoon_sdk::Request for Request {
+    fn operations() -> Vec<Operation> {
+        operations()
+    }
+
+    fn parse(command: &Command) -> Result<Self> {
         if command.operation == "message.send" {
             let Send { channel, text } = command.parse()?;
             check(&channel, "/channel", &text)?;

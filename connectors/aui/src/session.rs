@@ -229,6 +229,7 @@ impl AuiSession {
 
 impl Session for AuiSession {
     type Frame = Frame;
+    type Request = Request;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         out.ready();
@@ -268,15 +269,14 @@ impl Session for AuiSession {
         self.token
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Request { frame, .. } = Request::read(&command)?;
+    fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         if !self.takes(out) {
             return Err(Error::rejected(Code::TooMany, "another request of this task is in flight"));
         }
         (self.token, self.asked) = (false, true);
         self.begin();
         (self.state, self.until) = (State::Asked { command: command.id, stream: command.stream }, None);
-        out.send_for(command.id, frame);
+        out.send_for(command.id, request.frame);
         Ok(())
     }
 

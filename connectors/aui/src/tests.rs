@@ -2,9 +2,11 @@
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Action, CommandId, End, EventType, Kind, Outbox, Param, Reply, Secret, Session};
-use pontoon_transcript::play_folder;
+use pontoon_sdk::{
+    Action, CommandId, End, EventType, Kind, Outbox, Param, Reply, Request as _, Secret, Session,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -80,12 +82,22 @@ fn command(id: u64, body: &str) -> Command {
     }
 }
 
+/// Reads the command as the daemon does, and hands it to the session.
+fn encode(session: &mut AuiSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+    session.encode(Request::parse(&command)?, command, out)
+}
+
+/// Where a command goes, read as the daemon reads it.
+fn route(aui: &Aui, command: &Command) -> Result<Route<WebSocket>> {
+    aui.route(command, &Request::parse(command)?)
+}
+
 #[test]
 fn a_request_opens_the_link_of_its_task() {
     for (auth, query) in [("query", true), ("header", false)] {
         let aui = aui(json!({"auth": auth}));
         assert!(aui.links().is_empty());
-        let Ok(Route::OnDemand(spec)) = aui.route(&command(1, r#"{"task_id":"t 1","text":"x"}"#)) else {
+        let Ok(Route::OnDemand(spec)) = route(&aui, &command(1, r#"{"task_id":"t 1","text":"x"}"#)) else {
             panic!("no link is opened");
         };
         assert_eq!(spec.key.as_str(), "t 1");
@@ -95,7 +107,7 @@ fn a_request_opens_the_link_of_its_task() {
             if query { (key("network_api_key"), none) } else { (none, key("x-network-api-key")) };
         assert_eq!((&spec.endpoint.query, &spec.endpoint.headers), (&in_query, &in_header));
         assert!(!format!("{:?}", spec.endpoint).contains("k-secret"));
-        assert!(aui.route(&command(2, r#"{"task_id":"t"}"#)).is_err());
+        assert!(route(&aui, &command(2, r#"{"task_id":"t"}"#)).is_err());
     }
     let settings =
         aui(json!({"max_links": 3, "max_queue": 4, "max_queue_bytes": "5B", "answer_timeout": "7s"}));
@@ -144,7 +156,7 @@ fn session(aui: &Aui) -> (AuiSession, Outbox<Frame>) {
 fn ask(session: &mut AuiSession, out: &mut Outbox<Frame>, id: u64) {
     assert!(session.takes(out));
     out.busy();
-    session.encode(command(id, r#"{"task_id":"t1","text":"x"}"#), out).unwrap();
+    encode(session, command(id, r#"{"task_id":"t1","text":"x"}"#), out).unwrap();
     out.drain();
 }
 
@@ -154,7 +166,7 @@ const FINAL: &str = r#"{"id":"m1","text":"a","sender":{"type":"agent"}}"#;
 fn request_and_answer_keep_every_byte() {
     let (mut session, mut out) = session(&aui(json!({})));
     let body = r#"{"text":"\u00e9", "task_id" :"t1","context":{"lead_details":{"n":1.0,"z":1e999}}}"#;
-    session.encode(command(1, body), &mut out).unwrap();
+    encode(&mut session, command(1, body), &mut out).unwrap();
     let sent: Vec<_> = out.drain().collect();
     let [Action::Send(frame, Some(CommandId(1)))] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!(frame, &Frame::text(body));
@@ -304,7 +316,7 @@ fn nothing_from_outside_panics_or_ends_the_session() {
             }
             out.advance(out.now() + Duration::from_millis(dice(5_000) as u64));
             if session.takes(&mut out) {
-                session.encode(command(round, r#"{"task_id":"t1","text":"x"}"#), &mut out).unwrap();
+                encode(&mut session, command(round, r#"{"task_id":"t1","text":"x"}"#), &mut out).unwrap();
             }
             if dice(4) == 0 {
                 session.abandoned(CommandId(round.saturating_sub(dice(4) as u64)), dice(2) == 0, &mut out);

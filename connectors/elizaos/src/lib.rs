@@ -20,6 +20,7 @@ use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operatio
 
 use config::Setup;
 use known::Known;
+use orders::Order;
 
 pub use config::{Config, Dialect, Room};
 pub use session::ElizaOsSession;
@@ -39,6 +40,7 @@ impl Connector for ElizaOs {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = SocketIo;
     type Config = Config;
+    type Request = Order;
     type Session = ElizaOsSession;
 
     fn new(config: Config) -> Result<Self> {
@@ -46,12 +48,8 @@ impl Connector for ElizaOs {
         Ok(Self { setup: Arc::new(setup), endpoint, known: Arc::default() })
     }
 
-    fn operations() -> Vec<Operation> {
-        orders::operations()
-    }
-
-    fn instance_operations(&self) -> Vec<Operation> {
-        orders::of(self.setup.config.dialect)
+    fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
+        orders::offers(operation, self.setup.config.dialect)
     }
 
     /// With parts, the agent's answer is waited for, whatever the dialect acknowledges.
@@ -63,8 +61,7 @@ impl Connector for ElizaOs {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, command: &Command) -> Result<Route<SocketIo>> {
-        orders::check(command.operation, self.setup.config.dialect)?;
+    fn route(&self, _: &Command, _: &Order) -> Result<Route<SocketIo>> {
         Ok(Route::To(LinkKey::new(LINK)))
     }
 

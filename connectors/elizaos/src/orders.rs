@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result, Uuid};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Request, Result, Uuid};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::config::{Dialect, MAX_ID, is_id};
 
 /// What can be asked for.
-pub(crate) enum Order {
+pub enum Order {
     /// To hear what is said in a room.
     Join { room: String, agent: Option<Uuid> },
     /// To hear it no longer.
@@ -27,7 +27,7 @@ pub(crate) enum Order {
 }
 
 /// A message to be written.
-pub(crate) struct Draft {
+pub struct Draft {
     pub(crate) room: String,
     pub(crate) text: String,
     pub(crate) user: Option<Uuid>,
@@ -41,7 +41,7 @@ pub(crate) struct Draft {
 /// The body of `logs.filter`: an agent's name, a level, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// Only lines of the agent with this name; "all" for those of every one.
     #[serde(rename = "agentName", skip_serializing_if = "Option::is_none")]
     pub(crate) agent_name: Option<String>,
@@ -140,7 +140,7 @@ impl<const FIRST: char> JsonSchema for Json<FIRST> {
 }
 
 /// Every operation there is.
-pub(crate) fn operations() -> Vec<Operation> {
+fn operations() -> Vec<Operation> {
     let operation = |name, summary, body, delivery, idempotent| Operation {
         name,
         argument: None,
@@ -186,21 +186,20 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The operations of an instance that is held to a dialect, with what each can be promised.
-pub(crate) fn of(dialect: Dialect) -> Vec<Operation> {
-    let mut operations = operations();
-    operations.retain(|operation| check(operation.name, dialect).is_ok());
-    for operation in &mut operations {
-        let most = match dialect {
-            // It acknowledges nothing.
-            Dialect::Documented => DeliveryLevel::Sent,
-            // There is no leaving: nothing is sent.
-            Dialect::Native if operation.name == "leave" => DeliveryLevel::Accepted,
-            Dialect::Native | Dialect::Auto => continue,
-        };
-        operation.delivery = operation.delivery.min(most);
-    }
-    operations
+/// What an instance that is held to a dialect promises of an operation.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn offers(operation: &Operation, dialect: Dialect) -> Result<DeliveryLevel> {
+    check(operation.name, dialect)?;
+    let most = match dialect {
+        // It acknowledges nothing.
+        Dialect::Documented => DeliveryLevel::Sent,
+        // There is no leaving: nothing is sent.
+        Dialect::Native if operation.name == "leave" => DeliveryLevel::Accepted,
+        Dialect::Native | Dialect::Auto => operation.delivery,
+    };
+    Ok(operation.delivery.min(most))
 }
 
 /// Refuses what servers of a dialect do not have.
@@ -220,12 +219,12 @@ pub(crate) fn check(operation: &str, dialect: Dialect) -> Result<()> {
     Err(Error::rejected(Code::NotFound, text))
 }
 
-impl Order {
-    /// Reads a command.
-    ///
-    /// # Errors
-    /// `Rejected` with 400 that says what is wrong with its body.
-    pub(crate) fn read(command: &Command) -> Result<Self> {
+impl Request for Order {
+    fn operations() -> Vec<Operation> {
+        operations()
+    }
+
+    fn parse(command: &Command) -> Result<Self> {
         Ok(match command.operation {
             "join" => {
                 let Membership { room_id, agent_id } = command.parse()?;

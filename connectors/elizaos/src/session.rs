@@ -237,6 +237,7 @@ impl ElizaOsSession {
 
 impl Session for ElizaOsSession {
     type Frame = Frame;
+    type Request = Order;
 
     fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         self.wishes = Wishes::new(Arc::clone(&self.setup), joins);
@@ -260,8 +261,7 @@ impl Session for ElizaOsSession {
         }
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let order = Order::read(&command)?;
+    fn encode(&mut self, order: Order, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let dialect = match self.tongue {
             Some(Tongue::Native) => Dialect::Native,
             Some(Tongue::Documented) => Dialect::Documented,

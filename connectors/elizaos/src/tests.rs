@@ -11,11 +11,11 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use pontoon_sdk::event::Message;
 use pontoon_sdk::socketio::{AuthValue, Frame};
+use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{
-    Action, Code, CommandId, DeliveryLevel, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply, Session,
-    Uuid,
+    Action, Code, CommandId, DeliveryLevel, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply,
+    Request as _, Session, Uuid,
 };
-use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -56,6 +56,11 @@ fn command(id: u64, operation: &'static str, body: &str) -> Command {
         deadline: Instant::now() + Duration::from_secs(3600),
         stream: false,
     }
+}
+
+/// Reads the command as the daemon does, and hands it to the session.
+fn encode(session: &mut ElizaOsSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+    session.encode(Order::parse(&command)?, command, out)
 }
 
 /// A session that speaks natively, past `open`, and its outbox.

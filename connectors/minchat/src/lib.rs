@@ -42,6 +42,7 @@ impl Connector for MinChat {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = SocketIo;
     type Config = Config;
+    type Request = Request;
     type Session = MinChatSession;
 
     fn new(config: Config) -> Result<Self> {
@@ -49,21 +50,11 @@ impl Connector for MinChat {
         Ok(Self { config: Arc::new(config), endpoint, known: Arc::default() })
     }
 
-    fn operations() -> Vec<Operation> {
-        operations::operations()
-    }
-
-    fn instance_operations(&self) -> Vec<Operation> {
-        let mut operations = Self::operations();
-        if self.config.links == Links::PerChat {
-            // A link is opened or closed for it, and nothing is sent.
-            let of_chats = |operation: &&mut Operation| matches!(operation.name, "room.join" | "room.leave");
-            operations
-                .iter_mut()
-                .filter(of_chats)
-                .for_each(|operation| operation.delivery = DeliveryLevel::Accepted);
-        }
-        operations
+    fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
+        // A link is opened or closed for it, and nothing is sent.
+        let of_chats = matches!(operation.name, "room.join" | "room.leave");
+        let per_chat = self.config.links == Links::PerChat;
+        Ok(if of_chats && per_chat { DeliveryLevel::Accepted } else { operation.delivery })
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
@@ -74,15 +65,19 @@ impl Connector for MinChat {
         std::iter::once(Place::User).chain(chats).map(|place| self.spec(&place)).collect()
     }
 
-    fn route(&self, command: &Command) -> Result<Route<SocketIo>> {
-        let Request { order, chat } = Request::read(command)?;
+    fn route(&self, _: &Command, request: &Request) -> Result<Route<SocketIo>> {
+        let Request { order, chat } = request;
         if self.config.links == Links::Shared {
             return Ok(Route::To(Place::Shared.key()));
         }
         Ok(match order {
-            Order::Enter { room: Room::Chat(chat), join: true } => Route::Open(self.spec(&Place::Chat(chat))),
-            Order::Enter { room: Room::Chat(chat), join: false } => Route::Close(Place::Chat(chat).key()),
-            _ => Route::To(chat.map_or(Place::User, Place::Chat).key()),
+            Order::Enter { room: Room::Chat(chat), join: true } => {
+                Route::Open(self.spec(&Place::Chat(chat.clone())))
+            }
+            Order::Enter { room: Room::Chat(chat), join: false } => {
+                Route::Close(Place::Chat(chat.clone()).key())
+            }
+            _ => Route::To(chat.clone().map_or(Place::User, Place::Chat).key()),
         })
     }
 

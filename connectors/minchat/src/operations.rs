@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::config::{MAX_ID, is_id};
 
 /// A command whose body is right.
-pub(crate) struct Request {
+pub struct Request {
     /// What is asked for.
     pub(crate) order: Order,
     /// The chat that it is about, or over whose link it is to be sent.
@@ -139,7 +139,7 @@ struct Seen {
 }
 
 /// Every operation there is.
-pub(crate) fn operations() -> Vec<Operation> {
+fn operations() -> Vec<Operation> {
     let operation = |name, summary, body, delivery, idempotent| Operation {
         name,
         argument: None,
@@ -185,12 +185,12 @@ const REFUSED: [(&str, &str); 5] = [
     ("file", "uploads are binary and not supported by this bridge; send a link in the text instead"),
 ];
 
-impl Request {
-    /// Reads a command.
-    ///
-    /// # Errors
-    /// `Rejected` with 400 that says what is wrong with its body.
-    pub(crate) fn read(command: &Command) -> Result<Self> {
+impl pontoon_sdk::Request for Request {
+    fn operations() -> Vec<Operation> {
+        operations()
+    }
+
+    fn parse(command: &Command) -> Result<Self> {
         let fields: BTreeMap<String, IgnoredAny> = command.parse()?;
         if let Some((field, why)) = REFUSED.iter().find(|(field, _)| fields.contains_key(*field)) {
             return Err(wrong(format!("\"{field}\" is not taken: {why}"), &format!("/{field}")));
@@ -243,7 +243,9 @@ impl Request {
             other => Err(Error::internal(format!("the operation {other} is listed, but not known"))),
         }
     }
+}
 
+impl Request {
     /// What names its chat to the service.
     fn about(order: Order, chat: String, pointer: &str) -> Result<Self> {
         check_id(&chat, pointer)?;

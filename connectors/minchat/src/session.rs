@@ -187,6 +187,7 @@ impl MinChatSession {
 
 impl Session for MinChatSession {
     type Frame = Frame;
+    type Request = Request;
 
     fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         self.known.listens();
@@ -227,8 +228,7 @@ impl Session for MinChatSession {
         Ok(())
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let request = Request::read(&command)?;
+    fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         // A link of its own is all that a chat needs; the daemon knows which there are.
         if self.config.links == Links::Shared {
             self.check(&request)?;

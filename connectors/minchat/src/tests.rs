@@ -6,10 +6,10 @@ use std::time::Instant;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed};
+use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{
-    Action, Code, CommandId, DeliveryLevel, EventType, Join, Kind, Outbox, Raw, Reply, Session,
+    Action, Code, CommandId, DeliveryLevel, EventType, Join, Kind, Outbox, Raw, Reply, Request as _, Session,
 };
-use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -129,7 +129,7 @@ fn no_two_places_share_a_link() {
 #[test]
 fn only_what_is_acknowledged_is_waited_for_longer() {
     let minchat = minchat(json!({}));
-    for operation in MinChat::operations() {
+    for operation in Request::operations() {
         let waits = minchat.timeout(operation.name) == Some(Duration::from_secs(15));
         assert_eq!(waits, operation.delivery == DeliveryLevel::Acked, "{}", operation.name);
     }
@@ -147,9 +147,15 @@ fn command(id: u64, operation: &'static str, body: &str) -> Command {
     }
 }
 
+/// Reads the command as the daemon does, and hands it to the session.
+fn encode(session: &mut MinChatSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+    session.encode(Request::parse(&command)?, command, out)
+}
+
 /// Where a command goes, in a word.
 fn route(minchat: &MinChat, operation: &'static str, body: &str) -> String {
-    match minchat.route(&command(1, operation, body)) {
+    let command = command(1, operation, body);
+    match Request::parse(&command).and_then(|request| minchat.route(&command, &request)) {
         Ok(Route::To(key)) => format!("to {key}"),
         Ok(Route::Open(spec)) => format!("open {}", spec.key),
         Ok(Route::Close(key)) => format!("close {key}"),
@@ -205,7 +211,7 @@ fn a_key_that_is_not_there_is_named_at_open_and_at_each_command() {
     assert!(error.message().contains("PONTOON_NO_SUCH_VARIABLE"), "{error}");
     // A key that goes missing later harms no more than the command that needs it.
     let body = r#"{"messageId":"m1"}"#;
-    let error = session.encode(command(1, "message.delete", body), &mut out).unwrap_err();
+    let error = encode(&mut session, command(1, "message.delete", body), &mut out).unwrap_err();
     assert_eq!((error.kind(), error.code()), (Kind::Rejected, Code::NotConnected));
     assert!(error.message().contains("PONTOON_NO_SUCH_VARIABLE"), "{error}");
     assert_eq!(out.drain().len(), 0);
@@ -217,7 +223,7 @@ fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
     let (mut session, mut out) = session(&minchat, "main");
     let metadata = r#"{"z": 1.0, "a": 123456789012345678901234567890, "z2" :1e999}"#;
     let body = format!(r#"{{"metadata":{metadata},"text":"\u00e9\n\"","chat_id":"c1"}}"#);
-    session.encode(command(1, "message", &body), &mut out).unwrap();
+    encode(&mut session, command(1, "message", &body), &mut out).unwrap();
     let sent: Vec<_> = out.drain().collect();
     let [Action::Send(Frame::Event(event), Some(CommandId(1)))] = sent.as_slice() else { panic!("{sent:?}") };
     let expected = format!(
@@ -273,9 +279,9 @@ fn a_join_that_was_never_written_is_not_kept() {
     let minchat = minchat(json!({"links": "shared", "chats": ["c1"]}));
     let (mut session, mut out) = session(&minchat, "main");
     let mut joins = Vec::new();
-    session.encode(command(1, "room.join", r#"{"channelId":"c2"}"#), &mut out).unwrap();
-    session.encode(command(2, "room.leave", r#"{"channelId":"c1"}"#), &mut out).unwrap();
-    session.encode(command(3, "room.user.leave", "{}"), &mut out).unwrap();
+    encode(&mut session, command(1, "room.join", r#"{"channelId":"c2"}"#), &mut out).unwrap();
+    encode(&mut session, command(2, "room.leave", r#"{"channelId":"c1"}"#), &mut out).unwrap();
+    encode(&mut session, command(3, "room.user.leave", "{}"), &mut out).unwrap();
     keep(&mut joins, &mut out);
     assert_eq!(rooms_after(&minchat, &joins), ["c2"]);
     session.abandoned(CommandId(1), false, &mut out);
@@ -286,9 +292,10 @@ fn a_join_that_was_never_written_is_not_kept() {
     session.abandoned(CommandId(3), true, &mut out);
     keep(&mut joins, &mut out);
     assert_eq!(rooms_after(&minchat, &joins), ["c1"]);
-    let refused = session.encode(command(4, "typing.start", r#"{"channelId":"c2"}"#), &mut out).unwrap_err();
+    let refused =
+        encode(&mut session, command(4, "typing.start", r#"{"channelId":"c2"}"#), &mut out).unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    session.encode(command(5, "typing.start", r#"{"channelId":"c1"}"#), &mut out).unwrap();
+    encode(&mut session, command(5, "typing.start", r#"{"channelId":"c1"}"#), &mut out).unwrap();
 }
 
 #[test]
@@ -296,11 +303,11 @@ fn one_socket_joins_so_many_chats_and_no_more() {
     let chats: Vec<_> = (0..MAX_CHATS).map(|number| format!("c{number}")).collect();
     let minchat = minchat(json!({"links": "shared", "chats": chats}));
     let (mut session, mut out) = session(&minchat, "main");
-    let refused = session.encode(command(1, "room.join", r#"{"channelId":"one more"}"#), &mut out);
+    let refused = encode(&mut session, command(1, "room.join", r#"{"channelId":"one more"}"#), &mut out);
     assert_eq!(refused.unwrap_err().code(), Code::TooMany);
-    session.encode(command(2, "room.join", r#"{"channelId":"c0"}"#), &mut out).unwrap();
-    session.encode(command(3, "room.leave", r#"{"channelId":"c0"}"#), &mut out).unwrap();
-    session.encode(command(4, "room.join", r#"{"channelId":"one more"}"#), &mut out).unwrap();
+    encode(&mut session, command(2, "room.join", r#"{"channelId":"c0"}"#), &mut out).unwrap();
+    encode(&mut session, command(3, "room.leave", r#"{"channelId":"c0"}"#), &mut out).unwrap();
+    encode(&mut session, command(4, "room.join", r#"{"channelId":"one more"}"#), &mut out).unwrap();
 }
 
 #[test]
@@ -346,7 +353,7 @@ fn a_message_is_known_by_every_link_and_told_as_the_same() {
 fn the_acknowledgement_and_the_broadcast_of_a_message_are_the_same() {
     let minchat = minchat(json!({"chats": ["c1"]}));
     let (mut ours, mut out) = session(&minchat, "c1");
-    ours.encode(command(1, "message.send", r#"{"channel":"c1","text":"x"}"#), &mut out).unwrap();
+    encode(&mut ours, command(1, "message.send", r#"{"channel":"c1","text":"x"}"#), &mut out).unwrap();
     out.drain();
     let stored = Raw::json(&json!({"success": true, "id": "m1"})).unwrap();
     ours.decode(&Frame::ack(0, vec![stored]), &mut out).unwrap();
@@ -424,11 +431,11 @@ fn nothing_from_outside_panics_or_ends_the_session() {
             } else {
                 assert!(out.drain().any(|action| matches!(action, Action::Publish(_))), "{frame:?}");
             }
-            let operations = MinChat::operations();
+            let operations = Request::operations();
             let operation = operations[next(operations.len())].name;
             let body = [bodies[next(bodies.len())], value.as_str()][next(2)];
             if let Ok(body) = RawValue::from_string(body.to_owned())
-                && let Err(error) = session.encode(command(round, operation, body.get()), &mut out)
+                && let Err(error) = encode(&mut session, command(round, operation, body.get()), &mut out)
             {
                 assert_eq!(error.kind(), Kind::Rejected, "{body}");
             }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -12,6 +12,7 @@ use crate::command::{Command, DeliveryLevel};
 use crate::error::{Error, Result};
 use crate::event::{Event, Raw};
 use crate::listener::{Accept, Handshake, Listener};
+use crate::operations::{Operation, Request};
 use crate::session::Session;
 
 /// One kind of upstream service. Built from its configuration; lives as long as the instance.
@@ -24,8 +25,10 @@ pub trait Connector: Send + Sync + Sized + 'static {
     type Transport: Transport;
     /// The instance's table, without the keys that the daemon uses itself. Unknown keys must be errors.
     type Config: DeserializeOwned + JsonSchema;
+    /// What callers can ask for: see [`operations!`](crate::operations).
+    type Request: Request;
     /// One conversation.
-    type Session: Session<Frame = <Self::Transport as Transport>::Frame>;
+    type Session: Session<Frame = <Self::Transport as Transport>::Frame, Request = Self::Request>;
 
     /// Checks the configuration. No I/O.
     ///
@@ -33,13 +36,12 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// `Config`, saying what to write instead.
     fn new(config: Self::Config) -> Result<Self>;
 
-    /// What callers can ask for, of any instance.
-    fn operations() -> Vec<Operation>;
-
-    /// What callers can ask for of this instance: without what its configuration refuses ([`Connector::route`] says why),
-    /// and each with no higher promise than its configuration allows. Names are among those of [`Connector::operations`].
-    fn instance_operations(&self) -> Vec<Operation> {
-        Self::operations()
+    /// The most that this instance promises of an operation: no more than [`Operation::delivery`].
+    ///
+    /// # Errors
+    /// `Rejected` if its configuration does not allow the operation: what to set. The instance does not list it then.
+    fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
+        Ok(operation.delivery)
     }
 
     /// What is promised of an operation of this instance whose caller asks for parts of the answer, where that is more
@@ -55,7 +57,7 @@ pub trait Connector: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// `Rejected`: the caller is told, nothing is sent.
-    fn route(&self, command: &Command) -> Result<Route<Self::Transport>>;
+    fn route(&self, command: &Command, request: &Self::Request) -> Result<Route<Self::Transport>>;
 
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
@@ -222,21 +224,4 @@ impl Default for OnDemandLimits {
     fn default() -> Self {
         Self { links: usize::MAX, commands: usize::MAX, bytes: usize::MAX }
     }
-}
-
-/// One thing that callers can ask for.
-#[derive(Debug, Clone)]
-pub struct Operation {
-    /// The tokens after the instance in the subject, such as `message` or `room.join`.
-    pub name: &'static str,
-    /// What the rest of the subject names, such as `resource`; `None` if nothing may follow.
-    pub argument: Option<&'static str>,
-    /// One sentence on what it does.
-    pub summary: &'static str,
-    /// JSON Schema of the body.
-    pub body: Schema,
-    /// The most that a reply can say.
-    pub delivery: DeliveryLevel,
-    /// Whether doing it twice is the same as doing it once.
-    pub idempotent: bool,
 }

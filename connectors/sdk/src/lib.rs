@@ -4,7 +4,8 @@
 //! conversation over one connection; it turns frames into [`Event`]s and [`Command`]s into frames by writing to
 //! an [`Outbox`]. The daemon owns the rest: sockets, clocks, deadlines, reconnects, subjects, metrics.
 //!
-//! * [`connector`]: [`Connector`], the links it wants, the operations it offers
+//! * [`connector`]: [`Connector`], and the links that it wants
+//! * [`operations`](mod@operations): the table of what callers can ask for, which makes a [`Request`]
 //! * [`listener`]: for services that connect to us
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
 //! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
@@ -15,9 +16,10 @@
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
 //! * [`accumulator`]: messages that come in parts
 //! * [`Pending`]: which request an answer belongs to
-//! * [`MessageSend`](message::MessageSend): the body of the command `message.send`
+//! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
-//! * [`settings`], [`secret`], [`units`], [`uuid`]: types and checks for configuration; [`rate`]: how much goes out in a time
+//! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
+//! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
 
 pub mod accumulator;
 pub mod command;
@@ -27,16 +29,18 @@ pub mod event;
 pub mod json;
 pub mod lenient;
 pub mod listener;
+pub mod mapping;
 pub mod mask;
-pub mod message;
 pub mod object;
+pub mod operations;
 pub mod pending;
 pub mod rate;
 pub mod redact;
 pub mod secret;
 pub mod session;
-pub mod settings;
 pub mod socketio;
+#[cfg(feature = "transcript")]
+pub mod transcript;
 pub mod units;
 pub mod url;
 pub mod uuid;
@@ -45,10 +49,11 @@ pub mod websocket;
 pub use accumulator::{Accumulator, Piece};
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, DeliveryLevel, Reply};
-pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemandLimits, Operation, Route, Transport};
+pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemandLimits, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use object::Object;
+pub use operations::{AnyJson, Operation, Request};
 pub use pending::Pending;
 pub use redact::Redactor;
 pub use secret::{Param, Secret};
@@ -57,3 +62,8 @@ pub use socketio::SocketIo;
 pub use units::{Size, Span};
 pub use uuid::Uuid;
 pub use websocket::WebSocket;
+
+/// The README of the connectors, whose example is run here.
+#[cfg(all(doctest, feature = "transcript"))]
+#[doc = include_str!("../../README.md")]
+pub struct ConnectorsReadme;

@@ -14,6 +14,8 @@ use crate::event::Event;
 pub trait Session: Send + 'static {
     /// The transport's message.
     type Frame;
+    /// What callers can ask for, as [`crate::Connector::Request`].
+    type Request;
 
     /// The connection is up: authenticate, join again what `joins` lists, say [`Outbox::ready`].
     ///
@@ -34,11 +36,16 @@ pub trait Session: Send + 'static {
         true
     }
 
-    /// A caller wants something. Either sends, or queues, or fails.
+    /// A caller wants something: `request` is what the body of the command says. Either sends, or queues, or fails.
     ///
     /// # Errors
     /// `Rejected`: the caller is told, nothing was sent.
-    fn encode(&mut self, command: Command, out: &mut Outbox<Self::Frame>) -> Result<()>;
+    fn encode(
+        &mut self,
+        request: Self::Request,
+        command: Command,
+        out: &mut Outbox<Self::Frame>,
+    ) -> Result<()>;
 
     /// A time asked for with [`Outbox::wake_at`] has come.
     ///

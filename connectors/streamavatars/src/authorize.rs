@@ -96,6 +96,7 @@ impl Script {
 
 impl Session for Script {
     type Frame = Frame;
+    type Request = Order;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         Self::tell("welcome", Some(self.place.title()), out)?;
@@ -143,8 +144,8 @@ impl Session for Script {
         self.token
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        match Order::read(&command)? {
+    fn encode(&mut self, order: Order, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        match order {
             Order::Say { text, .. } => {
                 self.token = false;
                 out.send_for(command.id, Frame::text(text));

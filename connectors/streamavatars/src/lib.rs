@@ -14,7 +14,8 @@ use std::time::Duration;
 use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
-    Command, Connector, Event, EventType, LinkKey, LinkSpec, LinkState, Operation, Result, Route, WebSocket,
+    Command, Connector, DeliveryLevel, Event, EventType, LinkKey, LinkSpec, LinkState, Operation, Result,
+    Route, WebSocket,
 };
 
 pub use config::{Config, Dynamic, Listen, Socket, Tls};
@@ -37,20 +38,16 @@ impl Connector for StreamAvatars {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = WebSocket;
     type Config = Config;
+    type Request = Order;
     type Session = AvatarsSession;
 
     fn new(config: Config) -> Result<Self> {
         Ok(Self { config: Arc::new(Checked::new(config)?) })
     }
 
-    fn operations() -> Vec<Operation> {
-        operations::operations()
-    }
-
-    fn instance_operations(&self) -> Vec<Operation> {
-        let mut operations = Self::operations();
-        operations.retain(|operation| self.config.allows(operation.name).is_ok());
-        operations
+    fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
+        self.config.allows(operation.name)?;
+        Ok(operation.delivery)
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
@@ -63,23 +60,22 @@ impl Connector for StreamAvatars {
         self.config.sockets.iter().map(socket).collect()
     }
 
-    fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
-        self.config.allows(command.operation)?;
-        Ok(match Order::read(command)? {
+    fn route(&self, _: &Command, request: &Order) -> Result<Route<WebSocket>> {
+        Ok(match request {
             Order::Create { title, url, protocols, reconnect } => {
-                let endpoint = self.config.created(&title, &url, protocols)?;
-                let spec = LinkSpec::new(Place::Socket(title).key().as_str(), endpoint);
-                let spec = if reconnect { spec } else { spec.once() };
+                let endpoint = self.config.created(title, url, protocols.clone())?;
+                let spec = LinkSpec::new(Place::Socket(title.clone()).key().as_str(), endpoint);
+                let spec = if *reconnect { spec } else { spec.once() };
                 Route::Create { spec, most: self.config.dynamic.max }
             }
             Order::Remove { title } => {
-                self.config.not_configured(&title)?;
-                Route::Close(Place::Socket(title).key())
+                self.config.not_configured(title)?;
+                Route::Close(Place::Socket(title.clone()).key())
             }
             Order::List => Route::Local(Box::new(|links: &[LinkState]| peer::list(links))),
             Order::Say { place, text } => {
                 if let Place::Script(_) = place {
-                    self.config.fits_a_script(&text)?;
+                    self.config.fits_a_script(text)?;
                 }
                 Route::To(place.key())
             }

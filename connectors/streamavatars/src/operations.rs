@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use pontoon_sdk::settings::is_token;
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result};
+use pontoon_sdk::mapping::is_token;
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Request, Result};
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -18,7 +18,7 @@ const MAX_PROTOCOL: usize = 256;
 
 /// A command, read.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub enum Order {
     /// Open a socket in the place of one of this title.
     Create { title: String, url: String, protocols: Vec<String>, reconnect: bool },
     /// Close the socket of this title, if there is one.
@@ -104,7 +104,7 @@ pub(crate) fn main_script() -> String {
 }
 
 /// Every operation there is.
-pub(crate) fn operations() -> Vec<Operation> {
+fn operations() -> Vec<Operation> {
     let operation = |name, summary, body, delivery, idempotent| Operation {
         name,
         argument: None,
@@ -153,12 +153,12 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-impl Order {
-    /// Reads a command.
-    ///
-    /// # Errors
-    /// `Rejected` with 400 that says what is wrong.
-    pub(crate) fn read(command: &Command) -> Result<Self> {
+impl Request for Order {
+    fn operations() -> Vec<Operation> {
+        operations()
+    }
+
+    fn parse(command: &Command) -> Result<Self> {
         match command.operation {
             "create" => {
                 let Create { title, url, protocols, reconnect } = command.parse()?;

@@ -12,7 +12,7 @@ const MAX_TITLE: usize = 128;
 
 /// One end of a conversation, by its title.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// A socket that we dial.
     Socket(String),
     /// A script that has dialled us.

@@ -6,6 +6,7 @@ use pontoon_sdk::{Command, CommandId, End, Event, EventType, Join, Kind, Outbox,
 
 use crate::authorize::Script;
 use crate::config::Checked;
+use crate::operations::Order;
 use crate::peer::Place;
 use crate::socket::TitledSocket;
 
@@ -68,6 +69,7 @@ pub(crate) fn said(place: &Place, frame: &Frame) -> Event {
 
 impl Session for AvatarsSession {
     type Frame = Frame;
+    type Request = Order;
 
     fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         match &mut self.0 {
@@ -90,10 +92,10 @@ impl Session for AvatarsSession {
         }
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+    fn encode(&mut self, order: Order, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         match &mut self.0 {
-            Role::Socket(socket) => socket.encode(command, out),
-            Role::Script(script) => script.encode(command, out),
+            Role::Socket(socket) => socket.encode(order, command, out),
+            Role::Script(script) => script.encode(order, command, out),
         }
     }
 

@@ -28,6 +28,7 @@ impl TitledSocket {
 
 impl Session for TitledSocket {
     type Frame = Frame;
+    type Request = Order;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         out.ready();
@@ -40,8 +41,8 @@ impl Session for TitledSocket {
         Ok(())
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        match Order::read(&command)? {
+    fn encode(&mut self, order: Order, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        match order {
             Order::Say { text, .. } => out.send_for(command.id, Frame::text(text)),
             Order::Create { title, .. } => {
                 let created = to_raw_value(&Created { title: &title });

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use pontoon_sdk::{CommandId, Kind};
-use pontoon_transcript::play_folder;
+use pontoon_sdk::transcript::play_folder;
+use pontoon_sdk::{CommandId, Kind, Request as _};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -125,7 +125,10 @@ fn an_address_without_a_port_is_said_to_be_none() {
 
 /// Where a command goes, in words.
 fn route(avatars: &StreamAvatars, operation: &'static str, body: &str) -> String {
-    match avatars.route(&command(operation, body)) {
+    let command = command(operation, body);
+    let offered = Order::operations().into_iter().find(|known| known.name == operation).unwrap();
+    let offered = avatars.offers(&offered).and_then(|_| Order::parse(&command));
+    match offered.and_then(|request| avatars.route(&command, &request)) {
         Ok(Route::To(key)) => format!("to {key}"),
         Ok(Route::Create { spec, most }) => {
             let guarded = if spec.endpoint.guard.is_some() { "guarded" } else { "not guarded" };

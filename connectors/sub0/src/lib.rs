@@ -3,16 +3,15 @@
 mod calls;
 mod config;
 mod frames;
+mod operations;
 mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use operations::Request;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{
-    Code, Command, Connector, DeliveryLevel, Error, LinkKey, LinkSpec, Operation, Result, Route, WebSocket,
-};
-use schemars::json_schema;
+use pontoon_sdk::{Code, Command, Connector, Error, LinkKey, LinkSpec, Result, Route, WebSocket};
 
 pub use config::{Config, Correlation};
 pub use session::Sub0Session;
@@ -31,6 +30,7 @@ impl Connector for Sub0 {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = WebSocket;
     type Config = Config;
+    type Request = Request;
     type Session = Sub0Session;
 
     fn new(config: Config) -> Result<Self> {
@@ -38,22 +38,11 @@ impl Connector for Sub0 {
         Ok(Self { config: Arc::new(config), endpoint })
     }
 
-    fn operations() -> Vec<Operation> {
-        vec![Operation {
-            name: "call",
-            argument: Some("resource"),
-            summary: "Calls a resource with the body as its payload; the header Pontoon-Action names the action",
-            body: json_schema!({ "description": "The payload: any JSON, sent as it is" }),
-            delivery: DeliveryLevel::Response,
-            idempotent: false,
-        }]
-    }
-
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, command: &Command) -> Result<Route<WebSocket>> {
+    fn route(&self, command: &Command, _: &Request) -> Result<Route<WebSocket>> {
         resource(command)?;
         Ok(Route::To(LinkKey::new(LINK)))
     }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::calls::{Call, Calls, Owner};
 use crate::config::{Config, Correlation, MAX_NAME};
 use crate::frames::{self, Fault, Said};
+use crate::operations::Request;
 use crate::resource;
 
 /// The header that names the action.
@@ -128,6 +129,7 @@ impl Owner {
 
 impl Session for Sub0Session {
     type Frame = Frame;
+    type Request = Request;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         out.ready();
@@ -144,7 +146,7 @@ impl Session for Sub0Session {
         Ok(())
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+    fn encode(&mut self, _: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let resource = resource(&command)?.to_owned();
         let name = match (command.header(ACTION), &self.config.default_action) {
             (Some(name), _) => Cow::Borrowed(name),

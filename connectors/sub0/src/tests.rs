@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Action, CommandId, Kind, Outbox, Param, Reply, Session};
-use pontoon_transcript::play_folder;
+use pontoon_sdk::{Action, CommandId, Kind, Outbox, Param, Reply, Request as _, Session};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -136,11 +136,16 @@ fn call(id: u64, resource: &str, body: &str) -> Command {
     }
 }
 
+/// Reads the command as the daemon does, and hands it to the session.
+fn encode(session: &mut Sub0Session, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+    session.encode(Request::parse(&command)?, command, out)
+}
+
 #[test]
 fn payload_and_answer_keep_every_byte() {
     let (mut session, mut out) = session(json!({}));
     let body = r#"{"z": 1.0, "a": 123456789012345678901234567890, "u":"\u00e9", "z2" :1e999}"#;
-    session.encode(call(1, "a b/\"c\"", body), &mut out).unwrap();
+    encode(&mut session, call(1, "a b/\"c\"", body), &mut out).unwrap();
     let sent: Vec<_> = out.drain().collect();
     let [Action::Send(frame, Some(CommandId(1)))] = sent.as_slice() else { panic!("{sent:?}") };
     let expected = format!(r#"{{"resource":"a b/\"c\"","action":"a b/\"c\"","payload":{body}}}"#);
@@ -167,10 +172,10 @@ fn a_broadcast_shares_the_memory_of_its_frame() {
 fn a_call_that_was_never_written_leaves_no_hold_for_anothers_answer() {
     for correlation in ["serial", "fifo"] {
         let (mut session, mut out) = session(json!({"correlation": correlation}));
-        session.encode(call(1, "a", "{}"), &mut out).unwrap();
+        encode(&mut session, call(1, "a", "{}"), &mut out).unwrap();
         out.drain();
         session.abandoned(CommandId(1), false, &mut out);
-        session.encode(call(2, "a", "{}"), &mut out).unwrap();
+        encode(&mut session, call(2, "a", "{}"), &mut out).unwrap();
         out.drain();
         session.decode(&Frame::text(r#"{"action":"a","data":2}"#), &mut out).unwrap();
         let told: Vec<_> = out.drain().collect();
@@ -205,7 +210,7 @@ fn nothing_from_outside_panics_or_ends_the_session() {
                 text.push_str(pieces[(seed >> 33) % pieces.len()]);
             }
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 1;
-            let _ = session.encode(call(round, "a", "{}"), &mut out);
+            let _ = encode(&mut session, call(round, "a", "{}"), &mut out);
             if let Err(error) = session.decode(&Frame::text(text.clone()), &mut out) {
                 assert_eq!(error.kind(), Kind::Protocol, "{text}");
             }

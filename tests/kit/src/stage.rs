@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pontoon_sdk::socketio::Frame;
-use pontoon_transcript::{ReplyStep, Status, StepKind, Transcript};
+use pontoon_sdk::transcript::{ReplyStep, Status, StepKind, Transcript};
 use serde_json::Value;
 
 use self::play::Play;

@@ -6,11 +6,10 @@ mod session;
 
 use std::sync::Arc;
 
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Operation, DeliveryLevel, Result, Route};
-use schemars::schema_for;
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Result, Route};
 
-pub use settings::Config;
-pub use session::{ParleySession, Say};
+pub use config::Config;
+pub use session::{ParleySession, Request, Say};
 
 use lines::{Endpoint, Lines};
 
@@ -28,6 +27,7 @@ impl Connector for Parley {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = Lines;
     type Config = Config;
+    type Request = Request;
     type Session = ParleySession;
 
     fn new(config: Config) -> Result<Self> {
@@ -35,22 +35,11 @@ impl Connector for Parley {
         Ok(Self { config: Arc::new(config), endpoint })
     }
 
-    fn operations() -> Vec<Operation> {
-        vec![Operation {
-            name: "message.send",
-            argument: None,
-            summary: "Says something in a room",
-            body: schema_for!(Say),
-            delivery: DeliveryLevel::Acked,
-            idempotent: false,
-        }]
-    }
-
     fn links(&self) -> Vec<LinkSpec<Lines>> {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, _command: &Command) -> Result<Route<Lines>> {
+    fn route(&self, _: &Command, _: &Request) -> Result<Route<Lines>> {
         Ok(Route::To(LinkKey::new(LINK)))
     }
 

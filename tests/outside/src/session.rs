@@ -7,16 +7,24 @@ use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::event::{Message, MessageObject, Sender, ServiceError};
 use pontoon_sdk::{
     Code, Command, CommandId, Error, Event, EventType, Fields, Join, Outbox, Raw, Reply, Result, Session,
+    operations,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::is_word;
-use crate::settings::Config;
+use crate::config::{Config, is_word};
 use crate::lines::Line;
 
 /// How many callers may wait for their `OK`.
 const MAX_WAITING: usize = 1_000;
+
+operations! {
+    /// What callers can ask for.
+    pub enum Request {
+        /// Says something in a room.
+        Say(Say) = "message.send", Acked;
+    }
+}
 
 /// The body of `message.send`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -95,6 +103,7 @@ impl ParleySession {
 
 impl Session for ParleySession {
     type Frame = Line;
+    type Request = Request;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Line>) -> Result<()> {
         let password = self.config.password.as_ref().map(|secret| secret.reveal()).transpose()?;
@@ -123,8 +132,8 @@ impl Session for ParleySession {
         }
     }
 
-    fn encode(&mut self, command: Command, out: &mut Outbox<Line>) -> Result<()> {
-        let Say { channel, text } = command.parse()?;
+    fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Line>) -> Result<()> {
+        let Request::Say(Say { channel, text }) = request;
         if !is_word(&channel) {
             return Err(Error::rejected(Code::BadBody, "the channel is no word, so no room").at("/channel"));
         }

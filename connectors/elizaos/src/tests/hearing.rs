@@ -119,7 +119,7 @@ fn the_services_words_are_cut_for_callers() {
     let elizaos = elizaos(json!({}));
     let (mut session, mut out) = session(&elizaos);
     let body = format!(r#"{{"channel":"{ROOM}","text":"x"}}"#);
-    session.encode(command(1, "message.send", &body), &mut out).unwrap();
+    encode(&mut session, command(1, "message.send", &body), &mut out).unwrap();
     out.drain();
     let told = hear(&mut session, &mut out, "messageError", &json!({"error": "é".repeat(5_000)}));
     let words = told.iter().find_map(|action| match action {
@@ -134,7 +134,7 @@ fn a_part_of_an_answer_says_no_more_than_is_known() {
     let elizaos = elizaos(json!({"rooms": [ROOM]}));
     let (mut session, mut out) = session(&elizaos);
     let body = format!(r#"{{"roomId":"{ROOM}","text":"x","messageId":"m1"}}"#);
-    session.encode(Command { stream: true, ..command(1, "message", &body) }, &mut out).unwrap();
+    encode(&mut session, Command { stream: true, ..command(1, "message", &body) }, &mut out).unwrap();
     hear(&mut session, &mut out, "messageAck", &json!({"clientMessageId": "m1", "messageId": "s1"}));
     let chunk = json!({"messageId": "s2", "channelId": ROOM, "chunk": "b", "index": 1, "agentId": AGENT});
     let actions = hear(&mut session, &mut out, "messageStreamChunk", &chunk);
@@ -153,7 +153,7 @@ fn errors_of_the_connector_are_the_callers_or_the_services() {
     let (mut session, mut out) = session(&elizaos);
     let unasked = session.decode(&Frame::ack(0, Vec::new()), &mut out).unwrap_err();
     assert_eq!(unasked.kind(), Kind::Protocol);
-    let unknown: Error = session.encode(command(1, "sing", "{}"), &mut out).unwrap_err();
+    let unknown: Error = encode(&mut session, command(1, "sing", "{}"), &mut out).unwrap_err();
     assert_eq!(unknown.kind(), Kind::Internal);
     assert_eq!(out.drain().len(), 0);
 }

@@ -13,7 +13,7 @@ fn nothing_is_sent_or_taken_before_the_dialect_is_known() {
     // The daemon may wake a session too early.
     session.tick(&mut out).unwrap();
     assert_eq!(out.drain().len(), 0);
-    let error = session.encode(command(1, "join", r#"{"roomId":"a"}"#), &mut out).unwrap_err();
+    let error = encode(&mut session, command(1, "join", r#"{"roomId":"a"}"#), &mut out).unwrap_err();
     assert_eq!((error.kind(), error.code()), (Kind::Rejected, Code::NotConnected));
     assert_eq!(out.wake(), Some(start + Duration::from_secs(2)));
     out.advance(start + Duration::from_secs(2));
@@ -30,19 +30,19 @@ fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
     let (mut session, mut out) = session(&elizaos);
     let metadata = r#"{ "z": 1.0, "a": 123456789012345678901234567890, "z2" :1e999}"#;
     let body = format!(r#"{{"metadata":{metadata},"text":"\u00e9\n\"","roomId":"{OTHER}","messageId":"x"}}"#);
-    session.encode(command(1, "message", &body), &mut out).unwrap();
+    encode(&mut session, command(1, "message", &body), &mut out).unwrap();
     let got = sent(&mut out);
     assert!(got.contains(&format!(r#""metadata":{metadata}"#)), "{got}");
     assert!(got.contains(r#""message":"é\n\"""#), "{got}");
     // Where something must be added, what the caller gave stays as it is behind that.
     let body = body.replace(OTHER, ROOM).replace(r#""messageId":"x""#, r#""messageId":"y""#);
-    session.encode(command(2, "message", &body), &mut out).unwrap();
+    encode(&mut session, command(2, "message", &body), &mut out).unwrap();
     let got = sent(&mut out);
     let direct = format!(r#"{{"channelType":"DM","isDm":true,"targetUserId":"{AGENT}","#);
     assert!(got.contains(&format!(r#""metadata":{direct}{}"#, &metadata[1..])), "{got}");
     // What the caller says itself is not said twice.
     let body = format!(r#"{{"text":"x","roomId":"{ROOM}","metadata":{{"isDm":false,"targetUserId":"me"}}}}"#);
-    session.encode(command(3, "message", &body), &mut out).unwrap();
+    encode(&mut session, command(3, "message", &body), &mut out).unwrap();
     let got = sent(&mut out);
     assert!(got.contains(r#""metadata":{"channelType":"DM","isDm":false,"targetUserId":"me"}"#), "{got}");
 }
@@ -55,7 +55,7 @@ fn ids_of_messages_are_unlike_those_of_any_other_connection() {
         let (mut session, mut out) = session(&elizaos);
         for number in 0..3 {
             let body = format!(r#"{{"channel":"{ROOM}","text":"x"}}"#);
-            session.encode(command(number, "message.send", &body), &mut out).unwrap();
+            encode(&mut session, command(number, "message.send", &body), &mut out).unwrap();
             let frame: Value = serde_json::from_str(&sent(&mut out)).unwrap();
             ids.insert(frame["payload"]["messageId"].as_str().unwrap().to_owned());
         }
@@ -69,7 +69,7 @@ fn an_acknowledgement_names_its_command_even_when_nobody_waits() {
     let (mut session, mut out) = session(&elizaos);
     for (id, given_up) in [(1, false), (2, true)] {
         let body = format!(r#"{{"roomId":"{ROOM}","text":"x","messageId":"m{id}"}}"#);
-        session.encode(command(id, "message", &body), &mut out).unwrap();
+        encode(&mut session, command(id, "message", &body), &mut out).unwrap();
         if given_up {
             session.abandoned(CommandId(id), true, &mut out);
         }
@@ -146,10 +146,10 @@ fn what_was_never_written_is_not_kept() {
     let elizaos = elizaos(json!({"rooms": ["a"]}));
     let (mut session, mut out) = session(&elizaos);
     let mut joins = Vec::new();
-    session.encode(command(1, "join", r#"{"roomId":"b"}"#), &mut out).unwrap();
-    session.encode(command(2, "logs.subscribe", "{}"), &mut out).unwrap();
-    session.encode(command(3, "logs.filter", r#"{"level":"warn"}"#), &mut out).unwrap();
-    session.encode(command(4, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
+    encode(&mut session, command(1, "join", r#"{"roomId":"b"}"#), &mut out).unwrap();
+    encode(&mut session, command(2, "logs.subscribe", "{}"), &mut out).unwrap();
+    encode(&mut session, command(3, "logs.filter", r#"{"level":"warn"}"#), &mut out).unwrap();
+    encode(&mut session, command(4, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
     keep(&mut joins, &mut out);
     let filter = r#"update_log_filters {"level":"warn"}"#;
     assert_eq!(asks_after(&elizaos, &joins), ["b", "subscribe_logs {}", filter]);
@@ -159,7 +159,7 @@ fn what_was_never_written_is_not_kept() {
     keep(&mut joins, &mut out);
     assert_eq!(asks_after(&elizaos, &joins), ["a"]);
     // One that may have been written is kept as it was wanted.
-    session.encode(command(5, "join", r#"{"roomId":"c"}"#), &mut out).unwrap();
+    encode(&mut session, command(5, "join", r#"{"roomId":"c"}"#), &mut out).unwrap();
     session.abandoned(CommandId(5), true, &mut out);
     keep(&mut joins, &mut out);
     assert_eq!(asks_after(&elizaos, &joins), ["a", "c"]);
@@ -177,7 +177,7 @@ fn one_socket_joins_so_many_rooms_and_no_more() {
     let (mut session, mut out) = session(&elizaos);
     let mut join = |session: &mut ElizaOsSession, id, operation, room: &str| {
         let body = json!({"roomId": room}).to_string();
-        session.encode(command(id, operation, &body), &mut out).map_err(|error| error.code())
+        encode(session, command(id, operation, &body), &mut out).map_err(|error| error.code())
     };
     assert_eq!(join(&mut session, 1, "join", "one more"), Err(Code::TooMany));
     assert_eq!(join(&mut session, 2, "join", "r0"), Ok(()));
@@ -189,7 +189,7 @@ fn one_socket_joins_so_many_rooms_and_no_more() {
 fn a_leave_promises_no_more_than_that_it_was_taken() {
     let elizaos = elizaos(json!({"rooms": ["a"]}));
     let (mut session, mut out) = session(&elizaos);
-    session.encode(command(1, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
+    encode(&mut session, command(1, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
     let actions: Vec<_> = out.drain().collect();
     assert!(
         matches!(
@@ -214,7 +214,7 @@ fn what_a_documented_server_is_asked_is_sent_and_no_more_is_promised() {
         ("request-world-state", json!({"roomId": ROOM})),
         ("leave", json!({"roomId": "a"})),
     ] {
-        session.encode(command(1, operation, &body.to_string()), &mut out).unwrap();
+        encode(&mut session, command(1, operation, &body.to_string()), &mut out).unwrap();
         let actions: Vec<_> = out.drain().collect();
         let delivery =
             |action: &Action<Frame>| matches!(action, Action::DeliveryLevel(_, DeliveryLevel::Sent));
@@ -224,7 +224,7 @@ fn what_a_documented_server_is_asked_is_sent_and_no_more_is_promised() {
     }
     // An answer is more than that it was sent.
     let body = json!({"roomId": ROOM, "text": "x"}).to_string();
-    session.encode(Command { stream: true, ..command(2, "message", &body) }, &mut out).unwrap();
+    encode(&mut session, Command { stream: true, ..command(2, "message", &body) }, &mut out).unwrap();
     assert!(matches!(out.drain().as_slice(), [Action::Send(_, Some(CommandId(2)))]));
 }
 

@@ -114,15 +114,15 @@ fn the_key_goes_with_the_connect_and_never_prints() {
 fn every_operation_goes_to_the_one_link() {
     let elizaos = elizaos(json!({}));
     assert_eq!(elizaos.links().remove(0).key.as_str(), LINK);
-    for operation in ElizaOs::operations() {
+    for operation in Order::operations() {
         let command = command(1, operation.name, "{}");
-        assert!(matches!(elizaos.route(&command), Ok(Route::To(key)) if key.as_str() == LINK));
+        let any = Order::Logs(true);
+        assert!(matches!(elizaos.route(&command, &any), Ok(Route::To(key)) if key.as_str() == LINK));
         let object = operation.body.get("type").and_then(Value::as_str) == Some("object");
         assert!(object, "{}: {:?}", operation.name, operation.body);
         // The session knows what the list names, and refuses a body that fits nothing.
         let (mut session, mut out) = session(&elizaos);
-        let error = session
-            .encode(Command { body: raw("7"), ..command }, &mut out)
+        let error = encode(&mut session, Command { body: raw("7"), ..command }, &mut out)
             .err()
             .unwrap_or_else(|| panic!("{} takes 7", operation.name));
         assert_eq!((error.kind(), error.code()), (Kind::Rejected, Code::BadBody), "{error}");

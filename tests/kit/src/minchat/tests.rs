@@ -1,4 +1,4 @@
-use pontoon_transcript::Names;
+use pontoon_sdk::transcript::Names;
 
 use super::*;
 use crate::raw::{DEADLINE, Raw};

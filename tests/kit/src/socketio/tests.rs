@@ -1,4 +1,4 @@
-use pontoon_transcript::FrameText as _;
+use pontoon_sdk::transcript::FrameText as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::*;
