@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::config::Setup;
-use crate::orders::Draft;
+use crate::operations::Draft;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

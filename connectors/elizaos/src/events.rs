@@ -5,7 +5,7 @@ use pontoon_sdk::{Error, Event, EventType, Object, Raw, Result, socketio};
 
 use crate::config::Setup;
 use crate::frames::{Broadcast, channel, server};
-use crate::known::{Known, Look, Told};
+use crate::message_cache::{Known, Look, Told};
 
 /// A message, and what is known of it besides.
 pub(crate) struct Said {

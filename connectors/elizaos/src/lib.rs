@@ -2,16 +2,16 @@
 
 mod answers;
 mod config;
+mod decode;
+mod dialect;
 mod documented;
 mod events;
 mod frames;
-mod hearing;
-mod known;
-mod native;
-mod orders;
+mod message_cache;
+mod operations;
 mod pending;
 mod session;
-mod wishes;
+mod subscriptions;
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use pontoon_sdk::socketio::Endpoint;
 use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 
 use config::Setup;
-use known::Known;
-use orders::Order;
+use message_cache::Known;
+use operations::Order;
 
 pub use config::{Config, Dialect, Room};
 pub use session::ElizaOsSession;
@@ -49,7 +49,7 @@ impl Connector for ElizaOs {
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
-        orders::offers(operation, self.setup.config.dialect)
+        operations::offers(operation, self.setup.config.dialect)
     }
 
     /// With parts, the agent's answer is waited for, whatever the dialect acknowledges.

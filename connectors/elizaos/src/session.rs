@@ -13,11 +13,11 @@ use pontoon_sdk::{
 
 use crate::answers::Answers;
 use crate::config::{Dialect, Setup};
-use crate::known::Known;
-use crate::orders::{Draft, Order};
+use crate::message_cache::Known;
+use crate::operations::{Draft, Order};
 use crate::pending::{Asked, Pending};
-use crate::wishes::{Room, Wish, Wishes};
-use crate::{documented, native, orders};
+use crate::subscriptions::{Room, Wish, Wishes};
+use crate::{dialect, documented, operations};
 
 /// How long a server may take to say by which dialect it is known. Released ones say it with the first packet.
 const HESITATION: Duration = Duration::from_secs(2);
@@ -75,10 +75,10 @@ impl ElizaOsSession {
             }
         }
         if tongue == Tongue::Native && self.wishes.logs() {
-            out.send(native::logs(true)?);
+            out.send(dialect::logs(true)?);
             self.pending.add(None, Asked::Logs(true));
             if let Some(filter) = self.wishes.filter() {
-                out.send(native::filter(filter)?);
+                out.send(dialect::filter(filter)?);
                 self.pending.add(None, Asked::Filter);
             }
         }
@@ -126,14 +126,14 @@ impl ElizaOsSession {
             Order::Message(draft) => self.message(id, draft, stream, out)?,
             Order::WorldState { .. } => return Err(absent()),
             Order::Logs(on) => {
-                let frame = native::logs(on)?;
+                let frame = dialect::logs(on)?;
                 self.wishes.set(Wish::Logs(on), Some(id), out)?;
                 // The service begins without a filter each time.
                 self.wishes.set(Wish::Filter(None), Some(id), out)?;
                 self.ask(id, Asked::Logs(on), frame, out);
             }
             Order::Filter(filter) => {
-                let frame = native::filter(&filter)?;
+                let frame = dialect::filter(&filter)?;
                 let whole = self.wishes.filter().cloned().unwrap_or_default().with(&filter);
                 self.wishes.set(Wish::Filter(Some(whole)), Some(id), out)?;
                 self.ask(id, Asked::Filter, frame, out);
@@ -159,7 +159,7 @@ impl ElizaOsSession {
             self.messages += 1;
             format!("pontoon-{}-{}", self.messages, self.salt)
         });
-        let frame = native::message(&self.setup, &draft, self.wishes.agent_of(&draft.room), &id)?;
+        let frame = dialect::message(&self.setup, &draft, self.wishes.agent_of(&draft.room), &id)?;
         if stream {
             self.listen_in(&draft, command)?;
         }
@@ -267,7 +267,7 @@ impl Session for ElizaOsSession {
             Some(Tongue::Documented) => Dialect::Documented,
             None => Dialect::Auto,
         };
-        orders::check(command.operation, dialect)?;
+        operations::check(command.operation, dialect)?;
         match self.tongue {
             Some(Tongue::Native) => self.native(command.id, order, command.stream, out),
             Some(Tongue::Documented) => self.documented(command.id, order, command.stream, out),
@@ -297,7 +297,7 @@ impl Session for ElizaOsSession {
 
 fn join(setup: &Setup, tongue: Tongue, room: &Room) -> Result<Frame> {
     match tongue {
-        Tongue::Native => native::join(setup, &room.id, room.agent),
+        Tongue::Native => dialect::join(setup, &room.id, room.agent),
         Tongue::Documented => documented::join(&room.id, room.agent),
     }
 }

@@ -1,6 +1,6 @@
 //! The connector from outside: transcripts, and what tests of their own reach.
 
-mod hearing;
+mod decode;
 mod sessions;
 mod settings;
 

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::config::Setup;
-use crate::orders::{Draft, Filter};
+use crate::operations::{Draft, Filter};
 
 /// `SOCKET_MESSAGE_TYPE` of the service: a room is joined.
 const ROOM_JOINING: u8 = 1;

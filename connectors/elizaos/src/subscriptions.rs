@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
 use crate::config::{MAX_ROOMS, Setup};
-use crate::orders::Filter;
+use crate::operations::Filter;
 
 /// How many orders can still be undone when it turns out that they were not carried out.
 const MAX_UNDO: usize = 256;
