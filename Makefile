@@ -81,7 +81,7 @@ chaos: tools
 	$(call step,random runs with faults)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(if $(SEED),PONTOON_CHAOS_SEED=$(SEED)) \
 		PONTOON_CHAOS_RUNS=$(or $(RUNS),$(if $(SEED),1,300)) \
-		$(CARGO) test --locked -p pontoon --test chaos -- --nocapture what_is_lost
+		$(CARGO) test --locked -p pontoon --test e2e -- --nocapture chaos::what_is_lost
 
 static: tools
 	$(call step,static binary)

@@ -111,7 +111,6 @@ fn simulators() -> (Running, BTreeMap<String, String>) {
 }
 
 #[tokio::test]
-#[ignore = "`make static` makes what it is about"]
 async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_carries_events() {
     let names = ["nats", "localhost", "127.0.0.1"].map(str::to_owned);
     let certified = rcgen::generate_simple_self_signed(names).unwrap();

@@ -1,6 +1,5 @@
 //! What goes over the wire of a WebSocket: the closing handshake, large messages, silence, and what waits to be read.
 
-mod autobahn;
 mod closing;
 mod codes;
 mod large;

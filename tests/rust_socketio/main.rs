@@ -10,10 +10,10 @@ mod links;
 mod scene;
 mod tls;
 
-#[path = "../interop/bed.rs"]
+#[path = "../e2e/interop/bed.rs"]
 #[allow(dead_code, reason = "what the native engine is tested with is not all needed here")]
 mod bed;
-#[path = "../interop/server.rs"]
+#[path = "../e2e/interop/server.rs"]
 #[allow(dead_code, reason = "as above")]
 mod server;
 #[path = "../e2e/support.rs"]

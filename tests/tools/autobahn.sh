@@ -19,4 +19,4 @@ if [ ! -d "$installed" ]; then
 fi
 export AUTOBAHN="$installed" PATH="$tools:$PATH"
 export WSTEST="$python27 $root/tests/tools/wstest.py"
-cargo test -p pontoon --test e2e -- --ignored --nocapture --exact wire::autobahn::the_autobahn_test_suite_finds_nothing
+cargo test -p pontoon --test autobahn -- --nocapture

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Puts the reference Socket.IO server into target/tools/interop, as tests/interop/package-lock.json has it; fast when it
+# Puts the reference Socket.IO server into target/tools/interop, as tests/e2e/interop/package-lock.json has it; fast when it
 # is there. See node.sh for what it runs on.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 source "$(dirname "$0")/node.sh"
 
-wanted="$root/tests/interop"
+wanted="$root/tests/e2e/interop"
 installed="$tools/interop"
 
 same() {

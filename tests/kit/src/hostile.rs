@@ -1,4 +1,4 @@
-//! What a hostile Socket.IO server sends: a list of packets as data, `tests/interop/hostile.txt`.
+//! What a hostile Socket.IO server sends: a list of packets as data, `hostile.txt`.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +54,7 @@ impl HostileCase {
     /// # Panics
     /// If there is something wrong with it; the message names the line.
     pub fn all() -> Vec<Self> {
-        Self::parse(include_str!("../../interop/hostile.txt")).unwrap_or_else(|wrong| panic!("{wrong}"))
+        Self::parse(include_str!("hostile.txt")).unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 
     /// Reads such a list; the file's head says what it may hold.

@@ -9,7 +9,7 @@ use pontoon_testkit::{Connection, Refusal, Request, Service, WebSocketServer};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::history::{Micros, Sent};
+use super::history::{Micros, Sent};
 
 /// How often events are sent.
 const TICK: Duration = Duration::from_millis(5);

@@ -7,17 +7,10 @@
 //! * `expressions`: everything that is asked has an answer
 //! * `links`: which links count as wanted, and which as down
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-#[path = "watch/alerts.rs"]
 mod alerts;
-#[path = "watch/expressions.rs"]
 mod expressions;
-#[path = "watch/links.rs"]
 mod links;
-#[path = "watch/prometheus.rs"]
 mod prometheus;
-#[path = "watch/shipped.rs"]
 mod shipped;
 
 use std::path::{Path, PathBuf};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::bridge::Outcome;
-use crate::oracle::{Verdict, authorize};
-use crate::plan::Plan;
+use super::bridge::Outcome;
+use super::oracle::{Verdict, authorize};
+use super::plan::Plan;
 
 /// How many failed runs are shown in full, and how many events of each are named.
 const SHOWN: usize = 5;

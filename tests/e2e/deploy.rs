@@ -1,8 +1,6 @@
 //! What is shipped for hosts and containers fits what it is about: the image's sources are there, its probe and its
 //! signals are the daemon's, and the configuration beside it is a good one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;

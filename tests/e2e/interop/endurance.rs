@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::bed::{Bed, NUMBERED};
-use crate::server::Server;
+use super::bed::{Bed, NUMBERED};
+use super::server::Server;
 use crate::support::PATIENCE;
 
 /// How many events it says in a second.

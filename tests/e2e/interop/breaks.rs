@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use pontoon_testkit::{NatsServer, eventually};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, NUMBERED};
-use crate::server::Server;
+use super::bed::{Bed, NUMBERED};
+use super::server::Server;
 use crate::support::{PATIENCE, ask, listen, next, start};
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Histories made by hand: which the oracle must let pass, and which it must not.
 
 use super::*;
-use crate::history::DaemonClock;
+use crate::chaos::history::DaemonClock;
 
 const MS: Micros = 1_000;
 

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use pontoon_testkit::eventually;
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
-use crate::server::Server;
+use super::bed::Bed;
+use super::server::Server;
 use crate::support::PATIENCE;
 
 /// How many acknowledgements are awaited at once.

@@ -5,9 +5,6 @@
 //! under kills, freezes, outages, deletions, reloads, breaks and clocks that are set. `PONTOON_CHAOS_RUNS` says how many
 //! runs there are, `PONTOON_CHAOS_SEED` repeats one, or begins with it where there are more.
 
-// Test code, helpers and all: what should not be fails the test.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod bridge;
 mod faketime;
 mod history;
@@ -22,9 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::faketime::FakeTime;
-use crate::plan::Plan;
-use crate::report::Report;
+use self::faketime::FakeTime;
+use self::plan::Plan;
+use self::report::Report;
 
 /// How many runs there are unless the environment says otherwise.
 const RUNS: u64 = 10;

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use crate::history::{Break, Cause, Content, Gap, History, Micros, Sent, Stored};
+use super::history::{Break, Cause, Content, Gap, History, Micros, Sent, Stored};
 
 /// Times in gaps are cut to milliseconds, and the two clocks of the machine (the one that jumps and the one that does not)
 /// part by a few milliseconds in a run.

@@ -160,7 +160,7 @@ fn script(name: &str) -> Command {
         None => PathBuf::from("node"),
     };
     let mut command = Command::new(node);
-    command.arg(root.join("tests/interop").join(name)).env("NODE_PATH", modules);
+    command.arg(root.join("tests/e2e/interop").join(name)).env("NODE_PATH", modules);
     command
 }
 

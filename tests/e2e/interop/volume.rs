@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::bed::{Bed, NUMBERED};
+use super::bed::{Bed, NUMBERED};
 
 #[tokio::test]
 async fn fifty_thousand_events_are_stored_in_order() {

@@ -1,18 +1,10 @@
 //! What operators rely on, with the real binary: probes, metrics, logs, signals, and reload.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-#[path = "operate/logs.rs"]
 mod logs;
-#[path = "operate/notify.rs"]
 mod notify;
-#[path = "operate/probes.rs"]
 mod probes;
-#[path = "operate/readiness.rs"]
 mod readiness;
-#[path = "operate/reload.rs"]
 mod reload;
-#[path = "operate/signals.rs"]
 mod signals;
 
 use std::time::Duration;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::bed::Bed;
-use crate::server::Server;
+use super::bed::Bed;
+use super::server::Server;
 use crate::support::PATIENCE;
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, until_some};
 use serde_json::{Value, json};
 
-use crate::server::Server;
+use super::server::Server;
 use crate::support::{PATIENCE, Reply, ask, contents, filled, listen, start};
 
 /// Joins the room `r` at each connect, and has numbered events that show their numbers.

@@ -8,11 +8,11 @@ use async_nats::jetstream;
 use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, eventually};
 use tokio::time::{sleep, timeout};
 
-use crate::faketime::FakeTime;
-use crate::history::{Break, Cause, DaemonClock, History, Micros};
-use crate::plan::{Change, Ending, Plan, Step};
-use crate::source::{MachineClock, Protocol, Source};
-use crate::stream;
+use super::faketime::FakeTime;
+use super::history::{Break, Cause, DaemonClock, History, Micros};
+use super::plan::{Change, Ending, Plan, Step};
+use super::source::{MachineClock, Protocol, Source};
+use super::stream;
 
 /// How long the bridge may take to be as it should once all faults are over, on a machine that does much besides.
 const PATIENCE: Duration = Duration::from_secs(90);

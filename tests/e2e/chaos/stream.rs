@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
-use crate::history::{Content, Gap, Micros, Stored};
+use super::history::{Content, Gap, Micros, Stored};
 
 /// How long the next message may take.
 const NEXT: Duration = Duration::from_secs(30);

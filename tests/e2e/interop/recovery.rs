@@ -3,8 +3,8 @@
 use pontoon_testkit::{Proxy, eventually};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, NUMBERED};
-use crate::server::Server;
+use super::bed::{Bed, NUMBERED};
+use super::server::Server;
 use crate::support::PATIENCE;
 
 /// A bed with a proxy between daemon and server.

@@ -3,11 +3,7 @@
 //!
 //! `# expect: a … b` is one fault, a line that holds `a` and later `b`; `# warn: …` one warning; `# env: A=b` a variable.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "config/cli.rs"]
 mod cli;
-#[path = "config/hostile.rs"]
 mod hostile;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,13 @@
 //! Each case is a connection of an instance, and the test echoes what is published of it as commands, as the suite wants
 //! it. A gate before the server lets each case in once, since the daemon dials again whenever a connection ends.
 
+// Test code, helpers and all: what should not be fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "e2e/support.rs"]
+#[allow(dead_code, reason = "the other tests need more of it")]
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -126,7 +133,6 @@ async fn pass(mut client: TcpStream, server: String, cases: Arc<Mutex<BTreeMap<S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Python 2.7 and the Autobahn test suite: run tests/tools/autobahn.sh"]
 async fn the_autobahn_test_suite_finds_nothing() {
     let program = std::env::var("WSTEST").expect("WSTEST is the command of the suite");
     let server = Server::start(&program).await;
