@@ -14,17 +14,21 @@ CARGO ?= cargo
 locked := --workspace --locked
 # A crate of its own, which no command for the workspace reaches.
 outside := --manifest-path tests/outside/Cargo.toml
+# Tests wait most of the time: for a server, a process, a deadline.
+threads := $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
+# The tests of the daemon and of the kit whose result may depend on the version of nats-server.
+server := auth:: cli:: delivery:: domains:: gaps:: nats permissions:: reload:: streams:: writers::
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc graph licences dashboard deploy unit kubernetes static rust-socketio
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc graph licences dashboard deploy unit outside kubernetes static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
 
-test: lint unit kubernetes static
+test: lint unit outside kubernetes
 	$(call step,done)
 
 lint: fmt clippy doc graph licences dashboard deploy
@@ -69,12 +73,17 @@ dashboard:
 
 # Doctests are among them. The daemon is the user of deploy/nats, and may do no more.
 unit: export PONTOON_LEAST_PRIVILEGE := 1
+unit: export RUST_TEST_THREADS := $(threads)
 unit: tools
 	$(call step,tests)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(locked) --no-fail-fast
-	$(call step,end-to-end tests on nats-server 2.9)
+	$(call step,what depends on the server on nats-server 2.9)
 	@PONTOON_NATS_SERVER="$${PONTOON_NATS_SERVER_OLD:-$(CURDIR)/target/tools/nats-server-2.9}" \
-		$(CARGO) test --locked -p pontoon --test e2e --no-fail-fast
+		$(CARGO) test --locked -p pontoon -p pontoon-testkit --lib --test e2e --no-fail-fast -- $(server)
+
+outside: tools
+	$(call step,a connector and a transport in a crate outside of the workspace)
+	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(outside) --locked --target-dir "$${CARGO_TARGET_DIR:-target}"
 
 # Some of these runs are among the tests, too.
 chaos: tools

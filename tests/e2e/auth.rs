@@ -7,7 +7,7 @@ use async_nats::ConnectOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
-use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, NatsVersion, Sub0, until_some};
+use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, Sub0, until_some};
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, ask, listen, next, start};
@@ -124,7 +124,7 @@ async fn a_context_of_the_nats_tool() {
 #[tokio::test]
 async fn a_context_says_where_the_server_is() {
     let way = Way::user_and_password();
-    let nats = way.serve(NatsVersion::V2_15).await;
+    let nats = way.serve().await;
     let sub0 = Sub0::start().await;
     let dir = Dir::new("context");
     fs::create_dir_all(dir.path().join("nats/context")).expect("a folder");
@@ -179,7 +179,7 @@ async fn an_nkey_file_of_a_context_that_is_replaced_is_taken_up() {
 #[tokio::test]
 async fn a_token_that_changes_at_the_server_and_then_here_is_taken_up() {
     let (dir, way) = (Dir::new("rotated"), Way::token());
-    let mut nats = way.serve(NatsVersion::V2_15).await;
+    let mut nats = way.serve().await;
     let sub0 = Sub0::start().await;
     let lines = format!("nats.token = {{ file = {:?} }}", dir.write("token", "right"));
     let mut daemon = way.daemon(&nats, &sub0, &lines, &[]);
@@ -245,8 +245,8 @@ impl Way {
         self.cases.push(Case { right, lines: lines.into(), environment });
     }
 
-    async fn serve(&self, version: NatsVersion) -> NatsServer {
-        NatsServer::options().version(version).without_jetstream().config(&self.server).start().await
+    async fn serve(&self) -> NatsServer {
+        NatsServer::options().without_jetstream().config(&self.server).start().await
     }
 
     fn daemon(&self, nats: &NatsServer, sub0: &Sub0, lines: &str, more: &[(String, String)]) -> Daemon {
@@ -257,34 +257,32 @@ impl Way {
         start(config.sub0("shop", sub0))
     }
 
-    /// What is right works and what is wrong is said, on every version of the server.
+    /// What is right works and what is wrong is said.
     async fn holds(&self) {
-        for version in NatsVersion::available() {
-            let nats = self.serve(version).await;
-            for case in self.cases.iter().filter(|case| !case.right) {
-                let sub0 = Sub0::start().await;
-                let mut daemon = self.daemon(&nats, &sub0, &case.lines, &case.environment);
-                let detail = refused(&mut daemon).await;
-                assert!(detail.contains("credentials"), "{version:?}: {}: {detail}", case.lines);
-            }
-            let client = self.looks_on.clone().connect(nats.url()).await.expect("we are let in");
-            for case in self.cases.iter().filter(|case| case.right) {
-                let sub0 = Sub0::start().await;
-                let mut daemon = self.daemon(&nats, &sub0, &case.lines, &case.environment);
-                let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
-                publishes(&mut daemon, PATIENCE).await;
-                sub0.connected(1, PATIENCE).await;
-                sub0.broadcast("tick", &json!({ "n": 1 }));
-                next(&mut events, |_, body| body["action"] == "tick").await;
-                let reply = ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await;
-                assert_eq!(reply.status, "response", "{version:?}: {}", case.lines);
-            }
+        let nats = self.serve().await;
+        for case in self.cases.iter().filter(|case| !case.right) {
+            let sub0 = Sub0::start().await;
+            let mut daemon = self.daemon(&nats, &sub0, &case.lines, &case.environment);
+            let detail = refused(&mut daemon).await;
+            assert!(detail.contains("credentials"), "{}: {detail}", case.lines);
+        }
+        let client = self.looks_on.clone().connect(nats.url()).await.expect("we are let in");
+        for case in self.cases.iter().filter(|case| case.right) {
+            let sub0 = Sub0::start().await;
+            let mut daemon = self.daemon(&nats, &sub0, &case.lines, &case.environment);
+            let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
+            publishes(&mut daemon, PATIENCE).await;
+            sub0.connected(1, PATIENCE).await;
+            sub0.broadcast("tick", &json!({ "n": 1 }));
+            next(&mut events, |_, body| body["action"] == "tick").await;
+            let reply = ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await;
+            assert_eq!(reply.status, "response", "{}", case.lines);
         }
     }
 
     /// A daemon that was refused comes up by itself once the file in `dir` is right.
     async fn rotates(&self, dir: &Dir, file: &str, lines: &str, wrong: &str, right: &str) {
-        let nats = self.serve(NatsVersion::V2_15).await;
+        let nats = self.serve().await;
         let sub0 = Sub0::start().await;
         dir.write(file, wrong);
         let mut daemon = self.daemon(&nats, &sub0, lines, &[]);

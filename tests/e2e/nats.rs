@@ -1,22 +1,20 @@
 //! A NATS server that is not as it should be: the daemon says what to do, keeps running, and goes on by itself.
 
 use async_nats::jetstream::{self, stream};
-use pontoon_testkit::{NatsServer, NatsVersion};
+use pontoon_testkit::NatsServer;
 use serde_json::json;
 
 use crate::support::{Bed, PATIENCE, contents, numbered, numbers};
 
 #[tokio::test]
 async fn a_missing_jetstream_is_said_and_core_mode_works() {
-    for version in NatsVersion::available() {
-        let options = || NatsServer::options().version(version).without_jetstream();
-        let mut bed = Bed::unconnected(options(), "").await;
-        let detail = detail(&mut bed, "no JetStream").await;
-        assert!(detail.contains("delivery.mode = \"core\""), "{detail}");
-        bed.sub0.connected(1, PATIENCE).await;
-        let bed = Bed::with(options(), "delivery.mode = \"core\"").await;
-        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
-    }
+    let options = || NatsServer::options().without_jetstream();
+    let mut bed = Bed::unconnected(options(), "").await;
+    let detail = detail(&mut bed, "no JetStream").await;
+    assert!(detail.contains("delivery.mode = \"core\""), "{detail}");
+    bed.sub0.connected(1, PATIENCE).await;
+    let bed = Bed::with(options(), "delivery.mode = \"core\"").await;
+    assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
 }
 
 #[tokio::test]
@@ -230,31 +228,28 @@ async fn many_instances_fit_a_small_server() {
 
 #[tokio::test]
 async fn a_stream_that_finds_no_space_names_the_settings_and_they_help() {
-    for version in NatsVersion::available() {
-        let options = NatsServer::options().version(version).max_file_store("32MB").every_right();
-        let mut bed = Bed::unconnected(options, "").await;
-        let detail = detail(&mut bed, "delivery.max_bytes").await;
-        assert!(detail.contains("64MiB") && detail.contains("max_file_store"), "{detail}");
-        bed.sub0.connected(1, PATIENCE).await;
-        assert_eq!(bed.sub0.blast(100, numbered).await, 1);
-        let lines = "delivery.max_bytes = \"16MiB\"\ndelivery.max_age = \"1h\"\ndelivery.max_messages = 60";
-        bed.daemon
-            .reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0));
-        bed.daemon.signal("HUP");
-        bed.at_rest(100).await;
-        let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
-        let config = &stream.cached_info().config;
-        let bounds = (config.max_bytes, config.max_age.as_secs(), config.max_messages);
-        assert_eq!(bounds, (16 << 20, 3600, 60));
-        // Other bounds never change a stream that is there.
-        bed.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0));
-        bed.daemon.signal("HUP");
-        assert_eq!(bed.sub0.blast(100, |number| numbered(100 + number)).await, 1);
-        bed.at_rest(200).await;
-        assert!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await) == (140..200).collect::<Vec<_>>());
-        let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
-        assert_eq!(stream.cached_info().config.max_bytes, 16 << 20);
-    }
+    let options = NatsServer::options().max_file_store("32MB").every_right();
+    let mut bed = Bed::unconnected(options, "").await;
+    let detail = detail(&mut bed, "delivery.max_bytes").await;
+    assert!(detail.contains("64MiB") && detail.contains("max_file_store"), "{detail}");
+    bed.sub0.connected(1, PATIENCE).await;
+    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+    let lines = "delivery.max_bytes = \"16MiB\"\ndelivery.max_age = \"1h\"\ndelivery.max_messages = 60";
+    bed.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0));
+    bed.daemon.signal("HUP");
+    bed.at_rest(100).await;
+    let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
+    let config = &stream.cached_info().config;
+    let bounds = (config.max_bytes, config.max_age.as_secs(), config.max_messages);
+    assert_eq!(bounds, (16 << 20, 3600, 60));
+    // Other bounds never change a stream that is there.
+    bed.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0));
+    bed.daemon.signal("HUP");
+    assert_eq!(bed.sub0.blast(100, |number| numbered(100 + number)).await, 1);
+    bed.at_rest(200).await;
+    assert!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await) == (140..200).collect::<Vec<_>>());
+    let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
+    assert_eq!(stream.cached_info().config.max_bytes, 16 << 20);
 }
 
 #[tokio::test]

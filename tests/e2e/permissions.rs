@@ -6,7 +6,7 @@ use std::path::Path;
 use async_nats::jetstream::{self, consumer, stream};
 use async_nats::{Client, ConnectOptions};
 use futures_util::{FutureExt as _, StreamExt as _};
-use pontoon_testkit::{DaemonConfig, NatsServer, NatsVersion, Sub0};
+use pontoon_testkit::{DaemonConfig, NatsServer, Sub0};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -20,8 +20,8 @@ async fn client(nats: &NatsServer, user: &str) -> Client {
     options.connect(nats.url()).await.expect("the server knows the user")
 }
 
-async fn bed(version: NatsVersion) -> Bed {
-    let nats = NatsServer::options().version(version).shipped_users(&["shop"]).start().await;
+async fn bed() -> Bed {
+    let nats = NatsServer::options().shipped_users(&["shop"]).start().await;
     let sub0 = Sub0::start().await;
     let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
     let client = nats.client().await;
@@ -32,58 +32,53 @@ async fn bed(version: NatsVersion) -> Bed {
 
 #[tokio::test]
 async fn the_reader_hears_events_live_and_from_the_stream_and_does_nothing_else() {
-    for version in NatsVersion::available() {
-        let bed = bed(version).await;
-        let reader = client(&bed.nats, "reader").await;
-        let info = "$JS.API.STREAM.INFO.PONTOON_SHOP";
-        let mut events = reader.subscribe("pontoon.event.>").await.expect("subscribed");
-        answer(&reader, info).await;
-        bed.sub0.broadcast("tick", &json!({ "n": 1 }));
-        next(&mut events, |_, body| body["data"]["n"] == 1).await;
+    let bed = bed().await;
+    let reader = client(&bed.nats, "reader").await;
+    let info = "$JS.API.STREAM.INFO.PONTOON_SHOP";
+    let mut events = reader.subscribe("pontoon.event.>").await.expect("subscribed");
+    answer(&reader, info).await;
+    bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+    next(&mut events, |_, body| body["data"]["n"] == 1).await;
 
-        let streams = jetstream::new(reader.clone());
-        let stream = streams.get_stream("PONTOON_SHOP").await.expect("the reader may look at the stream");
-        let config = consumer::pull::Config { durable_name: Some("copy".into()), ..Default::default() };
-        let consumer = stream.create_consumer(config).await.expect("the reader may have a consumer");
-        let mut messages = consumer.messages().await.expect("messages");
-        let message =
-            timeout(PATIENCE, messages.next()).await.expect("in time").expect("more").expect("a message");
-        message.ack().await.expect("acknowledged");
+    let streams = jetstream::new(reader.clone());
+    let stream = streams.get_stream("PONTOON_SHOP").await.expect("the reader may look at the stream");
+    let config = consumer::pull::Config { durable_name: Some("copy".into()), ..Default::default() };
+    let consumer = stream.create_consumer(config).await.expect("the reader may have a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    let message =
+        timeout(PATIENCE, messages.next()).await.expect("in time").expect("more").expect("a message");
+    message.ack().await.expect("acknowledged");
 
-        for subject in ["pontoon.command.sub0.shop.call.x", "$JS.API.STREAM.PURGE.PONTOON_SHOP"] {
-            assert!(!is_received(&bed, &reader, subject, info).await, "{version:?}: {subject}");
-        }
-        assert_eq!(bed.sub0.texts(), [""; 0]);
+    for subject in ["pontoon.command.sub0.shop.call.x", "$JS.API.STREAM.PURGE.PONTOON_SHOP"] {
+        assert!(!is_received(&bed, &reader, subject, info).await, "{subject}");
     }
+    assert_eq!(bed.sub0.texts(), [""; 0]);
 }
 
 #[tokio::test]
 async fn the_caller_commands_its_instance_and_nothing_else() {
-    for version in NatsVersion::available() {
-        let mut bed = bed(version).await;
-        let caller = client(&bed.nats, "caller").await;
-        let reply = ask(&caller, "pontoon.command.sub0.shop.call.x", r#"{"n":2}"#, &[]).await;
-        assert_eq!(reply.status, "response", "{version:?}: {reply:?}");
-        let status = "pontoon.command.sub0.shop.status";
-        for subject in ["pontoon.command.sub0.other.call.x", "pontoon.event.sub0.shop.x.y.z", "$JS.API.INFO"]
-        {
-            assert!(!is_received(&bed, &caller, subject, status).await, "{version:?}: {subject}");
-        }
-        // It may choose the subject of the reply, which is how it would have the daemon do what it may not.
-        bed.sub0.broadcast("tick", &json!({ "n": 1 }));
-        bed.at_rest(1).await;
-        let before = contents(&bed.nats, "PONTOON_SHOP").await;
-        let replies = ["$JS.API.STREAM.PURGE.PONTOON_SHOP", "pontoon.event.sub0.shop.x.y.z"];
-        for reply in replies {
-            let sent = caller.publish_with_reply("pontoon.command.sub0.shop.call.x", reply, "{}".into());
-            sent.await.expect("sent");
-        }
-        answer(&caller, status).await;
-        let metrics = bed.daemon.metrics().await;
-        let labels = [("instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
-        assert_eq!(metrics.value("pontoon_commands_total", &labels), Some(2.0), "{version:?}");
-        assert_eq!(contents(&bed.nats, "PONTOON_SHOP").await, before, "{version:?}");
+    let mut bed = bed().await;
+    let caller = client(&bed.nats, "caller").await;
+    let reply = ask(&caller, "pontoon.command.sub0.shop.call.x", r#"{"n":2}"#, &[]).await;
+    assert_eq!(reply.status, "response", "{reply:?}");
+    let status = "pontoon.command.sub0.shop.status";
+    for subject in ["pontoon.command.sub0.other.call.x", "pontoon.event.sub0.shop.x.y.z", "$JS.API.INFO"] {
+        assert!(!is_received(&bed, &caller, subject, status).await, "{subject}");
     }
+    // It may choose the subject of the reply, which is how it would have the daemon do what it may not.
+    bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+    bed.at_rest(1).await;
+    let before = contents(&bed.nats, "PONTOON_SHOP").await;
+    let replies = ["$JS.API.STREAM.PURGE.PONTOON_SHOP", "pontoon.event.sub0.shop.x.y.z"];
+    for reply in replies {
+        let sent = caller.publish_with_reply("pontoon.command.sub0.shop.call.x", reply, "{}".into());
+        sent.await.expect("sent");
+    }
+    answer(&caller, status).await;
+    let metrics = bed.daemon.metrics().await;
+    let labels = [("instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
+    assert_eq!(metrics.value("pontoon_commands_total", &labels), Some(2.0));
+    assert_eq!(contents(&bed.nats, "PONTOON_SHOP").await, before);
 }
 
 /// Publishes with the rights of a user. Returns whether anybody received it; `allowed` is a subject that the user gets an
@@ -110,7 +105,7 @@ async fn answer(user: &Client, subject: &str) {
 
 #[tokio::test]
 async fn people_use_the_commands_as_these_users_and_are_told_what_is_refused() {
-    let bed = bed(NatsVersion::V2_15).await;
+    let bed = bed().await;
     let as_user = |user: &str, arguments: &[&str]| {
         let mut command = pontoon(&bed.nats, arguments);
         command.env("PONTOON_NATS__USER", user).env("PONTOON_NATS__PASSWORD", NatsServer::PASSWORD);

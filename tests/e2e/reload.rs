@@ -367,32 +367,25 @@ async fn events_that_wait_go_to_the_new_prefix() {
 
 #[tokio::test]
 async fn a_stream_that_is_in_the_way_is_named() {
-    for version in pontoon_testkit::NatsVersion::available() {
-        let mut bed = Bed::unconnected(
-            NatsServer::options().version(version).every_right(),
-            "delivery.provision = false",
-        )
-        .await;
-        let config =
-            stream::Config { name: "ALL".into(), subjects: vec!["pontoon.>".into()], ..Default::default() };
-        jetstream::new(bed.client.clone()).create_stream(config).await.expect("created");
-        bed.sub0.connected(1, PATIENCE).await;
-        reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0)).await;
-        let told = bed
-            .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("ALL")))
-            .await;
-        let detail = told["bus"]["detail"].as_str().unwrap();
-        for part in [STREAM, "delivery.stream = \"ALL\"", "delivery.ordering = \"best_effort\""] {
-            assert!(detail.contains(part), "{part} is not in: {detail}");
-        }
-        // And that is good advice.
-        blast(&bed.sub0, 0, 100).await;
-        let lines = "delivery.stream = \"ALL\"\ndelivery.ordering = \"best_effort\"";
-        reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0)).await;
-        bed.at_rest(100).await;
-        untouched(&bed.sub0);
-        assert!(numbers(&contents(&bed.nats, "ALL").await) == up_to(100));
+    let mut bed = Bed::unconnected(NatsServer::options().every_right(), "delivery.provision = false").await;
+    let config =
+        stream::Config { name: "ALL".into(), subjects: vec!["pontoon.>".into()], ..Default::default() };
+    jetstream::new(bed.client.clone()).create_stream(config).await.expect("created");
+    bed.sub0.connected(1, PATIENCE).await;
+    reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0)).await;
+    let told =
+        bed.status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("ALL"))).await;
+    let detail = told["bus"]["detail"].as_str().unwrap();
+    for part in [STREAM, "delivery.stream = \"ALL\"", "delivery.ordering = \"best_effort\""] {
+        assert!(detail.contains(part), "{part} is not in: {detail}");
     }
+    // And that is good advice.
+    blast(&bed.sub0, 0, 100).await;
+    let lines = "delivery.stream = \"ALL\"\ndelivery.ordering = \"best_effort\"";
+    reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0)).await;
+    bed.at_rest(100).await;
+    untouched(&bed.sub0);
+    assert!(numbers(&contents(&bed.nats, "ALL").await) == up_to(100));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt as _;
-use pontoon_testkit::{DaemonConfig, NatsServer, NatsVersion, eventually};
+use pontoon_testkit::{DaemonConfig, NatsServer, eventually};
 use serde_json::{Value, json};
 
 use crate::support::{Bed, PATIENCE, contents, listen, numbered, numbers, start};
@@ -52,41 +52,39 @@ async fn bus(daemon: &mut pontoon_testkit::Daemon) -> Value {
 
 #[tokio::test]
 async fn messages_of_strangers_in_a_strict_stream_are_counted_and_told() {
-    for version in NatsVersion::available() {
-        let options = NatsServer::options().version(version).every_right();
-        let mut bed = Bed::with(options, "").await;
-        let jetstream = jetstream::new(bed.client.clone());
-        let stranger = tokio::spawn(async move {
-            for _ in 0..100 {
-                let subject = "pontoon.event.sub0.shop.resource.broadcast.stray";
-                let stored = jetstream.publish(subject, "{}".into()).await.expect("published");
-                stored.await.expect("stored");
-            }
-        });
-        assert_eq!(bed.sub0.blast(20_000, numbered).await, 1);
-        stranger.await.expect("the stranger ends");
-        // One more message of the stranger may have come last: the next event finds it.
-        bed.sub0.broadcast("tick", &json!({"n": 20_000}));
-        let metrics = bed.at_rest(20_001).await;
-        let events = contents(&bed.nats, "PONTOON_SHOP").await;
-        let mut kept = numbers(&events);
-        let mut newest = 0;
-        let mut is_behind = |n: u64| {
-            newest = newest.max(n);
-            n < newest
-        };
-        let behind = kept.iter().filter(|n| is_behind(**n)).count();
-        let labels = [("instance", "shop"), ("type", "sub0")];
-        let value = |name: &str| metrics.value(name, &labels).expect("counted");
-        assert_eq!(value("pontoon_stream_foreign_messages_total"), 100.0, "{version:?}");
-        assert_eq!(value("pontoon_events_reordered_total"), behind as f64, "{version:?}");
-        let told = events.iter().filter(|(_, body)| body["error"]["code"] == "out_of_order");
-        assert_eq!(told.count() > 0, behind > 0, "{version:?}");
-        let status = bed.status(|status| status["bus"]["foreign_messages"] == 100).await;
-        assert_eq!(status["bus"]["reordered_events"].as_u64().unwrap_or(0), behind as u64);
-        kept.sort_unstable();
-        assert!(kept == (0..=20_000).collect::<Vec<_>>(), "{version:?}: none lost, none twice");
-    }
+    let options = NatsServer::options().every_right();
+    let mut bed = Bed::with(options, "").await;
+    let jetstream = jetstream::new(bed.client.clone());
+    let stranger = tokio::spawn(async move {
+        for _ in 0..100 {
+            let subject = "pontoon.event.sub0.shop.resource.broadcast.stray";
+            let stored = jetstream.publish(subject, "{}".into()).await.expect("published");
+            stored.await.expect("stored");
+        }
+    });
+    assert_eq!(bed.sub0.blast(20_000, numbered).await, 1);
+    stranger.await.expect("the stranger ends");
+    // One more message of the stranger may have come last: the next event finds it.
+    bed.sub0.broadcast("tick", &json!({"n": 20_000}));
+    let metrics = bed.at_rest(20_001).await;
+    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    let mut kept = numbers(&events);
+    let mut newest = 0;
+    let mut is_behind = |n: u64| {
+        newest = newest.max(n);
+        n < newest
+    };
+    let behind = kept.iter().filter(|n| is_behind(**n)).count();
+    let labels = [("instance", "shop"), ("type", "sub0")];
+    let value = |name: &str| metrics.value(name, &labels).expect("counted");
+    assert_eq!(value("pontoon_stream_foreign_messages_total"), 100.0);
+    assert_eq!(value("pontoon_events_reordered_total"), behind as f64);
+    let told = events.iter().filter(|(_, body)| body["error"]["code"] == "out_of_order");
+    assert_eq!(told.count() > 0, behind > 0);
+    let status = bed.status(|status| status["bus"]["foreign_messages"] == 100).await;
+    assert_eq!(status["bus"]["reordered_events"].as_u64().unwrap_or(0), behind as u64);
+    kept.sort_unstable();
+    assert!(kept == (0..=20_000).collect::<Vec<_>>(), "none lost, none twice");
 }
 
 /// A stream of the instance with this change, made before the daemon is started.

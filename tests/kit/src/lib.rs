@@ -58,7 +58,7 @@ pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
 pub use hostile::{HostileCase, HostileMessage, HostileOutcome};
 pub use metrics::Metrics;
 pub use minchat::{MinChat, MinChatAcks};
-pub use nats::{NatsOptions, NatsServer, NatsVersion};
+pub use nats::{NatsOptions, NatsServer};
 pub use oxide::{Emitted, OxideServer};
 pub use proxy::{Direction, Proxy, Toxic};
 pub use script::ScriptSocket;

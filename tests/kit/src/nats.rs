@@ -20,64 +20,15 @@ use crate::tools;
 const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Which nats-server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NatsVersion {
-    /// A current one: `PONTOON_NATS_SERVER`, else `target/tools/nats-server`, else the one in `PATH`.
-    V2_15,
-    /// An old one, as Debian 12 has it: `PONTOON_NATS_SERVER_OLD`, else `target/tools/nats-server-2.9`.
-    V2_9,
-}
-
-impl NatsVersion {
-    /// The versions that a test should run on: all of them, without the old one only where
-    /// `PONTOON_WITHOUT_DEBIAN` says that it could not be had.
-    pub fn available() -> Vec<Self> {
-        let mut versions = vec![Self::V2_15];
-        if Self::V2_9.find().is_some() || env::var_os("PONTOON_WITHOUT_DEBIAN").is_none() {
-            versions.push(Self::V2_9);
-        }
-        versions
-    }
-
-    /// The program.
-    ///
-    /// # Panics
-    /// If there is none; the message says how to get it.
-    pub fn binary(self) -> PathBuf {
-        let (variable, name) = self.names();
-        self.find()
-            .unwrap_or_else(|| panic!("there is no {name}: run `make tools`, or name one in {variable}"))
-    }
-
-    /// What the program says of its version: `[2, 9, 10]`.
-    ///
-    /// # Panics
-    /// If it cannot be run.
-    pub fn number(self) -> Vec<u32> {
-        let output = Command::new(self.binary()).arg("--version").output().expect("nats-server runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        let number = text.rsplit('v').next().unwrap_or_default();
-        number.trim().split('.').map_while(|part| part.parse().ok()).collect()
-    }
-
-    fn find(self) -> Option<PathBuf> {
-        let (variable, name) = self.names();
-        tools::find(variable, name)
-    }
-
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::V2_15 => ("PONTOON_NATS_SERVER", "nats-server"),
-            Self::V2_9 => ("PONTOON_NATS_SERVER_OLD", "nats-server-2.9"),
-        }
-    }
+/// The program: the one that `PONTOON_NATS_SERVER` names, else `target/tools/nats-server`, else the one in `PATH`.
+fn binary() -> PathBuf {
+    let found = tools::find("PONTOON_NATS_SERVER", "nats-server");
+    found.expect("there is no nats-server: run `make tools`, or name one in PONTOON_NATS_SERVER")
 }
 
 /// How a [`NatsServer`] is to run.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    version: NatsVersion,
     jetstream: bool,
     max_file_store: Option<String>,
     own_group: bool,
@@ -87,13 +38,6 @@ pub struct NatsOptions {
 }
 
 impl NatsOptions {
-    /// Another version than the current one.
-    #[must_use]
-    pub fn version(mut self, version: NatsVersion) -> Self {
-        self.version = version;
-        self
-    }
-
     /// No JetStream.
     #[must_use]
     pub fn without_jetstream(mut self) -> Self {
@@ -143,7 +87,7 @@ impl NatsOptions {
     /// # Panics
     /// If there is no such server, or it does not listen; the message shows its log.
     pub async fn start(mut self) -> NatsServer {
-        let binary = self.version.binary();
+        let binary = binary();
         let has_own_users = ["authorization", "operator"].iter().any(|word| self.config.contains(word));
         if users::wanted() && !self.every_right && !has_own_users {
             self.shipped_users = true;
@@ -183,7 +127,6 @@ impl NatsServer {
     /// What may be chosen; a current server with JetStream where nothing is.
     pub fn options() -> NatsOptions {
         NatsOptions {
-            version: NatsVersion::V2_15,
             jetstream: true,
             max_file_store: None,
             own_group: false,
@@ -191,6 +134,17 @@ impl NatsServer {
             every_right: false,
             config: String::new(),
         }
+    }
+
+    /// What the program says of its version: `[2, 9, 10]`.
+    ///
+    /// # Panics
+    /// If there is none, or it cannot be run.
+    pub fn version() -> Vec<u32> {
+        let output = Command::new(binary()).arg("--version").output().expect("nats-server runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text.rsplit('v').next().unwrap_or_default();
+        number.trim().split('.').map_while(|part| part.parse().ok()).collect()
     }
 
     /// Its address; the same after every restart.
@@ -344,40 +298,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_restarted_server_has_its_port_and_its_streams() {
-        for version in NatsVersion::available() {
-            let mut nats = NatsServer::options().version(version).start().await;
-            let url = nats.url();
-            let js = jetstream::new(nats.client().await);
-            let config = jetstream::stream::Config {
-                name: "KEPT".into(),
-                subjects: vec!["kept.>".into()],
-                ..Default::default()
-            };
-            js.create_stream(config).await.unwrap();
-            js.publish("kept.one", "1".into()).await.unwrap().await.unwrap();
-            nats.kill();
-            nats.restart().await;
-            assert_eq!(nats.url(), url);
-            let js = jetstream::new(nats.client().await);
-            let stream = js.get_stream("KEPT").await.unwrap();
-            assert_eq!(stream.cached_info().state.messages, 1, "{version:?}");
-        }
+        let mut nats = NatsServer::options().start().await;
+        let url = nats.url();
+        let js = jetstream::new(nats.client().await);
+        let config = jetstream::stream::Config {
+            name: "KEPT".into(),
+            subjects: vec!["kept.>".into()],
+            ..Default::default()
+        };
+        js.create_stream(config).await.unwrap();
+        js.publish("kept.one", "1".into()).await.unwrap().await.unwrap();
+        nats.kill();
+        nats.restart().await;
+        assert_eq!(nats.url(), url);
+        let js = jetstream::new(nats.client().await);
+        let stream = js.get_stream("KEPT").await.unwrap();
+        assert_eq!(stream.cached_info().state.messages, 1);
     }
 
     #[tokio::test]
     #[should_panic(expected = "the daemon's user may not do this")]
-    async fn what_the_daemons_user_may_not_do_fails_the_test_on_every_server() {
-        for version in NatsVersion::available() {
-            let nats = NatsServer::options().version(version).shipped_users(&["shop"]).start().await;
-            let options = async_nats::ConnectOptions::with_user_and_password(
-                "pontoon".into(),
-                NatsServer::PASSWORD.into(),
-            );
-            let client = options.connect(nats.url()).await.unwrap();
-            assert_eq!(nats.violations(), [""; 0]);
-            client.publish("pontoon.command.sub0.shop.call.x", "".into()).await.unwrap();
-            crate::eventually(START, async || !nats.violations().is_empty()).await;
-        }
+    async fn what_the_daemons_user_may_not_do_fails_the_test() {
+        let nats = NatsServer::options().shipped_users(&["shop"]).start().await;
+        let options =
+            async_nats::ConnectOptions::with_user_and_password("pontoon".into(), NatsServer::PASSWORD.into());
+        let client = options.connect(nats.url()).await.unwrap();
+        assert_eq!(nats.violations(), [""; 0]);
+        client.publish("pontoon.command.sub0.shop.call.x", "".into()).await.unwrap();
+        crate::eventually(START, async || !nats.violations().is_empty()).await;
     }
 
     #[tokio::test]
