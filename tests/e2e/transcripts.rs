@@ -1,63 +1,43 @@
 //! Every connector's transcripts, played again with the real daemon between a simulated service and NATS.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::transcript::Transcript;
-use pontoon_testkit::{Cast, NatsServer, Stage};
+use pontoon_testkit::{Cast, Stage};
 use serde_json::Value;
 
 #[tokio::test]
 async fn sub0() {
-    let cast = Cast { arguments: &["call"], ..Cast::default() };
-    let played =
-        play("sub0", "/ws", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
-    assert!(played > 20, "{played} transcripts were played");
+    play("sub0", "/ws", Cast { arguments: &["call"], ..Cast::default() }, 20).await;
 }
 
 #[tokio::test]
 async fn aui() {
-    let cast = Cast { on_demand_limits: true, ..Cast::default() };
-    let played =
-        play("aui", "/session", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
-    assert!(played > 35, "{played} transcripts were played");
+    play("aui", "/session", Cast { on_demand: true, ..Cast::default() }, 35).await;
 }
 
 #[tokio::test]
 async fn minchat() {
     let first_link = |config: &Value| if shared(config) { "main" } else { "user" };
-    let cast = Cast { first_link, link_of: Some(link_of_minchat), ..Cast::default() };
-    let played =
-        play("minchat", "/", &cast, async |stage, transcript| stage.play_socketio(transcript, &cast).await)
-            .await;
-    assert!(played > 30, "{played} transcripts were played");
+    play_socketio("minchat", Cast { first_link, link_of: Some(link_of_minchat), ..Cast::default() }, 30)
+        .await;
 }
 
 #[tokio::test]
 async fn elizaos() {
-    let cast = Cast::default();
-    let played =
-        play("elizaos", "/", &cast, async |stage, transcript| stage.play_socketio(transcript, &cast).await)
-            .await;
-    assert!(played > 30, "{played} transcripts were played");
+    play_socketio("elizaos", Cast::default(), 30).await;
 }
 
 #[tokio::test]
 async fn websocket() {
-    let cast = Cast { arguments: &["call"], ..Cast::default() };
-    let played =
-        play("websocket", "/", &cast, async |stage, transcript| stage.play(transcript, &cast).await).await;
-    assert!(played > 30, "{played} transcripts were played");
+    play("websocket", "/", Cast { arguments: &["call"], ..Cast::default() }, 30).await;
 }
 
 #[tokio::test]
 async fn socketio() {
-    let cast = Cast { arguments: &["call", "emit"], ..Cast::default() };
-    let played =
-        play("socketio", "/", &cast, async |stage, transcript| stage.play_socketio(transcript, &cast).await)
-            .await;
-    assert!(played > 20, "{played} transcripts were played");
+    play_socketio("socketio", Cast { arguments: &["call", "emit"], ..Cast::default() }, 20).await;
 }
 
 fn shared(config: &Value) -> bool {
@@ -78,35 +58,34 @@ fn link_of_minchat(config: &Value, frames: &[Frame]) -> Option<String> {
     Some(chat.map_or_else(|| "user".to_owned(), key))
 }
 
-/// Plays what can be played in real time, by the rule of [`Cast::suits`]. Returns how many that were.
-async fn play(
-    kind: &str,
-    path: &str,
-    cast: &Cast<'_>,
-    perform: impl AsyncFn(&Stage<'_>, &Transcript) -> Result<(), String>,
-) -> usize {
-    let nats = NatsServer::start().await;
-    let binary = Path::new(env!("CARGO_BIN_EXE_pontoon"));
-    let stage = Stage { nats: &nats, binary, kind, path };
-    let mut wrong = Vec::new();
-    let mut played = 0;
-    for file in transcripts(kind) {
-        let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        let transcript = Transcript::parse(&name, &fs::read_to_string(&file).unwrap()).unwrap();
-        if cast.suits(&transcript) {
-            played += 1;
-            wrong.extend(perform(&stage, &transcript).await.err());
-        }
-    }
-    assert!(wrong.is_empty(), "{} of {played}:\n{}", wrong.len(), wrong.join("\n"));
-    played
+async fn play(kind: &str, path: &str, cast: Cast<'_>, more_than: usize) {
+    let transcripts = transcripts(kind, &cast, more_than);
+    let wrong = stage(kind, path).play(&transcripts, &cast).await;
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), transcripts.len(), wrong.join("\n"));
 }
 
-fn transcripts(kind: &str) -> Vec<PathBuf> {
+async fn play_socketio(kind: &str, cast: Cast<'_>, more_than: usize) {
+    let transcripts = transcripts(kind, &cast, more_than);
+    let wrong = stage(kind, "/").play_socketio(&transcripts, &cast).await;
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), transcripts.len(), wrong.join("\n"));
+}
+
+fn stage<'a>(kind: &'a str, path: &'a str) -> Stage<'a> {
+    Stage { binary: Path::new(env!("CARGO_BIN_EXE_pontoon")), kind, path }
+}
+
+/// A connector's transcripts that can be played in real time, by the rule of [`Cast::suits`].
+fn transcripts(kind: &str, cast: &Cast<'_>, more_than: usize) -> Vec<Transcript> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(kind).join("transcripts");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();
     files.sort();
-    files
+    let parsed = files.iter().map(|file| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        Transcript::parse(&name, &fs::read_to_string(file).unwrap()).unwrap()
+    });
+    let suiting: Vec<_> = parsed.filter(|transcript| cast.suits(transcript)).collect();
+    assert!(suiting.len() > more_than, "{} transcripts can be played", suiting.len());
+    suiting
 }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::transcript::{ReplyStep, Status, StepKind, Transcript};
 use serde_json::Value;
@@ -19,13 +20,12 @@ use crate::nats::NatsServer;
 
 /// The longest `wait` that is waited for; a longer one is for the player with a clock of its own.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-const INSTANCE: &str = "staged";
+/// How many transcripts are played at a time, each with an instance of one daemon: starting it takes longer than playing.
+const AT_ONCE: usize = 8;
 
-/// Where transcripts of one connector are played: a nats-server, and the daemon's program.
+/// Where transcripts of one connector are played: between the daemon's program and a nats-server.
 #[derive(Debug)]
 pub struct Stage<'a> {
-    /// The server.
-    pub nats: &'a NatsServer,
     /// The daemon's program.
     pub binary: &'a Path,
     /// The connector.
@@ -41,7 +41,7 @@ pub struct Cast<'a> {
     pub arguments: &'a [&'a str],
     /// Whether links are opened by the commands that go over them. Then `up open` waits for no connection; one is there
     /// once a command has opened it.
-    pub on_demand_limits: bool,
+    pub on_demand: bool,
     /// The link whose conversation a transcript is that names none, for an instance with these settings.
     pub first_link: fn(&Value) -> &'static str,
     /// Tells which link a connection belongs to; `None` where instances have but one link.
@@ -55,7 +55,7 @@ pub type LinkOf = fn(&Value, &[Frame]) -> Option<String>;
 impl Default for Cast<'_> {
     /// Instances with one link, which is there from the start, and operations without arguments.
     fn default() -> Self {
-        Self { arguments: &[], on_demand_limits: false, first_link: |_| "main", link_of: None }
+        Self { arguments: &[], on_demand: false, first_link: |_| "main", link_of: None }
     }
 }
 
@@ -68,7 +68,7 @@ impl Cast<'_> {
             StepKind::Timeout(_) => false,
             _ => true,
         });
-        in_time && (!self.on_demand_limits || every_connection_has_a_command(transcript))
+        in_time && (!self.on_demand || every_connection_has_a_command(transcript))
     }
 }
 
@@ -108,45 +108,61 @@ fn needs_connection(step: &StepKind) -> bool {
 }
 
 impl Stage<'_> {
-    /// Plays a transcript over a WebSocket. The instance has one link, or opens but one for all of the commands.
-    ///
-    /// # Errors
-    /// The transcript's name, the number of the line, what it expects and what came.
-    ///
-    /// # Panics
-    /// If the daemon does not run.
-    pub async fn play(&self, transcript: &Transcript, cast: &Cast<'_>) -> Result<(), String> {
-        self.perform(transcript, cast, Texts::start().await).await
-    }
-
-    /// Plays a transcript over Socket.IO. Every CONNECT is confirmed; connections of other links are kept open, and
-    /// what comes over them is not looked at.
-    ///
-    /// # Errors
-    /// As [`Stage::play`].
+    /// Plays transcripts over WebSockets, several at a time. Each has an instance with one link, or that opens but one for
+    /// all of the commands. Returns what went wrong: the transcript's name, the number of the line, what it expects and
+    /// what came.
     ///
     /// # Panics
     /// If the daemon does not run.
-    pub async fn play_socketio(&self, transcript: &Transcript, cast: &Cast<'_>) -> Result<(), String> {
-        self.perform(transcript, cast, Packets::start(cast.link_of, &transcript.config).await).await
+    pub async fn play(&self, transcripts: &[Transcript], cast: &Cast<'_>) -> Vec<String> {
+        self.perform(transcripts, cast, async |_| Texts::start().await).await
     }
 
-    async fn perform(
+    /// Plays transcripts over Socket.IO, as [`Stage::play`]. Every CONNECT is confirmed; connections of other links are
+    /// kept open, and what comes over them is not looked at.
+    ///
+    /// # Panics
+    /// If the daemon does not run.
+    pub async fn play_socketio(&self, transcripts: &[Transcript], cast: &Cast<'_>) -> Vec<String> {
+        let start = async |transcript: &Transcript| Packets::start(cast.link_of, &transcript.config).await;
+        self.perform(transcripts, cast, start).await
+    }
+
+    async fn perform<V: Voice>(
         &self,
-        transcript: &Transcript,
+        transcripts: &[Transcript],
         cast: &Cast<'_>,
-        voice: impl Voice,
-    ) -> Result<(), String> {
-        let client = self.nats.client().await;
-        // The stream of the transcript played before would go on.
-        let streams = async_nats::jetstream::new(client.clone());
-        let _ = streams.delete_stream(format!("PONTOON_{}", INSTANCE.to_uppercase())).await;
-        let play = Play::new(self.kind, cast, transcript, &voice, client).await?;
-        let url = format!("{}://{}{}", voice.scheme(), voice.server().address(), self.path);
-        let settings = settings(&transcript.config, &url);
-        let config = DaemonConfig::new(self.nats).connector(INSTANCE, self.kind, &settings);
-        let _daemon = Daemon::start(self.binary, config);
-        play.run(transcript).await
+        start: impl AsyncFn(&Transcript) -> V,
+    ) -> Vec<String> {
+        let instances: Vec<_> = (0..AT_ONCE).map(|number| format!("staged_{number}")).collect();
+        let names: Vec<_> = instances.iter().map(String::as_str).collect();
+        let nats = NatsServer::options().shipped_users(&names).start().await;
+        let client = nats.client().await;
+        let mut wrong = Vec::new();
+        for transcripts in transcripts.chunks(AT_ONCE) {
+            let mut config = DaemonConfig::new(&nats);
+            let mut voices = Vec::new();
+            for (transcript, instance) in transcripts.iter().zip(&names) {
+                // The stream of the transcript that had the instance before would go on.
+                let stream = format!("PONTOON_{}", instance.to_uppercase());
+                let _ = async_nats::jetstream::new(client.clone()).delete_stream(stream).await;
+                let voice = start(transcript).await;
+                let url = format!("{}://{}{}", voice.scheme(), voice.server().address(), self.path);
+                config = config.connector(instance, self.kind, &settings(&transcript.config, &url));
+                voices.push((transcript, *instance, voice));
+            }
+            let mut plays = Vec::new();
+            for (transcript, instance, voice) in &voices {
+                plays.push(Play::new(self.kind, instance, cast, transcript, voice, client.clone()).await);
+            }
+            let _daemon = Daemon::start(self.binary, config);
+            let played = plays
+                .into_iter()
+                .zip(transcripts)
+                .map(async |(play, transcript)| play?.run(transcript).await);
+            wrong.extend(join_all(played).await.into_iter().filter_map(Result::err));
+        }
+        wrong
     }
 }
 

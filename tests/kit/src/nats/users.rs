@@ -69,7 +69,6 @@ const INSTANCES: &[&str] = &[
     "shop",
     "sick",
     "socks",
-    "staged",
     "stranger",
     "stranger_12",
     "stranger_13",

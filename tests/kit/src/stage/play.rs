@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 
 use super::voice::Voice;
 use super::words::{header, split_operation, token};
-use super::{Cast, INSTANCE, needs_connection};
+use super::{Cast, needs_connection};
 use crate::websocket::Connection;
 
 /// How long a line may take to come true.
@@ -25,9 +25,10 @@ const POLL: Duration = Duration::from_millis(2);
 
 pub(super) struct Play<'a, V> {
     kind: &'a str,
+    instance: &'a str,
     arguments: &'a [&'a str],
     /// Whether links are opened by commands.
-    on_demand_limits: bool,
+    on_demand: bool,
     /// Whether a connection is to be there as soon as it is needed.
     to_be_opened: bool,
     /// The link whose conversation this is, where there may be others.
@@ -51,6 +52,7 @@ impl<'a, V: Voice> Play<'a, V> {
     /// Listens for events. The daemon is started after this.
     pub(super) async fn new(
         kind: &'a str,
+        instance: &'a str,
         cast: &Cast<'a>,
         transcript: &'a Transcript,
         voice: &'a V,
@@ -59,17 +61,18 @@ impl<'a, V: Voice> Play<'a, V> {
         let link = match (voice.knows_links(), &transcript.link) {
             (true, link) => Some(link.as_deref().unwrap_or_else(|| (cast.first_link)(&transcript.config))),
             (false, None) => None,
-            (false, Some(link)) if cast.on_demand_limits => Some(link.as_str()),
+            (false, Some(link)) if cast.on_demand => Some(link.as_str()),
             (false, Some(link)) => {
                 let name = &transcript.name;
                 return Err(format!("{name}: it is of the link {link}, and nothing here tells links apart"));
             }
         };
-        let events = client.subscribe(format!("pontoon.event.{kind}.{INSTANCE}.>")).await;
+        let events = client.subscribe(format!("pontoon.event.{kind}.{instance}.>")).await;
         Ok(Self {
             kind,
+            instance,
             arguments: cast.arguments,
-            on_demand_limits: cast.on_demand_limits,
+            on_demand: cast.on_demand,
             to_be_opened: false,
             link,
             others: HashSet::new(),
@@ -99,7 +102,7 @@ impl<'a, V: Voice> Play<'a, V> {
         match step {
             StepKind::Open => {
                 self.to_be_opened = true;
-                if !self.on_demand_limits {
+                if !self.on_demand {
                     self.open().await?;
                 }
                 self.settle().await?;
@@ -120,7 +123,7 @@ impl<'a, V: Voice> Play<'a, V> {
             }
             StepKind::Close(_) => self.gone().await?,
             StepKind::Command(command) => {
-                if !self.on_demand_limits {
+                if !self.on_demand {
                     self.commands_flow().await?;
                 }
                 self.command(command).await?;
@@ -287,7 +290,7 @@ impl<'a, V: Voice> Play<'a, V> {
     async fn command(&mut self, step: &CommandStep) -> Result<(), String> {
         let (operation, argument) = split_operation(&step.operation, self.arguments);
         let argument = argument.map(|argument| format!(".{}", token(argument))).unwrap_or_default();
-        let subject = format!("pontoon.command.{}.{INSTANCE}.{operation}{argument}", self.kind);
+        let subject = format!("pontoon.command.{}.{}.{operation}{argument}", self.kind, self.instance);
         let mut headers = HeaderMap::new();
         for (name, value) in &step.headers {
             headers.insert(name.as_str(), self.names.fill(value)?.as_str());
@@ -396,7 +399,7 @@ impl<'a, V: Voice> Play<'a, V> {
     }
 
     async fn ask_state(&self) -> Result<Value, String> {
-        let subject = format!("pontoon.command.{}.{INSTANCE}.status", self.kind);
+        let subject = format!("pontoon.command.{}.{}.status", self.kind, self.instance);
         let mut replies = self.ask(subject, HeaderMap::new(), String::new()).await?;
         let reply = timeout(LINE, replies.next()).await.map_err(|_| "the daemon does not answer")?;
         let body = reply.map(|reply| reply.payload).unwrap_or_default();

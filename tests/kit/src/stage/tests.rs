@@ -18,6 +18,7 @@ fn link_of(_: &Value, frames: &[Frame]) -> Option<String> {
     join.read::<Value>(0).ok()?["channelId"].as_str().map(str::to_owned)
 }
 
+const INSTANCE: &str = "chat";
 const LINKS: [&str; 3] = ["c2", "c1", "c3"];
 
 /// What the little daemon does beside what it must.
@@ -101,51 +102,6 @@ async fn link(
     }
 }
 
-/// A little daemon with one link, which the first command opens that is not refused: what it is asked it says there.
-async fn little_daemon_on_demand(client: Client, address: SocketAddr) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    let mut asked = client.subscribe(format!("pontoon.command.minchat.{INSTANCE}.>")).await.unwrap();
-    tasks.spawn(async move {
-        let mut link: Option<Raw> = None;
-        loop {
-            let command = tokio::select! {
-                command = asked.next() => command.unwrap(),
-                heard = hear(&mut link) => {
-                    match heard {
-                        Some(Message::Text(text)) => tell(&client, "c1", &text, true).await,
-                        Some(_) => {}
-                        None => link = None,
-                    }
-                    continue;
-                }
-            };
-            let body = String::from_utf8_lossy(&command.payload).into_owned();
-            let answer = if command.subject.ends_with(".status") {
-                let links: Vec<_> = link.iter().map(|_| json!({"key": "c1", "phase": "ready"})).collect();
-                let data = json!({"links": links, "bus": {"publishing": true}, "unconfirmed_events": 0});
-                json!({"status": "response", "data": data})
-            } else if body.contains("refused") {
-                json!({"status": "rejected", "error": {"code": 400, "message": "no"}})
-            } else {
-                if link.is_none() {
-                    link = Some(Raw::dial_with(address, "").await.unwrap());
-                }
-                link.as_mut().unwrap().say(&body).await;
-                json!({"status": "acked", "data": null})
-            };
-            let _ = client.publish(command.reply.unwrap(), answer.to_string().into()).await;
-        }
-    });
-    tasks
-}
-
-async fn hear(link: &mut Option<Raw>) -> Option<Message> {
-    match link {
-        Some(link) => link.next().await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn tell(client: &Client, key: &str, body: &str, really: bool) {
     if !really {
         return;
@@ -166,7 +122,7 @@ async fn play(text: &str, habits: Habits) -> Result<(), String> {
     let cast = Cast { arguments: &["say"], first_link: |_| "c2", link_of: Some(link_of), ..Cast::default() };
     assert!(cast.suits(&transcript));
     let client = nats.client().await;
-    let play = Play::new("minchat", &cast, &transcript, &voice, client.clone()).await?;
+    let play = Play::new("minchat", INSTANCE, &cast, &transcript, &voice, client.clone()).await?;
     let _daemon = little_daemon(client, voice.server().address(), habits).await;
     play.run(&transcript).await
 }
@@ -177,7 +133,7 @@ const TALK: &str = r#"
     ready
     bus <- say.it.all {"text":"hello"}
     up  -> message {"text":"hello"}
-    reply  acked "pontoon.command.minchat.staged.say.it=2Eall"
+    reply  acked "pontoon.command.minchat.chat.say.it=2Eall"
     up  <- message {"text":"one"}
     bus -> message.created {"message":{"text":"one"}} scope="the chat"
     up closed
@@ -202,41 +158,13 @@ async fn a_transcript_is_played_on_the_connection_of_its_link() {
     play(first, Habits::default()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_link_on_demand_is_opened_by_a_command() {
-    let text = r#"
-        link c1
-        bus <- ask {"refused":true}
-        reply  rejected 400 no
-        bus <- ask {"n":1}
-        reply  acked null
-        up  -> {"n":1}
-        up  <- {"text":"one"}
-        bus -> message.created {"message":{"text":"one"}}
-        up closed
-        bus <- ask {"n":2}
-        up open
-        ready
-        up  -> {"n":2}
-    "#;
-    let nats = NatsServer::options().without_jetstream().start().await;
-    let transcript = Transcript::parse("t.txt", text).unwrap();
-    let (voice, client) = (Texts::start().await, nats.client().await);
-    let cast = Cast { on_demand_limits: true, ..Cast::default() };
-    assert!(cast.suits(&transcript));
-    let play = Play::new("minchat", &cast, &transcript, &voice, client.clone()).await.unwrap();
-    let _daemon = little_daemon_on_demand(client, voice.server().address()).await;
-    play.run(&transcript).await.unwrap();
-    assert_eq!(voice.server().upgrades(), 2);
-}
-
 #[test]
 fn what_takes_long_or_is_opened_by_nobody_is_for_the_other_player() {
-    let suits = |text: &str, on_demand_limits| {
-        let cast = Cast { on_demand_limits, ..Cast::default() };
+    let suits = |text: &str, on_demand| {
+        let cast = Cast { on_demand, ..Cast::default() };
         cast.suits(&Transcript::parse("t.txt", text).unwrap())
     };
-    for (text, from_the_start, on_demand_limits) in [
+    for (text, from_the_start, on_demand) in [
         ("wait 900ms", true, true),
         ("wait 2s", false, false),
         ("bus <- a {}\nup -> {}\ntimeout", false, false),
@@ -248,7 +176,7 @@ fn what_takes_long_or_is_opened_by_nobody_is_for_the_other_player() {
         ("bus <- a {}\nup -> {}\nreply acked\nup closed\nup open\nup <- {}", true, false),
         ("bus <- a {}\nup -> {}\nbus <- b {}\nreply #1 acked\nup closed\nup open\nup -> {}", true, true),
     ] {
-        assert_eq!((suits(text, false), suits(text, true)), (from_the_start, on_demand_limits), "{text}");
+        assert_eq!((suits(text, false), suits(text, true)), (from_the_start, on_demand), "{text}");
     }
 }
 
@@ -282,22 +210,5 @@ async fn an_event_too_many_is_noticed_at_the_end() {
     "#;
     play(text, Habits::default()).await.unwrap();
     let wrong = play(text, Habits { twice: true, ..Habits::default() }).await.unwrap_err();
-    assert!(wrong.contains("at the end: this was published too: pontoon.event.minchat.staged"), "{wrong}");
-}
-
-#[tokio::test]
-async fn a_link_can_only_be_played_where_links_are_told_apart() {
-    let nats = NatsServer::options().without_jetstream().start().await;
-    let transcript = Transcript::parse("t.txt", "link c1\nready").unwrap();
-    let voice = Packets::start(None, &transcript.config).await;
-    let cast = Cast::default();
-    let wrong = Play::new("minchat", &cast, &transcript, &voice, nats.client().await).await.err();
-    assert!(wrong.unwrap().contains("tells links apart"));
-}
-
-#[test]
-fn settings_are_written_as_toml_with_the_url_of_the_stage() {
-    let config = json!({"url": "http://elsewhere/", "chats": ["c1"], "user": {"id": "u", "n": 1}});
-    let expected = "\"chats\" = [\"c1\"]\n\"url\" = \"http://h/\"\n\"user\" = { \"id\" = \"u\", \"n\" = 1 }";
-    assert_eq!(settings(&config, "http://h/"), expected);
+    assert!(wrong.contains("at the end: this was published too: pontoon.event.minchat.chat"), "{wrong}");
 }
