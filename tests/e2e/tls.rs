@@ -1,26 +1,18 @@
 //! TLS towards services and towards NATS: what is trusted, what is refused and how it is said, and no way around it.
 
+mod files;
+mod nats;
+mod service;
+
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use async_nats::ConnectOptions;
 use pontoon_testkit::{ConnectProxy, DaemonConfig, Dir, NatsServer, Sub0, eventually, until_some};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
-};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ProtocolVersion, SupportedProtocolVersion};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional, sink};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
+use self::files::Files;
+use self::service::{Plain, Service};
 use crate::support::{PATIENCE, ask, instance, link, listen, next, start};
 
 type Versions = &'static [&'static SupportedProtocolVersion];
@@ -149,78 +141,6 @@ async fn a_self_signed_certificate_is_taken_for_the_server_that_it_names_if_it_i
 }
 
 #[tokio::test]
-async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
-    let files = Files::new();
-    files.self_signed("own", &LOOPBACK, 2999);
-    files.self_signed("twin", &LOOPBACK, 2999);
-    files.self_signed("own-nameless", &[], 2999);
-    let sub0 = Sub0::start().await;
-    let cases = [
-        ("own", "own", true, ""),
-        ("own", "twin", false, "nats.tls.ca_file"),
-        ("own-nameless", "own-nameless", false, "subjectAltName"),
-    ];
-    for (shown, trusted, taken, words) in cases {
-        let (cert, key) = (files.path(&format!("{shown}.pem")), files.path(&format!("{shown}-key.pem")));
-        let tls = format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}");
-        let nats = NatsServer::options().config(&tls).start().await;
-        let config = DaemonConfig::new(&nats).with(&files.nats_settings(trusted, None));
-        let mut daemon = start(config.sub0("shop", &sub0));
-        let bus = until_some(PATIENCE, async || {
-            let bus = instance(&mut daemon, "shop").await?["bus"].clone();
-            let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(':'));
-            (bus["publishing"] == true || told).then_some(bus)
-        });
-        let bus = bus.await;
-        assert_eq!(bus["publishing"], taken, "{shown}: {bus}");
-        assert!(bus["detail"].as_str().unwrap_or_default().contains(words), "{shown}: {bus}");
-    }
-}
-
-#[tokio::test]
-async fn a_nats_server_that_begins_with_tls_is_spoken_to_so_or_the_setting_is_named() {
-    // An old server may stand in for the current one; it does not know the option.
-    if NatsServer::version() < vec![2, 10, 4] {
-        return;
-    }
-    let files = Files::new();
-    let first = files.nats("server").replace("tls {", "tls { handshake_first: true,");
-    let (first, usual) = (
-        NatsServer::options().config(&first).start().await,
-        NatsServer::options().config(&files.nats("server")).start().await,
-    );
-    let sub0 = Sub0::start().await;
-    let settings = files.nats_settings("ca", Some("client"));
-    fs::create_dir_all(files.path("nats/context")).expect("a folder");
-    files.0.write("nats/context/first.json", r#"{"tls_first":true}"#);
-    let by_context = format!("{settings}nats.context = \"first\"");
-    for (nats, lines, taken, words) in [
-        (&first, format!("{settings}nats.tls.handshake_first = true"), true, ""),
-        (&first, by_context, true, ""),
-        (&first, settings.clone(), false, "set nats.tls.handshake_first = true"),
-        (
-            &usual,
-            format!("{settings}nats.tls.handshake_first = true"),
-            false,
-            "leave nats.tls.handshake_first out",
-        ),
-    ] {
-        let config = DaemonConfig::new(nats)
-            .with(&lines)
-            .environment("XDG_CONFIG_HOME", files.path("").to_str().expect("a name in UTF-8"));
-        let mut daemon = start(config.sub0("shop", &sub0));
-        let bus = until_some(PATIENCE, async || {
-            let bus = instance(&mut daemon, "shop").await?["bus"].clone();
-            let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(';'));
-            (bus["publishing"] == true || told).then_some(bus)
-        });
-        let bus = bus.await;
-        assert_eq!(bus["publishing"], taken, "{lines}: {bus}");
-        assert!(bus["detail"].as_str().unwrap_or_default().contains(words), "{lines}: {bus}");
-    }
-}
-
-#[tokio::test]
 async fn what_is_not_trusted_is_refused_and_the_failed_check_is_said() {
     let files = Files::new();
     let (trust, client) = (files.trust("ca"), files.certificate("client"));
@@ -331,8 +251,8 @@ async fn a_service_without_tls_is_never_spoken_to_in_plain_text() {
     for ((name, _, phase, words), server) in answers.iter().zip(&plain) {
         let detail = link(&mut daemon, name, phase).await;
         assert!(detail.contains(words), "{name}: {detail}");
-        eventually(PATIENCE, async || server.heard().len() >= 3).await;
-        for heard in server.heard() {
+        eventually(PATIENCE, async || server.received().len() >= 3).await;
+        for heard in server.received() {
             assert!(
                 heard.starts_with(&[0x16, 0x03]),
                 "{name}: a dial begins with a TLS handshake: {heard:?}"
@@ -357,263 +277,4 @@ async fn a_real_websocket_server_without_tls_sees_no_request() {
     assert!(detail.contains("speak TLS"), "{detail}");
     eventually(PATIENCE, async || sub0.dials().len() >= 3).await;
     assert_eq!((sub0.requests().len(), sub0.upgrades()), (0, 0));
-}
-
-#[tokio::test]
-async fn nats_is_spoken_to_over_tls_with_our_certificate() {
-    let files = Files::new();
-    let context = json!({
-        "ca": files.path("ca.pem"), "cert": files.path("client.pem"), "key": files.path("client-key.pem")
-    });
-    fs::create_dir_all(files.path("nats/context")).expect("a folder");
-    files.0.write("nats/context/secure.json", &context.to_string());
-    let nats = NatsServer::options().config(&files.nats("server")).start().await;
-    let options = ConnectOptions::new()
-        .add_root_certificates(files.path("ca.pem"))
-        .add_client_certificate(files.path("client.pem"), files.path("client-key.pem"));
-    let client = options.connect(nats.url()).await.expect("the server takes our certificate");
-    for lines in [files.nats_settings("ca", Some("client")), "nats.context = \"secure\"".to_owned()] {
-        let sub0 = Sub0::start().await;
-        let config = DaemonConfig::new(&nats)
-            .with(&lines)
-            .environment("XDG_CONFIG_HOME", files.path("").to_str().expect("a name in UTF-8"));
-        let mut daemon = start(config.sub0("shop", &sub0));
-        link(&mut daemon, "shop", "ready").await;
-        eventually(PATIENCE, async || {
-            instance(&mut daemon, "shop").await.is_some_and(|status| status["bus"]["publishing"] == true)
-        })
-        .await;
-        let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
-        sub0.broadcast("tick", &json!({ "n": 1 }));
-        next(&mut events, |_, body| body["action"] == "tick").await;
-        assert_eq!(ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await.status, "response");
-    }
-}
-
-#[tokio::test]
-async fn a_nats_server_that_is_not_trusted_is_refused_and_the_failed_check_is_said() {
-    let files = Files::new();
-    let sub0 = Sub0::start().await;
-    let serve = async |config: &str| NatsServer::options().without_jetstream().config(config).start().await;
-    let secure = serve(&files.nats("server")).await;
-    let elsewhere = serve(&files.nats("elsewhere")).await;
-    let expired = serve(&files.nats("expired")).await;
-    let plain = serve("").await;
-    let cases = [
-        ("wrong CA", &secure, files.nats_settings("other-ca", Some("client")), "nats.tls.ca_file"),
-        ("no certificate", &secure, files.nats_settings("ca", None), "nats.tls.cert_file"),
-        ("stranger", &secure, files.nats_settings("ca", Some("stranger")), "nats.tls.cert_file"),
-        ("wrong host", &elsewhere, files.nats_settings("ca", Some("client")), "check the host in nats.url"),
-        ("expired", &expired, files.nats_settings("ca", Some("client")), "it must be replaced"),
-        ("plain", &plain, "nats.tls.required = true".to_owned(), "does not speak TLS"),
-    ];
-    let config = |nats: &NatsServer, lines: &str| DaemonConfig::new(nats).with(lines).sub0("shop", &sub0);
-    let mut daemons: Vec<_> = cases.iter().map(|(_, nats, lines, _)| start(config(nats, lines))).collect();
-    for ((name, nats, _, words), daemon) in cases.iter().zip(&mut daemons) {
-        let bus = until_some(PATIENCE, async || {
-            let bus = instance(daemon, "shop").await?["bus"].clone();
-            // Until the first attempt has failed there is nothing to say.
-            bus["detail"].as_str().is_some_and(|detail| detail.contains(':')).then_some(bus)
-        });
-        let bus = bus.await;
-        let detail = bus["detail"].as_str().unwrap_or_default();
-        assert_eq!((&bus["connected"], &bus["publishing"]), (&json!(false), &json!(false)), "{name}");
-        assert!(detail.contains(words), "{name}: {detail}");
-        assert!(detail.contains(&nats.address().to_string()), "{name}: {detail}");
-    }
-}
-
-/// Authorities and certificates, as files.
-struct Files(Dir);
-
-impl Files {
-    fn new() -> Self {
-        let files = Self(Dir::new("certificates"));
-        let (ca, other) = (files.authority("ca"), files.authority("other-ca"));
-        let server = ExtendedKeyUsagePurpose::ServerAuth;
-        let client = ExtendedKeyUsagePurpose::ClientAuth;
-        files.issue("server", &ca, &LOOPBACK, &server, |_| {});
-        files.issue("elsewhere", &ca, &["other.example"], &server, |_| {});
-        files
-            .issue("expired", &ca, &LOOPBACK, &server, |params| params.not_after = date_time_ymd(2001, 1, 1));
-        files.issue("early", &ca, &LOOPBACK, &server, |params| params.not_before = date_time_ymd(2999, 1, 1));
-        files.issue("client", &ca, &[], &client, |_| {});
-        files.issue("outdated", &ca, &[], &client, |params| params.not_after = date_time_ymd(2001, 1, 1));
-        files.issue("stranger", &other, &[], &client, |_| {});
-        files
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn authority(&self, name: &str) -> CertifiedIssuer<'static, KeyPair> {
-        let mut params = named(name, &[]);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"));
-        let authority = authority.expect("a certificate");
-        self.0.write(&format!("{name}.pem"), &authority.pem());
-        authority
-    }
-
-    fn issue(
-        &self,
-        name: &str,
-        by: &CertifiedIssuer<'static, KeyPair>,
-        hosts: &[&str],
-        usage: &ExtendedKeyUsagePurpose,
-        change: impl FnOnce(&mut CertificateParams),
-    ) {
-        let mut params = named(name, hosts);
-        params.extended_key_usages = vec![usage.clone()];
-        change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, by).expect("a certificate");
-        self.0.write(&format!("{name}.pem"), &certificate.pem());
-        self.0.write(&format!("{name}-key.pem"), &key.serialize_pem());
-    }
-
-    /// As `openssl req -x509` makes it: its own authority (CA:TRUE), and a server's certificate as well.
-    fn self_signed(&self, name: &str, hosts: &[&str], until: i32) {
-        let mut params = named(LOOPBACK[0], hosts);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.not_after = date_time_ymd(until, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        self.0.write(&format!("{name}.pem"), &certificate.pem());
-        self.0.write(&format!("{name}-key.pem"), &key.serialize_pem());
-    }
-
-    /// Lines of an instance that trust this authority.
-    fn trust(&self, authority: &str) -> String {
-        format!("transport.tls.ca_file = {:?}\n", self.path(&format!("{authority}.pem")))
-    }
-
-    /// Lines of an instance that show this certificate.
-    fn certificate(&self, name: &str) -> String {
-        let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}-key.pem")));
-        format!("transport.tls.cert_file = {cert:?}\ntransport.tls.key_file = {key:?}\n")
-    }
-
-    /// Lines for the connection to NATS.
-    fn nats_settings(&self, authority: &str, own: Option<&str>) -> String {
-        let own = own.map(|name| self.certificate(name)).unwrap_or_default();
-        (self.trust(authority) + &own).replace("transport.", "nats.")
-    }
-
-    /// What a nats-server needs to show this certificate, and to demand one of ours.
-    fn nats(&self, name: &str) -> String {
-        let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}-key.pem")));
-        let ca = self.path("ca.pem");
-        format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}")
-    }
-
-    /// A server that shows this certificate, speaks these versions, and may demand a certificate of ours.
-    fn server(&self, name: &str, versions: Versions, demands: bool) -> Arc<ServerConfig> {
-        let builder = ServerConfig::builder_with_protocol_versions(versions);
-        let builder = if demands {
-            let mut roots = RootCertStore::empty();
-            roots.add(certificate(&self.path("ca.pem"))).expect("an authority");
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
-            builder.with_client_cert_verifier(verifier)
-        } else {
-            builder.with_no_client_auth()
-        };
-        let chain = vec![certificate(&self.path(&format!("{name}.pem")))];
-        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}-key.pem"))).expect("a key");
-        Arc::new(builder.with_single_cert(chain, key).expect("the key is the certificate's"))
-    }
-}
-
-fn named(name: &str, hosts: &[&str]) -> CertificateParams {
-    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-    let mut params = CertificateParams::new(hosts).expect("names");
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-}
-
-fn certificate(file: &Path) -> CertificateDer<'static> {
-    CertificateDer::from_pem_file(file).expect("a certificate")
-}
-
-/// A Sub0 behind TLS, as behind a proxy that ends it.
-struct Service {
-    sub0: Sub0,
-    address: SocketAddr,
-    versions: Arc<Mutex<Vec<ProtocolVersion>>>,
-}
-
-impl Service {
-    async fn start(config: Arc<ServerConfig>) -> Self {
-        let sub0 = Sub0::start().await;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let versions = Arc::<Mutex<Vec<_>>>::default();
-        let (acceptor, behind, spoken) = (TlsAcceptor::from(config), sub0.address(), versions.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, spoken) = (acceptor.clone(), spoken.clone());
-                tokio::spawn(async move {
-                    match acceptor.accept(stream).into_fallible().await {
-                        Ok(mut secure) => {
-                            spoken.lock().unwrap().extend(secure.get_ref().1.protocol_version());
-                            let mut plain = TcpStream::connect(behind).await.expect("the service is there");
-                            let _ = copy_bidirectional(&mut secure, &mut plain).await;
-                        }
-                        // The alert has been sent; a socket closed with unread bytes could take it back.
-                        Err((_, mut stream)) => {
-                            let _ = copy(&mut stream, &mut sink()).await;
-                        }
-                    }
-                });
-            }
-        });
-        Self { sub0, address, versions }
-    }
-
-    /// The settings of an instance, with more lines.
-    fn settings(&self, host: &str, lines: &str) -> String {
-        format!("url = \"wss://{host}:{}/ws\"\n{lines}", self.address.port())
-    }
-
-    /// Which versions were agreed on, one for each connection.
-    fn versions(&self) -> Vec<ProtocolVersion> {
-        self.versions.lock().unwrap().clone()
-    }
-}
-
-/// A server that speaks no TLS, and keeps what it hears.
-struct Plain {
-    port: u16,
-    heard: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Plain {
-    /// Answers everything so, and hangs up.
-    async fn start(answer: &'static str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        let heard = Arc::<Mutex<Vec<_>>>::default();
-        let kept = heard.clone();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let kept = kept.clone();
-                tokio::spawn(async move {
-                    let mut bytes = Vec::with_capacity(16 * 1024);
-                    let _ = stream.read_buf(&mut bytes).await;
-                    let _ = stream.write_all(answer.as_bytes()).await;
-                    let _ = stream.shutdown().await;
-                    let _ = stream.read_to_end(&mut bytes).await;
-                    kept.lock().unwrap().push(bytes);
-                });
-            }
-        });
-        Self { port, heard }
-    }
-
-    /// What was heard on each connection that is over.
-    fn heard(&self) -> Vec<Vec<u8>> {
-        self.heard.lock().unwrap().clone()
-    }
 }

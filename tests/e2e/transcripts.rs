@@ -5,39 +5,43 @@ use std::path::Path;
 
 use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::transcript::Transcript;
-use pontoon_testkit::{Cast, Stage};
+use pontoon_testkit::{Profile, TranscriptPlayer};
 use serde_json::Value;
 
 #[tokio::test]
 async fn sub0() {
-    play("sub0", "/ws", Cast { arguments: &["call"], ..Cast::default() }, 20).await;
+    play("sub0", "/ws", Profile { arguments: &["call"], ..Profile::default() }, 20).await;
 }
 
 #[tokio::test]
 async fn aui() {
-    play("aui", "/session", Cast { on_demand: true, ..Cast::default() }, 35).await;
+    play("aui", "/session", Profile { on_demand: true, ..Profile::default() }, 35).await;
 }
 
 #[tokio::test]
 async fn minchat() {
     let first_link = |config: &Value| if shared(config) { "main" } else { "user" };
-    play_socketio("minchat", Cast { first_link, link_of: Some(link_of_minchat), ..Cast::default() }, 30)
-        .await;
+    play_socketio(
+        "minchat",
+        Profile { first_link, link_of: Some(link_of_minchat), ..Profile::default() },
+        30,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn elizaos() {
-    play_socketio("elizaos", Cast::default(), 30).await;
+    play_socketio("elizaos", Profile::default(), 30).await;
 }
 
 #[tokio::test]
 async fn websocket() {
-    play("websocket", "/", Cast { arguments: &["call"], ..Cast::default() }, 30).await;
+    play("websocket", "/", Profile { arguments: &["call"], ..Profile::default() }, 30).await;
 }
 
 #[tokio::test]
 async fn socketio() {
-    play_socketio("socketio", Cast { arguments: &["call", "emit"], ..Cast::default() }, 20).await;
+    play_socketio("socketio", Profile { arguments: &["call", "emit"], ..Profile::default() }, 20).await;
 }
 
 fn shared(config: &Value) -> bool {
@@ -58,24 +62,24 @@ fn link_of_minchat(config: &Value, frames: &[Frame]) -> Option<String> {
     Some(chat.map_or_else(|| "user".to_owned(), key))
 }
 
-async fn play(kind: &str, path: &str, cast: Cast<'_>, more_than: usize) {
-    let transcripts = transcripts(kind, &cast, more_than);
-    let wrong = stage(kind, path).play(&transcripts, &cast).await;
+async fn play(kind: &str, path: &str, profile: Profile<'_>, more_than: usize) {
+    let transcripts = transcripts(kind, &profile, more_than);
+    let wrong = player(kind, path).play(&transcripts, &profile).await;
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), transcripts.len(), wrong.join("\n"));
 }
 
-async fn play_socketio(kind: &str, cast: Cast<'_>, more_than: usize) {
-    let transcripts = transcripts(kind, &cast, more_than);
-    let wrong = stage(kind, "/").play_socketio(&transcripts, &cast).await;
+async fn play_socketio(kind: &str, profile: Profile<'_>, more_than: usize) {
+    let transcripts = transcripts(kind, &profile, more_than);
+    let wrong = player(kind, "/").play_socketio(&transcripts, &profile).await;
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), transcripts.len(), wrong.join("\n"));
 }
 
-fn stage<'a>(kind: &'a str, path: &'a str) -> Stage<'a> {
-    Stage { binary: Path::new(env!("CARGO_BIN_EXE_pontoon")), kind, path }
+fn player<'a>(kind: &'a str, path: &'a str) -> TranscriptPlayer<'a> {
+    TranscriptPlayer { binary: Path::new(env!("CARGO_BIN_EXE_pontoon")), kind, path }
 }
 
-/// A connector's transcripts that can be played in real time, by the rule of [`Cast::suits`].
-fn transcripts(kind: &str, cast: &Cast<'_>, more_than: usize) -> Vec<Transcript> {
+/// A connector's transcripts that can be played in real time, by the rule of [`Profile::suits`].
+fn transcripts(kind: &str, profile: &Profile<'_>, more_than: usize) -> Vec<Transcript> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(kind).join("transcripts");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
@@ -85,7 +89,38 @@ fn transcripts(kind: &str, cast: &Cast<'_>, more_than: usize) -> Vec<Transcript>
         let name = file.file_name().unwrap().to_string_lossy();
         Transcript::parse(&name, &fs::read_to_string(file).unwrap()).unwrap()
     });
-    let suiting: Vec<_> = parsed.filter(|transcript| cast.suits(transcript)).collect();
+    let suiting: Vec<_> = parsed.filter(|transcript| profile.suits(transcript)).collect();
     assert!(suiting.len() > more_than, "{} transcripts can be played", suiting.len());
     suiting
+}
+
+#[tokio::test]
+async fn what_a_transcript_does_not_say_is_reported() {
+    let call =
+        "bus <- call.x {} Pontoon-Action=a\nup  -> {\"resource\":\"x\",\"action\":\"a\",\"payload\":{}}\n";
+    let answer = "up  <- {\"action\":\"a\",\"data\":1}\n";
+    let broadcast = "up  <- {\"action\":\"tick\",\"data\":1}\n";
+    let event = |fields: &str| format!("bus -> resource.broadcast {fields}\n");
+    let cases = [
+        (format!("{call}{answer}reply response 1\n"), ""),
+        (call.replace("\"a\",", "\"b\","), ":2: the service got"),
+        (format!("{call}{answer}reply response 2\n"), ":4: the reply was"),
+        (format!("{broadcast}{}", event("{\"data\":1}")), ""),
+        (format!("{broadcast}{}", event("{\"data\":2}")), ":2: its fields are others"),
+        (format!("{broadcast}bus -> frame.unrecognised {{}}\n"), ":2: another event was published"),
+        (broadcast.to_owned(), ": at the end: this was published too"),
+        ("bus <- call.x {}\n".to_owned(), ": at the end: the service got"),
+        (format!("up closed\n{broadcast}"), ":2: the link has ended"),
+    ];
+    let name = |number: usize| format!("{number}.txt");
+    let parsed = cases.iter().enumerate();
+    let parsed = parsed.map(|(number, (text, _))| Transcript::parse(&name(number), text).unwrap());
+    let profile = Profile { arguments: &["call"], ..Profile::default() };
+    let wrong = player("sub0", "/ws").play(&parsed.collect::<Vec<_>>(), &profile).await;
+    let wrong: Vec<_> = wrong.iter().map(String::as_str).collect();
+    let expected: Vec<_> = cases.iter().enumerate().filter(|(_, (_, words))| !words.is_empty()).collect();
+    assert_eq!(wrong.len(), expected.len(), "{wrong:#?}");
+    for (wrong, (number, (_, words))) in wrong.iter().zip(expected) {
+        assert!(wrong.starts_with(&format!("{}{words}", name(number))), "{words}: {wrong}");
+    }
 }

@@ -10,7 +10,7 @@
 //! are, and that any task exists.
 
 mod answer;
-mod desk;
+mod state;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use self::desk::Desk;
+use self::state::Server;
 use crate::websocket::WebSocketServer;
 
 pub use answer::{AuiAnswer, AuiEnvelope};
@@ -29,8 +29,8 @@ const PATH: &str = "/api/v1/external/session";
 /// A network of agents on AUI, on loopback. What every [`WebSocketServer`] can do, it can do too.
 #[derive(Debug)]
 pub struct Aui {
-    server: WebSocketServer,
-    desk: Arc<Desk>,
+    socket: WebSocketServer,
+    server: Arc<Server>,
 }
 
 /// What those are told who come with a bad key, before they are closed with 1008.
@@ -72,9 +72,9 @@ impl Aui {
     /// # Panics
     /// If there is no free port.
     pub async fn start(key: &str) -> Self {
-        let desk = Arc::new(Desk::new(key));
-        let server = WebSocketServer::start(Arc::clone(&desk) as Arc<_>).await;
-        Self { server, desk }
+        let server = Arc::new(Server::new(key));
+        let socket = WebSocketServer::start(Arc::clone(&server) as Arc<_>).await;
+        Self { socket, server }
     }
 
     /// What a client is given as its URL.
@@ -84,36 +84,36 @@ impl Aui {
 
     /// The key that it was started with.
     pub fn api_key(&self) -> &str {
-        self.desk.key()
+        self.server.key()
     }
 
     // --- How it behaves ---
 
     /// What those with a bad key are told from now on.
     pub fn refuses(&self, refusal: AuiRefusal) {
-        self.desk.state().refusal = refusal;
+        self.server.state().refusal = refusal;
     }
 
     /// A message over a connection with another one under way is an error from now on.
     pub fn one_at_a_time(&self) {
-        self.desk.state().one_at_a_time = true;
+        self.server.state().one_at_a_time = true;
     }
 
     /// How messages are answered from now on.
     pub fn answers(&self, answer: AuiAnswer) {
-        self.desk.state().answer = answer;
+        self.server.state().answer = answer;
     }
 
     /// How messages of this task are answered from now on.
     pub fn answers_in(&self, task: &str, answer: AuiAnswer) {
-        self.desk.state().answers.insert(task.to_owned(), answer);
+        self.server.state().answers.insert(task.to_owned(), answer);
     }
 
     /// The agent says something unasked, over the last connection of this task if it is open. Returns the message.
     pub fn say(&self, task: &str, text: &str) -> Option<Value> {
         let last = self.turns().iter().rfind(|turn| turn.task == task)?.connection;
         let open = self.connections().into_iter().find(|connection| connection.id() == last)?;
-        let message = self.desk.state().new_message(text);
+        let message = self.server.state().new_message(text);
         open.send_text(&message.to_string());
         Some(message)
     }
@@ -127,7 +127,7 @@ impl Aui {
 
     /// Every message that was taken, in the order in which they came.
     pub fn turns(&self) -> Vec<AuiTurn> {
-        self.desk.state().turns.clone()
+        self.server.state().turns.clone()
     }
 }
 
@@ -135,9 +135,6 @@ impl Deref for Aui {
     type Target = WebSocketServer;
 
     fn deref(&self) -> &WebSocketServer {
-        &self.server
+        &self.socket
     }
 }
-
-#[cfg(test)]
-mod tests;

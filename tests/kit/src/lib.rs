@@ -3,16 +3,15 @@
 //! * [`NatsServer`]: a real nats-server on a free port, which can be killed, restarted and frozen
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
 //! * [`BareSocket`]: a WebSocket peer whose frames are bytes that a test chose
-//! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server; they stand on [`OxideServer`], a
-//!   Socket.IO server by other hands
+//! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server, on a Socket.IO server with rooms
 //! * [`Echo`], [`ScriptSocket`]: what a titled socket of Stream Avatars talks to, and what a script's own is
-//! * [`Aui`]: a network of agents on AUI, on such a server as well
+//! * [`Aui`]: a network of agents on AUI
 //! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`LuaApp`]: the Stream Avatars app with a script in it, run by a real Lua; a [`LuaScript`] is the script
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
-//! * [`Stage`]: plays a transcript with the real daemon between a service and NATS; a [`Cast`] says what it must know of
-//!   a connector
+//! * [`TranscriptPlayer`]: plays transcripts with the real daemon between a service and NATS; a [`Profile`] is what it
+//!   must know of a connector
 //! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
 //! * [`ConnectProxy`]: an HTTP proxy that makes tunnels, and may refuse to
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
@@ -34,14 +33,11 @@ mod hostile;
 mod metrics;
 mod minchat;
 mod nats;
-mod oxide;
+mod player;
 mod process;
 mod proxy;
-#[cfg(test)]
-mod raw;
 mod script;
 mod socketio;
-mod stage;
 mod sub0;
 mod tools;
 mod wait;
@@ -57,13 +53,12 @@ pub use echo::Echo;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
 pub use hostile::{HostileCase, HostileMessage, HostileOutcome};
 pub use metrics::Metrics;
-pub use minchat::{MinChat, MinChatAcks};
+pub use minchat::MinChat;
 pub use nats::{NatsOptions, NatsServer};
-pub use oxide::{Emitted, OxideServer};
+pub use player::{LinkOf, Profile, TranscriptPlayer};
 pub use proxy::{Direction, Proxy, Toxic};
 pub use script::ScriptSocket;
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
-pub use stage::{Cast, LinkOf, Stage};
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
 pub use wait::{eventually, until_some};
 pub use websocket::{Connection, Listener, Received, Refusal, Request, Service, WebSocketServer};

@@ -4,10 +4,10 @@ mod users;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::net;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{env, net};
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};

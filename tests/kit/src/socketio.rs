@@ -1,6 +1,7 @@
 //! A scripted Socket.IO server: it opens, confirms, refuses, keeps silent, pings, and says what a test wants, be it wrong.
 
 mod packet;
+mod rooms;
 mod script;
 
 use std::ops::Deref;
@@ -14,6 +15,8 @@ use serde_json::{Value, json};
 use self::script::Script;
 use crate::wait::eventually;
 use crate::websocket::{Connection, Service, WebSocketServer};
+
+pub(crate) use rooms::{Backend, Emitted, Rooms, emit};
 
 /// A Socket.IO server on loopback. What every WebSocket server can do, it can do too; what that one sends is sent as it
 /// is, without a packet around it.
@@ -207,6 +210,3 @@ impl Deref for SocketIoServer {
         &self.server
     }
 }
-
-#[cfg(test)]
-mod tests;

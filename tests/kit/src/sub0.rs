@@ -337,6 +337,3 @@ fn uid(connection: &Connection) -> Option<&str> {
 fn told(connection: &Connection, action: &str, data: &Value) -> Value {
     json!({"uid": uid(connection), "action": action, "data": data})
 }
-
-#[cfg(test)]
-mod tests;

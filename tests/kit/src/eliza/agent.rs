@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::mind::{Mind, now};
+use super::state::{Server, now};
 use super::{AGENT, AGENT_NAME, DEFAULT_SERVER, ElizaDialect, ElizaVersion};
-use crate::oxide::House;
+use crate::socketio::Rooms;
 
 /// How the agent answers in a channel that it takes part in.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,6 @@ pub struct AgentReply {
     text: Option<String>,
     after: Duration,
     chunks: usize,
-    failure: Option<String>,
 }
 
 impl AgentReply {
@@ -39,17 +38,10 @@ impl AgentReply {
         self.chunks = count;
         self
     }
-
-    /// With an error after the chunks, instead of the whole text.
-    #[must_use]
-    pub fn fails(mut self, error: &str) -> Self {
-        self.failure = Some(error.to_owned());
-        self
-    }
 }
 
-impl Mind {
-    /// A message of a user over a socket, with what the sender gave beside the text. Returns its id and its broadcast.
+impl Server {
+    /// A message of a user over a client, with what the sender gave beside the text. Returns its id and its broadcast.
     pub(super) fn user_message(
         &self,
         channel: &str,
@@ -100,24 +92,8 @@ impl Mind {
         (id, message)
     }
 
-    /// What the agent tells of its doings; the same id again is an update.
-    pub(super) fn action_message(&self, channel: &str, id: Option<&str>, text: &str) -> (String, Value) {
-        let (id, mut message) = self.agent_message(channel, id, text);
-        if let Some(fields) = message.as_object_mut() {
-            let server = fields.remove("serverId").unwrap_or_default();
-            fields.insert(self.server_field().to_owned(), server);
-            fields.insert("source".to_owned(), json!("agent_action"));
-            fields.insert("updatedAt".to_owned(), json!(now()));
-            fields.insert(
-                "rawMessage".to_owned(),
-                Value::Object(Map::from_iter([("text".to_owned(), json!(text))])),
-            );
-        }
-        (id, message)
-    }
-
     /// The agent answers, if it takes part in the channel.
-    pub(super) fn answer(self: &Arc<Self>, house: &Arc<House>, channel: &str, heard: &Value) {
+    pub(super) fn answer(self: &Arc<Self>, rooms: &Arc<Rooms>, channel: &str, received: &Value) {
         let reply = {
             let mut state = self.state();
             if !state.channel(channel).has_agent {
@@ -125,54 +101,43 @@ impl Mind {
             }
             state.reply.clone()
         };
-        let Some(reply) = reply else { return };
-        let text = reply.text.clone().unwrap_or_else(|| match heard {
-            Value::String(heard) => format!("You said: {heard}"),
-            heard => format!("You said: {heard}"),
+        let text = reply.text.clone().unwrap_or_else(|| match received {
+            Value::String(received) => format!("You said: {received}"),
+            received => format!("You said: {received}"),
         });
-        let (mind, house, channel) = (Arc::clone(self), Arc::clone(house), channel.to_owned());
+        let (server, rooms, channel) = (Arc::clone(self), Arc::clone(rooms), channel.to_owned());
         if reply.after.is_zero() {
-            mind.say_at_once(&house, &channel, &reply, &text);
+            server.reply_at_once(&rooms, &channel, &reply, &text);
         } else {
-            tokio::spawn(async move { mind.say_slowly(&house, &channel, &reply, &text).await });
+            tokio::spawn(async move { server.reply_slowly(&rooms, &channel, &reply, &text).await });
         }
     }
 
-    fn say_at_once(&self, house: &House, channel: &str, reply: &AgentReply, text: &str) {
+    fn reply_at_once(&self, rooms: &Rooms, channel: &str, reply: &AgentReply, text: &str) {
         let id = self.state().new_id();
         for (index, chunk) in self.chunks(reply, text).into_iter().enumerate() {
-            house.tell(channel, None, "messageStreamChunk", &chunk_of(channel, &id, index, chunk));
+            rooms.emit(channel, None, "messageStreamChunk", &chunk_of(channel, &id, index, chunk));
         }
-        self.finish(house, channel, &id, reply, text);
+        self.finish(rooms, channel, &id, text);
     }
 
-    async fn say_slowly(&self, house: &House, channel: &str, reply: &AgentReply, text: &str) {
+    async fn reply_slowly(&self, rooms: &Rooms, channel: &str, reply: &AgentReply, text: &str) {
         let id = self.state().new_id();
         tokio::time::sleep(reply.after).await;
         for (index, chunk) in self.chunks(reply, text).into_iter().enumerate() {
-            house.tell(channel, None, "messageStreamChunk", &chunk_of(channel, &id, index, chunk));
+            rooms.emit(channel, None, "messageStreamChunk", &chunk_of(channel, &id, index, chunk));
             tokio::time::sleep(reply.after).await;
         }
-        self.finish(house, channel, &id, reply, text);
+        self.finish(rooms, channel, &id, text);
     }
 
-    fn finish(&self, house: &House, channel: &str, id: &str, reply: &AgentReply, text: &str) {
-        if let Some(error) = &reply.failure {
-            let failure = json!({
-                "messageId": id,
-                "channelId": channel,
-                "agentId": AGENT,
-                "error": error,
-                "partialText": text,
-            });
-            return house.tell(channel, None, "messageStreamError", &failure);
-        }
+    fn finish(&self, rooms: &Rooms, channel: &str, id: &str, text: &str) {
         let (_, message) = self.agent_message(channel, Some(id), text);
-        house.tell(channel, None, "messageBroadcast", &message);
+        rooms.emit(channel, None, "messageBroadcast", &message);
         let is_documented = self.options.dialect == ElizaDialect::Documented;
         if is_documented || self.version() <= ElizaVersion::V1_4 {
             let complete = json!({"channelId": channel, "serverId": DEFAULT_SERVER});
-            house.tell(channel, None, "messageComplete", &complete);
+            rooms.emit(channel, None, "messageComplete", &complete);
         }
     }
 

@@ -3,39 +3,44 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use socketioxide::extract::SocketRef;
 
-use super::mind::Mind;
+use super::state::Server;
 use super::{AGENT, AGENT_NAME};
-use crate::oxide::{Emitted, House};
+use crate::socketio::{Emitted, Rooms, emit};
+use crate::websocket::Connection;
 
-impl Mind {
-    pub(super) fn hear_documented(self: &Arc<Self>, house: &Arc<House>, socket: &SocketRef, event: &Emitted) {
+impl Server {
+    pub(super) fn documented_event(
+        self: &Arc<Self>,
+        rooms: &Arc<Rooms>,
+        client: &Connection,
+        event: &Emitted,
+    ) {
         let payload = event.payload();
         let Some(room) = payload["roomId"].as_str().filter(|room| !room.is_empty()) else {
             if ["join", "leave", "message", "request-world-state"].contains(&event.name.as_str()) {
                 let details = json!({ "event": event.name });
-                let _ = socket.emit("error", &json!({"error": "roomId is required", "details": details}));
+                emit(client, "error", &json!({"error": "roomId is required", "details": details}));
             }
             return;
         };
         match event.name.as_str() {
             "join" => {
-                socket.join(room.to_owned());
+                rooms.join(client, &room);
                 let mut state = self.state();
                 state.joins.push(room.to_owned());
                 state.channel(room).has_agent |= payload["agentId"] == AGENT;
             }
-            "leave" => socket.leave(room.to_owned()),
+            "leave" => rooms.leave(client, room),
             "message" => {
                 let given = json!({ "senderName": payload["name"] });
                 let sender = payload["userId"].as_str().unwrap_or_default();
                 let (_, message) = self.user_message(room, sender, &payload["text"], &given);
-                house.tell(room, None, "messageBroadcast", &message);
-                self.answer(house, room, &payload["text"]);
+                rooms.emit(room, None, "messageBroadcast", &message);
+                self.answer(rooms, room, &payload["text"]);
             }
             "request-world-state" => {
-                let _ = socket.emit("world-state", &self.world());
+                emit(client, "world-state", &self.world());
             }
             _ => {}
         }

@@ -1,19 +1,19 @@
-//! What real servers understand: two kinds of messages in two framings, and what is asked of their logs.
+//! What real servers understand: two kinds of messages in two framings.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use socketioxide::extract::SocketRef;
 
-use super::mind::{Mind, is_uuid};
-use super::{AGENT, ElizaVersion};
-use crate::oxide::{Emitted, House};
+use super::state::{Server, is_uuid};
+use super::{AGENT, DEFAULT_SERVER, ElizaVersion};
+use crate::socketio::{Emitted, Rooms, emit};
+use crate::websocket::Connection;
 
 const ROOM_JOINING: u64 = 1;
 const SEND_MESSAGE: u64 = 2;
 
-impl Mind {
-    pub(super) fn hear_native(self: &Arc<Self>, house: &Arc<House>, socket: &SocketRef, event: &Emitted) {
+impl Server {
+    pub(super) fn native_event(self: &Arc<Self>, rooms: &Arc<Rooms>, client: &Connection, event: &Emitted) {
         let (kind, payload) = match event.name.as_str() {
             "message" => match (event.payload()["type"].as_u64(), event.payload().get("payload")) {
                 (Some(kind), Some(payload)) => (kind, Some(payload)),
@@ -22,45 +22,40 @@ impl Mind {
             },
             "1" => (ROOM_JOINING, event.args.first()),
             "2" => (SEND_MESSAGE, event.args.first()),
-            name => return self.hear_of_logs(socket, name, event.payload()),
+            _ => return,
         };
         if !payload.is_some_and(Value::is_object) {
-            return self.hear_nothing(house, socket, kind);
+            return self.empty_payload(rooms, client, kind);
         }
         let payload = payload.unwrap_or(&Value::Null);
         match kind {
-            ROOM_JOINING => self.join(socket, payload),
-            SEND_MESSAGE => self.receive(house, socket, payload),
+            ROOM_JOINING => self.join(rooms, client, payload),
+            SEND_MESSAGE => self.receive(rooms, client, payload),
             // Unknown types are dropped.
             _ => {}
         }
     }
 
     /// A message without a payload.
-    fn hear_nothing(self: &Arc<Self>, house: &Arc<House>, socket: &SocketRef, kind: u64) {
+    fn empty_payload(self: &Arc<Self>, rooms: &Arc<Rooms>, client: &Connection, kind: u64) {
         match kind {
             ROOM_JOINING | SEND_MESSAGE if self.version() == ElizaVersion::V1_2 => {
                 self.state().killed = true;
-                house.die();
+                rooms.die();
             }
-            ROOM_JOINING => self.join(socket, &Value::Null),
-            SEND_MESSAGE => self.receive(house, socket, &Value::Null),
+            ROOM_JOINING => self.join(rooms, client, &Value::Null),
+            SEND_MESSAGE => self.receive(rooms, client, &Value::Null),
             _ => {}
         }
     }
 
     /// Any text names a channel to join.
-    fn join(&self, socket: &SocketRef, payload: &Value) {
+    fn join(&self, rooms: &Rooms, client: &Connection, payload: &Value) {
         let Some(channel) = channel_of(payload) else {
-            return raise(socket, "channelId is required for joining.");
+            return raise(client, "channelId is required for joining.");
         };
-        socket.join(channel.to_owned());
-        let old = {
-            let mut state = self.state();
-            state.joins.push(channel.to_owned());
-            let messages = &state.channel(channel).messages;
-            messages[messages.len().saturating_sub(self.options.replay)..].to_vec()
-        };
+        rooms.join(client, &channel);
+        self.state().joins.push(channel.to_owned());
         let mut joined = json!({
             "message": format!("{channel} was joined"),
             "channelId": channel,
@@ -69,14 +64,11 @@ impl Mind {
         if !payload["agentId"].is_null() {
             joined["agentId"] = payload["agentId"].clone();
         }
-        let _ = socket.emit("channel_joined", &joined);
-        let _ = socket.emit("room_joined", &joined);
-        for message in old {
-            let _ = socket.emit("messageBroadcast", &message);
-        }
+        emit(client, "channel_joined", &joined);
+        emit(client, "room_joined", &joined);
     }
 
-    fn receive(self: &Arc<Self>, house: &Arc<House>, socket: &SocketRef, payload: &Value) {
+    fn receive(self: &Arc<Self>, rooms: &Arc<Rooms>, client: &Connection, payload: &Value) {
         let field = self.server_field();
         let uuid = |value: &Value| value.as_str().filter(|text| is_uuid(text)).map(str::to_owned);
         let channel = channel_of(payload).and_then(|channel| uuid(&json!(channel)));
@@ -86,14 +78,14 @@ impl Mind {
         else {
             let other = if field == "serverId" { "server_id" } else { "message_server_id" };
             return raise(
-                socket,
+                client,
                 &format!(
                     "For SEND_MESSAGE: channelId, {field} ({other}), senderId (author_id), and message are required."
                 ),
             );
         };
-        if !self.state().servers.contains(&server) {
-            return raise(socket, &format!("Server {server} does not exist"));
+        if server != DEFAULT_SERVER {
+            return raise(client, &format!("Server {server} does not exist"));
         }
         // The first message of a conversation between two makes the agent take part in it.
         let target = [&payload["metadata"]["targetUserId"], &payload["targetUserId"]];
@@ -101,7 +93,7 @@ impl Mind {
             self.state().channel(&channel).has_agent = true;
         }
         let (id, message) = self.user_message(&channel, &sender, text, payload);
-        house.tell(&channel, Some(socket.id), "messageBroadcast", &message);
+        rooms.emit(&channel, Some(client), "messageBroadcast", &message);
         // The sender need not have joined to be told.
         let mut echo = message;
         let mut ack = json!({
@@ -114,9 +106,9 @@ impl Mind {
             echo["clientMessageId"] = payload["messageId"].clone();
             ack["clientMessageId"] = payload["messageId"].clone();
         }
-        let _ = socket.emit("messageBroadcast", &echo);
-        let _ = socket.emit("messageAck", &ack);
-        self.answer(house, &channel, text);
+        emit(client, "messageBroadcast", &echo);
+        emit(client, "messageAck", &ack);
+        self.answer(rooms, &channel, text);
     }
 }
 
@@ -136,6 +128,6 @@ fn is_truthy(value: &Value) -> bool {
     }
 }
 
-fn raise(socket: &SocketRef, error: &str) {
-    let _ = socket.emit("messageError", &json!({ "error": error }));
+fn raise(client: &Connection, error: &str) {
+    emit(client, "messageError", &json!({ "error": error }));
 }

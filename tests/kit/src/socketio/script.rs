@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::packet::{self, Head, Packet};
-use super::{Connect, Opening, Peer, Timers, Welcome};
+use super::{Connect, Opening, Peer, Rooms, Timers, Welcome};
 use crate::websocket::{Connection, Refusal, Request, Service};
 
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Script {
     own: Weak<Script>,
     state: Mutex<State>,
     pub(super) frozen: OnceLock<watch::Receiver<bool>>,
+    /// What stands for a whole service, instead of what a test wants.
+    pub(super) rooms: OnceLock<Weak<Rooms>>,
 }
 
 #[derive(Debug)]
@@ -73,18 +75,23 @@ impl Service for Script {
     }
 
     fn text(&self, connection: &Arc<Connection>, text: &str) {
-        let mut state = self.state();
-        let welcome = state.welcome.clone();
-        let talk = state.talks.entry(connection.id()).or_default();
-        if let Some(Connect { namespace, .. }) = talk.text(text)
-            && let Some(answer) = welcome.packet(&namespace, connection.id())
-        {
+        let connect = self.take(connection, |talk| talk.text(text));
+        let Some(connect) = connect else { return };
+        let rooms = self.rooms.get().and_then(Weak::upgrade);
+        let welcome = match &rooms {
+            Some(rooms) => rooms.welcome(connection, &connect),
+            None => self.state().welcome.clone(),
+        };
+        if let Some(answer) = welcome.packet(&connect.namespace, connection.id()) {
             connection.send_text(&answer);
+        }
+        if let Some(rooms) = rooms.filter(|_| welcome == Welcome::Confirm) {
+            rooms.connected(connection, &connect);
         }
     }
 
     fn binary(&self, connection: &Arc<Connection>, data: &Bytes) {
-        self.state().talks.entry(connection.id()).or_default().binary(data);
+        self.take(connection, |talk| talk.binary(data));
     }
 }
 
@@ -97,11 +104,31 @@ impl Script {
             pings: true,
             talks: BTreeMap::new(),
         };
-        Arc::new_cyclic(|own| Self { own: own.clone(), state: Mutex::new(state), frozen: OnceLock::new() })
+        Arc::new_cyclic(|own| Self {
+            own: own.clone(),
+            state: Mutex::new(state),
+            frozen: OnceLock::new(),
+            rooms: OnceLock::new(),
+        })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Takes in a message, and gives the frames that it completes to the service.
+    fn take<T>(&self, connection: &Arc<Connection>, take: impl FnOnce(&mut Talk) -> T) -> T {
+        let (taken, frames) = {
+            let mut state = self.state();
+            let talk = state.talks.entry(connection.id()).or_default();
+            let before = talk.peer.frames.len();
+            let taken = take(talk);
+            (taken, talk.peer.frames[before..].to_vec())
+        };
+        if let Some(rooms) = self.rooms.get().and_then(Weak::upgrade) {
+            frames.iter().for_each(|frame| rooms.received(connection, frame));
+        }
+        taken
     }
 
     /// Returns whether it had to wait.

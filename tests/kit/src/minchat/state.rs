@@ -1,25 +1,23 @@
-//! What the server keeps: users, chats and their messages.
+//! The server's state: users, chats and their messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Map, Value, json};
-use socketioxide::socket::Sid;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::MinChatAcks;
-use crate::oxide::House;
+use crate::socketio::Rooms;
+use crate::websocket::Connection;
 
 #[derive(Debug)]
-pub(super) struct Hall {
+pub(super) struct Server {
     key: String,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) acks: MinChatAcks,
     /// The rooms that were joined, in order.
     pub(super) joins: Vec<String>,
     users: BTreeMap<String, Value>,
@@ -45,7 +43,7 @@ pub(super) fn user_room(user: &str) -> String {
     format!("user:{user}")
 }
 
-impl Hall {
+impl Server {
     pub(super) fn new(key: &str) -> Self {
         Self { key: key.to_owned(), state: Mutex::default() }
     }
@@ -58,15 +56,15 @@ impl Hall {
         self.state.lock().unwrap()
     }
 
-    /// Tells of a new message: the chat's room, and those who take part, but not the socket that it came from.
-    pub(super) fn tell_of(&self, house: &House, message: &Value, from: Option<Sid>) {
+    /// Emits a new message to the chat's room and to its participants, but not to the client that it came from.
+    pub(super) fn publish(&self, rooms: &Rooms, message: &Value, from: Option<&Connection>) {
         let chat = message["chat_id"].as_str().unwrap_or_default();
-        house.tell(&chat_room(chat), from, "message", message);
-        let (participants, told) = {
+        rooms.emit(&chat_room(chat), from, "message", message);
+        let (participants, update) = {
             let mut state = self.state();
             let chat_state = state.chat(chat);
             let participants = chat_state.participants.clone();
-            let told = json!({
+            let update = json!({
                 "success": true,
                 "id": chat,
                 "title": chat_state.title,
@@ -74,10 +72,10 @@ impl Hall {
                 "last_message": message,
                 "created_at": chat_state.created_at,
             });
-            (participants, told)
+            (participants, update)
         };
         for user in participants {
-            house.tell(&user_room(&user), from, "chat", &told);
+            rooms.emit(&user_room(&user), from, "chat", &update);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Plays a transcript for real: the daemon stands between a real nats-server and a service that says what is written.
+//! Plays transcripts with the real daemon, between a real nats-server and a service that sends what is written.
 
-mod play;
-mod voice;
-mod words;
+mod playback;
+mod service;
+mod subjects;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,8 +13,8 @@ use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::transcript::{ReplyStep, Status, StepKind, Transcript};
 use serde_json::Value;
 
-use self::play::Play;
-use self::voice::{Packets, Texts, Voice};
+use self::playback::Playback;
+use self::service::{ScriptedService, SocketIoScript, WebSocketScript};
 use crate::daemon::{Daemon, DaemonConfig};
 use crate::nats::NatsServer;
 
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 8;
 
 /// Where transcripts of one connector are played: between the daemon's program and a nats-server.
 #[derive(Debug)]
-pub struct Stage<'a> {
+pub struct TranscriptPlayer<'a> {
     /// The daemon's program.
     pub binary: &'a Path,
     /// The connector.
@@ -36,7 +36,7 @@ pub struct Stage<'a> {
 
 /// What must be known of a connector so that its transcripts can be played.
 #[derive(Debug, Clone, Copy)]
-pub struct Cast<'a> {
+pub struct Profile<'a> {
     /// The operations that take an argument, such as `emit`. All others are whole, whatever dots are in them.
     pub arguments: &'a [&'a str],
     /// Whether links are opened by the commands that go over them. Then `up open` waits for no connection; one is there
@@ -52,14 +52,14 @@ pub struct Cast<'a> {
 /// soon as it was made; `None` if more must come first.
 pub type LinkOf = fn(&Value, &[Frame]) -> Option<String>;
 
-impl Default for Cast<'_> {
+impl Default for Profile<'_> {
     /// Instances with one link, which is there from the start, and operations without arguments.
     fn default() -> Self {
         Self { arguments: &[], on_demand: false, first_link: |_| "main", link_of: None }
     }
 }
 
-impl Cast<'_> {
+impl Profile<'_> {
     /// Whether a transcript can be played in real time, by a real daemon: long waits and deadlines are for the other
     /// player, and so is a link on demand over which something comes without a command that has opened it.
     pub fn suits(&self, transcript: &Transcript) -> bool {
@@ -107,56 +107,59 @@ fn needs_connection(step: &StepKind) -> bool {
     matches!(step, FromService(_) | ToService(_) | Closed { .. } | Close(_) | Ready)
 }
 
-impl Stage<'_> {
+impl TranscriptPlayer<'_> {
     /// Plays transcripts over WebSockets, several at a time. Each has an instance with one link, or that opens but one for
     /// all of the commands. Returns what went wrong: the transcript's name, the number of the line, what it expects and
     /// what came.
     ///
     /// # Panics
     /// If the daemon does not run.
-    pub async fn play(&self, transcripts: &[Transcript], cast: &Cast<'_>) -> Vec<String> {
-        self.perform(transcripts, cast, async |_| Texts::start().await).await
+    pub async fn play(&self, transcripts: &[Transcript], profile: &Profile<'_>) -> Vec<String> {
+        self.play_over(transcripts, profile, async |_| WebSocketScript::start().await).await
     }
 
-    /// Plays transcripts over Socket.IO, as [`Stage::play`]. Every CONNECT is confirmed; connections of other links are
+    /// Plays transcripts over Socket.IO, as [`TranscriptPlayer::play`]. Every CONNECT is confirmed; connections of other links are
     /// kept open, and what comes over them is not looked at.
     ///
     /// # Panics
     /// If the daemon does not run.
-    pub async fn play_socketio(&self, transcripts: &[Transcript], cast: &Cast<'_>) -> Vec<String> {
-        let start = async |transcript: &Transcript| Packets::start(cast.link_of, &transcript.config).await;
-        self.perform(transcripts, cast, start).await
+    pub async fn play_socketio(&self, transcripts: &[Transcript], profile: &Profile<'_>) -> Vec<String> {
+        let start =
+            async |transcript: &Transcript| SocketIoScript::start(profile.link_of, &transcript.config).await;
+        self.play_over(transcripts, profile, start).await
     }
 
-    async fn perform<V: Voice>(
+    async fn play_over<V: ScriptedService>(
         &self,
         transcripts: &[Transcript],
-        cast: &Cast<'_>,
+        profile: &Profile<'_>,
         start: impl AsyncFn(&Transcript) -> V,
     ) -> Vec<String> {
-        let instances: Vec<_> = (0..AT_ONCE).map(|number| format!("staged_{number}")).collect();
+        let instances: Vec<_> = (0..AT_ONCE).map(|number| format!("transcript_{number}")).collect();
         let names: Vec<_> = instances.iter().map(String::as_str).collect();
         let nats = NatsServer::options().shipped_users(&names).start().await;
         let client = nats.client().await;
         let mut wrong = Vec::new();
         for transcripts in transcripts.chunks(AT_ONCE) {
             let mut config = DaemonConfig::new(&nats);
-            let mut voices = Vec::new();
+            let mut services = Vec::new();
             for (transcript, instance) in transcripts.iter().zip(&names) {
                 // The stream of the transcript that had the instance before would go on.
                 let stream = format!("PONTOON_{}", instance.to_uppercase());
                 let _ = async_nats::jetstream::new(client.clone()).delete_stream(stream).await;
-                let voice = start(transcript).await;
-                let url = format!("{}://{}{}", voice.scheme(), voice.server().address(), self.path);
+                let service = start(transcript).await;
+                let url = format!("{}://{}{}", service.scheme(), service.server().address(), self.path);
                 config = config.connector(instance, self.kind, &settings(&transcript.config, &url));
-                voices.push((transcript, *instance, voice));
+                services.push((transcript, *instance, service));
             }
-            let mut plays = Vec::new();
-            for (transcript, instance, voice) in &voices {
-                plays.push(Play::new(self.kind, instance, cast, transcript, voice, client.clone()).await);
+            let mut playbacks = Vec::new();
+            for (transcript, instance, service) in &services {
+                playbacks.push(
+                    Playback::new(self.kind, instance, profile, transcript, service, client.clone()).await,
+                );
             }
             let _daemon = Daemon::start(self.binary, config);
-            let played = plays
+            let played = playbacks
                 .into_iter()
                 .zip(transcripts)
                 .map(async |(play, transcript)| play?.run(transcript).await);
@@ -185,6 +188,3 @@ fn toml(value: &Value) -> String {
         other => other.to_string(),
     }
 }
-
-#[cfg(test)]
-mod tests;

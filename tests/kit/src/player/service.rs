@@ -1,4 +1,4 @@
-//! How the service on the stage speaks and listens, for each transport.
+//! The service of a transcript that is played, for each transport.
 
 use std::sync::Arc;
 
@@ -11,43 +11,43 @@ use super::LinkOf;
 use crate::socketio::SocketIoServer;
 use crate::websocket::{Connection, Service, WebSocketServer};
 
-/// One transport, as a stage uses it.
-pub(super) trait Voice {
+/// One transport, as a transcript is played over it.
+pub(super) trait ScriptedService {
     /// What transcripts write.
     type Frame: FrameText;
 
     fn server(&self) -> &WebSocketServer;
     /// The scheme of the URL that the connector is given.
     fn scheme(&self) -> &'static str;
-    /// Whether the daemon takes this connection for made, so that it can be spoken to.
+    /// Whether the handshake of this connection is complete, so that frames can be sent.
     fn is_made(&self, connection: usize) -> bool;
     /// Whether connections can be told apart by their links.
     fn knows_links(&self) -> bool;
     /// The link that a connection belongs to, if it can be told from what came over it.
     fn link_of(&self, connection: usize) -> Option<String>;
-    /// Says what a transcript writes.
-    fn say(&self, connection: &Connection, text: &str) -> Result<(), String>;
-    /// What came over this connection.
-    fn heard(&self, connection: usize) -> Vec<Self::Frame>;
+    /// Sends what a transcript writes.
+    fn send(&self, connection: &Connection, text: &str) -> Result<(), String>;
+    /// The frames received over this connection.
+    fn received(&self, connection: usize) -> Vec<Self::Frame>;
 }
 
 /// Messages of a WebSocket.
-pub(super) struct Texts(WebSocketServer);
+pub(super) struct WebSocketScript(WebSocketServer);
 
-impl Texts {
+impl WebSocketScript {
     pub(super) async fn start() -> Self {
         Self(WebSocketServer::start(Arc::new(Quiet)).await)
     }
 }
 
-/// The service says only what the transcript says.
+/// Sends only what the transcript says.
 struct Quiet;
 
 impl Service for Quiet {
     fn text(&self, _: &Arc<Connection>, _: &str) {}
 }
 
-impl Voice for Texts {
+impl ScriptedService for WebSocketScript {
     type Frame = websocket::Frame;
 
     fn server(&self) -> &WebSocketServer {
@@ -70,7 +70,7 @@ impl Voice for Texts {
         None
     }
 
-    fn say(&self, connection: &Connection, text: &str) -> Result<(), String> {
+    fn send(&self, connection: &Connection, text: &str) -> Result<(), String> {
         match websocket::Frame::from_text(text)? {
             websocket::Frame::Text(bytes) => connection.send_text(&String::from_utf8_lossy(&bytes)),
             websocket::Frame::Binary(bytes) => connection.send_binary(&bytes),
@@ -78,7 +78,7 @@ impl Voice for Texts {
         Ok(())
     }
 
-    fn heard(&self, connection: usize) -> Vec<websocket::Frame> {
+    fn received(&self, connection: usize) -> Vec<websocket::Frame> {
         let received = self.0.received().into_iter().filter(|received| received.connection == connection);
         let frames = received.filter_map(|received| match received.message {
             tungstenite::Message::Text(text) => Some(websocket::Frame::text(text.as_str())),
@@ -89,20 +89,20 @@ impl Voice for Texts {
     }
 }
 
-/// Packets of Socket.IO.
-pub(super) struct Packets {
+/// SocketIoScript of Socket.IO.
+pub(super) struct SocketIoScript {
     server: SocketIoServer,
     link_of: Option<LinkOf>,
     config: Value,
 }
 
-impl Packets {
+impl SocketIoScript {
     pub(super) async fn start(link_of: Option<LinkOf>, config: &Value) -> Self {
         Self { server: SocketIoServer::start().await, link_of, config: config.clone() }
     }
 }
 
-impl Voice for Packets {
+impl ScriptedService for SocketIoScript {
     type Frame = socketio::Frame;
 
     fn server(&self) -> &WebSocketServer {
@@ -122,10 +122,10 @@ impl Voice for Packets {
     }
 
     fn link_of(&self, connection: usize) -> Option<String> {
-        self.link_of?(&self.config, &self.heard(connection))
+        self.link_of?(&self.config, &self.received(connection))
     }
 
-    fn say(&self, connection: &Connection, text: &str) -> Result<(), String> {
+    fn send(&self, connection: &Connection, text: &str) -> Result<(), String> {
         match text.strip_prefix("packet ") {
             Some(packet) => connection.send_text(packet),
             None => self.server.send_over(connection, &socketio::Frame::from_text(text)?),
@@ -133,7 +133,7 @@ impl Voice for Packets {
         Ok(())
     }
 
-    fn heard(&self, connection: usize) -> Vec<socketio::Frame> {
+    fn received(&self, connection: usize) -> Vec<socketio::Frame> {
         self.server.peer(connection).frames
     }
 }

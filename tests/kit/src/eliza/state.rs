@@ -1,32 +1,27 @@
-//! What the server keeps, and who it lets in.
+//! The server's state, and which clients it accepts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use socketioxide::extract::{AckSender, SocketRef};
-use socketioxide::socket::Sid;
 
-use super::logs::Filters;
-use super::{AgentReply, DEFAULT_SERVER, ElizaDialect, ElizaOptions, ElizaVersion};
-use crate::oxide::{Backend, Emitted, House};
+use super::{AgentReply, ElizaDialect, ElizaOptions, ElizaVersion};
+use crate::socketio::{Backend, Emitted, Rooms, emit};
+use crate::websocket::{Connection, Request};
 
 /// What the server keeps.
 #[derive(Debug)]
-pub(super) struct Mind {
+pub(super) struct Server {
     pub(super) options: ElizaOptions,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) reply: Option<AgentReply>,
-    pub(super) servers: HashSet<String>,
+    pub(super) reply: AgentReply,
     pub(super) channels: BTreeMap<String, Channel>,
     pub(super) joins: Vec<String>,
-    /// Who gets logs, from which level and of which agent.
-    pub(super) readers: HashMap<Sid, Filters>,
     ids: u64,
     pub(super) killed: bool,
 }
@@ -40,11 +35,9 @@ pub(super) struct Channel {
 impl Default for State {
     fn default() -> Self {
         Self {
-            reply: Some(AgentReply::default()),
-            servers: HashSet::from([DEFAULT_SERVER.to_owned()]),
+            reply: AgentReply::default(),
             channels: BTreeMap::new(),
             joins: Vec::new(),
-            readers: HashMap::new(),
             ids: 0,
             killed: false,
         }
@@ -62,7 +55,7 @@ impl State {
     }
 }
 
-impl Mind {
+impl Server {
     pub(super) fn new(options: ElizaOptions) -> Self {
         Self { options, state: Mutex::default() }
     }
@@ -82,8 +75,8 @@ impl Mind {
     }
 }
 
-impl Backend for Arc<Mind> {
-    fn authorize(&self, socket: &SocketRef, auth: &Value) -> Result<(), String> {
+impl Backend for Arc<Server> {
+    fn authorize(&self, request: &Request, auth: &Value) -> Result<(), String> {
         if self.options.dialect == ElizaDialect::Documented || self.version() < ElizaVersion::V1_6_5 {
             return Ok(());
         }
@@ -91,28 +84,27 @@ impl Backend for Arc<Mind> {
             return Err("Valid entityId required".to_owned());
         }
         let Some(key) = &self.options.key else { return Ok(()) };
-        let header = socket.req_parts().headers.get("x-api-key");
-        let given = auth["apiKey"].as_str().or_else(|| header?.to_str().ok());
+        let given = auth["apiKey"].as_str().or_else(|| request.header("x-api-key"));
         if given == Some(key) { Ok(()) } else { Err("Invalid or missing API Key".to_owned()) }
     }
 
-    fn connected(&self, socket: &SocketRef, auth: &Value) {
+    fn connected(&self, client: &Connection, auth: &Value) {
         if self.options.dialect == ElizaDialect::Documented {
             return;
         }
         if self.version() >= ElizaVersion::V1_6_5 {
             let authenticated = json!({"entityId": auth["entityId"], "timestamp": now()});
-            let _ = socket.emit("authenticated", &authenticated);
+            emit(client, "authenticated", &authenticated);
         }
-        let welcome = json!({"message": "Connected to Eliza", "socketId": socket.id.to_string()});
-        let _ = socket.emit("connection_established", &welcome);
+        let welcome = json!({"message": "Connected to Eliza", "socketId": client.id().to_string()});
+        emit(client, "connection_established", &welcome);
     }
 
     // Acknowledgements are never sent.
-    fn event(&self, house: &Arc<House>, socket: &SocketRef, event: &Emitted, _: AckSender) {
+    fn event(&self, rooms: &Arc<Rooms>, client: &Connection, event: &Emitted) {
         match self.options.dialect {
-            ElizaDialect::Native => self.hear_native(house, socket, event),
-            ElizaDialect::Documented => self.hear_documented(house, socket, event),
+            ElizaDialect::Native => self.native_event(rooms, client, event),
+            ElizaDialect::Documented => self.documented_event(rooms, client, event),
         }
     }
 }

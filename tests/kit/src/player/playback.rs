@@ -1,4 +1,4 @@
-//! One transcript on the stage, line by line.
+//! One transcript that is played, line by line.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite;
 
-use super::voice::Voice;
-use super::words::{header, split_operation, token};
-use super::{Cast, needs_connection};
+use super::service::ScriptedService;
+use super::subjects::{header, split_operation, token};
+use super::{Profile, needs_connection};
 use crate::websocket::Connection;
 
 /// How long a line may take to come true.
 const LINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(2);
 
-pub(super) struct Play<'a, V> {
+pub(super) struct Playback<'a, S> {
     kind: &'a str,
     instance: &'a str,
     arguments: &'a [&'a str],
@@ -35,33 +35,33 @@ pub(super) struct Play<'a, V> {
     link: Option<&'a str>,
     /// Connections that belong to other links.
     others: HashSet<usize>,
-    voice: &'a V,
+    service: &'a S,
     client: Client,
     events: Subscriber,
     names: Names,
-    /// The connection that the conversation is held over, or was.
-    here: Option<Arc<Connection>>,
+    /// The connection that is played on, or the last one.
+    connection: Option<Arc<Connection>>,
     /// How many of its frames were compared.
-    heard: usize,
+    compared: usize,
     pings: usize,
     /// Where replies come, by the command's label.
-    asked: HashMap<String, Subscriber>,
+    replies: HashMap<String, Subscriber>,
 }
 
-impl<'a, V: Voice> Play<'a, V> {
+impl<'a, S: ScriptedService> Playback<'a, S> {
     /// Listens for events. The daemon is started after this.
     pub(super) async fn new(
         kind: &'a str,
         instance: &'a str,
-        cast: &Cast<'a>,
+        profile: &Profile<'a>,
         transcript: &'a Transcript,
-        voice: &'a V,
+        service: &'a S,
         client: Client,
     ) -> Result<Self, String> {
-        let link = match (voice.knows_links(), &transcript.link) {
-            (true, link) => Some(link.as_deref().unwrap_or_else(|| (cast.first_link)(&transcript.config))),
+        let link = match (service.knows_links(), &transcript.link) {
+            (true, link) => Some(link.as_deref().unwrap_or_else(|| (profile.first_link)(&transcript.config))),
             (false, None) => None,
-            (false, Some(link)) if cast.on_demand => Some(link.as_str()),
+            (false, Some(link)) if profile.on_demand => Some(link.as_str()),
             (false, Some(link)) => {
                 let name = &transcript.name;
                 return Err(format!("{name}: it is of the link {link}, and nothing here tells links apart"));
@@ -71,19 +71,19 @@ impl<'a, V: Voice> Play<'a, V> {
         Ok(Self {
             kind,
             instance,
-            arguments: cast.arguments,
-            on_demand: cast.on_demand,
+            arguments: profile.arguments,
+            on_demand: profile.on_demand,
             to_be_opened: false,
             link,
             others: HashSet::new(),
-            voice,
+            service,
             client,
             events: events.map_err(|error| error.to_string())?,
             names: Names::default(),
-            here: None,
-            heard: 0,
+            connection: None,
+            compared: 0,
             pings: 0,
-            asked: HashMap::new(),
+            replies: HashMap::new(),
         })
     }
 
@@ -92,7 +92,7 @@ impl<'a, V: Voice> Play<'a, V> {
             let place = |wrong| format!("{}:{}: {wrong}", transcript.name, step.line);
             self.step(&step.kind).await.map_err(place)?;
         }
-        self.nothing_more().await.map_err(|wrong| format!("{}: at the end: {wrong}", transcript.name))
+        self.all_seen().await.map_err(|wrong| format!("{}: at the end: {wrong}", transcript.name))
     }
 
     async fn step(&mut self, step: &StepKind) -> Result<(), String> {
@@ -105,15 +105,15 @@ impl<'a, V: Voice> Play<'a, V> {
                 if !self.on_demand {
                     self.open().await?;
                 }
-                self.settle().await?;
+                self.catch_up().await?;
             }
             StepKind::FromService(text) => {
-                self.voice.say(self.connection()?, &self.names.fill(text)?)?;
-                self.settle().await?;
+                self.service.send(self.open_connection()?, &self.names.fill(text)?)?;
+                self.catch_up().await?;
             }
             StepKind::ToService(text) => self.frame(text).await?,
             StepKind::Closed { code, reason } => {
-                let connection = self.connection()?;
+                let connection = self.open_connection()?;
                 match code {
                     // These are never written: they tell of an end without a word (RFC 6455 §7.4.1).
                     None | Some(1005 | 1006 | 1015) => connection.hang_up(),
@@ -124,15 +124,15 @@ impl<'a, V: Voice> Play<'a, V> {
             StepKind::Close(_) => self.gone().await?,
             StepKind::Command(command) => {
                 if !self.on_demand {
-                    self.commands_flow().await?;
+                    self.link_ready().await?;
                 }
                 self.command(command).await?;
-                self.settle().await?;
+                self.catch_up().await?;
             }
             StepKind::Event(event) => self.event(event).await?,
             StepKind::Reply(reply) => self.reply(reply).await?,
             StepKind::Wait(time) => sleep(*time).await,
-            StepKind::Ready => self.commands_flow().await?,
+            StepKind::Ready => self.link_ready().await?,
             // What else the session tells the daemon is not seen from outside.
             StepKind::Ends(_)
             | StepKind::Join { .. }
@@ -149,39 +149,41 @@ impl<'a, V: Voice> Play<'a, V> {
     async fn open(&mut self) -> Result<(), String> {
         self.all_compared()?;
         self.to_be_opened = false;
-        let last = self.here.as_ref().map(|connection| connection.id());
+        let last = self.connection.as_ref().map(|connection| connection.id());
         let end = Instant::now() + LINE;
         loop {
-            for connection in self.voice.server().connections() {
-                if last.is_none_or(|last| connection.id() > last) && self.is_here(&connection).await? {
-                    (self.here, self.heard) = (Some(connection), 0);
+            for connection in self.service.server().connections() {
+                if last.is_none_or(|last| connection.id() > last)
+                    && self.is_ours_connection(&connection).await?
+                {
+                    (self.connection, self.compared) = (Some(connection), 0);
                     return Ok(());
                 }
             }
             if Instant::now() > end {
                 let link = self.link.map(|link| format!(" for the link {link}")).unwrap_or_default();
-                let open = self.voice.server().connections().len();
-                return Err(format!("nobody connects{link}; {open} connections are open"));
+                let open = self.service.server().connections().len();
+                return Err(format!("no connection{link}; {open} connections are open"));
             }
             sleep(POLL).await;
         }
     }
 
     /// Whether this is a connection of our link.
-    async fn is_here(&mut self, connection: &Connection) -> Result<bool, String> {
+    async fn is_ours_connection(&mut self, connection: &Connection) -> Result<bool, String> {
         let id = connection.id();
-        if !self.voice.is_made(id) || self.others.contains(&id) {
+        if !self.service.is_made(id) || self.others.contains(&id) {
             return Ok(false);
         }
-        let Some(ours) = self.link.filter(|_| self.voice.knows_links()) else { return Ok(true) };
-        if self.voice.heard(id).is_empty() {
+        let Some(ours) = self.link.filter(|_| self.service.knows_links()) else { return Ok(true) };
+        if self.service.received(id).is_empty() {
             // A session need not say anything. Whose it is can be told nevertheless if there is no other link.
-            let links = self.ask_state().await?["data"]["links"].take();
+            let links = self.request_status().await?["data"]["links"].take();
             return Ok(links.as_array().is_some_and(|links| links.len() == 1 && links[0]["key"] == ours));
         }
         // What the session says at once is said together: with the first frame here, the answer comes after the last.
         self.ping(connection).await?;
-        let link = self.voice.link_of(id);
+        let link = self.service.link_of(id);
         if link.as_ref().is_some_and(|link| link != ours) {
             self.others.insert(id);
         }
@@ -189,16 +191,16 @@ impl<'a, V: Voice> Play<'a, V> {
     }
 
     /// The connection, if it is open.
-    fn connection(&self) -> Result<&Connection, String> {
-        self.here.as_deref().filter(|_| self.is_open()).ok_or_else(|| "the link has ended".to_owned())
+    fn open_connection(&self) -> Result<&Connection, String> {
+        self.connection.as_deref().filter(|_| self.is_open()).ok_or_else(|| "the link has ended".to_owned())
     }
 
     fn is_open(&self) -> bool {
-        self.here.as_ref().is_some_and(|here| self.is_among_open(here))
+        self.connection.as_ref().is_some_and(|here| self.is_among_open(here))
     }
 
     fn is_among_open(&self, connection: &Connection) -> bool {
-        self.voice.server().connections().iter().any(|open| open.id() == connection.id())
+        self.service.server().connections().iter().any(|open| open.id() == connection.id())
     }
 
     /// The connection that this conversation was held over ends. The daemon may be back at once, over another.
@@ -213,14 +215,14 @@ impl<'a, V: Voice> Play<'a, V> {
         Ok(())
     }
 
-    fn frames(&self) -> Vec<V::Frame> {
-        self.here.as_ref().map(|connection| self.voice.heard(connection.id())).unwrap_or_default()
+    fn frames(&self) -> Vec<S::Frame> {
+        self.connection.as_ref().map(|connection| self.service.received(connection.id())).unwrap_or_default()
     }
 
     async fn frame(&mut self, text: &str) -> Result<(), String> {
         let end = Instant::now() + LINE;
         let got = loop {
-            if let Some(frame) = self.frames().into_iter().nth(self.heard) {
+            if let Some(frame) = self.frames().into_iter().nth(self.compared) {
                 break frame;
             }
             if Instant::now() > end {
@@ -228,8 +230,8 @@ impl<'a, V: Voice> Play<'a, V> {
             }
             sleep(POLL).await;
         };
-        self.heard += 1;
-        let expected = V::Frame::from_text(text)?;
+        self.compared += 1;
+        let expected = S::Frame::from_text(text)?;
         if got.is(&expected, &mut self.names) {
             Ok(())
         } else {
@@ -238,7 +240,7 @@ impl<'a, V: Voice> Play<'a, V> {
     }
 
     fn all_compared(&self) -> Result<(), String> {
-        match self.frames().get(self.heard) {
+        match self.frames().get(self.compared) {
             Some(frame) => Err(format!("the service got {} too", frame.to_text())),
             None => Ok(()),
         }
@@ -296,13 +298,13 @@ impl<'a, V: Voice> Play<'a, V> {
             headers.insert(name.as_str(), self.names.fill(value)?.as_str());
         }
         let body = self.names.fill(&step.body)?;
-        let replies = self.ask(subject, headers, body).await?;
-        self.asked.insert(step.label.clone(), replies);
+        let replies = self.request(subject, headers, body).await?;
+        self.replies.insert(step.label.clone(), replies);
         Ok(())
     }
 
     async fn reply(&mut self, expected: &ReplyStep) -> Result<(), String> {
-        let replies = self.asked.get_mut(&expected.label).ok_or("there is no such command")?;
+        let replies = self.replies.get_mut(&expected.label).ok_or("there is no such command")?;
         let message = timeout(LINE, replies.next()).await.map_err(|_| "no reply comes")?;
         let message = message.ok_or("the connection to NATS ended")?;
         let got = String::from_utf8_lossy(&message.payload).into_owned();
@@ -317,10 +319,10 @@ impl<'a, V: Voice> Play<'a, V> {
                         .as_str()
                         .is_some_and(|message| message.contains(&expected.text))
             };
-        if right { Ok(()) } else { Err(format!("the caller was told {got}")) }
+        if right { Ok(()) } else { Err(format!("the reply was {got}")) }
     }
 
-    async fn ask(&self, subject: String, headers: HeaderMap, body: String) -> Result<Subscriber, String> {
+    async fn request(&self, subject: String, headers: HeaderMap, body: String) -> Result<Subscriber, String> {
         let inbox = self.client.new_inbox();
         let replies = self.client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
         let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, body.into()).await;
@@ -331,8 +333,8 @@ impl<'a, V: Voice> Play<'a, V> {
     // --- What the daemon has done by now ---
 
     /// All that was caused has come, and nothing else.
-    async fn nothing_more(&mut self) -> Result<(), String> {
-        self.settle().await?;
+    async fn all_seen(&mut self) -> Result<(), String> {
+        self.catch_up().await?;
         self.all_compared()?;
         // An event reaches us before the daemon hears that it is kept.
         self.state(|state| state["unconfirmed_events"] == 0).await?;
@@ -347,9 +349,9 @@ impl<'a, V: Voice> Play<'a, V> {
 
     /// What was said before, by the service or by a caller, has been taken in: the daemon has answered a ping, and then
     /// a question, which it takes in turn.
-    async fn settle(&mut self) -> Result<(), String> {
+    async fn catch_up(&mut self) -> Result<(), String> {
         if self.is_open()
-            && let Some(connection) = self.here.clone()
+            && let Some(connection) = self.connection.clone()
         {
             self.ping(&connection).await?;
         }
@@ -362,7 +364,8 @@ impl<'a, V: Voice> Play<'a, V> {
         connection.send_ping(data.as_bytes());
         self.pings += 1;
         let is_answer = |message: &tungstenite::Message| matches!(message, tungstenite::Message::Pong(got) if got == data.as_bytes());
-        let answered = || self.voice.server().received().iter().any(|received| is_answer(&received.message));
+        let answered =
+            || self.service.server().received().iter().any(|received| is_answer(&received.message));
         let end = Instant::now() + LINE;
         while self.is_among_open(connection) && !answered() {
             if Instant::now() > end {
@@ -374,7 +377,7 @@ impl<'a, V: Voice> Play<'a, V> {
     }
 
     /// The session has said that it is ready.
-    async fn commands_flow(&self) -> Result<(), String> {
+    async fn link_ready(&self) -> Result<(), String> {
         self.state(|state| {
             let links = state["links"].as_array().map(Vec::as_slice).unwrap_or_default();
             let mut ours = links.iter().filter(|link| self.link.is_none_or(|ours| link["key"] == ours));
@@ -387,7 +390,7 @@ impl<'a, V: Voice> Play<'a, V> {
     async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Result<(), String> {
         let end = Instant::now() + LINE;
         loop {
-            let state = self.ask_state().await?;
+            let state = self.request_status().await?;
             if wanted(&state["data"]) {
                 return Ok(());
             }
@@ -398,9 +401,9 @@ impl<'a, V: Voice> Play<'a, V> {
         }
     }
 
-    async fn ask_state(&self) -> Result<Value, String> {
+    async fn request_status(&self) -> Result<Value, String> {
         let subject = format!("pontoon.command.{}.{}.status", self.kind, self.instance);
-        let mut replies = self.ask(subject, HeaderMap::new(), String::new()).await?;
+        let mut replies = self.request(subject, HeaderMap::new(), String::new()).await?;
         let reply = timeout(LINE, replies.next()).await.map_err(|_| "the daemon does not answer")?;
         let body = reply.map(|reply| reply.payload).unwrap_or_default();
         Ok(serde_json::from_slice(&body).unwrap_or_default())

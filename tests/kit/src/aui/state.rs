@@ -17,7 +17,7 @@ const INTERNAL: u16 = 1011;
 
 /// What the service keeps.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Server {
     key: String,
     state: Arc<Mutex<State>>,
 }
@@ -34,7 +34,7 @@ pub(super) struct State {
     ids: u64,
 }
 
-impl Desk {
+impl Server {
     pub(super) fn new(key: &str) -> Self {
         Self { key: key.to_owned(), state: Arc::default() }
     }
@@ -98,7 +98,7 @@ impl State {
     }
 }
 
-impl Service for Desk {
+impl Service for Server {
     fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         if request.path == PATH { Ok(None) } else { Err(Refusal::status(403)) }
     }
