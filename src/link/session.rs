@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
+use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::{Action, CommandId, End, Error, Join, Kind, LinkKey, Outbox, Redactor, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -57,6 +58,8 @@ pub struct Parts<S: Session, R> {
     pub outcomes: mpsc::Receiver<Outcome>,
     /// Takes our secrets out of reasons and errors.
     pub redact: Redactor,
+    /// Limits the commands.
+    pub limiter: Option<RateLimiter>,
 }
 
 /// One connection.
@@ -178,15 +181,15 @@ where
                 // What is not read cannot make the session ready.
                 self.patient_since = Instant::now();
             }
-            if self.ready
-                && self.memory.errands.is_waiting()
-                && self.takes()
-                && let Some(errand) = self.memory.errands.take()
-            {
-                if let Err(end) = self.command(errand) {
-                    return end;
+            if self.ready && self.memory.errands.is_waiting() && self.takes() {
+                if let Some(errand) = self.memory.errands.take() {
+                    if let Err(end) = self.command(errand) {
+                        return end;
+                    }
+                    continue;
                 }
-                continue;
+                // The time of those that waited has run out.
+                self.parts.limiter.iter().for_each(RateLimiter::give_back);
             }
             let full = self.replies.full(Instant::now());
             if full.is_none() && self.held.is_some() {
@@ -270,8 +273,13 @@ where
     /// Whether the session takes a command now. If not, the command waits where it is, and goes on to the next
     /// connection if this one ends.
     fn takes(&mut self) -> bool {
-        self.outbox.advance(Instant::now());
-        self.parts.session.takes(&mut self.outbox)
+        let now = Instant::now();
+        self.outbox.advance(now);
+        if !self.parts.session.takes(&mut self.outbox) {
+            return false;
+        }
+        let token = self.parts.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(now));
+        token.map_err(|at| self.outbox.wake_at(at)).is_ok()
     }
 
     fn command(&mut self, errand: Errand<S::Request>) -> Result<(), End> {

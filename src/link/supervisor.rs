@@ -266,7 +266,8 @@ where
             shared.board.set(key, seat, Phase::Ready, None, None);
             gaps.ready();
         };
-        let parts = Parts { session: self.connector.session(key), reader, outbound, outcomes, redact };
+        let (session, limiter) = (self.connector.session(key), self.connector.rate_limiter(key));
+        let parts = Parts { session, reader, outbound, outcomes, redact, limiter };
         // What would not be made again is not ended to be made anew.
         let redial = self.way.goes_on().then(|| self.redial.clone());
         let interrupt = interrupt(self.stop.clone(), redial);

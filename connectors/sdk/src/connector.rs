@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Raw};
 use crate::listener::{Accept, Handshake, Listener};
 use crate::operations::{Operation, Request};
+use crate::rate::RateLimiter;
 use crate::session::Session;
 
 /// One kind of upstream service. Built from its configuration; lives as long as the instance.
@@ -84,6 +85,12 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// Bounds on the links that [`Route::OnDemand`] opens.
     fn on_demand_limits(&self) -> OnDemandLimits {
         OnDemandLimits::default()
+    }
+
+    /// What limits the commands of a connection of this link; `None` for no limit. Commands that are not sent yet wait with
+    /// the daemon, in order, until their time runs out. A clone of one limiter limits links together.
+    fn rate_limiter(&self, _link: &LinkKey) -> Option<RateLimiter> {
+        None
     }
 
     /// How long a caller waits that names no time of its own; `None` leaves it to the daemon.

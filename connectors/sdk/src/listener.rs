@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::connector::LinkKey;
 use crate::secret::Secret;
 
@@ -38,12 +41,13 @@ impl Listener {
     }
 }
 
-/// A certificate of ours and its key, as PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// The certificate, and those that lead to its authority.
+    /// The certificate, and those that lead to its authority (PEM).
     pub cert_file: PathBuf,
-    /// Its key.
+    /// Its key (PEM).
     pub key_file: PathBuf,
 }
 

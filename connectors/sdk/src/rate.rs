@@ -1,5 +1,6 @@
 //! A token bucket: so many requests in a time, at once where there were none for long.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -68,6 +69,34 @@ impl Bucket {
     }
 }
 
+/// Limits how many commands a link sends: see [`crate::Connector::rate_limiter`]. Clones share one bucket.
+#[derive(Clone)]
+pub struct RateLimiter(Arc<Mutex<Bucket>>);
+
+impl RateLimiter {
+    /// A limiter with a full bucket.
+    pub fn new(limit: RateLimit) -> Self {
+        Self(Arc::new(Mutex::new(Bucket::new(limit))))
+    }
+
+    /// Takes a token for one command.
+    ///
+    /// # Errors
+    /// When the next token is there.
+    pub fn take(&self, now: Instant) -> Result<(), Instant> {
+        self.bucket().take(now)
+    }
+
+    /// Puts a token back that was not used.
+    pub fn give_back(&self) {
+        self.bucket().give_back();
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +127,16 @@ mod tests {
         bucket.give_back();
         assert_eq!(bucket.take(start), Ok(()));
         assert!(bucket.take(start).is_err());
+    }
+
+    #[test]
+    fn clones_of_a_limiter_share_one_bucket() {
+        let limiter = RateLimiter::new(RateLimit { requests: 2, per: Span::seconds(10) });
+        let (clone, start) = (limiter.clone(), Instant::now());
+        assert_eq!((limiter.take(start), clone.take(start)), (Ok(()), Ok(())));
+        assert!(limiter.take(start).is_err() && clone.take(start).is_err());
+        clone.give_back();
+        assert_eq!(limiter.take(start), Ok(()));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transpo
 use crate::error::{End, Error, Kind};
 use crate::event::{Event, EventType};
 use crate::operations::Request as _;
+use crate::rate::RateLimiter;
 use crate::session::{Action, Join, Outbox, Session};
 
 type FrameOf<C> = <<C as Connector>::Transport as Transport>::Frame;
@@ -80,6 +81,8 @@ struct Player<C: Connector> {
     outbox: Outbox<FrameOf<C>>,
     /// `None` while there is no connection.
     session: Option<C::Session>,
+    /// Limits the commands of a connection.
+    limiter: Option<RateLimiter>,
     joins: Vec<Join>,
     commands_flow: bool,
     /// Whether the session has said that the link is not needed any more.
@@ -113,6 +116,7 @@ where
             now,
             outbox: Outbox::new(now),
             session: None,
+            limiter: None,
             joins: Vec::new(),
             commands_flow: false,
             finished: false,
@@ -161,6 +165,7 @@ where
         }
         self.outbox = Outbox::new(self.now);
         self.finished = false;
+        self.limiter = self.connector.rate_limiter(&self.link);
         let session = self.session.insert(self.connector.session(&self.link));
         let opened = session.open(&self.joins, &mut self.outbox);
         self.done(opened)
@@ -254,6 +259,11 @@ where
         while self.commands_flow && !self.held.is_empty() {
             let (session, outbox) = self.connected()?;
             if !session.takes(outbox) {
+                break;
+            }
+            let token = self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(self.now));
+            if let Err(at) = token {
+                self.outbox.wake_at(at);
                 break;
             }
             let Some((request, command)) = self.held.take() else { break };
