@@ -17,26 +17,26 @@ pub struct Config {
     pub url: String,
     /// The API key of the MinChat project. It goes into every message to the service, and is looked up for each.
     pub api_key: Secret,
-    /// The id of the MinChat user that this instance speaks as.
-    pub user_id: String,
+    /// The id of the MinChat user that this instance writes as.
+    pub user_id: Id,
     /// The user's profile, which others are shown when this instance types or has seen a message.
     #[serde(default)]
     pub user: Option<User>,
     /// The ids of the chats that are joined from the start.
     #[serde(default)]
-    pub chats: Vec<String>,
+    pub chats: Vec<Id>,
     /// How many sockets there are: one for each chat, or one for all.
     #[serde(default)]
     pub links: Links,
 }
 
-/// The profile of the user that an instance speaks as, in the service's own field names.
+/// The profile of the user that an instance writes as, in the service's own field names.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// The user's id; `user_id` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
+    pub id: Option<Id>,
     /// The name that is unique in the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
@@ -66,27 +66,44 @@ fn url() -> String {
     "https://api.minchat.io".to_owned()
 }
 
-/// The longest id of a chat, a message or a user, in bytes.
+/// The longest id, in bytes.
 pub(crate) const MAX_ID: usize = 256;
+
+/// The id of a chat, a message or a user: 1 to 256 bytes without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String")]
+pub struct Id(String);
+
+impl TryFrom<String> for Id {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if (1..=MAX_ID).contains(&text.len()) && !text.contains(char::is_control) {
+            return Ok(Self(text));
+        }
+        Err(format!("an id has 1 to {MAX_ID} bytes, and no control characters"))
+    }
+}
+
+impl Id {
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// How many chats one socket joins at most; all of them are joined again at each connect.
 pub(crate) const MAX_CHATS: usize = 1_024;
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings, and makes the endpoint.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         endpoint.secrets.push(self.api_key.clone());
-        check_id(&self.user_id, "/user_id", "user_id")?;
-        if let Some(id) = self.user.as_ref().and_then(|user| user.id.as_ref()) {
-            check_id(id, "/user/id", "the user's id")?;
-        }
         let mut seen = BTreeSet::new();
-        for (place, chat) in self.chats.iter().enumerate() {
-            let pointer = format!("/chats/{place}");
-            check_id(chat, &pointer, "a chat's id")?;
-            if !seen.insert(chat) {
-                return Err(Error::config(format!("{chat:?} is listed twice; write it once")).at(pointer));
-            }
+        if let Some((place, chat)) = self.chats.iter().enumerate().find(|(_, chat)| !seen.insert(*chat)) {
+            let text = format!("{:?} is listed twice; write it once", chat.as_str());
+            return Err(Error::config(text).at(format!("/chats/{place}")));
         }
         if self.links == Links::Shared && self.chats.len() > MAX_CHATS {
             let text = format!("one socket joins at most {MAX_CHATS} chats; write links = \"per_chat\"");
@@ -102,50 +119,36 @@ impl Config {
         user
     }
 
-    /// Whether a user of this id is the one that the instance speaks as.
+    /// Whether a user of this id is the one that the instance writes as.
     pub(crate) fn is_own(&self, id: &str) -> bool {
-        id == self.user_id || self.user.as_ref().is_some_and(|user| user.id.as_deref() == Some(id))
+        let other = self.user.as_ref().and_then(|user| user.id.as_ref());
+        self.user_id.as_str() == id || other.is_some_and(|other| other.as_str() == id)
     }
 }
 
-fn check_id(id: &str, pointer: &str, what: &str) -> Result<()> {
-    if is_id(id) {
-        return Ok(());
-    }
-    let text =
-        format!("{what} has 1 to {MAX_ID} bytes, and no control characters; write the id that MinChat gives");
-    Err(Error::config(text).at(pointer))
-}
-
-/// Whether this can be the id of something.
-pub(crate) fn is_id(text: &str) -> bool {
-    (1..=MAX_ID).contains(&text.len()) && !text.contains(char::is_control)
-}
-
-/// Which part of the service a link is for.
+/// What a link is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LinkKind {
     /// What is about the user, and no chat.
     User,
     /// One chat.
-    Chat(String),
+    Chat(Id),
     /// Everything.
     Shared,
 }
 
-/// The link of what is about the user.
+/// The name of the link for what is about the user.
 const USER: &str = "user";
-/// The only link where all is shared.
+/// The name of the only link where all is shared.
 const SHARED: &str = "main";
 
-impl Place {
-    /// The name of its link: a chat's own id, so that it is known at sight. One that could be taken for [`USER`] gets
-    /// one `_` more than it has.
+impl LinkKind {
+    /// The name of the link: a chat's own id. One that could be taken for [`USER`] gets one `_` more than it has.
     pub(crate) fn key(&self) -> LinkKey {
         match self {
             Self::User => LinkKey::new(USER),
-            Self::Chat(chat) if is_like_user(chat) => LinkKey::new(format!("{chat}_")),
-            Self::Chat(chat) => LinkKey::new(chat),
+            Self::Chat(chat) if is_like_user(&chat.0) => LinkKey::new(format!("{}_", chat.0)),
+            Self::Chat(chat) => LinkKey::new(&chat.0),
             Self::Shared => LinkKey::new(SHARED),
         }
     }
@@ -155,13 +158,13 @@ impl Place {
         match key.as_str() {
             _ if links == Links::Shared => Self::Shared,
             USER => Self::User,
-            chat if is_like_user(chat) => Self::Chat(chat.strip_suffix('_').unwrap_or(chat).to_owned()),
-            chat => Self::Chat(chat.to_owned()),
+            name if is_like_user(name) => Self::Chat(Id(name.strip_suffix('_').unwrap_or(name).to_owned())),
+            name => Self::Chat(Id(name.to_owned())),
         }
     }
 
     /// The only chat of the link, if it has one.
-    pub(crate) fn chat(&self) -> Option<&str> {
+    pub(crate) fn chat(&self) -> Option<&Id> {
         match self {
             Self::Chat(chat) => Some(chat),
             Self::User | Self::Shared => None,

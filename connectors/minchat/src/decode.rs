@@ -1,37 +1,45 @@
-//! From what the service says to events. Each of its events becomes exactly one of ours.
+//! Events of the service, each decoded to exactly one of ours. Payloads are read leniently: a field of a wrong type counts
+//! as absent.
 
-use pontoon_sdk::event::{Message as Words, MessageObject, Sender, SenderKind, ServiceError};
-use pontoon_sdk::{Error, Event, EventType, Object, Raw, Result, socketio};
+use pontoon_sdk::connector::Frame as _;
+use pontoon_sdk::event::{Message as EventMessage, MessageObject, Sender, SenderKind, ServiceError};
+use pontoon_sdk::lenient::Timestamp;
+use pontoon_sdk::socketio::{self, Frame};
+use pontoon_sdk::{Error, Event, EventType, Object, Raw, Result, json};
 use serde_json::value::RawValue;
 
-use crate::cache::Known;
-use crate::config::{Config, Place};
-use crate::frames::{Message, User, is_falsy, message_id, success};
+use crate::cache::{MessageCache, Observation};
+use crate::config::{Config, LinkKind};
 
-/// What is needed to understand an event: whose it is, and where it was heard.
-pub(crate) struct Ear<'a> {
+/// Decodes what one link receives.
+pub(crate) struct Decoder<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) place: &'a Place,
-    pub(crate) known: &'a Known,
+    pub(crate) link: &'a LinkKind,
+    pub(crate) cache: &'a MessageCache,
 }
 
-impl Ear<'_> {
-    /// Understands an event.
-    ///
-    /// # Errors
-    /// `Protocol` if it has no such shape as its name promises, or its name is unknown.
-    pub(crate) fn hear(&self, event: &socketio::Event) -> Result<Event> {
+impl Decoder<'_> {
+    /// Decodes an event. One that is not understood becomes `frame.unrecognised` with its name.
+    pub(crate) fn decode(&self, event: &socketio::Event, frame: &Frame) -> Event {
+        let decoded = match event.name.as_str() {
+            "ai.event" => ai_event(event, frame),
+            _ => self.known_event(event),
+        };
+        decoded.unwrap_or_else(|error| Event::unrecognised(&event.name, error.message(), frame.raw()))
+    }
+
+    fn known_event(&self, event: &socketio::Event) -> Result<Event> {
         let nothing = Raw::null();
         let argument = event.args.values().first().unwrap_or(&nothing);
         let raw = event.args.payload();
-        // `chat` and `message` name their chat even so.
+        // These three name their chat also when `success` is false.
         if !matches!(event.name.as_str(), "chat" | "message" | "message.update")
             && let Ok(object) = Object::of(argument)
             && success(&object) == Some(false)
         {
-            return Ok(fault(object.error(), raw).upstream(event.name.clone()));
+            return Ok(Event::error(object.error(), raw).upstream(event.name.clone()));
         }
-        let told = match event.name.as_str() {
+        let decoded = match event.name.as_str() {
             "chat" => self.chat(argument, raw)?,
             "message" => self.message(EventType::MessageCreated, argument, raw)?,
             "message.update" => self.message(EventType::MessageUpdated, argument, raw)?,
@@ -40,33 +48,43 @@ impl Ear<'_> {
             "typing.start" => self.typing(EventType::TypingStarted, argument, raw)?,
             "typing.stop" => self.typing(EventType::TypingStopped, argument, raw)?,
             "user.status" => self.presence(argument, raw)?,
-            "ai.event" => ai(event)?,
-            "error" => fault(raised(argument), raw),
+            "error" => Event::error(error_of(argument), raw),
             _ => return Err(Error::protocol("MinChat is not known to send an event of this name")),
         };
-        Ok(told.upstream(event.name.clone()))
+        Ok(decoded.upstream(event.name.clone()))
     }
 
-    /// A message that is new, or changed.
+    /// The chat that the link is for, if it is for one.
+    fn chat_of_link(&self) -> Option<String> {
+        self.link.chat().map(|chat| chat.as_str().to_owned())
+    }
+
+    /// A message that is new, or was changed.
     fn message(&self, kind: EventType, argument: &Raw, raw: Raw) -> Result<Event> {
         let object = Object::of(argument)?;
         let message = Message::read(&object);
-        let chat = message.chat.clone().or_else(|| self.place.chat().map(str::to_owned));
+        let chat = message.chat.clone().or_else(|| self.chat_of_link());
         if success(&object) == Some(false) {
-            return Ok(in_chat(fault(object.error(), raw), chat));
+            return Ok(Event::error(object.error(), raw).channel(chat));
         }
         if message.id.is_none() && message.text.is_none() && message.attachments.is_none() {
             return Err(Error::protocol("the message has no id, no text and no file"));
         }
-        Ok(self.said(kind, message, chat, raw))
+        Ok(self.message_event(kind, message, chat, raw))
     }
 
-    /// A message, over whichever way it was told.
-    pub(crate) fn said(&self, kind: EventType, message: Message, chat: Option<String>, raw: Raw) -> Event {
+    /// The event of a message, which was broadcast or acknowledged.
+    pub(crate) fn message_event(
+        &self,
+        kind: EventType,
+        message: Message,
+        chat: Option<String>,
+        raw: Raw,
+    ) -> Event {
         let mut event = Event::new(kind, raw);
         if let (Some(id), Some(chat)) = (&message.id, &chat) {
-            self.known.learn(id, chat);
-            // A message is new once. How often it changes is not told, so changes are never taken for one another.
+            self.cache.insert(id, chat);
+            // A message is new once, but can be changed several times in the same way.
             if kind == EventType::MessageCreated {
                 event.identity = Some(format!("{chat:?} {id:?}"));
             }
@@ -75,56 +93,57 @@ impl Ear<'_> {
             event.time = message.created.as_ref().and_then(|created| created.time);
         }
         event.fields.sender = message.author.map(|author| self.sender(author));
-        event.fields.message = Some(Words::Object(MessageObject {
+        event.fields.message = Some(EventMessage::Object(MessageObject {
             id: message.id,
             text: message.text,
             created_at: message.created.map(|created| created.text),
             attachments: message.attachments,
             metadata: message.metadata,
         }));
-        in_chat(event, chat)
+        event.channel(chat)
     }
 
     fn chat(&self, argument: &Raw, raw: Raw) -> Result<Event> {
         let object = Object::of(argument)?;
         let id = object.text("id");
         if success(&object) == Some(false) {
-            return Ok(in_chat(fault(object.error(), raw), id));
+            return Ok(Event::error(object.error(), raw).channel(id));
         }
         let Some(id) = id else { return Err(Error::protocol("the chat has no id")) };
-        let last = object.object("last_message").and_then(|last| last.text("id"));
         let mut event = Event::new(EventType::ChannelUpdated, raw);
         event.fields.title = object.text("title");
         event.fields.participants = object.texts("participant_user_ids");
-        if let Some(last) = last {
-            self.known.learn(&last, &id);
-            // It comes over every link, the same in every byte. Where it names no message it may mean anything.
-            event.identity = Some(self.happening(&String::from_utf8_lossy(argument.as_bytes())));
+        if let Some(last) = object.object("last_message").and_then(|last| last.text("id")) {
+            self.cache.insert(&last, &id);
+            // Every link receives the same bytes. Without the id of a message, equal bytes can have different causes.
+            event.identity = Some(self.identity(&String::from_utf8_lossy(argument.as_bytes())));
         }
-        Ok(in_chat(event, Some(id)))
+        Ok(event.channel(id))
     }
 
-    /// A message is deleted once.
+    /// A message is deleted once. MinChat does not say who did it.
     fn deleted(&self, argument: &Raw, raw: Raw) -> Result<Event> {
         let id = message_id(argument)?;
-        let chat = self.known.chat(&id).or_else(|| self.place.chat().map(str::to_owned));
-        Ok(in_chat(once(EventType::MessageDeleted, id, raw), chat))
+        let chat = self.cache.chat(&id).or_else(|| self.chat_of_link());
+        let kind = EventType::MessageDeleted;
+        let identity = Some(format!("{} {id:?}", kind.as_str()));
+        Ok(Event { identity, ..Event::new(kind, raw) }.message_id(id).channel(chat))
     }
 
-    /// That a message was seen comes over links that never joined its chat, so the link says nothing of the chat.
+    /// MinChat sends this to links that did not join the message's chat, and a message can be seen by several users: MinChat
+    /// does not say by whom it was.
     fn seen(&self, argument: &Raw, raw: Raw) -> Result<Event> {
         let id = message_id(argument)?;
-        let chat = self.known.chat(&id);
+        let chat = self.cache.chat(&id);
         let kind = EventType::MessageSeen;
-        // Another may have seen it, too, and the service does not say who.
-        let identity = Some(self.happening(&format!("{} {id:?}", kind.as_str())));
-        Ok(in_chat(Event { identity, ..about(kind, Some(id), raw) }, chat))
+        let identity = Some(self.identity(&format!("{} {id:?}", kind.as_str())));
+        Ok(Event { identity, ..Event::new(kind, raw) }.message_id(id).channel(chat))
     }
 
-    /// The identity of what every link is told in the same words: a link that hears them again hears of another happening.
-    fn happening(&self, words: &str) -> String {
-        let (count, generation) = self.known.heard(&self.place.key(), words.as_bytes());
-        format!("{words} {generation}.{count}")
+    /// The identity of an event that every link receives.
+    fn identity(&self, payload: &str) -> String {
+        let Observation { count, generation } = self.cache.observe(&self.link.key(), payload.as_bytes());
+        format!("{payload} {generation}.{count}")
     }
 
     fn typing(&self, kind: EventType, argument: &Raw, raw: Raw) -> Result<Event> {
@@ -133,7 +152,7 @@ impl Ear<'_> {
         let Some(user) = user else { return Err(Error::protocol("the payload names no user")) };
         let mut event = Event::new(kind, raw);
         event.fields.sender = Some(self.sender(user));
-        Ok(in_chat(event, self.place.chat().map(str::to_owned)))
+        Ok(event.channel(self.chat_of_link()))
     }
 
     fn presence(&self, argument: &Raw, raw: Raw) -> Result<Event> {
@@ -154,65 +173,136 @@ impl Ear<'_> {
     }
 }
 
-/// What a chatbot is doing. No type of event fits, so it goes as what is unknown, with all that can be said of it.
-fn ai(event: &socketio::Event) -> Result<Event> {
+/// What a chatbot does. No type of event fits, so it is published as unrecognised, with its chat and its sender.
+fn ai_event(event: &socketio::Event, frame: &Frame) -> Result<Event> {
     let nothing = Raw::null();
     let object = Object::of(event.args.values().first().unwrap_or(&nothing))?;
     let reason = "a chatbot does something for which there is no type of event";
-    let mut told = unrecognised(&event.name, reason, whole(event));
-    told.fields.sender = object.text("chatbotUsername").map(|name| Sender {
-        id: None,
-        name: Some(name),
-        kind: Some(SenderKind::Agent),
-    });
-    Ok(in_chat(told, object.text("chat_id")))
+    let mut decoded = Event::unrecognised(&event.name, reason, frame.raw());
+    let sender = |name| Sender { id: None, name: Some(name), kind: Some(SenderKind::Agent) };
+    decoded.fields.sender = object.text("chatbotUsername").map(sender);
+    Ok(decoded.channel(object.text("chat_id")))
 }
 
-/// What is not understood: its name, why, and the whole of it.
-pub(crate) fn unrecognised(name: &str, reason: &str, raw: Raw) -> Event {
-    let mut event = Event::new(EventType::FrameUnrecognised, raw).upstream(name.to_owned());
-    event.fields.name = Some(name.to_owned());
-    event.fields.reason = Some(reason.to_owned());
-    event
+/// What an acknowledgement says.
+pub(crate) enum Outcome {
+    /// The service took the message.
+    Accepted(Message),
+    /// It did not.
+    Refused(ServiceError),
+    /// Neither is said.
+    Unclear,
 }
 
-/// An event with its name and all of its arguments, as the daemon publishes what is not understood.
-pub(crate) fn whole(event: &socketio::Event) -> Raw {
-    pontoon_sdk::connector::Frame::raw(&socketio::Frame::Event(event.clone()))
+impl Outcome {
+    /// Reads the arguments of an acknowledgement.
+    pub(crate) fn read(arguments: &[Raw]) -> Self {
+        // Without an argument nothing is said: many services acknowledge so what they have done.
+        let [only] = arguments else { return Self::Unclear };
+        if only.as_bytes() == b"false" {
+            return Self::Refused(ServiceError::default());
+        }
+        let Ok(object) = Object::of(only) else { return Self::Unclear };
+        let (message, error) = (Message::read(&object), object.error());
+        match success(&object) {
+            Some(false) => Self::Refused(error),
+            Some(true) => Self::Accepted(message),
+            None => match (message.id.is_some(), error.message.is_some()) {
+                (true, false) => Self::Accepted(message),
+                (false, true) => Self::Refused(error),
+                (true, true) | (false, false) => Self::Unclear,
+            },
+        }
+    }
 }
 
-/// An error that the service reports.
-pub(crate) fn fault(error: ServiceError, raw: Raw) -> Event {
-    let mut event = Event::new(EventType::ErrorRaised, raw);
-    event.fields.error = Some(error);
-    event
+/// A message.
+pub(crate) struct Message {
+    pub(crate) id: Option<String>,
+    pub(crate) chat: Option<String>,
+    text: Option<String>,
+    /// A list, as other services have several.
+    attachments: Option<Box<RawValue>>,
+    metadata: Option<Box<RawValue>>,
+    created: Option<Timestamp>,
+    author: Option<User>,
 }
 
-/// Something that happened to a message of which no more is told than its id.
-pub(crate) fn about(kind: EventType, message: Option<String>, raw: Raw) -> Event {
-    let mut event = Event::new(kind, raw);
-    event.fields.message =
-        message.map(|id| Words::Object(MessageObject { id: Some(id), ..Default::default() }));
-    event
+impl Message {
+    fn read(object: &Object<'_>) -> Self {
+        // MinChat's page shows `user_id` where its SDK shows `user`.
+        let author = object.field("user").and_then(User::read);
+        let author = author.or_else(|| Some(User { id: Some(object.text("user_id")?), name: None }));
+        Self {
+            id: object.text("id"),
+            chat: object.text("chat_id"),
+            text: object.words("text"),
+            attachments: object.field("file").and_then(attachments),
+            metadata: object.field("metadata").map(ToOwned::to_owned),
+            created: object.time("created_at"),
+            author,
+        }
+    }
 }
 
-/// Something that happens to a message once. MinChat does not say through whom it did.
-fn once(kind: EventType, message: String, raw: Raw) -> Event {
-    let identity = Some(format!("{} {message:?}", kind.as_str()));
-    Event { identity, ..about(kind, Some(message), raw) }
+/// A user.
+struct User {
+    id: Option<String>,
+    name: Option<String>,
 }
 
-/// The event, in its chat where that is known.
-pub(crate) fn in_chat(mut event: Event, chat: Option<String>) -> Event {
-    event.scope.clone_from(&chat);
-    event.fields.channel = chat;
-    event
+impl User {
+    /// Reads a user, which is an object or an id alone.
+    fn read(value: &RawValue) -> Option<Self> {
+        let Some(object) = Object::within(value) else {
+            let id = json::text(value.get()).filter(|id| !id.is_empty())?;
+            return Some(Self { id: Some(id), name: None });
+        };
+        let user =
+            Self { id: object.text("id"), name: object.text("name").or_else(|| object.text("username")) };
+        (user.id.is_some() || user.name.is_some()).then_some(user)
+    }
 }
 
-/// The words of an `error`, which is an object or a text alone.
-fn raised(argument: &Raw) -> ServiceError {
+/// The id of a message: alone, as the service sends it, or in an object.
+///
+/// # Errors
+/// `Protocol` if there is none.
+fn message_id(argument: &Raw) -> Result<String> {
+    let alone = argument.text().filter(|text| !text.is_empty());
+    let within = || {
+        let object = Object::of(argument).ok()?;
+        object.text("id").or_else(|| object.text("messageId"))
+    };
+    alone.or_else(within).ok_or_else(|| Error::protocol("the payload names no message"))
+}
+
+/// A reported error, which is an object or a text alone.
+fn error_of(argument: &Raw) -> ServiceError {
     match Object::of(argument) {
         Ok(object) => object.error(),
         Err(_) => ServiceError { message: argument.text(), ..ServiceError::default() },
+    }
+}
+
+/// The field `success`, if there is one.
+fn success(object: &Object<'_>) -> Option<bool> {
+    object.field("success").map(|value| !is_falsy(value))
+}
+
+/// Whether a value counts as false in JavaScript, as in the service's own clients.
+fn is_falsy(value: &RawValue) -> bool {
+    match value.get() {
+        "false" | "null" | "\"\"" => true,
+        number => number.parse::<f64>().is_ok_and(|number| number == 0.0),
+    }
+}
+
+/// A file, which is an object or an address alone, as a list.
+fn attachments(file: &RawValue) -> Option<Box<RawValue>> {
+    match file.get() {
+        empty if is_falsy(file) || empty == "{}" => None,
+        list if list.starts_with('[') => Some(file.to_owned()),
+        one => RawValue::from_string(format!("[{one}]")).ok(),
     }
 }

@@ -3,8 +3,6 @@
 mod cache;
 mod config;
 mod decode;
-mod emits;
-mod frames;
 mod operations;
 mod session;
 
@@ -14,26 +12,26 @@ use std::time::Duration;
 use pontoon_sdk::socketio::Endpoint;
 use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 
-use cache::Known;
-use config::Place;
-use operations::{Order, Request, Room};
+use cache::MessageCache;
+use config::LinkKind;
+use operations::Request;
 
-pub use config::{Config, Links, User};
+pub use config::{Config, Id, Links, User};
 pub use session::MinChatSession;
 
-/// How long an acknowledgement is waited for: the service's own clients wait without end.
-const ACKNOWLEDGEMENT: Duration = Duration::from_secs(15);
+/// How long an acknowledgement is awaited. The service's own clients wait without end.
+const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A user of a MinChat project.
 pub struct MinChat {
     config: Arc<Config>,
     endpoint: Endpoint,
-    known: Arc<Known>,
+    cache: Arc<MessageCache>,
 }
 
 impl MinChat {
-    fn spec(&self, place: &Place) -> LinkSpec<SocketIo> {
-        LinkSpec::new(place.key().as_str(), self.endpoint.clone())
+    fn spec(&self, link: &LinkKind) -> LinkSpec<SocketIo> {
+        LinkSpec::new(link.key().as_str(), self.endpoint.clone())
     }
 }
 
@@ -47,47 +45,46 @@ impl Connector for MinChat {
 
     fn new(config: Config) -> Result<Self> {
         let endpoint = config.endpoint()?;
-        Ok(Self { config: Arc::new(config), endpoint, known: Arc::default() })
+        Ok(Self { config: Arc::new(config), endpoint, cache: Arc::default() })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
-        // A link is opened or closed for it, and nothing is sent.
-        let of_chats = matches!(operation.name, "room.join" | "room.leave");
-        let per_chat = self.config.links == Links::PerChat;
-        Ok(if of_chats && per_chat { DeliveryLevel::Accepted } else { operation.delivery })
+        // With a link per chat, one is opened or closed, and nothing is sent.
+        let opens_link = matches!(operation.name, "room.join" | "room.leave");
+        Ok(match self.config.links {
+            Links::PerChat if opens_link => DeliveryLevel::Accepted,
+            Links::PerChat | Links::Shared => operation.delivery,
+        })
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
         if self.config.links == Links::Shared {
-            return vec![self.spec(&Place::Shared)];
+            return vec![self.spec(&LinkKind::Shared)];
         }
-        let chats = self.config.chats.iter().cloned().map(Place::Chat);
-        std::iter::once(Place::User).chain(chats).map(|place| self.spec(&place)).collect()
+        let chats = self.config.chats.iter().cloned().map(LinkKind::Chat);
+        std::iter::once(LinkKind::User).chain(chats).map(|link| self.spec(&link)).collect()
     }
 
     fn route(&self, _: &Command, request: &Request) -> Result<Route<SocketIo>> {
-        let Request { order, chat } = request;
+        request.check()?;
         if self.config.links == Links::Shared {
-            return Ok(Route::To(Place::Shared.key()));
+            return Ok(Route::To(LinkKind::Shared.key()));
         }
-        Ok(match order {
-            Order::Enter { room: Room::Chat(chat), join: true } => {
-                Route::Open(self.spec(&Place::Chat(chat.clone())))
-            }
-            Order::Enter { room: Room::Chat(chat), join: false } => {
-                Route::Close(Place::Chat(chat.clone()).key())
-            }
-            _ => Route::To(chat.clone().map_or(Place::User, Place::Chat).key()),
+        let link = request.chat().cloned().map_or(LinkKind::User, LinkKind::Chat);
+        Ok(match request {
+            Request::JoinChat(_) => Route::Open(self.spec(&link)),
+            Request::LeaveChat(_) => Route::Close(link.key()),
+            _ => Route::To(link.key()),
         })
     }
 
     fn session(&self, link: &LinkKey) -> MinChatSession {
-        let place = Place::of(link, self.config.links);
-        MinChatSession::new(Arc::clone(&self.config), Arc::clone(&self.known), place)
+        let link = LinkKind::of(link, self.config.links);
+        MinChatSession::new(Arc::clone(&self.config), Arc::clone(&self.cache), link)
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {
-        matches!(operation, "message" | "message.send" | "message.update").then_some(ACKNOWLEDGEMENT)
+        matches!(operation, "message" | "message.send" | "message.update").then_some(ACK_TIMEOUT)
     }
 }
 

@@ -1,50 +1,130 @@
-//! What callers ask for: the bodies of the operations, checked before anything is sent.
+//! The operations, their bodies, and the Socket.IO events that are sent for them. Each of these carries the API key.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Result};
+use pontoon_sdk::{Code, Command, Error, Raw, Result, operations};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::config::{MAX_ID, is_id};
+use crate::config::{Config, Id, User};
 
-/// A command whose body is right.
-pub struct Request {
-    /// What is asked for.
-    pub(crate) order: Order,
-    /// The chat that it is about, or over whose link it is to be sent.
-    pub(crate) chat: Option<String>,
+operations! {
+    /// What callers can ask for.
+    pub enum Request {
+        /// Subscribes to the user's events.
+        JoinUser(Body<UserRoom>) = "room.user.join", Sent, idempotent;
+        /// Ends the subscription to the user's events.
+        LeaveUser(Body<UserRoom>) = "room.user.leave", Sent, idempotent;
+        /// Joins a chat, now and after every reconnect.
+        JoinChat(Body<Chat>) = "room.join", Sent, idempotent;
+        /// Leaves a chat.
+        LeaveChat(Body<Chat>) = "room.leave", Sent, idempotent;
+        /// Writes a message to a chat.
+        Message(Body<NewMessage>) = "message", Acked;
+        /// Writes a text to a chat, with the body that all services share.
+        MessageSend(Body<MessageSend>) = "message.send", Acked;
+        /// Changes a message.
+        Update(Body<Update>) = "message.update", Acked, idempotent;
+        /// Deletes a message.
+        Delete(Body<Delete>) = "message.delete", Sent, idempotent;
+        /// Marks messages as read.
+        Seen(Body<Seen>) = "message.seen", Sent, idempotent;
+        /// Shows that the user types.
+        TypingStart(Body<Chat>) = "typing.start", Sent, idempotent;
+        /// Shows that the user types no longer.
+        TypingStop(Body<Chat>) = "typing.stop", Sent, idempotent;
+    }
 }
 
-/// What can be asked for.
-pub(crate) enum Order {
-    /// To join a room, or to leave it.
-    Enter { room: Room, join: bool },
-    /// To write a message.
-    Message { text: Option<String>, metadata: Option<Metadata> },
-    /// To change one.
-    Update { message: String, text: Option<String>, metadata: Option<Metadata> },
-    /// To delete one.
-    Delete { message: String },
-    /// To say that it was read.
-    Seen { message: String },
-    /// To say that the user types, or no longer.
-    Typing { starts: bool },
+/// The body of `room.user.join` and `room.user.leave`.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserRoom {
+    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
+    #[serde(skip_serializing)]
+    channel: Option<Id>,
 }
 
-/// What the service sends events of to those who joined it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Room {
-    /// The user: a new message in any conversation.
-    User,
-    /// A chat: all that happens in it.
-    Chat(String),
+/// The body of `room.join`, `room.leave`, `typing.start` and `typing.stop`.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    /// The chat.
+    #[serde(rename = "channelId")]
+    pub(crate) channel_id: Id,
 }
 
-/// What the service keeps with a message and gives back.
+/// The body of `message`: a text, metadata, or both.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMessage {
+    /// The chat.
+    chat_id: Id,
+    /// The text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// What the service keeps with it; each value a text, a number or a truth value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+}
+
+/// The body of `message.send`, which is the same for every service.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageSend {
+    /// The chat.
+    #[serde(rename(serialize = "chat_id"))]
+    channel: Id,
+    /// The text.
+    text: String,
+}
+
+/// The body of `message.update`: a text, metadata, or both.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// The message.
+    #[serde(rename = "messageId")]
+    pub(crate) message_id: Id,
+    /// The new text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// What the service keeps with it; each value a text, a number or a truth value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
+    #[serde(skip_serializing)]
+    channel: Option<Id>,
+}
+
+/// The body of `message.delete`.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Delete {
+    /// The message.
+    #[serde(rename = "messageId")]
+    message_id: Id,
+    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
+    #[serde(skip_serializing)]
+    channel: Option<Id>,
+}
+
+/// The body of `message.seen`.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// The message up to which all were read.
+    #[serde(rename = "lastMessageId")]
+    last_message_id: Id,
+    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
+    #[serde(skip_serializing)]
+    channel: Option<Id>,
+}
+
+/// What the service keeps with a message and gives back: an object, as its caller wrote it.
 #[derive(Deserialize, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Metadata(Box<RawValue>);
@@ -62,121 +142,10 @@ impl JsonSchema for Metadata {
     }
 }
 
-/// The body of `room.user.join` and `room.user.leave`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct OfUser {
-    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
-    channel: Option<String>,
-}
+/// A body without the fields that are added to it.
+pub struct Body<B>(pub(crate) B);
 
-/// The body of `room.join`, `room.leave`, `typing.start` and `typing.stop`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct OfChat {
-    /// The chat.
-    #[serde(rename = "channelId")]
-    channel_id: String,
-}
-
-/// The body of `message`: a text, metadata, or both.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct NewMessage {
-    /// The chat.
-    chat_id: String,
-    /// What it says.
-    text: Option<String>,
-    /// What the service keeps with it; each value a text, a number or a truth value.
-    metadata: Option<Metadata>,
-}
-
-/// The body of `message.send`, which is the same for every service.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Send {
-    /// The chat.
-    channel: String,
-    /// What it says.
-    text: String,
-}
-
-/// The body of `message.update`: a text, metadata, or both.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Update {
-    /// The message.
-    #[serde(rename = "messageId")]
-    message_id: String,
-    /// What it says from now on.
-    text: Option<String>,
-    /// What the service keeps with it; each value a text, a number or a truth value.
-    metadata: Option<Metadata>,
-    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
-    channel: Option<String>,
-}
-
-/// The body of `message.delete`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Delete {
-    /// The message.
-    #[serde(rename = "messageId")]
-    message_id: String,
-    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
-    channel: Option<String>,
-}
-
-/// The body of `message.seen`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Seen {
-    /// The message up to which all was read.
-    #[serde(rename = "lastMessageId")]
-    last_message_id: String,
-    /// The chat over whose link it is sent; not sent itself. Absent: the user's link.
-    channel: Option<String>,
-}
-
-/// Every operation there is.
-fn operations() -> Vec<Operation> {
-    let operation = |name, summary, body, delivery, idempotent| Operation {
-        name,
-        argument: None,
-        summary,
-        body,
-        delivery,
-        idempotent,
-    };
-    use DeliveryLevel::{Acked, Sent};
-    vec![
-        operation("room.user.join", "Subscribes to the user's events", schema_for!(OfUser), Sent, true),
-        operation("room.user.leave", "Ends the subscription to them", schema_for!(OfUser), Sent, true),
-        operation(
-            "room.join",
-            "Joins a chat, now and after every reconnect",
-            schema_for!(OfChat),
-            Sent,
-            true,
-        ),
-        operation("room.leave", "Leaves a chat", schema_for!(OfChat), Sent, true),
-        operation("message", "Writes a message to a chat", schema_for!(NewMessage), Acked, false),
-        operation(
-            "message.send",
-            "Writes a text to a chat, as for every service",
-            schema_for!(Send),
-            Acked,
-            false,
-        ),
-        operation("message.update", "Changes a message", schema_for!(Update), Acked, true),
-        operation("message.delete", "Deletes a message", schema_for!(Delete), Sent, true),
-        operation("message.seen", "Says that a message was read", schema_for!(Seen), Sent, true),
-        operation("typing.start", "Says that the user types", schema_for!(OfChat), Sent, true),
-        operation("typing.stop", "Says that the user types no longer", schema_for!(OfChat), Sent, true),
-    ]
-}
-
-/// What a body must not have, and why.
+/// Fields that a body must not have, and why.
 const REFUSED: [(&str, &str); 5] = [
     ("apiKey", "the key is added from the setting api_key; leave it out"),
     ("user_id", "the user is added from the setting user_id; leave it out"),
@@ -185,107 +154,149 @@ const REFUSED: [(&str, &str); 5] = [
     ("file", "uploads are binary and not supported by this bridge; send a link in the text instead"),
 ];
 
-impl pontoon_sdk::Request for Request {
-    fn operations() -> Vec<Operation> {
-        operations()
+impl<B: DeserializeOwned + JsonSchema> pontoon_sdk::operations::Body for Body<B> {
+    fn schema() -> Schema {
+        schema_for!(B)
     }
 
-    fn parse(command: &Command) -> Result<Self> {
-        let fields: BTreeMap<String, IgnoredAny> = command.parse()?;
-        if let Some((field, why)) = REFUSED.iter().find(|(field, _)| fields.contains_key(*field)) {
-            return Err(wrong(format!("\"{field}\" is not taken: {why}"), &format!("/{field}")));
-        }
-        match command.operation {
-            "room.user.join" | "room.user.leave" => {
-                let OfUser { channel } = command.parse()?;
-                let join = command.operation == "room.user.join";
-                Self::over(Order::Enter { room: Room::User, join }, channel)
+    fn read(command: &Command) -> Result<Self> {
+        command.parse().map(Self).map_err(|error| {
+            let fields: BTreeMap<String, IgnoredAny> = command.parse().unwrap_or_default();
+            match REFUSED.iter().find(|(field, _)| fields.contains_key(*field)) {
+                Some((field, why)) => wrong(format!("\"{field}\" is not taken: {why}"), &format!("/{field}")),
+                None => error,
             }
-            "room.join" | "room.leave" => {
-                let OfChat { channel_id } = command.parse()?;
-                let room = Room::Chat(channel_id.clone());
-                let order = Order::Enter { room, join: command.operation == "room.join" };
-                Self::about(order, channel_id, "/channelId")
-            }
-            "typing.start" | "typing.stop" => {
-                let OfChat { channel_id } = command.parse()?;
-                let starts = command.operation == "typing.start";
-                Self::about(Order::Typing { starts }, channel_id, "/channelId")
-            }
-            "message" => {
-                let NewMessage { chat_id, text, metadata } = command.parse()?;
-                check_content(text.as_ref().filter(|text| !text.is_empty()), metadata.as_ref())?;
-                Self::about(Order::Message { text, metadata }, chat_id, "/chat_id")
-            }
-            "message.send" => {
-                let Send { channel, text } = command.parse()?;
-                if text.is_empty() {
-                    return Err(wrong("the text is empty", "/text"));
-                }
-                Self::about(Order::Message { text: Some(text), metadata: None }, channel, "/channel")
-            }
-            "message.update" => {
-                let Update { message_id, text, metadata, channel } = command.parse()?;
-                check_id(&message_id, "/messageId")?;
-                check_content(text.as_ref(), metadata.as_ref())?;
-                Self::over(Order::Update { message: message_id, text, metadata }, channel)
-            }
-            "message.delete" => {
-                let Delete { message_id, channel } = command.parse()?;
-                check_id(&message_id, "/messageId")?;
-                Self::over(Order::Delete { message: message_id }, channel)
-            }
-            "message.seen" => {
-                let Seen { last_message_id, channel } = command.parse()?;
-                check_id(&last_message_id, "/lastMessageId")?;
-                Self::over(Order::Seen { message: last_message_id }, channel)
-            }
-            other => Err(Error::internal(format!("the operation {other} is listed, but not known"))),
-        }
+        })
     }
 }
 
-impl Request {
-    /// What names its chat to the service.
-    fn about(order: Order, chat: String, pointer: &str) -> Result<Self> {
-        check_id(&chat, pointer)?;
-        Ok(Self { order, chat: Some(chat) })
-    }
-
-    /// What may say over which chat's link it goes.
-    fn over(order: Order, chat: Option<String>) -> Result<Self> {
-        chat.as_deref().map_or(Ok(()), |chat| check_id(chat, "/channel"))?;
-        Ok(Self { order, chat })
-    }
-}
-
-fn check_id(id: &str, pointer: &str) -> Result<()> {
-    if is_id(id) {
-        return Ok(());
-    }
-    Err(wrong(format!("an id has 1 to {MAX_ID} bytes, and no control characters"), pointer))
-}
-
-fn check_content(text: Option<&String>, metadata: Option<&Metadata>) -> Result<()> {
+fn check_content(text: Option<&str>, metadata: Option<&Metadata>) -> Result<()> {
     let Some(Metadata(metadata)) = metadata else {
-        return match text {
-            Some(_) => Ok(()),
-            None => Err(wrong("there is nothing to say; give a text, or metadata", "")),
-        };
+        let empty = || wrong("there is nothing to say; give a text, or metadata", "");
+        return text.map(|_| ()).ok_or_else(empty);
     };
     let Ok(values) = serde_json::from_str::<BTreeMap<String, &RawValue>>(metadata.get()) else {
         return Err(wrong("metadata is an object", "/metadata"));
     };
-    for (key, value) in values {
-        if value.get().starts_with(['{', '[', 'n']) {
+    match values.iter().find(|(_, value)| value.get().starts_with(['{', '[', 'n'])) {
+        Some((key, _)) => {
             let key = key.replace('~', "~0").replace('/', "~1");
             let text = "a value of metadata is a text, a number or a truth value";
-            return Err(wrong(text, &format!("/metadata/{key}")));
+            Err(wrong(text, &format!("/metadata/{key}")))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn wrong(text: impl Into<String>, pointer: &str) -> Error {
     Error::rejected(Code::BadBody, text).at(pointer)
+}
+
+/// What the service sends events about to the sockets that joined it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    /// The user: a new message in any conversation.
+    User,
+    /// A chat: all that happens in it.
+    Chat(Id),
+}
+
+impl Request {
+    /// The chat that it is about, or over whose link it is sent.
+    pub(crate) fn chat(&self) -> Option<&Id> {
+        match self {
+            Self::JoinUser(Body(body)) | Self::LeaveUser(Body(body)) => body.channel.as_ref(),
+            Self::JoinChat(Body(body)) | Self::LeaveChat(Body(body)) => Some(&body.channel_id),
+            Self::TypingStart(Body(body)) | Self::TypingStop(Body(body)) => Some(&body.channel_id),
+            Self::Message(Body(body)) => Some(&body.chat_id),
+            Self::MessageSend(Body(body)) => Some(&body.channel),
+            Self::Update(Body(body)) => body.channel.as_ref(),
+            Self::Delete(Body(body)) => body.channel.as_ref(),
+            Self::Seen(Body(body)) => body.channel.as_ref(),
+        }
+    }
+
+    /// The room that it joins (`true`) or leaves, if it does.
+    pub(crate) fn room(&self) -> Option<(Room, bool)> {
+        match self {
+            Self::JoinUser(_) => Some((Room::User, true)),
+            Self::LeaveUser(_) => Some((Room::User, false)),
+            Self::JoinChat(Body(body)) => Some((Room::Chat(body.channel_id.clone()), true)),
+            Self::LeaveChat(Body(body)) => Some((Room::Chat(body.channel_id.clone()), false)),
+            _ => None,
+        }
+    }
+
+    /// The request that joins a room.
+    pub(crate) fn join(room: &Room) -> Self {
+        match room {
+            Room::User => Self::JoinUser(Body(UserRoom { channel: None })),
+            Room::Chat(chat) => Self::JoinChat(Body(Chat { channel_id: chat.clone() })),
+        }
+    }
+
+    /// Refuses content that the service would not take.
+    ///
+    /// # Errors
+    /// `Rejected` with code 400, and the place in the body.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Message(Body(new)) if new.text.as_deref() == Some("") => {
+                check_content(None, new.metadata.as_ref())
+            }
+            Self::Message(Body(new)) => check_content(new.text.as_deref(), new.metadata.as_ref()),
+            Self::MessageSend(Body(new)) if new.text.is_empty() => Err(wrong("the text is empty", "/text")),
+            Self::Update(Body(update)) => check_content(update.text.as_deref(), update.metadata.as_ref()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name and the payload of the event that is sent for it.
+    pub(crate) fn event(&self, config: &Config, api_key: &str) -> Result<(&'static str, Raw)> {
+        let user = Some(config.user_id.as_str());
+        let key = Added { api_key, user_id: None, channel_user_id: None, user: None };
+        let member = Added { channel_user_id: user, ..key.clone() };
+        let author = Added { user_id: user, ..key.clone() };
+        let profile = Added { user: Some(config.profile()), ..key.clone() };
+        match self {
+            Self::JoinUser(body) => body.event("room.user.join", member),
+            Self::LeaveUser(body) => body.event("room.user.leave", member),
+            Self::JoinChat(body) => body.event("room.join", key),
+            Self::LeaveChat(body) => body.event("room.leave", key),
+            Self::Message(body) => body.event("message", author),
+            Self::MessageSend(body) => body.event("message", author),
+            Self::Update(body) => body.event("message.update", key),
+            Self::Delete(body) => body.event("message.delete", key),
+            Self::Seen(body) => body.event("message.seen", profile),
+            Self::TypingStart(body) => body.event("typing.start", profile),
+            Self::TypingStop(body) => body.event("typing.stop", profile),
+        }
+    }
+}
+
+/// What is added to a body. It has no `Debug`: the key must not print.
+#[derive(Clone, Serialize)]
+struct Added<'a> {
+    #[serde(rename = "apiKey")]
+    api_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(rename = "channelUserId", skip_serializing_if = "Option::is_none")]
+    channel_user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User>,
+}
+
+impl<B: Serialize> Body<B> {
+    /// The event of this name, whose payload is the body and what is added to it.
+    fn event(&self, name: &'static str, added: Added<'_>) -> Result<(&'static str, Raw)> {
+        #[derive(Serialize)]
+        struct Payload<'a, B> {
+            #[serde(flatten)]
+            body: &'a B,
+            #[serde(flatten)]
+            added: Added<'a>,
+        }
+        Ok((name, Raw::json(&Payload { body: &self.0, added })?))
+    }
 }

@@ -69,11 +69,6 @@ fn wrong_settings_are_refused_with_their_place() {
     let many: Vec<_> = (0..=MAX_CHATS).map(|number| number.to_string()).collect();
     for (more, pointer) in [
         (json!({"url": "ftp://h/"}), "/url"),
-        (json!({"user_id": ""}), "/user_id"),
-        (json!({"user_id": "a\nb"}), "/user_id"),
-        (json!({"user": {"id": ""}}), "/user/id"),
-        (json!({"chats": ["c1", ""]}), "/chats/1"),
-        (json!({"chats": ["x".repeat(MAX_ID + 1)]}), "/chats/0"),
         (json!({"chats": ["c1", "c2", "c1"]}), "/chats/2"),
         (json!({"chats": many, "links": "shared"}), "/chats"),
     ] {
@@ -86,6 +81,11 @@ fn wrong_settings_are_refused_with_their_place() {
         json!({"chats": "c1"}),
         json!({"user": {"nick": "x"}}),
         json!({"user_id": 1}),
+        json!({"user_id": ""}),
+        json!({"user_id": "a\nb"}),
+        json!({"user": {"id": ""}}),
+        json!({"chats": ["c1", ""]}),
+        json!({"chats": ["x".repeat(MAX_ID + 1)]}),
     ] {
         assert!(serde_json::from_value::<Config>(settings(more.clone())).is_err(), "{more}");
     }
@@ -114,16 +114,16 @@ fn the_key_can_be_masked_and_never_prints() {
 }
 
 #[test]
-fn no_two_places_share_a_link() {
+fn no_two_links_share_a_name() {
     let names = ["user", "user_", "user__", "main", "users", "c1", "_", "user_x", " user"];
-    let places: Vec<_> =
-        names.iter().map(|name| Place::Chat((*name).to_owned())).chain([Place::User]).collect();
-    let keys: BTreeSet<_> = places.iter().map(Place::key).collect();
-    assert_eq!(keys.len(), places.len());
-    for place in places {
-        assert_eq!(Place::of(&place.key(), Links::PerChat), place);
+    let chats = names.iter().map(|name| LinkKind::Chat(Id::try_from((*name).to_owned()).unwrap()));
+    let links: Vec<_> = chats.chain([LinkKind::User]).collect();
+    let keys: BTreeSet<_> = links.iter().map(LinkKind::key).collect();
+    assert_eq!(keys.len(), links.len());
+    for link in links {
+        assert_eq!(LinkKind::of(&link.key(), Links::PerChat), link);
     }
-    assert_eq!(Place::of(&Place::Shared.key(), Links::Shared), Place::Shared);
+    assert_eq!(LinkKind::of(&LinkKind::Shared.key(), Links::Shared), LinkKind::Shared);
 }
 
 #[test]
@@ -145,11 +145,6 @@ fn command(id: u64, operation: &'static str, body: &str) -> Command {
         deadline: Instant::now() + Duration::from_secs(3600),
         stream: false,
     }
-}
-
-/// Reads the command as the daemon does, and hands it to the session.
-fn encode(session: &mut MinChatSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-    session.encode(Request::parse(&command)?, command, out)
 }
 
 /// Where a command goes, in a word.
@@ -192,6 +187,18 @@ fn a_command_goes_to_its_chats_link_whether_there_is_one_or_not() {
     }
 }
 
+/// Gives a command to a session.
+fn encode(
+    session: &mut MinChatSession,
+    id: u64,
+    operation: &'static str,
+    body: &str,
+    out: &mut Outbox<Frame>,
+) -> Result<()> {
+    let command = command(id, operation, body);
+    session.encode(Request::parse(&command)?, command, out)
+}
+
 /// A session on a link, and its outbox, past `open`.
 fn session(minchat: &MinChat, link: &str) -> (MinChatSession, Outbox<Frame>) {
     let mut session = minchat.session(&LinkKey::new(link));
@@ -211,7 +218,7 @@ fn a_key_that_is_not_there_is_named_at_open_and_at_each_command() {
     assert!(error.message().contains("PONTOON_NO_SUCH_VARIABLE"), "{error}");
     // A key that goes missing later harms no more than the command that needs it.
     let body = r#"{"messageId":"m1"}"#;
-    let error = encode(&mut session, command(1, "message.delete", body), &mut out).unwrap_err();
+    let error = encode(&mut session, 1, "message.delete", body, &mut out).unwrap_err();
     assert_eq!((error.kind(), error.code()), (Kind::Rejected, Code::NotConnected));
     assert!(error.message().contains("PONTOON_NO_SUCH_VARIABLE"), "{error}");
     assert_eq!(out.drain().len(), 0);
@@ -223,22 +230,22 @@ fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
     let (mut session, mut out) = session(&minchat, "main");
     let metadata = r#"{"z": 1.0, "a": 123456789012345678901234567890, "z2" :1e999}"#;
     let body = format!(r#"{{"metadata":{metadata},"text":"\u00e9\n\"","chat_id":"c1"}}"#);
-    encode(&mut session, command(1, "message", &body), &mut out).unwrap();
+    encode(&mut session, 1, "message", &body, &mut out).unwrap();
     let sent: Vec<_> = out.drain().collect();
     let [Action::Send(Frame::Event(event), Some(CommandId(1)))] = sent.as_slice() else { panic!("{sent:?}") };
     let expected = format!(
-        r#"{{"text":"é\n\"","metadata":{metadata},"apiKey":"secret-key","chat_id":"c1","user_id":"u1"}}"#
+        r#"{{"chat_id":"c1","text":"é\n\"","metadata":{metadata},"apiKey":"secret-key","user_id":"u1"}}"#
     );
     assert_eq!(String::from_utf8_lossy(event.args.payload().as_bytes()), expected);
 
     let stored = format!(r#"{{ "success":true,"id":"m1","metadata":{metadata}}}"#);
     let values = vec![Raw::from(RawValue::from_string(stored.clone()).unwrap())];
     session.decode(&Frame::ack(0, values), &mut out).unwrap();
-    let told: Vec<_> = out.drain().collect();
+    let written: Vec<_> = out.drain().collect();
     let [Action::Publish(accepted), Action::Publish(created), Action::Reply(_, Reply::Acked(data))] =
-        told.as_slice()
+        written.as_slice()
     else {
-        panic!("{told:?}")
+        panic!("{written:?}")
     };
     assert_eq!(data.get(), stored);
     assert_eq!(accepted.raw.as_ref().unwrap().as_bytes(), stored.as_bytes());
@@ -265,10 +272,10 @@ fn keep(joins: &mut Vec<Join>, out: &mut Outbox<Frame>) {
     for action in out.drain() {
         match action {
             Action::Remember(join) => {
-                joins.retain(|known| known.key != join.key);
+                joins.retain(|kept| kept.key != join.key);
                 joins.push(join);
             }
-            Action::Forget(key) => joins.retain(|known| known.key != key),
+            Action::Forget(key) => joins.retain(|kept| kept.key != key),
             _ => {}
         }
     }
@@ -279,9 +286,9 @@ fn a_join_that_was_never_written_is_not_kept() {
     let minchat = minchat(json!({"links": "shared", "chats": ["c1"]}));
     let (mut session, mut out) = session(&minchat, "main");
     let mut joins = Vec::new();
-    encode(&mut session, command(1, "room.join", r#"{"channelId":"c2"}"#), &mut out).unwrap();
-    encode(&mut session, command(2, "room.leave", r#"{"channelId":"c1"}"#), &mut out).unwrap();
-    encode(&mut session, command(3, "room.user.leave", "{}"), &mut out).unwrap();
+    encode(&mut session, 1, "room.join", r#"{"channelId":"c2"}"#, &mut out).unwrap();
+    encode(&mut session, 2, "room.leave", r#"{"channelId":"c1"}"#, &mut out).unwrap();
+    encode(&mut session, 3, "room.user.leave", "{}", &mut out).unwrap();
     keep(&mut joins, &mut out);
     assert_eq!(rooms_after(&minchat, &joins), ["c2"]);
     session.abandoned(CommandId(1), false, &mut out);
@@ -292,10 +299,9 @@ fn a_join_that_was_never_written_is_not_kept() {
     session.abandoned(CommandId(3), true, &mut out);
     keep(&mut joins, &mut out);
     assert_eq!(rooms_after(&minchat, &joins), ["c1"]);
-    let refused =
-        encode(&mut session, command(4, "typing.start", r#"{"channelId":"c2"}"#), &mut out).unwrap_err();
+    let refused = encode(&mut session, 4, "typing.start", r#"{"channelId":"c2"}"#, &mut out).unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    encode(&mut session, command(5, "typing.start", r#"{"channelId":"c1"}"#), &mut out).unwrap();
+    encode(&mut session, 5, "typing.start", r#"{"channelId":"c1"}"#, &mut out).unwrap();
 }
 
 #[test]
@@ -303,49 +309,49 @@ fn one_socket_joins_so_many_chats_and_no_more() {
     let chats: Vec<_> = (0..MAX_CHATS).map(|number| format!("c{number}")).collect();
     let minchat = minchat(json!({"links": "shared", "chats": chats}));
     let (mut session, mut out) = session(&minchat, "main");
-    let refused = encode(&mut session, command(1, "room.join", r#"{"channelId":"one more"}"#), &mut out);
+    let refused = encode(&mut session, 1, "room.join", r#"{"channelId":"one more"}"#, &mut out);
     assert_eq!(refused.unwrap_err().code(), Code::TooMany);
-    encode(&mut session, command(2, "room.join", r#"{"channelId":"c0"}"#), &mut out).unwrap();
-    encode(&mut session, command(3, "room.leave", r#"{"channelId":"c0"}"#), &mut out).unwrap();
-    encode(&mut session, command(4, "room.join", r#"{"channelId":"one more"}"#), &mut out).unwrap();
+    encode(&mut session, 2, "room.join", r#"{"channelId":"c0"}"#, &mut out).unwrap();
+    encode(&mut session, 3, "room.leave", r#"{"channelId":"c0"}"#, &mut out).unwrap();
+    encode(&mut session, 4, "room.join", r#"{"channelId":"one more"}"#, &mut out).unwrap();
 }
 
 #[test]
-fn a_message_is_known_by_every_link_and_told_as_the_same() {
+fn a_message_of_several_links_has_one_identity() {
     let minchat = minchat(json!({"chats": ["c1", "c2"]}));
     let mut identities = BTreeSet::new();
     let mut sessions: BTreeMap<&str, _> =
         ["user", "c1", "c2"].map(|link| (link, session(&minchat, link))).into_iter().collect();
-    let mut hear = |link: &str, name: &str, value: Value| {
+    let mut decode = |link: &str, name: &str, value: Value| {
         let (session, out) = sessions.get_mut(link).unwrap();
         session.decode(&Frame::event(name, Raw::json(&value).unwrap()), out).unwrap();
-        let told: Vec<_> = out.drain().collect();
-        let [Action::Publish(event)] = told.as_slice() else { panic!("{told:?}") };
+        let written: Vec<_> = out.drain().collect();
+        let [Action::Publish(event)] = written.as_slice() else { panic!("{written:?}") };
         let new = identities.insert(event.identity.clone().unwrap());
         (event.fields.channel.clone(), new)
     };
     let c1 = || Some("c1".to_owned());
-    assert_eq!(hear("c1", "message", json!({"id": "m1", "text": "x"})), (c1(), true));
-    assert_eq!(hear("user", "message", json!({"id": "m1", "chat_id": "c1", "text": "x"})), (c1(), false));
+    assert_eq!(decode("c1", "message", json!({"id": "m1", "text": "x"})), (c1(), true));
+    assert_eq!(decode("user", "message", json!({"id": "m1", "chat_id": "c1", "text": "x"})), (c1(), false));
     for (link, new) in [("c2", true), ("user", false), ("c1", false)] {
-        assert_eq!(hear(link, "message.seen", json!("m1")), (c1(), new), "{link}");
+        assert_eq!(decode(link, "message.seen", json!("m1")), (c1(), new), "{link}");
     }
     // Somebody else has seen it.
     for (link, new) in [("user", true), ("c1", false), ("c2", false)] {
-        assert_eq!(hear(link, "message.seen", json!("m1")), (c1(), new), "{link}");
+        assert_eq!(decode(link, "message.seen", json!("m1")), (c1(), new), "{link}");
     }
     for (link, new) in [("c1", true), ("user", false)] {
-        assert_eq!(hear(link, "message.delete", json!("m1")), (c1(), new), "{link}");
+        assert_eq!(decode(link, "message.delete", json!("m1")), (c1(), new), "{link}");
     }
     let chat = json!({"id": "c1", "last_message": {"id": "m2"}});
     for (link, new) in [("user", true), ("c1", false), ("c2", false)] {
-        assert_eq!(hear(link, "chat", chat.clone()), (c1(), new), "{link}");
+        assert_eq!(decode(link, "chat", chat.clone()), (c1(), new), "{link}");
     }
     // Its title was changed, and changed back.
     let changed = json!({"id": "c1", "title": "x", "last_message": {"id": "m2"}});
     for (chat, new) in [(&changed, true), (&chat, true)] {
-        assert_eq!(hear("user", "chat", chat.clone()), (c1(), new));
-        assert_eq!(hear("c1", "chat", chat.clone()), (c1(), false));
+        assert_eq!(decode("user", "chat", chat.clone()), (c1(), new));
+        assert_eq!(decode("c1", "chat", chat.clone()), (c1(), false));
     }
 }
 
@@ -353,7 +359,7 @@ fn a_message_is_known_by_every_link_and_told_as_the_same() {
 fn the_acknowledgement_and_the_broadcast_of_a_message_are_the_same() {
     let minchat = minchat(json!({"chats": ["c1"]}));
     let (mut ours, mut out) = session(&minchat, "c1");
-    encode(&mut ours, command(1, "message.send", r#"{"channel":"c1","text":"x"}"#), &mut out).unwrap();
+    encode(&mut ours, 1, "message.send", r#"{"channel":"c1","text":"x"}"#, &mut out).unwrap();
     out.drain();
     let stored = Raw::json(&json!({"success": true, "id": "m1"})).unwrap();
     ours.decode(&Frame::ack(0, vec![stored]), &mut out).unwrap();
@@ -435,7 +441,7 @@ fn nothing_from_outside_panics_or_ends_the_session() {
             let operation = operations[next(operations.len())].name;
             let body = [bodies[next(bodies.len())], value.as_str()][next(2)];
             if let Ok(body) = RawValue::from_string(body.to_owned())
-                && let Err(error) = encode(&mut session, command(round, operation, body.get()), &mut out)
+                && let Err(error) = encode(&mut session, round, operation, body.get(), &mut out)
             {
                 assert_eq!(error.kind(), Kind::Rejected, "{body}");
             }
