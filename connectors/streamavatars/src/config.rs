@@ -1,8 +1,7 @@
-//! An instance's settings: where scripts come in, the sockets there are, and what callers may create.
+//! An instance's settings: where scripts connect, the sockets that are configured, and what callers may create.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
 use pontoon_sdk::listener::{Identity, Listener};
 use pontoon_sdk::mapping::{TextOrSecret, check, escaped, params};
@@ -14,13 +13,14 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::peer;
+use crate::operations::Create;
+use crate::peer::Title;
 
 /// The settings of a `streamavatars` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where scripts come in.
+    /// Where scripts connect.
     #[serde(default)]
     pub listen: Option<Listen>,
     /// Sockets that are there from the start, by their titles.
@@ -31,7 +31,7 @@ pub struct Config {
     pub dynamic: Dynamic,
 }
 
-/// Where scripts come in.
+/// Where scripts connect.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
@@ -42,15 +42,15 @@ pub struct Listen {
     /// The path of the URL that scripts connect to.
     #[serde(default = "path")]
     pub path: String,
-    /// What a script must know to come in. It is looked up at each connect.
+    /// What a script must know to connect. It is looked up at each connect.
     pub token: Secret,
     /// The certificate to listen with TLS.
     #[serde(default)]
-    pub tls: Option<Tls>,
+    pub tls: Option<Identity>,
     /// How many scripts may be connected at a time.
     #[serde(default = "max")]
     pub max: usize,
-    /// A script that says nothing for this long, not even a pong, is taken for gone; no sooner than after two of our pings.
+    /// A script that sends nothing for this long, not even a pong, counts as gone; no sooner than after two pings.
     #[serde(default = "silence")]
     pub silence: Span,
     /// The largest frame that goes to a script. More is refused (413).
@@ -59,16 +59,6 @@ pub struct Listen {
     /// How many frames go to a script in a time. More wait.
     #[serde(default = "rate_limit")]
     pub rate_limit: RateLimit,
-}
-
-/// A certificate and its key.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate, and those that lead to its authority (PEM).
-    pub cert_file: PathBuf,
-    /// Its key (PEM).
-    pub key_file: PathBuf,
 }
 
 /// A socket that is there from the start.
@@ -95,7 +85,7 @@ pub struct Dynamic {
     pub hosts: Vec<String>,
     /// Addresses that they may lead to although they are not public, alone or as networks.
     pub addresses: Vec<String>,
-    /// Whether they go through the proxy, if one is configured. It looks names up by itself: then addresses are judged only
+    /// Whether they go through the proxy, if one is configured. It looks names up by itself: then addresses are checked only
     /// where the URL has one in place of a name.
     pub proxy: bool,
     /// How many of them may be open at a time.
@@ -116,7 +106,7 @@ fn read_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
         D::Error::custom(format!(
-            "\"{text}\" is no address with a port; write one such as \"127.0.0.1:9465\" or \"[::1]:9465\""
+            "\"{text}\" is not an address with a port; write one such as \"127.0.0.1:9465\" or \"[::1]:9465\""
         ))
     })
 }
@@ -144,7 +134,7 @@ fn rate_limit() -> RateLimit {
 /// Settings that were checked.
 pub(crate) struct Checked {
     pub(crate) listen: Option<Listen>,
-    pub(crate) sockets: BTreeMap<String, Endpoint>,
+    pub(crate) sockets: BTreeMap<Title, Endpoint>,
     pub(crate) dynamic: Dynamic,
     guard: Guard,
 }
@@ -166,13 +156,9 @@ impl Checked {
         }
         let mut endpoints = BTreeMap::new();
         for (title, socket) in sockets {
-            let at = |error: Error, field: &str| {
-                Error::config(error.message()).at(format!("/sockets/{}{field}", escaped(&title)))
-            };
-            if let Some(wrong) = peer::fault(&title) {
-                return Err(at(Error::config(wrong), ""));
-            }
-            let endpoint = socket.endpoint().map_err(|error| at(error, "/url"))?;
+            let at = format!("/sockets/{}", escaped(&title));
+            let endpoint = socket.endpoint().map_err(|error| error.at(format!("{at}/url")))?;
+            let title = Title::try_from(title).map_err(|wrong| Error::config(wrong).at(at))?;
             endpoints.insert(title, endpoint);
         }
         let Dynamic { hosts, addresses, proxy, .. } = &dynamic;
@@ -199,10 +185,10 @@ impl Checked {
                 "callers may not create or remove sockets here; the operator allows it by dynamic.enabled",
             ),
             "send" if !dynamic && self.sockets.is_empty() => {
-                (Code::NotFound, "there are no sockets; the operator lists them in sockets")
+                (Code::NotFound, "no sockets are configured; the operator lists them in sockets")
             }
             "script.send" if self.listen.is_none() => {
-                (Code::NotFound, "no script can dial in; the operator allows it by a table listen")
+                (Code::NotFound, "no script can connect; the operator allows it by a table listen")
             }
             _ => return Ok(()),
         };
@@ -213,57 +199,42 @@ impl Checked {
     ///
     /// # Errors
     /// `Rejected` with 403 and the rule that forbids it, or with 400.
-    pub(crate) fn created(&self, title: &str, url: &str, protocols: Vec<String>) -> Result<Endpoint> {
-        self.not_configured(title)?;
-        let mut endpoint = self.guard.check_url(url).map_err(|error| error.at("/url"))?;
-        endpoint.subprotocols = protocols.into_iter().map(Param::Plain).collect();
+    pub(crate) fn created(&self, create: &Create) -> Result<Endpoint> {
+        self.not_configured(&create.title)?;
+        let mut endpoint = self.guard.check_url(&create.url).map_err(|error| error.at("/url"))?;
+        endpoint.subprotocols = create.protocols.iter().cloned().map(Param::Plain).collect();
         endpoint.require_subprotocol = false;
         Ok(endpoint)
     }
 
-    /// Whether callers may do as they like with this title.
+    /// Refuses to change a socket that is configured.
     ///
     /// # Errors
     /// `Rejected` with 403.
-    pub(crate) fn not_configured(&self, title: &str) -> Result<()> {
+    pub(crate) fn not_configured(&self, title: &Title) -> Result<()> {
         if !self.sockets.contains_key(title) {
             return Ok(());
         }
+        let title = title.as_str();
         let text =
             format!("the socket \"{title}\" stands in the configuration; only its operator changes it");
         Err(Error::rejected(Code::Forbidden, text).at("/title"))
     }
 
-    /// Whether a frame is small enough for a script.
+    /// Refuses a frame that is too large for a script.
     ///
     /// # Errors
     /// `Rejected` with 413.
-    pub(crate) fn fits_a_script(&self, text: &str) -> Result<()> {
+    pub(crate) fn check_frame(&self, text: &str) -> Result<()> {
         match self.listen.as_ref().map(|listen| listen.max_frame) {
             Some(limit) if text.len() > limit.0 => {
-                let text = format!(
-                    "the frame has {} bytes; a script gets at most {limit} (listen.max_frame)",
-                    text.len()
-                );
+                let size = text.len();
+                let text =
+                    format!("the frame has {size} bytes; a script gets at most {limit} (listen.max_frame)");
                 Err(Error::rejected(Code::TooLarge, text))
             }
             _ => Ok(()),
         }
-    }
-
-    /// Where scripts come in.
-    pub(crate) fn listener(&self) -> Option<Listener> {
-        let listen = self.listen.as_ref()?;
-        let identity =
-            |tls: &Tls| Identity { cert_file: tls.cert_file.clone(), key_file: tls.key_file.clone() };
-        Some(Listener {
-            listen: listen.address,
-            path: listen.path.clone(),
-            tls: listen.tls.as_ref().map(identity),
-            most: listen.max,
-            silence: listen.silence.0,
-            secrets: vec![listen.token.clone()],
-        })
     }
 }
 
@@ -272,11 +243,23 @@ impl Listen {
         let path = &self.path;
         let plain = path.starts_with('/')
             && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%".contains(&byte));
-        check(plain, "/listen/path", "path is no path; write one such as \"/streamavatars\"")?;
-        check(self.max > 0, "/listen/max", "max is 0, so no script could come in; write 1 or more")?;
+        check(plain, "/listen/path", "path is not a path; write one such as \"/streamavatars\"")?;
+        check(self.max > 0, "/listen/max", "max is 0, so no script could connect; write 1 or more")?;
         check(!self.silence.0.is_zero(), "/listen/silence", "silence is 0; write a time such as \"60s\"")?;
         check(self.max_frame.0 > 0, "/listen/max_frame", "max_frame is 0; write a size such as \"4KiB\"")?;
         self.rate_limit.check("/listen/rate_limit")
+    }
+
+    /// The listener that the daemon opens.
+    pub(crate) fn listener(&self) -> Listener {
+        Listener {
+            listen: self.address,
+            path: self.path.clone(),
+            tls: self.tls.clone(),
+            most: self.max,
+            silence: self.silence.0,
+            secrets: vec![self.token.clone()],
+        }
     }
 }
 
@@ -285,7 +268,7 @@ impl Socket {
         let mut endpoint = Endpoint::new(&self.url)?;
         endpoint.query = params(&self.query);
         endpoint.subprotocols = self.protocols.into_iter().map(|TextOrSecret(param)| param).collect();
-        // The app takes a server that picks none of them.
+        // The app accepts a server that picks none of them.
         endpoint.require_subprotocol = false;
         Ok(endpoint)
     }

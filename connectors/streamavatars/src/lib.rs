@@ -2,35 +2,43 @@
 
 mod authorize;
 mod config;
+mod decode;
 mod operations;
 mod peer;
-mod plain;
 mod session;
-mod socket;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::listener::{Accept, Handshake, Listener};
+use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
     Command, Connector, DeliveryLevel, Event, EventType, LinkKey, LinkSpec, LinkState, Operation, Result,
     Route, WebSocket,
 };
 
-pub use config::{Config, Dynamic, Listen, Socket, Tls};
+pub use config::{Config, Dynamic, Listen, Socket};
 pub use session::AvatarsSession;
 
 use crate::config::Checked;
-use crate::operations::Order;
-use crate::peer::Place;
+use crate::operations::{Request, check_protocols};
+use crate::peer::Peer;
 
-/// How long the caller of `create` waits who names no time of its own.
-const CREATE: Duration = Duration::from_secs(25);
+/// How long `create` may take where its caller names no time.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The sockets of an app, and the scripts in it.
 pub struct StreamAvatars {
-    config: Arc<Checked>,
+    config: Checked,
+}
+
+impl StreamAvatars {
+    fn send(&self, peer: &Peer, text: &str) -> Result<Route<WebSocket>> {
+        if peer.is_script() {
+            self.config.check_frame(text)?;
+        }
+        Ok(Route::To(peer.key()))
+    }
 }
 
 impl Connector for StreamAvatars {
@@ -38,65 +46,62 @@ impl Connector for StreamAvatars {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = WebSocket;
     type Config = Config;
-    type Request = Order;
+    type Request = Request;
     type Session = AvatarsSession;
 
     fn new(config: Config) -> Result<Self> {
-        Ok(Self { config: Arc::new(Checked::new(config)?) })
+        Ok(Self { config: Checked::new(config)? })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
-        self.config.allows(operation.name)?;
-        Ok(operation.delivery)
+        self.config.allows(operation.name).map(|()| operation.delivery)
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
-        let socket = |(title, endpoint): (&String, &_)| {
-            LinkSpec::new(
-                Place::Socket(title.clone()).key().as_str(),
-                pontoon_sdk::websocket::Endpoint::clone(endpoint),
-            )
-        };
-        self.config.sockets.iter().map(socket).collect()
+        let sockets = self.config.sockets.iter();
+        sockets.map(|(title, endpoint)| LinkSpec::new(title.as_str(), endpoint.clone())).collect()
     }
 
-    fn route(&self, _: &Command, request: &Order) -> Result<Route<WebSocket>> {
+    fn route(&self, _: &Command, request: &Request) -> Result<Route<WebSocket>> {
         Ok(match request {
-            Order::Create { title, url, protocols, reconnect } => {
-                let endpoint = self.config.created(title, url, protocols.clone())?;
-                let spec = LinkSpec::new(Place::Socket(title.clone()).key().as_str(), endpoint);
-                let spec = if *reconnect { spec } else { spec.once() };
+            Request::Create(create) => {
+                check_protocols(&create.protocols)?;
+                let endpoint = self.config.created(create)?;
+                let spec = LinkSpec::new(create.title.as_str(), endpoint);
+                let spec = if create.reconnect { spec } else { spec.once() };
                 Route::Create { spec, most: self.config.dynamic.max }
             }
-            Order::Remove { title } => {
-                self.config.not_configured(title)?;
-                Route::Close(Place::Socket(title.clone()).key())
+            Request::Remove(remove) => {
+                self.config.not_configured(&remove.title)?;
+                Route::Close(Peer::Socket(remove.title.clone()).key())
             }
-            Order::List => Route::Local(Box::new(|links: &[LinkState]| peer::list(links))),
-            Order::Say { place, text } => {
-                if let Place::Script(_) = place {
-                    self.config.fits_a_script(text)?;
-                }
-                Route::To(place.key())
-            }
+            Request::List => Route::Local(Box::new(|links: &[LinkState]| peer::list(links))),
+            Request::Send(body) => self.send(&Peer::Socket(body.title.clone()), &body.message)?,
+            Request::ScriptSend(body) => self.send(&Peer::Script(body.title.clone()), &body.message.0)?,
+            Request::MessageSend(body) => self.send(&body.peer, &body.text)?,
         })
     }
 
     fn session(&self, link: &LinkKey) -> AvatarsSession {
-        AvatarsSession::new(Place::of(link), &self.config)
+        AvatarsSession::new(Peer::of(link), self.config.listen.as_ref())
     }
 
     fn on_dial_error(&self, link: &LinkKey, reason: &str) -> Option<Event> {
-        Some(session::event(EventType::SocketFailed, &Place::of(link), reason))
+        Some(decode::socket_event(EventType::SocketFailed, &Peer::of(link), reason))
     }
 
-    /// Longer than a connection may take to be made, so that whoever creates a socket hears how that went.
+    fn rate_limiter(&self, link: &LinkKey) -> Option<RateLimiter> {
+        let listen = self.config.listen.as_ref().filter(|_| Peer::of(link).is_script());
+        listen.map(|listen| RateLimiter::new(listen.rate_limit))
+    }
+
+    /// Longer than a connection may take to be made, so that the caller of `create` gets to know how that went.
     fn timeout(&self, operation: &str) -> Option<Duration> {
-        (operation == "create").then_some(CREATE)
+        (operation == "create").then_some(CREATE_TIMEOUT)
     }
 
     fn listener(&self) -> Option<Listener> {
-        self.config.listener()
+        self.config.listen.as_ref().map(Listen::listener)
     }
 
     fn authorize(&self, handshake: &Handshake<'_, Frame>) -> Result<Accept> {

@@ -1,226 +1,208 @@
-//! What callers ask for: the bodies of the operations, checked before anything is done.
-
-use std::borrow::Cow;
+//! The operations and their bodies, checked before anything is done.
 
 use pontoon_sdk::mapping::is_token;
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Request, Result};
-use schemars::{JsonSchema, schema_for};
-use serde::{Deserialize, Serialize};
+use pontoon_sdk::operations::Body;
+use pontoon_sdk::{Code, Command, Error, Result, operations};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::peer::{self, Place};
-use crate::plain;
+use crate::peer::{Peer, Title};
 
 /// How many subprotocols may be offered.
 const MAX_PROTOCOLS: usize = 16;
 /// The longest subprotocol, in bytes.
 const MAX_PROTOCOL: usize = 256;
 
-/// A command, read.
-#[derive(Debug)]
-pub enum Order {
-    /// Open a socket in the place of one of this title.
-    Create { title: String, url: String, protocols: Vec<String>, reconnect: bool },
-    /// Close the socket of this title, if there is one.
-    Remove { title: String },
-    /// Say what there is.
-    List,
-    /// Send this text.
-    Say { place: Place, text: String },
+operations! {
+    /// What callers can ask for.
+    pub enum Request {
+        /// Opens a socket under a title, in the place of one of that title.
+        Create(Create) = "create", Acked;
+        /// Sends a text over a socket.
+        Send(Send) = "send", Sent;
+        /// Closes a socket for good, if there is one of this title.
+        Remove(Remove) = "remove", Accepted, idempotent;
+        /// Lists sockets and scripts, with the phase of each.
+        List = "list", Response, idempotent;
+        /// Sends a text, or JSON, to a script that has connected.
+        ScriptSend(ScriptSend) = "script.send", Sent;
+        /// Sends a text over a socket (channel), or has a script (script/<title>) write it into the chat.
+        MessageSend(MessageSend) = "message.send", Sent;
+    }
 }
 
 /// The body of `create`: what the page's `app.createWebsocket(title, url, protocols)` takes.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
-    /// What the socket is called from then on.
-    title: String,
+pub struct Create {
+    /// The title that the socket gets.
+    pub(crate) title: Title,
     /// Where it leads.
-    url: String,
+    pub(crate) url: String,
     /// Subprotocols to offer, in order.
     #[serde(default)]
-    protocols: Vec<String>,
+    pub(crate) protocols: Vec<String>,
     /// Whether it is dialled again when it ends. The app itself never does.
     #[serde(default)]
-    reconnect: bool,
+    pub(crate) reconnect: bool,
 }
 
 /// The body of `send`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Send {
+pub struct Send {
     /// The socket.
-    title: String,
+    pub(crate) title: Title,
     /// The text that is sent.
-    message: String,
+    pub(crate) message: String,
 }
 
 /// The body of `remove`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Remove {
+pub struct Remove {
     /// The socket.
-    title: String,
+    pub(crate) title: Title,
 }
-
-/// The body of `list`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct List {}
 
 /// The body of `script.send`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ScriptSend {
-    /// The script, by the title that it came in with.
-    #[serde(default = "main_script")]
-    title: String,
+pub struct ScriptSend {
+    /// The script, by the title with which it has connected.
+    #[serde(default = "Title::main")]
+    pub(crate) title: Title,
     /// A text, or JSON that is sent as text.
-    #[schemars(with = "serde_json::Value")]
-    message: Box<RawValue>,
+    pub(crate) message: ScriptText,
 }
 
 /// The body of `message.send`, which is the same for every service.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct MessageSend {
+struct ChannelText {
     /// A socket's title, or `script/` and a script's.
-    channel: String,
-    /// What is said.
+    channel: Peer,
+    /// The text.
     text: String,
 }
 
-/// What has a script write into the chat.
-#[derive(Serialize)]
-struct WriteChat<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    text: &'a str,
+/// A text for a socket or a script, from the body of `message.send`.
+pub struct MessageSend {
+    pub(crate) peer: Peer,
+    pub(crate) text: String,
 }
 
-/// The title of a script that gives none.
-pub(crate) fn main_script() -> String {
-    "main".to_owned()
-}
-
-/// Every operation there is.
-fn operations() -> Vec<Operation> {
-    let operation = |name, summary, body, delivery, idempotent| Operation {
-        name,
-        argument: None,
-        summary,
-        body,
-        delivery,
-        idempotent,
-    };
-    vec![
-        operation(
-            "create",
-            "Opens a socket under a title, in the place of one of that title",
-            schema_for!(Create),
-            DeliveryLevel::Acked,
-            false,
-        ),
-        operation("send", "Sends a text over a socket", schema_for!(Send), DeliveryLevel::Sent, false),
-        operation(
-            "remove",
-            "Closes a socket for good, if there is one of this title",
-            schema_for!(Remove),
-            DeliveryLevel::Accepted,
-            true,
-        ),
-        operation(
-            "list",
-            "Lists sockets and scripts, and how each is",
-            schema_for!(List),
-            DeliveryLevel::Response,
-            true,
-        ),
-        operation(
-            "script.send",
-            "Sends a text, or JSON, to a script that has dialled in",
-            schema_for!(ScriptSend),
-            DeliveryLevel::Sent,
-            false,
-        ),
-        operation(
-            "message.send",
-            "Sends a text over a socket (channel), or has a script (script/<title>) write it into the chat",
-            schema_for!(MessageSend),
-            DeliveryLevel::Sent,
-            false,
-        ),
-    ]
-}
-
-impl Request for Order {
-    fn operations() -> Vec<Operation> {
-        operations()
+impl Body for MessageSend {
+    fn schema() -> Schema {
+        schema_for!(ChannelText)
     }
 
-    fn parse(command: &Command) -> Result<Self> {
-        match command.operation {
-            "create" => {
-                let Create { title, url, protocols, reconnect } = command.parse()?;
-                peer::check(&title, "/title")?;
-                check_protocols(&protocols)?;
-                Ok(Self::Create { title, url, protocols, reconnect })
-            }
-            "remove" => {
-                let Remove { title } = command.parse()?;
-                peer::check(&title, "/title")?;
-                Ok(Self::Remove { title })
-            }
-            "list" => command.parse().map(|List {}| Self::List),
-            "send" => {
-                let Send { title, message } = command.parse()?;
-                peer::check(&title, "/title")?;
-                Ok(Self::Say { place: Place::Socket(title), text: message })
-            }
-            "script.send" => {
-                let ScriptSend { title, message } = command.parse()?;
-                peer::check(&title, "/title")?;
-                Ok(Self::Say { place: Place::Script(title), text: script_text(&message)? })
-            }
-            _ => {
-                let MessageSend { channel, text } = command.parse()?;
-                let place = Place::named(&channel);
-                peer::check(place.title(), "/channel")?;
-                let text = match place {
-                    Place::Socket(_) => text,
-                    Place::Script(_) => write_chat(&text)?,
-                };
-                Ok(Self::Say { place, text })
-            }
-        }
+    fn read(command: &Command) -> Result<Self> {
+        let ChannelText { channel: peer, text } = command.parse()?;
+        let text = if peer.is_script() { write_chat(&text)? } else { text };
+        Ok(Self { peer, text })
     }
 }
 
-/// A text as it is, anything else as JSON; in a form that every build of the app can read.
-fn script_text(message: &RawValue) -> Result<String> {
-    let text = serde_json::from_str::<String>(message.get());
-    let plain = plain::json(text.as_deref().unwrap_or_else(|_| message.get()));
-    plain.map(Cow::into_owned).map_err(|error| error.at("/message"))
+/// What a script gets: a text as it is, anything else as JSON; in a form that every build of the app can read.
+#[derive(Deserialize, JsonSchema)]
+#[serde(try_from = "Box<RawValue>")]
+#[schemars(inline, with = "serde_json::Value")]
+pub(crate) struct ScriptText(pub(crate) String);
+
+impl TryFrom<Box<RawValue>> for ScriptText {
+    type Error = &'static str;
+
+    fn try_from(message: Box<RawValue>) -> Result<Self, &'static str> {
+        let text = serde_json::from_str(message.get()).unwrap_or_else(|_| message.get().to_owned());
+        readable(text).map(Self).ok_or(UNREADABLE)
+    }
 }
 
-/// What has a script write a text into the chat.
+const UNREADABLE: &str = "it holds a character that the app cannot read as JSON, such as a control character";
+
+/// The frame that has a script write a text into the chat.
 fn write_chat(text: &str) -> Result<String> {
-    let frame = serde_json::to_string(&WriteChat { kind: "writeChat", text });
-    let frame = frame.map_err(|error| Error::internal(error.to_string()))?;
-    plain::json(&frame).map(Cow::into_owned).map_err(|error| error.at("/text"))
+    let frame = format!(r#"{{"type":"writeChat","text":{}}}"#, Value::from(text));
+    readable(frame).ok_or_else(|| Error::rejected(Code::BadBody, UNREADABLE).at("/text"))
 }
 
-/// Subprotocols are tokens of HTTP (RFC 6455 §4.1).
-fn check_protocols(protocols: &[String]) -> Result<()> {
-    let wrong = |what: String, pointer: String| Err(Error::rejected(Code::BadBody, what).at(pointer));
+/// JSON without `\/` and `\u…`, which some builds of the app cannot read and JSON allows for `/` and `é`; otherwise the same.
+/// Text that is not JSON is left as it is. `None` if it holds a character that can be written in no other way: a control
+/// character, or half a surrogate pair.
+fn readable(text: String) -> Option<String> {
+    if !(text.contains("\\/") || text.contains("\\u")) || serde_json::from_str::<&RawValue>(&text).is_err() {
+        return Some(text);
+    }
+    let mut readable = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some((before, from)) = rest.find('"').and_then(|at| rest.split_at_checked(at)) {
+        let mut strings = serde_json::Deserializer::from_str(from).into_iter::<String>();
+        let string = strings.next()?.ok()?;
+        if string.contains(|c| c < ' ' && !"\u{8}\u{c}\n\r\t".contains(c)) {
+            return None;
+        }
+        readable.push_str(before);
+        readable.push_str(&Value::from(string).to_string());
+        rest = from.get(strings.byte_offset()..)?;
+    }
+    readable.push_str(rest);
+    Some(readable)
+}
+
+/// Checks subprotocols: they are tokens of HTTP (RFC 6455 §4.1).
+///
+/// # Errors
+/// `Rejected` with 400.
+pub(crate) fn check_protocols(protocols: &[String]) -> Result<()> {
+    let wrong = |text: String, pointer: String| Err(Error::rejected(Code::BadBody, text).at(pointer));
     if protocols.len() > MAX_PROTOCOLS {
         return wrong(format!("at most {MAX_PROTOCOLS} subprotocols are offered"), "/protocols".to_owned());
     }
-    for (place, protocol) in protocols.iter().enumerate() {
-        if protocol.len() > MAX_PROTOCOL || !is_token(protocol) {
-            let what = format!("a subprotocol has 1 to {MAX_PROTOCOL} letters, digits and !#$%&'*+-.^_`|~");
-            return wrong(what, format!("/protocols/{place}"));
+    match protocols.iter().position(|protocol| protocol.len() > MAX_PROTOCOL || !is_token(protocol)) {
+        Some(place) => wrong(
+            format!("a subprotocol has 1 to {MAX_PROTOCOL} letters, digits and !#$%&'*+-.^_`|~"),
+            format!("/protocols/{place}"),
+        ),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_escaped_that_the_app_cannot_read_and_nothing_else_is_changed() {
+        for (text, expected) in [
+            (r#"{"a\/b":"http:\/\/x\/"}"#, r#"{"a/b":"http://x/"}"#),
+            (r#"["\\/","\\\/","\"\/","\\u00e9"]"#, r#"["\\/","\\/","\"/","\\u00e9"]"#),
+            (r#"{"n":1e999, "z":"\u00e9\u002F\n\/"}"#, "{\"n\":1e999, \"z\":\"é/\\n/\"}"),
+            (r#"["\ud83d\ude00é"]"#, r#"["😀é"]"#),
+            (r#"["\u0022\u005C\u000a\u000D\u0009\u0008\f"]"#, r#"["\"\\\n\r\t\b\f"]"#),
+            (r"not \/ JSON \u00e9", r"not \/ JSON \u00e9"),
+            (r#""\"#, r#""\"#),
+        ] {
+            let json = readable(text.to_owned()).unwrap();
+            assert_eq!(json, expected);
+            let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+            assert_eq!(read(&json), read(text));
         }
     }
-    Ok(())
+
+    #[test]
+    fn what_can_be_written_in_no_other_way_is_refused() {
+        for text in [
+            r#"["\u0000"]"#,
+            r#"["\u001b[31m"]"#,
+            r#"["\ud83d"]"#,
+            r#"["\ud83dx"]"#,
+            r#"["\ud83d\u0041"]"#,
+            r#"["\ude00"]"#,
+        ] {
+            assert_eq!(readable(text.to_owned()), None, "{text}");
+        }
+    }
 }

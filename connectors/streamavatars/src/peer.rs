@@ -1,73 +1,102 @@
-//! Titles, and the links that they name: those of sockets as they are, those of scripts behind `script/`.
+//! Titles, and the links that they name: those of sockets as they are, those of scripts after `script/`.
 
 use pontoon_sdk::listener::Listener;
-use pontoon_sdk::{Code, Error, LinkKey, LinkState, Result};
-use serde::Serialize;
+use pontoon_sdk::{Error, LinkKey, LinkState, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-/// What stands before a script's title in the name of its link, so that no script can take a socket's place.
+/// What stands before a script's title in the name of its link, so that no script can replace a socket.
 const SCRIPT: &str = "script/";
 /// The longest title, in bytes.
 const MAX_TITLE: usize = 128;
 
-/// One end of a conversation, by its title.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A socket that we dial.
-    Socket(String),
-    /// A script that has dialled us.
-    Script(String),
+/// The title of a socket or a script.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(inline)]
+pub(crate) struct Title(String);
+
+impl TryFrom<String> for Title {
+    type Error = String;
+
+    fn try_from(title: String) -> Result<Self, String> {
+        if title.is_empty() || title.len() > MAX_TITLE || title.contains(char::is_control) {
+            return Err(format!("a title has 1 to {MAX_TITLE} bytes, and no control characters among them"));
+        }
+        if title == Listener::NAME {
+            return Err(format!("a title is not \"{title}\": the state calls the listener for scripts so"));
+        }
+        if title.starts_with(SCRIPT) {
+            return Err(format!("a title does not begin with \"{SCRIPT}\": scripts are called so"));
+        }
+        Ok(Self(title))
+    }
 }
 
-impl Place {
-    /// The place of a link.
-    pub(crate) fn of(link: &LinkKey) -> Self {
-        Self::named(link.as_str())
+impl Title {
+    /// The title of a script that gives none.
+    pub(crate) fn main() -> Self {
+        Self("main".to_owned())
     }
 
-    /// The place of this name: a title, or `script/` and a title.
-    pub(crate) fn named(name: &str) -> Self {
+    /// The text of the title.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The other end of a link: `title`, or `script/title`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(inline, with = "String")]
+pub(crate) enum Peer {
+    /// A socket that the daemon dials.
+    Socket(Title),
+    /// A script that has connected to the daemon.
+    Script(Title),
+}
+
+impl TryFrom<String> for Peer {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
         match name.strip_prefix(SCRIPT) {
-            Some(title) => Self::Script(title.to_owned()),
-            None => Self::Socket(name.to_owned()),
+            Some(title) => Title::try_from(title.to_owned()).map(Self::Script),
+            None => Title::try_from(name).map(Self::Socket),
+        }
+    }
+}
+
+impl Peer {
+    /// The peer of a link.
+    pub(crate) fn of(link: &LinkKey) -> Self {
+        let name = link.as_str();
+        match name.strip_prefix(SCRIPT) {
+            Some(title) => Self::Script(Title(title.to_owned())),
+            None => Self::Socket(Title(name.to_owned())),
         }
     }
 
     /// Its link.
     pub(crate) fn key(&self) -> LinkKey {
         match self {
-            Self::Socket(title) => LinkKey::new(title),
-            Self::Script(title) => LinkKey::new(format!("{SCRIPT}{title}")),
+            Self::Socket(title) => LinkKey::new(&title.0),
+            Self::Script(title) => LinkKey::new(format!("{SCRIPT}{}", title.0)),
         }
     }
 
     /// Its title.
     pub(crate) fn title(&self) -> &str {
         match self {
-            Self::Socket(title) | Self::Script(title) => title,
+            Self::Socket(title) | Self::Script(title) => &title.0,
         }
     }
-}
 
-/// What is wrong with a title, if anything is.
-pub(crate) fn fault(title: &str) -> Option<String> {
-    if title.is_empty() || title.len() > MAX_TITLE || title.chars().any(char::is_control) {
-        return Some(format!("a title has 1 to {MAX_TITLE} bytes, and no control characters among them"));
+    /// Whether it is a script.
+    pub(crate) fn is_script(&self) -> bool {
+        matches!(self, Self::Script(_))
     }
-    if title == Listener::NAME {
-        return Some(format!("a title is not \"{title}\": the state calls the door for scripts so"));
-    }
-    title
-        .starts_with(SCRIPT)
-        .then(|| format!("a title does not begin with \"{SCRIPT}\": scripts are called so"))
-}
-
-/// Checks a title that a caller gave.
-///
-/// # Errors
-/// `Rejected` with 400.
-pub(crate) fn check(title: &str, pointer: &str) -> Result<()> {
-    fault(title).map_or(Ok(()), |wrong| Err(Error::rejected(Code::BadBody, wrong).at(pointer)))
 }
 
 /// One row of the list of sockets and scripts.
@@ -85,12 +114,12 @@ struct Row<'a> {
 /// # Errors
 /// None that can happen.
 pub(crate) fn list(links: &[LinkState]) -> Result<Box<RawValue>> {
-    let places: Vec<_> = links.iter().map(|link| (Place::of(&link.key), link)).collect();
-    let rows: Vec<_> = places
+    let peers: Vec<_> = links.iter().map(|link| (Peer::of(&link.key), link)).collect();
+    let rows: Vec<_> = peers
         .iter()
-        .map(|(place, link)| Row {
-            title: place.title(),
-            kind: if matches!(place, Place::Script(_)) { "script" } else { "socket" },
+        .map(|(peer, link)| Row {
+            title: peer.title(),
+            kind: if peer.is_script() { "script" } else { "socket" },
             phase: link.phase,
             detail: link.detail.as_deref(),
         })

@@ -1,4 +1,4 @@
-//! The connector from outside: transcripts, the sample, good and bad settings, routes, and who is let in.
+//! The connector from outside: transcripts, the sample, good and bad settings, routes, and who may connect.
 
 use std::time::{Duration, Instant};
 
@@ -117,32 +117,30 @@ fn command(operation: &'static str, body: &str) -> Command {
 }
 
 #[test]
-fn an_address_without_a_port_is_said_to_be_none() {
+fn an_address_without_a_port_is_refused_with_an_example() {
     let wrong = json!({"listen": {"token": "t", "address": "127.0.0.1"}});
     let error = serde_json::from_value::<Config>(wrong).unwrap_err().to_string();
     assert!(error.contains("127.0.0.1:9465"), "{error}");
 }
 
-/// Where a command goes, in words.
+/// Where a command goes, as text.
 fn route(avatars: &StreamAvatars, operation: &'static str, body: &str) -> String {
     let command = command(operation, body);
-    let offered = Order::operations().into_iter().find(|known| known.name == operation).unwrap();
-    let offered = avatars.offers(&offered).and_then(|_| Order::parse(&command));
-    match offered.and_then(|request| avatars.route(&command, &request)) {
+    match Request::parse(&command).and_then(|request| avatars.route(&command, &request)) {
         Ok(Route::To(key)) => format!("to {key}"),
         Ok(Route::Create { spec, most }) => {
             let guarded = if spec.endpoint.guard.is_some() { "guarded" } else { "not guarded" };
             format!("create {} once={} most={most} {guarded}", spec.key, !spec.redial)
         }
         Ok(Route::Close(key)) => format!("close {key}"),
-        Ok(Route::Local(_)) => "ask".to_owned(),
+        Ok(Route::Local(_)) => "local".to_owned(),
         Ok(Route::OnDemand(_) | Route::Open(_)) => "elsewhere".to_owned(),
         Err(error) => format!("{}", error.code().number()),
     }
 }
 
 #[test]
-fn every_command_goes_where_its_title_says() {
+fn every_command_goes_to_the_link_of_its_title() {
     let avatars = avatars(json!({
         "sockets": {"fixed": {"url": "ws://h/"}},
         "dynamic": {"enabled": true, "hosts": ["h"], "max": 3},
@@ -162,7 +160,7 @@ fn every_command_goes_where_its_title_says() {
         ("script.send", r#"{"title":"s","message":"x"}"#, "to script/s"),
         ("remove", r#"{"title":"t"}"#, "close t"),
         ("remove", r#"{"title":"fixed"}"#, "403"),
-        ("list", "{}", "ask"),
+        ("list", "{}", "local"),
     ] {
         assert_eq!(route(&avatars, operation, body), expected, "{operation} {body}");
     }
@@ -180,14 +178,14 @@ fn a_secret_of_a_socket_does_not_print() {
 }
 
 #[test]
-fn what_cannot_be_dialled_is_told_as_the_app_would() {
+fn a_failed_dial_is_published_as_the_app_would_report_it() {
     let avatars = avatars(json!({"sockets": {"t": {"url": "ws://h/"}}}));
     let event = avatars.on_dial_error(&LinkKey::new("t"), "h:80 cannot be reached").unwrap();
     assert_eq!((event.kind, event.upstream.as_deref()), (EventType::SocketFailed, Some("OnError")));
     assert_eq!(event.fields.reason.as_deref(), Some("h:80 cannot be reached"));
 }
 
-/// Who somebody is taken for: the link, or the kind of the refusal.
+/// The link that a handshake is accepted as, or the kind of the refusal.
 fn accepted(query: &[(&str, &str)], subprotocols: &[&str], first: Option<&str>) -> Result<Accept, Kind> {
     let avatars = avatars(json!({"listen": {"token": "t0ken"}}));
     let query: Vec<_> = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -198,17 +196,17 @@ fn accepted(query: &[(&str, &str)], subprotocols: &[&str], first: Option<&str>) 
 }
 
 #[test]
-fn only_the_token_opens_the_door() {
-    let enters = |link: &str, subprotocol: Option<&str>| {
+fn only_the_token_is_accepted() {
+    let accept = |link: &str, subprotocol: Option<&str>| {
         Ok(Accept::In { link: LinkKey::new(link), subprotocol: subprotocol.map(str::to_owned) })
     };
     let auth = |title: &str| format!(r#"{{"type":"auth","token":"t0ken"{title}}}"#);
     assert_eq!(accepted(&[], &[], None), Ok(Accept::Hear));
-    assert_eq!(accepted(&[], &["t0ken"], None), enters("script/main", Some("t0ken")));
-    assert_eq!(accepted(&[("title", "a b")], &["x", "t0ken"], None), enters("script/a b", Some("t0ken")));
-    assert_eq!(accepted(&[], &[], Some(&auth(""))), enters("script/main", None));
-    assert_eq!(accepted(&[("title", "q")], &[], Some(&auth(""))), enters("script/q", None));
-    assert_eq!(accepted(&[("title", "q")], &[], Some(&auth(r#","title":"f""#))), enters("script/f", None));
+    assert_eq!(accepted(&[], &["t0ken"], None), accept("script/main", Some("t0ken")));
+    assert_eq!(accepted(&[("title", "a b")], &["x", "t0ken"], None), accept("script/a b", Some("t0ken")));
+    assert_eq!(accepted(&[], &[], Some(&auth(""))), accept("script/main", None));
+    assert_eq!(accepted(&[("title", "q")], &[], Some(&auth(""))), accept("script/q", None));
+    assert_eq!(accepted(&[("title", "q")], &[], Some(&auth(r#","title":"f""#))), accept("script/f", None));
     for wrong in ["t0ke", "t0kenn", "T0ken", " t0ken"] {
         assert_eq!(accepted(&[], &[wrong], None), Err(Kind::Auth), "{wrong}");
         let first = format!(r#"{{"type":"auth","token":"{wrong}"}}"#);
