@@ -9,9 +9,9 @@ fn main() -> ExitCode {
         .with::<pontoon_aui::Aui>()
         .with::<pontoon_elizaos::ElizaOs>()
         .with::<pontoon_minchat::MinChat>()
-        .with::<pontoon_socketio::Socketio>()
+        .with::<pontoon_generic::Socketio>()
         .with::<pontoon_streamavatars::StreamAvatars>()
         .with::<pontoon_sub0::Sub0>()
-        .with::<pontoon_websocket::Websocket>();
+        .with::<pontoon_generic::Websocket>();
     pontoon::cli::main(connectors)
 }

@@ -1,9 +1,9 @@
-//! What the stream must answer to each event, and how to find out what it holds after something went wrong.
+//! Which confirmations are expected, and how to find out what the stream holds after an error.
 //!
-//! With one writer, each publish carries `Nats-Expected-Last-Sequence`: the stream takes an event only behind the one
-//! before it (ADR-8; the header pipelines). So nothing is stored twice or out of order, whatever is lost or repeated on
-//! the way. Which events are stored is never concluded, but read back: a stranger's message can take the place of one
-//! that was refused, and let those behind it in.
+//! In strict order, each publish carries `Nats-Expected-Last-Sequence`: the stream takes an event only behind the one
+//! before it (ADR-8; the header pipelines). So nothing is stored twice or out of order, if messages are lost or repeated on
+//! the way. Which events are stored is never concluded, but read back: the message of another client can take the place of
+//! an event that was refused, and the stream then takes the events behind it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,26 +12,26 @@ use async_nats::Client;
 use futures_util::{StreamExt as _, stream};
 
 use super::advice;
-use super::jetstream::{self as jetstream, Answer, Info, JetStream, Stored, code};
-use super::publisher::WINDOW;
+use super::jetstream::{self, Answer, Info, JetStream, Stored, code};
 use super::spool::Spool;
 use crate::envelope::Envelope;
-use crate::instance::Shared;
 use crate::settings::{Delivery, DeliveryMode, Ordering};
 
-/// How many messages are asked for at once.
+/// How many events may be on the wire.
+pub(super) const WINDOW: usize = 1_024;
+/// How many messages are requested at once.
 const READ_AHEAD: usize = 32;
 /// A fenced instance takes the stream over once its other writer has written nothing for this long.
 const TAKEOVER: Duration = Duration::from_secs(15);
 
-/// What is expected of the confirmations of one attempt.
-pub enum Track {
-    /// The server's round trip behind each batch.
+/// Which confirmations are expected in one attempt to publish.
+pub enum Acks {
+    /// A round trip to the server behind each batch.
     Core,
     /// A PubAck for each event, in any order.
-    Loose,
+    BestEffort,
     /// A PubAck for each event, with the sequence that follows the one before.
-    Chained {
+    Strict {
         /// The stream's sequence of the last event that was confirmed.
         confirmed: u64,
         /// The stream's sequence of the last event that was sent.
@@ -41,7 +41,7 @@ pub enum Track {
     },
 }
 
-impl Track {
+impl Acks {
     /// Whether a stream confirms.
     pub fn is_stream(&self) -> bool {
         !matches!(self, Self::Core)
@@ -50,30 +50,30 @@ impl Track {
     /// The sequence that the stream must be at when the next event comes.
     pub fn expected(&self) -> Option<u64> {
         match self {
-            Self::Chained { last, .. } => Some(*last),
-            Self::Core | Self::Loose => None,
+            Self::Strict { last, .. } => Some(*last),
+            Self::Core | Self::BestEffort => None,
         }
     }
 
     /// An event was sent.
     pub fn sent(&mut self, sequence: u64) {
-        if let Self::Chained { last, expected, .. } = self {
+        if let Self::Strict { last, expected, .. } = self {
             *last += 1;
             expected.push_back((sequence, *last));
         }
     }
 
-    /// The stream says that it stored an event.
+    /// The stream has stored an event.
     ///
     /// # Errors
-    /// If it stored it somewhere else than it should have: the chain is broken, and the stream must be read back.
+    /// If it was stored at another place than expected: the stream must be read back.
     pub fn stored(&mut self, sequence: u64, answer: &Answer, spool: &Spool) -> Result<(), String> {
-        // It is stored, wherever; if that is not where it should be, the others must be looked for.
+        // It is stored in any case; at another place than expected, the others must be read back.
         spool.confirm(sequence);
-        let Self::Chained { expected, confirmed: accounted, .. } = self else { return Ok(()) };
+        let Self::Strict { expected, confirmed, .. } = self else { return Ok(()) };
         match expected.pop_front() {
             Some((sent, place)) if sent == sequence && place == answer.seq && !answer.duplicate => {
-                *accounted = place;
+                *confirmed = place;
                 Ok(())
             }
             _ => Err("the stream stored an event at another place".into()),
@@ -91,7 +91,7 @@ pub struct Tracker {
     /// Set while another daemon writes to the stream.
     fence: Option<Fence>,
     foreign: Foreign,
-    /// Whether the settings may name another stream since it was looked at.
+    /// Whether the settings may name another stream since the last look at it.
     moved: bool,
 }
 
@@ -99,8 +99,8 @@ struct Known {
     created: String,
     /// The stream's sequence up to which everything is accounted for.
     accounted: u64,
-    /// Whether all that was stored since was confirmed in order, so that `accounted` is exact.
-    chained: bool,
+    /// Whether everything stored since was confirmed in order, so that `accounted` is exact.
+    strict: bool,
 }
 
 /// Another writer of a later epoch.
@@ -111,7 +111,7 @@ struct Fence {
     since: Instant,
 }
 
-/// What other writers did to a stream that should have one.
+/// What other writers did to a stream that should have one writer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Foreign {
     /// Messages of theirs.
@@ -142,13 +142,13 @@ impl Tracker {
         Self { delivery, instance: instance.to_owned(), stream, api, known, fence, foreign, moved: false }
     }
 
-    /// Goes on with other settings. `elsewhere` is whether they may lead to another server or account: then another
-    /// stream than before is what was asked for, and not a loss.
+    /// Goes on with other settings. `elsewhere` is whether they may lead to another server or account: then a stream
+    /// other than before is what the operator wants, and not a loss.
     pub fn reconfigure(&mut self, delivery: Delivery, api: String, elsewhere: bool) {
         let stream = stream_of(&delivery, &self.instance);
         self.moved |= elsewhere || stream != self.stream;
         if let Some(known) = &mut self.known {
-            known.chained &=
+            known.strict &=
                 (delivery.mode, delivery.ordering) == (self.delivery.mode, self.delivery.ordering);
         }
         (self.delivery, self.stream, self.api) = (delivery, stream, api);
@@ -165,24 +165,25 @@ impl Tracker {
     }
 
     /// Keeps what an attempt that ended has confirmed.
-    pub fn note(&mut self, track: &Track) {
-        if let (Some(known), Track::Chained { confirmed, .. }) = (&mut self.known, track) {
+    pub fn note(&mut self, acks: &Acks) {
+        if let (Some(known), Acks::Strict { confirmed, .. }) = (&mut self.known, acks) {
             known.accounted = *confirmed;
         }
     }
 
-    /// Finds out which of the unconfirmed events are stored, confirms them, and tells how to go on.
+    /// Finds out which of the unconfirmed events are stored, and confirms them. Returns which confirmations are expected
+    /// from now on.
     ///
     /// # Errors
     /// See [`Blocked`].
-    pub async fn resync(&mut self, client: &Client, shared: &Shared) -> Result<Track, Blocked> {
+    pub async fn resync(&mut self, client: &Client, spool: &Spool) -> Result<Acks, Blocked> {
         if self.delivery.mode == DeliveryMode::Core {
-            return Ok(Track::Core);
+            return Ok(Acks::Core);
         }
         let js = JetStream { client, api: &self.api };
-        let info = self.ensure(js, &shared.envelope).await?;
+        let info = self.ensure(js, &spool.envelope).await?;
         let strict = self.delivery.ordering == Ordering::Strict;
-        let reader = Reader { js, stream: &self.stream, shared };
+        let reader = Reader { js, stream: &self.stream, spool };
         match &self.known {
             None => reader.first_look(&info).await?,
             // What the former stream has confirmed is in it; the rest is kept, and goes to this one.
@@ -194,27 +195,27 @@ impl Tracker {
             }
             Some(known) if known.created != info.created || info.last_sequence < known.accounted => {
                 self.fence = None;
-                shared.spool.stream_reset();
+                spool.stream_reset();
             }
-            Some(known) if strict && known.chained => {
+            Some(known) if strict && known.strict => {
                 let read = reader.read_back(known.accounted, info.last_sequence).await?;
-                self.authorize(&read, &info, shared)?;
+                self.check_owner(&read, &info, spool)?;
             }
             // Nothing is read back, so a fence of earlier settings would never end.
             Some(_) => self.fence = None,
         }
         self.moved = false;
         let last = info.last_sequence;
-        self.known = Some(Known { created: info.created, accounted: last, chained: strict });
+        self.known = Some(Known { created: info.created, accounted: last, strict });
         if !strict {
-            return Ok(Track::Loose);
+            return Ok(Acks::BestEffort);
         }
-        Ok(Track::Chained { confirmed: last, last, expected: VecDeque::new() })
+        Ok(Acks::Strict { confirmed: last, last, expected: VecDeque::new() })
     }
 
     /// Decides whether another daemon owns the stream. It does while it writes under a later epoch; once it has written
     /// nothing for a while, this one goes on under a later epoch still.
-    fn authorize(&mut self, read: &ReadBack, info: &Info, shared: &Shared) -> Result<(), Blocked> {
+    fn check_owner(&mut self, read: &ReadBack, info: &Info, spool: &Spool) -> Result<(), Blocked> {
         let last = info.last_sequence;
         if let Some(epoch) = read.later_epoch {
             self.fence = Some(Fence { epoch, last, since: Instant::now() });
@@ -230,7 +231,7 @@ impl Tracker {
         let Some(fence) = &self.fence else {
             self.foreign.messages += read.foreign;
             self.foreign.reordered += read.reordered;
-            self.report_foreign(read, shared);
+            self.report_foreign(read, spool);
             return Ok(());
         };
         if fence.since.elapsed() < TAKEOVER {
@@ -241,7 +242,7 @@ impl Tracker {
             );
             return Err(Blocked { reason, fenced: true });
         }
-        shared.envelope.follow_epoch(fence.epoch);
+        spool.follow_epoch(fence.epoch);
         tracing::warn!(
             instance = self.instance,
             stream = self.stream,
@@ -251,12 +252,12 @@ impl Tracker {
         Ok(())
     }
 
-    fn report_foreign(&self, read: &ReadBack, shared: &Shared) {
+    fn report_foreign(&self, read: &ReadBack, spool: &Spool) {
         let ReadBack { foreign, reordered, .. } = *read;
         if foreign == 0 {
             return;
         }
-        shared.metrics.stream_foreign_messages.increment(foreign);
+        spool.metrics.stream_foreign_messages.increment(foreign);
         tracing::warn!(
             instance = self.instance,
             stream = self.stream,
@@ -306,10 +307,10 @@ fn stream_of(delivery: &Delivery, instance: &str) -> String {
 struct Reader<'a> {
     js: JetStream<'a>,
     stream: &'a str,
-    shared: &'a Shared,
+    spool: &'a Spool,
 }
 
-/// What the stream took since it was last accounted for.
+/// What the stream has stored since it was last accounted for.
 #[derive(Default)]
 struct ReadBack {
     /// Messages that are not of this run.
@@ -321,29 +322,29 @@ struct ReadBack {
 }
 
 impl Reader<'_> {
-    /// The first look at the stream in this run: its last event tells where an earlier run ended.
+    /// The first look at the stream in this run: its last event shows where an earlier run ended.
     async fn first_look(&self, info: &Info) -> Result<(), String> {
         let mut recorded = None;
         if info.messages > 0 {
-            let subject = self.shared.envelope.subjects().all_events();
+            let subject = self.spool.envelope.subjects().all_events();
             let last = jetstream::last_message(self.js, self.stream, &subject).await;
             if let Some(stored) = last.map_err(|error| self.unreadable(&error))? {
                 if let Some((epoch, _)) = self.id(&stored) {
                     // Also where the clock was set back since: sequences and ids must grow over all runs.
-                    self.shared.envelope.follow_epoch(epoch);
+                    self.spool.follow_epoch(epoch);
                 }
                 recorded = stored.covered_until();
             }
         }
-        self.shared.spool.previous_run(recorded);
+        self.spool.previous_run(recorded);
         Ok(())
     }
 
-    /// Reads what the stream took since, and confirms every event of ours that it holds. Only as many messages are read as can
-    /// have been on the wire: one that the stream took stands no further behind.
+    /// Reads what the stream has stored since, and confirms every event of ours that it holds. Only as many messages are read
+    /// as can have been on the wire: an event that was stored stands no further behind.
     async fn read_back(&self, accounted: u64, last: u64) -> Result<ReadBack, String> {
-        let spool = &self.shared.spool;
-        let ours = self.shared.envelope.epoch();
+        let spool = self.spool;
+        let ours = spool.envelope.epoch();
         let window = u64::try_from(WINDOW).unwrap_or(u64::MAX);
         let end = last.min(accounted.saturating_add(window));
         let beyond = (last > end).then_some(last);
@@ -377,10 +378,10 @@ impl Reader<'_> {
         Ok(read)
     }
 
-    /// There is no other writer, so what was stored and is gone again was ours: all before the newest that is there, or the
-    /// oldest so many if none is.
+    /// There is no other writer, so messages that were stored and are gone again were ours: all before the newest that is
+    /// there, or that many of the oldest if none is.
     fn confirm_gone(&self, newest: Option<u64>, gone: usize) {
-        let spool = &self.shared.spool;
+        let spool = self.spool;
         let newest = newest.or_else(|| spool.nth(gone - 1));
         while let Some(oldest) = spool.nth(0).filter(|oldest| Some(*oldest) <= newest) {
             spool.confirm(oldest);
@@ -389,7 +390,7 @@ impl Reader<'_> {
 
     /// Epoch and sequence of an event of this instance.
     fn id(&self, stored: &Stored) -> Option<(u64, u64)> {
-        self.shared.envelope.parse_message_id(stored.message_id.as_deref()?)
+        self.spool.envelope.parse_message_id(stored.message_id.as_deref()?)
     }
 
     fn unreadable(&self, error: &jetstream::StreamError) -> String {

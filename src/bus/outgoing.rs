@@ -4,8 +4,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use super::acks::Track;
-use crate::envelope::{Envelope, Record};
+use crate::envelope::Record;
 
 /// What headers cost on the wire besides names and values, at the most.
 const HEADERS_FRAME: usize = 64;
@@ -27,35 +26,32 @@ pub(super) struct TooLarge {
 }
 
 impl Outgoing {
-    /// Makes the headers of an event; `limit` is the server's `max_payload`, which counts them.
-    pub(super) fn make(
-        envelope: &Envelope,
-        record: &Record,
-        limit: usize,
-        track: &Track,
-    ) -> Result<Self, TooLarge> {
-        let mut headers = HeaderMap::new();
-        let body = envelope.body(record);
+    /// The record as it is sent: `limit` is the server's `max_payload`, which counts headers, too; `expected` is the
+    /// sequence that the stream must be at.
+    pub(super) fn new(record: &Record, limit: usize, expected: Option<u64>) -> Result<Self, TooLarge> {
+        let (mut headers, body) = (HeaderMap::new(), record.body());
         let mut size = body.len() + HEADERS_FRAME;
-        envelope.headers(record, |name, value| {
+        for (name, value) in record.headers() {
             size += name.len() + value.len() + 4;
             put(&mut headers, name, value);
-        });
-        let discarded = record.discarded.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-        if size > limit || discarded.is_some() {
-            let (sequence, size) = (record.sequence, discarded.unwrap_or(size));
-            return Err(TooLarge { sequence, size, discarded: discarded.is_some(), headers });
         }
-        if let Some(expected) = track.expected() {
+        let sequence = record.sequence;
+        if let Some(discarded) = record.discarded {
+            let size = usize::try_from(discarded).unwrap_or(usize::MAX);
+            return Err(TooLarge { sequence, size, discarded: true, headers });
+        }
+        if size > limit {
+            return Err(TooLarge { sequence, size, discarded: false, headers });
+        }
+        if let Some(expected) = expected {
             headers
                 .insert(HeaderName::from_static("Nats-Expected-Last-Sequence"), HeaderValue::from(expected));
         }
-        let subject = envelope.subjects().event(&record.subject);
-        Ok(Self { sequence: record.sequence, subject, headers, body })
+        Ok(Self { sequence, subject: record.subject(), headers, body })
     }
 }
 
-/// Adds a header. The envelope makes no value that a header cannot hold; one that cannot is left out.
+/// Adds a header. A record holds no value that a header cannot hold; one that cannot is left out.
 pub(super) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = value.parse::<HeaderValue>() {
         headers.insert(HeaderName::from_static(name), value);

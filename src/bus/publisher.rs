@@ -1,31 +1,30 @@
-//! From the spool to NATS: sends what was read, and lets go of it when it is confirmed.
+//! From the spool to NATS: publishes records, and confirms them to the spool when NATS has confirmed them.
 //!
 //! Every publish names a reply subject of ours, `<inbox>.<attempt>.<sequence>`, so that one subscription carries all
 //! confirmations: the PubAcks of a stream, and in `core` mode a message to ourselves behind each batch, which the
-//! server can only have sent after it took the batch. Anything else ends the attempt: what is stored is read back
-//! from the stream, and the rest is sent again from the oldest.
+//! server can only have sent after it took the batch. Anything else ends the attempt: it is read back which events the
+//! stream holds, and the rest is sent again from the oldest.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
+use pontoon_sdk::Size;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::acks::{Blocked, Track, Tracker};
+use super::acks::{Acks, Blocked, Tracker, WINDOW};
 use super::connect::Connection;
 use super::jetstream::{self, code};
 use super::outgoing::{Outgoing, TooLarge, put};
-use super::spool::Reduced;
+use super::spool::{Reduced, Spool};
 use crate::backoff;
-use crate::instance::Shared;
+use crate::log::Throttle;
 use crate::metrics::DropReason;
 use crate::status::BusStatus;
 
-/// How many events may be on the wire.
-pub(super) const WINDOW: usize = 1_024;
 /// How long the oldest event on the wire may wait for any sign of progress.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,20 +32,38 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Publisher {
     client: Client,
     connection: watch::Receiver<Connection>,
-    shared: Arc<Shared>,
+    spool: Rc<Spool>,
     status: watch::Sender<BusStatus>,
     tracker: Tracker,
+    /// `transport.message_limit`.
+    message_limit: Size,
     inbox: String,
     attempt: u64,
     /// How many events may be on the wire now: one until it is confirmed, at the beginning and after a refusal. What a
     /// killed run had written comes first then, and the gap of this run is stored before its events.
     window: usize,
-    /// What an attempt began with: see [`Publisher::basis_now`].
-    basis: (u64, u64),
+    /// That in which this attempt began.
+    epoch: ConnectionEpoch,
+    too_large: Throttle,
 }
 
-/// Why an attempt ended.
-struct Break(String);
+/// Why an attempt to publish ended.
+struct PublishError(String);
+
+/// Confirmations count within one of these only.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct ConnectionEpoch {
+    /// Generation of the connection.
+    generation: u64,
+    /// How many events its server has refused.
+    refusals: u64,
+}
+
+impl ConnectionEpoch {
+    fn of(connection: &Connection) -> Self {
+        Self { generation: connection.generation, refusals: connection.refusals }
+    }
+}
 
 /// How often a fenced instance looks whether the other writer has stopped.
 const FENCED: Duration = Duration::from_secs(1);
@@ -56,12 +73,24 @@ impl Publisher {
     pub fn new(
         client: Client,
         connection: watch::Receiver<Connection>,
-        shared: Arc<Shared>,
+        spool: Rc<Spool>,
         status: watch::Sender<BusStatus>,
         tracker: Tracker,
+        message_limit: Size,
     ) -> Self {
-        let inbox = client.new_inbox();
-        Self { client, connection, shared, status, tracker, inbox, attempt: 0, window: 1, basis: (0, 0) }
+        Self {
+            inbox: client.new_inbox(),
+            client,
+            connection,
+            spool,
+            status,
+            tracker,
+            message_limit,
+            attempt: 0,
+            window: 1,
+            epoch: ConnectionEpoch::default(),
+            too_large: Throttle::default(),
+        }
     }
 
     /// What is known of the stream, for a publisher that goes on with other settings.
@@ -74,13 +103,13 @@ impl Publisher {
         let Ok(mut confirmations) = self.client.subscribe(format!("{}.>", self.inbox)).await else { return };
         let mut failures = 0;
         loop {
-            let mut track = self.establish(&mut confirmations).await;
-            let before = self.shared.spool.nth(0);
-            let Break(reason) = self.flow(&mut track, &mut confirmations).await;
-            self.tracker.note(&track);
-            let stuck = before.is_some() && self.shared.spool.nth(0) == before;
+            let mut acks = self.establish(&mut confirmations).await;
+            let before = self.spool.nth(0);
+            let PublishError(reason) = self.flow(&mut acks, &mut confirmations).await;
+            self.tracker.note(&acks);
+            let stuck = before.is_some() && self.spool.nth(0) == before;
             failures = if stuck { failures + 1 } else { 0 };
-            tracing::info!(instance = self.shared.name, %reason, "publishing starts over");
+            tracing::info!(instance = self.spool.instance, %reason, "publishing starts over");
             self.report(false, Some(reason));
             if failures > 0 {
                 sleep(backoff::NATS.delay(failures)).await;
@@ -89,20 +118,20 @@ impl Publisher {
     }
 
     /// Waits for the server, finds out what of the unconfirmed is stored already, and makes ready to send the rest.
-    async fn establish(&mut self, confirmations: &mut Subscriber) -> Track {
+    async fn establish(&mut self, confirmations: &mut Subscriber) -> Acks {
         let mut failures = 0;
         loop {
             self.connected().await;
             self.attempt += 1;
             let settled = match self.barrier(confirmations).await {
-                Ok(()) => self.tracker.resync(&self.client, &self.shared).await,
-                Err(Break(reason)) => Err(reason.into()),
+                Ok(()) => self.tracker.resync(&self.client, &self.spool).await,
+                Err(PublishError(reason)) => Err(reason.into()),
             };
             match settled {
-                Ok(track) => {
-                    self.shared.spool.rewind();
+                Ok(acks) => {
+                    self.spool.rewind();
                     self.report(true, None);
-                    return track;
+                    return acks;
                 }
                 Err(Blocked { reason, fenced: true }) => {
                     self.report_as(BusStatus { fenced: true, detail: Some(reason), ..BusStatus::default() });
@@ -110,9 +139,10 @@ impl Publisher {
                 }
                 Err(Blocked { reason, fenced: false }) => {
                     failures += 1;
-                    // What the server said, such as that a subscription is not allowed, tells more than its silence.
-                    let said = self.connection.borrow().detail.clone();
-                    self.report(false, Some(said.map_or(reason.clone(), |said| format!("{reason}; {said}"))));
+                    // What the server refused, such as a subscription, explains more than its silence.
+                    let detail = self.connection.borrow().detail.clone();
+                    let detail = detail.map_or(reason.clone(), |detail| format!("{reason}; {detail}"));
+                    self.report(false, Some(detail));
                     let delay = backoff::NATS.delay(failures) + Duration::from_millis(250);
                     let _ = timeout(delay, self.connection.changed()).await;
                 }
@@ -125,14 +155,14 @@ impl Publisher {
             let detail = self.connection.borrow().detail.clone();
             self.report(false, Some(detail.unwrap_or_else(|| "connecting to NATS".into())));
             if self.connection.changed().await.is_err() {
-                // The client is gone, and so is whoever would wait for us.
+                // The client is gone, and with it all who would wait for this.
                 return std::future::pending().await;
             }
         }
     }
 
     /// A message to ourselves: when it is back, everything sent before it has reached the server.
-    async fn barrier(&mut self, confirmations: &mut Subscriber) -> Result<(), Break> {
+    async fn barrier(&mut self, confirmations: &mut Subscriber) -> Result<(), PublishError> {
         let subject = format!("{}.{}.b", self.inbox, self.attempt);
         self.send(subject.clone(), None, Bytes::new()).await?;
         let returned = async {
@@ -142,72 +172,69 @@ impl Publisher {
                 }
             }
         };
-        timeout(CONFIRM_TIMEOUT, returned).await.map_err(|_| Break("NATS does not answer".into()))
+        timeout(CONFIRM_TIMEOUT, returned).await.map_err(|_| PublishError("NATS does not answer".into()))
     }
 
-    async fn flow(&mut self, track: &mut Track, confirmations: &mut Subscriber) -> Break {
-        self.basis = self.basis_now();
+    async fn flow(&mut self, acks: &mut Acks, confirmations: &mut Subscriber) -> PublishError {
+        self.epoch = ConnectionEpoch::of(&self.connection.borrow());
         // The oldest event that is not confirmed, and since when it is the oldest.
         let (mut oldest, mut since) = (None, Instant::now());
         loop {
-            if let Err(broken) = self.fill(track).await {
-                return broken;
+            if let Err(error) = self.fill(acks).await {
+                return error;
             }
-            let level = self.shared.spool.level();
-            let now_oldest = self.shared.spool.nth(0).filter(|_| level.sent > 0);
+            let level = self.spool.level();
+            let now_oldest = self.spool.nth(0).filter(|_| level.sent > 0);
             if now_oldest != oldest {
                 (oldest, since) = (now_oldest, Instant::now());
             }
-            self.shared.spool.gauge();
+            self.spool.gauge();
             tokio::select! {
                 biased;
-                // Before any confirmation is believed: it may stand for what went down with another connection.
+                // Before any confirmation counts: it may come from another connection, and confirm what was lost with the former one.
                 _ = self.connection.changed() => {
                     let connection = self.connection.borrow_and_update().clone();
-                    if let Err(broken) = self.unchanged(track) {
-                        return broken;
+                    if let Err(error) = self.unchanged(acks) {
+                        return error;
                     }
                     self.report(true, connection.detail);
                 }
                 message = confirmations.next() => {
                     let mut next = message;
                     while let Some(message) = next {
-                        if let Err(broken) = self.confirmed(track, &message).await {
-                            return broken;
+                        if let Err(error) = self.confirmed(acks, &message).await {
+                            return error;
                         }
                         next = confirmations.next().now_or_never().flatten();
                     }
                 }
-                () = self.shared.spool.unsent(), if level.sent < self.window => {}
+                () = self.spool.unsent(), if level.sent < self.window => {}
                 () = sleep_until(since + CONFIRM_TIMEOUT), if level.sent > 0 => {
-                    return Break("NATS has not confirmed an event for 5 s".into());
+                    return PublishError("NATS has not confirmed an event for 5 s".into());
                 }
             }
         }
     }
 
     /// Sends until the window is full or nothing waits.
-    async fn fill(&mut self, track: &mut Track) -> Result<(), Break> {
+    async fn fill(&mut self, acks: &mut Acks) -> Result<(), PublishError> {
         let mut last = None;
-        for _ in self.shared.spool.level().sent..self.window {
+        for _ in self.spool.level().sent..self.window {
             let limit = self.client.max_payload();
-            match self
-                .shared
-                .spool
-                .send_next(|record| Outgoing::make(&self.shared.envelope, record, limit, track))
-            {
+            let expected = acks.expected();
+            match self.spool.send_next(|record| Outgoing::new(record, limit, expected)) {
                 None => break,
                 Some(Err(too_large)) => self.reduce(too_large).await?,
                 Some(Ok(outgoing)) => {
-                    let reply = track.is_stream().then(|| self.confirmation(outgoing.sequence));
+                    let reply = acks.is_stream().then(|| self.confirmation(outgoing.sequence));
                     last = Some(outgoing.sequence);
-                    track.sent(outgoing.sequence);
+                    acks.sent(outgoing.sequence);
                     self.send_with_headers(outgoing, reply).await?;
                 }
             }
         }
         match last {
-            Some(sequence) if !track.is_stream() => {
+            Some(sequence) if !acks.is_stream() => {
                 self.send(self.confirmation(sequence), None, Bytes::new()).await
             }
             _ => Ok(()),
@@ -218,8 +245,8 @@ impl Publisher {
         format!("{}.{}.{sequence}", self.inbox, self.attempt)
     }
 
-    async fn send_with_headers(&self, outgoing: Outgoing, reply: Option<String>) -> Result<(), Break> {
-        let subject = Subject::try_from(outgoing.subject).map_err(|error| Break(error.to_string()))?;
+    async fn send_with_headers(&self, outgoing: Outgoing, reply: Option<String>) -> Result<(), PublishError> {
+        let subject = Subject::try_from(outgoing.subject).map_err(|error| PublishError(error.to_string()))?;
         let sent = async {
             match reply {
                 Some(reply) => {
@@ -233,7 +260,12 @@ impl Publisher {
         in_time(sent).await
     }
 
-    async fn send(&self, subject: String, headers: Option<HeaderMap>, body: Bytes) -> Result<(), Break> {
+    async fn send(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+    ) -> Result<(), PublishError> {
         match headers {
             Some(headers) => in_time(self.client.publish_with_headers(subject, headers, body)).await,
             None => in_time(self.client.publish(subject, body)).await,
@@ -241,19 +273,22 @@ impl Publisher {
     }
 
     /// One message on the subscription of confirmations.
-    async fn confirmed(&mut self, track: &mut Track, message: &Message) -> Result<(), Break> {
+    async fn confirmed(&mut self, acks: &mut Acks, message: &Message) -> Result<(), PublishError> {
         let Some(sequence) = self.sequence_of(message.subject.as_str()) else { return Ok(()) };
-        if !track.is_stream() {
-            // A server that refuses a publish says so, and confirms what is behind it all the same; what it said is on
+        if !acks.is_stream() {
+            // A server that refuses a publish sends an error, and confirms what is behind it all the same; the error is on
             // its way through another part of the client.
             tokio::task::yield_now().await;
-            self.unchanged(track)?;
+            self.unchanged(acks)?;
             self.window = WINDOW;
-            self.shared.spool.confirm_through(sequence);
+            self.spool.confirm_through(sequence);
             return Ok(());
         }
         if message.status.is_some() {
-            return Err(Break(format!("no stream takes {}", self.shared.envelope.subjects().all_events())));
+            return Err(PublishError(format!(
+                "no stream takes {}",
+                self.spool.envelope.subjects().all_events()
+            )));
         }
         // Subscribers see where the confirmation of an event goes, and may send there, too.
         let Ok(answer) = jetstream::answer(&message.payload) else { return Ok(()) };
@@ -263,21 +298,21 @@ impl Publisher {
         self.window = if answer.error.is_none() { WINDOW } else { 1 };
         match answer.error {
             None => {
-                let stored = track.stored(sequence, &answer, &self.shared.spool);
+                let stored = acks.stored(sequence, &answer, &self.spool);
                 // Not only at the end: this may be dropped while it waits.
-                self.tracker.note(track);
-                stored.map_err(Break)
+                self.tracker.note(acks);
+                stored.map_err(PublishError)
             }
             Some(error) if error.err_code == code::TOO_LARGE => {
                 self.reduce(TooLarge { sequence, size: 0, discarded: false, headers: HeaderMap::new() })
                     .await?;
-                Err(Break("the stream takes no message of that size".into()))
+                Err(PublishError("the stream takes no message of that size".into()))
             }
-            Some(error) if error.err_code == code::FULL => Err(Break(format!(
+            Some(error) if error.err_code == code::FULL => Err(PublishError(format!(
                 "the stream is full: {}; raise its limits or remove messages",
                 error.description
             ))),
-            Some(error) => Err(Break(format!("the stream refused an event: {}", error.description))),
+            Some(error) => Err(PublishError(format!("the stream refused an event: {}", error.description))),
         }
     }
 
@@ -287,14 +322,13 @@ impl Publisher {
         if attempt.parse() == Ok(self.attempt) { sequence.parse().ok() } else { None }
     }
 
-    /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, its headers go to the dead
-    /// subject.
-    async fn reduce(&self, too_large: TooLarge) -> Result<(), Break> {
-        let TooLarge { sequence, size, discarded, mut headers } = too_large;
-        let Some(reduced) = self.shared.spool.reduce(sequence) else { return Ok(()) };
+    /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, it is dead-lettered.
+    async fn reduce(&self, too_large: TooLarge) -> Result<(), PublishError> {
+        let TooLarge { sequence, size, discarded, headers } = too_large;
+        let Some(reduced) = self.spool.reduce(sequence) else { return Ok(()) };
         let size = if let Reduced::Gap(body) = reduced { size.max(body) } else { size };
-        let instance = self.shared.name.clone();
         if reduced == Reduced::WithoutRaw {
+            let instance = &self.spool.instance;
             tracing::debug!(
                 instance,
                 sequence,
@@ -303,37 +337,38 @@ impl Publisher {
             );
             return Ok(());
         }
+        self.dead_letter(TooLarge { sequence, size, discarded, headers }).await
+    }
+
+    /// Publishes the headers of an event that is lost, with size and reason, to the dead-letter subject.
+    async fn dead_letter(&self, lost: TooLarge) -> Result<(), PublishError> {
+        let TooLarge { sequence, size, discarded, mut headers } = lost;
+        let instance = self.spool.instance.clone();
         let detail = if discarded {
-            let limit = self.shared.transport.config.message_limit;
+            let limit = self.message_limit;
             format!("a message of {size} bytes was discarded; transport.message_limit is {limit}")
         } else {
             "an event is larger than NATS takes; raise its max_payload".to_owned()
         };
         put(&mut headers, "Pontoon-Detail", &detail);
-        self.shared.throttles.too_large.log(move |count| {
+        self.too_large.log(move |count| {
             tracing::warn!(instance, sequence, size, count, detail, "an event is not published");
         });
         let reason = DropReason::TooLarge.as_str();
         put(&mut headers, "Pontoon-Size", &size.to_string());
         put(&mut headers, "Pontoon-Reason", reason);
-        self.send(self.shared.envelope.subjects().dead(reason), Some(headers), Bytes::new()).await
+        self.send(self.spool.envelope.subjects().dead(reason), Some(headers), Bytes::new()).await
     }
 
-    /// Generation of the connection, and how many events its server has refused.
-    fn basis_now(&self) -> (u64, u64) {
+    /// Whether confirmations still count.
+    fn unchanged(&self, acks: &Acks) -> Result<(), PublishError> {
         let connection = self.connection.borrow();
-        (connection.generation, connection.refusals)
-    }
-
-    /// Whether confirmations can still be believed.
-    fn unchanged(&self, track: &Track) -> Result<(), Break> {
-        let connection = self.connection.borrow();
-        let (generation, refusals) = self.basis;
-        if connection.generation != generation || !connection.up {
-            return Err(Break("the connection to NATS was lost".into()));
+        let now = ConnectionEpoch::of(&connection);
+        if now.generation != self.epoch.generation || !connection.up {
+            return Err(PublishError("the connection to NATS was lost".into()));
         }
-        if connection.refusals != refusals && !track.is_stream() {
-            return Err(Break(connection.detail.clone().unwrap_or_default()));
+        if now.refusals != self.epoch.refusals && !acks.is_stream() {
+            return Err(PublishError(connection.detail.clone().unwrap_or_default()));
         }
         Ok(())
     }
@@ -353,8 +388,8 @@ impl Publisher {
             ..status
         };
         let gauge = |on: bool| f64::from(u8::from(on));
-        self.shared.metrics.nats_connected.set(gauge(connected));
-        self.shared.metrics.nats_fenced.set(gauge(status.fenced));
+        self.spool.metrics.nats_connected.set(gauge(connected));
+        self.spool.metrics.nats_fenced.set(gauge(status.fenced));
         let changed = self.status.send_if_modified(|current| {
             let changed = *current != status;
             *current = status.clone();
@@ -364,18 +399,20 @@ impl Publisher {
         match &status.detail {
             _ if !changed => {}
             Some(detail) => {
-                tracing::warn!(instance = self.shared.name, connected, publishing, detail = %detail.escape_debug(), "NATS");
+                tracing::warn!(instance = self.spool.instance, connected, publishing, detail = %detail.escape_debug(), "NATS");
             }
-            None => tracing::info!(instance = self.shared.name, connected, publishing, "NATS"),
+            None => tracing::info!(instance = self.spool.instance, connected, publishing, "NATS"),
         }
-        self.shared.spool.gauge();
+        self.spool.gauge();
     }
 }
 
-async fn in_time(sent: impl Future<Output = Result<(), async_nats::PublishError>>) -> Result<(), Break> {
+async fn in_time(
+    sent: impl Future<Output = Result<(), async_nats::PublishError>>,
+) -> Result<(), PublishError> {
     match timeout(CONFIRM_TIMEOUT, sent).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Break(format!("NATS: {error}"))),
-        Err(_) => Err(Break("NATS takes nothing".into())),
+        Ok(Err(error)) => Err(PublishError(format!("NATS: {error}"))),
+        Err(_) => Err(PublishError("NATS takes nothing".into())),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 /// Longest token, in bytes.
@@ -87,7 +86,7 @@ pub fn push_event(subject: &mut String, noun_verb: &str, scope: &str) {
 }
 
 /// The subjects of one instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subjects {
     prefix: String,
     place: String,
@@ -102,12 +101,7 @@ impl Subjects {
         Self { prefix: prefix.to_owned(), place, event }
     }
 
-    /// `<prefix>.event.<type>.<instance>.<noun>.<verb>.<scope>`; `event` is made by [`push_event`].
-    pub fn event(&self, event: &[u8]) -> Bytes {
-        [self.event.as_bytes(), event].concat().into()
-    }
-
-    /// What every subject of an event begins with.
+    /// What the subject of every event begins with, `<prefix>.event.<type>.<instance>.`; [`push_event`] appends the rest.
     pub fn events(&self) -> &str {
         &self.event
     }
@@ -219,10 +213,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_scope_makes_a_subject(scope in ".*", instance in "[a-z0-9_]{1,40}") {
-            let mut event = String::new();
-            push_event(&mut event, "message.completed", &scope);
-            let subject = Subjects::new("pontoon", "streamavatars", &instance).event(event.as_bytes());
-            let subject = String::from_utf8(subject.to_vec()).expect("text");
+            let mut subject = Subjects::new("pontoon", "streamavatars", &instance).events().to_owned();
+            push_event(&mut subject, "message.completed", &scope);
             prop_assert!(subject.bytes().all(|b| b.is_ascii_alphanumeric() || b"_=.-".contains(&b)), "{subject}");
             prop_assert_eq!(subject.split('.').count(), 7);
             prop_assert!(subject.split('.').all(|token| !token.is_empty()));

@@ -1,6 +1,7 @@
 //! The NATS side of an instance: its connection, and what publishes and replies over it. When the shared settings change,
 //! it moves to another connection, while links stay open and events are kept.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// The NATS side of an instance.
 pub(super) struct Bus {
-    shared: Arc<Shared>,
+    shared: Rc<Shared>,
     settings: watch::Receiver<Settings>,
     micro: Micro,
     bus: watch::Sender<BusStatus>,
@@ -86,7 +87,7 @@ impl Bus {
     /// Connects, and starts to publish. `None` if the instance is asked to stop before the settings for NATS can be used.
     pub(super) async fn start(
         context: &Context,
-        shared: Arc<Shared>,
+        shared: Rc<Shared>,
         operations: Vec<Operation>,
         tally: Arc<Tally>,
     ) -> Option<(Self, Outlet)> {
@@ -323,13 +324,20 @@ impl Bus {
 impl Publishing {
     fn start(
         connected: &Connected,
-        shared: &Arc<Shared>,
+        shared: &Rc<Shared>,
         bus: &watch::Sender<BusStatus>,
         tracker: Tracker,
     ) -> Self {
         let Connected { client, connection, .. } = connected;
-        let mut publisher =
-            Publisher::new(client.clone(), connection.clone(), shared.clone(), bus.clone(), tracker);
+        let limit = shared.transport.config.message_limit;
+        let mut publisher = Publisher::new(
+            client.clone(),
+            connection.clone(),
+            shared.spool.clone(),
+            bus.clone(),
+            tracker,
+            limit,
+        );
         let stop = CancellationToken::new();
         let task = spawn_local({
             let stop = stop.clone();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -19,7 +20,7 @@ use crate::transport::{Dial, DialledBy};
 
 /// The links of one instance.
 pub struct Links<C: Connector> {
-    shared: Arc<Shared>,
+    shared: Rc<Shared>,
     connector: Arc<C>,
     open: HashMap<LinkKey, Link<C::Request>>,
     /// Those that were closed and may still have something to say, so that their names are not taken before.
@@ -57,7 +58,7 @@ where
     C::Transport: Dial,
 {
     /// None yet.
-    pub fn new(shared: Arc<Shared>, connector: Arc<C>) -> Self {
+    pub fn new(shared: Rc<Shared>, connector: Arc<C>) -> Self {
         let places = Places::new(connector.on_demand_limits().links);
         Self {
             shared,

@@ -1,6 +1,7 @@
 //! Where services come in that connect to us: listens, lets in whom the connector lets in, and hands over the connection.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ pub(super) struct Arrival<T: Dial> {
 pub(super) async fn keep<C: Connector>(
     settings: Listener,
     connector: Arc<C>,
-    shared: Arc<Shared>,
+    shared: Rc<Shared>,
     stop: CancellationToken,
     arrivals: mpsc::Sender<Arrival<C::Transport>>,
 ) where

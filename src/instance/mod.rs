@@ -16,6 +16,7 @@ mod run;
 pub mod status;
 
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -90,9 +91,9 @@ pub struct Shared {
     /// The instance.
     pub name: String,
     /// Events on their way to NATS.
-    pub spool: Arc<Spool>,
+    pub spool: Rc<Spool>,
     /// What is made of events.
-    pub envelope: Arc<Envelope>,
+    pub envelope: Rc<Envelope>,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// Phases of the links.
@@ -126,7 +127,7 @@ impl Shared {
         self.spool.reconfigure(delivery);
         self.metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
         self.metrics.spool_max_events.set(delivery.buffer_events as f64);
-        self.envelope.reshape(&settings.nats.prefix, &settings.events);
+        self.spool.reshape(&settings.nats.prefix, &settings.events);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }
@@ -138,8 +139,6 @@ pub struct Throttles {
     pub handshakes: Throttle,
     /// Commands whose reply subject is not allowed.
     pub replies: Throttle,
-    /// Events that cannot be published.
-    pub too_large: Throttle,
 }
 
 /// A connector with its Rust types.

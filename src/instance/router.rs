@@ -1,5 +1,6 @@
 //! From a message on a command subject to the link that carries it out, or to a refusal.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
 
 /// Takes the commands of an instance, and owns its links.
 pub struct Dispatcher<C: Connector> {
-    shared: Arc<Shared>,
+    shared: Rc<Shared>,
     connector: Arc<C>,
     operations: Vec<Operation>,
     /// Those of the connector, for the reason why this instance refuses some.
@@ -83,7 +84,7 @@ where
 {
     /// A dispatcher without links.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Rc<Shared>,
         connector: Arc<C>,
         status: watch::Receiver<InstanceStatus>,
         replies: Outlet,

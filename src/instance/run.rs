@@ -1,5 +1,6 @@
 //! What runs on an instance's thread: its parts are started, commands are taken, and at the end everything drains.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(super) async fn live<C: Connector>(connector: Arc<C>, context: Context)
 where
     C::Transport: Dial,
 {
-    let shared = Arc::new(share::<C>(&context));
+    let shared = Rc::new(share::<C>(&context));
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.activity.clone()));
     let tally = Arc::new(Tally::default());
@@ -135,7 +136,7 @@ where
 fn share<C: Connector>(context: &Context) -> Shared {
     let settings = context.settings.borrow().clone();
     let Settings { nats, events, delivery, .. } = &settings;
-    let envelope = Arc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
+    let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
     if delivery.mode == DeliveryMode::Core {
         // There is no stream that knows of an earlier run, so there may have been one.
@@ -143,7 +144,7 @@ fn share<C: Connector>(context: &Context) -> Shared {
     }
     Shared {
         name: context.name.clone(),
-        spool: Arc::new(spool),
+        spool: Rc::new(spool),
         envelope,
         ready_links: ReadyLinks::default(),
         activity: Arc::default(),

@@ -1,5 +1,6 @@
 //! What is known of an instance, published on every change and every ten seconds, and kept for the admin endpoint.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// Keeps the status up to date, and publishes it.
 pub async fn keep(
-    shared: Arc<Shared>,
+    shared: Rc<Shared>,
     bus: watch::Sender<BusStatus>,
     mut connection: watch::Receiver<Connection>,
     status: watch::Sender<InstanceStatus>,

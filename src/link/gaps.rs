@@ -163,6 +163,7 @@ impl<'a> GapTracker<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
     use std::sync::Arc;
 
     use super::*;
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_link_that_was_never_ready_marks_no_events_of_its_next_connection() {
-        let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
+        let envelope = Rc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
         let metrics = Arc::new(InstanceMetrics::new("i", "t", &[]));
         let spool = Spool::new("i", envelope, metrics, &Delivery::default());
         let (links, key, since) = (ReadyLinks::default(), LinkKey::new("a"), OffsetDateTime::UNIX_EPOCH);

@@ -4,6 +4,7 @@
 //! run) may be followed by a break, and what the service sent after that is lost. So a gap begins no later than when the
 //! socket was last known to be empty.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ impl Beats {
 /// What was received over one link.
 pub struct Received {
     link: LinkKey,
-    spool: Arc<Spool>,
+    spool: Rc<Spool>,
     activity: Arc<Activity>,
     /// When the socket was last known to be empty before a frame was read.
     complete: Option<OffsetDateTime>,
@@ -80,7 +81,7 @@ pub struct Received {
 
 impl Received {
     /// Nothing yet.
-    pub fn new(link: LinkKey, spool: Arc<Spool>, activity: Arc<Activity>) -> Self {
+    pub fn new(link: LinkKey, spool: Rc<Spool>, activity: Arc<Activity>) -> Self {
         let (complete, behind, stop, read) = (None, None, None, Instant::now());
         let (empty, begun, marked) = (false, false, false);
         Self { link, spool, activity, complete, behind, empty, read, stop, begun, marked }
@@ -174,9 +175,9 @@ mod tests {
     use crate::settings::{Delivery, Events};
 
     fn received() -> Received {
-        let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
+        let envelope = Rc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
         let metrics = Arc::new(InstanceMetrics::new("i", "t", &[]));
-        let spool = Arc::new(Spool::new("i", envelope, metrics, &Delivery::default()));
+        let spool = Rc::new(Spool::new("i", envelope, metrics, &Delivery::default()));
         let activity = Arc::new(Activity::default());
         activity.beat(Instant::now());
         Received::new(LinkKey::new("main"), spool, activity)

@@ -4,6 +4,7 @@ mod closing;
 mod reading;
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub struct Memory<R> {
     /// What the service was asked to remember.
     pub joins: Vec<Join>,
     /// Where events go.
-    pub spool: Arc<Spool>,
+    pub spool: Rc<Spool>,
     /// Until when everything is known to be received.
     pub received: Received,
     /// The link's place, where only so many may be open.
@@ -90,8 +91,8 @@ pub struct Conversation<'a, S: Session, R> {
     /// A frame that was read and not handled, because parts found no room meanwhile.
     held: Option<S::Frame>,
     link: &'a LinkKey,
-    on_ready: &'a (dyn Fn() + Sync),
-    interrupt: Pin<Box<dyn Future<Output = End> + Send + 'a>>,
+    on_ready: &'a dyn Fn(),
+    interrupt: Pin<Box<dyn Future<Output = End> + 'a>>,
 }
 
 impl<'a, S, R> Conversation<'a, S, R>
@@ -108,8 +109,8 @@ where
         metrics: Arc<InstanceMetrics>,
         settings: &'a settings::Transport,
         link: &'a LinkKey,
-        on_ready: &'a (dyn Fn() + Sync),
-        interrupt: impl Future<Output = End> + Send + 'a,
+        on_ready: &'a dyn Fn(),
+        interrupt: impl Future<Output = End> + 'a,
     ) -> Self {
         let (opened, replies) = (Instant::now(), Replies::default());
         let (outbox, interrupt) = (Outbox::new(opened), Box::pin(interrupt));

@@ -1,6 +1,7 @@
 //! Keeps one link connected: dials, lets the conversation run, judges its end, waits, dials again. Never gives up.
 
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ where
     /// Makes the sessions.
     pub connector: Arc<C>,
     /// What the instance shares.
-    pub shared: Arc<Shared>,
+    pub shared: Rc<Shared>,
     /// Ends the link for good.
     pub stop: CancellationToken,
     /// Changes when the link is to be dialled anew at once.

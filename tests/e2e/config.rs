@@ -19,7 +19,7 @@ use serde_json::Value;
 const CANARY: &str = "hunter2canary";
 
 fn registry() -> Registry {
-    Registry::new().with::<pontoon_socketio::Socketio>().with::<pontoon_sub0::Sub0>()
+    Registry::new().with::<pontoon_generic::Socketio>().with::<pontoon_sub0::Sub0>()
 }
 
 fn root() -> &'static Path {

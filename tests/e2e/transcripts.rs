@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::transcript::Transcript;
 use pontoon_testkit::{Profile, TranscriptPlayer};
+use pontoon_transcript::Transcript;
 use serde_json::Value;
 
 #[tokio::test]
@@ -80,7 +80,9 @@ fn player<'a>(kind: &'a str, path: &'a str) -> TranscriptPlayer<'a> {
 
 /// A connector's transcripts that can be played in real time, by the rule of [`Profile::suits`].
 fn transcripts(kind: &str, profile: &Profile<'_>, more_than: usize) -> Vec<Transcript> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(kind).join("transcripts");
+    let connectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors");
+    let generic = matches!(kind, "socketio" | "websocket");
+    let folder = if generic { connectors.join("generic") } else { connectors }.join(kind).join("transcripts");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();

@@ -2,11 +2,11 @@
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
     Action, CommandId, End, EventType, Kind, Outbox, Param, Reply, Request as _, Secret, Session,
 };
+use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

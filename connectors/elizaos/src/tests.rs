@@ -11,11 +11,11 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use pontoon_sdk::event::Message;
 use pontoon_sdk::socketio::{AuthValue, Frame};
-use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{
     Action, Code, CommandId, DeliveryLevel, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply,
     Request as _, Session, Uuid,
 };
+use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

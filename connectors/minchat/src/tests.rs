@@ -6,10 +6,10 @@ use std::time::Instant;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed};
-use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{
     Action, Code, CommandId, DeliveryLevel, EventType, Join, Kind, Outbox, Raw, Reply, Request as _, Session,
 };
+use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

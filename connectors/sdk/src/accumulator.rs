@@ -97,7 +97,7 @@ impl Part {
     }
 
     /// Puts it into the fields of an event.
-    pub(crate) fn place(self, fields: &mut Fields) {
+    pub fn place(self, fields: &mut Fields) {
         fields.delta = Some(self.delta);
         fields.index = self.index;
         fields.length = self.length;

@@ -449,7 +449,7 @@ impl Raw {
     }
 
     /// Text that was put together from JSON.
-    pub(crate) fn checked(text: String) -> Self {
+    pub fn checked(text: String) -> Self {
         Self(text.into())
     }
 

@@ -141,7 +141,7 @@ pub fn fault(json: &[u8], error: &serde_json::Error) -> String {
 
 /// A key of an object. Text with half a surrogate pair has U+FFFD in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key<'a>(pub(crate) Cow<'a, str>);
+pub struct Key<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

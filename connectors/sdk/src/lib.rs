@@ -16,10 +16,9 @@
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
 //! * [`accumulator`]: messages that come in parts
 //! * [`Pending`]: which request an answer belongs to
-//! * [`mapping`]: what services become that are described by configuration: pointers, entries, templates
+//! * [`MessageSend`](message::MessageSend): the body of the command `message.send`
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
-//! * [`secret`], [`units`], [`uuid`]: types for configuration; [`rate`]: how much goes out in a time
-//! * `transcript` (feature `transcript`): plays a conversation against a session, without sockets
+//! * [`settings`], [`secret`], [`units`], [`uuid`]: types and checks for configuration; [`rate`]: how much goes out in a time
 
 pub mod accumulator;
 pub mod command;
@@ -29,8 +28,8 @@ pub mod event;
 pub mod json;
 pub mod lenient;
 pub mod listener;
-pub mod mapping;
 pub mod mask;
+pub mod message;
 pub mod object;
 pub mod operations;
 pub mod pending;
@@ -38,9 +37,8 @@ pub mod rate;
 pub mod redact;
 pub mod secret;
 pub mod session;
+pub mod settings;
 pub mod socketio;
-#[cfg(feature = "transcript")]
-pub mod transcript;
 pub mod units;
 pub mod url;
 pub mod uuid;
@@ -62,8 +60,3 @@ pub use socketio::SocketIo;
 pub use units::{Size, Span};
 pub use uuid::Uuid;
 pub use websocket::WebSocket;
-
-/// The README of the connectors, whose example is run here.
-#[cfg(all(doctest, feature = "transcript"))]
-#[doc = include_str!("../../README.md")]
-pub struct ConnectorsReadme;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use pontoon_sdk::listener::{Identity, Listener};
-use pontoon_sdk::mapping::{TextOrSecret, check, escaped, params};
 use pontoon_sdk::rate::RateLimit;
+use pontoon_sdk::settings::{TextOrSecret, check, escaped, params};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::websocket::guard::{self, Guard};
 use pontoon_sdk::{Code, Error, Param, Result, Secret, Size, Span};

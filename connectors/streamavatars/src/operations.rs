@@ -1,7 +1,7 @@
 //! The operations and their bodies, checked before anything is done.
 
-use pontoon_sdk::mapping::is_token;
 use pontoon_sdk::operations::Body;
+use pontoon_sdk::settings::is_token;
 use pontoon_sdk::{Code, Command, Error, Result, operations};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use pontoon_sdk::transcript::play_folder;
 use pontoon_sdk::{CommandId, Kind, Request as _};
+use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

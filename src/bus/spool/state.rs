@@ -6,6 +6,7 @@ use std::time::Instant;
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
 
+use crate::bus::dedup::Recent;
 use crate::envelope::{Gap, Record, Start};
 use crate::settings::{Delivery, Overflow};
 
@@ -18,6 +19,8 @@ pub(super) struct State {
     pub(super) delivery: Delivery,
     pub(super) records: VecDeque<Record>,
     pub(super) bytes: usize,
+    /// The identities of the events published last.
+    pub(super) recent: Recent,
     /// How many of the records, from the front, are on the wire.
     pub(super) sent: usize,
     /// Whether no more may be sent for now.
@@ -69,6 +72,18 @@ impl State {
 
     pub(super) fn index(&self, sequence: u64) -> Option<usize> {
         self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
+    }
+
+    /// The next record to send, if there is one and it may be sent.
+    pub(super) fn next(&self) -> Option<&Record> {
+        self.records.get(self.sent).filter(|_| !self.held)
+    }
+
+    pub(super) fn remove(&mut self, index: usize) -> Option<Record> {
+        let record = self.records.remove(index)?;
+        self.bytes -= record.size();
+        self.sent -= usize::from(index < self.sent);
+        Some(record)
     }
 
     /// Adds to the gap that follows once there is room.

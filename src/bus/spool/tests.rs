@@ -1,5 +1,6 @@
 //! What the spool keeps, drops and counts, without NATS.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,19 +8,20 @@ use pontoon_sdk::{Event, Raw, Size, Span};
 use serde_json::Value;
 
 use super::*;
-use crate::settings::Events;
+use crate::envelope::Start;
+use crate::settings::Overflow;
 
 fn spool(change: impl FnOnce(&mut Delivery)) -> Spool {
     let mut delivery = Delivery::default();
     change(&mut delivery);
-    let envelope = Arc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
+    let envelope = Rc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
     Spool::new("i", envelope, Arc::new(InstanceMetrics::new("i", "t", &[])), &delivery)
 }
 
 /// A spool behind its first gap.
 fn begun(change: impl FnOnce(&mut Delivery)) -> Spool {
     let spool = spool(change);
-    spool.state().begun = true;
+    spool.state.borrow_mut().begun = true;
     offer(&spool, 0..1);
     spool.confirm(1);
     spool
@@ -48,9 +50,9 @@ fn send(spool: &Spool, number: usize) -> Vec<u64> {
 /// Everything that is kept: seconds of events, and gaps as `reason link from..to dropped`.
 fn kept(spool: &Spool) -> Vec<String> {
     let show = |record: &Record| match &record.gap {
-        None => record.recorded().unix_timestamp().to_string(),
+        None => record.recorded.unix_timestamp().to_string(),
         Some(gap) => {
-            let body: Value = serde_json::from_slice(&record.body).unwrap();
+            let body: Value = serde_json::from_slice(&record.body()).unwrap();
             let time = |name: &str| {
                 let time = crate::envelope::parse_time(body[name].as_str()?)?;
                 Some(if time > at(1_000_000) { "now".to_owned() } else { time.unix_timestamp().to_string() })
@@ -60,7 +62,7 @@ fn kept(spool: &Spool) -> Vec<String> {
             format!("{} {link} {from}..{to} {}", gap.reason.as_str(), gap.dropped.unwrap_or(0))
         }
     };
-    spool.state().records.iter().map(show).collect()
+    spool.state.borrow().records.iter().map(show).collect()
 }
 
 #[test]
@@ -118,8 +120,8 @@ fn a_gap_never_begins_behind_its_end() {
 fn times_of_reading_never_run_backwards() {
     let spool = begun(|_| {});
     let recorded = |spool: &Spool| {
-        let state = spool.state();
-        state.records.iter().map(Record::recorded).collect::<Vec<_>>()
+        let state = spool.state.borrow();
+        state.records.iter().map(|record| record.recorded).collect::<Vec<_>>()
     };
     let later = OffsetDateTime::now_utc() + time::Duration::hours(1);
     for time in [later, later - time::Duration::minutes(30), later + time::Duration::seconds(1)] {
@@ -179,7 +181,7 @@ fn a_gap_of_dropped_events_is_not_recovered() {
     offer(&spool, 4..5);
     spool.confirm_through(4);
     assert_eq!(kept(&spool), ["overflow main 3..now 1"]);
-    assert!(!spool.state().records[0].gap.as_ref().unwrap().recovered);
+    assert!(!spool.state.borrow().records[0].gap.as_ref().unwrap().recovered);
 }
 
 #[test]
@@ -207,7 +209,7 @@ fn events_behind_dropped_ones_carry_since_when_until_the_gap_is_among_them() {
     offer(&spool, 4..5);
     spool.rewind();
     offer(&spool, 5..6);
-    let last = |spool: &Spool| spool.state().records.back().and_then(|record| record.ongoing_gap);
+    let last = |spool: &Spool| spool.state.borrow().records.back().and_then(Record::ongoing_gap);
     assert_eq!((kept(&spool).last().map(String::as_str), last(&spool)), (Some("5"), Some(at(4))));
     spool.confirm_through(9);
     assert_eq!((kept(&spool), last(&spool)), (vec!["overflow main 4..now 1".to_owned()], None));
@@ -249,7 +251,7 @@ fn a_link_that_is_down_marks_the_events_of_the_others() {
     let (a, b) = (LinkKey::new("a"), LinkKey::new("b"));
     let last = |spool: &Spool| {
         offer_on(spool, "main", 9..10);
-        spool.state().records.back().and_then(|record| record.ongoing_gap)
+        spool.state.borrow().records.back().and_then(Record::ongoing_gap)
     };
     assert_eq!(last(&spool), None);
     spool.gap_begins(&a, at(5));
@@ -268,9 +270,9 @@ fn what_is_kept_when_the_stream_is_lost_carries_that_all_before_it_may_be_missin
     offer(&spool, 1..3);
     spool.stream_reset();
     assert_eq!(kept(&spool), ["1", "2", "stream_reset - ..now 0"]);
-    let state = spool.state();
+    let state = spool.state.borrow();
     assert!(
-        state.records.iter().take(2).all(|record| record.ongoing_gap == Some(OffsetDateTime::UNIX_EPOCH))
+        state.records.iter().take(2).all(|record| record.ongoing_gap() == Some(OffsetDateTime::UNIX_EPOCH))
     );
 }
 
@@ -281,12 +283,12 @@ fn an_event_that_is_too_large_goes_without_its_payload_and_else_as_a_gap() {
     let raw = Raw::of_bytes(&payload.clone().into());
     spool.offer(&LinkKey::new("main"), Box::new(Event::new(EventType::LogEntry, raw)), Instant::now(), at(4));
     assert_eq!(spool.reduce(2), Some(Reduced::WithoutRaw));
-    assert_eq!(spool.state().records[0].body, format!("{{\"raw_omitted\":{}}}", payload.len()));
+    assert_eq!(spool.state.borrow().records[0].body(), format!("{{\"raw_omitted\":{}}}", payload.len()));
     let bytes = spool.level().bytes;
-    assert_eq!(bytes, spool.state().records[0].size());
+    assert_eq!(bytes, spool.state.borrow().records[0].size());
     assert_eq!(spool.reduce(2), Some(Reduced::Gap(20)));
     assert_eq!(kept(&spool), ["too_large main 4..4 1"]);
-    assert_eq!(spool.level().bytes, spool.state().records[0].size());
+    assert_eq!(spool.level().bytes, spool.state.borrow().records[0].size());
     assert_eq!(spool.reduce(2), Some(Reduced::Removed));
     assert_eq!(spool.level(), Level { sent: 0, waiting: 0, bytes: 0, oldest: None });
     assert_eq!(spool.reduce(2), None);
@@ -302,8 +304,11 @@ fn events_that_others_put_out_of_order_are_counted_once() {
     spool.confirm(7);
     assert_eq!(spool.passed_over(7, "S"), 1);
     assert_eq!(kept(&spool).len(), 7);
-    let state = spool.state();
-    assert!(state.records.iter().filter(|record| record.kind == EventType::ErrorRaised).count() == 2);
+    let is_error = |record: &&Record| {
+        record.headers().any(|header| header == ("ce-type", EventType::ErrorRaised.ce_type()))
+    };
+    let state = spool.state.borrow();
+    assert!(state.records.iter().filter(|record| is_error(record)).count() == 2);
 }
 
 #[tokio::test]
@@ -340,4 +345,24 @@ fn other_bounds_drop_nothing_and_what_is_held_is_not_sent() {
     assert!(spool.is_full());
     spool.reconfigure(&Delivery::default());
     assert!(!spool.is_full());
+}
+
+/// The bytes that are kept are those of the records.
+fn accounted(spool: &Spool) -> bool {
+    let state = spool.state.borrow();
+    state.bytes == state.records.iter().map(Record::size).sum::<usize>()
+}
+
+#[test]
+fn what_is_kept_follows_the_prefix_and_the_epoch() {
+    let spool = begun(|_| {});
+    offer(&spool, 1..3);
+    let before = spool.level().bytes;
+    spool.reshape("a.longer.prefix", &Events::default());
+    spool.follow_epoch(41);
+    assert!(spool.level().bytes > before && accounted(&spool));
+    for record in &spool.state.borrow().records {
+        assert!(record.subject().starts_with(b"a.longer.prefix.event.t.i.log.entry."));
+        assert!(record.headers().any(|header| header == ("ce-id", &format!("42-{}", record.sequence))));
+    }
 }

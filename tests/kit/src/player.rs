@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::transcript::{ReplyStep, Status, StepKind, Transcript};
+use pontoon_transcript::{ReplyStep, Status, StepKind, Transcript};
 use serde_json::Value;
 
 use self::playback::Playback;

@@ -87,7 +87,7 @@ impl Endpoint {
 
 /// In transcripts a line is written as it is.
 #[cfg(test)]
-impl pontoon_sdk::transcript::FrameText for Line {
+impl pontoon_transcript::FrameText for Line {
     fn from_text(text: &str) -> Result<Self, String> {
         Self::new(text).map_err(|error| error.to_string())
     }
@@ -96,7 +96,7 @@ impl pontoon_sdk::transcript::FrameText for Line {
         String::from_utf8_lossy(&self.0).into_owned()
     }
 
-    fn is(&self, expected: &Self, names: &mut pontoon_sdk::transcript::Names) -> bool {
+    fn is(&self, expected: &Self, names: &mut pontoon_transcript::Names) -> bool {
         names.matches_text(&expected.to_text(), &self.to_text())
     }
 }

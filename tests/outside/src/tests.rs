@@ -1,7 +1,7 @@
 //! The connector from outside: transcripts, good and bad settings.
 
 use pontoon_sdk::Kind;
-use pontoon_sdk::transcript::play_folder;
+use pontoon_transcript::play_folder;
 use serde_json::{Value, json};
 
 use super::*;

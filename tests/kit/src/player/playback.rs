@@ -7,9 +7,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::json;
-use pontoon_sdk::transcript::{
-    CommandStep, EventStep, FrameText as _, Names, ReplyStep, StepKind, Transcript,
-};
+use pontoon_transcript::{CommandStep, EventStep, FrameText as _, Names, ReplyStep, StepKind, Transcript};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite;

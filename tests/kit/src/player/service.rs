@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pontoon_sdk::transcript::FrameText;
 use pontoon_sdk::{socketio, websocket};
+use pontoon_transcript::FrameText;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
 

@@ -1,0 +1,12 @@
+//! Connectors for any other service, by configuration alone.
+//!
+//! * [`websocket`]: services that speak JSON or text over a plain WebSocket
+//! * [`socketio`]: services that speak Socket.IO
+//! * [`mapping`]: what both read from their configuration: where things stand in a payload, what they become, what is sent
+
+pub mod mapping;
+pub mod socketio;
+pub mod websocket;
+
+pub use socketio::Socketio;
+pub use websocket::Websocket;

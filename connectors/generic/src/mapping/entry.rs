@@ -1,0 +1,277 @@
+//! What one of a service's names becomes: an entry of a table in the configuration.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
+
+use super::pointer::{Document, Pointer};
+use super::reading::TimeUnit;
+use pontoon_sdk::error::{Error, Result};
+use pontoon_sdk::event::EventType;
+
+/// What one of a service's names becomes. What is not where it is pointed to is absent from the event.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, bound = "D: Document")]
+#[schemars(rename = "Mapping", bound = "D: Document")]
+pub struct Mapping<D> {
+    /// What it becomes: a noun and a verb, such as `message.created`.
+    #[serde(rename = "type")]
+    pub kind: MappedType<D>,
+    /// Where its conversation stands; becomes `channel` and the last token of the subject.
+    #[serde(default)]
+    pub channel: Option<Pointer<D>>,
+    /// Where the server or space of the conversation stands.
+    #[serde(default)]
+    pub server: Option<Pointer<D>>,
+    /// Where its id stands; becomes `message.id` for messages.
+    #[serde(default)]
+    pub id: Option<Pointer<D>>,
+    /// Where its version stands. Of several events with one channel, id and version, the first is published.
+    #[serde(default)]
+    pub version: Option<Pointer<D>>,
+    /// Where the sender's id stands.
+    #[serde(default)]
+    pub sender: Option<Pointer<D>>,
+    /// Where the sender's name stands.
+    #[serde(default)]
+    pub sender_name: Option<Pointer<D>>,
+    /// Where its words stand: the message's, the log line's, the error's, the reason. For a part of a message, all of its
+    /// text so far.
+    #[serde(default)]
+    pub text: Option<Pointer<D>>,
+    /// Where what is new stands in a part of a message. Where `text` finds something, too, that is used.
+    #[serde(default)]
+    pub delta: Option<Pointer<D>>,
+    /// Where its time stands: RFC 3339, or a number of milliseconds since 1970.
+    #[serde(default)]
+    pub time: Option<Pointer<D>>,
+    /// What the number counts, if it is not milliseconds or is written as a text.
+    #[serde(default)]
+    pub time_unit: Option<TimeUnit>,
+    /// Where the title of a conversation or a socket stands.
+    #[serde(default)]
+    pub title: Option<Pointer<D>>,
+    /// Where the presence stands, in the service's own word.
+    #[serde(default)]
+    pub status: Option<Pointer<D>>,
+    /// Where the level of a log line stands.
+    #[serde(default)]
+    pub level: Option<Pointer<D>>,
+    /// Where the code of an error stands.
+    #[serde(default)]
+    pub code: Option<Pointer<D>>,
+    /// Where the resource's name stands.
+    #[serde(default)]
+    pub resource: Option<Pointer<D>>,
+    /// Where the action's name stands.
+    #[serde(default)]
+    pub action: Option<Pointer<D>>,
+    /// Where the client stands that the service addressed.
+    #[serde(default)]
+    pub uid: Option<Pointer<D>>,
+    /// Where the data of a resource stands; any JSON.
+    #[serde(default)]
+    pub data: Option<Pointer<D>>,
+}
+
+/// An event type that something can be mapped to: any but those that the daemon gives itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappedType<D>(pub EventType, PhantomData<D>);
+
+/// The types that something can be mapped to.
+fn words() -> Vec<&'static str> {
+    let own = |kind: &EventType| matches!(kind, EventType::GapDetected | EventType::FrameUnrecognised);
+    EventType::ALL.iter().filter(|kind| !own(kind)).map(|kind| kind.as_str()).collect()
+}
+
+impl<'de, D: Document> Deserialize<'de> for MappedType<D> {
+    fn deserialize<T: Deserializer<'de>>(deserializer: T) -> std::result::Result<Self, T::Error> {
+        let word = String::deserialize(deserializer)?;
+        let kind = if words().contains(&word.as_str()) { word.parse().ok() } else { None };
+        kind.map(|kind| Self(kind, PhantomData)).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "\"{}\" is no type that {} can be mapped to; the types are {}",
+                word.escape_debug(),
+                D::MAPPED,
+                words().join(", ")
+            ))
+        })
+    }
+}
+
+impl<D: Document> JsonSchema for MappedType<D> {
+    fn schema_name() -> Cow<'static, str> {
+        "MappedType".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "What it becomes", "type": "string", "enum": words() })
+    }
+}
+
+/// What becomes of what no entry speaks of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmapped {
+    /// It is published as `frame.unrecognised`.
+    #[default]
+    Publish,
+    /// Nothing: it is read and forgotten.
+    Drop,
+}
+
+/// What every event type takes.
+const ALWAYS: [&str; 4] = ["channel", "id", "version", "time"];
+
+/// What an event type takes beyond that.
+fn takes(kind: EventType) -> &'static [&'static str] {
+    match kind {
+        EventType::MessageCreated | EventType::MessageUpdated | EventType::MessageCompleted => {
+            &["server", "sender", "sender_name", "text"]
+        }
+        EventType::MessageDelta => &["server", "sender", "sender_name", "text", "delta"],
+        EventType::MessageDeleted | EventType::MessageSeen | EventType::MessageAccepted => {
+            &["server", "sender", "sender_name"]
+        }
+        EventType::ChannelUpdated
+        | EventType::ChannelJoined
+        | EventType::ChannelLeft
+        | EventType::ChannelCleared
+        | EventType::ChannelDeleted => &["server", "title"],
+        EventType::TypingStarted | EventType::TypingStopped => &["sender", "sender_name"],
+        EventType::PresenceChanged => &["sender", "sender_name", "status"],
+        EventType::LogEntry => &["sender", "sender_name", "level", "text"],
+        EventType::SocketOpened => &["title"],
+        EventType::SocketMessage | EventType::SocketClosed | EventType::SocketFailed => &["title", "text"],
+        EventType::ErrorRaised => &["code", "text"],
+        EventType::ResourceResponded | EventType::ResourceBroadcast => &["resource", "action", "uid", "data"],
+        EventType::StateSnapshot | EventType::GapDetected | EventType::FrameUnrecognised => &[],
+    }
+}
+
+pub(super) fn is_message(kind: EventType) -> bool {
+    kind.as_str().starts_with("message.")
+}
+
+impl<D: Document> Mapping<D> {
+    /// Everything that is pointed to, with the name of its setting.
+    pub fn pointers(&self) -> [(&'static str, Option<&Pointer<D>>); 17] {
+        [
+            ("channel", self.channel.as_ref()),
+            ("server", self.server.as_ref()),
+            ("id", self.id.as_ref()),
+            ("version", self.version.as_ref()),
+            ("sender", self.sender.as_ref()),
+            ("sender_name", self.sender_name.as_ref()),
+            ("text", self.text.as_ref()),
+            ("delta", self.delta.as_ref()),
+            ("time", self.time.as_ref()),
+            ("title", self.title.as_ref()),
+            ("status", self.status.as_ref()),
+            ("level", self.level.as_ref()),
+            ("code", self.code.as_ref()),
+            ("resource", self.resource.as_ref()),
+            ("action", self.action.as_ref()),
+            ("uid", self.uid.as_ref()),
+            ("data", self.data.as_ref()),
+        ]
+    }
+
+    /// Checks that everything that is pointed to has a place in the event. `at` is where the entry stands in the
+    /// configuration.
+    ///
+    /// # Errors
+    /// `Config`, with the place.
+    pub fn check(&self, at: &str) -> Result<()> {
+        let kind = self.kind.0;
+        let given = self.pointers().into_iter().filter(|(_, pointer)| pointer.is_some());
+        for (field, _) in given {
+            if !ALWAYS.contains(&field) && !takes(kind).contains(&field) {
+                let known: Vec<_> = ALWAYS.iter().chain(takes(kind)).copied().collect();
+                let text = format!("{} has no {field}; it has {}", kind.as_str(), known.join(", "));
+                return Err(Error::config(text).at(format!("{at}/{field}")));
+            }
+        }
+        if self.time_unit.is_some() && self.time.is_none() {
+            let text = "nothing is counted without a time; point to the time too, or leave the unit out";
+            return Err(Error::config(text).at(format!("{at}/time_unit")));
+        }
+        match (&self.id, &self.version) {
+            (None, Some(_)) => Err(Error::config(
+                "a version tells nothing apart without an id; point to the id too, or leave the version out",
+            )
+            .at(format!("{at}/version"))),
+            (Some(_), None) if !is_message(kind) => Err(Error::config(format!(
+                "{} shows no id; point to a version too, so that what comes twice is published once, or leave the id \
+                 out",
+                kind.as_str()
+            ))
+            .at(format!("{at}/id"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::{Arguments, Frames};
+    use super::*;
+
+    #[test]
+    fn every_type_but_the_daemons_own_can_be_mapped_to() {
+        for kind in EventType::ALL {
+            let read = serde_json::from_value::<Mapping<Frames>>(json!({"type": kind.as_str()}));
+            let own = matches!(kind, EventType::GapDetected | EventType::FrameUnrecognised);
+            assert_eq!(read.is_err(), own, "{}", kind.as_str());
+        }
+        let wrong = serde_json::from_value::<Mapping<Arguments>>(json!({"type": "message.made"}));
+        let words = wrong.unwrap_err().to_string();
+        assert!(
+            words.contains("no type that events can be mapped to; the types are message.created, "),
+            "{words}"
+        );
+    }
+
+    /// Every field that some type has is a setting, and every setting is a field of some type.
+    #[test]
+    fn the_settings_are_the_fields_of_the_types() {
+        let any: Mapping<Frames> = serde_json::from_value(json!({"type": "message.created"})).unwrap();
+        let settings = any.pointers().map(|(name, _)| name);
+        let taken = || EventType::ALL.iter().flat_map(|kind| takes(*kind)).chain(&ALWAYS);
+        assert!(taken().all(|field| settings.contains(field)));
+        assert!(settings.iter().all(|name| taken().any(|field| field == name)));
+        let schema = schemars::schema_for!(Mapping<Frames>);
+        let Some(Value::Object(properties)) = schema.get("properties") else { panic!("{schema:?}") };
+        assert!(properties.values().all(|property| property.get("description").is_some()));
+        let unpointed = ["type", "time_unit"];
+        assert!(
+            properties
+                .keys()
+                .all(|key| unpointed.contains(&key.as_str()) || settings.contains(&key.as_str()))
+        );
+        assert_eq!(properties.len(), settings.len() + unpointed.len());
+    }
+
+    #[test]
+    fn what_has_no_place_in_the_event_is_refused_with_its_place() {
+        for (entry, at, words) in [
+            (
+                json!({"type": "state.snapshot", "text": ""}),
+                "/e/text",
+                "state.snapshot has no text; it has channel, id",
+            ),
+            (json!({"type": "message.created", "version": "/v"}), "/e/version", "point to the id too"),
+            (json!({"type": "typing.started", "id": "/i"}), "/e/id", "typing.started shows no id"),
+            (json!({"type": "log.entry", "time_unit": "s"}), "/e/time_unit", "point to the time too"),
+        ] {
+            let mapping: Mapping<Frames> = serde_json::from_value(entry.clone()).unwrap();
+            let error = mapping.check("/e").unwrap_err();
+            assert_eq!(error.pointer(), Some(at), "{entry}");
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+}

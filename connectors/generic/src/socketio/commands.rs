@@ -1,0 +1,186 @@
+//! From a command to the event that is sent for it, or to a refusal.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pontoon_sdk::message::MessageSend;
+use pontoon_sdk::operations::Body;
+use pontoon_sdk::socketio::Args;
+use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Raw, Result, operations};
+use schemars::{Schema, json_schema};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::mapping::Secrets;
+use crate::socketio::config::{Config, Engine, RESERVED, SendTemplate};
+
+/// The operations whose delivery or presence the configuration decides.
+pub(crate) const CALL: &str = "call";
+/// See [`CALL`].
+pub(crate) const SEND: &str = MessageSend::OPERATION;
+
+operations! {
+    /// What callers can ask for.
+    pub enum Request {
+        /// Sends an event.
+        Emit(Emitted) = "emit" / "event", Sent;
+        /// Sends an event, and returns its acknowledgement.
+        Call(Emitted) = "call" / "event", Response;
+        /// Sends a message, in the way that the setting `send` describes.
+        Message(MessageSend) = "message.send", Acked;
+    }
+}
+
+/// The body of `emit` and `call`: the event that the subject names with its arguments, else the exact form.
+pub struct Emitted {
+    event: String,
+    args: Args,
+    /// Whether it has attachments, or arguments that could stand for one.
+    is_binary: bool,
+}
+
+impl Body for Emitted {
+    fn schema() -> Schema {
+        json_schema!({ "description": "Without a name in the subject: {\"event\": \"…\", \"args\": [ … ], \"attachments\": \
+                                       [\"<base64>\", …]}. With one: a list is the arguments, anything else the one argument" })
+    }
+
+    fn read(command: &Command) -> Result<Self> {
+        match &command.argument {
+            Some(event) => {
+                sendable(event)?;
+                let args = Args::new(listed(&command.body)?);
+                Ok(Self { event: event.clone(), args, is_binary: false })
+            }
+            None => exact(command),
+        }
+    }
+}
+
+/// The longest name of an event that is sent, in bytes: it is kept while an acknowledgement is waited for.
+pub(crate) const MAX_NAME: usize = 1024;
+
+/// What is sent for a command.
+pub(crate) struct Outgoing {
+    pub(crate) event: String,
+    pub(crate) args: Args,
+    /// The most that can be said of it.
+    pub(crate) delivery: DeliveryLevel,
+}
+
+/// The exact body of `emit` and `call`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exact<'a> {
+    event: String,
+    #[serde(borrow, default)]
+    args: Vec<&'a RawValue>,
+    #[serde(default)]
+    attachments: Vec<String>,
+}
+
+/// Refuses what this instance can never do, whatever the body.
+pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
+    match operation {
+        SEND => template_of(config).map(drop),
+        CALL if config.engine == Engine::RustSocketio => Err(Error::rejected(
+            Code::Forbidden,
+            "the engine rust-socketio mixes up acknowledgements, so nothing can be called over it; set engine = \
+             \"native\" for this instance, or use emit",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What is sent for a request.
+pub(crate) fn outgoing(request: Request, config: &Config, secrets: &Secrets) -> Result<Outgoing> {
+    let (delivery, Emitted { event, args, is_binary }) = match request {
+        Request::Message(body) => return message(&body, template_of(config)?, secrets),
+        Request::Emit(emitted) => (DeliveryLevel::Sent, emitted),
+        Request::Call(emitted) => (DeliveryLevel::Response, emitted),
+    };
+    if is_binary && config.engine == Engine::RustSocketio {
+        return Err(Error::rejected(
+            Code::Forbidden,
+            "the engine rust-socketio garbles binary data, so none is sent over it; set engine = \"native\" for this \
+             instance, or send the data as text",
+        )
+        .at("/attachments"));
+    }
+    Ok(Outgoing { event, args, delivery })
+}
+
+fn template_of(config: &Config) -> Result<&SendTemplate> {
+    config.send.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how this service takes messages; set send = { event = \"…\", args = [ … ] } for this \
+             instance, or use emit.<event>",
+        )
+    })
+}
+
+/// Refuses names that must not be sent.
+fn sendable(event: &str) -> Result<()> {
+    if RESERVED.contains(&event) {
+        return Err(Error::rejected(
+            Code::BadBody,
+            format!(
+                "the event's name {event} is reserved by Socket.IO, whose servers close the connection on it"
+            ),
+        ));
+    }
+    if event.len() > MAX_NAME {
+        let text = format!("the event's name has {} bytes; at most {MAX_NAME} are sent", event.len());
+        return Err(Error::rejected(Code::BadBody, text));
+    }
+    Ok(())
+}
+
+/// The arguments that the body of `emit.<event>` stands for: those in a list, else the one.
+fn listed(body: &RawValue) -> Result<Vec<Raw>> {
+    if body.get().starts_with('[') {
+        return elements(Bytes::from(body.get().to_owned()));
+    }
+    Ok(vec![Raw::from(body.to_owned())])
+}
+
+fn elements(array: Bytes) -> Result<Vec<Raw>> {
+    Raw::elements(&array).map_err(|error| Error::rejected(Code::BadBody, error.message()))
+}
+
+fn exact(command: &Command) -> Result<Emitted> {
+    let name = command.operation;
+    // Serde would read an array into a struct, field by field.
+    if !command.body.get().starts_with('{') {
+        let text = format!(
+            "the body of {name} without a name in the subject is {{\"event\": \"…\", \"args\": [ … ]}}; or end the \
+             subject with {name}.<event>"
+        );
+        return Err(Error::rejected(Code::BadBody, text).at(""));
+    }
+    let body: Exact<'_> = command.parse()?;
+    sendable(&body.event).map_err(|error| error.at("/event"))?;
+    let values: Vec<_> = body.args.iter().map(|value| Raw::from((*value).to_owned())).collect();
+    if body.attachments.is_empty() && !body.args.iter().any(|value| value.get().contains("\"_placeholder\""))
+    {
+        return Ok(Emitted { event: body.event, args: Args::new(values), is_binary: false });
+    }
+    let decoded = body.attachments.iter().enumerate().map(|(place, code)| {
+        let bytes = STANDARD.decode(code).map(Bytes::from);
+        bytes.map_err(|error| {
+            let text = format!("the attachment is no base64 (RFC 4648 §4, with padding): {error}");
+            Error::rejected(Code::BadBody, text).at(format!("/attachments/{place}"))
+        })
+    });
+    let args = Args::with_attachments(values, decoded.collect::<Result<_>>()?)
+        .map_err(|error| Error::rejected(Code::BadBody, error.message()).at("/args"))?;
+    Ok(Emitted { event: body.event, args, is_binary: true })
+}
+
+fn message(message: &MessageSend, send: &SendTemplate, secrets: &Secrets) -> Result<Outgoing> {
+    message.check(send.uses("channel"))?;
+    let value_of = |name: &str| message.json(name).or_else(|| secrets.json(name));
+    let args = send.args.iter().map(|value| value.json(&value_of)).collect();
+    let delivery = if send.acknowledged { DeliveryLevel::Acked } else { DeliveryLevel::Sent };
+    Ok(Outgoing { event: send.event.clone(), args: Args::new(args), delivery })
+}

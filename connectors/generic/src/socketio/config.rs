@@ -1,0 +1,209 @@
+//! An instance's settings, and the endpoint they make.
+
+use std::collections::BTreeMap;
+
+use pontoon_sdk::message::MessageSend;
+use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, params};
+use pontoon_sdk::socketio::{self, Endpoint};
+use pontoon_sdk::{Result, Secret};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::mapping::{Known, Template, Unmapped};
+use crate::socketio::mapping::Mapping;
+use crate::socketio::values::AuthField;
+
+/// The settings of a `socketio` instance.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the service is, such as `https://chat.example`. Its path is where Engine.IO listens; without one that is
+    /// `/socket.io/`.
+    pub url: String,
+    /// The namespace.
+    #[serde(default = "namespace")]
+    pub namespace: String,
+    /// What is sent to be let in: each field any JSON, or a secret `{ env = "NAME" }` or `{ file = "/path" }`.
+    #[serde(default)]
+    pub auth: BTreeMap<String, AuthField>,
+    /// Parameters of the URL's query; each a text or a secret.
+    #[serde(default)]
+    pub query: BTreeMap<String, TextOrSecret>,
+    /// Headers of the opening request; each a text or a secret.
+    #[serde(default)]
+    pub headers: BTreeMap<String, TextOrSecret>,
+    /// Who speaks the protocol.
+    #[serde(default)]
+    pub engine: Engine,
+    /// Secrets by name, for `"${name}"` in the arguments of `emit_on_connect` and `send`. Looked up at each connect.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
+    /// Events that are sent at each connect, in this order, before any command.
+    #[serde(default)]
+    pub emit_on_connect: Vec<Emit>,
+    /// What becomes of events that `events` does not list.
+    #[serde(default)]
+    pub unmapped: Unmapped,
+    /// What the service's events become, by their names.
+    #[serde(default)]
+    pub events: BTreeMap<String, Mapping>,
+    /// What is sent for the command `message.send`. Without it that command is refused.
+    #[serde(default)]
+    pub send: Option<SendTemplate>,
+}
+
+/// Who speaks the protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// The daemon itself.
+    #[default]
+    Native,
+    /// The crate of this name, where the daemon was built with it.
+    RustSocketio,
+}
+
+/// An event to send.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Emit {
+    /// Its name.
+    pub event: String,
+    /// Its arguments; a string that is `${name}` stands for the secret of that name.
+    #[serde(default)]
+    pub args: Vec<Template>,
+}
+
+/// What is sent for `message.send`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendTemplate {
+    /// The event's name.
+    pub event: String,
+    /// Its arguments; a string that is `${channel}` or `${text}` stands for what the caller gives, one that is
+    /// `${name}` for the secret of that name.
+    #[serde(default)]
+    pub args: Vec<Template>,
+    /// Whether the service acknowledges the event, so that the caller can wait for that.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+impl SendTemplate {
+    /// Whether any string of the arguments is `${wanted}`.
+    pub(crate) fn uses(&self, wanted: &str) -> bool {
+        self.args.iter().any(|value| value.uses(wanted))
+    }
+}
+
+fn namespace() -> String {
+    "/".to_owned()
+}
+
+/// Names that clients must not emit: the reference server closes the connection on them.
+pub(crate) const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// Parameters of the query that belong to Engine.IO.
+const QUERY_TAKEN: [&str; 3] = ["EIO", "transport", "sid"];
+
+impl Config {
+    /// Checks the settings, and says where to connect.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+        let mut endpoint = Endpoint::new(&self.url)?;
+        self.check_address()?;
+        check_headers(&self.headers)?;
+        self.check_emits()?;
+        for (name, mapping) in &self.events {
+            let at = format!("/events/{}", escaped(name));
+            mapping.common.check(&at)?;
+            if mapping.acknowledge.is_some() {
+                self.needs_native("answer acknowledgements", &format!("{at}/acknowledge"))?;
+            }
+        }
+        endpoint.namespace.clone_from(&self.namespace);
+        endpoint.auth =
+            self.auth.iter().map(|(name, AuthField(value))| (name.clone(), value.clone())).collect();
+        endpoint.query = params(&self.query);
+        endpoint.headers = params(&self.headers);
+        endpoint.secrets = self.secrets.values().cloned().collect();
+        endpoint.engine = match self.engine {
+            Engine::Native => socketio::Engine::Native,
+            Engine::RustSocketio => socketio::Engine::RustSocketio,
+        };
+        Ok(endpoint)
+    }
+
+    fn check_address(&self) -> Result<()> {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == ',' || c == '?';
+        check(
+            self.namespace.starts_with('/') && !self.namespace.contains(odd),
+            "/namespace",
+            "this is no namespace; write / or a name such as /admin, without commas, question marks and white space",
+        )?;
+        let own = self.url.split_once('?').map_or("", |(_, query)| query).split('&');
+        let own = own.map(|pair| ("/url".to_owned(), pair.split('=').next().unwrap_or_default()));
+        let listed = self.query.keys().map(|name| (format!("/query/{}", escaped(name)), name.as_str()));
+        for (at, name) in own.chain(listed) {
+            let text = format!("the query's {name} is set by pontoon itself; leave it out");
+            check(!QUERY_TAKEN.contains(&name), &at, &text)?;
+        }
+        Ok(())
+    }
+
+    fn check_emits(&self) -> Result<()> {
+        for name in self.secrets.keys() {
+            check(
+                Template::is_name(name) && !MessageSend::NAMES.contains(&name.as_str()),
+                &format!("/secrets/{}", escaped(name)),
+                "this is no name for a secret; write letters, digits and _, and neither channel nor text",
+            )?;
+        }
+        let mut known: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+        for (place, emit) in self.emit_on_connect.iter().enumerate() {
+            let at = format!("/emit_on_connect/{place}");
+            check_event(&emit.event, &format!("{at}/event"))?;
+            check_args(&emit.args, &known, &format!("{at}/args"))?;
+        }
+        let Some(send) = &self.send else { return Ok(()) };
+        known.extend(MessageSend::NAMES);
+        check_event(&send.event, "/send/event")?;
+        check_args(&send.args, &known, "/send/args")?;
+        check(
+            send.uses("text"),
+            "/send/args",
+            "no argument is \"${text}\", so the caller's text would be lost; put it where the service expects the text",
+        )?;
+        if send.acknowledged {
+            self.needs_native("wait for acknowledgements", "/send/acknowledged")?;
+        }
+        Ok(())
+    }
+
+    fn needs_native(&self, what: &str, at: &str) -> Result<()> {
+        check(
+            self.engine == Engine::Native,
+            at,
+            &format!("the engine rust-socketio cannot {what}; leave this out, or set engine = \"native\""),
+        )
+    }
+}
+
+fn check_event(name: &str, at: &str) -> Result<()> {
+    let text = format!(
+        "the event's name {name} is reserved by Socket.IO, whose servers close the connection on it; write another"
+    );
+    check(!RESERVED.contains(&name), at, &text)
+}
+
+fn check_args(args: &[Template], names: &[&str], at: &str) -> Result<()> {
+    let known = Known { names, answered: nothing_answered };
+    args.iter().enumerate().try_for_each(|(place, value)| value.check(known, &format!("{at}/{place}")))
+}
+
+/// `${/pointer}` in an argument.
+fn nothing_answered(pointer: &str) -> Result<(), String> {
+    Err(format!(
+        "${{{pointer}}} stands for a part of what is answered, and this is no answer; write it without ${{}}"
+    ))
+}

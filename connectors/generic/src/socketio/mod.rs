@@ -1,0 +1,64 @@
+#![doc = include_str!("../../socketio/README.md")]
+
+mod commands;
+mod config;
+mod mapping;
+mod session;
+mod values;
+
+use std::sync::Arc;
+
+use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+
+use commands::Request;
+
+pub use config::{Config, Emit, Engine, SendTemplate};
+pub use mapping::{Arguments, Mapping};
+pub use session::SocketioSession;
+pub use values::AuthField;
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// Any Socket.IO service, as its configuration describes it.
+pub struct Socketio {
+    config: Arc<Config>,
+    endpoint: Endpoint,
+}
+
+impl Connector for Socketio {
+    const TYPE: &'static str = "socketio";
+    const SAMPLE: &'static str = include_str!("../../socketio/config.toml");
+    type Transport = SocketIo;
+    type Config = Config;
+    type Request = Request;
+    type Session = SocketioSession;
+
+    fn new(config: Config) -> Result<Self> {
+        let endpoint = config.endpoint()?;
+        Ok(Self { config: Arc::new(config), endpoint })
+    }
+
+    fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
+        commands::allowed(operation.name, &self.config)?;
+        let is_message = operation.name == commands::SEND;
+        let acknowledged = self.config.send.as_ref().is_some_and(|send| send.acknowledged);
+        Ok(if is_message && !acknowledged { DeliveryLevel::Sent } else { operation.delivery })
+    }
+
+    fn links(&self) -> Vec<LinkSpec<SocketIo>> {
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
+    }
+
+    fn route(&self, _: &Command, _: &Request) -> Result<Route<SocketIo>> {
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _link: &LinkKey) -> SocketioSession {
+        SocketioSession::new(Arc::clone(&self.config))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! From a command to the frame that is sent for it, or to a refusal.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pontoon_sdk::message::{MessageSend, needs_object};
+use pontoon_sdk::operations::Body;
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Result, operations};
+use schemars::{Schema, json_schema};
+use serde::Deserialize;
+
+use crate::websocket::calls::Numbers;
+use crate::websocket::config::{Call, Config, ID, SendTemplate};
+use crate::websocket::frames::Pointer;
+
+/// The operations whose delivery or presence the configuration decides.
+pub(crate) const CALL: &str = "call";
+/// See [`CALL`].
+pub(crate) const MESSAGE: &str = MessageSend::OPERATION;
+
+operations! {
+    /// What callers can ask for.
+    pub enum Request {
+        /// Sends the body as a frame.
+        Send(AnyFrame) = "send", Sent;
+        /// Sends a text as it is.
+        SendText(TextBody) = "send.text", Sent;
+        /// Sends binary data.
+        SendBinary(BinaryBody) = "send.binary", Sent;
+        /// Sends the body with a number in it, and returns the answer, as the setting `call` describes.
+        Call(CallFrame) = "call", Response;
+        /// Sends a message, in the way that the setting `send` describes.
+        Message(MessageSend) = "message.send", Acked;
+    }
+}
+
+/// The body of `send`: a frame.
+pub struct AnyFrame;
+
+impl Body for AnyFrame {
+    fn schema() -> Schema {
+        json_schema!({ "description": "The frame: any JSON, sent as it is" })
+    }
+
+    fn read(_: &Command) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// The body of `call`: a frame.
+pub struct CallFrame;
+
+impl Body for CallFrame {
+    fn schema() -> Schema {
+        json_schema!({
+            "description": "The frame, without the number",
+            "type": ["object", "array"]
+        })
+    }
+
+    fn read(_: &Command) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// What is sent for a command.
+pub(crate) struct Outgoing {
+    pub(crate) frame: Frame,
+    /// The most that can be said of it.
+    pub(crate) delivery: DeliveryLevel,
+    /// The number by which its answer is known, if one is waited for.
+    pub(crate) number: Option<u64>,
+}
+
+/// The body of `send.text`.
+pub struct TextBody(String);
+
+impl Body for TextBody {
+    fn schema() -> Schema {
+        of_one("text", "The text")
+    }
+
+    fn read(command: &Command) -> Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            text: String,
+        }
+
+        needs_object(command, "{\"text\": \"…\"}")?;
+        command.parse().map(|Fields { text }| Self(text))
+    }
+}
+
+/// The body of `send.binary`, decoded.
+pub struct BinaryBody(Bytes);
+
+impl Body for BinaryBody {
+    fn schema() -> Schema {
+        of_one("base64", "The data (RFC 4648 §4)")
+    }
+
+    fn read(command: &Command) -> Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            base64: String,
+        }
+
+        needs_object(command, "{\"base64\": \"…\"}")?;
+        let Fields { base64 } = command.parse()?;
+        let bytes = STANDARD.decode(base64).map_err(|error| {
+            let text = format!("this is no base64 (RFC 4648 §4, with padding): {error}");
+            Error::rejected(Code::BadBody, text).at("/base64")
+        })?;
+        Ok(Self(Bytes::from(bytes)))
+    }
+}
+
+/// The schema of a body with one text in it.
+fn of_one(field: &str, description: &str) -> Schema {
+    json_schema!({
+        "type": "object",
+        "properties": { field: { "description": description, "type": "string" } },
+        "required": [field],
+        "additionalProperties": false
+    })
+}
+
+/// Refuses what this instance can never do, whatever the body.
+pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
+    match operation {
+        CALL => call_of(config).map(drop),
+        MESSAGE => template_of(config).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// What is sent for a request. `secret` gives the value of a secret by its name, as JSON.
+pub(crate) fn outgoing(
+    request: Request,
+    command: &Command,
+    config: &Config,
+    numbers: &Numbers,
+    secret: &dyn Fn(&str) -> Option<String>,
+) -> Result<Outgoing> {
+    let (frame, at) = match request {
+        Request::Call(_) => return call(command, call_of(config)?, numbers),
+        Request::Message(body) => return message(&body, config, numbers, secret),
+        Request::Send(_) => (Frame::text(command.body.get()), None),
+        Request::SendText(TextBody(text)) => (Frame::text(text), Some("/text")),
+        Request::SendBinary(BinaryBody(bytes)) => (Frame::Binary(bytes), Some("/base64")),
+    };
+    // The field of the body that the frame came from; for a whole body, where the number stands in it.
+    let at = at.or(config.call.as_ref().map(|call| call.id.as_str())).unwrap_or_default();
+    unmistakable(&frame, config, numbers).map_err(|error| error.at(at))?;
+    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, number: None })
+}
+
+fn call_of(config: &Config) -> Result<&Call> {
+    config.call.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how an answer of this service finds its call; set call = { id = \"/…\" } for this \
+             instance, or use send",
+        )
+    })
+}
+
+fn template_of(config: &Config) -> Result<&SendTemplate> {
+    config.send.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how this service takes messages; set send = { frame = … } for this instance, or use \
+             the operation send",
+        )
+    })
+}
+
+/// Refuses a frame whose answer could be taken for that of a call.
+fn unmistakable(frame: &Frame, config: &Config, numbers: &Numbers) -> Result<()> {
+    let Some(Call { id, .. }) = &config.call else { return Ok(()) };
+    let found = std::str::from_utf8(frame.bytes()).ok().and_then(|json| id.find(json));
+    if found.is_none_or(|found| numbers.read(found).is_none()) {
+        return Ok(());
+    }
+    let text = format!(
+        "the number at {} could be taken for that of a call; use call, or leave it out, or have this instance give its \
+         calls texts (call.form = \"text\")",
+        id.as_str()
+    );
+    Err(Error::rejected(Code::BadBody, text))
+}
+
+fn call(command: &Command, call: &Call, numbers: &Numbers) -> Result<Outgoing> {
+    let number = numbers.next();
+    let text = put_number(command.body.get(), &call.id, &numbers.json(number))?;
+    Ok(Outgoing { frame: Frame::text(text), delivery: DeliveryLevel::Response, number: Some(number) })
+}
+
+fn put_number(json: &str, id: &Pointer, number: &str) -> Result<String> {
+    id.put(json, number).map_err(|why| {
+        let text = format!("the number of the call is put in at {}, where {why}", id.as_str());
+        Error::rejected(Code::BadBody, text).at(id.as_str())
+    })
+}
+
+fn message(
+    message: &MessageSend,
+    config: &Config,
+    numbers: &Numbers,
+    secret: &dyn Fn(&str) -> Option<String>,
+) -> Result<Outgoing> {
+    let SendTemplate { frame: template, acknowledged } = template_of(config)?;
+    message.check(template.uses("channel"))?;
+    let filled = template.text(&|name| match name {
+        ID => Some(numbers.json(numbers.next())),
+        name => message.json(name).or_else(|| secret(name)),
+    });
+    if *acknowledged {
+        let number = numbers.next();
+        let text = put_number(&filled, &call_of(config)?.id, &numbers.json(number))?;
+        return Ok(Outgoing {
+            frame: Frame::text(text),
+            delivery: DeliveryLevel::Acked,
+            number: Some(number),
+        });
+    }
+    let frame = Frame::text(filled);
+    if template.is_text() {
+        unmistakable(&frame, config, numbers).map_err(|error| error.at("/text"))?;
+    }
+    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, number: None })
+}

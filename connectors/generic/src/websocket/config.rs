@@ -1,0 +1,175 @@
+//! An instance's settings.
+
+mod check;
+
+use std::collections::BTreeMap;
+
+use crate::mapping::{Template, Unmapped};
+use pontoon_sdk::settings::TextOrSecret;
+use pontoon_sdk::{Secret, Span};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::websocket::frames::{Mapping, Pointer};
+use crate::websocket::kinds::{Kinds, Which};
+
+pub(crate) use check::ID;
+
+/// The settings of a `websocket` instance.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the service is, such as `wss://feed.example/ws`.
+    pub url: String,
+    /// Parameters of the URL's query; each a text or a secret.
+    #[serde(default)]
+    pub query: BTreeMap<String, TextOrSecret>,
+    /// Headers of the opening request; each a text or a secret.
+    #[serde(default)]
+    pub headers: BTreeMap<String, TextOrSecret>,
+    /// Subprotocols to offer, in order; each a text or a secret.
+    #[serde(default)]
+    pub subprotocols: Vec<TextOrSecret>,
+    /// Whether a service that picks none of the offered subprotocols is refused.
+    #[serde(default)]
+    pub require_subprotocol: bool,
+    /// Secrets by name, for `"${name}"` in frames that are sent. Looked up at each connect.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
+    /// Frames that are sent at each connect, in this order, before any command: a string as text, anything else as JSON.
+    #[serde(default)]
+    pub send_on_connect: Vec<Template>,
+    /// The frame that must come before the link is ready for commands. Without it the link is ready once it is open.
+    #[serde(default)]
+    pub ready_when: Option<Which>,
+    /// The frame by which the service refuses our credentials. The link ends, and is dialled again slowly.
+    #[serde(default)]
+    pub refused_when: Option<Which>,
+    /// The frame by which the service says that there were too many requests. The link ends, and is dialled again slowly.
+    #[serde(default)]
+    pub slow_when: Option<Which>,
+    /// What keeps the connection alive where the protocol's own pings do not.
+    #[serde(default)]
+    pub heartbeat: Heartbeat,
+    /// Where the kind of a frame stands: one place, or a list of places to look at in turn.
+    #[serde(default)]
+    pub kind: Kinds,
+    /// What the service's frames become, by their kinds.
+    #[serde(default)]
+    pub events: BTreeMap<String, Mapping>,
+    /// What becomes of frames whose kind `events` does not list.
+    #[serde(default)]
+    pub unmapped: Unmapped,
+    /// What frames become that are text and no JSON object or array.
+    #[serde(default)]
+    pub text: Option<Mapping>,
+    /// What binary frames become.
+    #[serde(default)]
+    pub binary: Option<Mapping>,
+    /// How an answer finds its call. Without it the command `call` is refused.
+    #[serde(default)]
+    pub call: Option<Call>,
+    /// What is sent for the command `message.send`. Without it that command is refused.
+    #[serde(default)]
+    pub send: Option<SendTemplate>,
+}
+
+/// What keeps the connection alive.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// How often `send` is sent, from the opening on.
+    #[serde(default)]
+    pub every: Option<Span>,
+    /// The frame that is sent every so often: a string as text, anything else as JSON.
+    #[serde(default)]
+    pub send: Option<Template>,
+    /// Frames that only keep the connection alive, and are never published.
+    #[serde(default)]
+    pub ignore: Vec<Which>,
+    /// What is answered to frames that ask for a sign of life.
+    #[serde(default)]
+    pub answer: Vec<Answer>,
+}
+
+/// What is answered to a frame that asks for a sign of life.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Which frames ask for it. They are published only if `events` lists them.
+    pub when: Which,
+    /// The answer: a string as text, anything else as JSON. A string that is `${/pointer}` stands for what the frame has
+    /// there.
+    pub send: Template,
+}
+
+/// How an answer finds its call.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// Where a call's number is put in.
+    pub id: Pointer,
+    /// What the number is written as.
+    #[serde(default)]
+    pub form: Form,
+    /// Where an answer has the number of its call; the same place if it is left out.
+    #[serde(default)]
+    pub answer: Option<Pointer>,
+    /// Which frames are answers. Without it any is that has the number of a call and whose kind `events` does not list.
+    #[serde(default)]
+    pub when: Option<Which>,
+    /// Where an answer has an error. It has none if nothing stands there, or `null`, `false`, `0` or an empty string.
+    #[serde(default)]
+    pub error: Option<Pointer>,
+    /// Which answers are refusals, beyond those that have something at `error`.
+    #[serde(default)]
+    pub failed_when: Option<Which>,
+    /// Where an answer has what the caller is given; the whole frame if it is left out or nothing stands there.
+    #[serde(default)]
+    pub data: Option<Pointer>,
+    /// How long a caller waits that names no time of its own.
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+}
+
+/// What a call's number is written as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// A JSON number, from 1 on.
+    #[default]
+    Number,
+    /// A text that nobody else makes, such as `"1-5f0c…"`.
+    Text,
+}
+
+/// What is sent for `message.send`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendTemplate {
+    /// The frame: a string as text, anything else as JSON. A string that is `${channel}` or `${text}` stands for what the
+    /// caller gives, `${id}` for a new number, one that is `${name}` for the secret of that name.
+    pub frame: Template,
+    /// Whether the service answers the frame as it answers a call, so that the caller can wait for that. The number is
+    /// put in as into a call.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+fn timeout() -> Span {
+    Span::seconds(10)
+}
+
+impl Config {
+    /// Whether the service answers what is sent for `message.send`.
+    pub(crate) fn acknowledges_messages(&self) -> bool {
+        self.send.as_ref().is_some_and(|send| send.acknowledged)
+    }
+}
+
+impl Call {
+    /// Where an answer has the number of its call.
+    pub(crate) fn answer(&self) -> &Pointer {
+        self.answer.as_ref().unwrap_or(&self.id)
+    }
+}

@@ -1,0 +1,260 @@
+//! Checks an instance's settings, and makes the endpoint from them.
+
+use std::time::Duration;
+
+use pontoon_sdk::json::text as text_of;
+use pontoon_sdk::message::MessageSend;
+use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, is_token, params};
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::{Error, Param, Result};
+
+use super::{Call, Config, Form, Heartbeat, SendTemplate};
+use crate::mapping::{Known, Template};
+use crate::websocket::frames::{Mapping, Pointer};
+
+/// Stands for a new number, where calls are configured.
+pub(crate) const ID: &str = "id";
+
+/// The shortest time between two heartbeats.
+const MIN_EVERY: Duration = Duration::from_millis(100);
+
+impl Config {
+    /// Checks the settings, and says where to connect.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+        let mut endpoint = Endpoint::new(&self.url)?;
+        self.check_headers()?;
+        self.check_subprotocols()?;
+        self.check_secrets()?;
+        self.check_events()?;
+        self.check_call()?;
+        self.check_frames()?;
+        endpoint.query = params(&self.query);
+        endpoint.headers = params(&self.headers);
+        endpoint.subprotocols = self.subprotocols.iter().map(|TextOrSecret(param)| param.clone()).collect();
+        endpoint.require_subprotocol = self.require_subprotocol;
+        endpoint.secrets = self.secrets.values().cloned().collect();
+        Ok(endpoint)
+    }
+
+    fn check_headers(&self) -> Result<()> {
+        let subprotocols =
+            self.headers.keys().find(|name| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+        if let Some(name) = subprotocols {
+            let text = "subprotocols have a setting of their own; write subprotocols = [\"…\"]";
+            return Err(Error::config(text).at(format!("/headers/{}", escaped(name))));
+        }
+        check_headers(&self.headers)
+    }
+
+    fn check_subprotocols(&self) -> Result<()> {
+        for (place, TextOrSecret(subprotocol)) in self.subprotocols.iter().enumerate() {
+            let at = format!("/subprotocols/{place}");
+            if let Param::Plain(name) = subprotocol {
+                check(
+                    is_token(name),
+                    &at,
+                    "this is no subprotocol; write letters, digits, hyphens and dots, such as v1.json",
+                )?;
+                let before = self.subprotocols.iter().take(place);
+                let again = before.filter(|TextOrSecret(param)| param == subprotocol).count() > 0;
+                check(!again, &at, "this subprotocol is offered already; leave it out")?;
+            }
+        }
+        check(
+            !self.require_subprotocol || !self.subprotocols.is_empty(),
+            "/require_subprotocol",
+            "no subprotocol is offered, so that none can be picked; set subprotocols, or leave this out",
+        )
+    }
+
+    fn check_secrets(&self) -> Result<()> {
+        for name in self.secrets.keys() {
+            let taken = name == ID || MessageSend::NAMES.contains(&name.as_str());
+            check(
+                Template::is_name(name) && !taken,
+                &format!("/secrets/{}", escaped(name)),
+                "this is no name for a secret; write letters, digits and _, but not channel, text or id",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_events(&self) -> Result<()> {
+        check(
+            self.events.is_empty() || !self.kind.is_empty(),
+            "/events",
+            "nothing says where the kind of a frame stands; set kind, such as kind = \"/type\"",
+        )?;
+        for (kind, mapping) in &self.events {
+            mapping.check(&format!("/events/{}", escaped(kind)))?;
+        }
+        if let Some(mapping) = &self.text {
+            check_only(
+                mapping,
+                "",
+                "there is nothing within a text to point to, but the text as a whole",
+                "/text",
+            )?;
+        }
+        if let Some(mapping) = &self.binary {
+            let what = "there is nothing within binary data to point to, but the data as base64";
+            check_only(mapping, "/base64", what, "/binary")?;
+        }
+        let Heartbeat { ignore, answer, .. } = &self.heartbeat;
+        let ignore =
+            ignore.iter().enumerate().map(|(place, which)| (format!("/heartbeat/ignore/{place}"), which));
+        let answer = answer.iter().enumerate();
+        let answer = answer.map(|(place, answer)| (format!("/heartbeat/answer/{place}/when"), &answer.when));
+        let call = |setting, of: fn(&Call) -> Option<&crate::websocket::kinds::Which>| {
+            self.call.as_ref().and_then(of).map(|which| (format!("/call/{setting}"), which))
+        };
+        let others = [
+            self.ready_when.as_ref().map(|which| ("/ready_when".to_owned(), which)),
+            self.refused_when.as_ref().map(|which| ("/refused_when".to_owned(), which)),
+            self.slow_when.as_ref().map(|which| ("/slow_when".to_owned(), which)),
+            call("when", |call| call.when.as_ref()),
+            call("failed_when", |call| call.failed_when.as_ref()),
+        ];
+        ignore
+            .chain(answer)
+            .chain(others.into_iter().flatten())
+            .try_for_each(|(at, which)| which.check(&self.kind, &at))
+    }
+
+    fn check_call(&self) -> Result<()> {
+        let Some(call) = &self.call else { return Ok(()) };
+        let places = [("/call/id", Some(&call.id)), ("/call/answer", call.answer.as_ref())];
+        for (at, pointer) in places {
+            check(
+                pointer.is_none_or(|pointer| !pointer.is_whole()),
+                at,
+                "a number by itself is no frame; point to a field, such as \"/id\"",
+            )?;
+        }
+        check(!call.timeout.0.is_zero(), "/call/timeout", "timeout is 0; write a time such as \"10s\"")
+    }
+
+    fn check_frames(&self) -> Result<()> {
+        let mut names: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+        if self.call.is_some() {
+            names.push(ID);
+        }
+        for (place, frame) in self.send_on_connect.iter().enumerate() {
+            self.check_frame(
+                frame,
+                Known { names: &names, answered: nothing_answered },
+                &format!("/send_on_connect/{place}"),
+            )?;
+        }
+        self.check_heartbeat(&names)?;
+        let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
+        names.extend(MessageSend::NAMES);
+        if *acknowledged {
+            names.retain(|name| *name != ID);
+        }
+        self.check_frame(frame, Known { names: &names, answered: nothing_answered }, "/send/frame")?;
+        check(
+            frame.uses("text"),
+            "/send/frame",
+            "no string is \"${text}\", so the caller's text would be lost; put it where the service expects the text",
+        )?;
+        if !*acknowledged {
+            return Ok(());
+        }
+        let Some(call) = &self.call else {
+            let text = "nothing says how an answer finds what it answers; set call, or leave this out";
+            return Err(Error::config(text).at("/send/acknowledged"));
+        };
+        check(
+            !frame.is_text(),
+            "/send/frame",
+            "a text has no place for the number of a call; write a JSON frame",
+        )?;
+        let filled = frame.text(&|_| Some("\"\"".to_owned()));
+        let place = call.id.as_str();
+        call.id.put(&filled, "1").map(drop).map_err(|why| {
+            let text =
+                format!("the number of the call is put in at {place}, where {why}; leave that place free");
+            Error::config(text).at("/send/frame")
+        })
+    }
+
+    fn check_heartbeat(&self, names: &[&str]) -> Result<()> {
+        let Heartbeat { every, send, answer, .. } = &self.heartbeat;
+        match (every, send) {
+            (Some(_), None) => {
+                let text = "nothing is sent every so often; set heartbeat.send, or leave this out";
+                return Err(Error::config(text).at("/heartbeat/every"));
+            }
+            (None, Some(_)) => {
+                let text = "it is not said how often this is sent; set heartbeat.every, such as \"20s\"";
+                return Err(Error::config(text).at("/heartbeat/send"));
+            }
+            (Some(every), Some(frame)) => {
+                let text = "this is sent too often; write \"100ms\" or more";
+                check(every.0 >= MIN_EVERY, "/heartbeat/every", text)?;
+                self.check_frame(frame, Known { names, answered: nothing_answered }, "/heartbeat/send")?;
+            }
+            (None, None) => {}
+        }
+        answer.iter().enumerate().try_for_each(|(place, answer)| {
+            let at = format!("/heartbeat/answer/{place}/send");
+            self.check_frame(&answer.send, Known { names, answered }, &at)
+        })
+    }
+
+    /// Checks a frame to send, and that its number cannot be taken for one that a call has.
+    fn check_frame(&self, frame: &Template, known: Known<'_>, at: &str) -> Result<()> {
+        frame.check(known, at)?;
+        let Some(call) = self.call.as_ref().filter(|call| call.form == Form::Number) else { return Ok(()) };
+        let Some(found) = number_at(&call.id, frame) else { return Ok(()) };
+        let text = match found {
+            Found::Number => "this number could be taken for that of a call",
+            Found::Caller => "what a caller writes here could be taken for the number of a call",
+        };
+        let text = format!("{text}; write \"${{id}}\" at {}, or set call.form = \"text\"", call.id.as_str());
+        Err(Error::config(text).at(at))
+    }
+}
+
+/// What stands where a call has its number.
+enum Found {
+    /// A number.
+    Number,
+    /// What a caller gives.
+    Caller,
+}
+
+fn number_at(place: &Pointer, frame: &Template) -> Option<Found> {
+    let plain = frame.text(&|name| Some(format!("\"${{{name}}}\"")));
+    let found: String = place.find(&plain).and_then(text_of)?;
+    if found.parse::<u64>().is_ok() {
+        return Some(Found::Number);
+    }
+    MessageSend::NAMES.iter().any(|name| found == format!("${{{name}}}")).then_some(Found::Caller)
+}
+
+/// Checks the mapping of frames that have but one place to point to.
+fn check_only(mapping: &Mapping, place: &str, what: &str, at: &str) -> Result<()> {
+    mapping.check(at)?;
+    for (field, pointer) in mapping.pointers() {
+        if pointer.is_some_and(|pointer| pointer.as_str() != place) {
+            let text = format!("{what}; write {field} = \"{place}\", or leave it out");
+            return Err(Error::config(text).at(format!("{at}/{field}")));
+        }
+    }
+    Ok(())
+}
+
+/// `${/pointer}` in a frame that answers another.
+fn answered(pointer: &str) -> Result<(), String> {
+    pointer.parse::<Pointer>().map(drop)
+}
+
+/// `${/pointer}` in any other frame.
+fn nothing_answered(pointer: &str) -> Result<(), String> {
+    answered(pointer)?;
+    Err(format!(
+        "${{{pointer}}} stands for a part of the frame that is answered; only heartbeat.answer answers one"
+    ))
+}

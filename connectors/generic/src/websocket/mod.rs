@@ -1,0 +1,75 @@
+#![doc = include_str!("../../websocket/README.md")]
+
+mod calls;
+mod commands;
+mod config;
+mod frames;
+mod kinds;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::{
+    Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, WebSocket,
+};
+
+use calls::Numbers;
+use commands::Request;
+pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate};
+pub use frames::{Frames, Mapping, Pointer};
+pub use kinds::{Kinds, Which};
+pub use session::WebsocketSession;
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// Any WebSocket service, as its configuration describes it.
+pub struct Websocket {
+    config: Arc<Config>,
+    endpoint: Endpoint,
+    numbers: Arc<Numbers>,
+}
+
+impl Connector for Websocket {
+    const TYPE: &'static str = "websocket";
+    const SAMPLE: &'static str = include_str!("../../websocket/config.toml");
+    type Transport = WebSocket;
+    type Config = Config;
+    type Request = Request;
+    type Session = WebsocketSession;
+
+    fn new(config: Config) -> Result<Self> {
+        let endpoint = config.endpoint()?;
+        let form = config.call.as_ref().map(|call| call.form).unwrap_or_default();
+        Ok(Self { config: Arc::new(config), endpoint, numbers: Arc::new(Numbers::new(form)) })
+    }
+
+    fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
+        commands::allowed(operation.name, &self.config)?;
+        let is_message = operation.name == commands::MESSAGE;
+        let acknowledged = !is_message || self.config.acknowledges_messages();
+        Ok(if acknowledged { operation.delivery } else { DeliveryLevel::Sent })
+    }
+
+    fn links(&self) -> Vec<LinkSpec<WebSocket>> {
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
+    }
+
+    fn route(&self, _: &Command, _: &Request) -> Result<Route<WebSocket>> {
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _link: &LinkKey) -> WebsocketSession {
+        WebsocketSession::new(Arc::clone(&self.config), Arc::clone(&self.numbers))
+    }
+
+    fn timeout(&self, operation: &str) -> Option<Duration> {
+        let waits = matches!(operation, commands::CALL | commands::MESSAGE);
+        self.config.call.as_ref().filter(|_| waits).map(|call| call.timeout.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

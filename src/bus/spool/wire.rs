@@ -1,0 +1,118 @@
+//! What is on the wire: records leave for NATS in order, and the spool when NATS has confirmed them.
+
+use std::cell::RefMut;
+
+use time::OffsetDateTime;
+
+use super::state::State;
+use super::{Reduced, Spool};
+use crate::envelope::{Gap, Record, Start};
+use crate::metrics::{DropReason, GapReason};
+
+impl Spool {
+    /// Holds records back that were not sent yet, or no longer does.
+    pub fn hold(&self, held: bool) {
+        self.state.borrow_mut().held = held;
+        self.filled.notify_one();
+    }
+
+    /// Waits until there is something to send.
+    pub async fn unsent(&self) {
+        loop {
+            let filled = self.filled.notified();
+            if self.state.borrow().next().is_some() {
+                return;
+            }
+            filled.await;
+        }
+    }
+
+    /// Shows the next record to `make`; if that makes something of it, the record counts as being on the wire.
+    pub fn send_next<T, E>(&self, make: impl FnOnce(&Record) -> Result<T, E>) -> Option<Result<T, E>> {
+        let mut state = self.state.borrow_mut();
+        let made = make(state.next()?);
+        state.sent += usize::from(made.is_ok());
+        Some(made)
+    }
+
+    /// Makes a record smaller that NATS does not take because of its size: without its payload, or else as a gap.
+    pub fn reduce(&self, sequence: u64) -> Option<Reduced> {
+        let mut state = self.state.borrow_mut();
+        let index = state.index(sequence)?;
+        let (size, record) = state.records.get_mut(index).map(|record| (record.size(), record))?;
+        let reduced = if record.omit_raw() {
+            let smaller = record.size();
+            state.bytes = state.bytes + smaller - size;
+            Reduced::WithoutRaw
+        } else if record.gap.is_some() {
+            state.remove(index);
+            Reduced::Removed
+        } else {
+            let (link, at, body) = (Some(record.link.clone()), record.recorded, record.body().len());
+            let gap = Gap { to: at, dropped: Some(1), ..Gap::new(GapReason::TooLarge, link, Start::At(at)) };
+            self.count_gap(&gap);
+            self.replace_by_gap(&mut state, index, gap);
+            Reduced::Gap(body)
+        };
+        if reduced != Reduced::WithoutRaw {
+            self.metrics.dropped(DropReason::TooLarge).increment(1);
+        }
+        self.after_removal(state);
+        Some(reduced)
+    }
+
+    /// NATS has confirmed every record up to this number.
+    pub fn confirm_through(&self, sequence: u64) {
+        let mut state = self.state.borrow_mut();
+        while state.records.front().is_some_and(|record| record.sequence <= sequence) {
+            self.published(state.remove(0));
+        }
+        self.after_removal(state);
+    }
+
+    /// NATS has confirmed one record, wherever it stands.
+    pub fn confirm(&self, sequence: u64) {
+        let mut state = self.state.borrow_mut();
+        let Some(index) = state.index(sequence) else { return };
+        self.published(state.remove(index));
+        self.after_removal(state);
+    }
+
+    fn published(&self, record: Option<Record>) {
+        if let Some(record) = record {
+            self.metrics.events_published.increment(1);
+            self.metrics.event_latency.record(record.read_at.elapsed());
+        }
+    }
+
+    /// Where there is room again, the gap of what was dropped comes first.
+    pub(super) fn after_removal(&self, mut state: RefMut<'_, State>) {
+        if state.fits() {
+            (state.full_since, state.overflowing) = (None, false);
+            if let Some(missing) = state.missing.take() {
+                let gap = Gap { to: OffsetDateTime::now_utc(), ..missing };
+                self.count_gap(&gap);
+                self.push_gap(&mut state, gap);
+            }
+        }
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    /// No record counts as being on the wire: all are sent again, from the oldest.
+    pub fn rewind(&self) {
+        self.state.borrow_mut().sent = 0;
+        self.filled.notify_one();
+        self.freed.notify_waiters();
+    }
+
+    /// The number of the record at this place, counted from the oldest.
+    pub fn nth(&self, place: usize) -> Option<u64> {
+        self.state.borrow().records.get(place).map(|record| record.sequence)
+    }
+
+    /// Waits until nothing is on the wire.
+    pub async fn idle(&self) {
+        self.freed_until(|state| state.sent == 0).await;
+    }
+}
