@@ -5,13 +5,14 @@
 #   make lint             the part of it that runs nothing
 #   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… says how many
 #   make static           the daemon as the image has it, linked statically, in an empty root
-#   make rust-socketio    the same for the second Socket.IO engine, which is built on request and needs OpenSSL
+#   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
 #   make tools            only fetch what the tests need, into target/tools
 #   make outside-lock     the lock of tests/outside anew from ours, after ours or a dependency has changed
 
 CARGO ?= cargo
-locked := --workspace --locked
+# Without the second Socket.IO engine, which needs OpenSSL.
+locked := --workspace --exclude pontoon-rust-socketio --locked
 # A crate of its own, which no command for the workspace reaches.
 outside := --manifest-path tests/outside/Cargo.toml
 # Tests wait most of the time: for a server, a process, a deadline.

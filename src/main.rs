@@ -1,17 +1,9 @@
-//! The daemon with the connectors it was built with. To add your own: copy this file, list it here, build.
+//! The daemon with the connectors it was built with. To add one: `Registry::built_in().with::<YourConnector>()`.
 
 use std::process::ExitCode;
 
 use pontoon::registry::Registry;
 
 fn main() -> ExitCode {
-    let connectors = Registry::new()
-        .with::<pontoon_aui::Aui>()
-        .with::<pontoon_elizaos::ElizaOs>()
-        .with::<pontoon_minchat::MinChat>()
-        .with::<pontoon_generic::Socketio>()
-        .with::<pontoon_streamavatars::StreamAvatars>()
-        .with::<pontoon_sub0::Sub0>()
-        .with::<pontoon_generic::Websocket>();
-    pontoon::cli::main(connectors)
+    pontoon::cli::main(Registry::built_in())
 }

@@ -22,6 +22,18 @@ impl Registry {
         Self::default()
     }
 
+    /// The connectors that belong to Pontoon.
+    pub fn built_in() -> Self {
+        Self::new()
+            .with::<pontoon_aui::Aui>()
+            .with::<pontoon_elizaos::ElizaOs>()
+            .with::<pontoon_minchat::MinChat>()
+            .with::<pontoon_generic::Socketio>()
+            .with::<pontoon_streamavatars::StreamAvatars>()
+            .with::<pontoon_sub0::Sub0>()
+            .with::<pontoon_generic::Websocket>()
+    }
+
     /// Adds a connector. A second one of the same type replaces the first.
     pub fn with<C: Connector>(mut self) -> Self
     where

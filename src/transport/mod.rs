@@ -2,7 +2,7 @@
 //!
 //! * [`dial`]: the traits of a transport
 //! * [`connect`]: an encrypted stream to an address, over [`tcp`] or through a [`proxy`]; [`resolve`]: names; [`tls`]; [`wire`]
-//! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); `refusal`: what other answers to it mean
+//! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); [`refusal`]: what other answers to it mean
 //! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
 //! * [`listen`]: WebSockets that services open to us
 //! * [`socketio`]: Socket.IO over it
@@ -19,7 +19,7 @@ pub mod meaning;
 #[cfg(test)]
 mod proxied;
 pub mod proxy;
-mod refusal;
+pub mod refusal;
 pub mod resolve;
 pub mod socketio;
 pub mod tcp;

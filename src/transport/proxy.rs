@@ -41,7 +41,7 @@ pub struct Proxy {
 ///
 /// # Errors
 /// `WrongAddress` if what is configured is not a proxy that we can use.
-pub(super) fn choose(
+pub fn choose(
     address: &Address,
     guard: Option<&Guard>,
     settings: &Settings,

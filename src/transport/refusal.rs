@@ -12,11 +12,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 const LONGEST_LOCATION: usize = 200;
 
 /// Judges an answer by its status and its header fields, as far as they are known.
-pub(super) fn refusal<'a>(
-    address: &Address,
-    code: u16,
-    header: &dyn Fn(&str) -> Option<&'a str>,
-) -> DialError {
+pub fn refusal<'a>(address: &Address, code: u16, header: &dyn Fn(&str) -> Option<&'a str>) -> DialError {
     let edge = if code == 403 { edge(header) } else { None };
     let kind = match code {
         403 if edge.is_some() => DialErrorKind::Edge,

@@ -174,7 +174,7 @@ fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), Dial
 ///
 /// # Errors
 /// `Credentials` if a secret is not there.
-pub(super) fn target(url: &Url<'_>, endpoint: &Endpoint) -> Result<String, DialError> {
+pub fn target(url: &Url<'_>, endpoint: &Endpoint) -> Result<String, DialError> {
     let mut target = url.path_and_query().into_owned();
     for (name, value) in &endpoint.query {
         target.push(if target.contains('?') { '&' } else { '?' });
@@ -202,7 +202,7 @@ fn push_query(url: &mut String, text: &str) {
 ///
 /// # Errors
 /// `WrongAddress` if it is not the URL of a WebSocket.
-pub(super) fn url(endpoint: &Endpoint) -> Result<Url<'_>, DialError> {
+pub fn url(endpoint: &Endpoint) -> Result<Url<'_>, DialError> {
     Url::parse(&endpoint.url, url::WEBSOCKET).map_err(|fault| DialError::wrong_address(fault.to_string()))
 }
 

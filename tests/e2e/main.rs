@@ -41,3 +41,6 @@ mod transcripts;
 mod watch;
 mod wire;
 mod writers;
+
+/// The daemon that was built with these tests.
+const BINARY: &str = env!("CARGO_BIN_EXE_pontoon");

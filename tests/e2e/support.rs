@@ -141,7 +141,7 @@ pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String
 
 /// The daemon that was built with these tests.
 pub(crate) fn start(config: DaemonConfig) -> Daemon {
-    Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)
+    Daemon::start(crate::BINARY, config)
 }
 
 /// A service that sends only what a test sends.

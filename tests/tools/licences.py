@@ -10,6 +10,9 @@ import subprocess
 import sys
 
 
+ENGINE = "pontoon-rust-socketio"
+
+
 def section(text, name):
     found = re.search(rf"^\[{name}\]\n(.*?)(?=^\[|\Z)", text, re.M | re.S)
     return re.sub(r"^\s*#.*$", "", found[1], flags=re.M)
@@ -51,13 +54,11 @@ def main():
     # What is built for this machine; the rest of Cargo.lock would be downloaded only to be read.
     host = re.search(r"^host: (.*)$", subprocess.check_output(["rustc", "-vV"], text=True), re.M)[1]
 
-    def graph(*features):
-        command = [cargo, "metadata", "--locked", "--format-version", "1", "--filter-platform", host, *features]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["packages"]
-
-    packages = graph("--all-features")
-    # A feature that nobody gets unasked may bring what is banned.
-    unasked = {package["id"] for package in graph()}
+    command = [cargo, "metadata", "--locked", "--format-version", "1", "--filter-platform", host, "--all-features"]
+    packages = json.loads(subprocess.check_output(command))["packages"]
+    # The second Socket.IO engine may bring what is banned.
+    command = [cargo, "tree", "--locked", "--workspace", "--exclude", ENGINE, "--prefix", "none", "--format", "{p}"]
+    names = {line.split(" ")[0] for line in subprocess.check_output(command, text=True).splitlines()}
     registries = {package["source"] for package in packages if (package["source"] or "").startswith("registry+")}
 
     problems = []
@@ -65,7 +66,7 @@ def main():
         name, licence, source = f"{package['name']} {package['version']}", package["license"], package["source"]
         if not licence or not allows(licence, allowed):
             problems.append(f"{name}: the licence {licence} is not allowed")
-        if package["name"] in banned and package["id"] in unasked:
+        if package["name"] in banned and package["name"] in names:
             problems.append(f"{name} is banned")
         if source is not None and source not in registries:
             problems.append(f"{name} comes from {source}, not from a registry")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests the second Socket.IO engine, which is built only with the feature rust-socketio. That needs OpenSSL's headers
+# Tests the program with the second Socket.IO engine, connectors/rust_socketio. It needs OpenSSL's headers
 # and pkg-config; where they are missing, a static OpenSSL of Debian's is put into target/tools/openssl.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
@@ -24,6 +24,6 @@ if [[ -z ${OPENSSL_DIR:-} ]] && ! pkg-config --exists openssl 2>/dev/null; then
     export OPENSSL_DIR=$tools/openssl OPENSSL_STATIC=1
 fi
 
-feature=(--locked --package pontoon --features rust-socketio)
-"$cargo" clippy "${feature[@]}" --all-targets -- -D warnings
-"$cargo" test "${feature[@]}" --lib --test rust_socketio --no-fail-fast
+package=(--locked --package pontoon-rust-socketio)
+"$cargo" clippy "${package[@]}" --all-targets -- -D warnings
+"$cargo" test "${package[@]}" --no-fail-fast

@@ -8,5 +8,5 @@ pub mod mapping;
 pub mod socketio;
 pub mod websocket;
 
-pub use socketio::Socketio;
+pub use socketio::{Socketio, SocketioOver};
 pub use websocket::Websocket;

@@ -265,7 +265,7 @@ fn event_name(name: &Raw) -> Result<String, Fault> {
 }
 
 /// What a service says when it refuses: a text, or an object with a `message`.
-pub(super) fn refusal(json: &Bytes) -> String {
+pub fn refusal(json: &Bytes) -> String {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Words {

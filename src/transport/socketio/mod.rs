@@ -3,18 +3,15 @@
 //! * [`codec`]: packets, without I/O
 //! * `driver`: reads and writes them over an open WebSocket
 //! * `recovery`: what is remembered to go on after a break
-//! * `engines`: which engine dials: this one or, where it is built in, the crate rust_socketio
 
 pub mod codec;
 mod driver;
-#[cfg_attr(feature = "rust-socketio", path = "rust_socketio/mod.rs")]
-mod engines;
 mod recovery;
 
 use std::time::Duration;
 
 use pontoon_sdk::connector::Frame as _;
-use pontoon_sdk::socketio::{AuthValue, Endpoint, Frame};
+use pontoon_sdk::socketio::{AuthValue, Endpoint, Engine, Frame};
 use pontoon_sdk::url::{self, Url};
 use pontoon_sdk::{End, Error, Param, SocketIo, Span, WebSocket, websocket};
 use serde::Deserialize;
@@ -27,7 +24,7 @@ use super::tcp::Address;
 use super::websocket::socket::{Reader as WebSocketReader, Writer as WebSocketWriter, read_and_answer};
 use super::{Dial, DialError, Dialled, Received, Settings, meaning};
 
-pub use engines::{Reader, Writer};
+pub use driver::{Reader, Writer};
 pub use recovery::Recovery;
 
 /// Where Engine.IO listens unless the URL says otherwise.
@@ -45,7 +42,14 @@ impl Dial for SocketIo {
     type Memory = Recovery;
 
     fn check(endpoint: &Endpoint) -> Result<(), Error> {
-        engines::check(endpoint)
+        match endpoint.engine {
+            Engine::Native => Ok(()),
+            Engine::RustSocketio => Err(Error::config(
+                "this program has no engine rust-socketio; write engine = \"native\", or use the program \
+                 pontoon-rust-socketio (connectors/rust_socketio)",
+            )
+            .at("/engine")),
+        }
     }
 
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
@@ -67,24 +71,16 @@ impl Dial for SocketIo {
         memory: &mut Recovery,
         settings: &Settings,
     ) -> Result<Dialled<Reader, Writer>, DialError> {
-        engines::dial(endpoint, memory, settings).await
+        let limit = settings.config.connect_timeout;
+        let end = Instant::now() + limit.0;
+        let socket = WebSocket::dial(&socket(endpoint)?, &mut (), settings).await?;
+        let dialled = timeout_at(end, handshake(endpoint, memory, settings, socket)).await;
+        dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit)))
     }
 }
 
-/// Makes a connection with the native engine.
-async fn native(
-    endpoint: &Endpoint,
-    memory: &Recovery,
-    settings: &Settings,
-) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
-    let limit = settings.config.connect_timeout;
-    let end = Instant::now() + limit.0;
-    let socket = WebSocket::dial(&socket(endpoint)?, &mut (), settings).await?;
-    let dialled = timeout_at(end, handshake(endpoint, memory, settings, socket)).await;
-    dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit)))
-}
-
-fn unconfirmed(endpoint: &Endpoint, limit: Span) -> DialError {
+/// The namespace was not confirmed within `transport.connect_timeout`.
+pub fn unconfirmed(endpoint: &Endpoint, limit: Span) -> DialError {
     let namespace = &endpoint.namespace;
     DialError::unreachable(format!("the service did not confirm the namespace {namespace} within {limit}"))
 }
@@ -106,7 +102,7 @@ async fn handshake(
     memory: &Recovery,
     settings: &Settings,
     socket: Dialled<WebSocketReader, WebSocketWriter>,
-) -> Result<Dialled<driver::Reader, driver::Writer>, DialError> {
+) -> Result<Dialled<Reader, Writer>, DialError> {
     let Dialled { mut reader, mut writer, .. } = socket;
     let first = read_and_answer(&mut reader, &mut writer).await.map_err(broke)?;
     let Open { ping_interval, ping_timeout, max_payload } = open(first)?;
@@ -185,7 +181,8 @@ fn too_old() -> DialError {
     .slowly()
 }
 
-fn refused(namespace: &str, words: &str) -> DialError {
+/// The service refused the namespace with this text.
+pub fn refused(namespace: &str, words: &str) -> DialError {
     // The reference server's words for a namespace that it does not have.
     if words == "Invalid namespace" {
         return DialError::wrong_address(format!("the service has no namespace {namespace}"));
@@ -201,7 +198,11 @@ fn broke(end: End) -> DialError {
     DialError::unreachable(format!("the handshake of Socket.IO was broken off: {end}"))
 }
 
-fn auth(endpoint: &Endpoint) -> Result<Map<String, Value>, DialError> {
+/// The `auth` of a connection, with its secrets.
+///
+/// # Errors
+/// If a secret cannot be read.
+pub fn auth(endpoint: &Endpoint) -> Result<Map<String, Value>, DialError> {
     let mut auth = Map::new();
     for (name, value) in &endpoint.auth {
         let value = match value {
@@ -226,7 +227,7 @@ fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
 ///
 /// # Errors
 /// `WrongAddress` if it is not such a URL.
-fn url(url: &str) -> Result<String, DialError> {
+pub fn url(url: &str) -> Result<String, DialError> {
     let url = Url::parse(url, url::SOCKET_IO).map_err(|fault| DialError::wrong_address(fault.to_string()))?;
     let scheme = if Address::from(&url).secure { "wss" } else { "ws" };
     let target = url.path_and_query();

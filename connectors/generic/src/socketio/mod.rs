@@ -6,10 +6,13 @@ mod mapping;
 mod session;
 mod values;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+use pontoon_sdk::socketio::{Endpoint, Frame};
+use pontoon_sdk::{
+    Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo, Transport,
+};
 
 use commands::Request;
 
@@ -22,22 +25,26 @@ pub use values::AuthField;
 const LINK: &str = "main";
 
 /// Any Socket.IO service, as its configuration describes it.
-pub struct Socketio {
+pub type Socketio = SocketioOver<SocketIo>;
+
+/// The same, over connections that `T` makes.
+pub struct SocketioOver<T> {
     config: Arc<Config>,
     endpoint: Endpoint,
+    transport: PhantomData<fn() -> T>,
 }
 
-impl Connector for Socketio {
+impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOver<T> {
     const TYPE: &'static str = "socketio";
     const SAMPLE: &'static str = include_str!("../../socketio/config.toml");
-    type Transport = SocketIo;
+    type Transport = T;
     type Config = Config;
     type Request = Request;
     type Session = SocketioSession;
 
     fn new(config: Config) -> Result<Self> {
         let endpoint = config.endpoint()?;
-        Ok(Self { config: Arc::new(config), endpoint })
+        Ok(Self { config: Arc::new(config), endpoint, transport: PhantomData })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
@@ -47,11 +54,11 @@ impl Connector for Socketio {
         Ok(if is_message && !acknowledged { DeliveryLevel::Sent } else { operation.delivery })
     }
 
-    fn links(&self) -> Vec<LinkSpec<SocketIo>> {
+    fn links(&self) -> Vec<LinkSpec<T>> {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, _: &Command, _: &Request) -> Result<Route<SocketIo>> {
+    fn route(&self, _: &Command, _: &Request) -> Result<Route<T>> {
         Ok(Route::To(LinkKey::new(LINK)))
     }
 

@@ -11,11 +11,11 @@ fn text(values: Value) -> Payload {
 
 #[test]
 fn events_of_the_service_are_told_from_those_of_the_connection() {
-    let over = |reason: &str| Told::Signal(Signal::Over(End::disconnected(reason)));
-    let refused = |words: &str| Told::Signal(Signal::Refused(words.to_owned()));
+    let over = |reason: &str| Outcome::Signal(Signal::Over(End::disconnected(reason)));
+    let refused = |words: &str| Outcome::Signal(Signal::Refused(words.to_owned()));
     let event = |name: &str, values: Value| {
         let values = values.as_array().unwrap().iter().map(|value| Raw::json(value).unwrap()).collect();
-        Told::Frame(Frame::Event(Event { name: name.to_owned(), args: Args::new(values), ack: None }))
+        Outcome::Frame(Frame::Event(Event { name: name.to_owned(), args: Args::new(values), ack: None }))
     };
     let refusal = |json: &str| text(json!([format!("{REFUSED}{json}")]));
     for (name, payload, means) in [
@@ -38,14 +38,14 @@ fn events_of_the_service_are_told_from_those_of_the_connection() {
         ("error", refusal("{"), refused("{")),
     ] {
         let shown = format!("{name} {payload:?}");
-        assert_eq!(told(Name::from(name), payload, true), means, "{shown}");
+        assert_eq!(outcome(Name::from(name), payload, true), means, "{shown}");
     }
 }
 
 #[test]
 fn only_the_first_confirmation_is_one() {
-    assert_eq!(told(Name::Connect, text(json!([""])), false), Told::Signal(Signal::Confirmed));
-    let Told::Frame(Frame::Malformed(again)) = told(Name::Connect, text(json!([""])), true) else {
+    assert_eq!(outcome(Name::Connect, text(json!([""])), false), Outcome::Signal(Signal::Confirmed));
+    let Outcome::Frame(Frame::Malformed(again)) = outcome(Name::Connect, text(json!([""])), true) else {
         panic!("it is told as something else");
     };
     assert_eq!(again.raw.as_bytes(), br#"["open",""]"#);
@@ -54,7 +54,7 @@ fn only_the_first_confirmation_is_one() {
 #[test]
 fn of_a_binary_event_is_shown_what_the_crate_gives() {
     let payload = Payload::Binary(Bytes::from_static(&[0, 255]));
-    let Told::Final(Frame::Malformed(part), _) = told(Name::from("file,{size:2,data:}"), payload, true)
+    let Outcome::Final(Frame::Malformed(part), _) = outcome(Name::from("file,{size:2,data:}"), payload, true)
     else {
         panic!("it is told as something else");
     };
@@ -81,23 +81,23 @@ fn the_crates_own_words_are_known() {
         Error::StoppedEngineIoSocket,
     ];
     for fault in own {
-        let told = told(Name::Error, Payload::from(fault.to_string()), true);
-        assert!(matches!(told, Told::Signal(Signal::Over(_))), "{fault}: {told:?}");
+        let outcome = outcome(Name::Error, Payload::from(fault.to_string()), true);
+        assert!(matches!(outcome, Outcome::Signal(Signal::Over(_))), "{fault}: {outcome:?}");
     }
     // It wraps errors of another crate, and shows of them only this.
-    let told = told(Name::Error, Payload::from("EngineIO Error"), true);
-    assert!(matches!(told, Told::Signal(Signal::Over(_))), "{told:?}");
+    let outcome = outcome(Name::Error, Payload::from("EngineIO Error"), true);
+    assert!(matches!(outcome, Outcome::Signal(Signal::Over(_))), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_finds_no_room_ends_the_link_and_what_came_before_is_heard() {
-    let (hearing, mut queue, mut signals) = Hearing::new(1_000);
-    let event = |n: u64| hearing.clone().hear(Name::from("e"), text(json!([n, "x".repeat(400)])));
+    let (callbacks, mut queue, mut signals) = Callbacks::new(1_000);
+    let event = |n: u64| callbacks.clone().called(Name::from("e"), text(json!([n, "x".repeat(400)])));
     for n in [0, 1] {
         event(n).await;
     }
     // The third finds no room, and the crate is held there for ever.
-    assert!(timeout(PATIENCE * 3, event(2)).await.is_err());
+    assert!(timeout(HOLD_LIMIT * 3, event(2)).await.is_err());
     let Some(Signal::Over(end)) = signals.recv().await else { panic!("no end") };
     assert!(end.reason.contains("no room"), "{end}");
     for n in [0, 1] {

@@ -1,35 +1,34 @@
-//! One of the two engines.
+//! The halves of a connection, of one engine or the other.
 
+use pontoon::transport::{Dialled, Read, Received, Write, socketio};
 use pontoon_sdk::End;
 use pontoon_sdk::socketio::Frame;
 
-use super::thread;
-use crate::transport::socketio::driver;
-use crate::transport::{Dialled, Read, Received, Write};
+use crate::thread;
 
 /// Receives frames.
 pub enum Reader {
-    /// With the native engine.
-    Native(Box<driver::Reader>),
-    /// With the crate.
+    /// Of the daemon's engine.
+    Native(Box<socketio::Reader>),
+    /// Of the crate.
     Second(thread::Reader),
 }
 
 /// Sends frames.
 pub enum Writer {
-    /// With the native engine.
-    Native(Box<driver::Writer>),
-    /// With the crate.
+    /// Of the daemon's engine.
+    Native(Box<socketio::Writer>),
+    /// Of the crate.
     Second(thread::Writer),
 }
 
-pub(super) fn native(dialled: Dialled<driver::Reader, driver::Writer>) -> Dialled<Reader, Writer> {
+pub(crate) fn native(dialled: Dialled<socketio::Reader, socketio::Writer>) -> Dialled<Reader, Writer> {
     let Dialled { reader, writer, resumed, limit } = dialled;
     let (reader, writer) = (Reader::Native(Box::new(reader)), Writer::Native(Box::new(writer)));
     Dialled { reader, writer, resumed, limit }
 }
 
-pub(super) fn second(dialled: Dialled<thread::Reader, thread::Writer>) -> Dialled<Reader, Writer> {
+pub(crate) fn second(dialled: Dialled<thread::Reader, thread::Writer>) -> Dialled<Reader, Writer> {
     let Dialled { reader, writer, resumed, limit } = dialled;
     Dialled { reader: Reader::Second(reader), writer: Writer::Second(writer), resumed, limit }
 }

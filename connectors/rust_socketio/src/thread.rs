@@ -5,64 +5,64 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ::rust_socketio::asynchronous::{Client, ClientBuilder};
-use ::rust_socketio::{Event as Name, Payload, TransportType};
 use pontoon_sdk::End;
 use pontoon_sdk::socketio::{Event, Frame};
+use rust_socketio::asynchronous::{Client, ClientBuilder};
+use rust_socketio::{Event as Name, Payload, TransportType};
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, RuntimeMetrics};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Plan;
-use super::hearing::{Heard, Hearing, Signal};
-use crate::transport::socketio::refused;
-use crate::transport::{DialError, Dialled, Read, Received, Resumed, Settings, Write};
+use crate::callbacks::{Callbacks, Queued, Signal};
+use crate::plan::Plan;
+use pontoon::transport::socketio::refused;
+use pontoon::transport::{DialError, Dialled, Read, Received, Resumed, Settings, Write};
 
 /// How many frames are handed over before they are written.
-const ORDERS: usize = 16;
+const QUEUE: usize = 16;
 /// How often the crate's task is looked after.
-const PULSE: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long nothing at all may happen on the thread. The crate notices a missing ping by itself, but can then wait for
 /// ever to say so; how often the service pings it does not tell.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// Connects, and waits for the namespace to be confirmed. Dropping the future ends the thread.
-pub(super) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Reader, Writer>, DialError> {
-    let (hearing, queue, signals) = Hearing::new(settings.config.message_limit.0);
-    let (orders, errands) = mpsc::channel(ORDERS);
+pub(crate) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Reader, Writer>, DialError> {
+    let (callbacks, queue, signals) = Callbacks::new(settings.config.message_limit.0);
+    let (requests, receiver) = mpsc::channel(QUEUE);
     let (up, confirmed) = oneshot::channel();
-    let fate = Arc::new(Fate::default());
-    let leash = Arc::new(Leash(fate.clone()));
-    let crate_ = Crate { plan, hearing, signals, orders: errands, up };
+    let ending = Arc::new(Ending::default());
+    let guard = Arc::new(Guard(ending.clone()));
+    let crate_ = Crate { plan, callbacks, signals, requests: receiver, up };
     let name = "rust-socketio".to_owned();
     std::thread::Builder::new()
         .name(name)
-        .spawn(move || crate_.live(&fate))
+        .spawn(move || crate_.run(&ending))
         .map_err(|error| DialError::unreachable(format!("no thread can be started: {error}")))?;
     let metrics = match confirmed.await {
         Ok(dialled) => dialled?,
-        Err(_) => return Err(DialError::unreachable(leash.0.end().to_string())),
+        Err(_) => return Err(DialError::unreachable(guard.0.end().to_string())),
     };
-    let mut pulse = interval(PULSE);
-    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let parks = metrics.worker_park_count(0);
     let (since, silence) = (Instant::now(), SILENCE);
-    let reader = Reader { queue, pulse, metrics, parks, since, silence, leash: leash.clone() };
-    Ok(Dialled { reader, writer: Writer { orders, leash }, resumed: Resumed::No, limit: None })
+    let reader = Reader { queue, checks, metrics, parks, since, silence, guard: guard.clone() };
+    Ok(Dialled { reader, writer: Writer { requests, guard }, resumed: Resumed::No, limit: None })
 }
 
 /// How a connection ended, said once.
 #[derive(Default)]
-struct Fate {
+struct Ending {
     end: OnceLock<End>,
     stop: CancellationToken,
 }
 
-impl Fate {
+impl Ending {
     /// It ends so, unless it has ended before.
-    fn seal(&self, end: End) {
+    fn set(&self, end: End) {
         let _ = self.end.set(end);
         self.stop.cancel();
     }
@@ -73,53 +73,53 @@ impl Fate {
 }
 
 /// Ends the thread when nobody reads and writes any more.
-struct Leash(Arc<Fate>);
+struct Guard(Arc<Ending>);
 
-impl Drop for Leash {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.0.stop.cancel();
     }
 }
 
 /// What is wanted of the crate.
-enum Order {
+enum Request {
     /// Send an event.
     Emit(String, Vec<Value>),
     /// Say so when what came before is done.
     Report(oneshot::Sender<()>),
     /// Leave.
-    Goodbye,
+    Close,
 }
 
 /// All that lives on the thread.
 struct Crate {
     plan: Plan,
-    hearing: Hearing,
+    callbacks: Callbacks,
     signals: mpsc::Receiver<Signal>,
-    orders: mpsc::Receiver<Order>,
+    requests: mpsc::Receiver<Request>,
     up: oneshot::Sender<Result<RuntimeMetrics, DialError>>,
 }
 
 impl Crate {
-    fn live(self, fate: &Fate) {
+    fn run(self, ending: &Ending) {
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return fate.seal(End::disconnected(format!("no runtime can be made: {error}"))),
+            Err(error) => return ending.set(End::disconnected(format!("no runtime can be made: {error}"))),
         };
-        let talk = fate.stop.run_until_cancelled(self.talk());
-        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(talk))) {
-            Ok(Some(end)) => fate.seal(end),
+        let converse = ending.stop.run_until_cancelled(self.converse());
+        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(converse))) {
+            Ok(Some(end)) => ending.set(end),
             Ok(None) => {}
-            Err(_) => fate.seal(panicked()),
+            Err(_) => ending.set(panicked()),
         }
         // Not dropped: that would wait for a name that is still looked up.
         runtime.shutdown_background();
     }
 
-    async fn talk(self) -> End {
-        let Self { plan, hearing, mut signals, mut orders, up } = self;
+    async fn converse(self) -> End {
+        let Self { plan, callbacks, mut signals, mut requests, up } = self;
         let unread = End::disconnected("there was no connection");
-        let client = match hearing.listen(plan.builder()).connect().await {
+        let client = match callbacks.listen(plan.builder()).connect().await {
             Ok(client) => client,
             Err(fault) => {
                 let _ = up.send(Err(plan.explain(&fault)));
@@ -141,8 +141,8 @@ impl Crate {
         }
         loop {
             let done = async {
-                match orders.recv().await {
-                    Some(order) => order.carry_out(&client).await,
+                match requests.recv().await {
+                    Some(request) => request.perform(&client).await,
                     // Nobody writes any more, and what was heard may still be read.
                     None => std::future::pending().await,
                 }
@@ -165,7 +165,7 @@ impl Plan {
             .namespace(self.namespace.clone())
             // Its long-polling loses what does not fit one chunk.
             .transport_type(TransportType::Websocket)
-            // Only to be told of a loss: see `Hearing::listen`.
+            // Only to be told of a loss: see `Callbacks::listen`.
             .reconnect(true)
             .reconnect_on_disconnect(true);
         let builder = match self.auth.as_object().is_some_and(|auth| auth.is_empty()) {
@@ -179,8 +179,8 @@ impl Plan {
     }
 }
 
-impl Order {
-    async fn carry_out(self, client: &Client) -> Result<(), End> {
+impl Request {
+    async fn perform(self, client: &Client) -> Result<(), End> {
         match self {
             Self::Emit(name, values) => {
                 // Made from a text, a name such as "open" would be sent as another.
@@ -191,7 +191,7 @@ impl Order {
                 let _ = done.send(());
                 Ok(())
             }
-            Self::Goodbye => {
+            Self::Close => {
                 let _ = client.disconnect().await;
                 Err(End::disconnected("the daemon closed the connection"))
             }
@@ -215,14 +215,14 @@ fn panicked() -> End {
 
 /// Receives frames, and looks after the crate's task.
 pub struct Reader {
-    queue: mpsc::Receiver<Heard>,
-    pulse: Interval,
+    queue: mpsc::Receiver<Queued>,
+    checks: Interval,
     metrics: RuntimeMetrics,
     /// How often the thread had slept when it was seen last, and since when it sleeps.
     parks: u64,
     since: Instant,
     silence: Duration,
-    leash: Arc<Leash>,
+    guard: Arc<Guard>,
 }
 
 impl Read<Frame> for Reader {
@@ -230,12 +230,12 @@ impl Read<Frame> for Reader {
         loop {
             tokio::select! {
                 biased;
-                heard = self.queue.recv() => return match heard {
-                    Some(heard) => Ok(Received::Message(heard.frame)),
+                queued = self.queue.recv() => return match queued {
+                    Some(queued) => Ok(Received::Message(queued.frame)),
                     // All that was heard has been read, and whoever could hear more is gone.
-                    None => Err(self.leash.0.end()),
+                    None => Err(self.guard.0.end()),
                 },
-                _ = self.pulse.tick() => self.look(),
+                _ = self.checks.tick() => self.check_task(),
             }
         }
     }
@@ -243,24 +243,24 @@ impl Read<Frame> for Reader {
 
 impl Reader {
     /// The crate gives no handle of its task, but it is the only one of its runtime.
-    fn look(&mut self) {
+    fn check_task(&mut self) {
         let (alive, parks) = (self.metrics.num_alive_tasks(), self.metrics.worker_park_count(0));
         if parks != self.parks {
             (self.parks, self.since) = (parks, Instant::now());
         }
         if alive == 0 {
-            self.leash.0.seal(panicked());
+            self.guard.0.set(panicked());
         } else if self.since.elapsed() >= self.silence {
             let reason = format!("nothing was heard for {:?}, not even a ping", self.silence);
-            self.leash.0.seal(End::disconnected(reason));
+            self.guard.0.set(End::disconnected(reason));
         }
     }
 }
 
 /// Sends frames.
 pub struct Writer {
-    orders: mpsc::Sender<Order>,
-    leash: Arc<Leash>,
+    requests: mpsc::Sender<Request>,
+    guard: Arc<Guard>,
 }
 
 impl Write<Frame> for Writer {
@@ -268,7 +268,7 @@ impl Write<Frame> for Writer {
         match frame {
             Frame::Event(Event { name, args, ack: None }) if args.attachments().is_empty() => {
                 let values: Result<_, _> = args.values().iter().map(|value| value.parse()).collect();
-                self.order(Order::Emit(name, values.map_err(End::from)?)).await
+                self.request(Request::Emit(name, values.map_err(End::from)?)).await
             }
             Frame::Event(Event { ack: None, .. }) => Err(unable("send binary data")),
             Frame::Event(_) => Err(unable("ask for an acknowledgement")),
@@ -280,8 +280,8 @@ impl Write<Frame> for Writer {
 
     async fn flush(&mut self) -> Result<(), End> {
         let (done, reported) = oneshot::channel();
-        self.order(Order::Report(done)).await?;
-        reported.await.map_err(|_| self.leash.0.end())
+        self.request(Request::Report(done)).await?;
+        reported.await.map_err(|_| self.guard.0.end())
     }
 
     /// The service asks for signs of life; the crate answers.
@@ -290,15 +290,15 @@ impl Write<Frame> for Writer {
     }
 
     async fn close(&mut self) -> Result<(), End> {
-        self.order(Order::Goodbye).await?;
-        self.orders.closed().await;
+        self.request(Request::Close).await?;
+        self.requests.closed().await;
         Ok(())
     }
 }
 
 impl Writer {
-    async fn order(&self, order: Order) -> Result<(), End> {
-        self.orders.send(order).await.map_err(|_| self.leash.0.end())
+    async fn request(&self, request: Request) -> Result<(), End> {
+        self.requests.send(request).await.map_err(|_| self.guard.0.end())
     }
 }
 

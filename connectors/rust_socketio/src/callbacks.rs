@@ -5,25 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::rust_socketio::asynchronous::{ClientBuilder, ReconnectSettings};
-use ::rust_socketio::{Event as Name, Payload};
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::socketio::{Event, Frame, Malformed};
 use pontoon_sdk::{End, Raw};
+use rust_socketio::asynchronous::{ClientBuilder, ReconnectSettings};
+use rust_socketio::{Event as Name, Payload};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::transport::socketio::codec;
+use pontoon::transport::socketio::codec;
 
 /// How many frames wait for the session.
 const QUEUE: usize = 1_024;
 /// How long the crate is held up when they find no room. It answers no pings meanwhile, so this is half of what a
 /// service that was not told otherwise waits for the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HOLD_LIMIT: Duration = Duration::from_secs(10);
 /// How the crate begins the words of a refusal.
 const REFUSED: &str = "Received an ConnectError frame: ";
 /// How the crate begins its own errors, which it tells as it tells an event named `error`.
@@ -47,16 +47,16 @@ const OWN: [&str; 16] = [
 ];
 
 /// A frame on its way to the session.
-pub(super) struct Heard {
+pub(crate) struct Queued {
     /// The frame.
-    pub(super) frame: Frame,
+    pub(crate) frame: Frame,
     /// Its bytes, which others may take once it is gone.
     _room: OwnedSemaphorePermit,
 }
 
 /// What the crate says of the connection.
 #[derive(Debug, PartialEq)]
-pub(super) enum Signal {
+pub(crate) enum Signal {
     /// The namespace is confirmed.
     Confirmed,
     /// It is refused, for this reason.
@@ -67,8 +67,8 @@ pub(super) enum Signal {
 
 /// The callbacks.
 #[derive(Clone)]
-pub(super) struct Hearing {
-    frames: mpsc::Sender<Heard>,
+pub(crate) struct Callbacks {
+    frames: mpsc::Sender<Queued>,
     signals: mpsc::Sender<Signal>,
     room: Arc<Semaphore>,
     limit: usize,
@@ -77,16 +77,16 @@ pub(super) struct Hearing {
 
 /// What a callback means.
 #[derive(Debug, PartialEq)]
-enum Told {
+enum Outcome {
     Frame(Frame),
     /// The frame, and then the end.
     Final(Frame, End),
     Signal(Signal),
 }
 
-impl Hearing {
+impl Callbacks {
     /// Frames of at most `limit` bytes, of which no more than that waits, and the signals beside them.
-    pub(super) fn new(limit: usize) -> (Self, mpsc::Receiver<Heard>, mpsc::Receiver<Signal>) {
+    pub(crate) fn new(limit: usize) -> (Self, mpsc::Receiver<Queued>, mpsc::Receiver<Signal>) {
         let (frames, queue) = mpsc::channel(QUEUE);
         // A confirmation and an end: what comes behind them changes nothing.
         let (signals, said) = mpsc::channel(2);
@@ -96,13 +96,14 @@ impl Hearing {
     }
 
     /// Has the crate call back.
-    pub(super) fn listen(self, builder: ClientBuilder) -> ClientBuilder {
+    pub(crate) fn listen(self, builder: ClientBuilder) -> ClientBuilder {
         let builder = [Name::Connect, Name::Close, Name::Error].into_iter().fold(builder, |builder, name| {
-            let hearing = self.clone();
-            builder.on(name.clone(), move |payload, _| hearing.clone().hear(name.clone(), payload).boxed())
+            let callbacks = self.clone();
+            builder
+                .on(name.clone(), move |payload, _| callbacks.clone().called(name.clone(), payload).boxed())
         });
         let (any, lost) = (self.clone(), self);
-        builder.on_any(move |name, payload, _| any.clone().hear(name, payload).boxed()).on_reconnect(
+        builder.on_any(move |name, payload, _| any.clone().called(name, payload).boxed()).on_reconnect(
             move || {
                 // The crate would dial now: it is held here until it is gone.
                 let lost = lost.clone();
@@ -115,18 +116,18 @@ impl Hearing {
         )
     }
 
-    async fn hear(self, name: Name, payload: Payload) {
-        match told(name, payload, self.confirmed.load(Ordering::Relaxed)) {
-            Told::Frame(frame) => self.pass_on(frame).await,
-            Told::Final(frame, end) => {
+    async fn called(self, name: Name, payload: Payload) {
+        match outcome(name, payload, self.confirmed.load(Ordering::Relaxed)) {
+            Outcome::Frame(frame) => self.pass_on(frame).await,
+            Outcome::Final(frame, end) => {
                 self.pass_on(frame).await;
                 self.last(Signal::Over(end)).await;
             }
-            Told::Signal(Signal::Confirmed) => {
+            Outcome::Signal(Signal::Confirmed) => {
                 self.confirmed.store(true, Ordering::Relaxed);
                 let _ = self.signals.try_send(Signal::Confirmed);
             }
-            Told::Signal(signal) => self.last(signal).await,
+            Outcome::Signal(signal) => self.last(signal).await,
         }
     }
 
@@ -140,11 +141,11 @@ impl Hearing {
         let passing = async {
             let bytes = u32::try_from(size).unwrap_or(u32::MAX);
             let room = self.room.clone().acquire_many_owned(bytes).await.ok()?;
-            self.frames.send(Heard { frame, _room: room }).await.ok()
+            self.frames.send(Queued { frame, _room: room }).await.ok()
         };
-        if timeout(PATIENCE, passing).await.is_err() {
+        if timeout(HOLD_LIMIT, passing).await.is_err() {
             let reason =
-                format!("events found no room for {} s; they are lost from here on", PATIENCE.as_secs());
+                format!("events found no room for {} s; they are lost from here on", HOLD_LIMIT.as_secs());
             self.over(reason).await;
         }
     }
@@ -163,7 +164,7 @@ impl Hearing {
 
 /// The crate tells what happens to the connection as it tells events of the service that have certain names: apart from
 /// the payload, nothing tells them from each other.
-fn told(name: Name, payload: Payload, confirmed: bool) -> Told {
+fn outcome(name: Name, payload: Payload, confirmed: bool) -> Outcome {
     let values = match payload {
         Payload::Text(values) => values,
         Payload::Binary(bytes) => return binary(name.as_str(), &bytes),
@@ -176,15 +177,15 @@ fn told(name: Name, payload: Payload, confirmed: bool) -> Told {
         _ => None,
     };
     match (&name, only) {
-        (Name::Connect, Some("")) if !confirmed => Told::Signal(Signal::Confirmed),
-        (Name::Connect, Some("")) => Told::Frame(malformed(
+        (Name::Connect, Some("")) if !confirmed => Outcome::Signal(Signal::Confirmed),
+        (Name::Connect, Some("")) => Outcome::Frame(malformed(
             json!(["open", ""]),
             "an event named \"open\", or a second confirmation: the engine rust-socketio does not tell which",
         )),
         (Name::Close, Some("")) => over("the service ended the session"),
         (Name::Error, Some(text)) if text.starts_with(REFUSED) => {
             let words = text.get(REFUSED.len()..).unwrap_or_default().to_owned();
-            Told::Signal(Signal::Refused(codec::refusal(&Bytes::from(words))))
+            Outcome::Signal(Signal::Refused(codec::refusal(&Bytes::from(words))))
         }
         (Name::Error, Some(text)) if OWN.iter().any(|own| text.starts_with(own)) => {
             over(format!("the connection broke, or the service broke the protocol: {text}"))
@@ -193,13 +194,13 @@ fn told(name: Name, payload: Payload, confirmed: bool) -> Told {
     }
 }
 
-fn event(name: &Name, values: Vec<Value>) -> Told {
+fn event(name: &Name, values: Vec<Value>) -> Outcome {
     let name = match name {
         Name::Connect => "open",
         name => name.as_str(),
     };
     let raws: Result<_, _> = values.iter().map(Raw::json).collect();
-    Told::Frame(match raws {
+    Outcome::Frame(match raws {
         Ok(raws) => Frame::Event(Event::new(name, raws)),
         Err(error) => malformed(json!([name]), error.message()),
     })
@@ -208,13 +209,13 @@ fn event(name: &Name, values: Vec<Value>) -> Told {
 /// Of a binary event the crate gives the first attachment, and the rest without quotes and placeholders. It takes the
 /// byte 0x1E in an attachment for the border to another packet: whoever has a service pass on binary data could make up
 /// what follows, so nothing that follows is heard.
-fn binary(rest: &str, bytes: &[u8]) -> Told {
+fn binary(rest: &str, bytes: &[u8]) -> Outcome {
     let bytes = base64::engine::general_purpose::STANDARD.encode(bytes);
     let frame = malformed(
         json!({ "packet": rest, "attachments": [bytes] }),
         "a binary event, of which the engine rust-socketio tells only a part; the engine native can read it",
     );
-    Told::Final(
+    Outcome::Final(
         frame,
         End::disconnected(
             "a binary event came, behind which the engine rust-socketio may hear what nobody said; write engine = \
@@ -229,8 +230,8 @@ fn malformed(raw: Value, reason: impl Into<String>) -> Frame {
     Frame::Malformed(Malformed { raw, reason: reason.into() })
 }
 
-fn over(reason: impl Into<String>) -> Told {
-    Told::Signal(Signal::Over(End::disconnected(reason)))
+fn over(reason: impl Into<String>) -> Outcome {
+    Outcome::Signal(Signal::Over(End::disconnected(reason)))
 }
 
 #[cfg(test)]

@@ -1,105 +1,29 @@
-//! The second Socket.IO engine: the crate rust_socketio 0.6.0, behind the same trait and on a short leash.
-//!
-//! It is built with the cargo feature `rust-socketio`, which brings OpenSSL, and chosen with
-//! `engine = "rust-socketio"`. What it can do beside the native engine:
-//!
-//! | | native | rust-socketio |
-//! |---|---|---|
-//! | namespaces, `auth`, query, headers, path | yes | yes; one header of a name |
-//! | events in, in order | as they came | `serde_json::Value`: keys sorted, numbers may change form |
-//! | events out, any number of arguments | as given | the same |
-//! | names of events | exact | `Error`, `Open`, `Close` and `Message` arrive in lower case |
-//! | an event without arguments | exact | arrives as `message` with its name as the argument |
-//! | an event whose name is no text | as the reference has it | arrives as `message`, with the name among the arguments |
-//! | an event `open`, `close` with the empty text | exact | `open` is `frame.unrecognised`, `close` ends the link |
-//! | an event `error` with words of the crate's own | exact | ends the link |
-//! | acknowledgements | both ways | none; a service that asks for one is never answered |
-//! | binary events in | yes | `frame.unrecognised` with a part of it, and the link ends |
-//! | binary events out | yes | refused |
-//! | a malformed packet | `frame.unrecognised` | ends the link, or is passed over unseen |
-//! | CONNECT refused (`44`) | said at once | said at once |
-//! | `41`, a lost connection, a dead peer | dialled again | dialled again |
-//! | connection state recovery | yes | no: every break is a gap |
-//! | largest message | `transport.message_limit` | the same, but 64 MiB are read before it is looked at |
-//! | `maxPayload` of the service | larger messages are refused | not known |
-//! | `Retry-After`, `Location`, signs of an edge on a refused upgrade | known | not known |
-//! | through a proxy | yes | refused |
-//! | TLS | rustls | OpenSSL; the same files |
-//!
-//! The crate can stop without a word: its task panics, it waits for a lock for ever, it dials in a hot loop. So each
-//! connection has a thread with a runtime of its own (`thread`), all that ends it is noticed from outside, and then
-//! the runtime is dropped with everything in it. The crate never dials again by itself; the supervisor does.
-
-mod either;
-mod hearing;
-mod thread;
+//! What a connection of the crate is made of, and why there is none.
 
 use std::{error, fs, io, iter};
 
-use ::rust_socketio::Error as Fault;
 use native_tls::{Certificate, Identity, TlsConnector};
-use pontoon_sdk::socketio::{Endpoint, Engine};
-use pontoon_sdk::{Error, websocket};
+use pontoon::settings::Tls;
+use pontoon::transport::socketio::{auth, url};
+use pontoon::transport::tcp::Address;
+use pontoon::transport::{DialError, Settings, proxy, refusal, upgrade};
+use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::websocket;
+use rust_socketio::Error as Fault;
 use serde_json::Value;
-use tokio::time::timeout;
-
-use super::recovery::Recovery;
-use super::{auth, native, unconfirmed, url};
-use crate::settings::Tls;
-use crate::transport::tcp::Address;
-use crate::transport::{DialError, Dialled, Settings, proxy, refusal, upgrade};
-
-pub use either::{Reader, Writer};
-
-/// Whether the engine that is asked for can do what else is asked.
-///
-/// # Errors
-/// The setting that it cannot honour.
-pub(super) fn check(endpoint: &Endpoint) -> Result<(), Error> {
-    if endpoint.engine == Engine::Native {
-        return Ok(());
-    }
-    let names: Vec<_> = endpoint.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    match names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
-        None => Ok(()),
-        Some((_, name)) => Err(Error::config(format!(
-            "the engine rust-socketio sends one header of a name, and there is more than one \"{name}\"; leave one, \
-             or write engine = \"native\""
-        ))
-        .at("/headers")),
-    }
-}
-
-/// Makes a connection with the engine that the endpoint names.
-///
-/// # Errors
-/// See [`DialError`].
-pub(super) async fn dial(
-    endpoint: &Endpoint,
-    memory: &mut Recovery,
-    settings: &Settings,
-) -> Result<Dialled<Reader, Writer>, DialError> {
-    if endpoint.engine == Engine::Native {
-        return native(endpoint, memory, settings).await.map(either::native);
-    }
-    let plan = Plan::new(endpoint, settings)?;
-    let limit = settings.config.connect_timeout;
-    let dialled = timeout(limit.0, thread::open(plan, settings)).await;
-    dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit))).map(either::second)
-}
 
 /// What a connection is made of, with every secret looked up.
-struct Plan {
-    url: String,
+pub(crate) struct Plan {
+    pub(crate) url: String,
     address: Address,
-    namespace: String,
-    headers: Vec<(String, String)>,
-    auth: Value,
-    tls: Option<TlsConnector>,
+    pub(crate) namespace: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) auth: Value,
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 impl Plan {
-    fn new(endpoint: &Endpoint, settings: &Settings) -> Result<Self, DialError> {
+    pub(crate) fn new(endpoint: &Endpoint, settings: &Settings) -> Result<Self, DialError> {
         // The crate adds `EIO` and `transport` itself.
         let mut socket = websocket::Endpoint::new(&url(&endpoint.url)?)?;
         socket.query.clone_from(&endpoint.query);
@@ -129,7 +53,7 @@ impl Plan {
     }
 
     /// Says why there is no connection.
-    fn explain(&self, fault: &Fault) -> DialError {
+    pub(crate) fn explain(&self, fault: &Fault) -> DialError {
         let address = &self.address;
         let causes: Vec<_> =
             iter::successors(Some(fault as &dyn error::Error), |cause| cause.source()).collect();
@@ -198,21 +122,4 @@ fn tls(tls: &Tls) -> Result<TlsConnector, DialError> {
         builder.identity(identity);
     }
     builder.build().map_err(|error| DialError::credentials(format!("TLS cannot be set up: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_that_would_be_lost_is_refused() {
-        let mut endpoint = Endpoint::new("http://svc.example").unwrap();
-        endpoint.engine = Engine::RustSocketio;
-        endpoint.headers = vec![("X-Team".into(), "a".into()), ("X-Key".into(), "b".into())];
-        assert!(check(&endpoint).is_ok());
-        endpoint.headers.push(("x-team".into(), "c".into()));
-        assert_eq!(check(&endpoint).unwrap_err().pointer(), Some("/headers"));
-        endpoint.engine = Engine::Native;
-        assert!(check(&endpoint).is_ok());
-    }
 }

@@ -1,5 +1,5 @@
-//! The second Socket.IO engine, rust_socketio, in the real daemon: what it can do, what is refused, and that nothing of
-//! what it does wrong goes unnoticed. Built only with the feature `rust-socketio`.
+//! The second Socket.IO engine, rust_socketio, in the program pontoon-rust-socketio: what it can do, what is
+//! refused, and that every fault of it is noticed.
 
 // Test code, helpers and all: what should not be fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,15 +10,17 @@ mod links;
 mod scene;
 mod tls;
 
-#[path = "../e2e/interop/bed.rs"]
+#[path = "../../../../tests/e2e/interop/bed.rs"]
 #[allow(dead_code, reason = "what the native engine is tested with is not all needed here")]
 mod bed;
-#[path = "../e2e/interop/server.rs"]
+#[path = "../../../../tests/e2e/interop/server.rs"]
 #[allow(dead_code, reason = "as above")]
 mod server;
-#[path = "../e2e/support.rs"]
+#[path = "../../../../tests/e2e/support.rs"]
 #[allow(dead_code, reason = "as above")]
 mod support;
 
+/// The daemon with this engine.
+const BINARY: &str = env!("CARGO_BIN_EXE_pontoon-rust-socketio");
 /// Chooses the engine.
 const ENGINE: &str = "engine = \"rust-socketio\"\n";

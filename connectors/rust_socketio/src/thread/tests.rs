@@ -5,10 +5,10 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::*;
-use crate::settings;
+use pontoon::settings;
 
 /// How long anything may take that is not itself a matter of time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A connection to a server that pings often.
 async fn connect(server: &SocketIoServer) -> Dialled<Reader, Writer> {
@@ -38,7 +38,7 @@ async fn a_crate_that_waits_for_ever_is_noticed() {
         }
     });
     assert!(full.await.is_err());
-    let end = timeout(PATIENCE, reader.read()).await.expect("it is noticed").unwrap_err();
+    let end = timeout(HOLD_LIMIT, reader.read()).await.expect("it is noticed").unwrap_err();
     assert!(end.reason.contains("not even a ping"), "{end}");
     // The writer hears the same.
     assert_eq!(writer.feed(event(1)).await.unwrap_err(), end);
@@ -50,8 +50,8 @@ async fn a_service_that_only_pings_is_no_silent_one() {
     let Dialled { mut reader, .. } = connect(&server).await;
     reader.silence = Duration::from_secs(2);
     tokio::select! {
-        heard = reader.read() => panic!("nothing was said: {heard:?}"),
-        () = eventually(PATIENCE, async || server.peer(0).pongs > 50) => {}
+        queued = reader.read() => panic!("nothing was said: {queued:?}"),
+        () = eventually(HOLD_LIMIT, async || server.peer(0).pongs > 50) => {}
     }
     assert_eq!(server.upgrades(), 1);
 }
@@ -80,15 +80,15 @@ async fn the_thread_ends_with_the_last_half_and_says_goodbye_before() {
     writer.feed(event(10)).await.unwrap();
     writer.flush().await.unwrap();
     writer.close().await.unwrap();
-    let end = timeout(PATIENCE, reader.read()).await.expect("it ends").unwrap_err();
+    let end = timeout(HOLD_LIMIT, reader.read()).await.expect("it ends").unwrap_err();
     assert!(end.reason.contains("closed the connection"), "{end}");
-    server.connected(0, PATIENCE).await;
-    eventually(PATIENCE, async || server.peer(0).others.iter().any(|packet| packet == "41")).await;
+    server.connected(0, HOLD_LIMIT).await;
+    eventually(HOLD_LIMIT, async || server.peer(0).others.iter().any(|packet| packet == "41")).await;
     assert_eq!(server.frames(), [event(10)]);
 
     let Dialled { reader, writer, .. } = connect(&server).await;
-    server.connected(1, PATIENCE).await;
+    server.connected(1, HOLD_LIMIT).await;
     drop(reader);
     drop(writer);
-    server.connected(0, PATIENCE).await;
+    server.connected(0, HOLD_LIMIT).await;
 }
