@@ -1,4 +1,4 @@
--- Pontoon for Stream Avatars: tells the Pontoon daemon what happens on your stream, and does what it asks for.
+-- Pontoon for Stream Avatars: reports the events of your stream to the Pontoon daemon, and carries out its commands.
 --
 -- To set it up
 --   1. In Stream Avatars, make a command with a Lua script ("Create Script") and set "Run As" to "On Connect".
@@ -14,16 +14,16 @@
 -- Where the daemon listens for scripts: ws://, or wss:// if it is behind TLS.
 pontoon_url = 'ws://127.0.0.1:9465/streamavatars'
 
--- Keep it to yourself: whoever has it can play Stream Avatars to your daemon.
+-- Keep it to yourself: anyone who has it can connect to your daemon as this Stream Avatars.
 pontoon_token = 'PUT-THE-TOKEN-HERE'
 
--- What this Stream Avatars is called in Pontoon. Letters, digits, - and _ only; if you run two, give each its own.
+-- The title of this Stream Avatars in Pontoon. Letters, digits, - and _ only; if you run two, give each its own.
 pontoon_title = 'main'
 
 -- true: the token goes in the first request, not in a message. It may then have only letters, digits, - and _ too.
 pontoon_token_in_request = false
 
--- What Pontoon is told. Put -- before what it need not know.
+-- The events that are reported to Pontoon. Put -- before those that are not to be.
 pontoon_events = {
     'chatMessage',
     'newViewer',
@@ -51,8 +51,8 @@ script_trigger_type = 'On Connect'
 -- The name of the socket in the app.
 pontoon_socket = 'pontoon'
 
--- Every function that the app calls for an event has variables of its own. What they share is here, and read and
--- written with get() and set(); only text, numbers and true or false, since tables do not always come back whole.
+-- Every function that the app calls for an event has its own variables. Shared variables are here, and are read and
+-- written with get() and set(): only text, numbers and true or false, since tables do not always come back whole.
 pontoon_admitted = false
 pontoon_inbox = ''
 pontoon_waiting = 0
@@ -60,29 +60,29 @@ pontoon_lost = 0
 
 -- ----- What the app reports -----
 
--- The app calls a function by its name, and does not say which event it was: so each has one. The words name the
+-- The app calls a function by its name, without the name of the event: so each event has one. The words name the
 -- event's values, in the order of the app's documentation.
-function pontoon_chatMessage(...) pontoon_tell('chatMessage', 'user message', ...) end
-function pontoon_newViewer(...) pontoon_tell('newViewer', 'user', ...) end
-function pontoon_spawn(...) pontoon_tell('spawn', 'user', ...) end
-function pontoon_follower(...) pontoon_tell('follower', 'user', ...) end
-function pontoon_subscriber(...) pontoon_tell('subscriber', 'user cumulativeCount tier', ...) end
-function pontoon_raid(...) pontoon_tell('raid', 'user', ...) end
-function pontoon_receipts(...) pontoon_tell('receipts', 'user receipt', ...) end
-function pontoon_changeAvatar(...) pontoon_tell('changeAvatar', 'user avatar', ...) end
-function pontoon_backgroundSwitch(...) pontoon_tell('backgroundSwitch', 'user background', ...) end
-function pontoon_battleRoyaleOutcome(...) pontoon_tell('battleRoyaleOutcome', 'winner earnings', ...) end
-function pontoon_bossBattleOutcome(...) pontoon_tell('bossBattleOutcome', 'users boss difficulty result', ...) end
-function pontoon_duelOutcome(...) pontoon_tell('duelOutcome', 'winner loser earnings initiator', ...) end
+function pontoon_chatMessage(...) pontoon_report('chatMessage', 'user message', ...) end
+function pontoon_newViewer(...) pontoon_report('newViewer', 'user', ...) end
+function pontoon_spawn(...) pontoon_report('spawn', 'user', ...) end
+function pontoon_follower(...) pontoon_report('follower', 'user', ...) end
+function pontoon_subscriber(...) pontoon_report('subscriber', 'user cumulativeCount tier', ...) end
+function pontoon_raid(...) pontoon_report('raid', 'user', ...) end
+function pontoon_receipts(...) pontoon_report('receipts', 'user receipt', ...) end
+function pontoon_changeAvatar(...) pontoon_report('changeAvatar', 'user avatar', ...) end
+function pontoon_backgroundSwitch(...) pontoon_report('backgroundSwitch', 'user background', ...) end
+function pontoon_battleRoyaleOutcome(...) pontoon_report('battleRoyaleOutcome', 'winner earnings', ...) end
+function pontoon_bossBattleOutcome(...) pontoon_report('bossBattleOutcome', 'users boss difficulty result', ...) end
+function pontoon_duelOutcome(...) pontoon_report('duelOutcome', 'winner loser earnings initiator', ...) end
 function pontoon_basketballOutcome(...)
-    pontoon_tell('basketballOutcome', 'winners losers mvp winnerScores loserScores', ...)
+    pontoon_report('basketballOutcome', 'winners losers mvp winnerScores loserScores', ...)
 end
-function pontoon_jumpCatchStar(...) pontoon_tell('jumpCatchStar', 'user', ...) end
-function pontoon_hotkeyPress(...) pontoon_tell('hotkeyPress', 'modifier hotkey', ...) end
-function pontoon_luaPlatformOutput(...) pontoon_tell('luaPlatformOutput', 'message', ...) end
+function pontoon_jumpCatchStar(...) pontoon_report('jumpCatchStar', 'user', ...) end
+function pontoon_hotkeyPress(...) pontoon_report('hotkeyPress', 'modifier hotkey', ...) end
+function pontoon_luaPlatformOutput(...) pontoon_report('luaPlatformOutput', 'message', ...) end
 
--- Tells the daemon of an event. What happens while there is no connection is not kept.
-function pontoon_tell(event, names, ...)
+-- Reports an event to the daemon. Events without a connection are not kept.
+function pontoon_report(event, names, ...)
     if not get('pontoon_admitted') then
         return
     end
@@ -152,7 +152,7 @@ function pontoon_send(frame)
     getApp().sendWebsocketMessage(get('pontoon_socket'), text)
 end
 
--- ----- What the daemon says -----
+-- ----- Messages of the daemon -----
 
 -- The app calls this for every socket of every script. It only puts what came into the inbox, a line each, because
 -- two of these calls may run at the same time.
@@ -179,7 +179,7 @@ function pontoon_take()
     return inbox, lost
 end
 
--- Reads a message. Returns nil if it makes no sense.
+-- Reads a message. Returns nil if it is not an object with a type.
 function pontoon_read(text)
     -- The app may fail to read "\/", which means no more than "/".
     local readable = text:gsub('\\(.)', function(escaped) if escaped == '/' then return '/' end end)
@@ -190,7 +190,7 @@ function pontoon_read(text)
     return nil
 end
 
--- Does what a message asks for. Returns what is wrong, or nil.
+-- Carries out a message. Returns what is wrong, or nil.
 function pontoon_obey(frame)
     local ok, wrong = true, nil
     if frame.type == 'runCommand' then
@@ -215,9 +215,9 @@ end
 -- ----- The connection -----
 
 -- Connects, and serves the connection until it ends. Returns how many seconds it lasted, why it ended, and whether
--- the daemon refused us.
+-- the daemon refused the script.
 function pontoon_connection(app)
-    -- One may be left from before F5 or from the last try, and may still have something to say.
+    -- One may be left from before F5 or from the last try, and may still receive messages.
     app.removeWebSocket(pontoon_socket)
     wait(1)
     pontoon_take()

@@ -101,12 +101,12 @@ impl Peer {
 
 /// One row of the list of sockets and scripts.
 #[derive(Serialize)]
-struct Row<'a> {
-    title: &'a str,
+struct Row {
+    title: String,
     kind: &'static str,
     phase: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
+    detail: Option<String>,
 }
 
 /// The list of all links.
@@ -114,15 +114,11 @@ struct Row<'a> {
 /// # Errors
 /// None that can happen.
 pub(crate) fn list(links: &[LinkState]) -> Result<Box<RawValue>> {
-    let peers: Vec<_> = links.iter().map(|link| (Peer::of(&link.key), link)).collect();
-    let rows: Vec<_> = peers
-        .iter()
-        .map(|(peer, link)| Row {
-            title: peer.title(),
-            kind: if peer.is_script() { "script" } else { "socket" },
-            phase: link.phase,
-            detail: link.detail.as_deref(),
-        })
-        .collect();
+    let row = |link: &LinkState| {
+        let peer = Peer::of(&link.key);
+        let kind = if peer.is_script() { "script" } else { "socket" };
+        Row { title: peer.title().to_owned(), kind, phase: link.phase, detail: link.detail.clone() }
+    };
+    let rows: Vec<_> = links.iter().map(row).collect();
     to_raw_value(&rows).map_err(|error| Error::internal(error.to_string()))
 }
