@@ -13,8 +13,10 @@ use tokio::task::{JoinHandle, JoinSet, spawn_local, unconstrained};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::context::{Context, Settings};
 use super::router::MOST_COMMANDS;
-use super::{Context, Settings, Shared, status};
+use super::shared::Shared;
+use super::status;
 use crate::bus::acks::Tracker;
 use crate::bus::commands::{self, Micro, Requests};
 use crate::bus::connect::{self, Connection};
@@ -119,7 +121,7 @@ impl Bus {
         };
         shared.adopt(used);
         let delivery = shared.settings().delivery.clone();
-        let tracker = Tracker::new(delivery, &shared.name, connected.nats.jetstream_api());
+        let tracker = Tracker::new(delivery, &shared.link.instance, connected.nats.jetstream_api());
         let mut this = Self {
             current: watch::Sender::new(connected.client.clone()),
             publishing: Publishing::start(&connected, &shared, &bus, tracker),
@@ -210,7 +212,7 @@ impl Bus {
     fn prepare(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
         let same = context::apply(&settings.nats).is_ok_and(|nats| nats == self.connected.nats);
-        let (name, kind) = (self.shared.name.clone(), self.status.borrow().kind.clone());
+        let (name, kind) = (self.shared.link.instance.clone(), self.status.borrow().kind.clone());
         let mut former = self.connected.connection.clone();
         let prepare = async move {
             if same {
@@ -243,13 +245,13 @@ impl Bus {
             let elsewhere = next.as_ref().is_some_and(|next| elsewhere(&self.connected.nats, &next.nats));
             tracker.reconfigure(settings.delivery.clone(), api.clone(), elsewhere);
         }
-        let tracker =
-            tracker.unwrap_or_else(|| Tracker::new(settings.delivery.clone(), &self.shared.name, api));
+        let tracker = tracker
+            .unwrap_or_else(|| Tracker::new(settings.delivery.clone(), &self.shared.link.instance, api));
         self.shared.adopt(settings);
         let (moves, former_up) = (next.is_some(), self.is_up());
         if let Some(next) = next {
             tracing::info!(
-                instance = self.shared.name,
+                instance = self.shared.link.instance,
                 "the settings for NATS have changed; events go to the new connection"
             );
             self.connected = next;
@@ -265,13 +267,13 @@ impl Bus {
 
     /// Ends the publisher once nothing is on the wire, if that is soon.
     async fn end_publishing(&mut self) -> Option<Tracker> {
-        self.shared.spool.hold(true);
+        self.shared.link.spool.hold(true);
         if self.is_up() {
-            let _ = timeout(SETTLE, self.shared.spool.idle()).await;
+            let _ = timeout(SETTLE, self.shared.link.spool.idle()).await;
         }
         self.publishing.stop.cancel();
         let tracker = (&mut self.publishing.task).await.ok().flatten();
-        self.shared.spool.hold(false);
+        self.shared.link.spool.hold(false);
         tracker
     }
 
@@ -329,11 +331,11 @@ impl Publishing {
         tracker: Tracker,
     ) -> Self {
         let Connected { client, connection, .. } = connected;
-        let limit = shared.transport.config.message_limit;
+        let limit = shared.link.transport.config.message_limit;
         let mut publisher = Publisher::new(
             client.clone(),
             connection.clone(),
-            shared.spool.clone(),
+            shared.link.spool.clone(),
             bus.clone(),
             tracker,
             limit,
@@ -352,16 +354,16 @@ impl Publishing {
     }
 }
 
-/// A publisher is no use without its instance.
+/// A publisher ends with its instance.
 impl Drop for Publishing {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A client that connects in the background; settings that cannot be used now are tried again, and `unusable` is told why.
+/// A client that connects in the background; settings that cannot be used now are tried again, and `unusable` is called with the reason.
 async fn connect(name: &str, kind: &str, nats: &Nats, unusable: &impl Fn(String)) -> Connected {
-    // A prefix of its own, so that no reply to a command can pass for one of our confirmations.
+    // A prefix of the instance alone, so that no reply to a command can pass for one of our confirmations.
     let (client, inbox) = (format!("pontoon/{name}"), format!("_INBOX_{name}"));
     let subjects = Subjects::new(&nats.prefix, kind, name);
     loop {

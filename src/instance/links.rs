@@ -1,99 +1,79 @@
-//! The links of an instance: opened from the start, by commands, or by services that come to us; each a task of its own.
+//! The links of an instance: opened from the start, by commands, or by services that connect to us; each is a task.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Code, Connector, Error, LinkKey, LinkSpec, Result};
-use tokio::sync::{mpsc, watch};
+use pontoon_sdk::{Code, Connector, Error, LinkKey, LinkSpec, Result, Transport};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
-use super::router::MOST_COMMANDS;
-use crate::link::queue::{Errand, Errands, Room};
-use crate::link::slots::Places;
-use crate::link::supervisor::{Supervisor, Way};
+use super::shared::Shared;
+use crate::link::Link;
+use crate::link::lifetime::Lifetime;
+use crate::link::queue::{CommandSender, queue};
+use crate::link::supervisor::Supervisor;
 use crate::transport::{Dial, DialledBy};
 
 /// The links of one instance.
 pub struct Links<C: Connector> {
     shared: Rc<Shared>,
-    connector: Arc<C>,
-    open: HashMap<LinkKey, Link<C::Request>>,
-    /// Those that were closed and may still have something to say, so that their names are not taken before.
-    leaving: HashMap<LinkKey, CancellationToken>,
-    /// For links that are opened on demand.
-    places: Arc<Places>,
+    connector: Rc<C>,
+    open: HashMap<LinkKey, LinkHandle<C::Request>>,
+    /// Those that are being closed and may still publish events, so that their names are not taken before.
+    closing: HashMap<LinkKey, CancellationToken>,
     /// The tasks of all links.
     pub tasks: TaskTracker,
     redial: watch::Sender<u64>,
 }
 
 /// One of them.
-pub struct Link<R> {
-    /// Where its commands go.
-    pub mailbox: mpsc::Sender<Errand<R>>,
-    /// Room for those that wait.
-    pub room: Room,
-    origin: Origin,
+struct LinkHandle<R> {
+    lifetime: Lifetime,
+    commands: CommandSender<R>,
     stop: CancellationToken,
     /// Cancelled once nothing more comes from it.
-    gone: CancellationToken,
+    closed: CancellationToken,
 }
 
-/// Why there is a link.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Wanted,
-    OnDemand,
-    Created,
-    Arrived,
+/// How the first connection of a link is made.
+enum Opening<T: Dial> {
+    Dial(<T as Transport>::Endpoint),
+    Accepted(DialledBy<T>),
 }
 
 impl<C: Connector> Links<C>
 where
     C::Transport: Dial,
 {
-    /// None yet.
-    pub fn new(shared: Rc<Shared>, connector: Arc<C>) -> Self {
-        let places = Places::new(connector.on_demand_limits().links);
+    /// No links yet.
+    pub fn new(shared: Rc<Shared>, connector: Rc<C>) -> Self {
         Self {
             shared,
             connector,
             open: HashMap::new(),
-            leaving: HashMap::new(),
-            places,
+            closing: HashMap::new(),
             tasks: TaskTracker::new(),
             redial: watch::Sender::new(0),
         }
     }
 
-    /// The link of this name, if there is one.
-    pub fn get(&self, key: &LinkKey) -> Option<&Link<C::Request>> {
-        self.open.get(key)
+    /// The queue of the link of this name, if there is one.
+    pub fn commands(&self, key: &LinkKey) -> Option<&CommandSender<C::Request>> {
+        self.open.get(key).map(|link| &link.commands)
     }
 
-    /// Opens a link that is kept, unless it is there.
+    /// Opens a link that is kept, or that is open on demand, unless it is there.
     ///
     /// # Errors
     /// `Rejected` with 429 if the instance has too many.
-    pub fn open(&mut self, spec: LinkSpec<C::Transport>) -> Result<()> {
-        if self.has(&spec.key) { Ok(()) } else { self.start(spec.key, Way::Wanted(spec.endpoint)) }
-    }
-
-    /// Opens a link once it has a place, unless it is there.
-    ///
-    /// # Errors
-    /// As [`Links::open`].
-    pub fn open_on_demand(&mut self, spec: LinkSpec<C::Transport>) -> Result<()> {
-        if self.has(&spec.key) {
+    pub fn open(&mut self, spec: LinkSpec<C::Transport>, lifetime: Lifetime) -> Result<()> {
+        if self.open.get(&spec.key).is_some_and(LinkHandle::is_open) {
             return Ok(());
         }
-        let places = self.places.clone();
-        self.start(spec.key, Way::OnDemand(spec.endpoint, places))
+        self.start(spec.key, lifetime, Opening::Dial(spec.endpoint))
     }
 
     /// Opens a link in the place of one of its name.
@@ -101,35 +81,36 @@ where
     /// # Errors
     /// `Rejected` with 403 if `most` others that were created are open, else as [`Links::open`].
     pub fn create(&mut self, spec: LinkSpec<C::Transport>, most: usize) -> Result<()> {
-        if self.count(Origin::Created, &spec.key) >= most {
+        if self.count(&spec.key, Lifetime::is_dynamic) >= most {
             let text =
                 format!("{most} links are open that were created by commands, and no more are allowed");
             return Err(Error::rejected(Code::Forbidden, text));
         }
-        self.start(spec.key, Way::Created { endpoint: spec.endpoint, redial: spec.redial })
+        let lifetime = Lifetime::Dynamic { redial: spec.redial };
+        self.start(spec.key, lifetime, Opening::Dial(spec.endpoint))
     }
 
-    /// Takes in a service that came by itself, in the place of one of its name.
+    /// Opens a link for a connection that a service made to us, in the place of one of its name.
     ///
     /// # Errors
-    /// `Rejected` with 429 if `most` others are in, else as [`Links::open`].
-    pub fn welcome(&mut self, key: LinkKey, connection: DialledBy<C::Transport>, most: usize) -> Result<()> {
-        if self.count(Origin::Arrived, &key) >= most {
-            let text = format!("{most} are connected already, and no more are let in");
+    /// `Rejected` with 429 if `most` others are open, else as [`Links::open`].
+    pub fn accept(&mut self, key: LinkKey, connection: DialledBy<C::Transport>, most: usize) -> Result<()> {
+        if self.count(&key, |lifetime| lifetime == Lifetime::Accepted) >= most {
+            let text = format!("{most} are connected already, and no more are accepted");
             return Err(Error::rejected(Code::TooMany, text));
         }
-        self.start(key, Way::Arrived(Some(connection)))
+        self.start(key, Lifetime::Accepted, Opening::Accepted(connection))
     }
 
     /// Closes a link for good, if it is there.
     pub fn close(&mut self, key: &LinkKey) {
         if let Some(link) = self.open.remove(key) {
             link.stop.cancel();
-            self.leaving.insert(key.clone(), link.gone);
+            self.closing.insert(key.clone(), link.closed);
         }
     }
 
-    /// Closes every link. Their tasks end on their own.
+    /// Closes every link. Their tasks end by themselves.
     pub fn close_all(&mut self) {
         for (_, link) in self.open.drain() {
             link.stop.cancel();
@@ -137,77 +118,66 @@ where
         self.tasks.close();
     }
 
-    /// Has every connection made anew.
+    /// Dials every link again that is dialled.
     pub fn redial(&self) {
         self.redial.send_modify(|number| *number += 1);
     }
 
-    fn has(&self, key: &LinkKey) -> bool {
-        self.open.get(key).is_some_and(Link::is_open)
-    }
-
-    /// How many links there are of one origin beside this one.
-    fn count(&self, origin: Origin, beside: &LinkKey) -> usize {
+    /// How many other links there are of some lifetimes.
+    fn count(&self, beside: &LinkKey, which: impl Fn(Lifetime) -> bool) -> usize {
         let others =
-            self.open.iter().filter(|(key, link)| link.origin == origin && *key != beside && link.is_open());
+            self.open.iter().filter(|(key, link)| *key != beside && which(link.lifetime) && link.is_open());
         others.count()
     }
 
     /// Opens a link in the place of one of its name.
-    fn start(&mut self, key: LinkKey, way: Way<C::Transport>) -> Result<()> {
-        let limit = self.shared.transport.config.max_links;
-        // Those that are still saying goodbye count: else whoever closes and opens makes sockets without bound.
+    fn start(&mut self, key: LinkKey, lifetime: Lifetime, opening: Opening<C::Transport>) -> Result<()> {
+        let context = &self.shared.link;
+        let limit = context.transport.config.max_links;
+        // Those that are being closed count: else a caller that closes and opens makes sockets without bound.
         if self.tasks.len() >= limit {
             return Err(Error::rejected(
                 Code::TooMany,
                 format!("the instance has {limit} links already (transport.max_links)"),
             ));
         }
+        let (commands, queue) = queue(self.connector.on_demand_limits());
+        let link = Link::new(key.clone(), lifetime, context.clone(), queue);
         self.close(&key);
         for (key, link) in self.open.extract_if(|_, link| !link.is_open()) {
-            self.leaving.insert(key, link.gone);
+            self.closing.insert(key, link.closed);
         }
-        self.leaving.retain(|_, gone| !gone.is_cancelled());
-        let origin = Origin::of(&way);
-        let (mailbox, errands) = mpsc::channel(MOST_COMMANDS);
-        let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
+        self.closing.retain(|_, closed| !closed.is_cancelled());
+        let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
+        let (endpoint, accepted) = match opening {
+            Opening::Dial(endpoint) => (Some(endpoint), None),
+            Opening::Accepted(connection) => (None, Some(connection)),
+        };
         let supervisor = Supervisor {
-            // A link on demand that is leaving has not said all, but whoever wants the next one need not wait for that.
-            after: self.leaving.remove(&key).filter(|_| origin != Origin::OnDemand),
-            key: key.clone(),
-            way,
+            link,
+            endpoint,
+            accepted,
             connector: self.connector.clone(),
-            shared: self.shared.clone(),
             stop: stop.clone(),
             redial: self.redial.subscribe(),
+            // A link on demand that is being closed may still publish, but the commands for the next one need not wait for that.
+            predecessor: self.closing.remove(&key).filter(|_| !lifetime.is_on_demand()),
         };
-        let (fault, going) = (self.shared.fault.clone(), gone.clone().drop_guard());
+        let (fault, guard) = (self.shared.fault.clone(), closed.clone().drop_guard());
         self.tasks.spawn_local(async move {
-            let _going = going;
-            if AssertUnwindSafe(supervisor.run(Errands::new(errands))).catch_unwind().await.is_err() {
+            let _guard = guard;
+            if AssertUnwindSafe(supervisor.run()).catch_unwind().await.is_err() {
                 fault.cancel();
             }
         });
-        let room = Room::new(self.connector.on_demand_limits());
-        self.open.insert(key, Link { mailbox, room, origin, stop, gone });
+        self.open.insert(key, LinkHandle { lifetime, commands, stop, closed });
         Ok(())
     }
 }
 
-impl<R> Link<R> {
+impl<R> LinkHandle<R> {
     /// Whether it takes commands, now or later.
     fn is_open(&self) -> bool {
-        !self.mailbox.is_closed()
-    }
-}
-
-impl Origin {
-    fn of<T: Dial>(way: &Way<T>) -> Self {
-        match way {
-            Way::Wanted(_) => Self::Wanted,
-            Way::OnDemand(..) => Self::OnDemand,
-            Way::Created { .. } => Self::Created,
-            Way::Arrived(_) => Self::Arrived,
-        }
+        self.commands.is_open()
     }
 }

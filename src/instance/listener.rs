@@ -1,4 +1,4 @@
-//! Where services come in that connect to us: listens, lets in whom the connector lets in, and hands over the connection.
+//! Connections that services open to us: listens, accepts those that the connector authorizes, and hands them over.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,69 +14,69 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::refusals::Attempts;
+use super::shared::Shared;
 use crate::backoff;
 use crate::link::redact::shown;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
 
-/// How many may be on their way in at a time; others wait with the system.
-const KNOCKING: usize = 16;
-/// How many may wait for their turn because others from their addresses were not let in.
+/// How many handshakes may be under way at a time; other connections wait with the system.
+const HANDSHAKES: usize = 16;
+/// How many connections may wait because others from their addresses were refused.
 const SLOWED: usize = 64;
-/// How long nobody is taken in after the system could not hand somebody over, as when there are too many files.
-const OUT_OF_BREATH: Duration = Duration::from_millis(100);
+/// How long nothing is accepted after the system could not accept a connection, as when too many files are open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Somebody who was let in.
-pub(super) struct Arrival<T: Dial> {
-    /// The link it is.
+/// A connection that was authorized.
+pub(super) struct Accepted<T: Dial> {
+    /// The name of its link.
     pub link: LinkKey,
     /// The connection.
     pub connection: DialledBy<T>,
-    /// How many may be in.
+    /// How many such links may be open.
     pub most: usize,
 }
 
-/// Keeps a door open until the instance stops, and then does nothing.
-pub(super) async fn keep<C: Connector>(
+/// Accepts connections until the instance stops, and then does nothing.
+pub(super) async fn listen<C: Connector>(
     settings: Listener,
-    connector: Arc<C>,
+    connector: Rc<C>,
     shared: Rc<Shared>,
     stop: CancellationToken,
-    arrivals: mpsc::Sender<Arrival<C::Transport>>,
+    accepted: mpsc::Sender<Accepted<C::Transport>>,
 ) where
     C::Transport: Dial,
 {
     tokio::select! {
         () = stop.cancelled() => {}
-        listener = open(&settings, &shared) => {
-            let (knocking, slowed) =
-                (Arc::new(Semaphore::new(KNOCKING)), Arc::new(Semaphore::new(SLOWED)));
-            let attempts = Arc::new(Attempts::default());
-            let attend = async {
+        listener = bind(&settings, &shared) => {
+            let (handshakes, slowed) =
+                (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(Semaphore::new(SLOWED)));
+            let attempts = Rc::new(Attempts::default());
+            let accept = async {
                 loop {
-                    let (tcp, from) = arrive(&listener).await;
+                    let (tcp, from) = accept(&listener).await;
                     let Some(turn) = turn(&attempts, from, &slowed) else {
                         refused(&shared, "too many attempts from its address have failed".to_owned());
                         continue;
                     };
                     // Never closed, so that there is always a permit in the end.
                     let permit = match turn {
-                        Turn::Now => knocking.clone().acquire_owned().await.ok(),
+                        Turn::Now => handshakes.clone().acquire_owned().await.ok(),
                         Turn::After(..) => None,
                     };
                     let (settings, connector, shared) = (settings.clone(), connector.clone(), shared.clone());
-                    let (arrivals, stop) = (arrivals.clone(), stop.clone());
-                    let (attempts, knocking) = (attempts.clone(), knocking.clone());
+                    let (accepted, stop) = (accepted.clone(), stop.clone());
+                    let (attempts, handshakes) = (attempts.clone(), handshakes.clone());
                     spawn_local(async move {
                         let handled = async {
                             let _slowed = turn.come().await;
                             let _permit = match permit {
                                 Some(permit) => Some(permit),
-                                None => knocking.acquire_owned().await.ok(),
+                                None => handshakes.acquire_owned().await.ok(),
                             };
-                            if let Err(detail) = authorize(tcp, settings, &*connector, &shared, &arrivals).await {
+                            if let Err(detail) = authorize(tcp, settings, &*connector, &shared, &accepted).await {
                                 attempts.failed(from.ip(), Instant::now());
                                 refused(&shared, detail);
                             }
@@ -90,25 +90,24 @@ pub(super) async fn keep<C: Connector>(
             };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = attend => {}
+                () = accept => {}
             }
         }
     }
     std::future::pending().await
 }
 
-/// Tries until it can be listened there; meanwhile the state says why not.
-async fn open(settings: &Listener, shared: &Shared) -> TcpListener {
-    let (key, seat) = (LinkKey::new(Listener::NAME), shared.board.seat());
+/// Retries until the address can be listened on; meanwhile the state says why not.
+async fn bind(settings: &Listener, shared: &Shared) -> TcpListener {
+    let phase = shared.link.phases.handle(LinkKey::new(Listener::NAME));
     let mut attempt = 0;
     loop {
         match listen::bind(settings).await {
             Ok(listener) => {
-                shared.board.remove(&key, seat);
                 let address = listener.local_addr().unwrap_or(settings.listen);
                 let scheme = if settings.tls.is_some() { "wss" } else { "ws" };
                 tracing::info!(
-                    instance = shared.name,
+                    instance = shared.link.instance,
                     url = format!("{scheme}://{address}{}", settings.path),
                     "listening"
                 );
@@ -117,22 +116,22 @@ async fn open(settings: &Listener, shared: &Shared) -> TcpListener {
             Err(detail) => {
                 attempt += 1;
                 let after = backoff::LINK.delay(attempt);
-                tracing::error!(instance = shared.name, after = ?after, detail, "the door cannot be opened");
+                tracing::error!(instance = shared.link.instance, after = ?after, detail, "the listener cannot be opened");
                 let at = OffsetDateTime::now_utc() + after;
-                shared.board.set(&key, seat, Phase::Waiting, Some(detail), Some(at));
+                phase.set(Phase::Waiting, Some(detail), Some(at));
                 sleep(after).await;
             }
         }
     }
 }
 
-async fn arrive(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok(arrived) => return arrived,
+            Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be taken");
-                sleep(OUT_OF_BREATH).await;
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -166,41 +165,41 @@ fn turn(attempts: &Attempts, from: SocketAddr, slowed: &Arc<Semaphore>) -> Optio
     slowed.clone().try_acquire_owned().ok().map(|permit| Turn::After(after, permit))
 }
 
-/// Logs why a connection was not let in.
+/// Logs why a connection was not accepted.
 fn refused(shared: &Shared, detail: String) {
-    let instance = shared.name.clone();
+    let instance = shared.link.instance.clone();
     shared.throttles.handshakes.log(move |count| {
-        tracing::warn!(instance, count, detail = %detail.escape_debug(), "a visitor was not let in");
+        tracing::warn!(instance, count, detail = %detail.escape_debug(), "a connection was not accepted");
     });
 }
 
-/// Finds out who somebody is, within the time that a connection may take to be made.
+/// Authorizes a connection, within the time that a connection may take to be made.
 ///
 /// # Errors
-/// Why it is not let in.
+/// Why it is refused.
 async fn authorize<C: Connector>(
     tcp: TcpStream,
     listener: Listener,
     connector: &C,
     shared: &Shared,
-    arrivals: &mpsc::Sender<Arrival<C::Transport>>,
+    accepted: &mpsc::Sender<Accepted<C::Transport>>,
 ) -> Result<(), String>
 where
     C::Transport: Dial,
 {
-    let limit = shared.transport.config.connect_timeout.0;
-    let settings = &shared.transport;
+    let limit = shared.link.transport.config.connect_timeout.0;
+    let settings = &shared.link.transport;
     let authorize = |handshake: &pontoon_sdk::listener::Handshake<'_, _>| connector.authorize(handshake);
-    let entering = async {
+    let handshake = async {
         let wire = listen::encrypt(tcp, &listener, settings).await?;
         <C::Transport as Dial>::accept(wire, &listener, settings, &authorize).await
     };
-    let entered = timeout(limit, entering).await;
-    let (link, connection) = entered
-        .unwrap_or_else(|_| Err("it did not say in time who it is".to_owned()))
-        // It may have shown what it was to know, and more or less.
+    let done = timeout(limit, handshake).await;
+    let (link, connection) = done
+        .unwrap_or_else(|_| Err("the handshake was not over in time".to_owned()))
+        // The detail may repeat what it sent, which may be a secret.
         .map_err(|detail| shown(&Redactor::new(listener.revealed()), &detail))?;
-    // Nobody takes it any more when the instance stops.
-    let _ = arrivals.send(Arrival { link, connection, most: listener.most }).await;
+    // It is dropped when the instance stops.
+    let _ = accepted.send(Accepted { link, connection, most: listener.most }).await;
     Ok(())
 }

@@ -1,155 +1,49 @@
-//! One configured use of a service: a thread with a runtime and a NATS connection of its own, so that no other
-//! instance can be hurt.
+//! One configured use of a service: a local runtime and a NATS connection for each, so that no instance can hurt another.
 //!
-//! * `run`: what runs on that thread, from start to drain
+//! * [`context`]: what the daemon hands to an instance; [`shared`]: what its parts share
+//! * `run`: the instance from start to drain
 //! * `bus`: its NATS connection, which a reload may move while the links stay
 //! * [`router`]: from a command to its link; [`links`]: the links
 //! * `listener`: connections that services open to us; `refusals`: those that were refused
 //! * [`status`]: what is known of the instance
 
 mod bus;
+pub mod context;
 pub mod links;
 mod listener;
 mod refusals;
 pub mod router;
 mod run;
+pub mod shared;
 pub mod status;
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use pontoon_sdk::Connector;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::spool::Spool;
-use crate::envelope::Envelope;
-use crate::link::gaps::ReadyLinks;
-use crate::link::phases::Board;
-use crate::link::received::Activity;
-use crate::log::Throttle;
+use self::context::epoch;
+pub use self::context::{Context, Run, Settings, since_start};
+pub use self::shared::Shared;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
 use crate::status::{BusStatus, CommandStatus, InstanceStatus};
-use crate::transport::{self, Dial};
-
-/// An instance that was checked and waits to be started.
-pub trait Run: Send {
-    /// Its connector's type.
-    fn kind(&self) -> &'static str;
-    /// Runs it on this thread until it is asked to stop and has drained.
-    fn run(self: Box<Self>, context: Context);
-    /// Names of its operations, for metrics.
-    fn operations(&self) -> Vec<&'static str>;
-}
-
-/// The settings that every instance shares. A reload may change them while an instance runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// How to reach NATS.
-    pub nats: settings::Nats,
-    /// The form of events.
-    pub events: settings::Events,
-    /// How events are kept.
-    pub delivery: settings::Delivery,
-    /// How commands are taken.
-    pub commands: settings::Commands,
-    /// How the instance stops.
-    pub shutdown: settings::Shutdown,
-}
-
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Self {
-        Self {
-            nats: config.nats.clone(),
-            events: config.events.clone(),
-            delivery: config.delivery.clone(),
-            commands: config.commands.clone(),
-            shutdown: config.shutdown.clone(),
-        }
-    }
-}
-
-/// What an instance is given.
-pub struct Context {
-    name: String,
-    settings: watch::Receiver<Settings>,
-    transport: settings::Transport,
-    metrics: Arc<InstanceMetrics>,
-    status: watch::Sender<InstanceStatus>,
-    heartbeat: Arc<AtomicU64>,
-    stop: CancellationToken,
-    epoch: u64,
-}
-
-/// What the parts of an instance share.
-pub struct Shared {
-    /// The instance.
-    pub name: String,
-    /// Events on their way to NATS.
-    pub spool: Rc<Spool>,
-    /// What is made of events.
-    pub envelope: Rc<Envelope>,
-    /// Counts.
-    pub metrics: Arc<InstanceMetrics>,
-    /// Phases of the links.
-    pub board: Board,
-    /// Whether NATS has processed the subscription to commands in this start of the instance.
-    pub subscribed: watch::Sender<bool>,
-    /// The settings in force.
-    settings: Mutex<Arc<Settings>>,
-    /// How sockets are made.
-    pub transport: transport::Settings,
-    /// The links that were ready in this run of the instance.
-    pub ready_links: ReadyLinks,
-    /// When the instance's thread ran.
-    pub activity: Arc<Activity>,
-    /// Log lines that others can cause as often as they like.
-    pub throttles: Throttles,
-    /// A part of the instance has failed as none should: all of it starts over.
-    pub fault: CancellationToken,
-}
-
-impl Shared {
-    /// The settings in force.
-    pub fn settings(&self) -> Arc<Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Puts other settings in force, as far as the bus need not move for them. Events that are kept stay as they are; only
-    /// the prefix of their subjects follows.
-    fn adopt(&self, settings: Settings) {
-        let delivery = &settings.delivery;
-        self.spool.reconfigure(delivery);
-        self.metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
-        self.metrics.spool_max_events.set(delivery.buffer_events as f64);
-        self.spool.reshape(&settings.nats.prefix, &settings.events);
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-    }
-}
-
-/// Log lines that others can cause as often as they like.
-#[derive(Default)]
-pub struct Throttles {
-    /// Connections to the listener that were not let in.
-    pub handshakes: Throttle,
-    /// Commands whose reply subject is not allowed.
-    pub replies: Throttle,
-}
+use crate::transport::Dial;
 
 /// A connector with its Rust types.
 pub struct Typed<C> {
-    connector: Arc<C>,
+    connector: C,
 }
 
 impl<C: Connector> Typed<C> {
     /// Wraps a connector.
     pub fn new(connector: C) -> Self {
-        Self { connector: Arc::new(connector) }
+        Self { connector }
     }
 }
 
@@ -163,7 +57,7 @@ where
 
     fn operations(&self) -> Vec<&'static str> {
         let mut names: Vec<_> =
-            router::operations(&*self.connector).iter().map(|operation| operation.name).collect();
+            router::operations(&self.connector).iter().map(|operation| operation.name).collect();
         names.push(router::UNKNOWN);
         names
     }
@@ -175,7 +69,7 @@ where
                 return tracing::error!(instance = context.name, %error, "no runtime for the instance");
             }
         };
-        runtime.block_on(run::live(self.connector, context));
+        runtime.block_on(run::run(Rc::new(self.connector), context));
         // A name that is being looked up on a thread of the runtime's must not hold up the end.
         runtime.shutdown_background();
     }
@@ -195,7 +89,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Starts an instance on a thread of its own.
+    /// Starts an instance on a new thread.
     ///
     /// # Errors
     /// If the thread cannot be made.
@@ -251,19 +145,4 @@ impl Handle {
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
-}
-
-/// Milliseconds since the daemon began to count: a clock that never jumps.
-pub fn since_start() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A number that grows with every start: milliseconds since 1970, and more than the last one that was given out.
-fn epoch() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    let next = |last: u64| Some(now.max(last + 1));
-    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| now.max(last + 1))
 }

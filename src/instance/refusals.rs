@@ -1,11 +1,11 @@
-//! Failed attempts to come in, by address: one that guesses tokens is slowed, and no other is.
+//! Refused connections, by address: one that guesses tokens is slowed, and no other is.
 //!
 //! Attempts of an address that has failed a few times are handled one after the other with growing pauses. The table is
 //! bounded, and forgets what is old.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many attempts may fail before the next waits.
@@ -23,7 +23,7 @@ const ADDRESSES: usize = 4_096;
 
 /// The addresses that have failed lately.
 #[derive(Default)]
-pub(super) struct Attempts(Mutex<HashMap<IpAddr, Failures>>);
+pub(super) struct Attempts(RefCell<HashMap<IpAddr, Failures>>);
 
 struct Failures {
     count: u32,
@@ -35,7 +35,7 @@ struct Failures {
 impl Attempts {
     /// How long an attempt of this address waits before it is handled; `None` if too many wait already.
     pub(super) fn begin(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let mut table = self.table();
+        let mut table = self.0.borrow_mut();
         let Some(failures) = table.get_mut(&key(address)) else { return Some(Duration::ZERO) };
         if failures.is_forgotten(now) {
             table.remove(&key(address));
@@ -53,7 +53,7 @@ impl Attempts {
 
     /// An attempt of this address has failed.
     pub(super) fn failed(&self, address: IpAddr, now: Instant) {
-        let mut table = self.table();
+        let mut table = self.0.borrow_mut();
         if table.len() >= ADDRESSES && !table.contains_key(&key(address)) {
             table.retain(|_, failures| !failures.is_forgotten(now));
             let oldest = table.iter().min_by_key(|(_, failures)| failures.last).map(|(address, _)| *address);
@@ -68,10 +68,6 @@ impl Attempts {
         failures.count += 1;
         failures.last = now;
         failures.next = failures.next.max(now + failures.pause());
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<IpAddr, Failures>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,6 +143,6 @@ mod tests {
         for number in 0..2 * u32::try_from(ADDRESSES).unwrap() {
             attempts.failed(IpAddr::V4(number.into()), now + Duration::from_millis(number.into()));
         }
-        assert_eq!(attempts.table().len(), ADDRESSES);
+        assert_eq!(attempts.0.borrow().len(), ADDRESSES);
     }
 }

@@ -1,26 +1,27 @@
-//! From a message on a command subject to the link that carries it out, or to a refusal.
+//! From a message on a command subject to the queue of the link that carries it out, or to a refusal.
+
+mod reading;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{
     Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Operation, Request as _,
-    Result, Route, Span,
+    Result, Route,
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::links::Links;
+use super::shared::Shared;
 use crate::bus::commands::Request;
-use crate::envelope::subject::{decode_token, reply_allowed};
+use crate::envelope::subject::reply_allowed;
 use crate::envelope::trace_context::traceparent;
-use crate::link::pending::beyond;
-use crate::link::queue::{Errand, Patience};
+use crate::link::lifetime::Lifetime;
+use crate::link::queue::{QueuedCommand, WhenDown};
 use crate::metrics::Outcome;
 use crate::reply::idempotency::{Claim, Keys, What};
 use crate::reply::{Caller, Outlet, Tally};
@@ -54,18 +55,18 @@ pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
         Some(Operation { delivery, ..operation })
     };
     let mut operations: Vec<_> = C::Request::operations().into_iter().filter_map(offered).collect();
-    operations.push(own(RECONNECT, "Makes every connection of the instance anew", DeliveryLevel::Accepted));
-    operations.push(own(STATUS, "Says how the instance and its links are", DeliveryLevel::Response));
+    operations.push(own(RECONNECT, "Dials every link of the instance again", DeliveryLevel::Accepted));
+    operations.push(own(STATUS, "Returns the state of the instance and its links", DeliveryLevel::Response));
     operations
 }
 
 /// Takes the commands of an instance, and owns its links.
-pub struct Dispatcher<C: Connector> {
+pub struct Router<C: Connector> {
     shared: Rc<Shared>,
-    connector: Arc<C>,
-    operations: Vec<Operation>,
-    /// Those of the connector, for the reason why this instance refuses some.
-    refused: Vec<Operation>,
+    connector: Rc<C>,
+    operations: Vec<Rc<Operation>>,
+    /// All of the connector, for the reason why this instance refuses some.
+    known: Vec<Rc<Operation>>,
     /// The links.
     pub links: Links<C>,
     status: watch::Receiver<InstanceStatus>,
@@ -75,17 +76,17 @@ pub struct Dispatcher<C: Connector> {
     keys: Arc<Keys>,
     /// Answers those in time that wait for the answer to a key; ends with this value.
     _expiry: JoinSet<()>,
-    numbers: AtomicU64,
+    last: CommandId,
 }
 
-impl<C: Connector> Dispatcher<C>
+impl<C: Connector> Router<C>
 where
     C::Transport: Dial,
 {
-    /// A dispatcher without links.
+    /// A router without links.
     pub fn new(
         shared: Rc<Shared>,
-        connector: Arc<C>,
+        connector: Rc<C>,
         status: watch::Receiver<InstanceStatus>,
         replies: Outlet,
         tally: Arc<Tally>,
@@ -97,20 +98,20 @@ where
         Self {
             links: Links::new(shared.clone(), connector.clone()),
             shared,
-            operations: operations(&*connector),
+            operations: operations(&*connector).into_iter().map(Rc::new).collect(),
             connector,
-            refused: C::Request::operations(),
+            known: C::Request::operations().into_iter().map(Rc::new).collect(),
             status,
             replies,
             tally,
             permits,
             keys,
             _expiry: expiry,
-            numbers: AtomicU64::new(0),
+            last: CommandId(0),
         }
     }
 
-    /// Replies to the commands that come from now on go this way.
+    /// Sends the replies to the commands that come from now on to this outlet.
     pub fn reply_to(&mut self, replies: Outlet) {
         self.replies = replies;
     }
@@ -125,8 +126,7 @@ where
         self.under_way() == 0
     }
 
-    /// A place among the commands under way, if there is one left. No command takes one in between: all are handled on
-    /// the instance's thread.
+    /// A permit for a command under way, if there is one left. No command takes one in between: all are handled in one task.
     fn permit(&self, limit: usize) -> Option<OwnedSemaphorePermit> {
         let has_room = self.under_way() < limit;
         has_room.then(|| self.permits.clone().try_acquire_owned().ok()).flatten()
@@ -141,7 +141,7 @@ where
         if let Some(reply) = request.reply()
             && !reply_allowed(reply, &settings.commands.reply_prefixes, &settings.nats.prefix)
         {
-            let instance = self.shared.name.clone();
+            let instance = self.shared.link.instance.clone();
             self.shared.throttles.replies.log(move |count| {
                 tracing::warn!(
                     instance,
@@ -150,13 +150,14 @@ where
                     "a command was refused: its reply subject is not under commands.reply_prefixes"
                 );
             });
-            self.shared.metrics.command(operation, Outcome::BadReply).increment(1);
+            self.shared.link.metrics.command(operation, Outcome::BadReply).increment(1);
             return;
         }
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = CommandId(self.last.0 + 1);
+        self.last = id;
         let delivery = known.as_ref().map_or(DeliveryLevel::Accepted, |(operation, _)| operation.delivery);
         let mut caller = Caller {
-            name: self.shared.envelope.command(CommandId(number)),
+            name: self.shared.envelope.command(id),
             subject: request.reply().map(str::to_owned),
             wait: delivery,
             named_wait: false,
@@ -165,7 +166,7 @@ where
             deadline: started,
             traceparent: request.header(TRACEPARENT).and_then(traceparent).map(Arc::from),
             replies: self.replies.clone(),
-            metrics: self.shared.metrics.clone(),
+            metrics: self.shared.link.metrics.clone(),
             tally: self.tally.clone(),
             permit: None,
             slot: None,
@@ -183,16 +184,16 @@ where
             return caller.refuse(&error);
         };
         caller.permit = Some(Arc::new(permit));
-        match self.command(request, &operation, argument, CommandId(number), started, &mut caller) {
-            Ok(command) => self.once(request, command, &operation, caller),
+        match self.command(request, &operation, argument, id, started, &mut caller) {
+            Ok(command) => self.carry_out_once(request, command, &operation, caller),
             Err(error) => caller.refuse(&error),
         }
     }
 
-    /// A command with a key is carried out once.
-    fn once(&mut self, request: &Request, command: Command, operation: &Operation, caller: Caller) {
+    /// Carries out a command; one with a key once.
+    fn carry_out_once(&mut self, request: &Request, command: Command, operation: &Operation, caller: Caller) {
         let Some(key) = request.header("Idempotency-Key") else {
-            return self.dispatch(command, operation, caller);
+            return self.carry_out(command, operation, caller);
         };
         // Where a trace goes changes nothing of what is done.
         let headers = command.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(TRACEPARENT));
@@ -200,7 +201,7 @@ where
         let what = What::new(request.tokens(), command.body.get(), headers);
         self.keys.reconfigure(&self.shared.settings().commands);
         match self.keys.claim(key, what, caller) {
-            Claim::First(caller) => self.dispatch(command, operation, caller),
+            Claim::First(caller) => self.carry_out(command, operation, caller),
             Claim::Joined => {}
             Claim::Answered(caller, answer) => caller.repeat(&answer),
             Claim::Refused(caller, error) => caller.refuse(&error),
@@ -211,7 +212,7 @@ where
         let known: Vec<_> = self.operations.iter().map(|operation| operation.name).collect();
         let known = known.join(", ");
         // What the connector has and this instance refuses, the connector explains.
-        if let Some((operation, _)) = find(&self.refused, request.tokens()) {
+        if let Some((operation, _)) = find(&self.known, request.tokens()) {
             return self.connector.offers(&operation).err().unwrap_or_else(|| {
                 let text = format!("this instance does not offer {}; it offers {known}", operation.name);
                 Error::rejected(Code::NotFound, text)
@@ -221,83 +222,7 @@ where
         Error::rejected(Code::NotFound, format!("there is no operation \"{tokens}\"; there are {known}"))
     }
 
-    fn command(
-        &self,
-        request: &Request,
-        operation: &Operation,
-        argument: Option<String>,
-        id: CommandId,
-        started: Instant,
-        caller: &mut Caller,
-    ) -> Result<Command> {
-        let mut timeout =
-            self.connector.timeout(operation.name).unwrap_or(self.shared.settings().commands.timeout.0);
-        let (mut stream, mut named) = (false, None);
-        let mut headers = Vec::new();
-        for (name, value) in request.headers() {
-            match name.to_ascii_lowercase().as_str() {
-                "pontoon-wait" => named = Some(value.parse::<DeliveryLevel>()?),
-                "pontoon-timeout" => timeout = self.timeout(value)?,
-                "pontoon-stream" => stream = value.eq_ignore_ascii_case("true"),
-                TRACEPARENT if caller.traceparent.is_none() => {}
-                lower if lower.starts_with("pontoon-") || lower == TRACEPARENT => {
-                    headers.push((name.to_owned(), value.to_owned()));
-                }
-                // Nothing else that a caller sends is passed on, least of all what begins with `Nats-`.
-                _ => {}
-            }
-        }
-        let streamed = self.connector.streamed(operation.name).filter(|_| stream);
-        let delivery = streamed.unwrap_or(operation.delivery);
-        caller.wait = delivery;
-        if let Some(wanted) = named {
-            if wanted > delivery {
-                return Err(beyond(operation.name, delivery, wanted));
-            }
-            (caller.wait, caller.named_wait) = (wanted, true);
-        }
-        caller.deadline = started + timeout;
-        let argument = argument.map(|tokens| decode(&tokens)).transpose()?;
-        let body = self.body(request)?;
-        Ok(Command {
-            id,
-            operation: operation.name,
-            argument,
-            body,
-            headers,
-            deadline: caller.deadline,
-            stream,
-        })
-    }
-
-    fn timeout(&self, value: &str) -> Result<Duration> {
-        let span: Span = value
-            .parse()
-            .map_err(|error| Error::rejected(Code::BadBody, format!("Pontoon-Timeout: {error}")))?;
-        let limit = self.shared.settings().commands.max_timeout;
-        if span > limit {
-            return Err(Error::rejected(
-                Code::BadBody,
-                format!("Pontoon-Timeout is over {limit} (commands.max_timeout)"),
-            ));
-        }
-        Ok(span.0)
-    }
-
-    fn body(&self, request: &Request) -> Result<Box<RawValue>> {
-        let bytes = request.body();
-        let limit = self.shared.settings().commands.max_body;
-        if bytes.len() > limit.0 {
-            let text =
-                format!("the body has {} bytes; at most {limit} are taken (commands.max_body)", bytes.len());
-            return Err(Error::rejected(Code::TooLarge, text));
-        }
-        let bytes = if bytes.is_empty() { b"{}".as_slice() } else { bytes };
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::rejected(Code::BadBody, format!("the body is not JSON: {error}")).at(""))
-    }
-
-    fn dispatch(&mut self, command: Command, operation: &Operation, caller: Caller) {
+    fn carry_out(&mut self, command: Command, operation: &Operation, caller: Caller) {
         match operation.name {
             STATUS => match to_raw_value(&*self.status.borrow()) {
                 Ok(status) => caller.answer(Outcome::Response, Some(&status), None),
@@ -309,69 +234,61 @@ where
             }
             name => {
                 let streamed = self.connector.streamed(name).filter(|_| command.stream);
-                self.carry(command, streamed.unwrap_or(operation.delivery), caller);
+                self.route(command, streamed.unwrap_or(operation.delivery), caller);
             }
         }
     }
 
-    fn carry(&mut self, command: Command, delivery: DeliveryLevel, caller: Caller) {
+    fn route(&mut self, command: Command, delivery: DeliveryLevel, caller: Caller) {
         // The body is read here, and nowhere after this.
         let request = match C::Request::parse(&command) {
             Ok(request) => request,
             Err(error) => return caller.refuse(&error),
         };
-        let (key, patience) = match self.routed(&command, &request) {
-            Ok(Way::Nowhere) => return caller.answer(Outcome::Accepted, None, None),
-            Ok(Way::Answered(data)) => return caller.answer(Outcome::Response, Some(&data), None),
-            Ok(Way::To(key, patience)) => (key, patience),
+        let (key, when_down) = match self.destination(&command, &request) {
+            Ok(Destination::Link(key, when_down)) => (key, when_down),
+            Ok(Destination::Accepted) => return caller.answer(Outcome::Accepted, None, None),
+            Ok(Destination::Response(data)) => return caller.answer(Outcome::Response, Some(&data), None),
             Err(error) => return caller.refuse(&error),
         };
-        let Some(link) = self.links.get(&key) else {
-            return caller.refuse(&Error::rejected(Code::NotFound, "there is no such link"));
-        };
-        let stay = match (patience == Patience::Long).then(|| link.room.enter(&command)).transpose() {
-            Ok(stay) => stay,
-            Err(error) => return caller.refuse(&error),
-        };
-        let errand = Errand { request, command, delivery, caller, patience, stay };
-        if let Err(refused) = link.mailbox.try_send(errand) {
-            let errand = refused.into_inner();
-            errand.caller.refuse(&Error::disconnected("the link takes no commands now"));
+        match self.links.commands(&key) {
+            Some(link) => link.push(QueuedCommand { request, command, delivery, caller, when_down }),
+            None => caller.refuse(&Error::rejected(Code::NotFound, "there is no such link")),
         }
     }
 
-    /// Does what the route of a command asks for.
-    fn routed(&mut self, command: &Command, request: &C::Request) -> Result<Way> {
+    /// Does what the route of a command asks for, up to the queue of its link.
+    fn destination(&mut self, command: &Command, request: &C::Request) -> Result<Destination> {
         Ok(match self.connector.route(command, request)? {
             Route::To(key) => {
-                self.connected(&key)?;
-                Way::To(key, Patience::None)
+                self.require_ready(&key)?;
+                Destination::Link(key, WhenDown::Fail)
             }
             Route::OnDemand(spec) => {
                 let key = spec.key.clone();
-                self.links.open_on_demand(spec)?;
-                Way::To(key, Patience::Long)
+                self.links.open(spec, Lifetime::OnDemand)?;
+                Destination::Link(key, WhenDown::Wait)
             }
             Route::Create { spec, most } => {
                 let key = spec.key.clone();
                 self.links.create(spec, most)?;
-                Way::To(key, Patience::First)
+                Destination::Link(key, WhenDown::WaitForFirstDial)
             }
             Route::Open(spec) => {
-                self.links.open(spec)?;
-                Way::Nowhere
+                self.links.open(spec, Lifetime::Permanent)?;
+                Destination::Accepted
             }
             Route::Close(key) => {
                 self.links.close(&key);
-                Way::Nowhere
+                Destination::Accepted
             }
-            Route::Local(inquiry) => Way::Answered(inquiry(&self.states())?),
+            Route::Local(reply) => Destination::Response(reply(&self.states())?),
         })
     }
 
     /// What is known of the links.
     fn states(&self) -> Vec<LinkState> {
-        let links = self.shared.board.list().into_iter().filter(|link| link.key != Listener::NAME);
+        let links = self.shared.link.phases.list().into_iter().filter(|link| link.key != Listener::NAME);
         let state = |link: LinkStatus| LinkState {
             key: LinkKey::new(link.key),
             phase: link.phase.as_str(),
@@ -380,9 +297,9 @@ where
         links.map(state).collect()
     }
 
-    /// A command flows only over a link that is ready.
-    fn connected(&self, key: &LinkKey) -> Result<()> {
-        match self.shared.board.phase(key) {
+    /// A command goes only to a link that is ready.
+    fn require_ready(&self, key: &LinkKey) -> Result<()> {
+        match self.shared.link.phases.get(key) {
             Some(Phase::Ready) => Ok(()),
             Some(phase) => Err(Error::disconnected(format!(
                 "there is no connection to the service ({})",
@@ -393,18 +310,18 @@ where
     }
 }
 
-/// The way that a command goes.
-enum Way {
-    /// To this link.
-    To(LinkKey, Patience),
+/// Where a command goes.
+enum Destination {
+    /// To the queue of this link.
+    Link(LinkKey, WhenDown),
     /// Nowhere: all that there is to do was done.
-    Nowhere,
-    /// Nowhere: this is the answer.
-    Answered(Box<RawValue>),
+    Accepted,
+    /// Nowhere: this is the response.
+    Response(Box<RawValue>),
 }
 
 /// The operation that these tokens name, and what follows it.
-fn find(operations: &[Operation], tokens: &str) -> Option<(Operation, Option<String>)> {
+fn find(operations: &[Rc<Operation>], tokens: &str) -> Option<(Rc<Operation>, Option<String>)> {
     let named = operations.iter().filter_map(|operation| {
         let rest = tokens.strip_prefix(operation.name)?;
         match (rest.strip_prefix('.'), operation.argument) {
@@ -415,11 +332,4 @@ fn find(operations: &[Operation], tokens: &str) -> Option<(Operation, Option<Str
     });
     // `room.join` is a longer match than `room`.
     named.max_by_key(|(operation, _)| operation.name.len()).map(|(operation, rest)| (operation.clone(), rest))
-}
-
-/// What the tokens behind an operation mean; a name with dots in it may come as several.
-fn decode(tokens: &str) -> Result<String> {
-    let decoded: Option<Vec<_>> = tokens.split('.').map(decode_token).collect();
-    let wrong = || Error::rejected(Code::BadBody, "the subject holds a broken escape; write =HH for a byte");
-    Ok(decoded.ok_or_else(wrong)?.join("."))
 }

@@ -9,17 +9,18 @@ use async_nats::Client;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Shared, since_start};
+use super::context::since_start;
+use super::shared::Shared;
 use crate::bus::connect::Connection;
-use crate::link::received::{Activity, BEAT};
+use crate::link::gaps::{Activity, BEAT};
 use crate::log::Throttle;
 use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 
 /// How often it is published at the least.
 const PERIOD: Duration = Duration::from_secs(10);
-/// How often it is looked at, for levels that change all the time.
-const LOOK: Duration = Duration::from_secs(1);
-/// Changes that come together are told together.
+/// How often it is checked, for levels that change all the time.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long changes are collected before they are published together.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Keeps the status up to date, and publishes it.
@@ -31,34 +32,34 @@ pub async fn keep(
     client: Client,
 ) {
     let mut bus = bus.subscribe();
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = interval(CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut subscribed = shared.subscribed.subscribe();
     let (mut breaks, mut dropped) = (0, 0);
     let drops = Throttle::default();
     let mut published: Option<(Instant, InstanceStatus)> = None;
     loop {
         tokio::select! {
-            () = shared.board.changed() => sleep(SETTLE).await,
+            () = shared.link.phases.changed() => sleep(SETTLE).await,
             changed = bus.changed() => match changed {
                 Ok(()) => sleep(SETTLE).await,
                 Err(_) => return,
             },
             changed = connection.changed() => if changed.is_err() { return },
             Ok(()) = subscribed.changed() => {}
-            _ = looks.tick() => {}
+            _ = checks.tick() => {}
         }
         // Here as well as where events are sent: while NATS is away, nothing is.
-        shared.spool.gauge();
+        shared.link.spool.gauge();
         let now = connection.borrow_and_update().clone();
         if now.up && now.generation > breaks {
-            shared.metrics.nats_reconnects.increment(now.generation - breaks);
+            shared.link.metrics.nats_reconnects.increment(now.generation - breaks);
             breaks = now.generation;
         }
         let more = now.dropped.saturating_sub(dropped);
         dropped = now.dropped;
-        shared.metrics.nats_messages_dropped.increment(more);
-        let instance = shared.name.clone();
+        shared.link.metrics.nats_messages_dropped.increment(more);
+        let instance = shared.link.instance.clone();
         drops.log_many(more, move |messages| {
             tracing::warn!(
                 instance,
@@ -77,7 +78,7 @@ pub async fn keep(
     }
 }
 
-/// Whether something changed that is worth telling at once: levels are not.
+/// Whether something changed that is worth publishing at once: levels are not.
 fn differs(last: &InstanceStatus, current: &InstanceStatus) -> bool {
     // How many messages were dropped is a level, too; that any were is none.
     let commands = |InstanceStatus { commands, .. }: &InstanceStatus| {
@@ -95,15 +96,15 @@ fn gather(
     connection: &Connection,
     last: &InstanceStatus,
 ) -> InstanceStatus {
-    let level = shared.spool.level();
+    let level = shared.link.spool.level();
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     InstanceStatus {
         bus: bus.clone(),
         commands: commands(shared, connection),
-        links: shared.board.list(),
+        links: shared.link.phases.list(),
         unconfirmed_events: number(level.sent + level.waiting),
         unconfirmed_bytes: number(level.bytes),
-        room: shared.spool.has_room(),
+        room: shared.link.spool.has_room(),
         ..last.clone()
     }
 }
@@ -131,7 +132,7 @@ pub async fn publish(client: &Client, shared: &Shared, status: &InstanceStatus) 
 }
 
 /// Shows that the instance's thread gets to its work.
-pub async fn beat(heartbeat: Arc<AtomicU64>, activity: Arc<Activity>) {
+pub async fn beat(heartbeat: Arc<AtomicU64>, activity: Rc<Activity>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -1,18 +1,96 @@
-//! One link: all that begins and ends with it.
+//! One link: all that begins and ends with it. [`Link`] is the only owner of its state.
 //!
 //! * [`supervisor`]: dials, runs a session, waits, dials again; [`session`]: one connection, from open to close
+//! * [`lifetime`]: why a link exists; [`context`]: what the links of an instance share
 //! * [`queue`]: commands that wait for the link; [`pending`]: commands that were given to its session
 //! * [`slots`]: how many links may be open on demand; [`phases`]: what each link is doing
-//! * [`gaps`]: when the events of a link may be incomplete, and what is published about it; [`received`]: until when
-//!   everything is known to be received
+//! * [`gaps`]: when the events of a link may be incomplete, and what is published about it
 //! * [`redact`]: texts from outside, without secrets
 
+pub mod context;
 pub mod gaps;
+pub mod lifetime;
 pub mod pending;
 pub mod phases;
 pub mod queue;
-pub mod received;
 pub mod redact;
 pub mod session;
 pub mod slots;
 pub mod supervisor;
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use pontoon_sdk::{Error, Join, LinkKey};
+use time::OffsetDateTime;
+
+use self::context::Context;
+use self::gaps::GapTracker;
+use self::lifetime::Lifetime;
+use self::phases::PhaseHandle;
+use self::queue::CommandQueue;
+use self::slots::Slot;
+use crate::status::Phase;
+
+/// How many joins a link keeps.
+const MAX_JOINS: usize = 16_384;
+
+/// The state of one link, from its first connection to its last. `R` is what callers can ask for.
+pub struct Link<R> {
+    /// Its name within the instance.
+    pub key: LinkKey,
+    /// Why it exists.
+    pub lifetime: Lifetime,
+    /// What it shares with other links.
+    pub context: Rc<Context>,
+    /// Commands that wait for it.
+    pub queue: CommandQueue<R>,
+    /// What a session asks the service for again after each reconnect.
+    pub joins: Vec<Join>,
+    /// Whether everything that the service sent was received.
+    pub gaps: GapTracker,
+    /// What it is doing, for status and metrics.
+    pub phase: PhaseHandle,
+    /// Its slot, if it is open on demand.
+    pub slot: Option<Slot>,
+    /// Since when its connection is ready.
+    pub ready_since: Option<Instant>,
+}
+
+impl<R> Link<R> {
+    /// A link that was not dialled yet.
+    pub fn new(key: LinkKey, lifetime: Lifetime, context: Rc<Context>, queue: CommandQueue<R>) -> Self {
+        let Context { spool, ready_links, activity, phases, .. } = &*context;
+        let gaps =
+            GapTracker::new(key.clone(), lifetime, spool.clone(), ready_links.clone(), activity.clone());
+        let phase = phases.handle(key.clone());
+        Self { key, lifetime, queue, joins: Vec::new(), gaps, phase, slot: None, ready_since: None, context }
+    }
+
+    /// The session is ready; `read` is when the frame was read that made it so.
+    pub fn ready(&mut self, read: OffsetDateTime) {
+        self.ready_since = Some(Instant::now());
+        tracing::info!(instance = self.context.instance, link = %self.key, "link ready");
+        self.phase.set(Phase::Ready, None, None);
+        self.gaps.ready(read);
+    }
+
+    /// Keeps a join for the next connection, in the place of one with the same key.
+    pub fn remember(&mut self, join: Join) {
+        if let Some(known) = self.joins.iter_mut().find(|known| known.key == join.key) {
+            *known = join;
+        } else if self.joins.len() < MAX_JOINS {
+            self.joins.push(join);
+        } else {
+            tracing::warn!(limit = MAX_JOINS, "a join is not kept: the link has too many");
+        }
+    }
+
+    /// Ends the link for good. `error` is what the callers of commands that wait are sent, where there is more to say than
+    /// that there is no connection.
+    pub fn close(mut self, error: Option<Error>) {
+        self.gaps.closed();
+        self.slot = None;
+        self.queue.refuse_all(error);
+    }
+}

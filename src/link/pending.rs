@@ -1,11 +1,5 @@
-//! Callers that wait: each is answered exactly once at the end, whatever happens, and never told more than is known.
-//!
-//! * `answer`: what callers are told
-//! * `caller`: who is told it
-//! * `outlet`: their way to the bus
-//! * `pace`: how fast parts are read
-//! * `interest`: whether anybody listens
-//! * `tally`: what the micro service counts
+//! Commands that were given to the session of a connection: the caller of each is sent exactly one last reply, whatever
+//! happens, and no reply claims more than is known.
 
 mod backpressure;
 
@@ -20,63 +14,63 @@ use crate::metrics::Outcome;
 use crate::reply::{Caller, Held, Quota, Stream, may_be_done, outcome_of};
 use crate::transport::writer::Ticket;
 
-pub use self::backpressure::Full;
+pub use self::backpressure::Backpressure;
 
 /// How many may be known to be gone and not be given up yet.
 const GONE: usize = 64;
 /// Commands whose trace is remembered for the events that they cause, the last ones.
 const TRACES: usize = 1_024;
 
-/// The callers of one connection.
-pub struct Replies {
-    waiting: HashMap<CommandId, Waiting>,
+/// The commands that were given to the session of one connection.
+pub struct PendingCommands {
+    waiting: HashMap<CommandId, PendingCommand>,
     deadlines: BTreeSet<(Instant, CommandId)>,
-    /// How much parts may take of their way, once a caller has asked for any.
+    /// How much of the outbox parts may take, once a caller has asked for any.
     quota: Option<Quota>,
-    /// The traces of the commands that came over this connection last.
+    /// The traces of the last commands of this connection.
     traces: BTreeMap<CommandId, Arc<str>>,
-    /// Since when it is full, and no more than so many have left.
-    full_since: Option<(Instant, u64)>,
-    /// Both ends of the way on which [`crate::reply::Interest`] sends whose caller is gone.
+    /// Since when there is no room for parts, and how many had left then.
+    no_room_since: Option<(Instant, u64)>,
+    /// Both ends of the channel on which [`crate::reply::Interest`] reports commands whose caller is gone.
     gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
 
-struct Waiting {
-    party: Party,
+struct PendingCommand {
+    waiter: Waiter,
     deadline: Instant,
-    /// The most that the operation can say.
+    /// The most that a reply can say.
     delivery: DeliveryLevel,
     /// Its frames that are not known to be written.
     tickets: Vec<Ticket>,
     /// Whether one was written.
     written: bool,
-    /// Set while the caller is told parts.
+    /// Set while the caller is sent parts.
     stream: Option<Stream>,
 }
 
-/// Who waits for the end of a command.
-enum Party {
+/// Who is sent the last reply to a command.
+enum Waiter {
     /// A caller.
     Caller(Caller),
-    /// Nobody any more; the command itself is still under way.
-    Nobody(Held),
+    /// The caller has its reply already; the command itself goes on.
+    Detached(Held),
 }
 
-impl Default for Replies {
+impl Default for PendingCommands {
     fn default() -> Self {
         Self {
             waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
             quota: None,
             traces: BTreeMap::new(),
-            full_since: None,
+            no_room_since: None,
             gone: mpsc::channel(GONE),
         }
     }
 }
 
-impl Replies {
-    /// A command begins. Past its deadline the caller is answered by [`Replies::expire`].
+impl PendingCommands {
+    /// A command begins. Past its deadline the caller is answered by [`PendingCommands::expire`].
     pub fn begin(&mut self, command: &Command, caller: Caller, delivery: DeliveryLevel) {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
@@ -90,8 +84,9 @@ impl Replies {
             }
         }
         let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
-        let party = Party::Caller(caller);
-        let waiting = Waiting { party, deadline, delivery, tickets: Vec::new(), written: false, stream };
+        let waiter = Waiter::Caller(caller);
+        let waiting =
+            PendingCommand { waiter, deadline, delivery, tickets: Vec::new(), written: false, stream };
         self.waiting.insert(id, waiting);
     }
 
@@ -110,7 +105,7 @@ impl Replies {
     pub fn lower(&mut self, command: CommandId, delivery: DeliveryLevel) -> Result<(), Error> {
         let Some(waiting) = self.waiting.get_mut(&command) else { return Ok(()) };
         waiting.delivery = waiting.delivery.min(delivery);
-        let Party::Caller(caller) = &mut waiting.party else { return Ok(()) };
+        let Waiter::Caller(caller) = &mut waiting.waiter else { return Ok(()) };
         if caller.named_wait && caller.wait > delivery {
             return Err(beyond(caller.operation, delivery, caller.wait));
         }
@@ -118,7 +113,7 @@ impl Replies {
         Ok(())
     }
 
-    /// Puts an event into the trace of the command that it tells of or was caused by.
+    /// Puts an event into the trace of the command that it is about or was caused by.
     pub fn trace(&self, event: &mut Event) {
         if event.traceparent.is_none()
             && let Some(command) = event.command.or(event.caused_by)
@@ -151,24 +146,23 @@ impl Replies {
         }
     }
 
-    /// Tells a caller that waits for no more than this.
+    /// Replies to a caller that waits for no more than this.
     fn reached(&mut self, command: CommandId, reached: DeliveryLevel, outcome: Outcome) {
-        let waits =
-            |waiting: &Waiting| matches!(&waiting.party, Party::Caller(caller) if caller.wait == reached);
+        let waits = |waiting: &PendingCommand| matches!(&waiting.waiter, Waiter::Caller(caller) if caller.wait == reached);
         let Some(mut waiting) = self.waiting.remove(&command) else { return };
         if waits(&waiting)
-            && let Party::Caller(caller) = waiting.party
+            && let Waiter::Caller(caller) = waiting.waiter
         {
-            waiting.party = Party::Nobody(caller.answer_early(outcome));
+            waiting.waiter = Waiter::Detached(caller.answer_early(outcome));
             waiting.stream = None;
         }
         self.waiting.insert(command, waiting);
     }
 
-    /// What the session says of a command.
+    /// What the session replies to a command.
     pub fn reply(&mut self, command: CommandId, reply: Reply) {
         if let Reply::Part(data) = &reply {
-            if let Some(Waiting { party: Party::Caller(caller), stream: Some(stream), .. }) =
+            if let Some(PendingCommand { waiter: Waiter::Caller(caller), stream: Some(stream), .. }) =
                 self.waiting.get_mut(&command)
             {
                 caller.part(data, stream);
@@ -176,9 +170,9 @@ impl Replies {
             return;
         }
         let Some(waiting) = self.take(command) else { return };
-        let caller = match waiting.party {
-            Party::Caller(caller) => caller,
-            Party::Nobody(held) => {
+        let caller = match waiting.waiter {
+            Waiter::Caller(caller) => caller,
+            Waiter::Detached(held) => {
                 if let Reply::Failed(error) = &reply {
                     held.fail(outcome_of(error), error);
                 }
@@ -197,19 +191,19 @@ impl Replies {
     /// Refuses a command that the session did not take.
     pub fn refuse(&mut self, command: CommandId, error: &Error) {
         if let Some(waiting) = self.take(command) {
-            waiting.party.end(outcome_of(error), error);
+            waiting.waiter.end(outcome_of(error), error);
         }
     }
 
-    /// A frame of the command found no place. Returns whether another of its frames may have been sent.
+    /// A frame of the command could not be queued. Returns whether another of its frames may have been sent.
     pub fn unsent(&mut self, command: CommandId, error: &Error) -> bool {
         let Some(waiting) = self.take(command) else { return false };
         let sent = waiting.withdraw();
-        waiting.party.end(if sent { Outcome::Unknown } else { outcome_of(error) }, error);
+        waiting.waiter.end(if sent { Outcome::Unknown } else { outcome_of(error) }, error);
         sent
     }
 
-    /// When [`Replies::expire`] has something to do.
+    /// When [`PendingCommands::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
@@ -242,14 +236,14 @@ impl Replies {
         let waiting = self.waiting.get_mut(&command)?;
         waiting.stream.take()?;
         if waiting.has_key() {
-            // Whoever gives a key may ask again, and others may have joined: only the parts stop.
+            // A caller with a key may ask again, and others may have joined: only the parts stop.
             return None;
         }
-        let sent = "it was sent, and nobody listens for its answer any more";
-        self.give_up(command, sent, "nobody listened for its answer any more before it was sent")
+        let sent = "it was sent, and its caller is gone";
+        self.give_up(command, sent, "its caller was gone before it was sent")
     }
 
-    /// Answers in the session's place. Returns whether the command may have been sent.
+    /// Replies where the session does not. Returns whether the command may have been sent.
     fn give_up(&mut self, command: CommandId, sent: &str, unsent: &str) -> Option<bool> {
         let waiting = self.take(command)?;
         let was_sent = waiting.withdraw();
@@ -257,7 +251,7 @@ impl Replies {
             true => Error::rejected(Code::NoAnswer, sent),
             false => Error::rejected(Code::Expired, unsent),
         };
-        waiting.party.end(outcome_of(&error), &error);
+        waiting.waiter.end(outcome_of(&error), &error);
         Some(was_sent)
     }
 
@@ -277,11 +271,11 @@ impl Replies {
                     Error::disconnected(format!("the connection was lost before it was sent: {end}"))
                 }
             };
-            waiting.party.end(if sent { Outcome::Unknown } else { Outcome::Failed }, &error);
+            waiting.waiter.end(if sent { Outcome::Unknown } else { Outcome::Failed }, &error);
         }
     }
 
-    fn take(&mut self, command: CommandId) -> Option<Waiting> {
+    fn take(&mut self, command: CommandId) -> Option<PendingCommand> {
         let Some(waiting) = self.waiting.remove(&command) else {
             self.deadlines.retain(|(_, known)| *known != command);
             return None;
@@ -291,7 +285,7 @@ impl Replies {
     }
 }
 
-impl Waiting {
+impl PendingCommand {
     /// Takes back the frames that still wait. Returns whether any was, or may have been, written.
     fn withdraw(&self) -> bool {
         let taken = self.tickets.iter().filter(|ticket| !ticket.cancel()).count();
@@ -300,22 +294,22 @@ impl Waiting {
 
     /// Whether its answer is kept for others than its caller.
     fn has_key(&self) -> bool {
-        matches!(&self.party, Party::Caller(caller) if caller.slot.is_some())
+        matches!(&self.waiter, Waiter::Caller(caller) if caller.slot.is_some())
     }
 }
 
-impl Party {
-    /// The command ended without the session's word.
+impl Waiter {
+    /// The command ended without a reply of the session.
     fn end(self, outcome: Outcome, error: &Error) {
         match self {
-            Self::Nobody(held) if may_be_done(outcome) => drop(held),
-            Self::Nobody(held) => held.fail(outcome, error),
+            Self::Detached(held) if may_be_done(outcome) => drop(held),
+            Self::Detached(held) => held.fail(outcome, error),
             Self::Caller(caller) => caller.answer(outcome, None, Some(error)),
         }
     }
 }
 
-/// More was named to wait for (`Pontoon-Wait`) than any reply can say.
+/// The error where `Pontoon-Wait` names more than a reply can say.
 pub fn beyond(operation: &str, delivery: DeliveryLevel, wanted: DeliveryLevel) -> Error {
     let (most, wanted) = (delivery.as_str(), wanted.as_str());
     let text =

@@ -1,8 +1,9 @@
 //! The phases of an instance's links: one value, read by the state subject, readiness, gauges and `status` alike.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
@@ -11,16 +12,23 @@ use tokio::sync::Notify;
 use crate::metrics::InstanceMetrics;
 use crate::status::{LinkStatus, Phase};
 
-/// Tells a link from an earlier one of the same name, which may still be on its way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seat(u64);
-
-/// Where the links write their phases.
-pub struct Board {
-    links: Mutex<Links>,
-    seats: AtomicU64,
+/// The phases of the links of one instance.
+pub struct LinkPhases {
+    links: RefCell<Links>,
+    last: Cell<Generation>,
     changed: Notify,
     metrics: Arc<InstanceMetrics>,
+}
+
+/// Distinguishes a link from an earlier one of the same name, which may still be closing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Generation(u64);
+
+/// Where one link sets its phase. Dropping it removes the link.
+pub struct PhaseHandle {
+    phases: Rc<LinkPhases>,
+    key: LinkKey,
+    generation: Generation,
 }
 
 /// The links, and how many there are of each kind: there may be too many to count them at every change.
@@ -32,76 +40,34 @@ struct Links {
 }
 
 struct Entry {
-    seat: Seat,
+    generation: Generation,
     status: LinkStatus,
-    /// `Ready`, or what it is at since it failed: dialling again mends nothing yet. `None` while it has done neither.
+    /// `Ready`, or the phase since it failed: dialling again does not change that. `None` while it has done neither.
     standing: Option<Phase>,
 }
 
-impl Board {
+impl LinkPhases {
     /// No links yet.
-    pub fn new(metrics: Arc<InstanceMetrics>) -> Self {
-        Self { links: Mutex::default(), seats: AtomicU64::new(0), changed: Notify::new(), metrics }
+    pub fn new(metrics: Arc<InstanceMetrics>) -> Rc<Self> {
+        let (links, last, changed) = (RefCell::default(), Cell::default(), Notify::new());
+        Rc::new(Self { links, last, changed, metrics })
     }
 
-    /// A seat for a link, later than all before it.
-    pub fn seat(&self) -> Seat {
-        Seat(self.seats.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn links(&self) -> MutexGuard<'_, Links> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A link's phase, and why. Nothing is written over what a later link of that name has written.
-    pub fn set(
-        &self,
-        key: &LinkKey,
-        seat: Seat,
-        phase: Phase,
-        detail: Option<String>,
-        retry_at: Option<OffsetDateTime>,
-    ) {
-        let status = LinkStatus {
-            key: key.as_str().to_owned(),
-            phase,
-            since: OffsetDateTime::now_utc(),
-            detail,
-            retry_at,
-        };
-        let mut links = self.links();
-        let known = links.all.get(key);
-        if known.is_some_and(|known| known.seat > seat) {
-            return;
-        }
-        let before = known.filter(|known| known.seat == seat).and_then(|known| known.standing);
-        let standing = match phase {
-            Phase::Ready => Some(phase),
-            Phase::Connecting => before.filter(|before| *before != Phase::Ready),
-            // What waits for something else than its next attempt has not failed.
-            _ => retry_at.map(|_| phase),
-        };
-        links.put(key, Entry { seat, status, standing });
-        self.tell(&links);
-    }
-
-    /// A link is gone for good.
-    pub fn remove(&self, key: &LinkKey, seat: Seat) {
-        let mut links = self.links();
-        if links.all.get(key).is_some_and(|known| known.seat == seat) {
-            links.take(key);
-        }
-        self.tell(&links);
+    /// A handle for a link, of a later generation than all before it. The link is listed once its phase is set.
+    pub fn handle(self: &Rc<Self>, key: LinkKey) -> PhaseHandle {
+        let generation = Generation(self.last.get().0 + 1);
+        self.last.set(generation);
+        PhaseHandle { phases: self.clone(), key, generation }
     }
 
     /// The phase of a link, if there is one of that name.
-    pub fn phase(&self, key: &LinkKey) -> Option<Phase> {
-        self.links().all.get(key).map(|link| link.status.phase)
+    pub fn get(&self, key: &LinkKey) -> Option<Phase> {
+        self.links.borrow().all.get(key).map(|link| link.status.phase)
     }
 
     /// All links.
     pub fn list(&self) -> Vec<LinkStatus> {
-        self.links().all.values().map(|link| link.status.clone()).collect()
+        self.links.borrow().all.values().map(|link| link.status.clone()).collect()
     }
 
     /// Waits for a change after this call.
@@ -109,12 +75,51 @@ impl Board {
         self.changed.notified().await;
     }
 
-    fn tell(&self, links: &Links) {
+    fn report(&self, links: &Links) {
         // A gauge is a float; the number of links is far below what it holds exactly.
         self.metrics.link_wanted.set(links.all.len() as f64);
         self.metrics.link_connected.set(links.ready as f64);
         self.metrics.links_down(links.down);
         self.changed.notify_one();
+    }
+}
+
+impl PhaseHandle {
+    /// The link's phase, why, and when it is dialled again if it has failed. Does nothing if a later link of that name has
+    /// set its phase.
+    pub fn set(&self, phase: Phase, detail: Option<String>, retry_at: Option<OffsetDateTime>) {
+        let Self { phases, key, generation } = self;
+        let status = LinkStatus {
+            key: key.as_str().to_owned(),
+            phase,
+            since: OffsetDateTime::now_utc(),
+            detail,
+            retry_at,
+        };
+        let mut links = phases.links.borrow_mut();
+        let known = links.all.get(key);
+        if known.is_some_and(|known| known.generation > *generation) {
+            return;
+        }
+        let before = known.filter(|known| known.generation == *generation).and_then(|known| known.standing);
+        let standing = match phase {
+            Phase::Ready => Some(phase),
+            Phase::Connecting => before.filter(|before| *before != Phase::Ready),
+            // What waits for something else than its next attempt has not failed.
+            _ => retry_at.map(|_| phase),
+        };
+        links.put(key, Entry { generation: *generation, status, standing });
+        phases.report(&links);
+    }
+}
+
+impl Drop for PhaseHandle {
+    fn drop(&mut self) {
+        let mut links = self.phases.links.borrow_mut();
+        if links.all.get(&self.key).is_some_and(|known| known.generation == self.generation) {
+            links.take(&self.key);
+        }
+        self.phases.report(&links);
     }
 }
 
@@ -149,38 +154,39 @@ mod tests {
     use super::*;
 
     /// Links that are ready, and those that are down.
-    fn counts(board: &Board) -> (usize, usize, [usize; Phase::DOWN.len()]) {
-        let links = board.links();
+    fn counts(phases: &LinkPhases) -> (usize, usize, [usize; Phase::DOWN.len()]) {
+        let links = phases.links.borrow();
         (links.all.len(), links.ready, links.down)
     }
 
     #[test]
     fn a_link_is_down_from_its_first_failure_until_it_is_ready() {
-        let board = Board::new(Arc::new(InstanceMetrics::new("a", "sub0", &[])));
-        let (one, seat) = (LinkKey::new("one"), board.seat());
+        let phases = LinkPhases::new(Arc::new(InstanceMetrics::new("a", "sub0", &[])));
+        let key = LinkKey::new("one");
+        let first = phases.handle(key.clone());
         let set = |phase, failed: bool| {
-            board.set(&one, seat, phase, None, failed.then_some(OffsetDateTime::UNIX_EPOCH));
-            counts(&board)
+            first.set(phase, None, failed.then_some(OffsetDateTime::UNIX_EPOCH));
+            counts(&phases)
         };
-        // It waits for a place, or for its predecessor, and is dialled for the first time.
+        // It waits for a slot, or for its predecessor, and is dialled for the first time.
         assert_eq!(set(Phase::Waiting, false), (1, 0, [0, 0, 0]));
         assert_eq!(set(Phase::Connecting, false), (1, 0, [0, 0, 0]));
         assert_eq!(set(Phase::CredentialsRefused, true), (1, 0, [0, 1, 0]));
         assert_eq!(set(Phase::Connecting, false), (1, 0, [0, 1, 0]));
         assert_eq!(set(Phase::WrongAddress, true), (1, 0, [0, 0, 1]));
         assert_eq!(set(Phase::Ready, false), (1, 1, [0, 0, 0]));
-        // Made anew, as asked.
+        // A reconnect that was asked for.
         assert_eq!(set(Phase::Connecting, false), (1, 0, [0, 0, 0]));
         assert_eq!(set(Phase::Waiting, true), (1, 0, [1, 0, 0]));
-        // One that takes its name begins afresh, and the end of the first is not its own.
-        let next = board.seat();
-        board.set(&one, next, Phase::Connecting, None, None);
+        // A link that takes its name begins afresh, and the end of the first does not remove it.
+        let next = phases.handle(key);
+        next.set(Phase::Connecting, None, None);
         assert_eq!(set(Phase::Waiting, true), (1, 0, [0, 0, 0]));
-        board.remove(&one, seat);
-        assert_eq!(counts(&board), (1, 0, [0, 0, 0]));
-        board.set(&one, next, Phase::Ready, None, None);
-        assert_eq!(counts(&board), (1, 1, [0, 0, 0]));
-        board.remove(&one, next);
-        assert_eq!(counts(&board), (0, 0, [0, 0, 0]));
+        drop(first);
+        assert_eq!(counts(&phases), (1, 0, [0, 0, 0]));
+        next.set(Phase::Ready, None, None);
+        assert_eq!(counts(&phases), (1, 1, [0, 0, 0]));
+        drop(next);
+        assert_eq!(counts(&phases), (0, 0, [0, 0, 0]));
     }
 }

@@ -1,214 +1,256 @@
 //! Commands on their way to a link: taken in order once the link is ready, and answered in time where it is not.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, OnDemandLimits, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use futures_util::task::AtomicWaker;
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, OnDemandLimits};
 use tokio::time::sleep_until;
 
 use crate::metrics::Outcome;
 use crate::reply::Caller;
 
-/// What a caller is told where the link is down.
+/// The error of a command that is refused because the link is down.
 const NOT_CONNECTED: &str = "there is no connection to the service";
 
 /// A command on its way to a link.
-pub struct Errand<R> {
-    /// What is wanted, as the connector reads it.
+pub struct QueuedCommand<R> {
+    /// The body, as the connector reads it.
     pub request: R,
-    /// What is wanted.
+    /// The command.
     pub command: Command,
-    /// The most that the operation can say.
+    /// The most that a reply to it can say.
     pub delivery: DeliveryLevel,
-    /// Who wants it.
+    /// Who is sent the reply.
     pub caller: Caller,
     /// What it does while the link is down.
-    pub patience: Patience,
-    /// Its part of the room, given back once it is taken or answered.
-    pub stay: Option<Stay>,
+    pub when_down: WhenDown,
 }
 
 /// What a command does while its link is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum WhenDown {
     /// It is refused at once.
-    None,
-    /// It waits for the link, as long as its caller does.
-    Long,
-    /// It has the link created, and waits for the first attempt to dial it.
-    First,
+    Fail,
+    /// It waits for the link, until its deadline. Such commands are bounded by [`OnDemandLimits`].
+    Wait,
+    /// It created the link, and waits for the first attempt to dial it.
+    WaitForFirstDial,
 }
 
-/// Room for the errands of one link.
-pub struct Room {
-    bounds: OnDemandLimits,
-    commands: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+/// The link's end of its queue. There are never more commands in it than an instance may have under way. Dropping it closes
+/// the queue, and drops the commands that wait.
+pub struct CommandQueue<R>(Rc<Queue<R>>);
+
+/// The router's end of the queue of a link.
+pub struct CommandSender<R>(Rc<Queue<R>>);
+
+struct Queue<R> {
+    limits: OnDemandLimits,
+    waiting: RefCell<VecDeque<QueuedCommand<R>>>,
+    /// How many of them wait for the link ([`WhenDown::Wait`]), and the bytes of their bodies.
+    bounded: Cell<(usize, usize)>,
+    /// A command has come that [`CommandQueue::arrived`] has not shown yet.
+    arrived: Cell<bool>,
+    receiver: AtomicWaker,
+    closed: Cell<bool>,
 }
 
-/// A part of the room.
-pub struct Stay {
-    _command: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+/// Both ends of an empty queue.
+pub fn queue<R>(limits: OnDemandLimits) -> (CommandSender<R>, CommandQueue<R>) {
+    let queue = Rc::new(Queue {
+        limits,
+        waiting: RefCell::default(),
+        bounded: Cell::default(),
+        arrived: Cell::default(),
+        receiver: AtomicWaker::new(),
+        closed: Cell::default(),
+    });
+    (CommandSender(queue.clone()), CommandQueue(queue))
 }
 
-impl Room {
-    /// As much as the connector says.
-    pub fn new(bounds: OnDemandLimits) -> Self {
-        let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { bounds, commands: semaphore(bounds.commands), bytes: semaphore(bounds.bytes) }
+impl<R> CommandSender<R> {
+    /// Queues a command, or refuses it.
+    pub fn push(&self, command: QueuedCommand<R>) {
+        let queue = &self.0;
+        if let Err(error) = queue.admit(&command) {
+            return command.caller.refuse(&error);
+        }
+        queue.count(&command, |(commands, bytes), size| (commands + 1, bytes + size));
+        queue.waiting.borrow_mut().push_back(command);
+        queue.arrived.set(true);
+        queue.receiver.wake();
     }
 
-    /// Takes some of it for a command.
+    /// Whether the link takes commands, now or later.
+    pub fn is_open(&self) -> bool {
+        !self.0.closed.get()
+    }
+}
+
+impl<R> Queue<R> {
+    /// Whether a command may come in.
     ///
     /// # Errors
-    /// `Rejected` with 429 if there is not enough.
-    pub fn enter(&self, command: &Command) -> Result<Stay> {
-        let size = command.body.get().len().min(self.bounds.bytes).min(Semaphore::MAX_PERMITS);
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let stay = || {
-            let command = self.commands.clone().try_acquire_owned().ok()?;
-            let bytes = self.bytes.clone().try_acquire_many_owned(size).ok()?;
-            Some(Stay { _command: command, _bytes: bytes })
-        };
-        stay().ok_or_else(|| {
-            let waiting =
-                self.bounds.commands.min(Semaphore::MAX_PERMITS) - self.commands.available_permits();
-            let text = format!("no more may wait for this link; {waiting} commands do already");
-            Error::rejected(Code::TooMany, text)
+    /// `Rejected` with 429 if the limits leave no room for it, `Disconnected` if the queue is closed.
+    fn admit(&self, command: &QueuedCommand<R>) -> Result<(), Error> {
+        let (commands, bytes) = self.bounded.get();
+        let limits = &self.limits;
+        let has_room = commands < limits.commands
+            && bytes.checked_add(self.size(command)).is_some_and(|bytes| bytes <= limits.bytes);
+        if command.when_down == WhenDown::Wait && !has_room {
+            let text = format!("no more may wait for this link; {commands} commands do already");
+            return Err(Error::rejected(Code::TooMany, text));
+        }
+        if self.closed.get() {
+            return Err(Error::disconnected("the link takes no commands now"));
+        }
+        Ok(())
+    }
+
+    /// The bytes that count for a command. One alone may be larger than the limit.
+    fn size(&self, command: &QueuedCommand<R>) -> usize {
+        command.command.body.get().len().min(self.limits.bytes)
+    }
+
+    fn count(&self, command: &QueuedCommand<R>, change: impl Fn((usize, usize), usize) -> (usize, usize)) {
+        if command.when_down == WhenDown::Wait {
+            self.bounded.set(change(self.bounded.get(), self.size(command)));
+        }
+    }
+
+    fn uncount(&self, command: &QueuedCommand<R>) {
+        self.count(command, |(commands, bytes), size| (commands - 1, bytes - size));
+    }
+
+    /// Takes out those that `which` applies to. They are answered by the caller of this function, outside of the borrow.
+    fn remove(&self, which: impl Fn(&QueuedCommand<R>) -> bool) -> VecDeque<QueuedCommand<R>> {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(&which) {
+            return VecDeque::new();
+        }
+        let (removed, kept) = std::mem::take(&mut *waiting).into_iter().partition::<VecDeque<_>, _>(which);
+        *waiting = kept;
+        removed.iter().for_each(|command| self.uncount(command));
+        removed
+    }
+}
+
+impl<R> CommandQueue<R> {
+    /// Waits until a command comes that was not there at the last call. Dropping the future loses nothing.
+    pub async fn arrived(&mut self) {
+        poll_fn(|context| {
+            self.0.receiver.register(context.waker());
+            if self.0.arrived.take() { Poll::Ready(()) } else { Poll::Pending }
         })
-    }
-}
-
-/// The errands of one link. There are never more than the commands that an instance may have under way.
-pub struct Errands<R> {
-    mailbox: mpsc::Receiver<Errand<R>>,
-    waiting: VecDeque<Errand<R>>,
-}
-
-impl<R> Errands<R> {
-    /// Those that come this way.
-    pub fn new(mailbox: mpsc::Receiver<Errand<R>>) -> Self {
-        Self { mailbox, waiting: VecDeque::new() }
+        .await;
     }
 
-    /// Waits for one more to come. Dropping the future loses nothing.
-    pub async fn arrive(&mut self) {
-        match self.mailbox.recv().await {
-            Some(errand) => self.waiting.push_back(errand),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Takes in what comes, and answers those whose time runs out. While the link is down, those that do not wait for it
-    /// are told at once. Comes back when a link that is open on demand is not needed any more, and else never.
-    pub async fn attend(&mut self, on_demand_limits: bool, down: bool) {
-        while !(on_demand_limits && self.is_empty()) {
+    /// Answers commands whose time runs out; while the link is down, also those that do not wait for it. Comes back when a
+    /// link that is open on demand is not needed any more, and else never.
+    pub async fn until_unneeded(&mut self, on_demand: bool, down: bool) {
+        while !(on_demand && self.is_empty()) {
             if down {
-                self.refuse_impatient();
+                let error = Error::disconnected(NOT_CONNECTED);
+                for queued in self.0.remove(|queued| queued.when_down == WhenDown::Fail) {
+                    queued.caller.refuse(&error);
+                }
             }
-            self.turn().await;
+            let deadline = self.next_deadline();
+            tokio::select! {
+                () = self.arrived() => {}
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    self.expire(Instant::now());
+                }
+            }
         }
     }
 
-    async fn turn(&mut self) {
-        let overdue = self.next_deadline();
-        tokio::select! {
-            () = self.arrive() => {}
-            () = sleep_until(overdue.unwrap_or_else(Instant::now).into()), if overdue.is_some() => {
-                self.expire(Instant::now());
+    /// Whether a command waits that is in time; those before it that are not are answered.
+    pub fn is_waiting(&mut self, now: Instant) -> bool {
+        loop {
+            let deadline = self.0.waiting.borrow().front().map(|queued| queued.command.deadline);
+            match deadline {
+                None => return false,
+                Some(deadline) if deadline > now => return true,
+                Some(_) => self.take().into_iter().for_each(QueuedCommand::expire),
             }
         }
     }
 
-    /// Whether [`Errands::take`] has something to do.
-    pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// The oldest command.
+    pub fn take(&mut self) -> Option<QueuedCommand<R>> {
+        let queued = self.0.waiting.borrow_mut().pop_front()?;
+        self.0.uncount(&queued);
+        Some(queued)
     }
 
-    /// The next that is still in time; those before it that are not are answered.
-    pub fn take(&mut self) -> Option<Errand<R>> {
-        let now = Instant::now();
-        while let Some(errand) = self.waiting.pop_front() {
-            if errand.command.deadline > now {
-                return Some(errand);
-            }
-            errand.expire();
-        }
-        None
-    }
-
-    /// When [`Errands::expire`] has something to do.
+    /// When [`CommandQueue::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().map(|errand| errand.command.deadline).min()
+        self.0.waiting.borrow().iter().map(|queued| queued.command.deadline).min()
     }
 
     /// Answers those whose time has run out.
     pub fn expire(&mut self, now: Instant) {
-        self.remove(|errand| errand.command.deadline <= now).into_iter().for_each(Errand::expire);
-    }
-
-    fn refuse_impatient(&mut self) {
-        let error = Error::disconnected(NOT_CONNECTED);
-        for errand in self.remove(|errand| errand.patience == Patience::None) {
-            errand.caller.refuse(&error);
+        for queued in self.0.remove(|queued| queued.command.deadline <= now) {
+            queued.expire();
         }
     }
 
-    /// The first attempt to dial the link has failed, and others follow: whoever has it created is told that this much
-    /// is done.
-    pub fn accept_first(&mut self) {
-        for errand in self.remove(|errand| errand.patience == Patience::First) {
-            errand.caller.answer(Outcome::Accepted, None, None);
+    /// The first dial failed and will be retried: replies `accepted` to the command that created the link.
+    pub fn first_dial_failed(&mut self) {
+        for queued in self.0.remove(|queued| queued.when_down == WhenDown::WaitForFirstDial) {
+            queued.caller.answer(Outcome::Accepted, None, None);
         }
     }
 
-    fn remove(&mut self, which: impl Fn(&Errand<R>) -> bool) -> VecDeque<Errand<R>> {
-        let (removed, kept) = std::mem::take(&mut self.waiting).into_iter().partition(which);
-        self.waiting = kept;
-        removed
-    }
-
-    /// Whether there is none.
+    /// Whether no command waits.
     pub fn is_empty(&self) -> bool {
-        self.mailbox.is_empty() && self.waiting.is_empty()
+        self.0.waiting.borrow().is_empty()
     }
 
     /// Takes no more.
     pub fn close(&mut self) {
-        self.mailbox.close();
+        self.0.closed.set(true);
     }
 
-    /// The link is gone for good: all are told, and why if that is known.
-    pub fn refuse_all(&mut self, why: Option<Error>) {
+    /// Takes no more, and refuses all that wait with this error, or else because there is no connection.
+    pub fn refuse_all(&mut self, error: Option<Error>) {
         self.close();
-        while let Ok(errand) = self.mailbox.try_recv() {
-            self.waiting.push_back(errand);
-        }
-        let error = why.unwrap_or_else(|| Error::disconnected(NOT_CONNECTED));
-        for errand in self.waiting.drain(..) {
-            errand.fail(&error);
+        let error = error.unwrap_or_else(|| Error::disconnected(NOT_CONNECTED));
+        for queued in self.0.remove(|_| true) {
+            queued.fail(&error);
         }
     }
 }
 
-impl<R> Errand<R> {
+impl<R> Drop for CommandQueue<R> {
+    fn drop(&mut self) {
+        self.close();
+        drop(self.0.remove(|_| true));
+    }
+}
+
+impl<R> QueuedCommand<R> {
     fn expire(self) {
-        if self.patience == Patience::First {
-            let text = "the link is still being dialled, and nobody knows yet whether it opens";
+        if self.when_down == WhenDown::WaitForFirstDial {
+            let text = "the link is still being dialled; whether it opens is not known yet";
             let error = Error::rejected(Code::NoAnswer, text);
             return self.caller.answer(Outcome::Unknown, None, Some(&error));
         }
         self.caller.refuse(&Error::rejected(Code::Expired, "its time ran out before it was sent"));
     }
 
-    /// The link is gone. Whoever had it created may have lost another of its name: nothing was refused, it failed.
+    /// The link is closed for good. The command that created it may have replaced another link of its name: nothing was
+    /// refused, it failed.
     fn fail(self, error: &Error) {
-        match self.patience {
-            Patience::First => self.caller.answer(Outcome::Failed, None, Some(error)),
-            Patience::None | Patience::Long => self.caller.refuse(error),
+        match self.when_down {
+            WhenDown::WaitForFirstDial => self.caller.answer(Outcome::Failed, None, Some(error)),
+            WhenDown::Fail | WhenDown::Wait => self.caller.refuse(error),
         }
     }
 }

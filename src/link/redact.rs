@@ -1,14 +1,14 @@
-//! Words from outside without our secrets: a service may repeat in a refusal what we signed in with.
+//! Texts from outside without our secrets: a service may repeat our credentials where it refuses them.
 
 use std::borrow::Cow;
 
 use pontoon_sdk::Redactor;
 
-/// How many characters of what a service says at the end are shown.
+/// How many characters of a reason are shown.
 const LONGEST: usize = 1_000;
 
-/// The text without the secrets, and no longer than anybody reads. It is cut after they are masked, so that no piece of one
-/// is left.
+/// The text without the secrets, cut to [`LONGEST`] characters. It is cut after they are masked, so that no piece of one is
+/// left.
 pub fn shown(redactor: &Redactor, text: &str) -> String {
     let mut text = redactor.text(text);
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {

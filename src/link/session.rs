@@ -1,79 +1,59 @@
 //! One connection from open to close: the only place where a service and the bus meet.
 
+mod actions;
 mod closing;
 mod reading;
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
-use pontoon_sdk::{Action, CommandId, End, Error, Join, Kind, LinkKey, Outbox, Redactor, Result, Session};
+use pontoon_sdk::{CommandId, End, Kind, Outbox, Redactor, Result, Session};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until};
 
 use self::closing::close;
-use crate::bus::spool::Spool;
-use crate::link::pending::{Full, Replies};
-use crate::link::queue::{Errand, Errands};
-use crate::link::received::Received;
-use crate::link::redact::shown;
-use crate::link::slots::Place;
-use crate::metrics::InstanceMetrics;
-use crate::settings;
+use super::Link;
+use super::context::Context;
+use super::pending::{Backpressure, PendingCommands};
+use super::queue::QueuedCommand;
+use super::redact::shown;
+use super::slots::Slot;
 use crate::transport::deadline::{GRACE, LATE};
-use crate::transport::writer::{Outbound, Outcome, Refused};
+use crate::transport::writer::{Outbound, Outcome};
 use crate::transport::{Read, meaning};
 
-/// How many joins a link keeps.
-const MAX_JOINS: usize = 16_384;
-
-/// What outlives a connection of a link.
-pub struct Memory<R> {
-    /// Commands for the link.
-    pub errands: Errands<R>,
-    /// What the service was asked to remember.
-    pub joins: Vec<Join>,
-    /// Where events go.
-    pub spool: Rc<Spool>,
-    /// Until when everything is known to be received.
-    pub received: Received,
-    /// The link's place, where only so many may be open.
-    pub place: Option<Place>,
-}
-
-/// What a connection is made of.
-pub struct Parts<S: Session, R> {
-    /// The connector's side of it.
-    pub session: S,
-    /// What the service says.
+/// The ends of a connection that a session reads from and writes to.
+pub struct Ends<F, R> {
+    /// Receives messages.
     pub reader: R,
-    /// What is said to the service.
-    pub outbound: Outbound<S::Frame>,
-    /// What becomes of it.
+    /// Sends messages.
+    pub outbound: Outbound<F>,
+    /// What becomes of the messages that were given to `outbound`.
     pub outcomes: mpsc::Receiver<Outcome>,
-    /// Takes our secrets out of reasons and errors.
-    pub redact: Redactor,
-    /// Limits the commands.
-    pub limiter: Option<RateLimiter>,
 }
 
-/// One connection.
-pub struct Conversation<'a, S: Session, R> {
-    parts: Parts<S, R>,
+/// One connection of a link.
+pub struct Connection<'a, S: Session, R> {
+    link: &'a mut Link<S::Request>,
+    context: Rc<Context>,
+    /// The connector's side of it.
+    session: S,
     outbox: Outbox<S::Frame>,
-    memory: &'a mut Memory<S::Request>,
-    replies: Replies,
-    metrics: Arc<InstanceMetrics>,
+    ends: Ends<S::Frame, R>,
+    /// Limits the rate of commands.
+    limiter: Option<RateLimiter>,
+    /// Takes our secrets out of events, reasons and errors.
+    redact: Redactor,
+    pending: PendingCommands,
     opened: Instant,
-    settings: &'a settings::Transport,
-    /// Since when the session is waited for to be ready.
-    patient_since: Instant,
+    /// Since when the session may take its time to be ready.
+    not_ready_since: Instant,
     /// When a message was received last.
     last_message: Instant,
     /// No timer is due before this: the process went on late, and what was received meanwhile is read first.
@@ -81,87 +61,84 @@ pub struct Conversation<'a, S: Session, R> {
     /// A burst was read since the timer was over.
     has_read: bool,
     ready: bool,
-    broken: Option<End>,
+    /// Why nothing can be written any more, until it is handled.
+    write_error: Option<End>,
     /// Nothing can be written any more.
     is_broken: bool,
     /// The connection is ended from outside.
     interrupted: bool,
-    /// The session has said that the link is not needed any more.
+    /// The session does not need the link any more.
     finished: bool,
-    /// A frame that was read and not handled, because parts found no room meanwhile.
+    /// A frame that was read and not handled, because there was no room for parts meanwhile.
     held: Option<S::Frame>,
-    link: &'a LinkKey,
-    on_ready: &'a dyn Fn(),
     interrupt: Pin<Box<dyn Future<Output = End> + 'a>>,
 }
 
-impl<'a, S, R> Conversation<'a, S, R>
+impl<'a, S, R> Connection<'a, S, R>
 where
     S: Session,
     S::Frame: Frame,
     R: Read<S::Frame>,
 {
-    /// A conversation that has not begun. `on_ready` is called when the session says that it is ready; `interrupt`
-    /// ends the conversation from outside.
+    /// A connection that was just made. `interrupt` ends it from outside.
     pub fn new(
-        parts: Parts<S, R>,
-        memory: &'a mut Memory<S::Request>,
-        metrics: Arc<InstanceMetrics>,
-        settings: &'a settings::Transport,
-        link: &'a LinkKey,
-        on_ready: &'a dyn Fn(),
+        link: &'a mut Link<S::Request>,
+        session: S,
+        ends: Ends<S::Frame, R>,
+        redact: Redactor,
+        limiter: Option<RateLimiter>,
         interrupt: impl Future<Output = End> + 'a,
     ) -> Self {
-        let (opened, replies) = (Instant::now(), Replies::default());
-        let (outbox, interrupt) = (Outbox::new(opened), Box::pin(interrupt));
+        let opened = Instant::now();
         Self {
-            parts,
-            outbox,
-            memory,
-            replies,
-            metrics,
+            context: link.context.clone(),
+            link,
+            session,
+            outbox: Outbox::new(opened),
+            ends,
+            limiter,
+            redact,
+            pending: PendingCommands::default(),
             opened,
-            settings,
-            patient_since: opened,
+            not_ready_since: opened,
             last_message: opened,
             grace: None,
             has_read: false,
             ready: false,
-            broken: None,
+            write_error: None,
             is_broken: false,
             interrupted: false,
             finished: false,
             held: None,
-            link,
-            on_ready,
-            interrupt,
+            interrupt: Box::pin(interrupt),
         }
     }
 
-    /// Talks until the connection ends. Returns how, and whether the link is not needed any more.
+    /// Runs until the connection ends. Returns how, and whether the link is not needed any more.
     pub async fn run(mut self) -> (End, bool) {
-        let opened = self.parts.session.open(&self.memory.joins, &mut self.outbox);
+        let opened = self.session.open(&self.link.joins, &mut self.outbox);
         let mut end = match self.settle(opened) {
-            Ok(()) => self.talk().await,
+            Ok(()) => self.serve().await,
             Err(end) => end,
         };
-        let _ = self.release();
+        let _ = self.handle_held();
         if (self.finished || self.interrupted) && !self.is_broken {
-            self.leave().await;
+            self.close_and_read().await;
         }
-        end.reason = shown(&self.parts.redact, &end.reason);
-        end.kind = meaning::of_end(&end, self.opened.elapsed(), self.settings);
-        let kind = self.parts.session.ended(&end, &mut self.outbox);
-        // The operator's word on a code counts more than that of a connector.
-        let listed = end.code.and_then(|code| meaning::listed(code, self.settings));
+        end.reason = shown(&self.redact, &end.reason);
+        let settings = &self.context.transport.config;
+        end.kind = meaning::of_end(&end, self.opened.elapsed(), settings);
+        let kind = self.session.ended(&end, &mut self.outbox);
+        // What the operator has set for a code counts more than what the connector makes of it.
+        let listed = end.code.and_then(|code| meaning::listed(code, settings));
         end.kind = listed.unwrap_or(kind);
-        // What the session wants said at the end is said; what it wants sent can not be any more.
+        // What the session wants published at the end is published; nothing can be sent any more.
         let _ = self.perform();
-        self.replies.disconnect(&end);
+        self.pending.disconnect(&end);
         let finished = self.finished;
         if !self.is_broken {
             let waits = finished || self.interrupted;
-            let Parts { reader, mut outbound, outcomes, .. } = self.parts;
+            let Ends { reader, mut outbound, outcomes } = self.ends;
             outbound.close();
             let closing = close(reader, outcomes);
             if waits {
@@ -174,33 +151,32 @@ where
         (end, finished)
     }
 
-    async fn talk(&mut self) -> End {
+    async fn serve(&mut self) -> End {
         let mut timer = Box::pin(sleep_until(far()));
         loop {
-            let is_full = self.memory.spool.is_full();
+            let is_full = self.context.spool.is_full();
             if is_full {
                 // What is not read cannot make the session ready.
-                self.patient_since = Instant::now();
+                self.not_ready_since = Instant::now();
             }
-            if self.ready && self.memory.errands.is_waiting() && self.takes() {
-                if let Some(errand) = self.memory.errands.take() {
-                    if let Err(end) = self.command(errand) {
-                        return end;
-                    }
-                    continue;
-                }
-                // The time of those that waited has run out.
-                self.parts.limiter.iter().for_each(RateLimiter::give_back);
-            }
-            let full = self.replies.full(Instant::now());
-            if full.is_none() && self.held.is_some() {
-                if let Err(end) = self.release() {
+            if self.ready
+                && self.takes()
+                && let Some(queued) = self.link.queue.take()
+            {
+                if let Err(end) = self.encode(queued) {
                     return end;
                 }
                 continue;
             }
-            if is_full || full.is_some() {
-                self.memory.received.pause(OffsetDateTime::now_utc());
+            let backpressure = self.pending.backpressure(Instant::now());
+            if backpressure.is_none() && self.held.is_some() {
+                if let Err(end) = self.handle_held() {
+                    return end;
+                }
+                continue;
+            }
+            if is_full || backpressure.is_some() {
+                self.link.gaps.received.pause(OffsetDateTime::now_utc());
                 // The service is not silent because nothing is read.
                 self.last_message = Instant::now();
             }
@@ -212,43 +188,43 @@ where
                     self.interrupted = true;
                     Err(end)
                 }
-                Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
-                () = self.memory.errands.arrive() => Ok(()),
-                command = self.replies.gone() => self.gone(command),
+                Some(outcome) = self.ends.outcomes.recv() => self.outcome(outcome),
+                () = self.link.queue.arrived() => Ok(()),
+                command = self.pending.gone() => self.caller_gone(command),
                 () = &mut timer, if at.is_some() => {
                     // Lets the runtime look at its sockets, which it has not done yet if it was stopped just now.
                     yield_now().await;
-                    self.due(at, full.is_none() && !is_full)
+                    self.due(at, backpressure.is_none() && !is_full)
                 }
-                () = self.memory.spool.room(), if is_full => Ok(()),
-                () = wanted(self.memory.place.as_ref()), if self.is_idle() => self.make_room(),
-                () = over(full.as_ref()), if full.is_some() => Ok(()),
-                read = self.parts.reader.read(), if full.is_none() && !is_full => {
-                    self.take_in(read)
+                () = self.context.spool.room(), if is_full => Ok(()),
+                () = wanted(self.link.slot.as_ref()), if self.is_idle() => self.release_slot(),
+                () = over(backpressure.as_ref()), if backpressure.is_some() => Ok(()),
+                read = self.ends.reader.read(), if backpressure.is_none() && !is_full => {
+                    self.receive(read)
                 }
             };
             if let Err(end) = step {
                 return end;
             }
-            if let Some(broken) = self.broken.take() {
-                return self.read_on(broken).await;
+            if let Some(error) = self.write_error.take() {
+                return self.read_remaining(error).await;
             }
         }
     }
 
-    /// Whether the link can be spared: the session has said so, and no command waits for it.
+    /// Whether the link can be spared: the session is idle, and no command waits for it.
     fn is_idle(&self) -> bool {
-        self.outbox.is_idle() && self.memory.errands.is_empty()
+        self.outbox.is_idle() && self.link.queue.is_empty()
     }
 
-    /// Ends an idle link for one that waits for its place.
-    fn make_room(&mut self) -> Result<(), End> {
-        if let Some(place) = &mut self.memory.place {
-            place.leave();
+    /// Ends an idle link for one that waits for its slot.
+    fn release_slot(&mut self) -> Result<(), End> {
+        if let Some(slot) = &mut self.link.slot {
+            slot.release_soon();
         }
-        self.memory.errands.close();
+        self.link.queue.close();
         self.finished = true;
-        Err(End::disconnected("another link needs its place"))
+        Err(End::disconnected("another link needs its slot"))
     }
 
     /// The timer for this time is over. A session must not be judged by a time in which this process did not run, so what was
@@ -263,45 +239,45 @@ where
         let has_read = std::mem::replace(&mut self.has_read, false);
         if reads
             && !has_read
-            && let Some(read) = self.parts.reader.read().now_or_never()
+            && let Some(read) = self.ends.reader.read().now_or_never()
         {
             self.has_read = true;
-            return self.take_in(read);
+            return self.receive(read);
         }
-        self.timers()
+        self.tick()
     }
 
-    /// Whether the session takes a command now. If not, the command waits where it is, and goes on to the next
-    /// connection if this one ends.
+    /// Whether a command waits that the session takes now. One that it does not take waits where it is, and goes on to the
+    /// next connection if this one ends.
     fn takes(&mut self) -> bool {
         let now = Instant::now();
         self.outbox.advance(now);
-        if !self.parts.session.takes(&mut self.outbox) {
+        if !self.link.queue.is_waiting(now) || !self.session.takes(&mut self.outbox) {
             return false;
         }
-        let token = self.parts.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(now));
+        let token = self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(now));
         token.map_err(|at| self.outbox.wake_at(at)).is_ok()
     }
 
-    fn command(&mut self, errand: Errand<S::Request>) -> Result<(), End> {
-        let Errand { request, command, delivery, caller, .. } = errand;
+    fn encode(&mut self, queued: QueuedCommand<S::Request>) -> Result<(), End> {
+        let QueuedCommand { request, command, delivery, caller, .. } = queued;
         let id = command.id;
-        self.replies.begin(&command, caller, delivery);
+        self.pending.begin(&command, caller, delivery);
         self.outbox.advance(Instant::now());
         self.outbox.busy();
-        match self.parts.session.encode(request, command, &mut self.outbox) {
-            // Only now is it known whether its frame found a place.
+        match self.session.encode(request, command, &mut self.outbox) {
+            // Only now is it known whether its frame could be queued.
             Ok(()) => {
                 let performed = self.perform();
-                self.replies.accepted(id);
+                self.pending.accepted(id);
                 performed
             }
             Err(error) if matches!(error.kind(), Kind::Disconnected | Kind::Throttled | Kind::Auth) => {
                 Err(error.into())
             }
             Err(error) => {
-                let error = error.map_message(|text| self.parts.redact.text(text).into_owned());
-                self.replies.refuse(id, &error);
+                let error = error.map_message(|text| self.redact.text(text).into_owned());
+                self.pending.refuse(id, &error);
                 self.perform()
             }
         }
@@ -311,45 +287,43 @@ where
         match outcome {
             Outcome::Written(commands) => {
                 for command in commands {
-                    self.replies.written(command);
+                    self.pending.written(command);
                 }
                 Ok(())
             }
             Outcome::Broken(end) => {
-                self.broken = Some(end);
+                self.write_error = Some(end);
                 Ok(())
             }
         }
     }
 
     /// The caller of a command is gone.
-    fn gone(&mut self, command: CommandId) -> Result<(), End> {
+    fn caller_gone(&mut self, command: CommandId) -> Result<(), End> {
         self.outbox.advance(Instant::now());
-        if let Some(sent) = self.replies.dismiss(command) {
-            self.parts.session.abandoned(command, sent, &mut self.outbox);
+        if let Some(sent) = self.pending.dismiss(command) {
+            self.session.abandoned(command, sent, &mut self.outbox);
         }
         self.perform()
     }
 
-    fn timers(&mut self) -> Result<(), End> {
+    fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
         self.outbox.advance(now);
-        self.memory.errands.expire(now);
-        for (command, sent) in self.replies.expire(now) {
-            self.parts.session.abandoned(command, sent, &mut self.outbox);
+        self.link.queue.expire(now);
+        for (command, sent) in self.pending.expire(now) {
+            self.session.abandoned(command, sent, &mut self.outbox);
         }
-        let ticked = if self.outbox.take_due() { self.parts.session.tick(&mut self.outbox) } else { Ok(()) };
-        if self.memory.spool.deadline().is_some_and(|deadline| deadline <= now) {
-            self.memory.spool.overflow()?;
+        let ticked = if self.outbox.take_due() { self.session.tick(&mut self.outbox) } else { Ok(()) };
+        if self.context.spool.deadline().is_some_and(|deadline| deadline <= now) {
+            self.context.spool.overflow()?;
         }
-        let patience = self.settings.connect_timeout.0;
-        if !self.ready && self.patient_since + patience <= now {
-            return Err(End::disconnected(format!(
-                "the session was not ready within {} s",
-                patience.as_secs()
-            )));
+        let settings = &self.context.transport.config;
+        let limit = settings.connect_timeout.0;
+        if !self.ready && self.not_ready_since + limit <= now {
+            return Err(End::disconnected(format!("the session was not ready within {} s", limit.as_secs())));
         }
-        if let Some(silence) = self.settings.max_silence
+        if let Some(silence) = settings.max_silence
             && self.last_message + silence.0 <= now
         {
             return Err(End::disconnected(format!("no message came for {silence} (transport.max_silence)")));
@@ -358,10 +332,11 @@ where
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let ready = (!self.ready).then(|| self.patient_since + self.settings.connect_timeout.0);
-        let silent = self.settings.max_silence.map(|silence| self.last_message + silence.0);
-        let callers = [self.replies.next_deadline(), self.memory.errands.next_deadline()];
-        let timers = [self.outbox.wake(), self.memory.spool.deadline(), ready, silent];
+        let settings = &self.context.transport.config;
+        let ready = (!self.ready).then(|| self.not_ready_since + settings.connect_timeout.0);
+        let silent = settings.max_silence.map(|silence| self.last_message + silence.0);
+        let callers = [self.pending.next_deadline(), self.link.queue.next_deadline()];
+        let timers = [self.outbox.wake(), self.context.spool.deadline(), ready, silent];
         let next = timers.into_iter().chain(callers).flatten().min();
         next.map(|at| self.grace.map_or(at, |grace| at.max(grace)))
     }
@@ -374,93 +349,21 @@ where
     fn perform(&mut self) -> Result<(), End> {
         self.perform_at(Instant::now(), OffsetDateTime::now_utc())
     }
-
-    /// Does all that the session wants done, and then ends if anything of it ends the conversation.
-    fn perform_at(&mut self, read_at: Instant, read: OffsetDateTime) -> Result<(), End> {
-        let mut end = None;
-        let mut unsent: Vec<(CommandId, Error)> = Vec::new();
-        loop {
-            for action in self.outbox.drain() {
-                match action {
-                    Action::Publish(mut event) => {
-                        self.replies.trace(&mut event);
-                        self.parts.redact.event(&mut event);
-                        self.memory.spool.offer(self.link, event, read_at, read);
-                    }
-                    Action::Reply(command, reply) => {
-                        self.replies.reply(command, self.parts.redact.reply(reply));
-                    }
-                    Action::Duplicate => self.memory.spool.duplicate(),
-                    Action::DeliveryLevel(command, delivery) => {
-                        let lowered = self.replies.lower(command, delivery);
-                        unsent.extend(lowered.err().map(|error| (command, error)));
-                    }
-                    // Nothing of a command is sent once it was refused.
-                    Action::Send(_, Some(command)) if unsent.iter().any(|(known, _)| *known == command) => {}
-                    Action::Send(frame, command) => match (self.parts.outbound.push(frame, command), command)
-                    {
-                        (Ok(ticket), Some(command)) => self.replies.queued(command, ticket),
-                        // What the session sends by itself is of no use to a service that is gone.
-                        (Ok(_) | Err(Refused::Closed), None) => {}
-                        (Err(refused), Some(command)) => unsent.push((command, refused.error())),
-                        (Err(refused), None) => {
-                            end.get_or_insert_with(|| refused.error().into());
-                        }
-                    },
-                    Action::Remember(join) => remember(&mut self.memory.joins, join),
-                    Action::Forget(key) => self.memory.joins.retain(|join| join.key != key),
-                    Action::Ready => {
-                        if !std::mem::replace(&mut self.ready, true) {
-                            self.memory.received.ready(read);
-                            (self.on_ready)();
-                        }
-                    }
-                    Action::Finish => {
-                        if self.memory.errands.is_empty() {
-                            self.memory.errands.close();
-                            self.finished = true;
-                            end.get_or_insert_with(|| End::disconnected("the link is not needed any more"));
-                        }
-                    }
-                    Action::Close(reason) => {
-                        end.get_or_insert_with(|| End::disconnected(reason));
-                    }
-                }
-            }
-            if unsent.is_empty() {
-                return end.map_or(Ok(()), Err);
-            }
-            for (command, error) in unsent.drain(..) {
-                let sent = self.replies.unsent(command, &error);
-                self.parts.session.abandoned(command, sent, &mut self.outbox);
-            }
-        }
-    }
 }
 
-/// Waits until another link needs this one's place.
-async fn wanted(place: Option<&Place>) {
-    match place {
-        Some(place) => place.wanted().await,
+/// Waits until another link needs this one's slot.
+async fn wanted(slot: Option<&Slot>) {
+    match slot {
+        Some(slot) => slot.wanted().await,
         None => std::future::pending().await,
     }
 }
 
 /// Waits until there is room for parts again.
-async fn over(full: Option<&Full>) {
-    match full {
-        Some(full) => full.over().await,
+async fn over(backpressure: Option<&Backpressure>) {
+    match backpressure {
+        Some(backpressure) => backpressure.over().await,
         None => std::future::pending().await,
-    }
-}
-
-fn remember(joins: &mut Vec<Join>, join: Join) {
-    if let Some(known) = joins.iter_mut().find(|known| known.key == join.key) {
-        *known = join;
-    } else if joins.len() < MAX_JOINS {
-        joins.push(join);
-    } else {
-        tracing::warn!(limit = MAX_JOINS, "a join is not kept: the link has too many");
     }
 }
 

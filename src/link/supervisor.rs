@@ -1,34 +1,26 @@
-//! Keeps one link connected: dials, lets the conversation run, judges its end, waits, dials again. Never gives up.
+//! Keeps one link connected: dials, runs a session until it ends, waits, dials again. It retries without end.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Code, Connector, End, Error, Kind, LinkKey, Redactor};
+use pontoon_sdk::{Code, Connector, End, Error, Kind, Redactor};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Link;
+use super::redact::shown;
+use super::session::{Connection, Ends};
 use crate::backoff;
-use crate::bus::spool::Spool;
-use crate::instance::Shared;
-use crate::link::gaps::{GapTracker, OpenedBy};
-use crate::link::phases::Seat;
-use crate::link::queue::Errands;
-use crate::link::received::Received;
-use crate::link::redact::shown;
-use crate::link::session::{Conversation, Memory, Parts};
-use crate::link::slots::Places;
-use crate::metrics::{ConnectOutcome, GapReason};
-use crate::settings::Overflow;
+use crate::metrics::ConnectOutcome;
 use crate::status::Phase;
 use crate::transport::writer::Outbound;
 use crate::transport::{Dial, DialError, DialErrorKind, Dialled, DialledBy, Settings};
 
-/// A link must have been up for this long before its next trouble counts as the first.
+/// A link must have been ready for this long before its next failure counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
 
 /// Keeps one link of an instance connected.
@@ -36,77 +28,32 @@ pub struct Supervisor<C: Connector>
 where
     C::Transport: Dial,
 {
-    /// The link's name.
-    pub key: LinkKey,
-    /// How its connections are made.
-    pub way: Way<C::Transport>,
+    /// The link.
+    pub link: Link<C::Request>,
+    /// Where it is dialled; `None` for a link that the service opened.
+    pub endpoint: Option<<C::Transport as pontoon_sdk::Transport>::Endpoint>,
+    /// The connection of a link that the service opened, until the session takes it.
+    pub accepted: Option<DialledBy<C::Transport>>,
     /// Makes the sessions.
-    pub connector: Arc<C>,
-    /// What the instance shares.
-    pub shared: Rc<Shared>,
-    /// Ends the link for good.
+    pub connector: Rc<C>,
+    /// Closes the link for good.
     pub stop: CancellationToken,
-    /// Changes when the link is to be dialled anew at once.
+    /// Changes when the link is to be dialled again at once.
     pub redial: watch::Receiver<u64>,
-    /// Cancelled once the link is gone whose name this one takes over.
-    pub after: Option<CancellationToken>,
+    /// Cancelled once the former link of this name is closed.
+    pub predecessor: Option<CancellationToken>,
 }
 
-/// How a link's connections are made.
-pub enum Way<T: Dial> {
-    /// We dial, from the start, or since a command wanted the link.
-    Wanted(T::Endpoint),
-    /// We dial for commands, once there is a place, and for as long as there are any.
-    OnDemand(T::Endpoint, Arc<Places>),
-    /// We dial because a command created the link; again only if it said so.
-    Created {
-        /// Where to.
-        endpoint: T::Endpoint,
-        /// Whether it is dialled again when it ends.
-        redial: bool,
-    },
-    /// The service has come to us. There is one connection, until it is taken.
-    Arrived(Option<Dialled<T::Reader, T::Writer>>),
-}
-
-impl<T: Dial> Way<T> {
-    /// Where the link takes a place before it is dialled.
-    fn places(&self) -> Option<&Arc<Places>> {
-        if let Self::OnDemand(_, places) = self { Some(places) } else { None }
-    }
-
-    fn endpoint(&self) -> Option<&T::Endpoint> {
-        match self {
-            Self::Wanted(endpoint) | Self::OnDemand(endpoint, _) | Self::Created { endpoint, .. } => {
-                Some(endpoint)
-            }
-            Self::Arrived(_) => None,
-        }
-    }
-
-    /// Whether a connection is made again once it has ended.
-    fn goes_on(&self) -> bool {
-        !matches!(self, Self::Created { redial: false, .. } | Self::Arrived(_))
-    }
-
-    fn opened_by(&self) -> OpenedBy {
-        match self {
-            Self::Wanted(_) => OpenedBy::Daemon,
-            Self::OnDemand(..) | Self::Created { .. } => OpenedBy::Command,
-            Self::Arrived(_) => OpenedBy::Service,
-        }
-    }
-}
-
-/// What comes next.
+/// What follows the end of a connection.
 enum Next {
     Dial {
         phase: Phase,
         after: Duration,
         detail: String,
     },
-    /// The link is gone for good; callers are told this, where there is more to say than that.
-    Stop(Option<Error>),
+    /// The link is closed for good. The error is for the callers of commands that wait, where there is more to say than that
+    /// there is no connection.
+    Close(Option<Error>),
 }
 
 impl<C: Connector> Supervisor<C>
@@ -114,191 +61,160 @@ where
     C::Transport: Dial,
 {
     /// Runs until the link is closed for good.
-    pub async fn run(mut self, errands: Errands<C::Request>) {
-        let shared = self.shared.clone();
-        let key = self.key.clone();
-        let gaps = GapTracker::new(key.clone(), self.way.opened_by(), &shared.spool, &shared.ready_links);
-        let received = Received::new(key.clone(), shared.spool.clone(), shared.activity.clone());
-        let mut memory =
-            Memory { errands, joins: Vec::new(), spool: shared.spool.clone(), received, place: None };
-        let seat = shared.board.seat();
-        let mut why = None;
-        if self.succeeded(seat, &mut memory).await && self.placed(seat, &mut memory).await {
-            why = self.keep(seat, &mut memory, &gaps).await;
+    pub async fn run(mut self) {
+        let mut error = None;
+        if self.predecessor_closed().await && self.slot_acquired().await {
+            error = self.keep_connected().await;
         }
-        gaps.closed(memory.received.end());
-        memory.place = None;
-        memory.errands.refuse_all(why);
-        shared.board.remove(&key, seat);
+        self.link.close(error);
     }
 
-    /// Waits until the link is gone that had this name before: what it still has to say comes first. Returns whether
-    /// this one is still wanted then.
-    async fn succeeded(&mut self, seat: Seat, memory: &mut Memory<C::Request>) -> bool {
-        let Some(after) = self.after.take() else { return true };
+    /// Waits until the former link of this name is closed, so that its last events come first. Returns whether this one is
+    /// still wanted then.
+    async fn predecessor_closed(&mut self) -> bool {
+        let Some(predecessor) = self.predecessor.take() else { return true };
         let detail = "the link that had its name before is being closed".to_owned();
-        self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
+        self.link.phase.set(Phase::Waiting, Some(detail), None);
         let wanted = tokio::select! {
             () = self.stop.cancelled() => false,
-            () = memory.errands.attend(false, true) => false,
-            () = after.cancelled() => true,
+            () = self.link.queue.until_unneeded(false, true) => false,
+            () = predecessor.cancelled() => true,
         };
         if !wanted {
-            // Whoever takes the name over next waits for this one alone.
-            memory.errands.refuse_all(None);
-            after.cancelled().await;
+            self.link.queue.refuse_all(None);
+            // The next link of this name waits for this one alone.
+            predecessor.cancelled().await;
         }
         wanted
     }
 
-    /// Waits for a place. Returns whether the link is still needed then.
-    async fn placed(&mut self, seat: Seat, memory: &mut Memory<C::Request>) -> bool {
-        let Some(places) = self.way.places() else { return true };
+    /// Waits for a slot if the link is open on demand. Returns whether the link is still needed then.
+    async fn slot_acquired(&mut self) -> bool {
+        if !self.link.lifetime.is_on_demand() {
+            return true;
+        }
         let detail = "as many links are open as may be; this one waits until another ends".to_owned();
-        self.shared.board.set(&self.key, seat, Phase::Waiting, Some(detail), None);
+        self.link.phase.set(Phase::Waiting, Some(detail), None);
+        let slots = self.link.context.slots.clone();
         tokio::select! {
             () = self.stop.cancelled() => false,
-            () = memory.errands.attend(true, false) => false,
-            place = places.take() => {
-                memory.place = Some(place);
-                !memory.errands.is_empty()
+            () = self.link.queue.until_unneeded(true, false) => false,
+            slot = slots.acquire() => {
+                self.link.slot = Some(slot);
+                !self.link.queue.is_empty()
             }
         }
     }
 
-    /// Dials, talks, waits, dials again. Returns why it does not any more, where callers should know that.
-    async fn keep(
-        &mut self,
-        seat: Seat,
-        memory: &mut Memory<C::Request>,
-        gaps: &GapTracker<'_>,
-    ) -> Option<Error> {
-        let shared = self.shared.clone();
-        let key = self.key.clone();
-        let mut transport = <C::Transport as Dial>::Memory::default();
+    /// Dials, runs a session, waits, dials again. Returns the error for the callers of commands that wait at the end.
+    async fn keep_connected(&mut self) -> Option<Error> {
+        let mut memory = <C::Transport as Dial>::Memory::default();
         let mut attempt = 0;
         loop {
-            shared.board.set(&key, seat, Phase::Connecting, None, None);
-            let up = OnceLock::new();
-            let once = self.once(seat, memory, &mut transport, gaps, &up);
-            let next = match AssertUnwindSafe(once).catch_unwind().await {
-                Ok(next) => next,
-                Err(_) => {
-                    gaps.broke(GapReason::Internal, memory.received.end());
-                    if self.way.goes_on() {
-                        let detail = "a bug in the daemon ended the session; it starts over".to_owned();
-                        Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
-                    } else {
-                        Next::Stop(Some(Error::internal("a bug in the daemon ended the session")))
-                    }
-                }
-            };
-            if up.get().is_some_and(|since: &Instant| since.elapsed() >= STABLE) {
+            self.link.phase.set(Phase::Connecting, None, None);
+            self.link.ready_since = None;
+            let connection = AssertUnwindSafe(self.connect(&mut memory)).catch_unwind().await;
+            let next = connection.unwrap_or_else(|_| self.panicked());
+            if self.link.ready_since.is_some_and(|since| since.elapsed() >= STABLE) {
                 attempt = 0;
             }
             let (phase, mut after, detail) = match next {
                 Next::Dial { phase, after, detail } => (phase, after, detail),
-                Next::Stop(why) => return why,
+                Next::Close(error) => return error,
             };
-            memory.errands.accept_first();
+            self.link.queue.first_dial_failed();
             if after.is_zero() {
                 attempt += 1;
                 after = backoff::LINK.delay(attempt);
             }
-            tracing::warn!(instance = shared.name, link = %key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
-            shared.board.set(&key, seat, phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
-            // Nobody needs it now, but that its credentials are refused is still so, and not to be found out at once again.
-            let on_demand = self.way.places().is_some() && phase != Phase::CredentialsRefused;
-            let needed = tokio::select! {
-                () = self.stop.cancelled() => false,
-                needed = wait(after, memory, shared.settings().delivery.overflow, on_demand) => needed,
-                _ = self.redial.changed() => {
-                    // At once, but never as fast as somebody may ask for it.
-                    let after = backoff::LINK.delay(1);
-                    tokio::select! {
-                        () = self.stop.cancelled() => false,
-                        needed = wait(after, memory, shared.settings().delivery.overflow, on_demand) => needed,
-                    }
-                }
-            };
-            if !needed {
+            let instance = &self.link.context.instance;
+            tracing::warn!(instance, link = %self.link.key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
+            self.link.phase.set(phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
+            // Where credentials are refused, the link stays even if it is not needed: its state remains visible, and the next
+            // command does not dial at once.
+            let on_demand = self.link.lifetime.is_on_demand() && phase != Phase::CredentialsRefused;
+            if !self.wait(after, on_demand).await {
                 return None;
             }
         }
     }
 
-    /// Dials once, and talks until the end.
-    async fn once(
-        &mut self,
-        seat: Seat,
-        memory: &mut Memory<C::Request>,
-        transport: &mut <C::Transport as Dial>::Memory,
-        gaps: &GapTracker<'_>,
-        up: &OnceLock<Instant>,
-    ) -> Next {
+    fn panicked(&mut self) -> Next {
+        self.link.gaps.failed();
+        if self.link.lifetime.redials() {
+            let detail = "a bug in the daemon ended the session; it starts over".to_owned();
+            Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
+        } else {
+            Next::Close(Some(Error::internal("a bug in the daemon ended the session")))
+        }
+    }
+
+    /// Waits for the next attempt. Returns whether the link is still needed then.
+    async fn wait(&mut self, after: Duration, on_demand: bool) -> bool {
+        let Self { link, stop, redial, .. } = self;
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            needed = pause(link, after, on_demand) => return needed,
+            _ = redial.changed() => {}
+        }
+        // At once, but not more often than the backoff allows, whatever is asked for.
+        tokio::select! {
+            () = stop.cancelled() => false,
+            needed = pause(link, backoff::LINK.delay(1), on_demand) => needed,
+        }
+    }
+
+    /// Dials once, and runs a session until its end.
+    async fn connect(&mut self, memory: &mut <C::Transport as Dial>::Memory) -> Next {
         self.redial.mark_unchanged();
-        let shared = self.shared.clone();
-        let key = &self.key;
-        let arrived = if let Way::Arrived(connection) = &mut self.way { connection.take() } else { None };
-        let redact = Redactor::new(match self.way.endpoint() {
+        let context = self.link.context.clone();
+        let redact = Redactor::new(match &self.endpoint {
             Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
             None => self.connector.listener().map(|listener| listener.revealed()).unwrap_or_default(),
         });
-        let dialled = match (arrived, self.way.endpoint()) {
+        let on_demand = self.link.lifetime.is_on_demand();
+        let dialled = match (self.accepted.take(), &self.endpoint) {
             (Some(connection), _) => Ok(connection),
-            (None, None) => return Next::Stop(None),
+            (None, None) => return Next::Close(None),
             (None, Some(endpoint)) => tokio::select! {
-                () = self.stop.cancelled() => return Next::Stop(None),
-                dialled = dial::<C::Transport>(endpoint, transport, &shared.transport) => dialled,
-                () = memory.errands.attend(self.way.places().is_some(), false) => return Next::Stop(None),
+                () = self.stop.cancelled() => return Next::Close(None),
+                dialled = dial::<C::Transport>(endpoint, memory, &context.transport) => dialled,
+                () = self.link.queue.until_unneeded(on_demand, false) => return Next::Close(None),
             },
         };
         let Dialled { reader, writer, resumed, limit } = match dialled {
             Ok(dialled) => dialled,
-            Err(error) => return self.on_dial_error(error, &redact, memory),
+            Err(error) => return self.on_dial_error(error, &redact),
         };
-        gaps.connected(resumed);
-        shared.metrics.connects(ConnectOutcome::Connected).increment(1);
+        self.link.gaps.connected(resumed);
+        context.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::channel(64);
-        let outbound = Outbound::start(writer, limit, &shared.transport, shared.metrics.clone(), sender);
-        let on_ready = || {
-            let _ = up.set(Instant::now());
-            tracing::info!(instance = shared.name, link = %key, "link ready");
-            shared.board.set(key, seat, Phase::Ready, None, None);
-            gaps.ready();
-        };
-        let (session, limiter) = (self.connector.session(key), self.connector.rate_limiter(key));
-        let parts = Parts { session, reader, outbound, outcomes, redact, limiter };
-        // What would not be made again is not ended to be made anew.
-        let redial = self.way.goes_on().then(|| self.redial.clone());
+        let outbound = Outbound::start(writer, limit, &context.transport, context.metrics.clone(), sender);
+        let session = self.connector.session(&self.link.key);
+        // A connection that would not be made again is not ended to be made again.
+        let redial = self.link.lifetime.redials().then(|| self.redial.clone());
         let interrupt = interrupt(self.stop.clone(), redial);
-        let (metrics, settings) = (shared.metrics.clone(), &shared.transport.config);
-        let (end, finished) =
-            Conversation::new(parts, memory, metrics, settings, key, &on_ready, interrupt).run().await;
-        let received = memory.received.end();
-        if end.kind == Kind::Internal {
-            gaps.broke(GapReason::Internal, received);
-        } else if up.get().is_some()
-            && !finished
-            && !self.stop.is_cancelled()
-            && (self.way.goes_on() || !end.orderly)
-        {
-            gaps.broke(GapReason::Disconnected, received);
+        let ends = Ends { reader, outbound, outcomes };
+        let limiter = self.connector.rate_limiter(&self.link.key);
+        let connection = Connection::new(&mut self.link, session, ends, redact, limiter, interrupt);
+        let (end, finished) = connection.run().await;
+        let closed = finished || self.stop.is_cancelled();
+        self.link.gaps.disconnected(&end, closed);
+        if closed {
+            return Next::Close(None);
         }
-        if finished || self.stop.is_cancelled() {
-            return Next::Stop(None);
-        }
-        match ended(&end) {
-            Next::Dial { detail, .. } if !self.way.goes_on() => {
-                tracing::info!(instance = shared.name, link = %key, detail = %detail.escape_debug(), "link ended");
-                Next::Stop(Some(Error::disconnected(detail)))
+        match after_end(&end) {
+            Next::Dial { detail, .. } if !self.link.lifetime.redials() => {
+                tracing::info!(instance = context.instance, link = %self.link.key, detail = %detail.escape_debug(), "link ended");
+                Next::Close(Some(Error::disconnected(detail)))
             }
             next => next,
         }
     }
 
     /// What is done about a connection that could not be made.
-    fn on_dial_error(&self, error: DialError, redact: &Redactor, memory: &mut Memory<C::Request>) -> Next {
+    fn on_dial_error(&self, error: DialError, redact: &Redactor) -> Next {
+        let context = &self.link.context;
         let (outcome, phase, after) = match error.kind {
             DialErrorKind::Unreachable => {
                 (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
@@ -314,24 +230,24 @@ where
                 (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
             }
         };
-        self.shared.metrics.connects(outcome).increment(1);
+        context.metrics.connects(outcome).increment(1);
         let detail = shown(redact, &error.message);
-        if let Some(event) = self.connector.on_dial_error(&self.key, &detail) {
-            memory.spool.offer(&self.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
+        if let Some(event) = self.connector.on_dial_error(&self.link.key, &detail) {
+            context.spool.offer(&self.link.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
         }
-        // A name may lead somewhere else tomorrow, but whoever created the link is not to find out when.
-        if error.kind == DialErrorKind::Forbidden && matches!(self.way, Way::Created { .. }) {
-            return Next::Stop(Some(Error::rejected(Code::Forbidden, detail)));
+        // A name may lead somewhere else later, but the caller that created the link must not find out when.
+        if error.kind == DialErrorKind::Forbidden && self.link.lifetime.is_dynamic() {
+            return Next::Close(Some(Error::rejected(Code::Forbidden, detail)));
         }
-        if !self.way.goes_on() {
-            return Next::Stop(Some(Error::disconnected(detail)));
+        if !self.link.lifetime.redials() {
+            return Next::Close(Some(Error::disconnected(detail)));
         }
         Next::Dial { phase, after: after.min(Duration::from_secs(3600)), detail }
     }
 }
 
-/// Dials. Transports hold themselves to the time that there is, and say what took so long; one that does not must not keep
-/// its link from ever being dialled again.
+/// Dials. Transports keep the deadline themselves, and say what took so long; one that does not must not keep its link from
+/// ever being dialled again.
 async fn dial<T: Dial>(
     endpoint: &T::Endpoint,
     memory: &mut T::Memory,
@@ -346,7 +262,7 @@ async fn dial<T: Dial>(
     })
 }
 
-/// Ends a conversation from outside.
+/// Ends a connection because the link is closed, or because it is to be dialled again.
 async fn interrupt(stop: CancellationToken, mut redial: Option<watch::Receiver<u64>>) -> End {
     let asked = async {
         match &mut redial {
@@ -356,12 +272,12 @@ async fn interrupt(stop: CancellationToken, mut redial: Option<watch::Receiver<u
     };
     tokio::select! {
         () = stop.cancelled() => End::closed(None, "the daemon closed the link"),
-        _ = asked => End::closed(None, "the connection is made anew, as asked"),
+        _ = asked => End::closed(None, "a reconnect was asked for"),
     }
 }
 
-/// What is done about the end of a conversation, by its kind.
-fn ended(end: &End) -> Next {
+/// What follows the end of a connection, by its kind.
+fn after_end(end: &End) -> Next {
     let detail = end.to_string();
     match end.kind {
         Kind::Auth => Next::Dial { phase: Phase::CredentialsRefused, after: backoff::slow(None), detail },
@@ -376,29 +292,27 @@ fn ended(end: &End) -> Next {
     }
 }
 
-/// Waits for the next attempt; returns whether there is still need of one. Meanwhile commands are refused. If the policy for
-/// a full spool is to disconnect, nothing more is read before there is room.
-async fn wait<R>(after: Duration, memory: &mut Memory<R>, policy: Overflow, on_demand: bool) -> bool {
-    let spool = memory.spool.clone();
-    let disconnect = policy == Overflow::Disconnect;
+/// Waits for the next attempt. Returns whether the link is still needed then. Meanwhile commands are refused. If the policy
+/// for a full spool is to disconnect, the link is not dialled before there is room.
+async fn pause<R>(link: &mut Link<R>, after: Duration, on_demand: bool) -> bool {
+    let spool = link.context.spool.clone();
+    let disconnects = spool.disconnects();
     let waited = async {
         sleep(after).await;
-        if disconnect {
+        if disconnects {
             spool.room().await;
         }
     };
     tokio::pin!(waited);
     loop {
-        let full = spool.deadline().filter(|_| !disconnect);
+        let full = spool.deadline().filter(|_| !disconnects);
         tokio::select! {
             () = &mut waited => return true,
-            () = sleep_until(full.unwrap_or_else(Instant::now).into()), if full.is_some() => apply(&spool),
-            () = memory.errands.attend(on_demand, true) => return false,
+            () = sleep_until(full.unwrap_or_else(Instant::now).into()), if full.is_some() => {
+                // It ends no connection under the other policies.
+                let _ = spool.overflow();
+            }
+            () = link.queue.until_unneeded(on_demand, true) => return false,
         }
     }
-}
-
-/// Applies the policy for a full spool, where it ends no connection.
-fn apply(spool: &Spool) {
-    let _ = spool.overflow();
 }

@@ -82,6 +82,11 @@ impl Spool {
         state.full_since.is_some() && !state.overflowing
     }
 
+    /// Whether the policy for a full spool is to disconnect.
+    pub fn disconnects(&self) -> bool {
+        self.state.borrow().delivery.overflow == Overflow::Disconnect
+    }
+
     /// When [`Spool::overflow`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let state = self.state.borrow();

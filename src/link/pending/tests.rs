@@ -21,7 +21,7 @@ const OPERATION: &str = "message";
 
 /// The callers of one connection, and what has left for the bus.
 struct Desk {
-    replies: Replies,
+    replies: PendingCommands,
     outlet: Outlet,
     outgoing: Replying,
     metrics: Arc<InstanceMetrics>,
@@ -34,7 +34,7 @@ impl Desk {
     fn new() -> Self {
         let (outlet, outgoing) = Outlet::new(PERMITS);
         Self {
-            replies: Replies::default(),
+            replies: PendingCommands::default(),
             outlet,
             outgoing,
             metrics: Arc::new(InstanceMetrics::new("desk", "test", &[OPERATION])),
@@ -353,12 +353,12 @@ fn nothing_more_is_read_while_parts_find_no_room_unless_none_leaves() {
     let mut desk = Desk::new();
     let (second, now) = (Duration::from_secs(1), desk.now);
     let quiet = desk.begin(desk.caller(1), 1, false);
-    assert!(desk.replies.full(now).is_none());
+    assert!(desk.replies.backpressure(now).is_none());
     let command = desk.streamed(2);
     let mut index = 0;
     let mut fill = |desk: &mut Desk| {
         let first = index;
-        while desk.replies.full(now).is_none() {
+        while desk.replies.backpressure(now).is_none() {
             desk.part(command, index);
             index += 1;
         }
@@ -373,19 +373,22 @@ fn nothing_more_is_read_while_parts_find_no_room_unless_none_leaves() {
     assert!(more == room && sent.iter().enumerate().all(|(index, (.., data))| *data == room + index));
     // None leaves: it is given up for as long as that goes on.
     fill(&mut desk);
-    assert!(desk.replies.full(now + second / 2).is_some());
-    assert!(desk.replies.full(now + second).is_none() && desk.replies.full(now + second * 9).is_none());
+    assert!(desk.replies.backpressure(now + second / 2).is_some());
+    assert!(
+        desk.replies.backpressure(now + second).is_none()
+            && desk.replies.backpressure(now + second * 9).is_none()
+    );
     assert!(desk.outgoing.try_next().is_some());
     desk.part(command, 0);
-    assert!(desk.replies.full(now + second * 10).is_some());
-    assert!(desk.replies.full(now + second * 11).is_none());
+    assert!(desk.replies.backpressure(now + second * 10).is_some());
+    assert!(desk.replies.backpressure(now + second * 11).is_none());
     assert_eq!(desk.sent().len(), room);
-    assert!(desk.replies.full(now + second * 11).is_none());
+    assert!(desk.replies.backpressure(now + second * 11).is_none());
     fill(&mut desk);
     // Whoever was told everything waits for no room.
-    assert!(desk.replies.full(now).is_some());
+    assert!(desk.replies.backpressure(now).is_some());
     desk.response(command);
-    assert!(desk.replies.full(now).is_none());
+    assert!(desk.replies.backpressure(now).is_none());
     desk.response(quiet);
 }
 
@@ -415,7 +418,7 @@ fn nothing_is_left_of_two_thousand_commands_however_they_end() {
     for number in 0..10 {
         desk.streamed(number);
     }
-    desk.replies = Replies::default();
+    desk.replies = PendingCommands::default();
     assert_eq!(desk.sent().iter().filter(|(_, status, _)| *status == "unknown").count(), 10);
     assert!(desk.is_clean());
 }

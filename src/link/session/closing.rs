@@ -1,4 +1,4 @@
-//! The end of a connection: what the service sent before it is read on, and the closing handshake is performed.
+//! The end of a connection: what the service sent before it is still read, and the closing handshake is performed.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::{Conversation, over};
+use super::{Connection, over};
 use crate::transport::writer::Outcome;
 use crate::transport::{Read, deadline};
 
@@ -16,10 +16,10 @@ use crate::transport::{Read, deadline};
 const CLOSING: Duration = Duration::from_secs(1);
 /// How long nothing may be received, once nothing can be written, before the rest is given up.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long is read on at the most once nothing can be written, as a peer may send for ever.
-const READ_ON: Duration = Duration::from_secs(10);
+/// How long is read at the most once nothing can be written, as a peer may send for ever.
+const READ_REMAINING: Duration = Duration::from_secs(10);
 
-impl<S, R> Conversation<'_, S, R>
+impl<S, R> Connection<'_, S, R>
 where
     S: Session,
     S::Frame: Frame,
@@ -27,55 +27,55 @@ where
 {
     /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
     /// lost, and where another link is opened in the place of this one, the service would count both.
-    pub(super) async fn leave(&mut self) {
-        self.parts.outbound.close();
+    pub(super) async fn close_and_read(&mut self) {
+        self.ends.outbound.close();
         let until = tokio::time::Instant::now() + CLOSING;
-        while !self.memory.spool.is_full() {
+        while !self.context.spool.is_full() {
             let step = tokio::select! {
-                Some(outcome) = self.parts.outcomes.recv() => self.outcome(outcome),
-                read = deadline::by(until, self.parts.reader.read()) => match read {
-                    Some(read) => self.burst(read),
+                Some(outcome) = self.ends.outcomes.recv() => self.outcome(outcome),
+                read = deadline::by(until, self.ends.reader.read()) => match read {
+                    Some(read) => self.handle_burst(read),
                     None => return,
                 },
             };
-            if step.is_err() || self.broken.is_some() {
+            if step.is_err() || self.write_error.is_some() {
                 return;
             }
         }
     }
 
     /// Nothing can be written any more, but what was received before, the service's close among it, can still be read.
-    pub(super) async fn read_on(&mut self, broken: End) -> End {
+    pub(super) async fn read_remaining(&mut self, error: End) -> End {
         self.is_broken = true;
-        if let Err(end) = self.release() {
+        if let Err(end) = self.handle_held() {
             return end;
         }
-        let until = tokio::time::Instant::now() + READ_ON;
+        let until = tokio::time::Instant::now() + READ_REMAINING;
         loop {
-            let full = self.replies.full(Instant::now());
-            let (is_full, overflow) = (self.memory.spool.is_full(), self.memory.spool.deadline());
-            if is_full || full.is_some() {
-                self.memory.received.pause(OffsetDateTime::now_utc());
+            let backpressure = self.pending.backpressure(Instant::now());
+            let (is_full, overflow) = (self.context.spool.is_full(), self.context.spool.deadline());
+            if is_full || backpressure.is_some() {
+                self.link.gaps.received.pause(OffsetDateTime::now_utc());
             }
             let step = tokio::select! {
                 biased;
                 _ = &mut self.interrupt => {
                     self.interrupted = true;
-                    return broken;
+                    return error;
                 }
-                () = self.memory.spool.room(), if is_full => Ok(()),
+                () = self.context.spool.room(), if is_full => Ok(()),
                 () = sleep_until(overflow.unwrap_or_else(Instant::now).into()), if overflow.is_some() => {
-                    self.memory.spool.overflow()
+                    self.context.spool.overflow()
                 }
-                () = over(full.as_ref()), if full.is_some() => Ok(()),
-                read = deadline::within(QUIET, self.parts.reader.read()), if full.is_none() && !is_full => match read {
-                    Some(read) => self.take_in(read).and_then(|()| self.release()),
-                    None => return broken,
+                () = over(backpressure.as_ref()), if backpressure.is_some() => Ok(()),
+                read = deadline::within(QUIET, self.ends.reader.read()), if backpressure.is_none() && !is_full => match read {
+                    Some(read) => self.receive(read).and_then(|()| self.handle_held()),
+                    None => return error,
                 },
-                () = sleep_until(until) => return broken,
+                () = sleep_until(until) => return error,
             };
             if let Err(end) = step {
-                return if end.code.is_some() { end } else { broken };
+                return if end.code.is_some() { end } else { error };
             }
         }
     }

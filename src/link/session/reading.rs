@@ -8,86 +8,91 @@ use pontoon_sdk::{End, Event, EventType, Kind, Raw, Result, Session};
 use time::OffsetDateTime;
 use tokio::task::coop::has_budget_remaining;
 
-use super::Conversation;
+use super::Connection;
 use crate::transport::{self, Read};
 
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
 
-impl<S, R> Conversation<'_, S, R>
+impl<S, R> Connection<'_, S, R>
 where
     S: Session,
     S::Frame: Frame,
     R: Read<S::Frame>,
 {
-    /// Handles what was read, unless others have filled the way of parts while this link waited for it.
-    pub(super) fn take_in(&mut self, read: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
+    /// Handles what was read, unless other links have used the room for parts while this one waited for it.
+    pub(super) fn receive(&mut self, read: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
         match read {
-            Ok(transport::Received::Message(frame)) if self.replies.full(Instant::now()).is_some() => {
+            Ok(transport::Received::Message(frame))
+                if self.pending.backpressure(Instant::now()).is_some() =>
+            {
                 self.held = Some(frame);
                 Ok(())
             }
-            read => self.burst(read),
+            read => self.handle_burst(read),
         }
     }
 
     /// Handles a frame that was held, if there is one.
-    pub(super) fn release(&mut self) -> Result<(), End> {
-        self.held.take().map_or(Ok(()), |frame| self.burst(Ok(transport::Received::Message(frame))))
+    pub(super) fn handle_held(&mut self) -> Result<(), End> {
+        self.held.take().map_or(Ok(()), |frame| self.handle_burst(Ok(transport::Received::Message(frame))))
     }
 
     /// Handles a frame, and those that are there already behind it.
-    pub(super) fn burst(&mut self, first: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
+    pub(super) fn handle_burst(
+        &mut self,
+        first: Result<transport::Received<S::Frame>, End>,
+    ) -> Result<(), End> {
         // The end of a connection is not received: a silent peer may have been gone for long.
         let first_is_frame = first.is_ok();
         let mut next = Some(first);
         let mut left = BURST;
         let read = OffsetDateTime::now_utc();
         if first_is_frame {
-            self.memory.received.begin(read);
+            self.link.gaps.received.begin(read);
         }
         while let Some(message) = next {
             let message = message?;
             self.last_message = Instant::now();
             match message {
-                transport::Received::Message(frame) => self.frame(&frame, read)?,
-                transport::Received::TooLarge(size) => self.too_large(size, read),
+                transport::Received::Message(frame) => self.handle_frame(&frame, read)?,
+                transport::Received::TooLarge(size) => self.publish_too_large(size, read),
             }
             left -= 1;
-            let full = self.memory.spool.is_full() || self.replies.full(Instant::now()).is_some();
+            let full = self.context.spool.is_full() || self.pending.backpressure(Instant::now()).is_some();
             let reads = left > 0 && !full;
-            next = if reads { self.parts.reader.read().now_or_never() } else { None };
+            next = if reads { self.ends.reader.read().now_or_never() } else { None };
             if next.is_some() {
                 continue;
             }
-            // The runtime also says that nothing is there when this task has had its turn.
+            // The runtime also reports that nothing is there when this task has used its budget.
             if reads && has_budget_remaining() {
-                self.memory.received.is_empty();
+                self.link.gaps.received.is_empty();
             } else {
-                self.memory.received.is_behind(read);
+                self.link.gaps.received.is_behind(read);
             }
         }
         // Seconds since 1970 fit a float exactly.
-        self.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
+        self.context.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
         Ok(())
     }
 
-    pub(super) fn frame(&mut self, frame: &S::Frame, read: OffsetDateTime) -> Result<(), End> {
-        self.metrics.frames_received.increment(1);
-        self.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
+    fn handle_frame(&mut self, frame: &S::Frame, read: OffsetDateTime) -> Result<(), End> {
+        self.context.metrics.frames_received.increment(1);
+        self.context.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
         let now = Instant::now();
         self.outbox.advance(now);
-        let decoded = self.parts.session.decode(frame, &mut self.outbox);
+        let decoded = self.session.decode(frame, &mut self.outbox);
         match decoded {
             Err(error) if error.kind() == Kind::Protocol => {
                 let performed = self.perform_at(now, read);
-                self.unrecognised(frame, error.message(), now, read);
+                self.publish_unrecognised(frame, error.message(), now, read);
                 performed
             }
             Err(error) => {
                 let performed = self.perform_at(now, read);
                 if error.kind() == Kind::Internal {
-                    self.unrecognised(frame, error.message(), now, read);
+                    self.publish_unrecognised(frame, error.message(), now, read);
                 }
                 performed?;
                 Err(error.into())
@@ -97,27 +102,21 @@ where
     }
 
     /// A message over the limit was discarded: that is published like any other loss.
-    pub(super) fn too_large(&mut self, size: u64, read: OffsetDateTime) {
-        self.metrics.frames_received.increment(1);
-        self.metrics.bytes_received.increment(size);
+    fn publish_too_large(&mut self, size: u64, read: OffsetDateTime) {
+        self.context.metrics.frames_received.increment(1);
+        self.context.metrics.bytes_received.increment(size);
         let mut event = Event::new(EventType::FrameUnrecognised, Raw::null());
-        let limit = self.settings.message_limit.0;
+        let limit = self.context.transport.config.message_limit.0;
         event.fields.reason =
             Some(format!("a message of {size} bytes is over transport.message_limit ({limit} bytes)"));
         event.discarded = Some(size);
-        self.memory.spool.offer(self.link, Box::new(event), Instant::now(), read);
+        self.context.spool.offer(&self.link.key, Box::new(event), Instant::now(), read);
     }
 
-    pub(super) fn unrecognised(
-        &mut self,
-        frame: &S::Frame,
-        reason: &str,
-        now: Instant,
-        read: OffsetDateTime,
-    ) {
+    fn publish_unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
         let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
         event.fields.reason = Some(reason.to_owned());
-        self.parts.redact.event(&mut event);
-        self.memory.spool.offer(self.link, Box::new(event), now, read);
+        self.redact.event(&mut event);
+        self.context.spool.offer(&self.link.key, Box::new(event), now, read);
     }
 }

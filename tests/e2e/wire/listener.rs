@@ -27,7 +27,7 @@ async fn a_thousand_guesses_are_slowed_and_written_once_a_second() {
         async move { ScriptSocket::dial(&url, &[&format!("guess{number}")]).await.err() }
     });
     let answers = futures_util::future::join_all(guessing).await;
-    let message = "a visitor was not let in";
+    let message = "a connection was not accepted";
     eventually(PATIENCE, async || counted(&scene, message) == 1_000).await;
     let lines = scene.daemon.logged(message).len();
     let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap();

@@ -4,8 +4,8 @@
 //! run) may be followed by a break, and what the service sent after that is lost. So a gap begins no later than when the
 //! socket was last known to be empty.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::LinkKey;
@@ -20,7 +20,7 @@ const STOPPED: Duration = Duration::from_millis(500);
 
 /// When the thread of an instance ran: it may be stopped and go on later, as by SIGSTOP.
 #[derive(Default)]
-pub struct Activity(Mutex<Beats>);
+pub struct Activity(Cell<Beats>);
 
 #[derive(Default, Clone, Copy)]
 struct Beats {
@@ -33,16 +33,13 @@ struct Beats {
 impl Activity {
     /// The thread runs. Called every [`BEAT`].
     pub fn beat(&self, now: Instant) {
-        let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beats = self.0.get();
         let before = beats.last.map_or(now, |(_, last)| last);
         if now.saturating_duration_since(before) > STOPPED {
             beats.stopped = Some((before, now));
         }
         beats.last = Some((before, now));
-    }
-
-    fn beats(&self) -> Beats {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.set(beats);
     }
 }
 
@@ -61,7 +58,7 @@ impl Beats {
 pub struct Received {
     link: LinkKey,
     spool: Rc<Spool>,
-    activity: Arc<Activity>,
+    activity: Rc<Activity>,
     /// When the socket was last known to be empty before a frame was read.
     complete: Option<OffsetDateTime>,
     /// Since when the socket may hold more than was read.
@@ -81,7 +78,7 @@ pub struct Received {
 
 impl Received {
     /// Nothing yet.
-    pub fn new(link: LinkKey, spool: Rc<Spool>, activity: Arc<Activity>) -> Self {
+    pub fn new(link: LinkKey, spool: Rc<Spool>, activity: Rc<Activity>) -> Self {
         let (complete, behind, stop, read) = (None, None, None, Instant::now());
         let (empty, begun, marked) = (false, false, false);
         Self { link, spool, activity, complete, behind, empty, read, stop, begun, marked }
@@ -89,7 +86,7 @@ impl Received {
 
     /// A frame is there, after the socket was waited for.
     pub fn begin(&mut self, at: OffsetDateTime) {
-        let (now, beats) = (Instant::now(), self.activity.beats());
+        let (now, beats) = (Instant::now(), self.activity.0.get());
         if std::mem::take(&mut self.empty) {
             self.catch_up();
         }
@@ -169,6 +166,8 @@ impl Received {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::envelope::Envelope;
     use crate::metrics::InstanceMetrics;
@@ -178,7 +177,7 @@ mod tests {
         let envelope = Rc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
         let metrics = Arc::new(InstanceMetrics::new("i", "t", &[]));
         let spool = Rc::new(Spool::new("i", envelope, metrics, &Delivery::default()));
-        let activity = Arc::new(Activity::default());
+        let activity = Rc::new(Activity::default());
         activity.beat(Instant::now());
         Received::new(LinkKey::new("main"), spool, activity)
     }
@@ -186,8 +185,9 @@ mod tests {
     /// Shifts what is known into the past.
     fn elapse(received: &mut Received, time: Duration) {
         received.read -= time;
-        let mut beats = received.activity.0.lock().unwrap();
+        let mut beats = received.activity.0.get();
         beats.last = beats.last.map(|(before, last)| (before - time, last - time));
+        received.activity.0.set(beats);
     }
 
     fn at(second: i64) -> OffsetDateTime {
@@ -209,7 +209,7 @@ mod tests {
         elapse(&mut received, Duration::from_secs(10));
         let now = Instant::now();
         received.activity.beat(now - Duration::from_millis(400));
-        received.activity.0.lock().unwrap().stopped = None;
+        received.activity.0.set(Beats { stopped: None, ..received.activity.0.get() });
         received.activity.beat(now);
         received.begin(at(12));
         assert_eq!(until(&received), 12);

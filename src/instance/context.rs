@@ -1,0 +1,84 @@
+//! What the daemon hands to an instance, and the clock that both use.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::InstanceMetrics;
+use crate::settings::{self, Config};
+use crate::status::InstanceStatus;
+
+/// An instance that was checked and waits to be started.
+pub trait Run: Send {
+    /// Its connector's type.
+    fn kind(&self) -> &'static str;
+    /// Runs it on this thread until it is asked to stop and has drained.
+    fn run(self: Box<Self>, context: Context);
+    /// Names of its operations, for metrics.
+    fn operations(&self) -> Vec<&'static str>;
+}
+
+/// The settings that every instance shares. A reload may change them while an instance runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How to reach NATS.
+    pub nats: settings::Nats,
+    /// The form of events.
+    pub events: settings::Events,
+    /// How events are kept.
+    pub delivery: settings::Delivery,
+    /// How commands are taken.
+    pub commands: settings::Commands,
+    /// How the instance stops.
+    pub shutdown: settings::Shutdown,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            nats: config.nats.clone(),
+            events: config.events.clone(),
+            delivery: config.delivery.clone(),
+            commands: config.commands.clone(),
+            shutdown: config.shutdown.clone(),
+        }
+    }
+}
+
+/// What an instance is given. It crosses to the instance's thread, and what changes later is shared with the daemon.
+pub struct Context {
+    /// The instance.
+    pub(super) name: String,
+    /// The settings to put in force.
+    pub(super) settings: watch::Receiver<Settings>,
+    /// How its sockets are made.
+    pub(super) transport: settings::Transport,
+    /// Counts.
+    pub(super) metrics: Arc<InstanceMetrics>,
+    /// What is known of it.
+    pub(super) status: watch::Sender<InstanceStatus>,
+    /// When its thread last had time to itself, as [`since_start`] counts.
+    pub(super) heartbeat: Arc<AtomicU64>,
+    /// Asks it to drain and end.
+    pub(super) stop: CancellationToken,
+    /// The epoch of its first events: see [`epoch`].
+    pub(super) epoch: u64,
+}
+
+/// Milliseconds since the daemon began to count: a clock that never jumps.
+pub fn since_start() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A number that grows with every start: milliseconds since 1970, and more than the last one that was returned.
+pub(super) fn epoch() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    let next = |last: u64| Some(now.max(last + 1));
+    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| now.max(last + 1))
+}

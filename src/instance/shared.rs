@@ -1,0 +1,55 @@
+//! What the parts of an instance share, on the instance's thread.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Settings;
+use crate::envelope::Envelope;
+use crate::link;
+use crate::log::Throttle;
+
+/// What the parts of an instance share.
+pub struct Shared {
+    /// What its links share, too.
+    pub link: Rc<link::context::Context>,
+    /// What is made of events.
+    pub envelope: Rc<Envelope>,
+    /// Whether NATS has processed the subscription to commands in this start of the instance.
+    pub subscribed: watch::Sender<bool>,
+    /// The settings in force.
+    pub(super) settings: RefCell<Rc<Settings>>,
+    /// Log lines that others can cause as often as they like.
+    pub throttles: Throttles,
+    /// A part of the instance has failed as none should: all of it starts over.
+    pub fault: CancellationToken,
+}
+
+impl Shared {
+    /// The settings in force.
+    pub fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// Puts other settings in force, as far as the bus need not move for them. Events that are kept stay as they are; only
+    /// the prefix of their subjects follows.
+    pub(super) fn adopt(&self, settings: Settings) {
+        let (delivery, link::context::Context { spool, metrics, .. }) = (&settings.delivery, &*self.link);
+        spool.reconfigure(delivery);
+        metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
+        metrics.spool_max_events.set(delivery.buffer_events as f64);
+        spool.reshape(&settings.nats.prefix, &settings.events);
+        *self.settings.borrow_mut() = Rc::new(settings);
+    }
+}
+
+/// Log lines that others can cause as often as they like.
+#[derive(Default)]
+pub struct Throttles {
+    /// Connections to the listener that were not accepted.
+    pub handshakes: Throttle,
+    /// Commands whose reply subject is not allowed.
+    pub replies: Throttle,
+}

@@ -1,0 +1,31 @@
+//! What the links of an instance share. It is made by the instance and handed down.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::gaps::{Activity, ReadyLinks};
+use super::phases::LinkPhases;
+use super::slots::Slots;
+use crate::bus::spool::Spool;
+use crate::metrics::InstanceMetrics;
+use crate::transport;
+
+/// What the links of an instance share.
+pub struct Context {
+    /// The name of the instance.
+    pub instance: String,
+    /// Events on their way to NATS.
+    pub spool: Rc<Spool>,
+    /// Counts.
+    pub metrics: Arc<InstanceMetrics>,
+    /// How sockets are made.
+    pub transport: transport::Settings,
+    /// The phases of the links.
+    pub phases: Rc<LinkPhases>,
+    /// How many links may be open on demand.
+    pub slots: Rc<Slots>,
+    /// The links that were ready in this run of the instance.
+    pub ready_links: Rc<ReadyLinks>,
+    /// When the instance's thread ran.
+    pub activity: Rc<Activity>,
+}

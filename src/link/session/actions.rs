@@ -1,0 +1,80 @@
+//! What a session asks for while it handles a frame, a command or a timer: it is done here, in order.
+
+use std::time::Instant;
+
+use pontoon_sdk::connector::Frame;
+use pontoon_sdk::{Action, CommandId, End, Error, Result, Session};
+use time::OffsetDateTime;
+
+use super::Connection;
+use crate::transport::Read;
+use crate::transport::writer::Refused;
+
+impl<S, R> Connection<'_, S, R>
+where
+    S: Session,
+    S::Frame: Frame,
+    R: Read<S::Frame>,
+{
+    /// Does all that the session wants done, and then ends if anything of it ends the connection.
+    pub(super) fn perform_at(&mut self, read_at: Instant, read: OffsetDateTime) -> Result<(), End> {
+        let mut end = None;
+        let mut unsent: Vec<(CommandId, Error)> = Vec::new();
+        loop {
+            for action in self.outbox.drain() {
+                match action {
+                    Action::Publish(mut event) => {
+                        self.pending.trace(&mut event);
+                        self.redact.event(&mut event);
+                        self.context.spool.offer(&self.link.key, event, read_at, read);
+                    }
+                    Action::Reply(command, reply) => {
+                        self.pending.reply(command, self.redact.reply(reply));
+                    }
+                    Action::Duplicate => self.context.spool.duplicate(),
+                    Action::DeliveryLevel(command, delivery) => {
+                        let lowered = self.pending.lower(command, delivery);
+                        unsent.extend(lowered.err().map(|error| (command, error)));
+                    }
+                    // Nothing of a command is sent once it was refused.
+                    Action::Send(_, Some(command)) if unsent.iter().any(|(known, _)| *known == command) => {}
+                    Action::Send(frame, command) => {
+                        match (self.ends.outbound.push(frame, command), command) {
+                            (Ok(ticket), Some(command)) => self.pending.queued(command, ticket),
+                            // What the session sends without a command is of no use to a service that is gone.
+                            (Ok(_) | Err(Refused::Closed), None) => {}
+                            (Err(refused), Some(command)) => unsent.push((command, refused.error())),
+                            (Err(refused), None) => {
+                                end.get_or_insert_with(|| refused.error().into());
+                            }
+                        }
+                    }
+                    Action::Remember(join) => self.link.remember(join),
+                    Action::Forget(key) => self.link.joins.retain(|join| join.key != key),
+                    Action::Ready => {
+                        if !std::mem::replace(&mut self.ready, true) {
+                            self.link.ready(read);
+                        }
+                    }
+                    Action::Finish => {
+                        if self.link.queue.is_empty() {
+                            self.link.queue.close();
+                            self.finished = true;
+                            end.get_or_insert_with(|| End::disconnected("the link is not needed any more"));
+                        }
+                    }
+                    Action::Close(reason) => {
+                        end.get_or_insert_with(|| End::disconnected(reason));
+                    }
+                }
+            }
+            if unsent.is_empty() {
+                return end.map_or(Ok(()), Err);
+            }
+            for (command, error) in unsent.drain(..) {
+                let sent = self.pending.unsent(command, &error);
+                self.session.abandoned(command, sent, &mut self.outbox);
+            }
+        }
+    }
+}
