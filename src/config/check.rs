@@ -9,7 +9,8 @@ use pontoon_sdk::Secret;
 use pontoon_sdk::url::{Fault, Scheme, Url};
 use serde_json::{Map, Value};
 
-use super::problem::{Report, path};
+use super::problem::path;
+use super::report::Report;
 use super::{secrets, suggest};
 use crate::settings::{Config, DeliveryMode, Nats, Ordering, Tls, Transport};
 use crate::transport::proxy::{Environment, Proxy};

@@ -6,10 +6,9 @@
 use figment::providers::{Format as _, Toml};
 use serde_json::{Map, Value};
 
-use super::Sources;
-use super::layers::Notes;
-use super::problem::{Path, Problem, dotted};
+use super::problem::{Notes, Path, Problem, dotted};
 use super::schema::{Form, Schema};
+use super::sources::Sources;
 
 const PREFIX: &str = "PONTOON_";
 

@@ -3,8 +3,9 @@
 use pontoon_sdk::url::{self, Url};
 use serde_json::{Map, Value};
 
-use super::load::{Prepared, decode, prune};
-use super::problem::{Path, Report, join, path};
+use super::decode::{Prepared, decode, prune};
+use super::problem::{Path, join, path};
+use super::report::Report;
 use super::schema::Schema;
 use super::shape::{Shape, remove};
 use super::{secrets, suggest};

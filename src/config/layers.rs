@@ -5,9 +5,10 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::{Map as Object, Value};
 
 use super::file::File;
-use super::problem::Problem;
+use super::problem::{Notes, Problem};
 use super::schema::Schema;
-use super::{Sources, env, file};
+use super::sources::Sources;
+use super::{env, file};
 
 /// What the name of the file's layer begins with; its lines are looked up in the file itself.
 const FILE: &str = "file";
@@ -18,13 +19,6 @@ pub(super) struct Layers {
     file: Option<File>,
     /// What was set, the last source first.
     pub(super) tree: Object<String, Value>,
-}
-
-/// What is wrong with the sources themselves, and what should be known of them.
-#[derive(Default)]
-pub(super) struct Notes {
-    pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<String>,
 }
 
 /// One source with a name of its own.

@@ -7,16 +7,21 @@
 //! * [`Problems`] is everything that is wrong, at once, and never shows a secret
 
 mod check;
+mod decode;
 mod env;
 mod file;
 mod instances;
 mod layers;
 mod load;
 mod problem;
+mod report;
 pub mod schema;
 mod secrets;
 mod shape;
+mod sources;
 mod suggest;
 
-pub use load::{Loaded, Prepared, Sources, load, shared};
+pub use decode::Prepared;
+pub use load::{Loaded, load, shared};
 pub use problem::{Problem, Problems};
+pub use sources::Sources;

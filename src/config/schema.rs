@@ -8,7 +8,6 @@ use schemars::schema_for;
 use serde_json::{Map, Value, json};
 
 use super::problem::Path;
-use super::shape;
 use crate::registry::{ConnectorType, Registry};
 use crate::settings::Config;
 
@@ -89,7 +88,7 @@ impl Schema {
             let description = json.get("description").and_then(Value::as_str).unwrap_or_default();
             let default = json.get("default").filter(|default| !default.is_null() && !default.is_object());
             let default = default.map(|default| format!("; default {default}")).unwrap_or_default();
-            let write = format!("{}{needed}{default}", shape::expected(self.node(json)));
+            let write = format!("{}{needed}{default}", expected(self.node(json)));
             Some((key.to_owned(), write, description.replace('\n', " ")))
         });
         described.collect()
@@ -273,4 +272,56 @@ fn rename(json: &mut Value, name: &str) {
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, name)),
         _ => {}
     }
+}
+
+/// The words that a text must be one of.
+pub(super) fn words(node: Node<'_>) -> Option<Vec<&str>> {
+    if let Some(word) = node.keyword("const").and_then(Value::as_str) {
+        return Some(vec![word]);
+    }
+    let words = node.keyword("enum")?.as_array()?;
+    Some(words.iter().filter_map(Value::as_str).collect())
+}
+
+pub(super) fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// What a text of a certain form is called, such as `a duration, such as "5s"`.
+fn form(node: Node<'_>) -> Option<String> {
+    node.keyword("pattern")?;
+    let description = node.keyword("description")?.as_str()?;
+    description.strip_prefix("A ").map(|rest| format!("a {rest}"))
+}
+
+/// What should be written, in words.
+pub(super) fn expected(node: Node<'_>) -> String {
+    if node.is_secret() {
+        return "{ env = \"NAME\" } or { file = \"/path\" }".to_owned();
+    }
+    let branches = node.branches();
+    // A setting without a default has its form beside `null`.
+    if let Some(form) = form(node).or_else(|| branches.iter().find_map(|branch| form(*branch))) {
+        return form;
+    }
+    let known: Vec<&str> = branches.iter().filter_map(|branch| words(*branch)).flatten().collect();
+    if let Some(known) = words(node).or((!known.is_empty()).then_some(known)) {
+        return format!("one of {}", quoted(&known));
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for name in node.types() {
+        let word = match name {
+            "string" => "a text in quotes",
+            "integer" => "a whole number",
+            "number" => "a number",
+            "boolean" => "true or false",
+            "array" => "a list",
+            "object" => "a table",
+            other => other,
+        };
+        if !names.contains(&word) {
+            names.push(word);
+        }
+    }
+    names.join(" or ")
 }

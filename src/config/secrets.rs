@@ -4,7 +4,8 @@ use pontoon_sdk::Secret;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::problem::{Path, Report};
+use super::problem::Path;
+use super::report::Report;
 
 /// Checks the secrets that were found. `look` is off for an instance that does not run: its secrets need not be here.
 pub(super) fn check(secrets: &[(Path, Value)], look: bool, report: &mut Report<'_>) {

@@ -5,7 +5,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::problem::{Path, join};
-use super::schema::Node;
+use super::schema::{Node, expected, quoted, words};
 use super::suggest;
 
 /// What was found.
@@ -164,19 +164,6 @@ pub(super) fn remove(tree: &mut Value, path: &[String]) -> bool {
     }
 }
 
-/// The words that a text must be one of.
-fn words(node: Node<'_>) -> Option<Vec<&str>> {
-    if let Some(word) = node.keyword("const").and_then(Value::as_str) {
-        return Some(vec![word]);
-    }
-    let words = node.keyword("enum")?.as_array()?;
-    Some(words.iter().filter_map(Value::as_str).collect())
-}
-
-fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
-}
-
 fn fits(name: &str, value: &Value) -> bool {
     match name {
         "string" => value.is_string(),
@@ -200,43 +187,4 @@ fn kind(value: &Value) -> &'static str {
         Value::Object(table) if table.contains_key("$__toml_private_datetime") => "a date",
         Value::Object(_) => "a table",
     }
-}
-
-/// What a text of a certain form is called, such as `a duration, such as "5s"`.
-fn form(node: Node<'_>) -> Option<String> {
-    node.keyword("pattern")?;
-    let description = node.keyword("description")?.as_str()?;
-    description.strip_prefix("A ").map(|rest| format!("a {rest}"))
-}
-
-/// What should be written, in words.
-pub(super) fn expected(node: Node<'_>) -> String {
-    if node.is_secret() {
-        return "{ env = \"NAME\" } or { file = \"/path\" }".to_owned();
-    }
-    let branches = node.branches();
-    // A setting without a default has its form beside `null`.
-    if let Some(form) = form(node).or_else(|| branches.iter().find_map(|branch| form(*branch))) {
-        return form;
-    }
-    let known: Vec<&str> = branches.iter().filter_map(|branch| words(*branch)).flatten().collect();
-    if let Some(known) = words(node).or((!known.is_empty()).then_some(known)) {
-        return format!("one of {}", quoted(&known));
-    }
-    let mut names: Vec<&str> = Vec::new();
-    for name in node.types() {
-        let word = match name {
-            "string" => "a text in quotes",
-            "integer" => "a whole number",
-            "number" => "a number",
-            "boolean" => "true or false",
-            "array" => "a list",
-            "object" => "a table",
-            other => other,
-        };
-        if !names.contains(&word) {
-            names.push(word);
-        }
-    }
-    names.join(" or ")
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pontoon_sdk::{Size, Span};
 
-use super::{Report, path};
+use crate::config::problem::path;
+use crate::config::report::Report;
 use crate::instance::router::MOST_COMMANDS;
 use crate::settings::{Config, Transport};
 

@@ -1,0 +1,55 @@
+//! From values that were read to settings, and to every fault in them.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::problem::Path;
+use super::report::Report;
+use super::shape::{Shape, remove};
+use crate::instance::Run;
+use crate::registry::keys;
+
+/// An instance that can be started.
+pub struct Prepared {
+    /// Its name.
+    pub name: String,
+    /// The connector, settings and all.
+    pub run: Box<dyn Run>,
+}
+
+/// Reports what the shape of the tree at this path was found to be, and takes the wrong values out, so that the others
+/// can be looked at.
+pub(super) fn prune(shape: Shape, tree: &mut Value, at: &[String], report: &mut Report<'_>) {
+    for fault in shape.faults {
+        report.problem(&fault.path, fault.what);
+        if let Some(below) = fault.path.get(at.len()..)
+            && !fault.missing
+        {
+            remove(tree, below);
+        }
+    }
+}
+
+/// Reads a table, again and again without what is wrong, until all that is wrong has been said.
+pub(super) fn decode<T: DeserializeOwned + Default>(
+    table: Option<Value>,
+    at: &[String],
+    report: &mut Report<'_>,
+) -> T {
+    let Some(mut table) = table else {
+        return T::default();
+    };
+    loop {
+        match serde_path_to_error::deserialize::<_, T>(table.clone()) {
+            Ok(decoded) => return decoded,
+            Err(error) => {
+                let keys = keys(error.path());
+                let path: Path = at.iter().chain(&keys).cloned().collect();
+                report.problem(&path, error.into_inner().to_string());
+                if !remove(&mut table, &keys) {
+                    return T::default();
+                }
+            }
+        }
+    }
+}
