@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
-mod frames;
-mod requests;
+mod decode;
+mod operations;
 mod session;
 
 use std::sync::atomic::AtomicBool;
@@ -16,7 +16,7 @@ use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Result,
 pub use config::{Auth, Config, TextMode};
 pub use session::AuiSession;
 
-use crate::requests::Request;
+use crate::operations::Request;
 
 /// A network of agents on AUI.
 pub struct Aui {

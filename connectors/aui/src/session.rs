@@ -14,8 +14,8 @@ use pontoon_sdk::{
 };
 
 use crate::Shared;
-use crate::frames::{self, Fault, Said, Update, Whole};
-use crate::requests::Request;
+use crate::decode::{self, Fault, Said, Update, Whole};
+use crate::operations::Request;
 
 /// How long the service may take to close the connection after an error, as it says it does.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -240,7 +240,7 @@ impl Session for AuiSession {
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         let hidden = self.mask.hide(frame);
         let frame = hidden.as_ref().unwrap_or(frame);
-        match frames::read(frame) {
+        match decode::read(frame) {
             Ok((Said::Fault(fault), raw)) => self.fault(fault, raw, out),
             Ok((Said::Update(update), _)) if self.is_ours(&update) => return self.update(update, out),
             Ok((Said::Update(update), _)) => {

@@ -2,7 +2,7 @@
 
 mod calls;
 mod config;
-mod frames;
+mod decode;
 mod operations;
 mod session;
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::calls::{Call, Calls, Owner};
 use crate::config::{Config, Correlation, MAX_NAME};
-use crate::frames::{self, Fault, Said};
+use crate::decode::{self, Fault, Said};
 use crate::operations::Request;
 use crate::resource;
 
@@ -137,7 +137,7 @@ impl Session for Sub0Session {
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        let (said, raw) = frames::read(frame)?;
+        let (said, raw) = decode::read(frame)?;
         match said {
             Said::Keepalive => {}
             Said::Data { action, uid, data } => self.data(&action, uid, data, raw, out),
@@ -160,7 +160,7 @@ impl Session for Sub0Session {
             ));
         }
         let action = self.sent_as(&name);
-        let frame = frames::call(&resource, &action, &command.body)?;
+        let frame = decode::call(&resource, &action, &command.body)?;
         let call = Call { id: command.id, resource, frame, deadline: command.deadline };
         self.calls.add(action, call, out)
     }
