@@ -1,4 +1,4 @@
-//! An instance's settings, and the endpoint they make.
+//! An instance's settings, and the endpoint that they make.
 
 use pontoon_sdk::accumulator::Mode;
 use pontoon_sdk::rate::RateLimit;
@@ -15,22 +15,22 @@ pub struct Config {
     pub url: String,
     /// The network API key. It is looked up at each connect.
     pub network_api_key: Secret,
-    /// Where the key stands in the request for a connection.
+    /// Where the key stands in the handshake.
     #[serde(default)]
     pub auth: Auth,
     /// What the text of an update is.
-    #[serde(default)]
-    pub text: TextMode,
-    /// How many tasks have a link at a time. One more waits until another's link is idle.
+    #[serde(default = "text")]
+    pub text: Mode,
+    /// How many tasks have a link at a time. One more waits until the link of another is idle.
     #[serde(default = "max_links")]
     pub max_links: usize,
     /// How long a link stays without a request.
     #[serde(default = "idle_timeout")]
     pub idle_timeout: Span,
-    /// How long a caller waits that names no time of its own.
+    /// How long a caller waits that sets no `Pontoon-Timeout`.
     #[serde(default = "answer_timeout")]
     pub answer_timeout: Span,
-    /// How long after a caller has given up its answer is still expected, from the last part of it that came.
+    /// How long a late answer is expected after its caller gave up, from the last part of it that came.
     #[serde(default = "late_answer_window")]
     pub late_answer_window: Span,
     /// How many requests of one task may wait. More are refused (429).
@@ -44,38 +44,19 @@ pub struct Config {
     pub rate_limit: Option<RateLimit>,
 }
 
-/// Where the key stands in the request for a connection.
+/// Where the key stands in the handshake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
-    /// In the address: `?network_api_key=…`, as the service's page says.
+    /// In the address: `?network_api_key=…`, as in the service's page.
     #[default]
     Query,
     /// In the header `x-network-api-key`, as the service's own library does outside browsers.
     Header,
 }
 
-/// What the text of an update is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TextMode {
-    /// All of the answer so far, as the service's page says.
-    #[default]
-    Cumulative,
-    /// Only what is new.
-    Delta,
-    /// The one or the other, told for each answer by whether its updates begin with the ones before.
-    Auto,
-}
-
-impl From<TextMode> for Mode {
-    fn from(mode: TextMode) -> Self {
-        match mode {
-            TextMode::Cumulative => Self::Cumulative,
-            TextMode::Delta => Self::Delta,
-            TextMode::Auto => Self::Auto,
-        }
-    }
+fn text() -> Mode {
+    Mode::Cumulative
 }
 
 fn max_links() -> usize {
@@ -108,7 +89,10 @@ const QUERY: &str = "network_api_key";
 const HEADER: &str = "x-network-api-key";
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings, and returns where to connect.
+    ///
+    /// # Errors
+    /// `Config`, with the setting and what to write instead.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         check(
@@ -116,22 +100,18 @@ impl Config {
             "/url",
             "the url holds the key, which would be printed; write it as network_api_key = { env = \"AUI_KEY\" }",
         )?;
-        let key = (self.network_api_key.clone()).into();
+        let key = self.network_api_key.clone().into();
         match self.auth {
             Auth::Query => endpoint.query.push((QUERY.to_owned(), key)),
             Auth::Header => endpoint.headers.push((HEADER.to_owned(), key)),
         }
-        check(self.max_links > 0, "/max_links", "max_links is 0, so no task had a link; write 1 or more")?;
-        check(
-            self.max_queue > 0,
-            "/max_queue",
-            "max_queue is 0, so no request could be made; write 1 or more",
-        )?;
-        for (time, pointer, wrong) in [
-            (self.idle_timeout, "/idle_timeout", "idle_timeout is 0; write a time such as \"60s\""),
-            (self.answer_timeout, "/answer_timeout", "answer_timeout is 0; write a time such as \"60s\""),
+        for (is_zero, pointer) in [
+            (self.max_links == 0, "/max_links"),
+            (self.max_queue == 0, "/max_queue"),
+            (self.idle_timeout.0.is_zero(), "/idle_timeout"),
+            (self.answer_timeout.0.is_zero(), "/answer_timeout"),
         ] {
-            check(!time.0.is_zero(), pointer, wrong)?;
+            check(!is_zero, pointer, "0 is not allowed; leave it out for the default")?;
         }
         if let Some(limit) = self.rate_limit {
             limit.check("/rate_limit")?;
@@ -139,7 +119,7 @@ impl Config {
         Ok(endpoint)
     }
 
-    /// What the daemon is to hold the links to.
+    /// The bounds that the daemon holds the links to.
     pub(crate) fn on_demand_limits(&self) -> OnDemandLimits {
         OnDemandLimits { links: self.max_links, commands: self.max_queue, bytes: self.max_queue_bytes.0 }
     }

@@ -1,32 +1,30 @@
-//! What the service says: updates in two envelopes, final messages, errors. No frame says of itself which it is.
+//! What the service sends: updates in two envelopes, messages, errors. No frame has a field that says which it is.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use pontoon_sdk::event::{MessageObject, Sender, SenderKind, ServiceError};
+use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind, ServiceError};
 use pontoon_sdk::lenient::Timestamp;
 use pontoon_sdk::object::cut;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Error, Object, Piece, Raw, Result, json};
-use serde::Serialize;
+use pontoon_sdk::{Error, Event, EventType, Object, Piece, Raw, Result, json};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The event that carries a part of an answer.
 const UPDATED: &str = "thread-message-text-content-updated";
 
-/// What the service said.
-pub(crate) enum Said {
+/// A frame of the service.
+pub(crate) enum Received {
     /// A part of an answer.
     Update(Update),
-    /// A whole message.
-    Message(Whole),
-    /// A request went wrong, or the connection.
-    Fault(Fault),
-    /// An event that is not known.
-    Other {
-        /// The service's name for it.
-        name: String,
-    },
+    /// The final message of an answer: its event, and the whole of it.
+    Answer(Event, Box<RawValue>),
+    /// A message of the user, which is not an answer even if the service repeats it.
+    UserMessage(Event),
+    /// An error of a request, or of the connection.
+    Error(RequestError),
+    /// An event that the connector does not know, by the service's name.
+    Other(String),
 }
 
 /// A part of an answer.
@@ -42,184 +40,140 @@ pub(crate) struct Update {
     pub(crate) time: Option<Timestamp>,
 }
 
-/// A whole message.
-pub(crate) struct Whole {
-    pub(crate) message: MessageObject,
-    pub(crate) sender: Option<Sender>,
-    pub(crate) created_at: Option<Timestamp>,
-}
-
-/// An error, as the service tells it.
-pub(crate) struct Fault {
+/// An error of a request, or of the connection.
+pub(crate) struct RequestError {
     /// Its status, as of HTTP.
     pub(crate) status: Option<u16>,
-    pub(crate) error: ServiceError,
-    /// What the caller is told.
-    words: String,
-}
-
-/// What an event tells of an error besides its code and its message.
-#[derive(Serialize)]
-struct Details<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    extra_data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a RawValue>,
+    pub(crate) event: Event,
+    /// What is replied to the caller, in the service's own text.
+    pub(crate) refusal: Error,
 }
 
 /// Reads a frame.
 ///
 /// # Errors
-/// `Protocol` if it is none of those that the service is known to send.
-pub(crate) fn read(frame: &Frame) -> Result<(Said, Raw)> {
+/// `Protocol` if it is none of those above.
+pub(crate) fn decode(frame: &Frame) -> Result<Received> {
     let (object, raw) = frame.object()?;
     object.unique(&["event", "channel", "scope", "data", "id", "text", "sender", "status_code"])?;
-    Ok((Wire(object).said()?, raw))
-}
-
-/// Any frame of the service. A field of a wrong type does not make the frame another.
-struct Wire<'a>(Object<'a>);
-
-impl Wire<'_> {
-    /// Errors are looked for first, as they may come in the place of anything.
-    fn said(&self) -> Result<Said> {
-        let name = self.name();
-        if let Some(fault) = self.fault(name.is_some()) {
-            return Ok(Said::Fault(fault));
+    let name = event_name(&object);
+    // An error may come in place of anything.
+    if let Some(error) = request_error(&object, name.is_some(), &raw) {
+        return Ok(Received::Error(error));
+    }
+    match name {
+        Some(name) if name == UPDATED => Ok(Received::Update(update(&object, name)?)),
+        Some(name) => Ok(Received::Other(name)),
+        None if ["id", "text", "sender"].into_iter().filter(|name| object.has(name)).count() >= 2 => {
+            message(&object, &raw)
         }
-        if let Some(name) = name {
-            return if name == UPDATED { self.update(name) } else { Ok(Said::Other { name }) };
-        }
-        let signs = ["id", "text", "sender"].into_iter().filter(|name| self.0.has(name)).count();
-        if signs < 2 {
-            return Err(Error::protocol("the frame is no update, no message and no error"));
-        }
-        Ok(Said::Message(self.whole()))
-    }
-
-    /// What the frame calls itself, in one envelope or the other. The service's own library says `eventName` in its
-    /// README.
-    fn name(&self) -> Option<String> {
-        let nested = || {
-            let channel = self.0.object("channel")?;
-            channel.value("event_name").or_else(|| channel.value("eventName"))
-        };
-        self.0.value("event").or_else(nested)
-    }
-
-    fn update(&self, name: String) -> Result<Said> {
-        let data = self.0.object("data");
-        let Some(text) = data.filter(|data| is_string(data, "text")).and_then(|data| data.piece("text"))
-        else {
-            return Err(Error::protocol(format!("{name} has no text (at /data/text)")));
-        };
-        let context = self.0.object("scope").and_then(|scope| scope.object("context"));
-        let id = |name| context.as_ref().and_then(|context| context.words(name));
-        let (task, message) = (id("task_id"), id("message_id"));
-        Ok(Said::Update(Update { name, text, task, message, time: self.0.time("timestamp") }))
-    }
-
-    fn whole(&self) -> Whole {
-        let created_at = self.0.time("created_at");
-        let message = MessageObject {
-            id: self.plain("id"),
-            text: self.plain("text"),
-            created_at: created_at.as_ref().map(|time| time.text.clone()),
-            ..MessageObject::default()
-        };
-        let sender = self.0.object("sender").map(|by| Sender {
-            id: by.words("id"),
-            name: None,
-            kind: by.text("type").and_then(|kind| match kind.as_str() {
-                "user" => Some(SenderKind::User),
-                "agent" => Some(SenderKind::Agent),
-                _ => None,
-            }),
-        });
-        Whole { message, sender, created_at }
-    }
-
-    /// A string or a number as text.
-    fn plain(&self, name: &str) -> Option<String> {
-        let value = self.0.field(name)?;
-        json::text(value.get()).filter(|_| !matches!(value.get(), "true" | "false"))
-    }
-
-    /// The error that the frame tells of, if it does; `named` is whether it is an event.
-    fn fault(&self, named: bool) -> Option<Fault> {
-        let code = self.plain("status_code");
-        let status = code.as_deref().and_then(|code| code.parse::<u16>().ok());
-        let is_fault = match (&code, status) {
-            (Some(_), Some(status)) => status >= 400,
-            (Some(_), None) => true,
-            (None, _) => {
-                let says_so = ["description", "message", "errors", "detail"];
-                !named
-                    && !self.0.has("id")
-                    && !self.0.has("sender")
-                    && says_so.iter().any(|name| self.0.has(name))
-            }
-        };
-        if !is_fault {
-            return None;
-        }
-        let description = self.plain("description");
-        let complaints = || self.0.field("errors").or_else(|| self.0.field("detail")).and_then(complaints);
-        let message = self.plain("message").or_else(complaints);
-        let mut words = match (&description, &message) {
-            (Some(short), Some(message)) if short != message => Cow::Owned(format!("{short}: {message}")),
-            (_, Some(words)) | (Some(words), None) => Cow::Borrowed(words.as_str()),
-            (None, None) => Cow::Borrowed("the service reported an error, and no words of it"),
-        };
-        if let Some(code) = &code {
-            words = Cow::Owned(format!("{words} ({code})"));
-        }
-        let words = cut(&words);
-        let message = message.or(description);
-        let error = ServiceError { code, message, details: self.details() };
-        Some(Fault { status, error, words })
-    }
-
-    /// What an error tells besides its code and its message.
-    fn details(&self) -> Option<Box<RawValue>> {
-        let [description, extra_data, errors, detail] =
-            ["description", "extra_data", "errors", "detail"].map(|name| self.0.field(name));
-        description.or(extra_data).or(errors).or(detail)?;
-        to_raw_value(&Details { description, extra_data, errors, detail }).ok()
+        None => Err(Error::protocol("the frame is not an update, a message or an error")),
     }
 }
 
-impl Fault {
-    /// What the caller is told, in the service's own words.
-    pub(crate) fn refusal(&self) -> Error {
-        Error::refused(self.words.as_str())
-    }
+/// The name of an event, in one envelope or the other. The README of the service's own library says `eventName`.
+fn event_name(object: &Object<'_>) -> Option<String> {
+    let nested = || {
+        let channel = object.object("channel")?;
+        channel.value("event_name").or_else(|| channel.value("eventName"))
+    };
+    object.value("event").or_else(nested)
 }
 
-/// What a list of faults in a request says: `[{"loc":["body","text"],"msg":"field required"}]`, or only words.
-fn complaints(raw: &RawValue) -> Option<String> {
-    let one = |complaint: &Value| {
-        let words = complaint.get("msg").unwrap_or(complaint).as_str()?.to_owned();
-        let places = complaint.get("loc").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let place: Vec<_> = places
-            .iter()
-            .map(|place| place.as_str().map_or_else(|| place.to_string(), str::to_owned))
-            .collect();
-        Some(if place.is_empty() { words } else { format!("{}: {words}", place.join(".")) })
+fn update(object: &Object<'_>, name: String) -> Result<Update> {
+    let is_text = |data: &Object<'_>| data.field("text").is_some_and(|text| text.get().starts_with('"'));
+    let data = object.object("data").filter(is_text);
+    let Some(text) = data.and_then(|data| data.piece("text")) else {
+        return Err(Error::protocol(format!("{name} has no text (at /data/text)")));
+    };
+    let context = object.object("scope").and_then(|scope| scope.object("context"));
+    let id = |name| context.as_ref().and_then(|context| context.words(name));
+    Ok(Update { name, text, task: id("task_id"), message: id("message_id"), time: object.time("timestamp") })
+}
+
+fn message(object: &Object<'_>, raw: &Raw) -> Result<Received> {
+    let created_at = object.time("created_at");
+    let message = MessageObject {
+        id: text(object, "id"),
+        text: text(object, "text"),
+        created_at: created_at.as_ref().map(|time| time.text.clone()),
+        ..MessageObject::default()
+    };
+    let sender = object.object("sender").map(|sender| Sender {
+        id: sender.words("id"),
+        name: None,
+        kind: match sender.text("type").as_deref() {
+            Some("user") => Some(SenderKind::User),
+            Some("agent") => Some(SenderKind::Agent),
+            _ => None,
+        },
+    });
+    let by_user = sender.as_ref().is_some_and(|sender| sender.kind == Some(SenderKind::User));
+    let kind = if by_user { EventType::MessageCreated } else { EventType::MessageCompleted };
+    let mut event = Event::new(kind, raw.clone());
+    event.time = created_at.and_then(|time| time.time);
+    (event.fields.message, event.fields.sender) = (Some(Message::Object(message)), sender);
+    Ok(if by_user { Received::UserMessage(event) } else { Received::Answer(event, raw.parse()?) })
+}
+
+/// The error in a frame, if there is one; `is_event` is whether the frame names an event.
+fn request_error(object: &Object<'_>, is_event: bool, raw: &Raw) -> Option<RequestError> {
+    let code = text(object, "status_code");
+    let status = code.as_deref().and_then(|code| code.parse::<u16>().ok());
+    let is_error = match &code {
+        Some(_) => status.is_none_or(|status| status >= 400),
+        None => {
+            let is_message = object.has("id") || object.has("sender");
+            let names = ["description", "message", "errors", "detail"];
+            !is_event && !is_message && names.iter().any(|name| object.has(name))
+        }
+    };
+    if !is_error {
+        return None;
+    }
+    let description = text(object, "description");
+    let invalid = || object.field("errors").or_else(|| object.field("detail")).and_then(validation_errors);
+    let message = text(object, "message").or_else(invalid);
+    let mut refusal = match (&description, &message) {
+        (Some(description), Some(message)) if description != message => format!("{description}: {message}"),
+        (_, Some(text)) | (Some(text), None) => text.clone(),
+        (None, None) => "the service reported an error without a text".to_owned(),
+    };
+    if let Some(code) = &code {
+        refusal = format!("{refusal} ({code})");
+    }
+    let error = ServiceError { code, message: message.or(description), details: details(object) };
+    let event = Event::error(error, raw.clone());
+    Some(RequestError { status, event, refusal: Error::refused(cut(&refusal)) })
+}
+
+/// What an error has besides its code and its message.
+fn details(object: &Object<'_>) -> Option<Box<RawValue>> {
+    let names = ["description", "extra_data", "errors", "detail"];
+    let fields = names.into_iter().filter_map(|name| Some((name, object.field(name)?)));
+    let fields: BTreeMap<_, _> = fields.collect();
+    if fields.is_empty() { None } else { to_raw_value(&fields).ok() }
+}
+
+/// The text of the errors in a request: `[{"loc":["body","text"],"msg":"field required"}]`, or only texts.
+fn validation_errors(raw: &RawValue) -> Option<String> {
+    let text_of = |error: &Value| {
+        let text = error.get("msg").unwrap_or(error).as_str()?;
+        let places = error.get("loc").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let place = |place: &Value| place.as_str().map_or_else(|| place.to_string(), str::to_owned);
+        let places: Vec<_> = places.iter().map(place).collect();
+        Some(if places.is_empty() { text.to_owned() } else { format!("{}: {text}", places.join(".")) })
     };
     match json::from_str(raw.get()).ok()? {
-        Value::Array(all) => {
-            let all: Vec<_> = all.iter().filter_map(one).collect();
-            (!all.is_empty()).then(|| all.join("; "))
+        Value::Array(errors) => {
+            let texts: Vec<_> = errors.iter().filter_map(text_of).collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
         }
-        value => one(&value),
+        error => text_of(&error),
     }
 }
 
-fn is_string(object: &Object<'_>, name: &str) -> bool {
-    object.field(name).is_some_and(|value| value.get().starts_with('"'))
+/// A string, or a number as text.
+fn text(object: &Object<'_>, name: &str) -> Option<String> {
+    object.words(name).filter(|text| !matches!(text.as_str(), "true" | "false"))
 }

@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::rate::Bucket;
-use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Result, Route, WebSocket};
+use pontoon_sdk::websocket::{Endpoint, Frame};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Outbox, Result, Route, WebSocket};
 
-pub use config::{Auth, Config, TextMode};
+pub use config::{Auth, Config};
+pub use operations::Request;
 pub use session::AuiSession;
-
-use crate::operations::Request;
 
 /// A network of agents on AUI.
 pub struct Aui {
@@ -27,28 +26,29 @@ pub struct Aui {
 /// What the sessions of an instance share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    /// What all links together may send.
+    /// The rate limit over all links.
     bucket: Option<Mutex<Bucket>>,
-    /// Whether the service has taken our key, and nothing has spoken against it since.
-    pub(crate) proven: AtomicBool,
+    /// Whether the service has accepted our key, and nothing has contradicted that since.
+    pub(crate) key_accepted: AtomicBool,
 }
 
 impl Shared {
-    /// Takes a token for a request, or says when there is one.
-    pub(crate) fn take_token(&self, now: Instant) -> Result<(), Instant> {
-        self.bucket.as_ref().map_or(Ok(()), |bucket| lock(bucket).take(now))
+    /// Whether one more request may be sent now. If not, the session is woken when it may.
+    pub(crate) fn may_send(&self, out: &mut Outbox<Frame>) -> bool {
+        let token = self.bucket().map_or(Ok(()), |bucket| bucket.has_token(out.now()));
+        token.map_err(|at| out.wake_at(at)).is_ok()
     }
 
-    /// Puts a token back that was not used.
-    pub(crate) fn give_back_token(&self) {
-        if let Some(bucket) = &self.bucket {
-            lock(bucket).give_back();
+    /// Counts a request, after [`Shared::may_send`].
+    pub(crate) fn count_request(&self, now: Instant) {
+        if let Some(mut bucket) = self.bucket() {
+            let _ = bucket.take(now);
         }
     }
-}
 
-fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
-    bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bucket(&self) -> Option<MutexGuard<'_, Bucket>> {
+        self.bucket.as_ref().map(|bucket| bucket.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Connector for Aui {
@@ -62,7 +62,7 @@ impl Connector for Aui {
     fn new(config: Config) -> Result<Self> {
         let endpoint = config.endpoint()?;
         let bucket = config.rate_limit.map(|limit| Mutex::new(Bucket::new(limit)));
-        let shared = Shared { config, bucket, proven: AtomicBool::new(false) };
+        let shared = Shared { config, bucket, key_accepted: AtomicBool::new(false) };
         Ok(Self { shared: Arc::new(shared), endpoint })
     }
 
@@ -70,8 +70,8 @@ impl Connector for Aui {
         Vec::new()
     }
 
-    fn route(&self, _: &Command, request: &Request) -> Result<Route<WebSocket>> {
-        Ok(Route::OnDemand(LinkSpec::new(&request.task, self.endpoint.clone())))
+    fn route(&self, _command: &Command, request: &Request) -> Result<Route<WebSocket>> {
+        Ok(Route::OnDemand(LinkSpec::new(request.task()?, self.endpoint.clone())))
     }
 
     fn session(&self, link: &LinkKey) -> AuiSession {

@@ -153,7 +153,7 @@ fn session(aui: &Aui) -> (AuiSession, Outbox<Frame>) {
     (session, out)
 }
 
-fn ask(session: &mut AuiSession, out: &mut Outbox<Frame>, id: u64) {
+fn request(session: &mut AuiSession, out: &mut Outbox<Frame>, id: u64) {
     assert!(session.takes(out));
     out.busy();
     encode(session, command(id, r#"{"task_id":"t1","text":"x"}"#), out).unwrap();
@@ -174,9 +174,10 @@ fn request_and_answer_keep_every_byte() {
     let answer = r#"{"text":"\u00e9", "id" :1.0,"sender":{},"cards":[1e999,123456789012345678901234567890]}"#;
     let frame = Frame::text(answer);
     session.decode(&frame, &mut out).unwrap();
-    let told: Vec<_> = out.drain().collect();
-    let [Action::Publish(event), Action::Reply(CommandId(1), Reply::Response(data))] = told.as_slice() else {
-        panic!("{told:?}");
+    let actions: Vec<_> = out.drain().collect();
+    let [Action::Publish(event), Action::Reply(CommandId(1), Reply::Response(data))] = actions.as_slice()
+    else {
+        panic!("{actions:?}");
     };
     assert_eq!(event.raw.as_ref().unwrap().as_bytes().as_ptr(), frame.bytes().as_ptr());
     assert_eq!(data.get(), answer);
@@ -186,7 +187,7 @@ fn request_and_answer_keep_every_byte() {
 fn verdict(aui: &Aui, asked: bool, heard: &[&str]) -> Kind {
     let (mut session, mut out) = session(aui);
     if asked {
-        ask(&mut session, &mut out, 1);
+        request(&mut session, &mut out, 1);
     }
     for frame in heard {
         session.decode(&Frame::text(*frame), &mut out).unwrap();
@@ -226,7 +227,7 @@ fn a_link_that_nobody_needs_is_not_dialled_again_unless_its_key_is_bad() {
     ] {
         let (mut session, mut out) = session(&aui);
         if asked {
-            ask(&mut session, &mut out, 1);
+            request(&mut session, &mut out, 1);
         }
         assert_eq!(session.ended(&End { kind, ..End::disconnected("") }, &mut out), kind);
         assert_eq!(out.drain().any(|action| matches!(action, Action::Finish)), finishes, "{kind:?}");
@@ -237,11 +238,11 @@ fn a_link_that_nobody_needs_is_not_dialled_again_unless_its_key_is_bad() {
 fn a_link_is_idle_unless_a_request_is_under_way() {
     let (mut session, mut out) = session(&aui(json!({})));
     assert!(out.is_idle());
-    ask(&mut session, &mut out, 1);
+    request(&mut session, &mut out, 1);
     assert!(!out.is_idle() && !session.takes(&mut out));
     session.decode(&Frame::text(FINAL), &mut out).unwrap();
     assert!(out.is_idle() && session.takes(&mut out));
-    ask(&mut session, &mut out, 2);
+    request(&mut session, &mut out, 2);
     session.abandoned(CommandId(2), true, &mut out);
     assert!(!out.is_idle() && !session.takes(&mut out));
 }
@@ -249,9 +250,9 @@ fn a_link_is_idle_unless_a_request_is_under_way() {
 #[test]
 fn a_request_that_was_never_written_leaves_nothing_to_wait_for() {
     let (mut session, mut out) = session(&aui(json!({})));
-    ask(&mut session, &mut out, 1);
+    request(&mut session, &mut out, 1);
     session.abandoned(CommandId(1), false, &mut out);
-    ask(&mut session, &mut out, 2);
+    request(&mut session, &mut out, 2);
     session.abandoned(CommandId(1), true, &mut out);
     session.decode(&Frame::text(FINAL), &mut out).unwrap();
     let answered = |action| matches!(action, Action::Reply(CommandId(2), Reply::Response(_)));
@@ -259,17 +260,18 @@ fn a_request_that_was_never_written_leaves_nothing_to_wait_for() {
 }
 
 #[test]
-fn all_links_draw_on_one_bucket_and_an_end_puts_back_what_was_not_used() {
-    let aui = aui(json!({"rate_limit": {"requests": 2, "per": "1h"}}));
+fn all_links_draw_on_one_bucket_and_only_requests_do() {
+    let aui = aui(json!({"rate_limit": {"requests": 2, "per": "1h"}, "idle_timeout": "10h"}));
     let (mut one, mut out_one) = session(&aui);
     let (mut two, mut out_two) = session(&aui);
     let (mut three, mut out_three) = session(&aui);
-    ask(&mut one, &mut out_one, 1);
+    request(&mut one, &mut out_one, 1);
     assert!(two.takes(&mut out_two) && two.takes(&mut out_two));
-    assert!(!three.takes(&mut out_three));
-    assert!(out_three.wake().is_some());
-    two.ended(&End::disconnected("gone"), &mut out_two);
     assert!(three.takes(&mut out_three));
+    request(&mut two, &mut out_two, 2);
+    assert!(!three.takes(&mut out_three));
+    assert!(out_three.wake().is_some_and(|at| at <= out_three.now() + Duration::from_secs(1_800)));
+    assert!(encode(&mut three, command(3, r#"{"task_id":"t1","text":"x"}"#), &mut out_three).is_err());
 }
 
 #[test]

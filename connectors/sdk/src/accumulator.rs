@@ -7,7 +7,8 @@
 mod piece;
 mod streams;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
 use crate::command::Reply;
@@ -23,8 +24,9 @@ const MAX_UNDECIDED: usize = 1024 * 1024;
 /// How many parts must begin with all of the parts before to decide that every part does.
 const SURE: u8 = 2;
 
-/// What a part of a text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a part of a text is. It can be a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// What is new.
     Delta,

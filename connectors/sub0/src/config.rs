@@ -1,4 +1,4 @@
-//! An instance's settings, and the endpoint they make.
+//! An instance's settings, and the endpoint that they make.
 
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result, Secret, Size, Span};
@@ -11,23 +11,23 @@ use serde::Deserialize;
 pub struct Config {
     /// The backend's WebSocket route, such as `wss://my-backend.example/ws`.
     pub url: String,
-    /// Who this connection is, for broadcasts to single clients. Sub0 puts it into object payloads as `id`, over
-    /// an `id` of the caller's.
+    /// Names this connection for broadcasts to single clients. Sub0 puts it into object payloads as `id`, over the
+    /// caller's `id`.
     #[serde(default)]
     pub uid: Option<String>,
     /// The token for protected resources. It holds as long as the connection, and is looked up at each connect.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// What the resources' `provide_as` calls the token; offered as a subprotocol before the token itself.
+    /// The resources' `provide_as`: offered as a subprotocol before the token.
     #[serde(default = "token_name")]
     pub token_name: String,
-    /// The `Origin` header, for backends that list the origins they allow.
+    /// The `Origin` header, for backends that list the origins that they allow.
     #[serde(default)]
     pub origin: Option<String>,
-    /// How long a caller waits that names no time of its own.
+    /// How long a caller waits that sets no `Pontoon-Timeout`.
     #[serde(default = "call_timeout")]
     pub call_timeout: Span,
-    /// How long after a caller has given up its answer is still expected, and never given to another caller.
+    /// How long a late answer is expected after its caller gave up, and kept from other callers.
     #[serde(default = "late_answer_window")]
     pub late_answer_window: Span,
     /// The action of calls without the header `Pontoon-Action`; without this either, the resource's name is the
@@ -43,7 +43,7 @@ pub struct Config {
     /// Whether a backend that picks none of the offered subprotocols is refused.
     #[serde(default)]
     pub require_subprotocol: bool,
-    /// How many calls may be under way: waiting, in flight, or given up within the window. More are refused (429).
+    /// How many calls may be pending: waiting, in flight, or given up within the window. More are refused (429).
     #[serde(default = "max_calls")]
     pub max_calls: usize,
     /// How many bytes of calls may wait for their action to be free. More are refused (429).
@@ -51,16 +51,16 @@ pub struct Config {
     pub max_queue_bytes: Size,
 }
 
-/// How an answer finds its call: Sub0 gives back nothing but the action's name.
+/// How an answer finds its call: it repeats nothing but the action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Correlation {
     /// One call of an action at a time; the others wait their turn.
     #[default]
     Serial,
-    /// Every call has an action of its own: the name with a suffix, which is taken off the answer.
+    /// Every call has a unique action: the name with a suffix, which is taken off the answer.
     UniqueAction,
-    /// Many calls of an action at a time; the service answers them in order, and answers every one.
+    /// Many calls of an action at a time; the service answers them in order, every one.
     Fifo,
 }
 
@@ -88,7 +88,10 @@ fn max_queue_bytes() -> Size {
 pub(crate) const MAX_NAME: usize = 256;
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings, and returns where to connect.
+    ///
+    /// # Errors
+    /// `Config`, with the setting and what to write instead.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         endpoint.require_subprotocol = self.require_subprotocol;
@@ -101,14 +104,14 @@ impl Config {
             check(
                 printable,
                 "/origin",
-                "origin is no origin; write scheme://host, such as https://my.example",
+                "origin is not an origin; write scheme://host, such as https://my.example",
             )?;
             endpoint.headers.push(("Origin".to_owned(), Param::Plain(origin.clone())));
         }
         check(
             !self.token_name.is_empty() && self.token_name.bytes().all(is_token),
             "/token_name",
-            "token_name is no subprotocol; write letters, digits and hyphens, such as x-access-token",
+            "token_name is not a subprotocol; write letters, digits and hyphens, such as x-access-token",
         )?;
         if let Some(token) = &self.token {
             endpoint.subprotocols = vec![self.token_name.as_str().into(), token.clone().into()];

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod calls;
 mod config;
 mod decode;
 mod operations;
@@ -9,11 +8,11 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operations::Request;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Code, Command, Connector, Error, LinkKey, LinkSpec, Result, Route, WebSocket};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Result, Route, WebSocket};
 
 pub use config::{Config, Correlation};
+pub use operations::Request;
 pub use session::Sub0Session;
 
 /// The one link of an instance.
@@ -42,8 +41,7 @@ impl Connector for Sub0 {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, command: &Command, _: &Request) -> Result<Route<WebSocket>> {
-        resource(command)?;
+    fn route(&self, _command: &Command, _request: &Request) -> Result<Route<WebSocket>> {
         Ok(Route::To(LinkKey::new(LINK)))
     }
 
@@ -53,17 +51,6 @@ impl Connector for Sub0 {
 
     fn timeout(&self, _operation: &str) -> Option<Duration> {
         Some(self.config.call_timeout.0)
-    }
-}
-
-/// The resource that a command names.
-fn resource(command: &Command) -> Result<&str> {
-    match command.argument.as_deref() {
-        Some(resource) if !resource.is_empty() => Ok(resource),
-        _ => Err(Error::rejected(
-            Code::NotFound,
-            "the subject names no resource; end it with call.<resource>, such as call.fetch-balance",
-        )),
     }
 }
 

@@ -1,59 +1,61 @@
-//! One conversation with a Sub0 backend: calls go out, answers and broadcasts come in.
+//! One connection to a Sub0 backend: calls go out, answers and broadcasts come in.
 
-use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use pontoon_sdk::pending::{Answered, Oldest, Order, Pending};
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{
-    Code, Command, CommandId, Error, Event, EventType, Join, Outbox, Raw, Reply, Result, Session,
-};
+use pontoon_sdk::{Command, CommandId, Event, EventType, Join, Outbox, Raw, Reply, Result, Session};
 use serde_json::value::RawValue;
 
-use crate::calls::{Call, Calls, Owner};
-use crate::config::{Config, Correlation, MAX_NAME};
-use crate::decode::{self, Fault, Said};
+use crate::config::{Config, Correlation};
+use crate::decode::{CallError, Received, decode};
 use crate::operations::Request;
-use crate::resource;
 
-/// The header that names the action.
-const ACTION: &str = "Pontoon-Action";
-
-/// One conversation.
+/// One connection.
 pub struct Sub0Session {
     config: Arc<Config>,
-    calls: Calls,
-    /// Ends every action of ours in the mode `unique_action`. Other clients of the service may be Pontoons too, and
-    /// what is meant for them must not look like ours.
+    /// Calls by the action that was sent, each with its resource.
+    pending: Pending<String, String, Frame>,
+    /// Ends every action that is sent with `unique_action`. Other clients of the service may be Pontoons too, and their
+    /// actions must not look like ours.
     salt: String,
-    number: u64,
+    /// How many actions were made unique.
+    unique: u64,
 }
 
 impl Sub0Session {
     pub(crate) fn new(config: Arc<Config>) -> Self {
+        let order = match config.correlation {
+            Correlation::Serial => Order::Serial,
+            Correlation::UniqueAction => Order::Unique,
+            Correlation::Fifo => Order::InOrder,
+        };
+        let pending = Pending::new(order)
+            .late_window(config.late_answer_window.0)
+            .max_requests(config.max_calls, "max_calls")
+            .max_waiting_bytes(config.max_queue_bytes.0, "max_queue_bytes");
         let salt = format!("{:016x}", RandomState::new().build_hasher().finish());
-        Self { calls: Calls::new(Arc::clone(&config)), config, salt, number: 0 }
+        Self { config, pending, salt, unique: 0 }
     }
 
-    /// The name to send an action under.
-    fn sent_as(&mut self, action: &str) -> String {
-        match self.config.correlation {
-            Correlation::Serial | Correlation::Fifo => action.to_owned(),
-            Correlation::UniqueAction => {
-                self.number += 1;
-                format!("{action}#{}-{}", self.number, self.salt)
-            }
+    /// The action to send for a caller's.
+    fn wire_action(&mut self, action: String) -> String {
+        if self.config.correlation != Correlation::UniqueAction {
+            return action;
         }
+        self.unique += 1;
+        format!("{action}#{}-{}", self.unique, self.salt)
     }
 
-    /// The action as its caller named it, and whether the name was one of our own making.
-    fn named<'a>(&self, action: &'a str) -> (&'a str, bool) {
-        let own = || {
+    /// The caller's action for one that was received, and whether it is one that was made unique.
+    fn caller_action<'a>(&self, action: &'a str) -> (&'a str, bool) {
+        let unique = || {
             let (name, suffix) = action.rsplit_once('#')?;
             let number = suffix.strip_suffix(self.salt.as_str())?.strip_suffix('-')?;
             number.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
         };
-        match own().filter(|_| self.config.correlation == Correlation::UniqueAction) {
+        match unique().filter(|_| self.config.correlation == Correlation::UniqueAction) {
             Some(name) => (name, true),
             None => (action, false),
         }
@@ -67,62 +69,56 @@ impl Sub0Session {
         raw: Raw,
         out: &mut Outbox<Frame>,
     ) {
-        let owner = self.calls.answered(action, out);
-        let (name, own) = self.named(action);
-        let kind = match (&owner, own) {
+        let answered = self.pending.answered(action, out);
+        let caller = answered.as_ref().and_then(|answered| answered.command);
+        let (name, unique) = self.caller_action(action);
+        let kind = match (&answered, unique) {
             (None, false) => EventType::ResourceBroadcast,
             _ => EventType::ResourceResponded,
         };
-        // An answer that nobody waits for any more is told to everybody: it may say what the caller must know.
-        if self.config.publish_responses || !matches!(owner, Some(Owner::Caller { .. })) {
+        // An answer whose caller was abandoned is published: it may be what that caller must know.
+        if self.config.publish_responses || caller.is_none() {
             let mut event = Event::new(kind, raw).scope(name).upstream(name.to_owned());
             event.fields.action = Some(name.to_owned());
-            event.fields.resource = owner.as_ref().map(|owner| owner.resource().to_owned());
+            event.fields.resource = answered.map(|answered| answered.context);
             event.fields.uid = uid;
             event.fields.data = Some(data.to_owned());
-            if let Some(Owner::Caller { id, .. }) = &owner {
-                event.caused_by = Some(*id);
-            }
+            event.caused_by = caller;
             out.publish(event);
         }
-        if let Some(Owner::Caller { id, .. }) = owner {
-            out.reply(id, Reply::Response(data.to_owned()));
+        if let Some(caller) = caller {
+            out.reply(caller, Reply::Response(data.to_owned()));
         }
     }
 
-    fn fault(&mut self, fault: Fault, raw: Raw, out: &mut Outbox<Frame>) {
-        let owner = match &fault.action {
-            Some(action) => self.calls.answered(action, out).map(|owner| (owner, true)),
-            None => self.calls.oldest(out),
+    fn error(&mut self, error: CallError, raw: Raw, out: &mut Outbox<Frame>) {
+        let refusal = error.refusal();
+        let (mut resource, mut reply) = (None, None);
+        let oldest = match &error.action {
+            Some(action) => self.pending.answered(action, out).map(Oldest::Only),
+            None => self.pending.oldest(out),
         };
-        let refusal = fault.refusal();
-        let mut event = Event::new(EventType::ErrorRaised, raw);
-        if let Some(action) = &fault.action {
-            let (name, _) = self.named(action);
+        match oldest {
+            Some(Oldest::Only(Answered { command, context })) => {
+                resource = Some(context);
+                let answer = if error.certain { Reply::Failed(refusal) } else { Reply::Unknown(refusal) };
+                reply = command.map(|command| (command, answer));
+            }
+            // It is not known which call it is about, so the event names none.
+            Some(Oldest::OneOf(command)) => reply = Some((command, Reply::Unknown(refusal))),
+            None => {}
+        }
+        let mut event = Event::error(error.error, raw);
+        if let Some(action) = &error.action {
+            let (name, _) = self.caller_action(action);
             event = event.scope(name).upstream(name.to_owned());
             event.fields.action = Some(name.to_owned());
         }
-        // Where it is not known which call is meant, the event must not say that it is.
-        if let Some((owner, true)) = &owner {
-            event.fields.resource = Some(owner.resource().to_owned());
-        }
-        event.fields.uid = fault.uid;
-        event.fields.error = Some(fault.error);
+        event.fields.resource = resource;
+        event.fields.uid = error.uid;
         out.publish(event);
-        match owner {
-            Some((Owner::Caller { id, .. }, true)) if fault.certain => {
-                out.reply(id, Reply::Failed(refusal));
-            }
-            Some((Owner::Caller { id, .. }, _)) => out.reply(id, Reply::Unknown(refusal)),
-            Some((Owner::Gone { .. }, _)) | None => {}
-        }
-    }
-}
-
-impl Owner {
-    fn resource(&self) -> &str {
-        match self {
-            Self::Caller { resource, .. } | Self::Gone { resource } => resource,
+        if let Some((command, reply)) = reply {
+            out.reply(command, reply);
         }
     }
 }
@@ -137,40 +133,29 @@ impl Session for Sub0Session {
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        let (said, raw) = decode::read(frame)?;
-        match said {
-            Said::Keepalive => {}
-            Said::Data { action, uid, data } => self.data(&action, uid, data, raw, out),
-            Said::Fault(fault) => self.fault(fault, raw, out),
+        match decode(frame)? {
+            (Received::Keepalive, _) => {}
+            (Received::Data { action, uid, data }, raw) => self.data(&action, uid, data, raw, out),
+            (Received::Error(error), raw) => self.error(error, raw, out),
         }
         Ok(())
     }
 
-    fn encode(&mut self, _: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let resource = resource(&command)?.to_owned();
-        let name = match (command.header(ACTION), &self.config.default_action) {
-            (Some(name), _) => Cow::Borrowed(name),
-            (None, Some(name)) => Cow::Owned(name.clone()),
-            (None, None) => Cow::Borrowed(resource.as_str()),
-        };
-        if name.is_empty() || name.len() > MAX_NAME || resource.len() > MAX_NAME {
-            return Err(Error::rejected(
-                Code::BadBody,
-                format!("the resource and the action ({ACTION}) have 1 to {MAX_NAME} bytes each"),
-            ));
-        }
-        let action = self.sent_as(&name);
-        let frame = decode::call(&resource, &action, &command.body)?;
-        let call = Call { id: command.id, resource, frame, deadline: command.deadline };
-        self.calls.add(action, call, out)
+    fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        let Request::Call(call) = request;
+        let default = || self.config.default_action.clone().unwrap_or_else(|| call.resource.clone());
+        let action = call.action.clone().unwrap_or_else(default);
+        let action = self.wire_action(action);
+        let frame = call.frame(&action, &command.body)?;
+        self.pending.send(&command, action, call.resource, frame, out)
     }
 
     fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
-        self.calls.expire(out);
+        self.pending.expire(out);
         Ok(())
     }
 
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
-        self.calls.abandoned(command, sent, out);
+        self.pending.abandoned(command, sent, out);
     }
 }

@@ -153,8 +153,10 @@ fn payload_and_answer_keep_every_byte() {
 
     let answer = Frame::text(format!(r#"{{"action":"a b/\"c\"","data":{body}}}"#));
     session.decode(&answer, &mut out).unwrap();
-    let told: Vec<_> = out.drain().collect();
-    let [Action::Reply(CommandId(1), Reply::Response(data))] = told.as_slice() else { panic!("{told:?}") };
+    let actions: Vec<_> = out.drain().collect();
+    let [Action::Reply(CommandId(1), Reply::Response(data))] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
     assert_eq!(data.get(), body);
 }
 
@@ -163,24 +165,9 @@ fn a_broadcast_shares_the_memory_of_its_frame() {
     let (mut session, mut out) = session(json!({}));
     let frame = Frame::text(r#"{"uid":7,"action":"tick","data":[1]}"#);
     session.decode(&frame, &mut out).unwrap();
-    let told: Vec<_> = out.drain().collect();
-    let [Action::Publish(event)] = told.as_slice() else { panic!("{told:?}") };
+    let actions: Vec<_> = out.drain().collect();
+    let [Action::Publish(event)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(event.raw.as_ref().unwrap().as_bytes().as_ptr(), frame.bytes().as_ptr());
-}
-
-#[test]
-fn a_call_that_was_never_written_leaves_no_hold_for_anothers_answer() {
-    for correlation in ["serial", "fifo"] {
-        let (mut session, mut out) = session(json!({"correlation": correlation}));
-        encode(&mut session, call(1, "a", "{}"), &mut out).unwrap();
-        out.drain();
-        session.abandoned(CommandId(1), false, &mut out);
-        encode(&mut session, call(2, "a", "{}"), &mut out).unwrap();
-        out.drain();
-        session.decode(&Frame::text(r#"{"action":"a","data":2}"#), &mut out).unwrap();
-        let told: Vec<_> = out.drain().collect();
-        let [Action::Reply(CommandId(2), Reply::Response(_))] = told.as_slice() else { panic!("{told:?}") };
-    }
 }
 
 #[test]
