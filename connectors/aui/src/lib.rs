@@ -5,13 +5,13 @@ mod decode;
 mod operations;
 mod session;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pontoon_sdk::rate::Bucket;
-use pontoon_sdk::websocket::{Endpoint, Frame};
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Outbox, Result, Route, WebSocket};
+use pontoon_sdk::rate::RateLimiter;
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Result, Route, WebSocket};
 
 pub use config::{Auth, Config};
 pub use operations::Request;
@@ -21,34 +21,15 @@ pub use session::AuiSession;
 pub struct Aui {
     shared: Arc<Shared>,
     endpoint: Endpoint,
+    /// One for all links.
+    limiter: Option<RateLimiter>,
 }
 
 /// What the sessions of an instance share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    /// The rate limit over all links.
-    bucket: Option<Mutex<Bucket>>,
     /// Whether the service has accepted our key, and nothing has contradicted that since.
     pub(crate) key_accepted: AtomicBool,
-}
-
-impl Shared {
-    /// Whether one more request may be sent now. If not, the session is woken when it may.
-    pub(crate) fn may_send(&self, out: &mut Outbox<Frame>) -> bool {
-        let token = self.bucket().map_or(Ok(()), |bucket| bucket.has_token(out.now()));
-        token.map_err(|at| out.wake_at(at)).is_ok()
-    }
-
-    /// Counts a request, after [`Shared::may_send`].
-    pub(crate) fn count_request(&self, now: Instant) {
-        if let Some(mut bucket) = self.bucket() {
-            let _ = bucket.take(now);
-        }
-    }
-
-    fn bucket(&self) -> Option<MutexGuard<'_, Bucket>> {
-        self.bucket.as_ref().map(|bucket| bucket.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Connector for Aui {
@@ -61,9 +42,9 @@ impl Connector for Aui {
 
     fn new(config: Config) -> Result<Self> {
         let endpoint = config.endpoint()?;
-        let bucket = config.rate_limit.map(|limit| Mutex::new(Bucket::new(limit)));
-        let shared = Shared { config, bucket, key_accepted: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared), endpoint })
+        let limiter = config.rate_limit.map(RateLimiter::new);
+        let shared = Arc::new(Shared { config, key_accepted: AtomicBool::new(false) });
+        Ok(Self { shared, endpoint, limiter })
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
@@ -80,6 +61,10 @@ impl Connector for Aui {
 
     fn on_demand_limits(&self) -> OnDemandLimits {
         self.shared.config.on_demand_limits()
+    }
+
+    fn rate_limiter(&self, _link: &LinkKey) -> Option<RateLimiter> {
+        self.limiter.clone()
     }
 
     fn timeout(&self, _operation: &str) -> Option<Duration> {

@@ -223,15 +223,14 @@ impl Session for AuiSession {
         Ok(())
     }
 
-    fn takes(&mut self, out: &mut Outbox<Frame>) -> bool {
-        self.is_free() && self.shared.may_send(out)
+    fn takes(&mut self, _out: &mut Outbox<Frame>) -> bool {
+        self.is_free()
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        if !self.takes(out) {
+        if !self.is_free() {
             return Err(Error::rejected(Code::TooMany, "another request of this task is in flight"));
         }
-        self.shared.count_request(out.now());
         self.has_sent = true;
         self.until = None;
         self.begin();
