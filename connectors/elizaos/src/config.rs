@@ -8,7 +8,7 @@ use pontoon_sdk::socketio::{AuthValue, Endpoint};
 use pontoon_sdk::{Error, Result, Secret, Uuid};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, IntoDeserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The settings of an `elizaos` instance.
@@ -17,17 +17,17 @@ use serde::{Deserialize, Deserializer};
 pub struct Config {
     /// Where the server is, such as `http://localhost:3000`.
     pub url: String,
-    /// Which of its two protocols the server speaks.
+    /// Which of its two dialects the server speaks.
     #[serde(default)]
     pub dialect: Dialect,
-    /// The entity that this instance speaks as. If absent, it is made from `url` and `name`, and so stays the same.
+    /// The entity that this instance writes as. If absent, it is derived from `url` and `name`, and so stays the same.
     #[serde(default)]
     pub entity_id: Option<Uuid>,
     /// The key that the server's sockets ask for (`SERVER_API_KEY`); looked up at each connect.
     #[serde(default)]
     pub api_key: Option<Secret>,
     /// The name that others see.
-    #[serde(default = "name")]
+    #[serde(default = "name", deserialize_with = "id")]
     pub name: String,
     /// The message server that rooms are in; the default is the one that every ElizaOS has.
     #[serde(default)]
@@ -40,11 +40,11 @@ pub struct Config {
     pub logs: bool,
 }
 
-/// Which protocol is spoken.
+/// Which dialect the server speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
-    /// Decided on every connection, by what the server says first.
+    /// Decided once for each connection: native if the server greets, documented if it is silent.
     #[default]
     Auto,
     /// The one that ElizaOS's page on Socket.IO describes.
@@ -53,7 +53,7 @@ pub enum Dialect {
     Native,
 }
 
-/// A room, and the agent that is talked to in it. Written as an id alone, or as a table.
+/// A room, and the agent that takes part in it. Written as an id alone, or as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     /// The room's id.
@@ -67,6 +67,7 @@ pub struct Room {
 #[serde(deny_unknown_fields)]
 struct RoomTable {
     /// The room's id.
+    #[serde(deserialize_with = "id")]
     id: String,
     /// The agent, if the room is a conversation with one: it is made a participant with the first message.
     #[serde(default)]
@@ -84,8 +85,8 @@ impl<'de> Deserialize<'de> for Room {
                 f.write_str("a room: its id, or { id = \"…\", agent_id = \"…\" }")
             }
 
-            fn visit_str<E>(self, id: &str) -> Result<Room, E> {
-                Ok(Room { id: id.to_owned(), agent_id: None })
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Room, E> {
+                Ok(Room { id: id(text.into_deserializer())?, agent_id: None })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Room, A::Error> {
@@ -105,7 +106,7 @@ impl JsonSchema for Room {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A room: its id, or a table with the agent that is talked to in it",
+            "description": "A room: its id, or a table with the agent that takes part in it",
             "anyOf": [{ "type": "string", "minLength": 1 }, generator.subschema_for::<RoomTable>()]
         })
     }
@@ -123,29 +124,24 @@ pub(crate) const MAX_ROOMS: usize = 1_024;
 /// Settings that were checked, and what follows from them.
 pub(crate) struct Setup {
     pub(crate) config: Config,
-    /// Who we are to the service.
+    /// The entity that this instance writes as.
     pub(crate) entity: Uuid,
 }
 
 impl Setup {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings, and makes the endpoint of them.
     pub(crate) fn new(config: Config) -> Result<(Self, Endpoint)> {
         let mut endpoint = Endpoint::new(&config.url)?;
-        check(is_id(&config.name), "/name", || {
-            format!("name has 1 to {MAX_ID} bytes, and no control characters; write the name that others see")
-        })?;
-        check(config.rooms.len() <= MAX_ROOMS, "/rooms", || {
-            format!("at most {MAX_ROOMS} rooms are joined; make another instance for the others")
-        })?;
+        if config.rooms.len() > MAX_ROOMS {
+            let text = format!("at most {MAX_ROOMS} rooms are joined; make another instance for the others");
+            return Err(Error::config(text).at("/rooms"));
+        }
         let mut seen = BTreeSet::new();
-        for (place, room) in config.rooms.iter().enumerate() {
-            let pointer = format!("/rooms/{place}");
-            check(is_id(&room.id), &pointer, || {
-                format!("a room's id has 1 to {MAX_ID} bytes, and no control characters")
-            })?;
-            check(seen.insert(&room.id), &pointer, || {
-                format!("{:?} is listed twice; write it once", room.id)
-            })?;
+        for (place, Room { id, .. }) in config.rooms.iter().enumerate() {
+            if !seen.insert(id) {
+                let text = format!("{id:?} is listed twice; write it once");
+                return Err(Error::config(text).at(format!("/rooms/{place}")));
+            }
         }
         let derived = || Uuid::derived(&format!("{} {}", config.url, config.name));
         let entity = config.entity_id.unwrap_or_else(derived);
@@ -157,17 +153,23 @@ impl Setup {
         Ok((Self { config, entity }, endpoint))
     }
 
-    /// The agent that the settings name for a room.
-    pub(crate) fn agent_of(&self, room: &str) -> Option<Uuid> {
-        self.config.rooms.iter().find(|known| known.id == room)?.agent_id
+    /// The settings of a room.
+    pub(crate) fn room(&self, id: &str) -> Option<&Room> {
+        self.config.rooms.iter().find(|room| room.id == id)
     }
 }
 
-fn check(good: bool, pointer: &str, wrong: impl FnOnce() -> String) -> Result<()> {
-    if good { Ok(()) } else { Err(Error::config(wrong()).at(pointer)) }
+/// An id or a name.
+pub(crate) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if (1..=MAX_ID).contains(&text.len()) && !text.contains(char::is_control) {
+        return Ok(text);
+    }
+    Err(D::Error::custom(format!("this has 1 to {MAX_ID} bytes, and no control characters")))
 }
 
-/// Whether this can be an id or a name.
-pub(crate) fn is_id(text: &str) -> bool {
-    (1..=MAX_ID).contains(&text.len()) && !text.contains(char::is_control)
+/// An id or a name, or `null`.
+pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| id(text.into_deserializer())).transpose()
 }

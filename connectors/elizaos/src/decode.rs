@@ -1,332 +1,242 @@
-//! What the service says, in either dialect: events, and answers to what callers asked.
+//! From the events that the service sends, in either dialect, to ours, and to replies. A field of a wrong type counts as
+//! absent.
 
-use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind};
+use pontoon_sdk::event::{Sender, SenderKind, ServiceError};
+use pontoon_sdk::object::cut;
 use pontoon_sdk::socketio::{self, Frame};
-use pontoon_sdk::{Error, Event, EventType, Object, Outbox, Raw, Reply, Result};
+use pontoon_sdk::{Error, Event, EventType, Object, Raw, Reply, Result};
 
-use crate::answers::{Candidate, Since};
-use crate::events::{self, about, about_channel, about_message, in_channel, raised, unrecognised};
-use crate::frames::{self, Broadcast, json};
-use crate::pending::Asked;
-use crate::session::{ElizaOsSession, Tongue};
+use crate::dialect::Outbox;
+use crate::pending::{Expected, Request};
+use crate::session::ElizaOsSession;
 
-/// How many halves of news are kept until the other half comes.
-const MAX_HALVES: usize = 64;
-
-/// The dialect of a server that sends an event of this name, if only one has it.
-fn tongue_of(name: &str) -> Option<Tongue> {
-    match name {
-        "connection_established"
-        | "authenticated"
-        | "messageAck"
-        | "messageError"
-        | "messageStreamChunk"
-        | "messageStreamError"
-        | "messageDeleted"
-        | "channelCleared"
-        | "channelDeleted"
-        | "channelUpdated"
-        | "channel_joined"
-        | "room_joined"
-        | "log_stream"
-        | "log_subscription_confirmed"
-        | "log_filters_updated" => Some(Tongue::Native),
-        "world-state" | "logEntry" | "error" => Some(Tongue::Documented),
-        _ => None,
-    }
-}
+/// How many events of joins are kept until their pair comes.
+const MAX_UNPAIRED: usize = 64;
 
 impl ElizaOsSession {
-    /// Takes in an event of the service.
-    pub(crate) fn hear(&mut self, event: &socketio::Event, out: &mut Outbox<Frame>) -> Result<()> {
-        let stated = tongue_of(&event.name).filter(|_| self.decide_by.is_some());
-        if stated.is_some() && self.tongue.is_some() && self.tongue != stated {
-            self.give_up(out);
-        }
-        match self.understand(event, out) {
-            Ok(told) => {
-                if let Some(told) = told {
-                    out.publish(told.upstream(event.name.clone()));
-                }
-            }
-            Err(error) => out.publish(unrecognised(event, error.message())),
-        }
-        // What was taken for silence may have been hesitation.
-        if let Some(tongue) = stated {
-            self.decide_by = None;
-            self.known.speaks(tongue);
-            if self.tongue != Some(tongue) {
-                return self.begin(tongue, out);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is to be told of an event, if anything.
+    /// Decodes an event.
     ///
     /// # Errors
-    /// `Protocol` if it has no such shape as its name promises, or its name is unknown.
-    fn understand(&mut self, event: &socketio::Event, out: &mut Outbox<Frame>) -> Result<Option<Event>> {
+    /// `Protocol` if it does not have the shape that its name promises, or its name is unknown.
+    pub(crate) fn event(&mut self, event: &socketio::Event, out: &mut Outbox) -> Result<Option<Event>> {
+        use EventType as Kind;
         let raw = event.args.payload();
-        let object = || frames::object(event);
+        let object = || payload(event);
         Ok(Some(match event.name.as_str() {
-            "messageBroadcast" => return self.broadcast(&object()?, raw, out).map(Some),
-            "messageComplete" => about_channel(EventType::MessageCompleted, &object()?, raw)?,
-            "world-state" => {
-                let object = object()?;
-                in_channel(Event::new(EventType::StateSnapshot, raw), frames::channel(&object))
+            "connection_established" => return Ok(None),
+            "authenticated" => {
+                let entity = object()?.text("entityId");
+                if entity.is_some_and(|id| id.parse() != Ok(self.setup.entity)) {
+                    return Err(Error::protocol("the server takes us for another entity than ours"));
+                }
+                return Ok(None);
             }
-            // Lines of the log can carry the messages of others, so they are told only where they are wanted.
-            "logEntry" | "log_stream" if !self.wishes.logs() => return Ok(None),
-            "logEntry" => events::log(&object()?, raw)?,
+            "messageBroadcast" => self.broadcast(&object()?, raw, out)?,
+            "messageAck" => self.acknowledged(&object()?, raw, out)?,
+            "messageStreamChunk" => self.part(&object()?, out)?,
+            "messageStreamError" => self.broke_off(event, raw, out)?,
+            "messageDeleted" => about_message(Kind::MessageDeleted, &object()?, raw)?,
+            "messageComplete" => about_room(Kind::MessageCompleted, &object()?, raw)?,
+            "channelCleared" => about_room(Kind::ChannelCleared, &object()?, raw)?,
+            "channelDeleted" => about_room(Kind::ChannelDeleted, &object()?, raw)?,
+            "channelUpdated" => about_room(Kind::ChannelUpdated, &object()?, raw)?,
+            "channel_joined" | "room_joined" => return self.joined(event, raw, out),
+            "world-state" => in_room(Event::new(Kind::StateSnapshot, raw), &object()?),
+            // Lines of the log can carry the messages of others.
+            "logEntry" | "log_stream" if !self.subscriptions.logs => return Ok(None),
+            "logEntry" => log_entry(&object()?, raw)?,
             "log_stream" => {
                 let object = object()?;
                 let is_entry = object.text("type").as_deref() == Some("log_entry");
                 let entry = object.object("payload").filter(|_| is_entry);
-                let entry = entry.ok_or_else(|| Error::protocol("the payload holds no line of a log"))?;
-                events::log(&entry, raw)?
+                log_entry(&entry.ok_or_else(|| Error::protocol("the payload holds no line of a log"))?, raw)?
             }
-            "error" | "unauthorized" => {
-                let channel = object().ok().and_then(|object| frames::channel(&object));
-                raised(frames::fault(event), channel, raw)
-            }
-            "messageError" => return Ok(self.refused(event, raw, out)),
-            "messageAck" => self.acknowledged(&object()?, raw, out)?,
-            "messageStreamChunk" => self.part(&object()?, out)?,
-            "messageStreamError" => self.broke(&object()?, raw, out)?,
-            "messageDeleted" => about_message(EventType::MessageDeleted, &object()?, raw)?,
-            "channelCleared" => about_channel(EventType::ChannelCleared, &object()?, raw)?,
-            "channelDeleted" => about_channel(EventType::ChannelDeleted, &object()?, raw)?,
-            "channelUpdated" => about_channel(EventType::ChannelUpdated, &object()?, raw)?,
-            "channel_joined" | "room_joined" => return self.joined(event, raw, out),
-            "log_subscription_confirmed" => return self.subscribed(event, &raw, out),
+            "log_subscription_confirmed" => return self.subscribed(&object()?, &raw, out),
             "log_filters_updated" => return self.filtered(event, raw, out),
-            // What it says is which dialect the server speaks.
-            "connection_established" => return Ok(None),
-            "authenticated" => {
-                let entity = self.setup.entity.to_string();
-                let taken_for = object()?.text("entityId");
-                if taken_for.is_none_or(|id| id.eq_ignore_ascii_case(&entity)) {
-                    return Ok(None);
-                }
-                return Err(Error::protocol("the server takes us for another entity than we said"));
-            }
+            "error" | "unauthorized" => error_raised(event, raw),
+            "messageError" => self.refused(event, raw, out),
             "controlMessage" => {
                 let reason = "it is meant for a user interface, and there is no type of event for it";
-                in_channel(unrecognised(event, reason), frames::channel(&object()?))
+                let raw = pontoon_sdk::connector::Frame::raw(&Frame::Event(event.clone()));
+                in_room(Event::unrecognised(event.name.clone(), reason, raw), &object()?)
             }
             _ => return Err(Error::protocol("ElizaOS is not known to send an event of this name")),
         }))
     }
 
-    /// A message that is told to all in its room.
-    fn broadcast(&mut self, object: &Object<'_>, raw: Raw, out: &mut Outbox<Frame>) -> Result<Event> {
-        let broadcast = Broadcast::read(object);
-        if broadcast.id.is_none() && broadcast.text.is_none() {
-            return Err(Error::protocol("the message has neither id nor text"));
-        }
-        let said = events::broadcast(&self.setup, &self.known, &broadcast, raw.clone());
-        let can_answer = match self.tongue {
-            Some(Tongue::Native) => said.sender == SenderKind::Agent && !broadcast.is_action(),
-            Some(Tongue::Documented) => said.sender != SenderKind::Own,
-            None => false,
-        };
-        // A change of a message that was told before is news of that message.
-        if can_answer
-            && said.event.kind == EventType::MessageCreated
-            && !said.again
-            && let Some(room) = &broadcast.channel
-        {
-            let id = broadcast.id.as_deref();
-            let stream = id.and_then(|id| self.streams.number(id));
-            let (sender, written) = (broadcast.sender.as_deref(), broadcast.written());
-            let candidate = Candidate { room, id, sender, stream, written };
-            if let Some(command) = self.answers.message(&candidate) {
-                out.reply(command, Reply::Response(json(&raw)?));
-            }
-        }
-        if let Some(id) = &broadcast.id {
-            self.streams.end(id);
-        }
-        Ok(said.event)
-    }
-
-    /// What can be the answer to our message of this id.
-    pub(crate) fn since(&self, message: Option<&str>) -> Since {
-        let written = message.and_then(|message| self.known.written(message));
-        Since { stream: self.streams.begun(), written }
-    }
-
-    /// The service took a message of ours.
-    fn acknowledged(&mut self, object: &Object<'_>, raw: Raw, out: &mut Outbox<Frame>) -> Result<Event> {
-        let message = object.text("messageId");
-        let ours = object.text("clientMessageId");
-        let is_it = |asked: &Asked| matches!(asked, Asked::Message { id, .. } if Some(id) == ours.as_ref());
-        let request = self.pending.answered(is_it);
-        let mut event = about(EventType::MessageAccepted, object, message.clone(), raw.clone());
-        event.command = request.as_ref().and_then(|request| request.command);
-        if let Some(request) = request.filter(|request| request.waits)
-            && let Some(command) = request.command
-        {
-            if matches!(request.asked, Asked::Message { streamed: true, .. }) {
-                let since = self.since(message.as_deref());
-                self.answers.listen(command, since);
-            } else {
-                out.reply(command, Reply::Acked(json(&raw)?));
-            }
-        }
-        self.tell_refused(out);
-        Ok(event)
-    }
-
-    /// The service refused something, and does not say what.
-    fn refused(&mut self, event: &socketio::Event, raw: Raw, out: &mut Outbox<Frame>) -> Option<Event> {
-        let error = frames::fault(event);
-        let words = error.message.clone();
-        self.pending.error(words.unwrap_or_else(|| "ElizaOS refused it, and did not say why".to_owned()));
-        self.tell_refused(out);
-        let channel = frames::object(event).ok().and_then(|object| frames::channel(&object));
-        Some(raised(error, channel, raw))
-    }
-
-    /// One more part of an agent's message.
-    fn part(&mut self, object: &Object<'_>, out: &mut Outbox<Frame>) -> Result<Event> {
-        let Some(id) = object.text("messageId") else {
-            return Err(Error::protocol("the part names no message"));
-        };
-        let Some(piece) = object.piece("chunk") else { return Err(Error::protocol("the part has no text")) };
-        let channel = frames::channel(object);
-        let (part, stream) = self.streams.push_numbered(&id, piece, object.value("index"));
-        if let Some(room) = &channel
-            && !self.known.has(&id)
-            && let Some(command) = self.answers.part(room, &id, stream)
-        {
-            out.reply(command, part.reply()?);
-        }
-        let mut event = part.event();
-        event.fields.server = frames::server(object);
-        event.fields.message =
-            Some(Message::Object(MessageObject { id: Some(id), ..MessageObject::default() }));
-        event.fields.sender = agent(object);
-        Ok(in_channel(event, channel))
-    }
-
-    /// An agent's message will not be whole.
-    fn broke(&mut self, object: &Object<'_>, raw: Raw, out: &mut Outbox<Frame>) -> Result<Event> {
-        let (error, channel, id) = (frames::error(object), frames::channel(object), object.text("messageId"));
-        let stream = id.as_deref().and_then(|id| self.streams.number(id));
-        if let Some(room) = &channel
-            && let Some(command) = self.answers.broke(room, id.as_deref(), stream)
-        {
-            let words = error.message.as_deref().unwrap_or("no reason was given");
-            // The message itself was taken, so it is not certain that nothing was done.
-            let text = format!("the message was taken, and the agent's answer broke off: {words}");
-            out.reply(command, Reply::Unknown(Error::refused(text)));
-        }
-        if let Some(id) = &id {
-            self.streams.end(id);
-        }
-        let mut event = raised(error, channel, raw);
-        event.fields.sender = agent(object);
-        event.fields.message =
-            id.map(|id| Message::Object(MessageObject { id: Some(id), ..MessageObject::default() }));
-        Ok(event)
-    }
-
-    /// A room was joined. The service tells it twice, under two names.
-    fn joined(
+    /// Takes the request that this answer confirms, and replies to its caller, unless that waits for an agent's answer.
+    pub(crate) fn confirmed(
         &mut self,
-        event: &socketio::Event,
-        raw: Raw,
-        out: &mut Outbox<Frame>,
-    ) -> Result<Option<Event>> {
-        let object = frames::object(event)?;
-        let told = about_channel(EventType::ChannelJoined, &object, raw.clone())?;
-        let other = |(name, payload): &(String, Raw)| *name != event.name && *payload == raw;
-        if let Some(place) = self.halves.iter().position(other) {
-            self.halves.remove(place);
+        answer: &Expected,
+        raw: &Raw,
+        out: &mut Outbox,
+    ) -> Result<Option<Request>> {
+        let request = self.pending.answered(answer);
+        if let Some(caller) = request.as_ref().and_then(Request::caller)
+            && !self.answers.contains(caller)
+        {
+            out.reply(caller, Reply::Acked(raw.parse()?));
+        }
+        self.reply_refused(out);
+        Ok(request)
+    }
+
+    /// An error that does not say which request it belongs to.
+    fn refused(&mut self, event: &socketio::Event, raw: Raw, out: &mut Outbox) -> Event {
+        let event = error_raised(event, raw);
+        let text = error_text(&event).unwrap_or("ElizaOS refused it, and did not say why");
+        self.pending.error(text.to_owned());
+        self.reply_refused(out);
+        event
+    }
+
+    /// A room was joined. The service sends this twice, under two names.
+    fn joined(&mut self, event: &socketio::Event, raw: Raw, out: &mut Outbox) -> Result<Option<Event>> {
+        let joined = about_room(EventType::ChannelJoined, &payload(event)?, raw.clone())?;
+        let is_pair = |(name, payload): &(String, Raw)| *name != event.name && *payload == raw;
+        if let Some(place) = self.unpaired.iter().position(is_pair) {
+            self.unpaired.remove(place);
             out.duplicate();
             return Ok(None);
         }
-        self.halves.push_back((event.name.clone(), raw.clone()));
-        if self.halves.len() > MAX_HALVES {
-            self.halves.pop_front();
+        self.unpaired.push_back((event.name.clone(), raw.clone()));
+        if self.unpaired.len() > MAX_UNPAIRED {
+            self.unpaired.pop_front();
         }
-        let room = told.fields.channel.as_deref();
-        let request =
-            self.pending.answered(|asked| matches!(asked, Asked::Join(id) if Some(id.as_str()) == room));
-        if let Some(request) = request.filter(|request| request.waits)
-            && let Some(command) = request.command
-        {
-            out.reply(command, Reply::Acked(json(&raw)?));
+        if let Some(room) = &joined.scope {
+            self.confirmed(&Expected::Joined(room.clone()), &raw, out)?;
         }
-        self.tell_refused(out);
-        Ok(Some(told))
+        Ok(Some(joined))
     }
 
-    /// The log is told from now on, or no longer.
-    fn subscribed(
-        &mut self,
-        event: &socketio::Event,
-        raw: &Raw,
-        out: &mut Outbox<Frame>,
-    ) -> Result<Option<Event>> {
-        let Some(on) = frames::object(event)?.value("subscribed") else {
+    /// The log is subscribed to, or no longer.
+    fn subscribed(&mut self, object: &Object<'_>, raw: &Raw, out: &mut Outbox) -> Result<Option<Event>> {
+        let Some(on) = object.value("subscribed") else {
             return Err(Error::protocol("the payload does not say whether the log is subscribed to"));
         };
-        let request = self.pending.answered(|asked| *asked == Asked::Logs(on));
-        match request.map(|request| (request.command, request.waits)) {
-            Some((Some(command), true)) => out.reply(command, Reply::Acked(json(raw)?)),
-            Some((None, _)) => {}
-            Some((Some(_), false)) | None => return Err(unexpected()),
-        }
-        Ok(None)
+        expected(self.confirmed(&Expected::Subscribed(on), raw, out)?)
     }
 
-    /// What is told of the log has changed, or cannot be.
-    fn filtered(
-        &mut self,
-        event: &socketio::Event,
-        raw: Raw,
-        out: &mut Outbox<Frame>,
-    ) -> Result<Option<Event>> {
-        let object = frames::object(event)?;
-        let Some(done) = object.value("success") else {
-            return Err(Error::protocol("the payload does not say whether the filter was set"));
-        };
-        let request = self.pending.answered(|asked| *asked == Asked::Filter);
-        let (command, waits) = match &request {
-            Some(request) => (request.command, request.waits),
-            None => (None, false),
-        };
-        if done {
-            return match (request, command) {
-                (Some(_), Some(command)) if waits => {
-                    out.reply(command, Reply::Acked(json(&raw)?));
-                    Ok(None)
-                }
-                (Some(_), None) => Ok(None),
-                _ => Err(unexpected()),
-            };
+    /// The filter of the log was set, or could not be.
+    fn filtered(&mut self, event: &socketio::Event, raw: Raw, out: &mut Outbox) -> Result<Option<Event>> {
+        match payload(event)?.value("success") {
+            Some(true) => return expected(self.confirmed(&Expected::Filtered, &raw, out)?),
+            Some(false) => {}
+            None => return Err(Error::protocol("the payload does not say whether the filter was set")),
         }
-        let error = frames::error(&object);
-        if let Some(command) = command {
-            self.wishes.undo(command, out);
-            if waits {
-                let words = error.message.clone();
-                let words = words.unwrap_or_else(|| "ElizaOS did not set the filter".to_owned());
-                out.reply(command, Reply::Failed(Error::refused(words)));
-            }
+        let event = error_raised(event, raw);
+        if let Some(request) = self.pending.answered(&Expected::Filtered) {
+            let text = error_text(&event).unwrap_or("ElizaOS did not set the filter");
+            self.fail(&request, Reply::Failed(Error::refused(text)), out);
         }
-        Ok(Some(raised(error, None, raw)))
+        Ok(Some(event))
     }
 }
 
-fn agent(object: &Object<'_>) -> Option<Sender> {
-    let id = object.text("agentId")?;
-    Some(Sender { id: Some(id), name: None, kind: Some(SenderKind::Agent) })
+/// A confirmation is not published, unless the caller of its request does not wait any more.
+///
+/// # Errors
+/// `Protocol` then, or if it belongs to no request.
+fn expected(request: Option<Request>) -> Result<Option<Event>> {
+    match request {
+        Some(request) if request.command.is_none() || request.caller().is_some() => Ok(None),
+        _ => Err(Error::protocol("no request waits for this answer")),
+    }
 }
 
-fn unexpected() -> Error {
-    Error::protocol("it answers nothing that anybody waits for")
+/// The first argument of an event.
+///
+/// # Errors
+/// `Protocol` if there is none, or it is not an object.
+pub(crate) fn payload(event: &socketio::Event) -> Result<Object<'_>> {
+    event.args.values().first().map_or_else(|| Err(Error::protocol("the payload is no object")), Object::of)
+}
+
+/// The room: newer servers call it a channel, older ones know no other name, and some give both.
+pub(crate) fn room(object: &Object<'_>) -> Option<String> {
+    object.text("channelId").or_else(|| object.text("roomId"))
+}
+
+pub(crate) fn agent(id: Option<String>, name: Option<String>) -> Option<Sender> {
+    (id.is_some() || name.is_some()).then_some(Sender { id, name, kind: Some(SenderKind::Agent) })
+}
+
+/// The event, with the room, the server and the message that a payload names.
+pub(crate) fn in_room(event: Event, object: &Object<'_>) -> Event {
+    let mut event = event.channel(room(object)).message_id(object.text("messageId"));
+    event.fields.server = object.text("messageServerId").or_else(|| object.text("serverId"));
+    event
+}
+
+/// An event about a message.
+///
+/// # Errors
+/// `Protocol` if the payload names none.
+fn about_message(kind: EventType, object: &Object<'_>, raw: Raw) -> Result<Event> {
+    let event = in_room(Event::new(kind, raw), object);
+    if event.fields.message.is_some() {
+        Ok(event)
+    } else {
+        Err(Error::protocol("the payload names no message"))
+    }
+}
+
+/// An event about a room.
+///
+/// # Errors
+/// `Protocol` if the payload names none.
+fn about_room(kind: EventType, object: &Object<'_>, raw: Raw) -> Result<Event> {
+    let mut event = in_room(Event::new(kind, raw), object);
+    event.fields.title = object.object("updates").and_then(|updates| updates.text("name"));
+    if event.scope.is_some() { Ok(event) } else { Err(Error::protocol("the payload names no room")) }
+}
+
+/// The error that an event reports, as an object or as a text alone.
+pub(crate) fn error_raised(event: &socketio::Event, raw: Raw) -> Event {
+    let Ok(object) = payload(event) else {
+        let message = event.args.values().first().and_then(Raw::text).as_deref().map(cut);
+        return Event::error(ServiceError { message, ..ServiceError::default() }, raw);
+    };
+    let error = object.error();
+    let message = error.message.as_deref().map(cut);
+    in_room(Event::error(ServiceError { message, ..error }, raw), &object)
+}
+
+pub(crate) fn error_text(event: &Event) -> Option<&str> {
+    event.fields.error.as_ref()?.message.as_deref()
+}
+
+/// A line of the server's log.
+///
+/// # Errors
+/// `Protocol` if it has neither level nor text.
+fn log_entry(entry: &Object<'_>, raw: Raw) -> Result<Event> {
+    let mut event = Event::new(EventType::LogEntry, raw);
+    event.fields.text = entry.words("msg");
+    event.fields.level_number = entry.value("level");
+    event.fields.level = match event.fields.level_number {
+        Some(number) => Some(level(number).to_owned()),
+        None => entry.text("level"),
+    };
+    if event.fields.text.is_none() && event.fields.level.is_none() {
+        return Err(Error::protocol("the line has neither level nor text"));
+    }
+    if let Some(time) = entry.time("time") {
+        event.time = time.time;
+        event.fields.time = Some(time.text);
+    }
+    event.fields.sender = agent(entry.text("agentId"), entry.text("agentName"));
+    Ok(event)
+}
+
+/// The name of a level. ElizaOS has three of its own between debug (20) and info (30): success, progress and log.
+fn level(number: i64) -> &'static str {
+    match number {
+        60.. => "fatal",
+        50..60 => "error",
+        40..50 => "warn",
+        27..40 => "info",
+        20..27 => "debug",
+        ..20 => "trace",
+    }
 }

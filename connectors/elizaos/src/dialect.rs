@@ -1,143 +1,137 @@
-//! What released servers understand: an event `message` with a type and a payload. Each version looks for its own of
-//! two names, so both are sent.
-
-use std::collections::BTreeMap;
+//! The frames that are sent, in each of the two dialects: the one that ElizaOS's page on Socket.IO describes has an event
+//! for each thing, released servers take an event `message` with a type and a payload.
 
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::{Raw, Result, Uuid};
+use pontoon_sdk::{Error, Raw, Result, Uuid};
 use serde::Serialize;
-use serde::de::IgnoredAny;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
 
-use crate::config::Setup;
-use crate::operations::{Draft, Filter};
+use crate::config::{Dialect, Setup};
+use crate::operations::{Filter, Membership, Message, Metadata};
 
-/// `SOCKET_MESSAGE_TYPE` of the service: a room is joined.
+/// Where frames are sent.
+pub(crate) type Outbox = pontoon_sdk::Outbox<Frame>;
+
+/// `SOCKET_MESSAGE_TYPE` of released servers: a room is joined.
 const ROOM_JOINING: u8 = 1;
 /// A message is written.
 const SEND_MESSAGE: u8 = 2;
 
 #[derive(Serialize)]
-struct Envelope<T> {
-    r#type: u8,
-    payload: T,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Join<'a> {
-    channel_id: &'a str,
-    room_id: &'a str,
+struct Payload<'a> {
+    #[serde(flatten)]
+    fields: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    agent_id: Option<Uuid>,
-    entity_id: Uuid,
-    message_server_id: Uuid,
-    server_id: Uuid,
-    username: &'a str,
-    display_name: &'a str,
+    attachments: Option<&'a [Box<RawValue>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Message<'a> {
-    channel_id: &'a str,
-    room_id: &'a str,
-    message_server_id: Uuid,
-    server_id: Uuid,
-    sender_id: Uuid,
-    sender_name: &'a str,
-    message: &'a str,
-    message_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attachments: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Box<RawValue>>,
-}
-
-/// What makes a room a conversation with an agent, so that the agent answers in it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Direct {
-    is_dm: bool,
-    channel_type: &'static str,
-    target_user_id: Uuid,
+    metadata: Option<Metadata>,
 }
 
 /// Joins a room.
-pub(crate) fn join(setup: &Setup, room: &str, agent: Option<Uuid>) -> Result<Frame> {
-    let Setup { config, entity } = setup;
-    let payload = Join {
-        channel_id: room,
-        room_id: room,
-        agent_id: agent,
-        entity_id: *entity,
-        message_server_id: config.server_id,
-        server_id: config.server_id,
-        username: &config.name,
-        display_name: &config.name,
-        metadata: metadata(None, agent)?,
-    };
-    envelope(ROOM_JOINING, payload)
-}
-
-/// Writes a message; `id` is given back with its acknowledgement.
-pub(crate) fn message(setup: &Setup, draft: &Draft, agent: Option<Uuid>, id: &str) -> Result<Frame> {
-    let Setup { config, entity } = setup;
-    let payload = Message {
-        channel_id: &draft.room,
-        room_id: &draft.room,
-        message_server_id: config.server_id,
-        server_id: config.server_id,
-        sender_id: draft.user.unwrap_or(*entity),
-        sender_name: draft.name.as_deref().unwrap_or(&config.name),
-        message: &draft.text,
-        message_id: id,
-        source: draft.source.as_deref(),
-        attachments: draft.attachments.as_deref(),
-        metadata: metadata(draft.metadata.as_deref(), agent)?,
-    };
-    envelope(SEND_MESSAGE, payload)
-}
-
-/// Subscribes to the log, or ends that. The service looks at no payload here, but there is always one.
-pub(crate) fn logs(on: bool) -> Result<Frame> {
-    let name = if on { "subscribe_logs" } else { "unsubscribe_logs" };
-    Ok(Frame::event(name, Raw::json(&serde_json::json!({}))?))
-}
-
-/// Narrows what of the log is told.
-pub(crate) fn filter(filter: &Filter) -> Result<Frame> {
-    Ok(Frame::event("update_log_filters", Raw::json(filter)?))
-}
-
-fn envelope(r#type: u8, payload: impl Serialize) -> Result<Frame> {
-    Ok(Frame::event("message", Raw::json(&Envelope { r#type, payload })?))
-}
-
-/// The caller's metadata as it came, with what an agent's room needs before it, unless the caller says that otherwise.
-fn metadata(given: Option<&RawValue>, agent: Option<Uuid>) -> Result<Option<Box<RawValue>>> {
-    let Some(agent) = agent else { return Ok(given.map(ToOwned::to_owned)) };
-    let direct = Direct { is_dm: true, channel_type: "DM", target_user_id: agent };
-    let direct = to_raw_value(&direct).map_err(internal)?;
-    let Some(given) = given else { return Ok(Some(direct)) };
-    let said: BTreeMap<String, IgnoredAny> = serde_json::from_str(given.get()).map_err(internal)?;
-    let needed: BTreeMap<String, &RawValue> = serde_json::from_str(direct.get()).map_err(internal)?;
-    let mut fields: Vec<_> = needed
-        .iter()
-        .filter(|(field, _)| !said.contains_key(*field))
-        .map(|(field, value)| format!("{field:?}:{value}"))
-        .collect();
-    let inner = given.get().strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default();
-    if !said.is_empty() {
-        fields.push(inner.to_owned());
+pub(crate) fn join(setup: &Setup, dialect: Dialect, room: &Membership) -> Result<Frame> {
+    if dialect == Dialect::Documented {
+        return frame("join", room);
     }
-    RawValue::from_string(format!("{{{}}}", fields.join(","))).map(Some).map_err(internal)
+    let name = &setup.config.name;
+    let fields = [
+        ("agentId", json!(room.agent_id)),
+        ("entityId", json!(setup.entity)),
+        ("username", json!(name)),
+        ("displayName", json!(name)),
+    ];
+    let fields = native_fields(setup, &room.room_id, fields);
+    let payload = Payload { fields, attachments: None, metadata: metadata(None, room.agent_id)? };
+    native_frame(ROOM_JOINING, &payload)
 }
 
-fn internal(error: serde_json::Error) -> pontoon_sdk::Error {
-    pontoon_sdk::Error::internal(error.to_string())
+/// Leaves a room. Released servers have no such event.
+pub(crate) fn leave(room: &Membership) -> Result<Frame> {
+    frame("leave", room)
+}
+
+/// Writes a message, in a room with this agent. It has its writer, natively also the id that is repeated in the
+/// acknowledgement.
+pub(crate) fn message(
+    setup: &Setup,
+    dialect: Dialect,
+    message: &Message,
+    agent: Option<Uuid>,
+) -> Result<Frame> {
+    if dialect == Dialect::Documented {
+        return frame("message", message);
+    }
+    let fields = [
+        ("senderId", json!(message.user_id)),
+        ("senderName", json!(message.name)),
+        ("message", json!(message.text)),
+        ("messageId", json!(message.message_id)),
+        ("source", json!(message.source)),
+    ];
+    let payload = Payload {
+        fields: native_fields(setup, &message.room_id, fields),
+        attachments: message.attachments.as_deref(),
+        metadata: metadata(message.metadata.as_ref(), agent)?,
+    };
+    native_frame(SEND_MESSAGE, &payload)
+}
+
+/// Requests the state of a room. Released servers have no such event.
+pub(crate) fn world_state(body: &impl Serialize) -> Result<Frame> {
+    frame("request-world-state", body)
+}
+
+/// Subscribes to the log, or ends that. The service ignores the payload, but an event without one can end it.
+pub(crate) fn logs(on: bool) -> Result<Frame> {
+    frame(if on { "subscribe_logs" } else { "unsubscribe_logs" }, &json!({}))
+}
+
+/// Narrows which lines of the log are sent.
+pub(crate) fn filter(filter: &Filter) -> Result<Frame> {
+    frame("update_log_filters", filter)
+}
+
+fn frame(name: &str, payload: &impl Serialize) -> Result<Frame> {
+    Ok(Frame::event(name, Raw::json(payload)?))
+}
+
+fn native_frame(r#type: u8, payload: &Payload<'_>) -> Result<Frame> {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        r#type: u8,
+        payload: &'a Payload<'a>,
+    }
+    frame("message", &Envelope { r#type, payload })
+}
+
+/// These fields, without those that are absent, and the room. Releases differ in the names that they read, so both are
+/// sent.
+fn native_fields(
+    setup: &Setup,
+    room: &str,
+    fields: impl IntoIterator<Item = (&'static str, Value)>,
+) -> Map<String, Value> {
+    let server = json!(setup.config.server_id);
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+    let room = [
+        ("channelId", json!(room)),
+        ("roomId", json!(room)),
+        ("messageServerId", server.clone()),
+        ("serverId", server),
+    ];
+    room.into_iter().chain(fields).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The caller's metadata, and what makes a room a conversation with an agent, so that the agent answers in it. A field
+/// that the caller gives stays.
+fn metadata(given: Option<&Metadata>, agent: Option<Uuid>) -> Result<Option<Metadata>> {
+    let Some(agent) = agent else { return Ok(given.cloned()) };
+    let mut metadata = given.cloned().unwrap_or_default();
+    for (field, value) in
+        [("isDm", json!(true)), ("channelType", json!("DM")), ("targetUserId", json!(agent))]
+    {
+        let value = to_raw_value(&value).map_err(|error| Error::internal(error.to_string()))?;
+        metadata.entry(field.to_owned()).or_insert(value);
+    }
+    Ok(Some(metadata))
 }

@@ -4,10 +4,8 @@ mod answers;
 mod config;
 mod decode;
 mod dialect;
-mod documented;
-mod events;
-mod frames;
 mod message_cache;
+mod messages;
 mod operations;
 mod pending;
 mod session;
@@ -19,10 +17,10 @@ use pontoon_sdk::socketio::Endpoint;
 use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
 
 use config::Setup;
-use message_cache::Known;
-use operations::Order;
+use session::Server;
 
 pub use config::{Config, Dialect, Room};
+pub use operations::Request;
 pub use session::ElizaOsSession;
 
 /// The one link of an instance.
@@ -32,7 +30,7 @@ const LINK: &str = "main";
 pub struct ElizaOs {
     setup: Arc<Setup>,
     endpoint: Endpoint,
-    known: Arc<Known>,
+    server: Arc<Server>,
 }
 
 impl Connector for ElizaOs {
@@ -40,16 +38,16 @@ impl Connector for ElizaOs {
     const SAMPLE: &'static str = include_str!("../config.toml");
     type Transport = SocketIo;
     type Config = Config;
-    type Request = Order;
+    type Request = Request;
     type Session = ElizaOsSession;
 
     fn new(config: Config) -> Result<Self> {
         let (setup, endpoint) = Setup::new(config)?;
-        Ok(Self { setup: Arc::new(setup), endpoint, known: Arc::default() })
+        Ok(Self { setup: Arc::new(setup), endpoint, server: Arc::default() })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
-        operations::offers(operation, self.setup.config.dialect)
+        operations::offers(operation.name, operation.delivery, self.setup.config.dialect)
     }
 
     /// With parts, the agent's answer is waited for, whatever the dialect acknowledges.
@@ -61,12 +59,12 @@ impl Connector for ElizaOs {
         vec![LinkSpec::new(LINK, self.endpoint.clone())]
     }
 
-    fn route(&self, _: &Command, _: &Order) -> Result<Route<SocketIo>> {
+    fn route(&self, _: &Command, _: &Request) -> Result<Route<SocketIo>> {
         Ok(Route::To(LinkKey::new(LINK)))
     }
 
-    fn session(&self, _link: &LinkKey) -> ElizaOsSession {
-        ElizaOsSession::new(Arc::clone(&self.setup), Arc::clone(&self.known))
+    fn session(&self, _: &LinkKey) -> ElizaOsSession {
+        ElizaOsSession::new(Arc::clone(&self.setup), Arc::clone(&self.server))
     }
 }
 

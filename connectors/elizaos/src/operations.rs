@@ -1,325 +1,190 @@
-//! What callers ask for: the bodies of the operations, checked before anything is sent. An event that real servers do
-//! not expect, such as one without a payload, can end them.
+//! What callers can ask for. Bodies are checked before anything is sent: an event that a server does not expect, such as
+//! one without a payload, can end it.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Operation, Request, Result, Uuid};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
-use serde::{Deserialize, Serialize};
+use pontoon_sdk::{Code, DeliveryLevel, Error, Result, Uuid, operations};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::config::{Dialect, MAX_ID, is_id};
+use crate::config::{Dialect, id, optional_id};
 
-/// What can be asked for.
-pub enum Order {
-    /// To hear what is said in a room.
-    Join { room: String, agent: Option<Uuid> },
-    /// To hear it no longer.
-    Leave { room: String, agent: Option<Uuid> },
-    /// To write a message.
-    Message(Draft),
-    /// To be told the state of a room.
-    WorldState { room: String },
-    /// To be told the server's log, or no longer.
-    Logs(bool),
-    /// To be told less of it.
-    Filter(Filter),
+operations! {
+    /// What callers can ask for.
+    pub enum Request {
+        /// Joins a room, now and after every reconnect.
+        Join(Membership) = "join", Acked, idempotent;
+        /// Leaves a room.
+        Leave(Membership) = "leave", Sent, idempotent;
+        /// Writes a message to a room; with Pontoon-Stream the agent's answer comes in parts.
+        Message(Message) = "message", Acked;
+        /// Writes a text to a room, as for every service.
+        MessageSend(MessageSend) = "message.send", Acked;
+        /// Requests the state of a room, which comes as an event.
+        WorldState(WorldState) = "request-world-state", Sent, idempotent;
+        /// Subscribes to the server's log.
+        Subscribe = "logs.subscribe", Acked, idempotent;
+        /// Ends that subscription.
+        Unsubscribe = "logs.unsubscribe", Acked, idempotent;
+        /// Narrows which lines of the log are sent.
+        Filter(Filter) = "logs.filter", Acked, idempotent;
+    }
 }
 
-/// A message to be written.
-pub struct Draft {
-    pub(crate) room: String,
-    pub(crate) text: String,
-    pub(crate) user: Option<Uuid>,
-    pub(crate) name: Option<String>,
-    pub(crate) id: Option<String>,
-    pub(crate) metadata: Option<Box<RawValue>>,
-    pub(crate) attachments: Option<Box<RawValue>>,
-    pub(crate) source: Option<String>,
+/// The body of `join` and `leave`, which the documented dialect sends as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Membership {
+    /// The room.
+    #[serde(deserialize_with = "id")]
+    pub room_id: String,
+    /// The agent, if the room is a conversation with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<Uuid>,
+}
+
+/// Fields that are sent with the digits that the caller wrote.
+pub(crate) type Metadata = BTreeMap<String, Box<RawValue>>;
+
+/// The body of `message`, which the documented dialect sends as it is.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Message {
+    /// The text.
+    #[serde(deserialize_with = "text")]
+    pub text: String,
+    /// The room; a UUID.
+    #[serde(deserialize_with = "uuid_text")]
+    pub room_id: String,
+    /// The entity that writes it; the instance's own if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<Uuid>,
+    /// The name that others see; the setting `name` if absent.
+    #[serde(default, deserialize_with = "optional_id", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The caller's own id of it, which the service repeats to the sender; generated if absent.
+    #[serde(default, deserialize_with = "optional_id", skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// What the service keeps with it.
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// Files and the like, in the service's own form.
+    #[schemars(with = "Option<Vec<Value>>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<Vec<Box<RawValue>>>,
+    /// Where it comes from, in a word of the caller's.
+    #[serde(default, deserialize_with = "optional_id", skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// The body of `message.send`, which is the same for every service.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageSend {
+    /// The room; a UUID.
+    #[serde(deserialize_with = "uuid_text")]
+    channel: String,
+    /// The text.
+    #[serde(deserialize_with = "text")]
+    text: String,
+}
+
+impl From<MessageSend> for Message {
+    fn from(MessageSend { channel, text }: MessageSend) -> Self {
+        Self { room_id: channel, text, ..Self::default() }
+    }
+}
+
+/// The body of `request-world-state`, which is sent as it is.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorldState {
+    /// The room.
+    #[serde(deserialize_with = "id")]
+    room_id: String,
 }
 
 /// The body of `logs.filter`: an agent's name, a level, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Filter {
     /// Only lines of the agent with this name; "all" for those of every one.
-    #[serde(rename = "agentName", skip_serializing_if = "Option::is_none")]
-    pub(crate) agent_name: Option<String>,
+    #[serde(default, deserialize_with = "optional_id", skip_serializing_if = "Option::is_none")]
+    agent_name: Option<String>,
     /// Only lines of this level and above: trace, debug, success, progress, log, info, warn, error, fatal; or "all".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) level: Option<String>,
+    #[serde(default, deserialize_with = "level", skip_serializing_if = "Option::is_none")]
+    level: Option<String>,
 }
-
-/// The body of `join` and `leave`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Membership {
-    /// The room.
-    #[serde(rename = "roomId")]
-    room_id: String,
-    /// The agent that is talked to in it.
-    #[serde(rename = "agentId")]
-    agent_id: Option<Uuid>,
-}
-
-/// The body of `message`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Message {
-    /// What it says.
-    text: String,
-    /// The room; a UUID.
-    #[serde(rename = "roomId")]
-    room_id: String,
-    /// Who says it; the instance's own entity if absent.
-    #[serde(rename = "userId")]
-    user_id: Option<Uuid>,
-    /// The name that others see; the setting `name` if absent.
-    name: Option<String>,
-    /// The caller's own id of it, which the service gives back to the sender; made up if absent.
-    #[serde(rename = "messageId")]
-    message_id: Option<String>,
-    /// What the service keeps with it.
-    metadata: Option<Json<'{'>>,
-    /// Files and the like, in the service's own form.
-    attachments: Option<Json<'['>>,
-    /// Where it comes from, in a word of the caller's.
-    source: Option<String>,
-}
-
-/// The body of `message.send`, which is the same for every service.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Send {
-    /// The room; a UUID.
-    channel: String,
-    /// What it says.
-    text: String,
-}
-
-/// The body of `request-world-state`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct WorldState {
-    /// The room.
-    #[serde(rename = "roomId")]
-    room_id: String,
-}
-
-/// The body of `logs.subscribe` and `logs.unsubscribe`: nothing.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-/// JSON that goes out as it came; it begins with this character.
-struct Json<const FIRST: char>(Box<RawValue>);
-
-impl<'de, const FIRST: char> Deserialize<'de> for Json<FIRST> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        if json.get().starts_with(FIRST) {
-            return Ok(Self(json));
-        }
-        let kind = if FIRST == '{' { "an object" } else { "a list" };
-        Err(serde::de::Error::custom(format!("this is {kind}, or left out")))
-    }
-}
-
-impl<const FIRST: char> JsonSchema for Json<FIRST> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Json".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": if FIRST == '{' { "object" } else { "array" } })
-    }
-}
-
-/// Every operation there is.
-fn operations() -> Vec<Operation> {
-    let operation = |name, summary, body, delivery, idempotent| Operation {
-        name,
-        argument: None,
-        summary,
-        body,
-        delivery,
-        idempotent,
-    };
-    use DeliveryLevel::{Acked, Sent};
-    vec![
-        operation(
-            "join",
-            "Joins a room, now and after every reconnect",
-            schema_for!(Membership),
-            Acked,
-            true,
-        ),
-        operation("leave", "Leaves a room", schema_for!(Membership), Sent, true),
-        operation(
-            "message",
-            "Writes a message to a room; with Pontoon-Stream the agent's answer comes in parts",
-            schema_for!(Message),
-            Acked,
-            false,
-        ),
-        operation(
-            "message.send",
-            "Writes a text to a room, as for every service",
-            schema_for!(Send),
-            Acked,
-            false,
-        ),
-        operation(
-            "request-world-state",
-            "Asks for the state of a room, which comes as an event",
-            schema_for!(WorldState),
-            Sent,
-            true,
-        ),
-        operation("logs.subscribe", "Subscribes to the server's log", schema_for!(Nothing), Acked, true),
-        operation("logs.unsubscribe", "Ends that subscription", schema_for!(Nothing), Acked, true),
-        operation("logs.filter", "Narrows what of the log is told", schema_for!(Filter), Acked, true),
-    ]
-}
-
-/// What an instance that is held to a dialect promises of an operation.
-///
-/// # Errors
-/// As [`check`].
-pub(crate) fn offers(operation: &Operation, dialect: Dialect) -> Result<DeliveryLevel> {
-    check(operation.name, dialect)?;
-    let most = match dialect {
-        // It acknowledges nothing.
-        Dialect::Documented => DeliveryLevel::Sent,
-        // There is no leaving: nothing is sent.
-        Dialect::Native if operation.name == "leave" => DeliveryLevel::Accepted,
-        Dialect::Native | Dialect::Auto => operation.delivery,
-    };
-    Ok(operation.delivery.min(most))
-}
-
-/// Refuses what servers of a dialect do not have.
-///
-/// # Errors
-/// `Rejected` with 404.
-pub(crate) fn check(operation: &str, dialect: Dialect) -> Result<()> {
-    let text = match (dialect, operation) {
-        (Dialect::Native, "request-world-state") => {
-            "this server has no world state; ask its REST API. Only servers of the documented dialect have one"
-        }
-        (Dialect::Documented, "logs.subscribe" | "logs.unsubscribe" | "logs.filter") => {
-            "this server's log cannot be subscribed to; what it tells unasked is published with logs = true"
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::rejected(Code::NotFound, text))
-}
-
-impl Request for Order {
-    fn operations() -> Vec<Operation> {
-        operations()
-    }
-
-    fn parse(command: &Command) -> Result<Self> {
-        Ok(match command.operation {
-            "join" => {
-                let Membership { room_id, agent_id } = command.parse()?;
-                Self::Join { room: id(room_id, "/roomId")?, agent: agent_id }
-            }
-            "leave" => {
-                let Membership { room_id, agent_id } = command.parse()?;
-                Self::Leave { room: id(room_id, "/roomId")?, agent: agent_id }
-            }
-            "message" => Self::Message(command.parse::<Message>()?.draft()?),
-            "message.send" => {
-                let Send { channel, text } = command.parse()?;
-                let (room, text) = (uuid(channel, "/channel")?, words(text)?);
-                let (user, name, id, source) = (None, None, None, None);
-                let (metadata, attachments) = (None, None);
-                Self::Message(Draft { room, text, user, name, id, metadata, attachments, source })
-            }
-            "request-world-state" => {
-                let WorldState { room_id } = command.parse()?;
-                Self::WorldState { room: id(room_id, "/roomId")? }
-            }
-            "logs.subscribe" => command.parse().map(|Nothing {}| Self::Logs(true))?,
-            "logs.unsubscribe" => command.parse().map(|Nothing {}| Self::Logs(false))?,
-            "logs.filter" => Self::Filter(command.parse::<Filter>()?.checked()?),
-            other => {
-                return Err(Error::internal(format!("the operation {other} is listed, but not known")));
-            }
-        })
-    }
-}
-
-impl Message {
-    fn draft(self) -> Result<Draft> {
-        let optional = |text: Option<String>, pointer| text.map(|text: String| id(text, pointer)).transpose();
-        Ok(Draft {
-            text: words(self.text)?,
-            room: uuid(self.room_id, "/roomId")?,
-            user: self.user_id,
-            name: optional(self.name, "/name")?,
-            id: optional(self.message_id, "/messageId")?,
-            metadata: self.metadata.map(|Json(json)| json),
-            attachments: self.attachments.map(|Json(json)| json),
-            source: optional(self.source, "/source")?,
-        })
-    }
-}
-
-/// The levels that the server knows. For any other it tells nothing at all.
-const LEVELS: [&str; 10] =
-    ["trace", "debug", "success", "progress", "log", "info", "warn", "error", "fatal", "all"];
 
 impl Filter {
-    fn checked(self) -> Result<Self> {
-        if self == Self::default() {
-            return Err(wrong("there is nothing to filter by; give agentName, level, or both", ""));
+    /// Refuses a filter without fields.
+    ///
+    /// # Errors
+    /// `Rejected` with 400.
+    pub(crate) fn check(&self) -> Result<()> {
+        if *self != Self::default() {
+            return Ok(());
         }
-        let level = match self.level.map(|level| level.to_lowercase()) {
-            Some(level) if !LEVELS.contains(&level.as_str()) => {
-                let known = LEVELS.join(", ");
-                return Err(wrong(format!("the server knows no such level; it knows {known}"), "/level"));
-            }
-            level => level,
-        };
-        let agent_name = self.agent_name.map(|name| id(name, "/agentName")).transpose()?;
-        Ok(Self { agent_name, level })
+        let text = "there is nothing to filter by; give agentName, level, or both";
+        Err(Error::rejected(Code::BadBody, text).at(""))
     }
 
-    /// This one with what another says over it, as the server puts them together.
-    pub(crate) fn with(self, other: &Self) -> Self {
-        Self {
-            agent_name: other.agent_name.clone().or(self.agent_name),
-            level: other.level.clone().or(self.level),
-        }
+    /// This one with the fields of another over it, as the server merges them.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self { agent_name: other.agent_name.or(self.agent_name), level: other.level.or(self.level) }
     }
 }
 
-fn id(text: String, pointer: &str) -> Result<String> {
-    if is_id(&text) {
-        return Ok(text);
+/// What can be promised of an operation in a dialect, where any can promise `most`.
+///
+/// # Errors
+/// `Rejected` with 404 if servers of the dialect do not have it.
+pub(crate) fn offers(operation: &str, most: DeliveryLevel, dialect: Dialect) -> Result<DeliveryLevel> {
+    let absent = |text| Err(Error::rejected(Code::NotFound, text));
+    match (dialect, operation) {
+        (Dialect::Native, "request-world-state") => absent(
+            "this server has no world state; ask its REST API. Only servers of the documented dialect have one",
+        ),
+        (Dialect::Documented, "logs.subscribe" | "logs.unsubscribe" | "logs.filter") => absent(
+            "this server's log cannot be subscribed to; what it sends unasked is published with logs = true",
+        ),
+        // There is no leaving: nothing is sent.
+        (Dialect::Native, "leave") => Ok(DeliveryLevel::Accepted),
+        // It acknowledges nothing.
+        (Dialect::Documented, _) => Ok(most.min(DeliveryLevel::Sent)),
+        (Dialect::Native | Dialect::Auto, _) => Ok(most),
     }
-    Err(wrong(format!("this has 1 to {MAX_ID} bytes, and no control characters"), pointer))
+}
+
+/// A text that is not empty.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match String::deserialize(deserializer)? {
+        empty if empty.is_empty() => Err(D::Error::custom("the text is empty; ElizaOS takes none")),
+        text => Ok(text),
+    }
 }
 
 /// A room that can be written to. Its id is sent as it was given: to the service, a room is its text.
-fn uuid(text: String, pointer: &str) -> Result<String> {
-    match text.parse::<Uuid>() {
-        Ok(_) => Ok(text),
-        Err(error) => Err(wrong(error, pointer)),
+fn uuid_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse::<Uuid>().map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+/// The levels that the server knows. With any other it sends no lines at all.
+const LEVELS: [&str; 10] =
+    ["trace", "debug", "success", "progress", "log", "info", "warn", "error", "fatal", "all"];
+
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.map(|level| level.to_lowercase()) {
+        Some(level) if !LEVELS.contains(&level.as_str()) => {
+            let levels = LEVELS.join(", ");
+            Err(D::Error::custom(format!("the server knows no such level; it knows {levels}")))
+        }
+        level => Ok(level),
     }
-}
-
-fn words(text: String) -> Result<String> {
-    if text.is_empty() { Err(wrong("the text is empty; ElizaOS takes none", "/text")) } else { Ok(text) }
-}
-
-fn wrong(text: impl Into<String>, pointer: &str) -> Error {
-    Error::rejected(Code::BadBody, text).at(pointer)
 }

@@ -1,308 +1,270 @@
-//! One conversation with an ElizaOS server: which dialect it speaks, and what callers ask of it.
+//! One connection to an ElizaOS server: its dialect, its subscriptions, and the commands that it carries out.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::accumulator::Streams;
+use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::{
-    Code, Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Reply, Result, Session, Uuid,
-};
+use pontoon_sdk::{Code, Command, CommandId, DeliveryLevel, Error, Event, Join, Raw, Reply, Result, Session};
 
 use crate::answers::Answers;
 use crate::config::{Dialect, Setup};
-use crate::message_cache::Known;
-use crate::operations::{Draft, Order};
-use crate::pending::{Asked, Pending};
-use crate::subscriptions::{Room, Wish, Wishes};
-use crate::{dialect, documented, operations};
+use crate::dialect::{self, Outbox};
+use crate::message_cache::MessageCache;
+use crate::operations::{self, Message, Request};
+use crate::pending::{self, Expected, Pending};
+use crate::subscriptions::{Change, Subscriptions};
 
-/// How long a server may take to say by which dialect it is known. Released ones say it with the first packet.
-const HESITATION: Duration = Duration::from_secs(2);
+/// How long a server may take to greet. Released ones greet with the first packet.
+const GREETING: Duration = Duration::from_secs(2);
 
-/// One conversation.
+/// The state of one connection.
 pub struct ElizaOsSession {
     pub(crate) setup: Arc<Setup>,
-    pub(crate) known: Arc<Known>,
-    /// Which dialect is spoken; `None` until that is known.
-    pub(crate) tongue: Option<Tongue>,
-    /// When it is decided without a word of the server; `None` once the server has said it, or the settings say it.
-    pub(crate) decide_by: Option<Instant>,
-    pub(crate) wishes: Wishes,
+    pub(crate) server: Arc<Server>,
+    /// The dialect of this connection; `Auto` until it is decided.
+    pub(crate) dialect: Dialect,
+    /// When it is decided without a greeting.
+    decide_by: Option<Instant>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) pending: Pending,
     pub(crate) answers: Answers,
     pub(crate) streams: Streams,
-    /// News that a room was joined, of which the service has told one of the two that it tells: name and payload.
-    pub(crate) halves: VecDeque<(String, Raw)>,
+    /// Events of joins whose pair has not come: name and payload.
+    pub(crate) unpaired: VecDeque<(String, Raw)>,
     /// Makes the ids of our messages unlike those of any other client of the service.
     salt: String,
     messages: u64,
 }
 
-/// A dialect that is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tongue {
-    Documented,
-    Native,
+/// What is known of the server, over all connections of an instance.
+#[derive(Default)]
+pub(crate) struct Server {
+    pub(crate) messages: MessageCache,
+    /// Whether it has greeted: then silence does not make it documented, for the greeting may lie unread.
+    has_greeted: AtomicBool,
 }
 
 impl ElizaOsSession {
-    pub(crate) fn new(setup: Arc<Setup>, known: Arc<Known>) -> Self {
+    pub(crate) fn new(setup: Arc<Setup>, server: Arc<Server>) -> Self {
         Self {
-            wishes: Wishes::new(Arc::clone(&setup), &[]),
+            subscriptions: Subscriptions::new(Arc::clone(&setup), &[]),
             setup,
-            known,
-            tongue: None,
+            server,
+            dialect: Dialect::Auto,
             decide_by: None,
             pending: Pending::default(),
             answers: Answers::default(),
             streams: Streams::default(),
-            halves: VecDeque::new(),
+            unpaired: VecDeque::new(),
             salt: format!("{:016x}", RandomState::new().build_hasher().finish()),
             messages: 0,
         }
     }
 
-    /// The dialect is known: asks again for all that the service forgets with a connection, and takes commands.
-    pub(crate) fn begin(&mut self, tongue: Tongue, out: &mut Outbox<Frame>) -> Result<()> {
-        self.tongue = Some(tongue);
-        for room in self.wishes.rooms() {
-            out.send(join(&self.setup, tongue, room)?);
-            if tongue == Tongue::Native {
-                self.pending.add(None, Asked::Join(room.id.clone()));
+    /// The dialect is decided: subscribes again to all that the service forgets with a connection, and takes commands.
+    fn start(&mut self, dialect: Dialect, out: &mut Outbox) -> Result<()> {
+        self.dialect = dialect;
+        self.decide_by = None;
+        let is_native = dialect == Dialect::Native;
+        for room in &self.subscriptions.rooms {
+            out.send(dialect::join(&self.setup, dialect, room)?);
+            if is_native {
+                self.pending.add(None, Expected::Joined(room.room_id.clone()));
             }
         }
-        if tongue == Tongue::Native && self.wishes.logs() {
+        if is_native && self.subscriptions.logs {
             out.send(dialect::logs(true)?);
-            self.pending.add(None, Asked::Logs(true));
-            if let Some(filter) = self.wishes.filter() {
+            self.pending.add(None, Expected::Subscribed(true));
+            if let Some(filter) = &self.subscriptions.filter {
                 out.send(dialect::filter(filter)?);
-                self.pending.add(None, Asked::Filter);
+                self.pending.add(None, Expected::Filtered);
             }
         }
-        // What is sent behind the joins on this socket is handled behind them.
+        // Frames behind the joins on this socket are handled behind them.
         out.ready();
         Ok(())
     }
 
-    /// The server speaks another dialect than was taken for its own: what is said from now on answers none of what was
-    /// sent until now.
-    pub(crate) fn give_up(&mut self, out: &mut Outbox<Frame>) {
-        for command in self.answers.clear() {
-            self.pending.abandon(command, true);
-            let text = "the message was sent in a dialect that the server does not speak";
-            out.reply(command, Reply::Unknown(Error::rejected(Code::NoAnswer, text)));
+    /// The server has greeted, as only native ones do.
+    fn greeted(&mut self, out: &mut Outbox) -> Result<()> {
+        self.server.has_greeted.store(true, Ordering::Relaxed);
+        match self.dialect {
+            Dialect::Auto => self.start(Dialect::Native, out),
+            Dialect::Documented if self.setup.config.dialect == Dialect::Auto => {
+                let text = "the server greeted after its silence was taken for the documented dialect";
+                Err(Error::disconnected(text))
+            }
+            Dialect::Documented | Dialect::Native => Ok(()),
         }
     }
 
-    /// Tells the callers of whom it is certain by now that the service refused them.
-    pub(crate) fn tell_refused(&mut self, out: &mut Outbox<Frame>) {
-        for (request, words) in self.pending.refused() {
-            let Some(command) = request.command else { continue };
-            self.wishes.undo(command, out);
-            self.answers.release(command);
-            if request.waits {
-                // This one is said of what was stored already, too.
-                let certain = !words.contains("Error processing your message");
-                let error = Error::refused(words);
-                out.reply(command, if certain { Reply::Failed(error) } else { Reply::Unknown(error) });
-            }
+    /// Replies to the callers whose requests were certainly refused by now.
+    pub(crate) fn reply_refused(&mut self, out: &mut Outbox) {
+        for (request, text) in self.pending.refused() {
+            // This error comes also after the message was stored.
+            let is_certain = !text.contains("Error processing your message");
+            let error = Error::refused(text);
+            let reply = if is_certain { Reply::Failed(error) } else { Reply::Unknown(error) };
+            self.fail(&request, reply, out);
         }
     }
 
-    fn native(&mut self, id: CommandId, order: Order, stream: bool, out: &mut Outbox<Frame>) -> Result<()> {
-        match order {
-            Order::Join { room, agent } => {
-                let room = self.enter(room, agent, id, out)?;
-                self.ask(id, Asked::Join(room.id.clone()), join(&self.setup, Tongue::Native, &room)?, out);
-            }
-            Order::Leave { room, .. } => {
-                // There is no leaving: the next connection does without.
-                out.delivery(id, DeliveryLevel::Accepted);
-                self.wishes.set(Wish::Out(room), Some(id), out)?;
-            }
-            Order::Message(draft) => self.message(id, draft, stream, out)?,
-            Order::WorldState { .. } => return Err(absent()),
-            Order::Logs(on) => {
-                let frame = dialect::logs(on)?;
-                self.wishes.set(Wish::Logs(on), Some(id), out)?;
-                // The service begins without a filter each time.
-                self.wishes.set(Wish::Filter(None), Some(id), out)?;
-                self.ask(id, Asked::Logs(on), frame, out);
-            }
-            Order::Filter(filter) => {
-                let frame = dialect::filter(&filter)?;
-                let whole = self.wishes.filter().cloned().unwrap_or_default().with(&filter);
-                self.wishes.set(Wish::Filter(Some(whole)), Some(id), out)?;
-                self.ask(id, Asked::Filter, frame, out);
-            }
+    /// Undoes what the command of a refused request changed, and replies to its caller.
+    pub(crate) fn fail(&mut self, request: &pending::Request, reply: Reply, out: &mut Outbox) {
+        let Some(command) = request.command else { return };
+        self.subscriptions.undo(command, out);
+        self.answers.remove(command);
+        if let Some(caller) = request.caller() {
+            out.reply(caller, reply);
         }
-        Ok(())
     }
 
     fn message(
         &mut self,
-        command: CommandId,
-        draft: Draft,
-        stream: bool,
-        out: &mut Outbox<Frame>,
-    ) -> Result<()> {
-        if let Some(id) = draft.id.as_deref().filter(|id| self.pending.has_message(id)) {
-            let text = format!(
-                "a message {id:?} was sent and is not acknowledged yet; give this one an id of its own, or none"
-            );
-            return Err(Error::rejected(Code::BadBody, text).at("/messageId"));
-        }
-        let id = draft.id.clone().unwrap_or_else(|| {
-            self.messages += 1;
-            format!("pontoon-{}-{}", self.messages, self.salt)
-        });
-        let frame = dialect::message(&self.setup, &draft, self.wishes.agent_of(&draft.room), &id)?;
-        if stream {
-            self.listen_in(&draft, command)?;
-        }
-        self.ask(command, Asked::Message { id, streamed: stream }, frame, out);
-        Ok(())
-    }
-
-    fn documented(
-        &mut self,
-        id: CommandId,
-        order: Order,
-        stream: bool,
-        out: &mut Outbox<Frame>,
-    ) -> Result<()> {
-        let frame = match order {
-            Order::Join { room, agent } => {
-                let room = self.enter(room, agent, id, out)?;
-                join(&self.setup, Tongue::Documented, &room)?
+        mut message: Message,
+        command: &Command,
+    ) -> Result<(Option<Frame>, Option<Expected>)> {
+        let room = message.room_id.clone();
+        let writer = *message.user_id.get_or_insert(self.setup.entity);
+        message.name.get_or_insert_with(|| self.setup.config.name.clone());
+        if self.dialect == Dialect::Native {
+            if let Some(id) = message.message_id.as_deref().filter(|id| self.pending.has_message(id)) {
+                let text = format!(
+                    "a message {id:?} was sent and is not acknowledged yet; give this one another id, or none"
+                );
+                return Err(Error::rejected(Code::BadBody, text).at("/messageId"));
             }
-            Order::Leave { room, agent } => {
-                let frame = documented::leave(&room, agent.or_else(|| self.wishes.agent_of(&room)))?;
-                self.wishes.set(Wish::Out(room), Some(id), out)?;
-                frame
-            }
-            Order::Message(draft) => {
-                let frame = documented::message(&self.setup, &draft)?;
-                if stream {
-                    self.listen_in(&draft, id)?;
-                    self.answers.listen(id, self.since(None));
-                    out.send_for(id, frame);
-                    return Ok(());
-                }
-                frame
-            }
-            Order::WorldState { room } => documented::world_state(&room)?,
-            Order::Logs(_) | Order::Filter(_) => return Err(absent()),
-        };
-        // This dialect acknowledges nothing.
-        out.delivery(id, DeliveryLevel::Sent);
-        out.send_for(id, frame);
-        Ok(())
-    }
-
-    /// Notes that a room is joined, with the agent that the settings name if the caller names none.
-    fn enter(
-        &mut self,
-        room: String,
-        agent: Option<Uuid>,
-        command: CommandId,
-        out: &mut Outbox<Frame>,
-    ) -> Result<Room> {
-        self.wishes.check_room_for(&room)?;
-        let agent = agent.or_else(|| self.wishes.agent_of(&room));
-        let room = Room { id: room, agent };
-        self.wishes.set(Wish::In(room.clone()), Some(command), out)?;
-        Ok(room)
-    }
-
-    /// A caller will wait for the agent's answer to a message.
-    fn listen_in(&mut self, draft: &Draft, command: CommandId) -> Result<()> {
-        let room = draft.room.as_str();
-        if self.wishes.room(room).is_none() {
-            let text =
-                format!("the room {room:?} is not joined, so that no answer would be heard; send join first");
-            return Err(Error::rejected(Code::NotFound, text));
+            message.message_id.get_or_insert_with(|| {
+                self.messages += 1;
+                format!("pontoon-{}-{}", self.messages, self.salt)
+            });
         }
-        self.answers.claim(room, command, draft.user.unwrap_or(self.setup.entity))
-    }
-
-    fn ask(&mut self, command: CommandId, asked: Asked, frame: Frame, out: &mut Outbox<Frame>) {
-        self.pending.add(Some(command), asked);
-        out.send_for(command, frame);
+        let frame =
+            dialect::message(&self.setup, self.dialect, &message, self.subscriptions.agent_in(&room))?;
+        if command.stream {
+            if self.subscriptions.room(&room).is_none() {
+                let text = format!(
+                    "the room {room:?} is not joined, so that no answer would be received; send join first"
+                );
+                return Err(Error::rejected(Code::NotFound, text));
+            }
+            self.answers.add(&room, command.id, writer)?;
+            if self.dialect == Dialect::Documented {
+                self.answers.acknowledged(command.id, self.after(None));
+            }
+        }
+        Ok((Some(frame), message.message_id.map(Expected::Acknowledged)))
     }
 }
 
 impl Session for ElizaOsSession {
     type Frame = Frame;
-    type Request = Order;
+    type Request = Request;
 
-    fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
-        self.wishes = Wishes::new(Arc::clone(&self.setup), joins);
+    fn open(&mut self, joins: &[Join], out: &mut Outbox) -> Result<()> {
+        self.subscriptions = Subscriptions::new(Arc::clone(&self.setup), joins);
         match self.setup.config.dialect {
-            Dialect::Documented => self.begin(Tongue::Documented, out),
-            Dialect::Native => self.begin(Tongue::Native, out),
             Dialect::Auto => {
-                let decide_by = out.now() + HESITATION;
+                let decide_by = out.now() + GREETING;
                 self.decide_by = Some(decide_by);
                 out.wake_at(decide_by);
                 Ok(())
             }
+            forced => self.start(forced, out),
         }
     }
 
-    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        match frame {
-            Frame::Event(event) => self.hear(event, out),
-            Frame::Ack(_) => Err(Error::protocol("an acknowledgement, and none was asked for")),
-            Frame::Malformed(malformed) => Err(Error::protocol(malformed.reason.clone())),
-        }
-    }
-
-    fn encode(&mut self, order: Order, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let dialect = match self.tongue {
-            Some(Tongue::Native) => Dialect::Native,
-            Some(Tongue::Documented) => Dialect::Documented,
-            None => Dialect::Auto,
+    fn decode(&mut self, frame: &Frame, out: &mut Outbox) -> Result<()> {
+        let event = match frame {
+            Frame::Event(event) => event,
+            Frame::Ack(_) => return Err(Error::protocol("an acknowledgement, and none was asked for")),
+            Frame::Malformed(malformed) => return Err(Error::protocol(malformed.reason.clone())),
         };
-        operations::check(command.operation, dialect)?;
-        match self.tongue {
-            Some(Tongue::Native) => self.native(command.id, order, command.stream, out),
-            Some(Tongue::Documented) => self.documented(command.id, order, command.stream, out),
-            None => Err(Error::rejected(Code::NotConnected, "it is not known yet what the server speaks")),
-        }
-    }
-
-    fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
-        match self.decide_by {
-            Some(decide_by) if self.tongue.is_none() && decide_by <= out.now() => {
-                // What a server has said itself may lie unread; silence means no other than it said last.
-                self.begin(self.known.spoken().unwrap_or(Tongue::Documented), out)
+        match self.event(event, out) {
+            Ok(None) => {}
+            Ok(Some(decoded)) => out.publish(decoded.upstream(event.name.clone())),
+            Err(error) => {
+                out.publish(Event::unrecognised(event.name.clone(), error.message(), frame.raw()));
             }
+        }
+        match event.name.as_str() {
+            "connection_established" | "authenticated" => self.greeted(out),
             _ => Ok(()),
         }
     }
 
-    fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
-        self.answers.release(command);
-        self.pending.abandon(command, sent);
-        if !sent {
-            self.wishes.undo(command, out);
+    fn encode(&mut self, mut request: Request, command: Command, out: &mut Outbox) -> Result<()> {
+        if self.dialect == Dialect::Auto {
+            return Err(Error::rejected(Code::NotConnected, "the server's dialect is not decided yet"));
         }
-        self.tell_refused(out);
+        let delivery = operations::offers(command.operation, DeliveryLevel::Acked, self.dialect)?;
+        let (id, is_native) = (command.id, self.dialect == Dialect::Native);
+        let is_answered = command.stream && matches!(request, Request::Message(_) | Request::MessageSend(_));
+        if let Request::Join(room) | Request::Leave(room) = &mut request {
+            room.agent_id = room.agent_id.or_else(|| self.subscriptions.agent_in(&room.room_id));
+        }
+        let (frame, expected) = match request {
+            Request::Join(room) => {
+                let frame = dialect::join(&self.setup, self.dialect, &room)?;
+                let expected = Expected::Joined(room.room_id.clone());
+                self.subscriptions.change(Change::Join(room), id, out)?;
+                (Some(frame), Some(expected))
+            }
+            Request::Leave(room) => {
+                // Natively there is no leaving: the next connection does not join.
+                let frame = if is_native { None } else { Some(dialect::leave(&room)?) };
+                self.subscriptions.change(Change::Leave(room.room_id), id, out)?;
+                (frame, None)
+            }
+            Request::Message(message) => self.message(message, &command)?,
+            Request::MessageSend(message) => self.message(message.into(), &command)?,
+            Request::WorldState(body) => (Some(dialect::world_state(&body)?), None),
+            Request::Subscribe | Request::Unsubscribe => {
+                let on = matches!(request, Request::Subscribe);
+                self.subscriptions.change(Change::Logs(on), id, out)?;
+                // A subscription begins without a filter.
+                self.subscriptions.change(Change::Filter(None), id, out)?;
+                (Some(dialect::logs(on)?), Some(Expected::Subscribed(on)))
+            }
+            Request::Filter(filter) => {
+                filter.check()?;
+                let frame = dialect::filter(&filter)?;
+                let merged = self.subscriptions.filter.clone().unwrap_or_default().with(filter);
+                self.subscriptions.change(Change::Filter(Some(merged)), id, out)?;
+                (Some(frame), Some(Expected::Filtered))
+            }
+        };
+        if delivery < DeliveryLevel::Acked && !is_answered {
+            out.delivery(id, delivery);
+        }
+        if let Some(expected) = expected.filter(|_| is_native) {
+            self.pending.add(Some(id), expected);
+        }
+        if let Some(frame) = frame {
+            out.send_for(id, frame);
+        }
+        Ok(())
     }
-}
 
-fn join(setup: &Setup, tongue: Tongue, room: &Room) -> Result<Frame> {
-    match tongue {
-        Tongue::Native => dialect::join(setup, &room.id, room.agent),
-        Tongue::Documented => documented::join(&room.id, room.agent),
+    fn tick(&mut self, out: &mut Outbox) -> Result<()> {
+        if self.decide_by.is_none_or(|decide_by| decide_by > out.now()) {
+            return Ok(());
+        }
+        let has_greeted = self.server.has_greeted.load(Ordering::Relaxed);
+        self.start(if has_greeted { Dialect::Native } else { Dialect::Documented }, out)
     }
-}
 
-/// What was checked before.
-fn absent() -> Error {
-    Error::internal("an operation that this dialect does not have was not refused")
+    fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox) {
+        self.answers.remove(command);
+        self.pending.abandoned(command, sent);
+        if !sent {
+            self.subscriptions.undo(command, out);
+        }
+        self.reply_refused(out);
+    }
 }

@@ -1,198 +1,162 @@
-//! What is to hold on this connection and on the next ones: the rooms that are joined, and what of the log is told.
+//! The subscriptions of this connection and of the next ones: the rooms that are joined, and the server's log.
 
 use std::collections::VecDeque;
+use std::mem::replace;
 use std::sync::Arc;
 
-use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::{Code, CommandId, Error, Join, Outbox, Result, Uuid};
-use serde::{Deserialize, Serialize};
+use pontoon_sdk::{Code, CommandId, Error, Join, Object, Result, Uuid};
 use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 use crate::config::{MAX_ROOMS, Setup};
-use crate::operations::Filter;
+use crate::dialect::Outbox;
+use crate::operations::{Filter, Membership};
 
-/// How many orders can still be undone when it turns out that they were not carried out.
+/// How many changes can be undone when their commands turn out not to be carried out.
 const MAX_UNDO: usize = 256;
 
-/// What the settings say, and what callers changed of it. What differs from the settings is kept by the daemon.
-pub(crate) struct Wishes {
+/// What the settings subscribe to, and what commands changed of it. The daemon keeps what differs from the settings.
+pub(crate) struct Subscriptions {
     setup: Arc<Setup>,
     /// In the order in which they are joined.
-    rooms: Vec<Room>,
-    logs: bool,
-    filter: Option<Filter>,
-    /// What held before an order.
-    undo: VecDeque<(CommandId, Wish)>,
+    pub(crate) rooms: Vec<Membership>,
+    /// Whether the log is subscribed to.
+    pub(crate) logs: bool,
+    /// Which lines of the log are sent; all if absent.
+    pub(crate) filter: Option<Filter>,
+    /// The reverse of the newest changes.
+    undo: VecDeque<(CommandId, Change)>,
 }
 
-/// A room that is joined, and the agent that is talked to in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Room {
-    pub(crate) id: String,
-    pub(crate) agent: Option<Uuid>,
-}
-
-/// One thing that is to hold.
-pub(crate) enum Wish {
-    /// This room is joined.
-    In(Room),
-    /// This one is not.
-    Out(String),
-    /// The log is told, or is not.
+/// A change of the subscriptions.
+pub(crate) enum Change {
+    Join(Membership),
+    Leave(String),
     Logs(bool),
-    /// Only this of it.
     Filter(Option<Filter>),
-}
-
-/// A room as it is kept.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    #[serde(rename = "agentId", default, skip_serializing_if = "Option::is_none")]
-    agent_id: Option<Uuid>,
 }
 
 const ROOM: &str = "room:";
 const LOGS: &str = "logs";
 const FILTER: &str = "logs.filter";
 
-impl Wishes {
-    /// What the settings say, changed by what was kept.
+impl Subscriptions {
+    /// The subscriptions of the settings, and the changes that the daemon kept.
     pub(crate) fn new(setup: Arc<Setup>, joins: &[Join]) -> Self {
         let rooms = setup.config.rooms.iter();
-        let rooms = rooms.map(|room| Room { id: room.id.clone(), agent: room.agent_id }).collect();
+        let rooms =
+            rooms.map(|room| Membership { room_id: room.id.clone(), agent_id: room.agent_id }).collect();
         let logs = setup.config.logs;
-        let mut wishes = Self { setup, rooms, logs, filter: None, undo: VecDeque::new() };
-        for wish in joins.iter().filter_map(read) {
-            wishes.apply(wish);
+        let mut subscriptions = Self { setup, rooms, logs, filter: None, undo: VecDeque::new() };
+        for change in joins.iter().filter_map(Change::of) {
+            subscriptions.apply(change);
         }
-        wishes
-    }
-
-    /// The rooms that are joined.
-    pub(crate) fn rooms(&self) -> &[Room] {
-        &self.rooms
-    }
-
-    /// Whether the log is told.
-    pub(crate) fn logs(&self) -> bool {
-        self.logs
-    }
-
-    /// What of the log is told.
-    pub(crate) fn filter(&self) -> Option<&Filter> {
-        self.filter.as_ref()
+        subscriptions
     }
 
     /// The room, if it is joined.
-    pub(crate) fn room(&self, id: &str) -> Option<&Room> {
-        self.rooms.iter().find(|room| room.id == id)
+    pub(crate) fn room(&self, id: &str) -> Option<&Membership> {
+        self.rooms.iter().find(|room| room.room_id == id)
     }
 
-    /// The agent that is talked to in a room, joined or not.
-    pub(crate) fn agent_of(&self, room: &str) -> Option<Uuid> {
+    /// The agent in a room, joined or not.
+    pub(crate) fn agent_in(&self, room: &str) -> Option<Uuid> {
         match self.room(room) {
-            Some(room) => room.agent,
-            None => self.setup.agent_of(room),
+            Some(room) => room.agent_id,
+            None => self.setup.room(room)?.agent_id,
         }
     }
 
-    /// Refuses one room too many.
-    pub(crate) fn check_room_for(&self, id: &str) -> Result<()> {
-        if self.rooms.len() < MAX_ROOMS || self.room(id).is_some() {
-            return Ok(());
+    /// Makes a change for a command. It holds for the next connections, too, unless it is undone.
+    ///
+    /// # Errors
+    /// `Rejected` with 429 if it is one room too many.
+    pub(crate) fn change(&mut self, change: Change, command: CommandId, out: &mut Outbox) -> Result<()> {
+        if let Change::Join(room) = &change
+            && self.rooms.len() >= MAX_ROOMS
+            && self.room(&room.room_id).is_none()
+        {
+            let text = format!("{MAX_ROOMS} rooms are joined already, which is the most; leave one first");
+            return Err(Error::rejected(Code::TooMany, text));
         }
-        let text = format!("{MAX_ROOMS} rooms are joined already, which is the most; leave one first");
-        Err(Error::rejected(Code::TooMany, text))
-    }
-
-    /// Has something hold from now on. `command` is the order that can still fail, if any.
-    pub(crate) fn set(
-        &mut self,
-        wish: Wish,
-        command: Option<CommandId>,
-        out: &mut Outbox<Frame>,
-    ) -> Result<()> {
-        self.keep(&wish, out)?;
-        let before = self.apply(wish);
-        if let Some(command) = command {
-            self.undo.push_back((command, before));
-            if self.undo.len() > MAX_UNDO {
-                self.undo.pop_front();
-            }
+        self.keep(&change, out)?;
+        let reverse = self.apply(change);
+        self.undo.push_back((command, reverse));
+        if self.undo.len() > MAX_UNDO {
+            self.undo.pop_front();
         }
         Ok(())
     }
 
-    /// An order was not carried out: what held before holds again.
-    pub(crate) fn undo(&mut self, command: CommandId, out: &mut Outbox<Frame>) {
-        while let Some(place) = self.undo.iter().rposition(|(id, _)| *id == command) {
-            if let Some((_, before)) = self.undo.remove(place) {
-                // What could be kept once can be again.
-                let _ = self.set(before, None, out);
-            }
+    /// Undoes the changes of a command that was not carried out.
+    pub(crate) fn undo(&mut self, command: CommandId, out: &mut Outbox) {
+        while let Some(place) = self.undo.iter().rposition(|(id, _)| *id == command)
+            && let Some((_, reverse)) = self.undo.remove(place)
+        {
+            // What could be kept once can be again.
+            let _ = self.keep(&reverse, out);
+            self.apply(reverse);
         }
     }
 
-    /// Returns what held before.
-    fn apply(&mut self, wish: Wish) -> Wish {
-        match wish {
-            Wish::In(room) => match self.rooms.iter_mut().find(|known| known.id == room.id) {
-                Some(known) => Wish::In(std::mem::replace(known, room)),
+    /// Returns the reverse of the change.
+    fn apply(&mut self, change: Change) -> Change {
+        match change {
+            Change::Join(room) => match self.rooms.iter_mut().find(|joined| joined.room_id == room.room_id) {
+                Some(joined) => Change::Join(replace(joined, room)),
                 None => {
-                    let id = room.id.clone();
+                    let id = room.room_id.clone();
                     self.rooms.push(room);
-                    Wish::Out(id)
+                    Change::Leave(id)
                 }
             },
-            Wish::Out(id) => match self.rooms.iter().position(|room| room.id == id) {
-                Some(place) => Wish::In(self.rooms.remove(place)),
-                None => Wish::Out(id),
+            Change::Leave(id) => match self.rooms.iter().position(|room| room.room_id == id) {
+                Some(place) => Change::Join(self.rooms.remove(place)),
+                None => Change::Leave(id),
             },
-            Wish::Logs(logs) => Wish::Logs(std::mem::replace(&mut self.logs, logs)),
-            Wish::Filter(filter) => Wish::Filter(std::mem::replace(&mut self.filter, filter)),
+            Change::Logs(logs) => Change::Logs(replace(&mut self.logs, logs)),
+            Change::Filter(filter) => Change::Filter(replace(&mut self.filter, filter)),
         }
     }
 
-    /// Has the daemon keep what the settings do not say, and nothing else.
-    fn keep(&self, wish: &Wish, out: &mut Outbox<Frame>) -> Result<()> {
-        let configured = |id: &str| self.setup.config.rooms.iter().find(|room| room.id == *id);
-        let (key, data) = match wish {
-            Wish::In(room) => {
-                let same = configured(&room.id).is_some_and(|known| known.agent_id == room.agent);
-                let kept = (!same).then(|| to_raw_value(&Kept { agent_id: room.agent }));
-                (format!("{ROOM}{}", room.id), kept)
+    /// Has the daemon keep what differs from the settings.
+    fn keep(&self, change: &Change, out: &mut Outbox) -> Result<()> {
+        let (key, data) = match change {
+            Change::Join(Membership { room_id, agent_id }) => {
+                let is_default = self.setup.room(room_id).is_some_and(|room| room.agent_id == *agent_id);
+                let data = agent_id.map_or(json!({}), |agent| json!({ "agentId": agent }));
+                (format!("{ROOM}{room_id}"), (!is_default).then_some(data))
             }
-            Wish::Out(id) => (format!("{ROOM}{id}"), configured(id).is_some().then(|| to_raw_value(&false))),
-            Wish::Logs(logs) => {
-                let same = *logs == self.setup.config.logs;
-                (LOGS.to_owned(), (!same).then(|| to_raw_value(logs)))
+            Change::Leave(id) => (format!("{ROOM}{id}"), self.setup.room(id).map(|_| Value::from(false))),
+            Change::Logs(logs) => {
+                (LOGS.to_owned(), (*logs != self.setup.config.logs).then_some(Value::from(*logs)))
             }
-            Wish::Filter(filter) => (FILTER.to_owned(), filter.as_ref().map(to_raw_value)),
+            Change::Filter(filter) => (FILTER.to_owned(), filter.as_ref().map(|filter| json!(filter))),
         };
-        match data {
-            Some(data) => {
-                let data = data.map_err(|error| Error::internal(error.to_string()))?;
-                out.remember(Join { key, data });
-            }
-            None => out.forget(key),
-        }
+        let Some(data) = data else {
+            out.forget(key);
+            return Ok(());
+        };
+        let data = to_raw_value(&data).map_err(|error| Error::internal(error.to_string()))?;
+        out.remember(Join { key, data });
         Ok(())
     }
 }
 
-/// What was kept.
-fn read(join: &Join) -> Option<Wish> {
-    let data = join.data.get();
-    match join.key.as_str() {
-        LOGS => serde_json::from_str(data).ok().map(Wish::Logs),
-        FILTER => serde_json::from_str(data).ok().map(Wish::Filter),
-        key => {
-            let id = key.strip_prefix(ROOM)?.to_owned();
-            if data == "false" {
-                return Some(Wish::Out(id));
+impl Change {
+    /// Reads a change that the daemon kept; `None` if it is none.
+    fn of(join: &Join) -> Option<Self> {
+        let data = join.data.get();
+        Some(match join.key.as_str() {
+            LOGS => Self::Logs(serde_json::from_str(data).ok()?),
+            FILTER => Self::Filter(serde_json::from_str(data).ok()?),
+            key => {
+                let room_id = key.strip_prefix(ROOM)?.to_owned();
+                if data == "false" {
+                    return Some(Self::Leave(room_id));
+                }
+                Self::Join(Membership { room_id, agent_id: Object::within(&join.data)?.value("agentId") })
             }
-            let Kept { agent_id } = serde_json::from_str(data).ok()?;
-            Some(Wish::In(Room { id, agent: agent_id }))
-        }
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The connector from outside: transcripts, and what tests of their own reach.
+//! The connector from outside: its transcripts, and what they do not reach.
 
 mod decode;
 mod sessions;
@@ -12,8 +12,8 @@ use figment::providers::{Format, Toml};
 use pontoon_sdk::event::Message;
 use pontoon_sdk::socketio::{AuthValue, Frame};
 use pontoon_sdk::{
-    Action, Code, CommandId, DeliveryLevel, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply,
-    Request as _, Session, Uuid,
+    Action, Code, CommandId, DeliveryLevel, Event, EventType, Join, Kind, Outbox, Raw, Reply, Request as _,
+    Session, Uuid,
 };
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
@@ -58,22 +58,22 @@ fn command(id: u64, operation: &'static str, body: &str) -> Command {
     }
 }
 
-/// Reads the command as the daemon does, and hands it to the session.
+/// Parses a command and encodes it, as the daemon does.
 fn encode(session: &mut ElizaOsSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-    session.encode(Order::parse(&command)?, command, out)
+    session.encode(Request::parse(&command)?, command, out)
 }
 
-/// A session that speaks natively, past `open`, and its outbox.
+/// A session in the native dialect, past `open`, and its outbox.
 fn session(elizaos: &ElizaOs) -> (ElizaOsSession, Outbox<Frame>) {
     let mut session = elizaos.session(&LinkKey::new(LINK));
     let mut out = Outbox::new(Instant::now());
     session.open(&[], &mut out).unwrap();
-    hear(&mut session, &mut out, "connection_established", &json!({}));
+    receive(&mut session, &mut out, "connection_established", &json!({}));
     (session, out)
 }
 
-/// What a session makes of an event.
-fn hear(
+/// What a session does with an event.
+fn receive(
     session: &mut ElizaOsSession,
     out: &mut Outbox<Frame>,
     name: &str,

@@ -1,4 +1,4 @@
-//! Whatever a service may say: told once, within bounds, and to nobody more than is known.
+//! Anything that a service may send: published once, within bounds.
 
 use super::*;
 
@@ -31,7 +31,7 @@ const NAMES: [&str; 24] = [
 ];
 
 #[test]
-fn whatever_the_service_says_is_told_once() {
+fn any_event_is_published_once() {
     let values = [json!(null), json!(true), json!(-1.5e300), json!(""), json!("x"), json!([]), json!({})];
     let fields = [
         "id",
@@ -73,22 +73,22 @@ fn whatever_the_service_says_is_told_once() {
     let elizaos = elizaos(json!({"logs": true, "rooms": [ROOM]}));
     for name in NAMES {
         let (mut session, mut out) = session(&elizaos);
-        let mut told = 0;
+        let mut published = 0;
         for payload in &payloads {
-            let actions = hear(&mut session, &mut out, name, payload);
+            let actions = receive(&mut session, &mut out, name, payload);
             let events = actions.iter().filter(|action| matches!(action, Action::Publish(_)));
             let count = events.count();
             assert!(count <= 1, "{name} {payload}: {count} events");
-            told += count;
+            published += count;
         }
-        // Greetings, and what confirms what the session asked for on connecting.
-        let silent = match name {
+        // Greetings, and the confirmation of the subscription on connect.
+        let unpublished = match name {
             "connection_established" => payloads.len(),
             "authenticated" => payloads.iter().filter(|payload| is_greeting(payload)).count(),
             "log_subscription_confirmed" => 1,
             _ => 0,
         };
-        assert_eq!(told, payloads.len() - silent, "{name}");
+        assert_eq!(published, payloads.len() - unpublished, "{name}");
     }
 }
 
@@ -104,40 +104,40 @@ fn is_greeting(payload: &Value) -> bool {
 }
 
 #[test]
-fn lines_of_the_log_that_nobody_wants_are_told_to_nobody() {
+fn lines_of_a_log_that_is_not_subscribed_to_are_not_published() {
     let elizaos = elizaos(json!({}));
     let (mut session, mut out) = session(&elizaos);
     for name in ["logEntry", "log_stream"] {
         for payload in [json!({"level": 30, "msg": "secret"}), json!("secret"), json!(null)] {
-            assert!(hear(&mut session, &mut out, name, &payload).is_empty(), "{name} {payload}");
+            assert!(receive(&mut session, &mut out, name, &payload).is_empty(), "{name} {payload}");
         }
     }
 }
 
 #[test]
-fn the_services_words_are_cut_for_callers() {
+fn the_text_of_an_error_is_cut_for_callers() {
     let elizaos = elizaos(json!({}));
     let (mut session, mut out) = session(&elizaos);
     let body = format!(r#"{{"channel":"{ROOM}","text":"x"}}"#);
     encode(&mut session, command(1, "message.send", &body), &mut out).unwrap();
     out.drain();
-    let told = hear(&mut session, &mut out, "messageError", &json!({"error": "é".repeat(5_000)}));
-    let words = told.iter().find_map(|action| match action {
+    let actions = receive(&mut session, &mut out, "messageError", &json!({"error": "é".repeat(5_000)}));
+    let text = actions.iter().find_map(|action| match action {
         Action::Reply(CommandId(1), Reply::Failed(error)) => Some(error.message().to_owned()),
         _ => None,
     });
-    assert_eq!(words, Some("é".repeat(1_000)));
+    assert_eq!(text, Some("é".repeat(1_000)));
 }
 
 #[test]
-fn a_part_of_an_answer_says_no_more_than_is_known() {
+fn a_part_behind_a_missing_one_has_no_length() {
     let elizaos = elizaos(json!({"rooms": [ROOM]}));
     let (mut session, mut out) = session(&elizaos);
     let body = format!(r#"{{"roomId":"{ROOM}","text":"x","messageId":"m1"}}"#);
     encode(&mut session, Command { stream: true, ..command(1, "message", &body) }, &mut out).unwrap();
-    hear(&mut session, &mut out, "messageAck", &json!({"clientMessageId": "m1", "messageId": "s1"}));
+    receive(&mut session, &mut out, "messageAck", &json!({"clientMessageId": "m1", "messageId": "s1"}));
     let chunk = json!({"messageId": "s2", "channelId": ROOM, "chunk": "b", "index": 1, "agentId": AGENT});
-    let actions = hear(&mut session, &mut out, "messageStreamChunk", &chunk);
+    let actions = receive(&mut session, &mut out, "messageStreamChunk", &chunk);
     let part = actions.iter().find_map(|action| match action {
         Action::Reply(CommandId(1), Reply::Part(part)) => Some(part.get().to_owned()),
         _ => None,
@@ -148,12 +148,12 @@ fn a_part_of_an_answer_says_no_more_than_is_known() {
 }
 
 #[test]
-fn errors_of_the_connector_are_the_callers_or_the_services() {
+fn errors_of_the_connector_have_the_kind_of_their_cause() {
     let elizaos = elizaos(json!({}));
     let (mut session, mut out) = session(&elizaos);
-    let unasked = session.decode(&Frame::ack(0, Vec::new()), &mut out).unwrap_err();
-    assert_eq!(unasked.kind(), Kind::Protocol);
-    let unknown: Error = encode(&mut session, command(1, "sing", "{}"), &mut out).unwrap_err();
+    let unexpected = session.decode(&Frame::ack(0, Vec::new()), &mut out).unwrap_err();
+    assert_eq!(unexpected.kind(), Kind::Protocol);
+    let unknown = encode(&mut session, command(1, "sing", "{}"), &mut out).unwrap_err();
     assert_eq!(unknown.kind(), Kind::Internal);
     assert_eq!(out.drain().len(), 0);
 }

@@ -1,9 +1,9 @@
-//! What a session asks of the service, promises its callers and keeps.
+//! What a session sends to the service, promises its callers and has the daemon keep.
 
 use super::*;
 
 #[test]
-fn nothing_is_sent_or_taken_before_the_dialect_is_known() {
+fn nothing_is_sent_or_taken_before_the_dialect_is_decided() {
     let elizaos = elizaos(json!({"rooms": [ROOM]}));
     let mut session = elizaos.session(&LinkKey::new(LINK));
     let start = Instant::now();
@@ -32,15 +32,16 @@ fn text_and_metadata_keep_their_meaning_to_the_last_digit() {
     let body = format!(r#"{{"metadata":{metadata},"text":"\u00e9\n\"","roomId":"{OTHER}","messageId":"x"}}"#);
     encode(&mut session, command(1, "message", &body), &mut out).unwrap();
     let got = sent(&mut out);
-    assert!(got.contains(&format!(r#""metadata":{metadata}"#)), "{got}");
+    let numbers = r#""a":123456789012345678901234567890,"#;
+    assert!(got.contains(&format!(r#""metadata":{{{numbers}"z":1.0,"z2":1e999}}"#)), "{got}");
     assert!(got.contains(r#""message":"é\n\"""#), "{got}");
-    // Where something must be added, what the caller gave stays as it is behind that.
+    // In a room with an agent, fields are added.
     let body = body.replace(OTHER, ROOM).replace(r#""messageId":"x""#, r#""messageId":"y""#);
     encode(&mut session, command(2, "message", &body), &mut out).unwrap();
     let got = sent(&mut out);
-    let direct = format!(r#"{{"channelType":"DM","isDm":true,"targetUserId":"{AGENT}","#);
-    assert!(got.contains(&format!(r#""metadata":{direct}{}"#, &metadata[1..])), "{got}");
-    // What the caller says itself is not said twice.
+    let direct = format!(r#""channelType":"DM","isDm":true,"targetUserId":"{AGENT}","#);
+    assert!(got.contains(&format!(r#""metadata":{{{numbers}{direct}"z":1.0,"#)), "{got}");
+    // A field that the caller gives is not repeated.
     let body = format!(r#"{{"text":"x","roomId":"{ROOM}","metadata":{{"isDm":false,"targetUserId":"me"}}}}"#);
     encode(&mut session, command(3, "message", &body), &mut out).unwrap();
     let got = sent(&mut out);
@@ -64,52 +65,55 @@ fn ids_of_messages_are_unlike_those_of_any_other_connection() {
 }
 
 #[test]
-fn an_acknowledgement_names_its_command_even_when_nobody_waits() {
+fn an_acknowledgement_names_its_command_even_after_that_was_abandoned() {
     let elizaos = elizaos(json!({}));
     let (mut session, mut out) = session(&elizaos);
-    for (id, given_up) in [(1, false), (2, true)] {
+    for (id, is_abandoned) in [(1, false), (2, true)] {
         let body = format!(r#"{{"roomId":"{ROOM}","text":"x","messageId":"m{id}"}}"#);
         encode(&mut session, command(id, "message", &body), &mut out).unwrap();
-        if given_up {
+        if is_abandoned {
             session.abandoned(CommandId(id), true, &mut out);
         }
         out.drain();
         let ack = json!({"clientMessageId": format!("m{id}"), "messageId": "s", "roomId": ROOM});
-        let told = hear(&mut session, &mut out, "messageAck", &ack);
-        let replies = told.iter().filter(|action| matches!(action, Action::Reply(..))).count();
-        assert_eq!(replies, usize::from(!given_up));
-        let event = event(told);
+        let actions = receive(&mut session, &mut out, "messageAck", &ack);
+        let replies = actions.iter().filter(|action| matches!(action, Action::Reply(..))).count();
+        assert_eq!(replies, usize::from(!is_abandoned));
+        let event = event(actions);
         assert_eq!((event.kind, event.command), (EventType::MessageAccepted, Some(CommandId(id))));
     }
     let ack = json!({"clientMessageId": "m1", "messageId": "s"});
-    assert_eq!(event(hear(&mut session, &mut out, "messageAck", &ack)).command, None);
+    assert_eq!(event(receive(&mut session, &mut out, "messageAck", &ack)).command, None);
 }
 
 #[test]
-fn a_message_is_told_as_the_same_over_every_connection_of_an_instance() {
+fn a_version_has_one_identity_over_every_connection_of_an_instance() {
     let elizaos = elizaos(json!({}));
     let message = json!({"id": "m1", "text": "x", "roomId": ROOM, "createdAt": 1_700_000_000_000_i64});
-    let tell = |message: &Value| {
+    let observe = |message: &Value| {
         let (mut session, mut out) = session(&elizaos);
-        let event = event(hear(&mut session, &mut out, "messageBroadcast", message));
+        let event = event(receive(&mut session, &mut out, "messageBroadcast", message));
         (event.kind, event.identity.clone().unwrap(), event.time)
     };
-    let first = tell(&message);
+    let first = observe(&message);
     assert_eq!(first.0, EventType::MessageCreated);
     assert_eq!(first.2.unwrap().unix_timestamp(), 1_700_000_000);
-    assert_eq!(tell(&message), first);
+    assert_eq!(observe(&message), first);
     let mut changed = message.clone();
     changed["updatedAt"] = json!(1_700_000_009_000_i64);
-    let second = tell(&changed);
+    let second = observe(&changed);
     assert_eq!((second.0, second.2.unwrap().unix_timestamp()), (EventType::MessageUpdated, 1_700_000_009));
     assert_ne!(second.1, first.1);
-    assert_eq!(tell(&changed), second);
-    // What has no id may mean anything.
+    assert_eq!(observe(&changed), second);
+    // Without an id, there is no identity.
     let (mut session, mut out) = session(&elizaos);
-    assert_eq!(event(hear(&mut session, &mut out, "messageBroadcast", &json!({"text": "x"}))).identity, None);
+    assert_eq!(
+        event(receive(&mut session, &mut out, "messageBroadcast", &json!({"text": "x"}))).identity,
+        None
+    );
 }
 
-/// Does with joins what the daemon does.
+/// Keeps joins as the daemon does.
 fn keep(joins: &mut Vec<Join>, out: &mut Outbox<Frame>) {
     for action in out.drain() {
         match action {
@@ -123,12 +127,12 @@ fn keep(joins: &mut Vec<Join>, out: &mut Outbox<Frame>) {
     }
 }
 
-/// What a session would ask for if its link were dialled again now.
-fn asks_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
+/// The rooms and the log events that a new session subscribes to.
+fn subscribed_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
     let mut out = Outbox::new(Instant::now());
     let mut session = elizaos.session(&LinkKey::new(LINK));
     session.open(joins, &mut out).unwrap();
-    hear(&mut session, &mut out, "connection_established", &json!({}))
+    receive(&mut session, &mut out, "connection_established", &json!({}))
         .into_iter()
         .filter_map(|action| match action {
             Action::Send(Frame::Event(event), None) => {
@@ -142,7 +146,7 @@ fn asks_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
 }
 
 #[test]
-fn what_was_never_written_is_not_kept() {
+fn a_change_that_was_not_written_is_not_kept() {
     let elizaos = elizaos(json!({"rooms": ["a"]}));
     let (mut session, mut out) = session(&elizaos);
     let mut joins = Vec::new();
@@ -152,26 +156,26 @@ fn what_was_never_written_is_not_kept() {
     encode(&mut session, command(4, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
     keep(&mut joins, &mut out);
     let filter = r#"update_log_filters {"level":"warn"}"#;
-    assert_eq!(asks_after(&elizaos, &joins), ["b", "subscribe_logs {}", filter]);
+    assert_eq!(subscribed_after(&elizaos, &joins), ["b", "subscribe_logs {}", filter]);
     for id in [3, 2, 1, 4] {
         session.abandoned(CommandId(id), false, &mut out);
     }
     keep(&mut joins, &mut out);
-    assert_eq!(asks_after(&elizaos, &joins), ["a"]);
-    // One that may have been written is kept as it was wanted.
+    assert_eq!(subscribed_after(&elizaos, &joins), ["a"]);
+    // A change that may have been written is kept.
     encode(&mut session, command(5, "join", r#"{"roomId":"c"}"#), &mut out).unwrap();
     session.abandoned(CommandId(5), true, &mut out);
     keep(&mut joins, &mut out);
-    assert_eq!(asks_after(&elizaos, &joins), ["a", "c"]);
-    // What the daemon keeps and no session wrote changes nothing.
+    assert_eq!(subscribed_after(&elizaos, &joins), ["a", "c"]);
+    // A join that no session wrote changes nothing.
     joins.push(Join { key: "room:d".into(), data: raw("7") });
     joins.push(Join { key: "elsewhere".into(), data: raw("true") });
     joins.push(Join { key: "logs".into(), data: raw("{}") });
-    assert_eq!(asks_after(&elizaos, &joins), ["a", "c"]);
+    assert_eq!(subscribed_after(&elizaos, &joins), ["a", "c"]);
 }
 
 #[test]
-fn one_socket_joins_so_many_rooms_and_no_more() {
+fn the_number_of_rooms_is_bounded() {
     let rooms: Vec<_> = (0..MAX_ROOMS).map(|number| format!("r{number}")).collect();
     let elizaos = elizaos(json!({"rooms": rooms}));
     let (mut session, mut out) = session(&elizaos);
@@ -186,7 +190,7 @@ fn one_socket_joins_so_many_rooms_and_no_more() {
 }
 
 #[test]
-fn a_leave_promises_no_more_than_that_it_was_taken() {
+fn a_native_leave_promises_no_more_than_that_it_was_accepted() {
     let elizaos = elizaos(json!({"rooms": ["a"]}));
     let (mut session, mut out) = session(&elizaos);
     encode(&mut session, command(1, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
@@ -194,14 +198,14 @@ fn a_leave_promises_no_more_than_that_it_was_taken() {
     assert!(
         matches!(
             actions.as_slice(),
-            [Action::DeliveryLevel(CommandId(1), DeliveryLevel::Accepted), Action::Remember(_)]
+            [Action::Remember(_), Action::DeliveryLevel(CommandId(1), DeliveryLevel::Accepted)]
         ),
         "{actions:?}"
     );
 }
 
 #[test]
-fn what_a_documented_server_is_asked_is_sent_and_no_more_is_promised() {
+fn the_documented_dialect_promises_no_more_than_that_a_frame_was_sent() {
     let elizaos = elizaos(json!({"dialect": "documented", "rooms": [ROOM]}));
     let mut session = elizaos.session(&LinkKey::new(LINK));
     let mut out = Outbox::new(Instant::now());
@@ -222,21 +226,24 @@ fn what_a_documented_server_is_asked_is_sent_and_no_more_is_promised() {
         let place = actions.iter().position(delivery).unwrap();
         assert!(actions.iter().position(send).unwrap() > place, "{operation}: {actions:?}");
     }
-    // An answer is more than that it was sent.
+    // The answer of an agent is more than that.
     let body = json!({"roomId": ROOM, "text": "x"}).to_string();
     encode(&mut session, Command { stream: true, ..command(2, "message", &body) }, &mut out).unwrap();
     assert!(matches!(out.drain().as_slice(), [Action::Send(_, Some(CommandId(2)))]));
 }
 
 #[test]
-fn news_that_is_told_twice_is_counted_and_kept_within_bounds() {
+fn the_second_event_of_a_join_is_counted_and_the_first_ones_are_bounded() {
     let elizaos = elizaos(json!({}));
     let (mut session, mut out) = session(&elizaos);
     let joined = json!({"channelId": "a"});
-    event(hear(&mut session, &mut out, "channel_joined", &joined));
-    assert!(matches!(hear(&mut session, &mut out, "room_joined", &joined).as_slice(), [Action::Duplicate]));
+    event(receive(&mut session, &mut out, "channel_joined", &joined));
+    assert!(matches!(
+        receive(&mut session, &mut out, "room_joined", &joined).as_slice(),
+        [Action::Duplicate]
+    ));
     for number in 0..1_000 {
-        event(hear(&mut session, &mut out, "channel_joined", &json!({"channelId": number})));
+        event(receive(&mut session, &mut out, "channel_joined", &json!({"channelId": number})));
     }
-    assert_eq!(session.halves.len(), 64);
+    assert_eq!(session.unpaired.len(), 64);
 }
