@@ -1,8 +1,10 @@
 # What people type. Rust, make and Python are enough; the tools that are missing are fetched.
 #
 #   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
-#   make test             everything that must hold before a change is taken
+#   make test             what must hold for every change; .ci/run adds static, rust-socketio and demo
 #   make lint             the part of it that runs nothing
+#   make unit             the part of it that runs the tests of this workspace
+#   make outside          the tests of a connector and a transport in a crate outside of the workspace
 #   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… says how many
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{PATIENCE, listen, start};
+use crate::support::{DEADLINE, listen, start};
 
 /// How many cases run at a time.
 const AT_ONCE: usize = 20;
@@ -54,7 +54,7 @@ impl Server {
         command.args(words).args(["-m", "fuzzingserver", "-w", "0", "-s"]).arg(spec).current_dir(dir.path());
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("wstest runs");
         let server = Self { process, address, reports, _dir: dir };
-        eventually(PATIENCE, async || TcpStream::connect(&server.address).await.is_ok()).await;
+        eventually(DEADLINE, async || TcpStream::connect(&server.address).await.is_ok()).await;
         server
     }
 
@@ -168,7 +168,7 @@ async fn the_autobahn_test_suite_finds_nothing() {
         drop(daemon);
     }
     server.ask("updateReports?agent=pontoon").await;
-    let index = until_some(PATIENCE, async || {
+    let index = until_some(DEADLINE, async || {
         let text = std::fs::read_to_string(server.reports.join("index.json")).ok()?;
         serde_json::from_str::<Value>(&text).ok()
     });

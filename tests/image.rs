@@ -15,7 +15,7 @@ use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
 use pontoon_testkit::{Dir, NatsServer, until_some};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// What the image has of a system, and where it looks for its configuration.
 const FILES: [&str; 4] =
     ["etc/hosts", "etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt", "etc/pontoon/pontoon.toml"];
@@ -83,7 +83,7 @@ impl Image {
 
 impl Running {
     async fn ended(&mut self) -> ExitStatus {
-        until_some(PATIENCE, async || self.0.try_wait().unwrap()).await
+        until_some(DEADLINE, async || self.0.try_wait().unwrap()).await
     }
 }
 
@@ -150,7 +150,7 @@ async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_car
             }
         }
     };
-    let heard = tokio::time::timeout(PATIENCE, all_heard).await;
+    let heard = tokio::time::timeout(DEADLINE, all_heard).await;
     let said = || fs::read_to_string(&log).unwrap();
     assert!(heard.is_ok(), "nothing of {silent:?}:\n{}", said());
 

@@ -55,7 +55,7 @@ async fn whose_refusal_it_is_and_what_to_do_is_said() {
     let (server, proxy) = (WebSocketServer::start(Arc::new(Echo)).await, ConnectProxy::start().await);
     let settings = through(&format!("http://user:canary@{}", proxy.address()));
     let url = format!("ws://{}/", server.address());
-    let say = |head: &str| ConnectAnswer::Say(format!("{head}\r\n\r\ncanary"));
+    let say = |head: &str| ConnectAnswer::Send(format!("{head}\r\n\r\ncanary"));
     for (answer, kind, retry_after, words) in [
         (say("HTTP/1.1 407 canary"), DialErrorKind::Credentials, None, "407: it wants other credentials"),
         (say("HTTP/1.1 403 Forbidden"), DialErrorKind::WrongAddress, None, "403: it does not allow that"),
@@ -84,7 +84,7 @@ async fn whose_refusal_it_is_and_what_to_do_is_said() {
             "503: it has no way",
         ),
         (say("SSH-2.0-OpenSSH_9.6"), DialErrorKind::WrongAddress, None, "does not speak HTTP"),
-        (ConnectAnswer::Say(String::new()), DialErrorKind::Unreachable, None, "broke off"),
+        (ConnectAnswer::Send(String::new()), DialErrorKind::Unreachable, None, "broke off"),
         (
             say(&format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(20_000))),
             DialErrorKind::WrongAddress,

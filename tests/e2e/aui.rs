@@ -14,7 +14,7 @@ use pontoon_testkit::{Aui, AuiAnswer, AuiEnvelope, Daemon, DaemonConfig, NatsSer
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Reply, ask, contents, filled, start};
+use crate::support::{DEADLINE, Reply, ask, contents, filled, start};
 
 /// A daemon with one instance of AUI, named `agents`.
 struct Network {
@@ -41,7 +41,7 @@ impl Network {
     }
 
     /// Says something in a task, behind all that was said before, and asks for parts.
-    async fn say(&self, task: &str, text: &str, headers: &[(&str, &str)]) -> Asked {
+    async fn send(&self, task: &str, text: &str, headers: &[(&str, &str)]) -> Asked {
         let inbox = self.client.new_inbox();
         let replies = self.client.subscribe(inbox.clone()).await.unwrap();
         let mut map = HeaderMap::new();
@@ -55,7 +55,7 @@ impl Network {
 
     /// Waits for a state of the instance that is so.
     async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        until_some(PATIENCE, async || {
+        until_some(DEADLINE, async || {
             let state =
                 ask(&self.client, "pontoon.command.aui.agents.status", "", &[]).await.body["data"].take();
             wanted(&state).then_some(state)
@@ -65,7 +65,7 @@ impl Network {
 
     /// Waits until the service has taken so many messages. Returns what they say, in order.
     async fn taken(&self, count: usize) -> Vec<String> {
-        until_some(PATIENCE, async || {
+        until_some(DEADLINE, async || {
             let turns = self.service.turns();
             (turns.len() >= count).then(|| turns.into_iter().map(|turn| turn.text).collect())
         })
@@ -78,7 +78,7 @@ impl Asked {
     async fn answer(mut self) -> (Vec<Value>, Reply) {
         let mut parts = Vec::new();
         loop {
-            let message = timeout(PATIENCE, self.0.next()).await.expect("in time").expect("one more");
+            let message = timeout(DEADLINE, self.0.next()).await.expect("in time").expect("one more");
             let mut reply = Reply::of(&message);
             if reply.status != "part" {
                 return (parts, reply);
@@ -118,7 +118,7 @@ async fn two_hundred_tasks_at_once_over_64_links_each_get_their_own_answer_whole
             network.service.answers_in(&task, answer.clone().envelope(AuiEnvelope::Full));
         }
         let text = format!("{}of {task}", "some words ".repeat(10));
-        let request = network.say(&task, &text, &[]).await;
+        let request = network.send(&task, &text, &[]).await;
         asked.push(async move { (task, text, request.answer().await) });
     }
     let answers = join_all(asked).await;
@@ -142,7 +142,7 @@ async fn two_hundred_tasks_at_once_over_64_links_each_get_their_own_answer_whole
     assert!(network.service.most_connections() <= 64, "{}", network.service.most_connections());
 
     let number = TASKS * (UPDATES + 1);
-    filled(&network.nats, "PONTOON_AGENTS", number as u64, PATIENCE).await;
+    filled(&network.nats, "PONTOON_AGENTS", number as u64, DEADLINE).await;
     let events = contents(&network.nats, "PONTOON_AGENTS").await;
     assert_eq!(events.len(), number);
     let mut told: BTreeMap<&str, (usize, String)> = BTreeMap::new();
@@ -171,7 +171,7 @@ async fn no_more_is_sent_than_the_rate_limit_lets_through() {
     let started = Instant::now();
     let mut asked = Vec::new();
     for number in 0..6 {
-        asked.push(network.say(&format!("t{}", number % 3), &number.to_string(), &[]).await);
+        asked.push(network.send(&format!("t{}", number % 3), &number.to_string(), &[]).await);
     }
     for request in asked {
         assert_eq!(request.end().await.verdict(), ("response", None));

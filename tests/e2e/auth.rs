@@ -1,4 +1,4 @@
-//! Every way to sign in to NATS: the right one works, the wrong one is said, and a mended one is taken up by itself.
+//! Every way to sign in to NATS: the right one works, the wrong one is reported, and a mended one is taken up by itself.
 
 use std::fs;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use nkeys::KeyPair;
 use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, Sub0, until_some};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask, listen, next, start};
 
 /// How long a mended secret may take to be tried: what was refused is not tried again at once.
 const RETRIED: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ async fn a_context_of_the_nats_tool() {
 }
 
 #[tokio::test]
-async fn a_context_says_where_the_server_is() {
+async fn a_context_names_the_server() {
     let way = Way::user_and_password();
     let nats = way.serve().await;
     let sub0 = Sub0::start().await;
@@ -136,7 +136,7 @@ async fn a_context_says_where_the_server_is() {
         .environment("XDG_CONFIG_HOME", dir.path().to_str().expect("a name in UTF-8"))
         .sub0("shop", &sub0);
     let mut daemon = start(config);
-    publishes(&mut daemon, PATIENCE).await;
+    publishes(&mut daemon, DEADLINE).await;
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_token_that_changes_at_the_server_and_then_here_is_taken_up() {
     let sub0 = Sub0::start().await;
     let lines = format!("nats.token = {{ file = {:?} }}", dir.write("token", "right"));
     let mut daemon = way.daemon(&nats, &sub0, &lines, &[]);
-    publishes(&mut daemon, PATIENCE).await;
+    publishes(&mut daemon, DEADLINE).await;
     nats.reconfigure("authorization { token: newer }");
     refused(&mut daemon).await;
     dir.write("token", "newer");
@@ -257,7 +257,7 @@ impl Way {
         start(config.sub0("shop", sub0))
     }
 
-    /// What is right works and what is wrong is said.
+    /// What is right works and what is wrong is reported.
     async fn holds(&self) {
         let nats = self.serve().await;
         for case in self.cases.iter().filter(|case| !case.right) {
@@ -271,8 +271,8 @@ impl Way {
             let sub0 = Sub0::start().await;
             let mut daemon = self.daemon(&nats, &sub0, &case.lines, &case.environment);
             let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
-            publishes(&mut daemon, PATIENCE).await;
-            sub0.connected(1, PATIENCE).await;
+            publishes(&mut daemon, DEADLINE).await;
+            sub0.connected(1, DEADLINE).await;
             sub0.broadcast("tick", &json!({ "n": 1 }));
             next(&mut events, |_, body| body["action"] == "tick").await;
             let reply = ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await;
@@ -287,8 +287,8 @@ impl Way {
         dir.write(file, wrong);
         let mut daemon = self.daemon(&nats, &sub0, lines, &[]);
         refused(&mut daemon).await;
-        // What is said while NATS is away is kept for it.
-        sub0.connected(1, PATIENCE).await;
+        // What is sent while NATS is away is kept for it.
+        sub0.connected(1, DEADLINE).await;
         sub0.broadcast("tick", &json!({ "n": 1 }));
         let client = self.looks_on.clone().connect(nats.url()).await.expect("we are let in");
         let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
@@ -301,7 +301,7 @@ impl Way {
 
 /// Waits until the daemon says why it is not let in. Returns what it says.
 async fn refused(daemon: &mut Daemon) -> String {
-    let said = until_some(PATIENCE, async || {
+    let said = until_some(DEADLINE, async || {
         let bus = bus(daemon).await?;
         let detail = bus["detail"].as_str().filter(|detail| detail.contains("credentials"))?.to_owned();
         (bus["publishing"] == false).then_some(detail)

@@ -3,6 +3,7 @@
 mod cycles;
 mod dynamic;
 mod lua;
+mod script;
 mod scripts;
 mod sockets;
 
@@ -12,10 +13,10 @@ use async_nats::{Client, Subscriber};
 use pontoon_testkit::{Daemon, DaemonConfig, Echo, NatsServer};
 use serde_json::Value;
 
-use crate::support::{self, PATIENCE, Reply, listen, next};
+use crate::support::{self, DEADLINE, Reply, listen, next};
 
 /// A daemon with one instance, `avatars`, between NATS and an echo server.
-struct Bed {
+struct Fixture {
     daemon: Daemon,
     echo: Echo,
     client: Client,
@@ -24,7 +25,7 @@ struct Bed {
     nats: NatsServer,
 }
 
-impl Bed {
+impl Fixture {
     /// With these settings; `{url}` in them is the address of the echo server, `{port}` its port.
     async fn start(settings: &str) -> Self {
         let nats = NatsServer::start().await;
@@ -35,10 +36,10 @@ impl Bed {
         let settings = settings.replace("{url}", &echo.url()).replace("{port}", &port);
         let mut daemon =
             support::start(DaemonConfig::new(&nats).connector("avatars", "streamavatars", &settings));
-        daemon.ready(PATIENCE).await;
-        let bed = Self { daemon, echo, client, events, nats };
-        bed.state(|state| state["bus"]["publishing"] == true).await;
-        bed
+        daemon.ready(DEADLINE).await;
+        let fixture = Self { daemon, echo, client, events, nats };
+        fixture.state(|state| state["bus"]["publishing"] == true).await;
+        fixture
     }
 
     async fn ask(&self, operation: &str, body: &str) -> Reply {
@@ -52,7 +53,7 @@ impl Bed {
 
     /// Waits for a state of the instance that is so.
     async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + DEADLINE;
         loop {
             let state = self.ask("status", "").await.body["data"].take();
             if wanted(&state) {

@@ -8,16 +8,16 @@ use pontoon_testkit::{DaemonConfig, MinChat, NatsServer, Resource, Sub0, eventua
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{Bed, PATIENCE, Reply, ask, listen, next, start};
+use crate::support::{DEADLINE, Fixture, Reply, ask, listen, next, start};
 
 const TRACE: (&str, &str) = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
 
 #[tokio::test]
 async fn a_key_holds_for_one_action_and_one_body_only() {
-    let bed = Bed::start().await;
+    let fixture = Fixture::start().await;
     let key = ("Idempotency-Key", "k");
     let pay = [key, ("Pontoon-Action", "pay"), ("Pontoon-Note", "a"), TRACE];
-    let first = bed.ask("call.wallet", "{}", &pay).await;
+    let first = fixture.ask("call.wallet", "{}", &pay).await;
     assert_eq!(first.verdict(), ("response", None));
     for (headers, body) in [
         (&[key, ("Pontoon-Action", "refund"), ("Pontoon-Note", "a")][..], "{}"),
@@ -25,55 +25,56 @@ async fn a_key_holds_for_one_action_and_one_body_only() {
         (&[key, ("Pontoon-Note", "a")], "{}"),
         (&pay, "{\"a\":1}"),
     ] {
-        let reply = bed.ask("call.wallet", body, headers).await;
+        let reply = fixture.ask("call.wallet", body, headers).await;
         assert_eq!(reply.verdict(), ("rejected", Some("409")), "{headers:?}");
     }
     // How long a caller waits, for what, in which trace: none of it changes what is done.
     let wait = [key, ("Pontoon-Action", "pay"), ("Pontoon-Note", "a"), ("Pontoon-Timeout", "3s")];
-    assert_eq!(bed.ask("call.wallet", "{}", &wait).await.body, first.body);
-    assert_eq!(bed.sub0.calls("wallet").len(), 1);
+    assert_eq!(fixture.ask("call.wallet", "{}", &wait).await.body, first.body);
+    assert_eq!(fixture.sub0.calls("wallet").len(), 1);
 }
 
 #[tokio::test]
 async fn each_caller_of_a_key_waits_for_its_own_time() {
-    let bed = Bed::start().await;
-    bed.sub0.resource("pay", Resource::nothing());
+    let fixture = Fixture::start().await;
+    fixture.sub0.resource("pay", Resource::nothing());
     let key = ("Idempotency-Key", "k");
     let long = [key, ("Pontoon-Timeout", "60s")];
-    let first = bed.ask("call.pay", "{}", &long);
+    let first = fixture.ask("call.pay", "{}", &long);
     let others = async {
-        eventually(PATIENCE, async || bed.sub0.calls("pay").len() == 1).await;
+        eventually(DEADLINE, async || fixture.sub0.calls("pay").len() == 1).await;
         let short = [key, ("Pontoon-Timeout", "100ms")];
         for _ in 0..2 {
-            let reply = bed.ask("call.pay", "{}", &short).await;
+            let reply = fixture.ask("call.pay", "{}", &short).await;
             assert_eq!(reply.verdict(), ("unknown", Some("504")), "{}", reply.message());
         }
         // The first one's time has not run out, and its answer comes.
-        bed.sub0.send_text(r#"{"uid":null,"action":"pay","data":{"paid":true}}"#);
+        fixture.sub0.send_text(r#"{"uid":null,"action":"pay","data":{"paid":true}}"#);
     };
     let (reply, ()) = tokio::join!(first, others);
     assert_eq!(reply.verdict(), ("response", None));
-    let again = bed.ask("call.pay", "{}", &[key]).await;
+    let again = fixture.ask("call.pay", "{}", &[key]).await;
     assert_eq!(again.body, reply.body);
-    assert_eq!(bed.sub0.calls("pay").len(), 1);
+    assert_eq!(fixture.sub0.calls("pay").len(), 1);
 
     // One that waits for its turn may still be sent for its first caller.
-    bed.sub0.resource("held", Resource::nothing());
-    assert_eq!(bed.ask("call.held", "{}", &[("Pontoon-Timeout", "100ms")]).await.status, "unknown");
+    fixture.sub0.resource("held", Resource::nothing());
+    assert_eq!(fixture.ask("call.held", "{}", &[("Pontoon-Timeout", "100ms")]).await.status, "unknown");
     let key = ("Idempotency-Key", "held");
     let times = ["2s", "50ms"].map(|time| [key, ("Pontoon-Timeout", time)]);
-    let (first, second) = (bed.ask("call.held", "{}", &times[0]), bed.ask("call.held", "{}", &times[1]));
+    let (first, second) =
+        (fixture.ask("call.held", "{}", &times[0]), fixture.ask("call.held", "{}", &times[1]));
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.verdict(), ("expired", Some("408")));
     assert_eq!(second.verdict(), ("unknown", Some("504")));
-    assert_eq!(bed.sub0.calls("held").len(), 1);
+    assert_eq!(fixture.sub0.calls("held").len(), 1);
 }
 
 #[tokio::test]
 async fn a_full_table_refuses_new_keys_and_forgets_none() {
     for setting in ["commands.idempotency_keys = 40", "commands.idempotency_bytes = \"40KiB\""] {
-        let mut bed = Bed::with(NatsServer::options(), setting).await;
-        let pay = async |key: &str| bed.ask("call.pay", "{}", &[("Idempotency-Key", key)]).await;
+        let mut fixture = Fixture::with(NatsServer::options(), setting).await;
+        let pay = async |key: &str| fixture.ask("call.pay", "{}", &[("Idempotency-Key", key)]).await;
         let first = pay("0").await;
         assert_eq!(first.status, "response");
         let mut kept = 1;
@@ -88,10 +89,10 @@ async fn a_full_table_refuses_new_keys_and_forgets_none() {
         assert_eq!(full.verdict(), ("rejected", Some("429")), "{setting}");
         assert!(full.message().contains("idempotency_"), "{}", full.message());
         assert_eq!(pay("0").await.body, first.body, "{setting}");
-        assert_eq!(bed.sub0.calls("pay").len(), kept);
+        assert_eq!(fixture.sub0.calls("pay").len(), kept);
         // Without a key there is no need of room, and every caller is counted.
-        assert_eq!(bed.ask("call.pay", "{}", &[]).await.status, "response");
-        let metrics = bed.daemon.metrics().await;
+        assert_eq!(fixture.ask("call.pay", "{}", &[]).await.status, "response");
+        let metrics = fixture.daemon.metrics().await;
         let counted =
             |outcome| metrics.value("pontoon_commands_total", &[("operation", "call"), ("outcome", outcome)]);
         assert_eq!((counted("response"), counted("rejected")), (Some(kept as f64 + 2.0), Some(1.0)));
@@ -99,17 +100,17 @@ async fn a_full_table_refuses_new_keys_and_forgets_none() {
 }
 
 /// A request, and its replies up to the last.
-async fn replies(bed: &Bed, operation: &str, body: &str, headers: &[(&str, &str)]) -> Vec<Message> {
+async fn replies(fixture: &Fixture, operation: &str, body: &str, headers: &[(&str, &str)]) -> Vec<Message> {
     let mut map = HeaderMap::new();
     headers.iter().for_each(|(name, value)| map.insert(*name, *value));
-    let inbox = bed.client.new_inbox();
-    let mut replies = bed.client.subscribe(inbox.clone()).await.expect("subscribed");
+    let inbox = fixture.client.new_inbox();
+    let mut replies = fixture.client.subscribe(inbox.clone()).await.expect("subscribed");
     let subject = format!("pontoon.command.sub0.shop.{operation}");
-    let sent = bed.client.publish_with_reply_and_headers(subject, inbox, map, body.to_owned().into());
+    let sent = fixture.client.publish_with_reply_and_headers(subject, inbox, map, body.to_owned().into());
     sent.await.expect("published");
     let mut all = Vec::new();
     loop {
-        let message = timeout(PATIENCE, replies.next()).await.expect("in time").expect("a reply");
+        let message = timeout(DEADLINE, replies.next()).await.expect("in time").expect("a reply");
         let last = Reply::of(&message).status != "part";
         all.push(message);
         if last {
@@ -129,11 +130,11 @@ async fn a_trace_goes_on_in_every_reply_and_in_the_event_that_the_command_causes
     let client = nats.client().await;
     let lines = "publish_responses = true";
     let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0).with(lines));
-    let bed = Bed { daemon, sub0, nats, client };
-    bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
-    let mut events = listen(&bed.client, "pontoon.event.>").await;
-    bed.sub0.resource("silent", Resource::nothing());
-    bed.sub0.resource("broke", Resource::error(pontoon_testkit::ErrorShape::Message, "no"));
+    let fixture = Fixture { daemon, sub0, nats, client };
+    fixture.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+    let mut events = listen(&fixture.client, "pontoon.event.>").await;
+    fixture.sub0.resource("silent", Resource::nothing());
+    fixture.sub0.resource("broke", Resource::error(pontoon_testkit::ErrorShape::Message, "no"));
     for (operation, body, header, status) in [
         ("call.x", "{}", ("Pontoon-Wait", "response"), "response"),
         ("call.x", "{}", ("Pontoon-Wait", "sent"), "sent"),
@@ -146,7 +147,7 @@ async fn a_trace_goes_on_in_every_reply_and_in_the_event_that_the_command_causes
         ("status", "{}", ("Pontoon-X", "1"), "response"),
         ("reconnect", "{}", ("Pontoon-X", "1"), "accepted"),
     ] {
-        let all = replies(&bed, operation, body, &[header, TRACE]).await;
+        let all = replies(&fixture, operation, body, &[header, TRACE]).await;
         assert!(all.iter().all(|reply| trace(reply) == Some(TRACE.1)), "{operation} {header:?}");
         assert_eq!(Reply::of(&all[0]).status, status, "{operation} {header:?}");
     }
@@ -154,12 +155,12 @@ async fn a_trace_goes_on_in_every_reply_and_in_the_event_that_the_command_causes
     let (event, _) = next(&mut events, |message, _| responded(message)).await;
     assert_eq!(trace(&event), Some(TRACE.1));
 
-    eventually(PATIENCE, async || bed.sub0.upgrades() == 2).await;
-    bed.state(|state| state["links"][0]["phase"] == "ready").await;
+    eventually(DEADLINE, async || fixture.sub0.upgrades() == 2).await;
+    fixture.state(|state| state["links"][0]["phase"] == "ready").await;
     let long = "0".repeat(4_000);
     for garbage in ["", "00", &TRACE.1.to_uppercase(), &format!("{}-x", TRACE.1), &long] {
         let headers = [("traceparent", garbage), ("Pontoon-Action", "garbage")];
-        let all = replies(&bed, "call.x", "{}", &headers).await;
+        let all = replies(&fixture, "call.x", "{}", &headers).await;
         assert_eq!((Reply::of(&all[0]).status.as_str(), trace(&all[0])), ("response", None), "{garbage}");
         let (event, _) = next(&mut events, |message, _| message.subject.ends_with(".garbage")).await;
         assert_eq!(trace(&event), None, "{garbage}");
@@ -177,7 +178,7 @@ async fn an_event_that_names_its_command_is_in_the_commands_trace() {
     let _daemon = start(DaemonConfig::new(&nats).minchat("support", &minchat, "u1", &["c1"]));
     let send = "pontoon.command.minchat.support.message.send";
     let body = r#"{"channel":"c1","text":"Hello!"}"#;
-    eventually(PATIENCE, async || ask(&client, send, body, &[TRACE]).await.status == "acked").await;
+    eventually(DEADLINE, async || ask(&client, send, body, &[TRACE]).await.status == "acked").await;
     for kind in ["message.accepted", "message.created"] {
         let (event, _) = next(&mut events, |message, _| message.subject.contains(kind)).await;
         assert_eq!(trace(&event), Some(TRACE.1), "{kind}");
@@ -190,15 +191,15 @@ async fn an_event_that_names_its_command_is_in_the_commands_trace() {
 
 #[tokio::test]
 async fn one_that_joins_counts_as_a_command_under_way() {
-    let mut bed = Bed::with(NatsServer::options(), "commands.max_in_flight = 2").await;
-    bed.sub0.resource("pay", Resource::echo().after(Duration::from_millis(500)));
+    let mut fixture = Fixture::with(NatsServer::options(), "commands.max_in_flight = 2").await;
+    fixture.sub0.resource("pay", Resource::echo().after(Duration::from_millis(500)));
     let key = [("Idempotency-Key", "k")];
-    let calls = (0..3).map(|_| bed.ask("call.pay", "{}", &key));
+    let calls = (0..3).map(|_| fixture.ask("call.pay", "{}", &key));
     let mut statuses: Vec<_> =
         futures_util::future::join_all(calls).await.into_iter().map(|reply| reply.status).collect();
     statuses.sort();
     assert_eq!(statuses, ["rejected", "response", "response"]);
-    let metrics = bed.daemon.metrics().await;
+    let metrics = fixture.daemon.metrics().await;
     let counted =
         |outcome| metrics.value("pontoon_commands_total", &[("operation", "call"), ("outcome", outcome)]);
     assert_eq!((counted("response"), counted("rejected")), (Some(2.0), Some(1.0)));

@@ -83,5 +83,5 @@ fn carry_out(plan: &Plan) -> Result<bridge::Outcome, String> {
 
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::{Bed, PATIENCE};
+use crate::support::{DEADLINE, Fixture};
 
 /// The command line, set up to find this NATS server and no configuration of whoever runs the tests.
 pub(crate) fn pontoon(nats: &NatsServer, arguments: &[&str]) -> Command {
@@ -21,38 +21,38 @@ pub(crate) fn pontoon(nats: &NatsServer, arguments: &[&str]) -> Command {
 }
 
 pub(crate) async fn output(mut command: Command) -> (Option<i32>, String, String) {
-    let output = timeout(PATIENCE, command.output()).await.expect("in time").expect("it runs");
+    let output = timeout(DEADLINE, command.output()).await.expect("in time").expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 #[tokio::test]
-async fn send_prints_the_reply_and_its_exit_code_tells_how_it_went() {
-    let bed = Bed::start().await;
-    let (code, out, _) = output(pontoon(&bed.nats, &["send", "shop", "call.echo", r#"{"a":1}"#])).await;
+async fn send_prints_the_reply_and_exits_with_its_status() {
+    let fixture = Fixture::start().await;
+    let (code, out, _) = output(pontoon(&fixture.nats, &["send", "shop", "call.echo", r#"{"a":1}"#])).await;
     assert_eq!(code, Some(0));
     let reply: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&reply["status"], &reply["data"]), (&json!("response"), &json!({"a": 1})));
-    let (code, out, _) = output(pontoon(&bed.nats, &["send", "shop", "nothing"])).await;
+    let (code, out, _) = output(pontoon(&fixture.nats, &["send", "shop", "nothing"])).await;
     assert_eq!(code, Some(1));
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["error"]["code"], 404);
-    let (code, _, err) = output(pontoon(&bed.nats, &["send", "shop", "call.echo", "{bad"])).await;
+    let (code, _, err) = output(pontoon(&fixture.nats, &["send", "shop", "call.echo", "{bad"])).await;
     assert_eq!(code, Some(2), "{err}");
-    let (code, _, err) = output(pontoon(&bed.nats, &["send", "nobody", "call.echo"])).await;
+    let (code, _, err) = output(pontoon(&fixture.nats, &["send", "nobody", "call.echo"])).await;
     assert_ne!(code, Some(0));
     assert!(err.contains("nobody"), "{err}");
 }
 
 #[tokio::test]
 async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal() {
-    let bed = Bed::start().await;
+    let fixture = Fixture::start().await;
     let mut tail =
-        pontoon(&bed.nats, &["tail", "--count", "2"]).stdout(Stdio::piped()).spawn().expect("it runs");
+        pontoon(&fixture.nats, &["tail", "--count", "2"]).stdout(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(tail.stdout.take().expect("piped")).lines();
     // Broadcasts go on until the subscriber has its two.
     let broadcasts = async {
         loop {
-            bed.sub0.broadcast("tick", &json!({"text": "\u{1b}[2J hello"}));
+            fixture.sub0.broadcast("tick", &json!({"text": "\u{1b}[2J hello"}));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -64,7 +64,7 @@ async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal()
         shown
     };
     let shown = tokio::select! {
-        shown = timeout(PATIENCE, shown) => shown.expect("in time"),
+        shown = timeout(DEADLINE, shown) => shown.expect("in time"),
         () = broadcasts => unreachable!("they go on for ever"),
     };
     let text = shown.join("\n");
@@ -74,26 +74,27 @@ async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal()
 }
 
 #[tokio::test]
-async fn status_and_health_tell_what_the_admin_endpoint_knows() {
-    let mut bed = Bed::start().await;
-    let address = bed.daemon.admin().await;
-    let (code, out, _) = output(pontoon(&bed.nats, &["--admin-listen", &address, "status"])).await;
+async fn status_and_health_print_what_the_admin_endpoint_knows() {
+    let mut fixture = Fixture::start().await;
+    let address = fixture.daemon.admin().await;
+    let (code, out, _) = output(pontoon(&fixture.nats, &["--admin-listen", &address, "status"])).await;
     assert_eq!(code, Some(0));
     assert!(out.contains("shop") && out.contains("ready") && out.contains("publishing"), "{out}");
-    let (code, out, _) = output(pontoon(&bed.nats, &["--admin-listen", &address, "status", "--json"])).await;
+    let (code, out, _) =
+        output(pontoon(&fixture.nats, &["--admin-listen", &address, "status", "--json"])).await;
     assert_eq!(code, Some(0));
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["instances"][0]["instance"], "shop");
-    let (code, ..) = output(pontoon(&bed.nats, &["--admin-listen", &address, "health"])).await;
+    let (code, ..) = output(pontoon(&fixture.nats, &["--admin-listen", &address, "health"])).await;
     assert_eq!(code, Some(0));
-    bed.daemon.kill();
-    let (code, _, err) = output(pontoon(&bed.nats, &["--admin-listen", &address, "health"])).await;
+    fixture.daemon.kill();
+    let (code, _, err) = output(pontoon(&fixture.nats, &["--admin-listen", &address, "health"])).await;
     assert_eq!(code, Some(1));
     assert!(err.contains("is the daemon running?"), "{err}");
 }
 
 #[tokio::test]
 async fn what_needs_no_daemon_works_without_one() {
-    let bed = Bed::start().await;
+    let fixture = Fixture::start().await;
     for (arguments, words) in [
         (vec!["connectors"], "sub0"),
         (vec!["connectors", "sub0"], "call"),
@@ -102,11 +103,11 @@ async fn what_needs_no_daemon_works_without_one() {
         (vec!["completions", "bash"], "pontoon"),
         (vec!["--version"], env!("CARGO_PKG_VERSION")),
     ] {
-        let (code, out, err) = output(pontoon(&bed.nats, &arguments)).await;
+        let (code, out, err) = output(pontoon(&fixture.nats, &arguments)).await;
         assert_eq!(code, Some(0), "{arguments:?}: {err}");
         assert!(out.contains(words), "{arguments:?}: {out}");
     }
-    let (code, _, err) = output(pontoon(&bed.nats, &["sample", "sub9"])).await;
+    let (code, _, err) = output(pontoon(&fixture.nats, &["sample", "sub9"])).await;
     assert_ne!(code, Some(0));
     assert!(err.contains("sub0"), "the known ones are listed: {err}");
 }

@@ -8,28 +8,28 @@ use pontoon_testkit::{DaemonConfig, ErrorShape, NatsServer, Resource, Sub0, even
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{Bed, PATIENCE, Reply, ask, listen, round_trip, start};
+use crate::support::{DEADLINE, Fixture, Reply, ask, listen, round_trip, start};
 
 #[tokio::test]
 async fn a_call_is_answered_with_the_services_data() {
-    let bed = Bed::start().await;
-    bed.sub0.resource("fetch-balance", Resource::data(json!({"wallet_balance": 12})));
-    let reply = bed.ask("call.fetch-balance", r#"{"a":1}"#, &[("Pontoon-Action", "balance_check")]).await;
+    let fixture = Fixture::start().await;
+    fixture.sub0.resource("fetch-balance", Resource::data(json!({"wallet_balance": 12})));
+    let reply = fixture.ask("call.fetch-balance", r#"{"a":1}"#, &[("Pontoon-Action", "balance_check")]).await;
     assert_eq!(reply.verdict(), ("response", None));
     assert_eq!(reply.body["data"], json!({"wallet_balance": 12}));
     assert!(reply.body["id"].is_string());
-    let sent: serde_json::Value = serde_json::from_str(&bed.sub0.texts()[0]).expect("JSON");
+    let sent: serde_json::Value = serde_json::from_str(&fixture.sub0.texts()[0]).expect("JSON");
     assert_eq!(sent, json!({"resource": "fetch-balance", "action": "balance_check", "payload": {"a": 1}}));
     // A name with a slash, as it is and escaped.
     for name in ["auth/sign-in", "auth=2Fsign-in"] {
-        assert_eq!(bed.ask(&format!("call.{name}"), "{}", &[]).await.status, "response");
+        assert_eq!(fixture.ask(&format!("call.{name}"), "{}", &[]).await.status, "response");
     }
-    assert_eq!(bed.sub0.calls("auth/sign-in").len(), 2);
+    assert_eq!(fixture.sub0.calls("auth/sign-in").len(), 2);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_command_is_said_and_nothing_is_sent() {
-    let bed = Bed::with(NatsServer::options().config("max_payload: 4194304"), "").await;
+async fn what_is_wrong_with_a_command_is_replied_and_nothing_is_sent() {
+    let fixture = Fixture::with(NatsServer::options().config("max_payload: 4194304"), "").await;
     let large = format!("\"{}\"", "x".repeat(2 << 20));
     for (operation, body, headers, verdict) in [
         ("call.x", "{bad", vec![], ("rejected", Some("400"))),
@@ -44,18 +44,18 @@ async fn what_is_wrong_with_a_command_is_said_and_nothing_is_sent() {
         ("call.x", "{}", vec![("Pontoon-Timeout", "9h")], ("rejected", Some("400"))),
         ("call.x", "{}", vec![("Idempotency-Key", "")], ("rejected", Some("400"))),
     ] {
-        let reply = bed.ask(operation, body, &headers).await;
+        let reply = fixture.ask(operation, body, &headers).await;
         assert_eq!(reply.verdict(), verdict, "{operation} {headers:?} {}", reply.message());
         assert!(!reply.message().is_empty());
     }
-    let without = bed.ask("call", "{}", &[]).await;
+    let without = fixture.ask("call", "{}", &[]).await;
     assert_eq!(without.status, "rejected", "{}", without.message());
-    assert!(bed.sub0.texts().is_empty());
+    assert!(fixture.sub0.texts().is_empty());
 }
 
 #[tokio::test]
-async fn the_services_refusal_is_its_own_words() {
-    let bed = Bed::start().await;
+async fn the_services_refusal_is_reported_as_it_came() {
+    let fixture = Fixture::start().await;
     for shape in [
         ErrorShape::Message,
         ErrorShape::Error,
@@ -63,8 +63,8 @@ async fn the_services_refusal_is_its_own_words() {
         ErrorShape::Status,
         ErrorShape::Anonymous,
     ] {
-        bed.sub0.resource("broke", Resource::error(shape, "insufficient funds"));
-        let reply = bed.ask("call.broke", "{}", &[]).await;
+        fixture.sub0.resource("broke", Resource::error(shape, "insufficient funds"));
+        let reply = fixture.ask("call.broke", "{}", &[]).await;
         assert_eq!(reply.verdict(), ("failed", Some("502")), "{shape:?}");
         assert!(reply.message().contains("insufficient funds"), "{shape:?}: {}", reply.message());
     }
@@ -72,33 +72,33 @@ async fn the_services_refusal_is_its_own_words() {
 
 #[tokio::test]
 async fn a_call_while_disconnected_fails_at_once() {
-    let bed = Bed::start().await;
-    bed.sub0.stop_listening().await;
-    bed.sub0.cut();
-    bed.state(|state| state["links"][0]["phase"] == "waiting").await;
-    let reply = bed.ask("call.x", "{}", &[]).await;
+    let fixture = Fixture::start().await;
+    fixture.sub0.stop_listening().await;
+    fixture.sub0.cut();
+    fixture.state(|state| state["links"][0]["phase"] == "waiting").await;
+    let reply = fixture.ask("call.x", "{}", &[]).await;
     assert_eq!(reply.verdict(), ("failed", Some("503")));
-    assert!(bed.sub0.texts().is_empty());
-    let nobody = ask(&bed.client, "pontoon.command.sub0.other.call.x", "{}", &[]).await;
+    assert!(fixture.sub0.texts().is_empty());
+    let nobody = ask(&fixture.client, "pontoon.command.sub0.other.call.x", "{}", &[]).await;
     assert_eq!(nobody.status, "no responders");
 }
 
 #[tokio::test]
 async fn what_was_sent_and_not_answered_is_unknown() {
-    let bed = Bed::start().await;
-    bed.sub0.resource("silent", Resource::nothing());
-    let reply = bed.ask("call.silent", "{}", &[("Pontoon-Timeout", "1s")]).await;
+    let fixture = Fixture::start().await;
+    fixture.sub0.resource("silent", Resource::nothing());
+    let reply = fixture.ask("call.silent", "{}", &[("Pontoon-Timeout", "1s")]).await;
     assert_eq!(reply.verdict(), ("unknown", Some("504")));
     // The next call of the same action waits behind the answer that may still come, and is never sent.
-    let reply = bed.ask("call.silent", "{}", &[("Pontoon-Timeout", "1s")]).await;
+    let reply = fixture.ask("call.silent", "{}", &[("Pontoon-Timeout", "1s")]).await;
     assert_eq!(reply.verdict(), ("expired", Some("408")));
-    assert_eq!(bed.sub0.calls("silent").len(), 1);
+    assert_eq!(fixture.sub0.calls("silent").len(), 1);
     // A lost connection.
-    bed.sub0.resource("cut", Resource::nothing());
-    let asked = bed.ask("call.cut", "{}", &[]);
+    fixture.sub0.resource("cut", Resource::nothing());
+    let asked = fixture.ask("call.cut", "{}", &[]);
     let cut = async {
-        eventually(PATIENCE, async || bed.sub0.calls("cut").len() == 1).await;
-        bed.sub0.cut();
+        eventually(DEADLINE, async || fixture.sub0.calls("cut").len() == 1).await;
+        fixture.sub0.cut();
     };
     let (reply, ()) = tokio::join!(asked, cut);
     assert_eq!(reply.verdict(), ("unknown", Some("504")), "{}", reply.message());
@@ -106,20 +106,20 @@ async fn what_was_sent_and_not_answered_is_unknown() {
 
 #[tokio::test]
 async fn a_caller_may_wait_for_less() {
-    let bed = Bed::start().await;
-    bed.sub0.resource("silent", Resource::nothing());
+    let fixture = Fixture::start().await;
+    fixture.sub0.resource("silent", Resource::nothing());
     assert_eq!(
-        bed.ask("call.silent", "{}", &[("Pontoon-Wait", "accepted")]).await.verdict(),
+        fixture.ask("call.silent", "{}", &[("Pontoon-Wait", "accepted")]).await.verdict(),
         ("accepted", None)
     );
-    assert_eq!(bed.ask("call.other", "{}", &[("Pontoon-Wait", "sent")]).await.verdict(), ("sent", None));
-    eventually(PATIENCE, async || bed.sub0.texts().len() == 2).await;
+    assert_eq!(fixture.ask("call.other", "{}", &[("Pontoon-Wait", "sent")]).await.verdict(), ("sent", None));
+    eventually(DEADLINE, async || fixture.sub0.texts().len() == 2).await;
 }
 
 #[tokio::test]
 async fn a_reply_goes_to_inboxes_only_and_a_bad_one_sends_nothing() {
-    let mut bed = Bed::start().await;
-    let jetstream = async_nats::jetstream::new(bed.client.clone());
+    let mut fixture = Fixture::start().await;
+    let jetstream = async_nats::jetstream::new(fixture.client.clone());
     let config = async_nats::jetstream::stream::Config {
         name: "X".into(),
         subjects: vec!["x".into()],
@@ -127,16 +127,17 @@ async fn a_reply_goes_to_inboxes_only_and_a_bad_one_sends_nothing() {
     };
     jetstream.create_stream(config).await.expect("a stream");
     jetstream.publish("x", "kept".into()).await.expect("published").await.expect("stored");
-    let mut strays = listen(&bed.client, "elsewhere.>").await;
+    let mut strays = listen(&fixture.client, "elsewhere.>").await;
     for reply in ["$JS.API.STREAM.PURGE.X", "elsewhere.x", "pontoon.command.sub0.shop.call.y"] {
-        bed.client
+        fixture
+            .client
             .publish_with_reply("pontoon.command.sub0.shop.call.x", reply, "{}".into())
             .await
             .expect("published");
     }
-    round_trip(&bed.client).await;
+    round_trip(&fixture.client).await;
     let labels = [("instance", "shop"), ("type", "sub0"), ("operation", "call"), ("outcome", "bad_reply")];
-    let daemon = &mut bed.daemon;
+    let daemon = &mut fixture.daemon;
     let mut refused = 0.0;
     for _ in 0..200 {
         refused = daemon.metrics().await.value("pontoon_commands_total", &labels).unwrap_or_default();
@@ -146,8 +147,8 @@ async fn a_reply_goes_to_inboxes_only_and_a_bad_one_sends_nothing() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(refused, 3.0);
-    assert_eq!(bed.ask("call.last", "{}", &[]).await.status, "response");
-    assert_eq!(bed.sub0.texts().len(), 1, "only the last was sent");
+    assert_eq!(fixture.ask("call.last", "{}", &[]).await.status, "response");
+    assert_eq!(fixture.sub0.texts().len(), 1, "only the last was sent");
     let stream = jetstream.get_stream("X").await.expect("there");
     assert_eq!(stream.get_info().await.expect("info").state.messages, 1, "not purged");
     assert!(futures_util::FutureExt::now_or_never(strays.next()).is_none());
@@ -155,19 +156,20 @@ async fn a_reply_goes_to_inboxes_only_and_a_bad_one_sends_nothing() {
 
 #[tokio::test]
 async fn a_thousand_calls_at_once_are_each_answered_once() {
-    let bed = Bed::start().await;
-    let inbox = bed.client.new_inbox();
-    let mut replies = listen(&bed.client, &format!("{inbox}.*")).await;
+    let fixture = Fixture::start().await;
+    let inbox = fixture.client.new_inbox();
+    let mut replies = listen(&fixture.client, &format!("{inbox}.*")).await;
     for number in 0..1_000 {
         let subject = format!("pontoon.command.sub0.shop.call.r{number}");
-        bed.client
+        fixture
+            .client
             .publish_with_reply(subject, format!("{inbox}.{number}"), format!("{{\"n\":{number}}}").into())
             .await
             .expect("published");
     }
     let mut seen = std::collections::HashMap::new();
     while seen.len() < 1_000 {
-        let message = timeout(PATIENCE, replies.next()).await.expect("in time").expect("more");
+        let message = timeout(DEADLINE, replies.next()).await.expect("in time").expect("more");
         let number: usize =
             message.subject.rsplit('.').next().and_then(|n| n.parse().ok()).expect("a number");
         let reply = Reply::of(&message);
@@ -180,24 +182,24 @@ async fn a_thousand_calls_at_once_are_each_answered_once() {
     }
     let answered = seen.values().filter(|status| *status == "response").count();
     assert!(answered >= 256, "{answered}");
-    assert_eq!(bed.sub0.texts().len(), answered, "what was refused was not sent");
-    round_trip(&bed.client).await;
+    assert_eq!(fixture.sub0.texts().len(), answered, "what was refused was not sent");
+    round_trip(&fixture.client).await;
     assert!(futures_util::FutureExt::now_or_never(replies.next()).is_none());
 }
 
 #[tokio::test]
 async fn a_command_with_a_key_is_carried_out_once() {
-    let bed = Bed::start().await;
-    bed.sub0.resource("pay", Resource::echo().after(Duration::from_millis(200)));
+    let fixture = Fixture::start().await;
+    fixture.sub0.resource("pay", Resource::echo().after(Duration::from_millis(200)));
     let key = [("Idempotency-Key", "k1")];
     let (first, second) =
-        tokio::join!(bed.ask("call.pay", "{\"a\":1}", &key), bed.ask("call.pay", "{\"a\":1}", &key));
+        tokio::join!(fixture.ask("call.pay", "{\"a\":1}", &key), fixture.ask("call.pay", "{\"a\":1}", &key));
     assert_eq!((first.verdict(), second.verdict()), (("response", None), ("response", None)));
     assert_eq!(first.body, second.body);
-    let later = bed.ask("call.pay", "{\"a\":1}", &key).await;
+    let later = fixture.ask("call.pay", "{\"a\":1}", &key).await;
     assert_eq!(later.body, first.body);
-    assert_eq!(bed.sub0.calls("pay").len(), 1);
-    assert_eq!(bed.ask("call.pay", "{\"a\":2}", &key).await.verdict(), ("rejected", Some("409")));
+    assert_eq!(fixture.sub0.calls("pay").len(), 1);
+    assert_eq!(fixture.ask("call.pay", "{\"a\":2}", &key).await.verdict(), ("rejected", Some("409")));
 }
 
 #[tokio::test]
@@ -208,8 +210,8 @@ async fn callers_never_get_anothers_answer_whatever_the_correlation() {
         let client = nats.client().await;
         let settings = format!("url = \"{}\"\ncorrelation = \"{correlation}\"", sub0.url());
         let _daemon = start(DaemonConfig::new(&nats).connector("shop", "sub0", &settings));
-        sub0.connected(1, PATIENCE).await;
-        eventually(PATIENCE, async || {
+        sub0.connected(1, DEADLINE).await;
+        eventually(DEADLINE, async || {
             ask(&client, "pontoon.command.sub0.shop.call.warm", "{}", &[]).await.status == "response"
         })
         .await;
@@ -228,15 +230,15 @@ async fn callers_never_get_anothers_answer_whatever_the_correlation() {
 
 #[tokio::test]
 async fn the_instance_is_a_micro_service() {
-    let bed = Bed::start().await;
-    bed.ask("call.x", "{}", &[]).await;
+    let fixture = Fixture::start().await;
+    fixture.ask("call.x", "{}", &[]).await;
     let asked = |verb: &str| {
-        let (client, subject) = (bed.client.clone(), format!("$SRV.{verb}.pontoon-sub0-shop"));
+        let (client, subject) = (fixture.client.clone(), format!("$SRV.{verb}.pontoon-sub0-shop"));
         async move {
             let inbox = client.new_inbox();
             let mut answers = client.subscribe(inbox.clone()).await.expect("subscribed");
             client.publish_with_reply(subject, inbox, "".into()).await.expect("published");
-            let answer = timeout(PATIENCE, answers.next()).await.expect("in time").expect("an answer");
+            let answer = timeout(DEADLINE, answers.next()).await.expect("in time").expect("an answer");
             serde_json::from_slice::<serde_json::Value>(&answer.payload).expect("JSON")
         }
     };
@@ -258,32 +260,32 @@ async fn the_instance_is_a_micro_service() {
 }
 
 #[tokio::test]
-async fn reconnect_makes_the_connection_anew() {
-    let bed = Bed::start().await;
-    assert_eq!(bed.ask("reconnect", "", &[]).await.verdict(), ("accepted", None));
-    eventually(PATIENCE, async || bed.sub0.upgrades() == 2).await;
-    bed.state(|state| state["links"][0]["phase"] == "ready").await;
-    assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+async fn reconnect_makes_a_new_connection() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.ask("reconnect", "", &[]).await.verdict(), ("accepted", None));
+    eventually(DEADLINE, async || fixture.sub0.upgrades() == 2).await;
+    fixture.state(|state| state["links"][0]["phase"] == "ready").await;
+    assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "response");
 }
 
 #[tokio::test]
 async fn an_action_is_free_again_after_the_window_however_much_is_broadcast() {
-    let bed = Bed::with(NatsServer::options(), "").await;
-    let settings = format!("url = \"{}\"\nlate_answer_window = \"300ms\"", bed.sub0.url());
-    let _second = start(DaemonConfig::new(&bed.nats).connector("held", "sub0", &settings));
-    bed.sub0.connected(2, PATIENCE).await;
-    bed.sub0.resource("silent", Resource::nothing());
+    let fixture = Fixture::with(NatsServer::options(), "").await;
+    let settings = format!("url = \"{}\"\nlate_answer_window = \"300ms\"", fixture.sub0.url());
+    let _second = start(DaemonConfig::new(&fixture.nats).connector("held", "sub0", &settings));
+    fixture.sub0.connected(2, DEADLINE).await;
+    fixture.sub0.resource("silent", Resource::nothing());
     let call = |body: &'static str, timeout: &'static str| {
         let headers = [("Pontoon-Timeout", timeout)];
-        let client = bed.client.clone();
+        let client = fixture.client.clone();
         async move { ask(&client, "pontoon.command.sub0.held.call.silent", body, &headers).await }
     };
-    eventually(PATIENCE, async || call("{}", "100ms").await.status == "unknown").await;
-    bed.sub0.resource("silent", Resource::echo());
+    eventually(DEADLINE, async || call("{}", "100ms").await.status == "unknown").await;
+    fixture.sub0.resource("silent", Resource::echo());
     let busy = async {
         loop {
             // Not as fast as it goes: the answer comes behind all of it, and NATS must have taken that first.
-            bed.sub0.blast(50, |_| r#"{"uid":null,"action":"noise","data":1}"#.to_owned()).await;
+            fixture.sub0.blast(50, |_| r#"{"uid":null,"action":"noise","data":1}"#.to_owned()).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -296,27 +298,27 @@ async fn an_action_is_free_again_after_the_window_however_much_is_broadcast() {
 }
 
 #[tokio::test]
-async fn an_answer_larger_than_nats_takes_is_told_of_without_its_data() {
-    let bed = Bed::with(NatsServer::options().config("max_payload: 65536"), "").await;
-    bed.sub0.resource("large", Resource::data(json!("x".repeat(100_000))));
-    let reply = bed.ask("call.large", "{}", &[]).await;
+async fn an_answer_larger_than_nats_takes_comes_without_its_data() {
+    let fixture = Fixture::with(NatsServer::options().config("max_payload: 65536"), "").await;
+    fixture.sub0.resource("large", Resource::data(json!("x".repeat(100_000))));
+    let reply = fixture.ask("call.large", "{}", &[]).await;
     assert_eq!(reply.body["status"], "response");
     assert_eq!(reply.body["error"]["code"], 413);
     assert!(reply.message().contains("max_payload"), "{}", reply.message());
 }
 
 #[tokio::test]
-async fn whoever_joins_a_key_is_told_though_the_first_caller_went_early() {
-    let bed = Bed::start().await;
-    bed.sub0.resource("silent", Resource::nothing());
+async fn a_caller_who_joins_a_key_is_answered_though_the_first_went_early() {
+    let fixture = Fixture::start().await;
+    fixture.sub0.resource("silent", Resource::nothing());
     // The action is held from now on, so that what follows waits and is never sent.
-    assert_eq!(bed.ask("call.silent", "{}", &[("Pontoon-Timeout", "1s")]).await.status, "unknown");
+    assert_eq!(fixture.ask("call.silent", "{}", &[("Pontoon-Timeout", "1s")]).await.status, "unknown");
     let key = ("Idempotency-Key", "k");
     let first = [key, ("Pontoon-Wait", "accepted"), ("Pontoon-Timeout", "500ms")];
-    assert_eq!(bed.ask("call.silent", "{}", &first).await.status, "accepted");
-    assert_eq!(bed.ask("call.silent", "{}", &[key]).await.verdict(), ("expired", Some("408")));
+    assert_eq!(fixture.ask("call.silent", "{}", &first).await.status, "accepted");
+    assert_eq!(fixture.ask("call.silent", "{}", &[key]).await.verdict(), ("expired", Some("408")));
     // It was certainly not done: the key is free again.
     let again = [key, ("Pontoon-Timeout", "100ms")];
-    assert_eq!(bed.ask("call.silent", "{}", &again).await.verdict(), ("expired", Some("408")));
-    assert_eq!(bed.sub0.calls("silent").len(), 1);
+    assert_eq!(fixture.ask("call.silent", "{}", &again).await.verdict(), ("expired", Some("408")));
+    assert_eq!(fixture.sub0.calls("silent").len(), 1);
 }

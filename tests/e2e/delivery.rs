@@ -1,4 +1,4 @@
-//! What was read is in the stream, once and in order, whatever happens to NATS; and what is lost is said.
+//! What was read is in the stream, once and in order, whatever happens to NATS; and what is lost is reported.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use pontoon_testkit::NatsServer;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{Bed, PATIENCE, contents, filled, listen, next, numbered, numbers};
+use crate::support::{DEADLINE, Fixture, contents, filled, listen, next, numbered, numbers};
 
 const MANY: usize = 100_000;
 
 #[tokio::test]
 async fn every_broadcast_is_in_the_stream_once_and_in_order_though_nats_is_killed_three_times() {
-    let mut bed = Bed::with(NatsServer::options(), "delivery.max_bytes = \"1GiB\"").await;
-    let sub0 = bed.sub0;
+    let mut fixture = Fixture::with(NatsServer::options(), "delivery.max_bytes = \"1GiB\"").await;
+    let sub0 = fixture.sub0;
     let blast = tokio::spawn(async move { (sub0.blast(MANY, numbered).await, sub0) });
     for part in 1..=3_u64 {
         // While the first part of the events goes in, then while the rest does.
-        filled(&bed.nats, "PONTOON_SHOP", part * 8_000, PATIENCE).await;
-        bed.nats.kill();
-        bed.nats.restart().await;
+        filled(&fixture.nats, "PONTOON_SHOP", part * 8_000, DEADLINE).await;
+        fixture.nats.kill();
+        fixture.nats.restart().await;
     }
-    filled(&bed.nats, "PONTOON_SHOP", MANY as u64, Duration::from_secs(120)).await;
+    filled(&fixture.nats, "PONTOON_SHOP", MANY as u64, Duration::from_secs(120)).await;
     let (took_all, sub0) = blast.await.expect("the blast ends");
     assert_eq!(took_all, 1);
-    bed.sub0 = sub0;
-    bed.at_rest(MANY).await;
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    fixture.sub0 = sub0;
+    fixture.at_rest(MANY).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     assert_eq!(events.len(), MANY, "nothing but the broadcasts");
     let expected: Vec<u64> = (0..MANY as u64).collect();
     assert!(numbers(&events) == expected, "once and in order");
@@ -36,35 +36,35 @@ async fn every_broadcast_is_in_the_stream_once_and_in_order_though_nats_is_kille
 // With threads of its own, and room for all, the subscriber is never the slow consumer that NATS drops messages for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_core_mode_a_subscriber_that_stays_gets_every_one() {
-    let mut bed = Bed::with(NatsServer::options(), "delivery.mode = \"core\"").await;
+    let mut fixture = Fixture::with(NatsServer::options(), "delivery.mode = \"core\"").await;
     let options = async_nats::ConnectOptions::new().subscription_capacity(2 * MANY);
-    let subscriber = options.connect(bed.nats.url()).await.expect("connected");
+    let subscriber = options.connect(fixture.nats.url()).await.expect("connected");
     let mut events = listen(&subscriber, "pontoon.event.>").await;
     let received = tokio::spawn(async move {
         let mut numbers = Vec::new();
         while numbers.len() < MANY {
-            let message = timeout(PATIENCE, events.next()).await.expect("in time").expect("more");
+            let message = timeout(DEADLINE, events.next()).await.expect("in time").expect("more");
             let body: serde_json::Value = serde_json::from_slice(&message.payload).expect("JSON");
             numbers.push(body["data"]["n"].as_u64().expect("a number"));
         }
         numbers
     });
-    assert_eq!(bed.sub0.blast(MANY, numbered).await, 1);
+    assert_eq!(fixture.sub0.blast(MANY, numbered).await, 1);
     assert!(received.await.expect("received") == (0..MANY as u64).collect::<Vec<_>>());
-    bed.at_rest(MANY).await;
+    fixture.at_rest(MANY).await;
 }
 
 #[tokio::test]
 async fn in_core_mode_one_round_trip_confirms_many_events() {
-    let mut bed = Bed::with(NatsServer::options(), "delivery.mode = \"core\"").await;
-    bed.sub0.broadcast("tick", &json!({"n": 0}));
-    bed.at_rest(1).await;
-    let mut confirmations = listen(&bed.client, "_INBOX_shop.>").await;
-    bed.nats.freeze();
-    assert_eq!(bed.sub0.blast(5_000, numbered).await, 1);
-    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(5_000)).await;
-    bed.nats.thaw();
-    bed.at_rest(5_001).await;
+    let mut fixture = Fixture::with(NatsServer::options(), "delivery.mode = \"core\"").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 0}));
+    fixture.at_rest(1).await;
+    let mut confirmations = listen(&fixture.client, "_INBOX_shop.>").await;
+    fixture.nats.freeze();
+    assert_eq!(fixture.sub0.blast(5_000, numbered).await, 1);
+    fixture.status(|status| status["unconfirmed_events"].as_u64() >= Some(5_000)).await;
+    fixture.nats.thaw();
+    fixture.at_rest(5_001).await;
     let mut count = 0;
     while let Ok(Some(_)) = timeout(Duration::from_millis(100), confirmations.next()).await {
         count += 1;
@@ -74,39 +74,39 @@ async fn in_core_mode_one_round_trip_confirms_many_events() {
 
 #[tokio::test]
 async fn in_core_mode_what_was_not_confirmed_is_sent_again_under_the_same_id() {
-    let mut bed = Bed::with(NatsServer::options(), "delivery.mode = \"core\"").await;
-    bed.nats.kill();
-    bed.status(|status| status["bus"]["connected"] == false).await;
-    bed.sub0.broadcast("kept", &json!(1));
-    bed.status(|status| status["unconfirmed_events"] == 1).await;
-    bed.nats.restart().await;
+    let mut fixture = Fixture::with(NatsServer::options(), "delivery.mode = \"core\"").await;
+    fixture.nats.kill();
+    fixture.status(|status| status["bus"]["connected"] == false).await;
+    fixture.sub0.broadcast("kept", &json!(1));
+    fixture.status(|status| status["unconfirmed_events"] == 1).await;
+    fixture.nats.restart().await;
     // A subscriber that is there in time or not: the confirmation is what is promised.
-    let metrics = bed.at_rest(1).await;
+    let metrics = fixture.at_rest(1).await;
     let labels = [("instance", "shop"), ("type", "sub0")];
     // The first is the gap with which every run begins.
     assert_eq!(metrics.value("pontoon_events_published_total", &labels), Some(2.0));
 }
 
 #[tokio::test]
-async fn a_full_buffer_drops_by_the_policy_counts_and_says_so() {
+async fn a_full_buffer_drops_by_the_policy_counts_and_publishes_a_gap() {
     for policy in ["drop_newest", "drop_oldest"] {
         let lines = format!(
             "delivery.buffer_events = 100\ndelivery.max_pause = \"200ms\"\ndelivery.overflow = \"{policy}\""
         );
-        let mut bed = Bed::with(NatsServer::options(), &lines).await;
-        bed.nats.kill();
-        bed.status(|status| status["bus"]["connected"] == false).await;
+        let mut fixture = Fixture::with(NatsServer::options(), &lines).await;
+        fixture.nats.kill();
+        fixture.status(|status| status["bus"]["connected"] == false).await;
         // More than the buffer, the socket's buffers and the pause can hold back.
-        let sub0 = bed.sub0;
+        let sub0 = fixture.sub0;
         let blast = tokio::spawn(async move { (sub0.blast(20_000, numbered).await, sub0) });
-        let (took_all, sub0) = timeout(PATIENCE, blast).await.expect("not stuck").expect("the blast ends");
+        let (took_all, sub0) = timeout(DEADLINE, blast).await.expect("not stuck").expect("the blast ends");
         assert_eq!(took_all, 1);
-        bed.sub0 = sub0;
-        bed.nats.restart().await;
-        let metrics = bed.at_rest(20_000).await;
+        fixture.sub0 = sub0;
+        fixture.nats.restart().await;
+        let metrics = fixture.at_rest(20_000).await;
         let labels = [("instance", "shop"), ("type", "sub0"), ("reason", "overflow")];
         let dropped = metrics.value("pontoon_events_dropped_total", &labels).expect("counted");
-        let events = contents(&bed.nats, "PONTOON_SHOP").await;
+        let events = contents(&fixture.nats, "PONTOON_SHOP").await;
         let kept = numbers(&events);
         assert_eq!(kept.len() as f64 + dropped, 20_000.0, "{policy}");
         assert!(kept.is_sorted(), "{policy}");
@@ -128,11 +128,11 @@ async fn a_full_buffer_drops_by_the_policy_counts_and_says_so() {
 #[tokio::test]
 async fn an_event_too_large_for_nats_leaves_a_gap_and_closes_nothing() {
     let options = NatsServer::options().config("max_payload: 65536");
-    let mut bed = Bed::with(options, "").await;
-    let mut dead = listen(&bed.client, "pontoon.dead.>").await;
-    bed.sub0.broadcast("small", &json!(1));
-    bed.sub0.broadcast("large", &json!("x".repeat(100_000)));
-    bed.sub0.broadcast("small", &json!(2));
+    let mut fixture = Fixture::with(options, "").await;
+    let mut dead = listen(&fixture.client, "pontoon.dead.>").await;
+    fixture.sub0.broadcast("small", &json!(1));
+    fixture.sub0.broadcast("large", &json!("x".repeat(100_000)));
+    fixture.sub0.broadcast("small", &json!(2));
     let (message, _) = next(&mut dead, |_, _| true).await;
     assert_eq!(message.subject.as_str(), "pontoon.dead.sub0.shop.too_large");
     assert!(message.payload.is_empty());
@@ -140,27 +140,27 @@ async fn an_event_too_large_for_nats_leaves_a_gap_and_closes_nothing() {
     let size: usize = headers.get("Pontoon-Size").expect("a size").as_str().parse().expect("a number");
     assert!(size > 100_000);
     assert_eq!(headers.get("ce-subject").map(|value| value.as_str()), Some("large"));
-    bed.at_rest(4).await;
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    fixture.at_rest(4).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     let kinds: Vec<_> = events.iter().map(|(kind, _)| kind.as_str()).collect();
     let broadcast = "pontoon.resource.broadcast.v1";
     assert_eq!(kinds, [broadcast, "pontoon.gap.detected.v1", broadcast]);
     assert_eq!(events[1].1["reason"], "too_large");
-    assert_eq!(bed.sub0.upgrades(), 1, "the link stayed");
+    assert_eq!(fixture.sub0.upgrades(), 1, "the link stayed");
 }
 
 #[tokio::test]
-async fn a_new_start_says_that_something_may_have_been_missed() {
-    let mut bed = Bed::start().await;
-    bed.sub0.broadcast("tick", &json!({"n": 0}));
-    bed.at_rest(1).await;
-    bed.daemon.signal("TERM");
-    assert_eq!(bed.daemon.wait_exit(PATIENCE).await, Some(0));
-    bed.daemon.restart();
-    bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
-    bed.sub0.broadcast("tick", &json!({"n": 1}));
-    filled(&bed.nats, "PONTOON_SHOP", 3, PATIENCE).await;
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+async fn a_new_run_begins_with_a_gap() {
+    let mut fixture = Fixture::start().await;
+    fixture.sub0.broadcast("tick", &json!({"n": 0}));
+    fixture.at_rest(1).await;
+    fixture.daemon.signal("TERM");
+    assert_eq!(fixture.daemon.wait_exit(DEADLINE).await, Some(0));
+    fixture.daemon.restart();
+    fixture.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+    fixture.sub0.broadcast("tick", &json!({"n": 1}));
+    filled(&fixture.nats, "PONTOON_SHOP", 3, DEADLINE).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     assert_eq!(numbers(&events), [0, 1]);
     let gap = events.iter().find(|(kind, _)| kind == "pontoon.gap.detected.v1").expect("a gap");
     assert_eq!(gap.1["reason"], "restarted");
@@ -169,13 +169,13 @@ async fn a_new_start_says_that_something_may_have_been_missed() {
 
 #[tokio::test]
 async fn a_drain_leaves_nothing_behind() {
-    let mut bed = Bed::start().await;
-    let sub0 = bed.sub0;
+    let mut fixture = Fixture::start().await;
+    let sub0 = fixture.sub0;
     let blast = tokio::spawn(async move { (sub0.blast(20_000, numbered).await, sub0) });
-    filled(&bed.nats, "PONTOON_SHOP", 2_000, PATIENCE).await;
-    bed.daemon.signal("TERM");
-    assert_eq!(bed.daemon.wait_exit(PATIENCE).await, Some(0));
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    filled(&fixture.nats, "PONTOON_SHOP", 2_000, DEADLINE).await;
+    fixture.daemon.signal("TERM");
+    assert_eq!(fixture.daemon.wait_exit(DEADLINE).await, Some(0));
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     let kept = numbers(&events);
     assert!(kept.len() >= 2_000);
     assert!(kept == (0..kept.len() as u64).collect::<Vec<_>>(), "all that was read, once and in order");
@@ -184,12 +184,12 @@ async fn a_drain_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn an_end_that_leaves_events_behind_is_no_success() {
-    let mut bed = Bed::with(NatsServer::options(), "shutdown.timeout = \"4s\"").await;
-    bed.nats.kill();
-    bed.status(|status| status["bus"]["connected"] == false).await;
-    bed.sub0.broadcast("tick", &json!(1));
-    bed.status(|status| status["unconfirmed_events"] == 1).await;
-    bed.daemon.signal("TERM");
-    assert_eq!(bed.daemon.wait_exit(PATIENCE).await, Some(69));
-    assert!(bed.daemon.log().contains("are lost"), "{}", bed.daemon.log());
+    let mut fixture = Fixture::with(NatsServer::options(), "shutdown.timeout = \"4s\"").await;
+    fixture.nats.kill();
+    fixture.status(|status| status["bus"]["connected"] == false).await;
+    fixture.sub0.broadcast("tick", &json!(1));
+    fixture.status(|status| status["unconfirmed_events"] == 1).await;
+    fixture.daemon.signal("TERM");
+    assert_eq!(fixture.daemon.wait_exit(DEADLINE).await, Some(69));
+    assert!(fixture.daemon.log().contains("are lost"), "{}", fixture.daemon.log());
 }

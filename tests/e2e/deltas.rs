@@ -11,7 +11,7 @@ use pontoon_testkit::{eventually, until_some};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Quiet, Reply, ask, contents, filled, start};
+use crate::support::{DEADLINE, Reply, SilentService, ask, contents, filled, start};
 
 const PARTS: usize = 10_000;
 /// The bytes of an event or a reply besides what is new in it: names, ids and numbers.
@@ -41,7 +41,7 @@ impl Bridge {
     /// Waits for a state of the instance.
     async fn state(&self, wanted: impl Fn(&Value) -> bool) {
         let subject = format!("pontoon.command.{}.any.status", self.kind);
-        eventually(PATIENCE, async || wanted(&ask(&self.client, &subject, "", &[]).await.body["data"])).await;
+        eventually(DEADLINE, async || wanted(&ask(&self.client, &subject, "", &[]).await.body["data"])).await;
     }
 
     async fn ready(&self) {
@@ -121,7 +121,7 @@ async fn elizaos() {
 
 #[tokio::test]
 async fn aui_which_sends_the_whole_text_with_every_part() {
-    let service = WebSocketServer::start(Arc::new(Quiet)).await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
     let settings = format!("url = \"ws://{}/\"\nnetwork_api_key = \"k-secret\"", service.address());
     let bridge = Bridge::start("aui", &settings).await;
     let inbox = bridge.client.new_inbox();
@@ -132,7 +132,7 @@ async fn aui_which_sends_the_whole_text_with_every_part() {
     let body = json!({"task_id": "t1", "text": "Hi"}).to_string();
     let subject = "pontoon.command.aui.any.message";
     bridge.client.publish_with_reply_and_headers(subject, inbox, headers, body.into()).await.unwrap();
-    until_some(PATIENCE, async || (!service.texts().is_empty()).then_some(())).await;
+    until_some(DEADLINE, async || (!service.texts().is_empty()).then_some(())).await;
 
     let mut so_far = String::new();
     // What the parts would be if each were only what is new.
@@ -178,7 +178,7 @@ fn mapped(number: usize, field: &str, value: &str) -> Value {
 
 #[tokio::test]
 async fn websocket_with_what_is_new() {
-    let service = WebSocketServer::start(Arc::new(Quiet)).await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
     let settings = format!(
         r#"url = "ws://{}/"
         kind = "/t"

@@ -84,7 +84,7 @@ fn the_image_is_made_from_what_is_there_and_from_nothing_else() {
 }
 
 #[test]
-fn the_image_runs_as_nobody_stops_by_the_daemons_signal_and_asks_its_probe() {
+fn the_image_runs_without_privileges_stops_by_the_daemons_signal_and_asks_its_probe() {
     let all = dockerfile();
     let last = all.last().unwrap().stage.clone();
     assert_eq!(last, "pontoon", "what is built where no target is named");

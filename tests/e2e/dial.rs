@@ -9,10 +9,10 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
-use crate::support::{PATIENCE, ask_when_served, instance, link, start};
+use crate::support::{DEADLINE, ask_when_served, instance, link, start};
 
 #[tokio::test]
-async fn handshakes_say_who_dials_unless_the_operator_says_otherwise() {
+async fn handshakes_carry_the_user_agent_unless_another_is_configured() {
     let nats = NatsServer::start().await;
     let (sub0, echo, chat) = (Sub0::start().await, Echo::start().await, SocketIoServer::start().await);
     let (own, named) = (Echo::start().await, Sub0::start().await);
@@ -46,7 +46,7 @@ async fn handshakes_say_who_dials_unless_the_operator_says_otherwise() {
 }
 
 #[tokio::test]
-async fn refusals_say_who_refused_and_are_dialled_again_when_they_ask() {
+async fn refusals_name_the_server_and_are_dialled_again_when_they_ask() {
     let nats = NatsServer::start().await;
     let date = |seconds: i64| {
         let at = OffsetDateTime::from(SystemTime::now()) + time::Duration::seconds(seconds);
@@ -149,7 +149,7 @@ async fn the_environments_proxy_is_used_but_for_what_it_excepts() {
 }
 
 #[tokio::test]
-async fn sockets_that_callers_create_go_through_the_proxy_only_if_the_operator_says_so() {
+async fn sockets_that_callers_create_go_through_the_proxy_only_if_configured() {
     let nats = NatsServer::start().await;
     let (echo, proxy) = (Echo::start().await, ConnectProxy::start().await);
     proxy.name("ws.example:80", echo.address());
@@ -173,7 +173,7 @@ async fn sockets_that_callers_create_go_through_the_proxy_only_if_the_operator_s
     assert_eq!(create("direct", &echo.url()).await.status, "acked");
     assert_eq!((echo.upgrades(), proxy.requests().len()), (1, 0));
     assert_eq!(create("proxied", "ws://ws.example/").await.status, "acked");
-    eventually(PATIENCE, async || echo.upgrades() == 2).await;
+    eventually(DEADLINE, async || echo.upgrades() == 2).await;
     let lines: Vec<_> = proxy.requests().into_iter().map(|request| request.line).collect();
     assert_eq!(lines, ["CONNECT ws.example:80"]);
     let refused = create("proxied", "ws://other.example/").await;

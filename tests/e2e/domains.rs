@@ -6,7 +6,7 @@ use async_nats::jetstream;
 use pontoon_testkit::{DaemonConfig, Dir, NatsServer, Sub0, eventually, until_some};
 use serde_json::json;
 
-use crate::support::{PATIENCE, ask_when_served, instance, start};
+use crate::support::{DEADLINE, ask_when_served, instance, start};
 
 /// Two servers with JetStream of their own. What is published at the leaf goes to the hub, if it is wanted there.
 struct Tree {
@@ -24,7 +24,7 @@ impl Tree {
         };
         let hub = format!("leafnodes {{ listen: \"127.0.0.1:-1\" }}\n{}", jetstream("hub"));
         let hub = NatsServer::options().every_right().without_jetstream().config(&hub).start().await;
-        let port = until_some(PATIENCE, async || {
+        let port = until_some(DEADLINE, async || {
             let log = hub.log();
             let line = log.lines().find(|line| line.contains("Listening for leafnode connections on"))?;
             line.rsplit(':').next()?.trim().parse::<u16>().ok()
@@ -33,7 +33,7 @@ impl Tree {
             format!("leafnodes {{ remotes: [{{ url: \"nats-leaf://127.0.0.1:{}\" }}] }}", port.await);
         let leaf = format!("{remote}\n{}", jetstream("leaf"));
         let leaf = NatsServer::options().every_right().without_jetstream().config(&leaf).start().await;
-        eventually(PATIENCE, async || leaf.log().contains("Leafnode connection created")).await;
+        eventually(DEADLINE, async || leaf.log().contains("Leafnode connection created")).await;
         Self { leaf, hub, dir }
     }
 
@@ -64,7 +64,7 @@ async fn events_are_kept_in_the_domain_that_is_set_or_that_the_context_names() {
     ] {
         let sub0 = Sub0::start().await;
         let mut daemon = start(config.sub0(name, &sub0));
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             let status = instance(&mut daemon, name).await;
             status.is_some_and(|status| {
                 status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready"
@@ -76,7 +76,7 @@ async fn events_are_kept_in_the_domain_that_is_set_or_that_the_context_names() {
             (format!("PONTOON_{}", name.to_uppercase()), if name == "d" { &tree.leaf } else { &tree.hub });
         let js = jetstream::new(server.client().await);
         let tick = format!("pontoon.event.sub0.{name}.resource.broadcast.tick");
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             let Ok(stream) = js.get_stream(&stream).await else { return false };
             stream.get_last_raw_message_by_subject(&tick).await.is_ok()
         })
@@ -86,7 +86,7 @@ async fn events_are_kept_in_the_domain_that_is_set_or_that_the_context_names() {
         assert_eq!(reply.status, "response", "{name}");
         // A restart looks at the stream that is there.
         daemon.restart();
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             instance(&mut daemon, name).await.is_some_and(|status| status["bus"]["publishing"] == true)
         })
         .await;

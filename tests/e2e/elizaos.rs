@@ -1,19 +1,21 @@
 //! ElizaOS with the simulated server, in the releases that differ and in the dialect of its page.
 
+pub(crate) mod fixture;
+
 use futures_util::StreamExt as _;
 use pontoon_testkit::{AgentReply, Eliza, ElizaDialect, ElizaVersion, eventually};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::hall::{Hall, ROOM};
-use crate::support::{PATIENCE, Reply, listen, next};
+use self::fixture::{ElizaFixture, ROOM};
+use crate::support::{DEADLINE, Reply, listen, next};
 
 #[tokio::test]
 async fn every_release_takes_a_message_and_its_agent_answers() {
     for version in [ElizaVersion::V1_2, ElizaVersion::V1_4, ElizaVersion::V1_6_5, ElizaVersion::V1_7_2] {
-        let hall = Hall::ready(Eliza::options().version(version)).await;
-        let mut events = listen(&hall.client, "pontoon.event.elizaos.agents.>").await;
-        let reply = hall.ask("message.send", &json!({"channel": ROOM, "text": "hello"})).await;
+        let fixture = ElizaFixture::ready(Eliza::options().version(version)).await;
+        let mut events = listen(&fixture.client, "pontoon.event.elizaos.agents.>").await;
+        let reply = fixture.ask("message.send", &json!({"channel": ROOM, "text": "hello"})).await;
         assert_eq!(reply.verdict(), ("acked", None), "{version:?}: {}", reply.message());
         let (mut own, mut answer) = (false, false);
         while !(own && answer) {
@@ -28,43 +30,43 @@ async fn every_release_takes_a_message_and_its_agent_answers() {
                 other => panic!("{version:?}: a sender of the kind {other:?}: {body}"),
             }
         }
-        assert!(!hall.eliza.was_killed(), "{version:?}");
+        assert!(!fixture.eliza.was_killed(), "{version:?}");
     }
 }
 
 #[tokio::test]
 async fn nothing_that_a_caller_sends_kills_an_old_server() {
-    let hall = Hall::ready(Eliza::options().version(ElizaVersion::V1_2)).await;
+    let fixture = ElizaFixture::ready(Eliza::options().version(ElizaVersion::V1_2)).await;
     for operation in ["join", "leave", "message", "message.send", "request-world-state", "logs.filter"] {
         for body in
             [json!(null), json!({}), json!([]), json!(1), json!("x"), json!({"roomId": null, "text": 5})]
         {
-            let reply = hall.ask(operation, &body).await;
+            let reply = fixture.ask(operation, &body).await;
             let harmless = reply.status == "rejected" || operation == "logs.filter";
             assert!(harmless, "{operation} {body}: {}", reply.status);
         }
     }
     assert_eq!(
-        hall.ask("message.send", &json!({"channel": ROOM, "text": "still there?"})).await.status,
+        fixture.ask("message.send", &json!({"channel": ROOM, "text": "still there?"})).await.status,
         "acked"
     );
-    assert!(!hall.eliza.was_killed());
+    assert!(!fixture.eliza.was_killed());
 }
 
 #[tokio::test]
 async fn an_answer_comes_in_parts_that_add_up() {
-    let hall = Hall::ready(Eliza::options()).await;
-    hall.eliza.replies(AgentReply::default().text("one two three four").chunks(4));
-    let inbox = hall.client.new_inbox();
-    let mut replies = hall.client.subscribe(inbox.clone()).await.unwrap();
+    let fixture = ElizaFixture::ready(Eliza::options()).await;
+    fixture.eliza.replies(AgentReply::default().text("one two three four").chunks(4));
+    let inbox = fixture.client.new_inbox();
+    let mut replies = fixture.client.subscribe(inbox.clone()).await.unwrap();
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Pontoon-Stream", "true");
     let body = json!({"roomId": ROOM, "text": "count"}).to_string();
     let subject = "pontoon.command.elizaos.agents.message";
-    hall.client.publish_with_reply_and_headers(subject, inbox, headers, body.into()).await.unwrap();
+    fixture.client.publish_with_reply_and_headers(subject, inbox, headers, body.into()).await.unwrap();
     let (mut parts, mut sum) = (0, String::new());
     let answer = loop {
-        let message = timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+        let message = timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
         let reply = Reply::of(&message);
         if reply.status != "part" {
             break reply;
@@ -79,44 +81,46 @@ async fn an_answer_comes_in_parts_that_add_up() {
 }
 
 #[tokio::test]
-async fn rooms_are_joined_again_before_anything_is_said_in_them() {
-    let hall = Hall::ready(Eliza::options()).await;
+async fn rooms_are_joined_again_before_anything_is_sent_to_them() {
+    let fixture = ElizaFixture::ready(Eliza::options()).await;
     let other = "4c1f0a7e-2b6d-4e95-a3c8-7d9e0f1a2b3c";
-    assert_eq!(hall.ask("join", &json!({"roomId": other})).await.verdict(), ("acked", None));
+    assert_eq!(fixture.ask("join", &json!({"roomId": other})).await.verdict(), ("acked", None));
     for round in 2..4 {
-        hall.eliza.cut();
-        eventually(PATIENCE, async || hall.eliza.joins(other) == round && hall.eliza.members(ROOM) == 1)
-            .await;
-        hall.link(|link| link["phase"] == "ready").await;
-        let reply = hall.ask("message.send", &json!({"channel": other, "text": "again"})).await;
+        fixture.eliza.cut();
+        eventually(DEADLINE, async || {
+            fixture.eliza.joins(other) == round && fixture.eliza.members(ROOM) == 1
+        })
+        .await;
+        fixture.link(|link| link["phase"] == "ready").await;
+        let reply = fixture.ask("message.send", &json!({"channel": other, "text": "again"})).await;
         assert_eq!(reply.verdict(), ("acked", None));
     }
 }
 
 #[tokio::test]
-async fn a_key_that_is_wrong_or_missing_is_told_in_the_servers_words() {
+async fn a_wrong_or_missing_key_is_reported_with_the_servers_message() {
     let guarded = || Eliza::options().version(ElizaVersion::V1_6_5).api_key("open-sesame-7");
     for settings in ["", "api_key = \"wrong-sesame-8\""] {
-        let hall = Hall::unconnected(guarded(), settings).await;
-        let link = hall.link(|link| link["phase"] == "credentials_refused").await;
+        let fixture = ElizaFixture::unconnected(guarded(), settings).await;
+        let link = fixture.link(|link| link["phase"] == "credentials_refused").await;
         assert!(link["detail"].as_str().unwrap().contains("API Key"), "{link}");
-        assert!(!hall.daemon.log().contains("wrong-sesame-8"));
+        assert!(!fixture.daemon.log().contains("wrong-sesame-8"));
     }
-    let hall = Hall::unconnected(guarded(), "api_key = \"open-sesame-7\"").await;
-    hall.link(|link| link["phase"] == "ready").await;
-    assert!(!hall.daemon.log().contains("open-sesame-7"));
+    let fixture = ElizaFixture::unconnected(guarded(), "api_key = \"open-sesame-7\"").await;
+    fixture.link(|link| link["phase"] == "ready").await;
+    assert!(!fixture.daemon.log().contains("open-sesame-7"));
 }
 
 #[tokio::test]
-async fn the_dialect_of_the_page_is_spoken_where_nobody_says_otherwise() {
-    let hall = Hall::ready(Eliza::options().dialect(ElizaDialect::Documented)).await;
-    let mut events = listen(&hall.client, "pontoon.event.elizaos.agents.>").await;
-    let reply = hall.ask("message.send", &json!({"channel": ROOM, "text": "hello"})).await;
+async fn the_dialect_of_the_page_is_used_where_none_is_configured() {
+    let fixture = ElizaFixture::ready(Eliza::options().dialect(ElizaDialect::Documented)).await;
+    let mut events = listen(&fixture.client, "pontoon.event.elizaos.agents.>").await;
+    let reply = fixture.ask("message.send", &json!({"channel": ROOM, "text": "hello"})).await;
     assert_eq!(reply.verdict(), ("sent", None), "nothing acknowledges it");
     next(&mut events, |message, body| {
         message.subject.contains(".message.created.") && body["message"]["text"] == "hello"
     })
     .await;
-    assert_eq!(hall.ask("request-world-state", &json!({"roomId": ROOM})).await.verdict(), ("sent", None));
+    assert_eq!(fixture.ask("request-world-state", &json!({"roomId": ROOM})).await.verdict(), ("sent", None));
     next(&mut events, |message, _| message.subject.contains(".state.snapshot.")).await;
 }

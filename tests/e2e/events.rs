@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bed, listen, next};
+use crate::support::{Fixture, listen, next};
 use pontoon_testkit::{Audience, NatsServer};
 
 fn header(message: &async_nats::Message, name: &str) -> String {
@@ -12,9 +12,9 @@ fn header(message: &async_nats::Message, name: &str) -> String {
 
 #[tokio::test]
 async fn a_broadcast_is_an_event_with_every_header_of_the_contract() {
-    let bed = Bed::start().await;
-    let mut events = listen(&bed.client, "pontoon.event.>").await;
-    bed.sub0.broadcast("wallet.update é", &json!({"wallet_balance": 12.50}));
+    let fixture = Fixture::start().await;
+    let mut events = listen(&fixture.client, "pontoon.event.>").await;
+    fixture.sub0.broadcast("wallet.update é", &json!({"wallet_balance": 12.50}));
     let (message, body) = next(&mut events, |_, _| true).await;
     assert_eq!(
         message.subject.as_str(),
@@ -47,9 +47,10 @@ async fn a_broadcast_is_an_event_with_every_header_of_the_contract() {
 
 #[tokio::test]
 async fn structured_mode_without_raw_is_one_small_document() {
-    let bed = Bed::with(NatsServer::options(), "events.mode = \"structured\"\nevents.raw = false").await;
-    let mut events = listen(&bed.client, "pontoon.event.>").await;
-    bed.sub0.broadcast("tick", &json!([1]));
+    let fixture =
+        Fixture::with(NatsServer::options(), "events.mode = \"structured\"\nevents.raw = false").await;
+    let mut events = listen(&fixture.client, "pontoon.event.>").await;
+    fixture.sub0.broadcast("tick", &json!([1]));
     let (message, document) = next(&mut events, |_, _| true).await;
     assert_eq!(header(&message, "Content-Type"), "application/cloudevents+json");
     assert_eq!(document["type"], "pontoon.resource.broadcast.v1");
@@ -59,48 +60,48 @@ async fn structured_mode_without_raw_is_one_small_document() {
 #[tokio::test]
 async fn a_prefix_of_several_tokens_is_used_everywhere() {
     let nats = NatsServer::options().every_right();
-    let bed = Bed::unconnected(nats, "nats.prefix = \"acme.prod.pontoon\"").await;
-    let mut all = listen(&bed.client, "acme.>").await;
-    bed.sub0.connected(1, crate::support::PATIENCE).await;
+    let fixture = Fixture::unconnected(nats, "nats.prefix = \"acme.prod.pontoon\"").await;
+    let mut all = listen(&fixture.client, "acme.>").await;
+    fixture.sub0.connected(1, crate::support::DEADLINE).await;
     next(&mut all, |message, state| {
         message.subject.as_str() == "acme.prod.pontoon.state.sub0.shop"
             && state["links"][0]["phase"] == "ready"
     })
     .await;
-    bed.sub0.broadcast("tick", &json!(1));
+    fixture.sub0.broadcast("tick", &json!(1));
     next(&mut all, |message, _| {
         message.subject.as_str() == "acme.prod.pontoon.event.sub0.shop.resource.broadcast.tick"
     })
     .await;
     let reply =
-        crate::support::ask(&bed.client, "acme.prod.pontoon.command.sub0.shop.call.x", "{}", &[]).await;
+        crate::support::ask(&fixture.client, "acme.prod.pontoon.command.sub0.shop.call.x", "{}", &[]).await;
     assert_eq!(reply.status, "response");
 }
 
 #[tokio::test]
 async fn a_broken_link_is_dialled_again_and_leaves_a_gap() {
-    let bed = Bed::start().await;
-    let mut events = listen(&bed.client, "pontoon.event.*.*.gap.detected.>").await;
-    bed.sub0.cut();
+    let fixture = Fixture::start().await;
+    let mut events = listen(&fixture.client, "pontoon.event.*.*.gap.detected.>").await;
+    fixture.sub0.cut();
     let (_, gap) = next(&mut events, |_, _| true).await;
     assert_eq!(
         (&gap["reason"], &gap["link"], &gap["recovered"]),
         (&json!("disconnected"), &json!("main"), &json!(false))
     );
     assert!(gap["to"].is_string());
-    bed.sub0.connected(1, crate::support::PATIENCE).await;
+    fixture.sub0.connected(1, crate::support::DEADLINE).await;
 }
 
 #[tokio::test]
 async fn whatever_the_service_sends_is_published_and_closes_nothing() {
-    let bed = Bed::start().await;
-    let mut events = listen(&bed.client, "pontoon.event.>").await;
-    bed.sub0.send_text("ping");
-    bed.sub0.send_text("[1,2]");
-    bed.sub0.send_binary(&[0, 255]);
-    bed.sub0.send_text(&"[".repeat(100_000));
-    bed.sub0.send_text("{\"action\":\"x\\ud800\",\"data\":1}");
-    bed.sub0.send_text("{\"uid\":null,\"action\":\"big\",\"data\":1e999}");
+    let fixture = Fixture::start().await;
+    let mut events = listen(&fixture.client, "pontoon.event.>").await;
+    fixture.sub0.send_text("ping");
+    fixture.sub0.send_text("[1,2]");
+    fixture.sub0.send_binary(&[0, 255]);
+    fixture.sub0.send_text(&"[".repeat(100_000));
+    fixture.sub0.send_text("{\"action\":\"x\\ud800\",\"data\":1}");
+    fixture.sub0.send_text("{\"uid\":null,\"action\":\"big\",\"data\":1e999}");
     let raws = [json!([1, 2]), json!({"base64": "AP8="}), json!("[".repeat(100_000))];
     for raw in raws {
         let (message, body) = next(&mut events, |_, _| true).await;
@@ -111,7 +112,7 @@ async fn whatever_the_service_sends_is_published_and_closes_nothing() {
     assert_eq!(message.subject.as_str(), "pontoon.event.sub0.shop.resource.broadcast.x=EF=BF=BD");
     let (message, _) = next(&mut events, |_, _| true).await;
     assert!(String::from_utf8_lossy(&message.payload).contains("1e999"), "numbers travel untouched");
-    assert_eq!(bed.sub0.upgrades(), 1);
+    assert_eq!(fixture.sub0.upgrades(), 1);
 }
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn broadcasts_reach_those_they_are_for() {
         .connector("two", "sub0", &two);
     let mut events = listen(&client, "pontoon.event.*.*.resource.broadcast.>").await;
     let _daemon = crate::support::start(config);
-    sub0.connected(2, crate::support::PATIENCE).await;
+    sub0.connected(2, crate::support::DEADLINE).await;
     sub0.broadcast_to(&Audience::Single("u2".into()), "single", &json!(1));
     let (message, body) = next(&mut events, |_, _| true).await;
     assert_eq!(message.subject.as_str(), "pontoon.event.sub0.two.resource.broadcast.single");
@@ -146,13 +147,13 @@ async fn broadcasts_reach_those_they_are_for() {
 
 #[tokio::test]
 async fn the_state_is_published_on_every_change() {
-    let bed = Bed::start().await;
-    let mut states = listen(&bed.client, "pontoon.state.sub0.shop").await;
-    bed.sub0.stop_listening().await;
-    bed.sub0.cut();
+    let fixture = Fixture::start().await;
+    let mut states = listen(&fixture.client, "pontoon.state.sub0.shop").await;
+    fixture.sub0.stop_listening().await;
+    fixture.sub0.cut();
     let phase = |state: &Value| state["links"][0]["phase"].clone();
     let (_, down) = next(&mut states, |_, state| phase(state) == "waiting").await;
     assert!(down["links"][0]["detail"].is_string() && down["links"][0]["retry_at"].is_string());
-    bed.sub0.listen_again().await;
+    fixture.sub0.listen_again().await;
     next(&mut states, |_, state| phase(state) == "ready").await;
 }

@@ -1,26 +1,28 @@
-//! Peers that freeze, refuse, or are not who they should be: noticed, recovered from, and nobody else's business.
+//! Peers that freeze, refuse, or are not who they should be: noticed, recovered from, and no one else's business.
 
 use std::time::{Duration, Instant};
 
 use pontoon_testkit::{DaemonConfig, Listener, NatsServer, Refusal, Sub0, SubprotocolEcho, eventually};
 use serde_json::Value;
 
-use crate::support::{Bed, PATIENCE, ask, contents, listen, next, numbered, numbers, start};
+use crate::support::{DEADLINE, Fixture, ask, contents, listen, next, numbered, numbers, start};
 
 #[tokio::test]
 async fn a_frozen_nats_is_noticed_and_nothing_that_was_read_is_lost() {
-    let mut bed = Bed::start().await;
-    assert_eq!(bed.sub0.blast(1_000, numbered).await, 1);
-    bed.nats.freeze();
+    let mut fixture = Fixture::start().await;
+    assert_eq!(fixture.sub0.blast(1_000, numbered).await, 1);
+    fixture.nats.freeze();
     let since = Instant::now();
-    assert_eq!(bed.sub0.blast(1_000, |number| numbered(number + 1_000)).await, 1);
-    bed.status(|status| status["bus"]["connected"] == false || status["bus"]["publishing"] == false).await;
+    assert_eq!(fixture.sub0.blast(1_000, |number| numbered(number + 1_000)).await, 1);
+    fixture
+        .status(|status| status["bus"]["connected"] == false || status["bus"]["publishing"] == false)
+        .await;
     let noticed = since.elapsed();
     // The frozen time is the test's subject; nothing else tells when it is over.
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(since.elapsed())).await;
-    bed.nats.thaw();
-    bed.at_rest(2_000).await;
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    fixture.nats.thaw();
+    fixture.at_rest(2_000).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     assert!(numbers(&events) == (0..2_000).collect::<Vec<_>>());
     assert!(noticed < Duration::from_secs(15), "noticed after {noticed:?}");
 }
@@ -31,11 +33,11 @@ async fn a_frozen_service_is_noticed_and_the_other_instance_is_not_touched() {
     let (sick, well) = (Sub0::start().await, Sub0::start().await);
     let client = nats.client().await;
     let _daemon = start(DaemonConfig::new(&nats).sub0("sick", &sick).sub0("well", &well));
-    sick.connected(1, PATIENCE).await;
-    well.connected(1, PATIENCE).await;
+    sick.connected(1, DEADLINE).await;
+    well.connected(1, DEADLINE).await;
     for name in ["sick", "well"] {
         let subject = format!("pontoon.command.sub0.{name}.call.x");
-        eventually(PATIENCE, async || ask(&client, &subject, "{}", &[]).await.status == "response").await;
+        eventually(DEADLINE, async || ask(&client, &subject, "{}", &[]).await.status == "response").await;
     }
     let mut states = listen(&client, "pontoon.state.sub0.sick").await;
     let mut gaps = listen(&client, "pontoon.event.sub0.sick.gap.detected.>").await;
@@ -70,17 +72,17 @@ async fn a_frozen_service_is_noticed_and_the_other_instance_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_frozen_service_is_noticed_while_it_is_written_to_and_callers_are_told_the_truth() {
-    let bed = Bed::with(NatsServer::options(), "").await;
-    let mut states = listen(&bed.client, "pontoon.state.sub0.shop").await;
-    bed.sub0.freeze();
+async fn a_frozen_service_is_noticed_while_it_is_written_to_and_replies_claim_no_more_than_is_known() {
+    let fixture = Fixture::with(NatsServer::options(), "").await;
+    let mut states = listen(&fixture.client, "pontoon.state.sub0.shop").await;
+    fixture.sub0.freeze();
     let since = Instant::now();
     let body = format!("\"{}\"", "x".repeat(500_000));
     // More than the sockets' buffers hold, and then more than the queue does.
     let calls = (0..40).map(|number| {
         let (body, operation) = (body.clone(), format!("call.r{number}"));
-        let bed = &bed;
-        async move { bed.ask(&operation, &body, &[("Pontoon-Timeout", "20s")]).await }
+        let fixture = &fixture;
+        async move { fixture.ask(&operation, &body, &[("Pontoon-Timeout", "20s")]).await }
     });
     let noticed = async {
         next(&mut states, |_, state| state["links"][0]["phase"] != "ready").await;
@@ -94,9 +96,9 @@ async fn a_frozen_service_is_noticed_while_it_is_written_to_and_callers_are_told
         assert!(truthful.contains(&verdict), "{verdict:?}: {}", reply.message());
     }
     let unknown = replies.iter().filter(|reply| reply.status == "unknown").count();
-    bed.sub0.thaw();
-    eventually(PATIENCE, async || bed.sub0.upgrades() == 2).await;
-    let arrived = bed.sub0.texts().len();
+    fixture.sub0.thaw();
+    eventually(DEADLINE, async || fixture.sub0.upgrades() == 2).await;
+    let arrived = fixture.sub0.texts().len();
     assert!(
         arrived <= unknown,
         "{arrived} calls arrived, and only {unknown} callers were told that theirs might have"
@@ -104,7 +106,7 @@ async fn a_frozen_service_is_noticed_while_it_is_written_to_and_callers_are_told
 }
 
 #[tokio::test]
-async fn refusals_say_what_the_operator_must_do_and_are_not_hammered() {
+async fn refusals_name_what_the_operator_must_do_and_are_not_hammered() {
     for (refusal, phase, words) in [
         (Refusal::status(401), "credentials_refused", "credentials"),
         (Refusal::status(403), "credentials_refused", "credentials"),
@@ -123,7 +125,7 @@ async fn refusals_say_what_the_operator_must_do_and_are_not_hammered() {
         sub0.refuse(refusal.clone());
         let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
         let mut link = Value::Null;
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             let (_, text) = daemon.get("/status").await;
             let status: Value = serde_json::from_str(&text).expect("JSON");
             link = status["instances"][0]["links"][0].clone();
@@ -148,24 +150,24 @@ fn minutes(time: &str) -> i64 {
 
 #[tokio::test]
 async fn a_service_that_closes_with_1008_at_once_has_refused_the_credentials() {
-    let mut bed = Bed::start().await;
-    bed.sub0.close(1008, "who are you?");
-    let status = bed.status(|status| status["links"][0]["phase"] == "credentials_refused").await;
+    let mut fixture = Fixture::start().await;
+    fixture.sub0.close(1008, "who are you?");
+    let status = fixture.status(|status| status["links"][0]["phase"] == "credentials_refused").await;
     assert!(status["links"][0]["detail"].as_str().expect("a detail").contains("who are you?"));
 }
 
 #[tokio::test]
-async fn a_service_that_says_nothing_or_hangs_up_is_tried_again() {
+async fn a_service_that_is_silent_or_hangs_up_is_dialled_again() {
     for listener in [Listener::Silent, Listener::Slam] {
         let nats = NatsServer::start().await;
         let sub0 = Sub0::start().await;
         sub0.listener(listener.clone());
         let config = DaemonConfig::new(&nats).sub0("shop", &sub0).with("transport.connect_timeout = \"1s\"");
         let mut daemon = start(config);
-        eventually(PATIENCE, async || sub0.dials().len() >= 2).await;
+        eventually(DEADLINE, async || sub0.dials().len() >= 2).await;
         sub0.authorize();
-        sub0.connected(1, PATIENCE).await;
-        daemon.ready(PATIENCE).await;
+        sub0.connected(1, DEADLINE).await;
+        daemon.ready(DEADLINE).await;
     }
 }
 
@@ -180,7 +182,7 @@ async fn a_token_is_offered_and_any_echo_or_none_is_accepted() {
         let config =
             DaemonConfig::new(&nats).connector("shop", "sub0", &settings).environment("TOKEN", "tok.en");
         let _daemon = start(config);
-        sub0.connected(1, PATIENCE).await;
+        sub0.connected(1, DEADLINE).await;
         assert_eq!(sub0.requests()[0].subprotocols(), ["x-access-token", "tok.en"], "{echo:?}");
     }
 }

@@ -11,16 +11,16 @@ use pontoon_testkit::{Metrics, NatsServer};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Bed, Reply, ask};
+use crate::support::{Fixture, Reply, ask};
 
 /// How long a flood may take on a busy machine.
 const FLOOD: Duration = Duration::from_secs(240);
 
 /// Sends this many calls at once, and reads the replies as they come. Returns the status of each that was answered, and
 /// the metrics once all are accounted for.
-async fn flood(bed: &mut Bed, count: usize) -> (HashMap<usize, (String, Option<String>)>, Metrics) {
+async fn flood(fixture: &mut Fixture, count: usize) -> (HashMap<usize, (String, Option<String>)>, Metrics) {
     let options = ConnectOptions::new().subscription_capacity(count * 2).client_capacity(16_384);
-    let flooder = options.connect(bed.nats.url()).await.expect("connected");
+    let flooder = options.connect(fixture.nats.url()).await.expect("connected");
     let inbox = flooder.new_inbox();
     let mut replies = flooder.subscribe(format!("{inbox}.*")).await.expect("subscribed");
     let sending = tokio::spawn(async move {
@@ -35,7 +35,7 @@ async fn flood(bed: &mut Bed, count: usize) -> (HashMap<usize, (String, Option<S
     let end = Instant::now() + FLOOD;
     loop {
         read(&mut replies, &mut seen).await;
-        let metrics = bed.daemon.metrics().await;
+        let metrics = fixture.daemon.metrics().await;
         let dropped = |name| metrics.value(name, &[("instance", "shop")]).expect("a series") as usize;
         let unheard =
             dropped("pontoon_replies_dropped_total") + dropped("pontoon_nats_messages_dropped_total");
@@ -44,7 +44,7 @@ async fn flood(bed: &mut Bed, count: usize) -> (HashMap<usize, (String, Option<S
             drop(sending.await);
             return (seen, metrics);
         }
-        assert!(Instant::now() < end, "{} answered, {unheard} dropped\n{}", seen.len(), bed.daemon.log());
+        assert!(Instant::now() < end, "{} answered, {unheard} dropped\n{}", seen.len(), fixture.daemon.log());
     }
 }
 
@@ -60,11 +60,11 @@ async fn read(replies: &mut Subscriber, seen: &mut HashMap<usize, (String, Optio
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_of_a_flood_is_counted_and_what_was_carried_out_is_answered() {
-    let mut bed = Bed::with(NatsServer::options(), "").await;
+    let mut fixture = Fixture::with(NatsServer::options(), "").await;
     let mut total = 0;
     for count in [20_000, 100_000] {
-        let carried_out = bed.sub0.texts().len();
-        let (seen, metrics) = flood(&mut bed, count).await;
+        let carried_out = fixture.sub0.texts().len();
+        let (seen, metrics) = flood(&mut fixture, count).await;
         total += count;
         let mut responses = 0;
         for (number, (status, code)) in &seen {
@@ -76,7 +76,7 @@ async fn every_command_of_a_flood_is_counted_and_what_was_carried_out_is_answere
         }
         assert!(responses >= 256, "{responses}");
         assert_eq!(
-            bed.sub0.texts().len() - carried_out,
+            fixture.sub0.texts().len() - carried_out,
             responses,
             "what was carried out was answered, and nothing else"
         );
@@ -85,14 +85,14 @@ async fn every_command_of_a_flood_is_counted_and_what_was_carried_out_is_answere
         let counted = metrics.value("pontoon_commands_total", &[("operation", "call")]);
         assert_eq!(counted, Some(total as f64));
     }
-    let state = bed.state(|_| true).await;
+    let state = fixture.state(|_| true).await;
     assert_eq!(state["commands"], json!({"subscribed": true, "dropped": 0}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_honest_caller_beside_a_flood_is_answered() {
-    let mut bed = Bed::with(NatsServer::options(), "").await;
-    let (client, over) = (bed.client.clone(), Arc::new(AtomicBool::new(false)));
+    let mut fixture = Fixture::with(NatsServer::options(), "").await;
+    let (client, over) = (fixture.client.clone(), Arc::new(AtomicBool::new(false)));
     let honest = tokio::spawn({
         let over = over.clone();
         async move {
@@ -104,7 +104,7 @@ async fn an_honest_caller_beside_a_flood_is_answered() {
             statuses
         }
     });
-    flood(&mut bed, 60_000).await;
+    flood(&mut fixture, 60_000).await;
     over.store(true, Ordering::Relaxed);
     // Every one of its commands had a reply, else it would have failed.
     let statuses = honest.await.expect("each was answered");
@@ -112,5 +112,5 @@ async fn an_honest_caller_beside_a_flood_is_answered() {
         matches!((status.as_str(), code.as_deref()), ("response", None) | ("rejected", Some("429")))
     };
     assert!(!statuses.is_empty() && statuses.keys().all(known), "{statuses:?}");
-    assert_eq!(bed.ask("call.honest", "{}", &[]).await.status, "response");
+    assert_eq!(fixture.ask("call.honest", "{}", &[]).await.status, "response");
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use crate::support::{Bed, PATIENCE, ask, listen, next, numbered, start};
+use crate::support::{DEADLINE, Fixture, ask, listen, next, numbered, start};
 
 /// How long after it came an event may have been read.
 const READ_WITHIN: Duration = Duration::seconds(1);
@@ -58,7 +58,7 @@ async fn stored(nats: &NatsServer) -> Vec<Stored> {
 
 /// Waits until a run that began after `runs` others has stored its first gap and the event `n`.
 async fn stored_with(nats: &NatsServer, runs: usize, n: u64) -> Vec<Stored> {
-    pontoon_testkit::until_some(PATIENCE, async || {
+    pontoon_testkit::until_some(DEADLINE, async || {
         let all = stored(nats).await;
         let begun = all.iter().filter(|stored| stored.is_restart()).count() > runs;
         (begun && all.iter().any(|stored| stored.number() == Some(n))).then_some(all)
@@ -68,18 +68,18 @@ async fn stored_with(nats: &NatsServer, runs: usize, n: u64) -> Vec<Stored> {
 
 #[tokio::test]
 async fn what_a_frozen_nats_did_not_store_before_the_daemon_died_is_covered() {
-    let mut bed = Bed::start().await;
-    bed.nats.freeze();
-    assert_eq!(bed.sub0.blast(5_000, numbered).await, 1);
-    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(5_000)).await;
-    bed.daemon.kill();
+    let mut fixture = Fixture::start().await;
+    fixture.nats.freeze();
+    assert_eq!(fixture.sub0.blast(5_000, numbered).await, 1);
+    fixture.status(|status| status["unconfirmed_events"].as_u64() >= Some(5_000)).await;
+    fixture.daemon.kill();
     let thawed = OffsetDateTime::now_utc();
-    bed.nats.thaw();
-    bed.daemon.restart();
-    bed.sub0.connected(1, PATIENCE).await;
-    bed.status(|status| status["links"][0]["phase"] == "ready").await;
-    bed.sub0.broadcast("tick", &json!({"n": 5_000}));
-    let all = stored_with(&bed.nats, 1, 5_000).await;
+    fixture.nats.thaw();
+    fixture.daemon.restart();
+    fixture.sub0.connected(1, DEADLINE).await;
+    fixture.status(|status| status["links"][0]["phase"] == "ready").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 5_000}));
+    let all = stored_with(&fixture.nats, 1, 5_000).await;
     let second = all.iter().skip(1).position(Stored::is_restart).expect("the second run") + 1;
     let kept: Vec<_> = all[..second].iter().filter_map(Stored::number).collect();
     assert!(kept == (0..kept.len() as u64).collect::<Vec<_>>() && kept.len() < 5_000, "{}", kept.len());
@@ -95,34 +95,34 @@ async fn a_run_that_never_reached_nats_is_covered_by_the_next() {
     nats.kill();
     let sub0 = Sub0::start().await;
     let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     assert_eq!(sub0.blast(100, numbered).await, 1);
     let client = async_nats::ConnectOptions::new().retry_on_initial_connect();
     let client = client.connect(nats.url()).await.expect("a client");
-    let mut bed = Bed { daemon, sub0, nats, client };
-    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(100)).await;
-    bed.daemon.kill();
-    bed.nats.restart().await;
-    bed.daemon.restart();
-    bed.sub0.connected(1, PATIENCE).await;
-    bed.status(|status| status["links"][0]["phase"] == "ready").await;
-    bed.sub0.broadcast("tick", &json!({"n": 100}));
-    let all = stored_with(&bed.nats, 0, 100).await;
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture.status(|status| status["unconfirmed_events"].as_u64() >= Some(100)).await;
+    fixture.daemon.kill();
+    fixture.nats.restart().await;
+    fixture.daemon.restart();
+    fixture.sub0.connected(1, DEADLINE).await;
+    fixture.status(|status| status["links"][0]["phase"] == "ready").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 100}));
+    let all = stored_with(&fixture.nats, 0, 100).await;
     assert!(all[0].is_restart() && all[0].from().is_none(), "{}", all[0].body);
 }
 
 #[tokio::test]
 async fn a_stream_that_was_deleted_while_the_daemon_was_down_is_covered() {
-    let mut bed = Bed::with(NatsServer::options(), "").await;
-    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
-    bed.at_rest(100).await;
-    bed.daemon.kill();
-    jetstream::new(bed.client.clone()).delete_stream("PONTOON_SHOP").await.expect("deleted");
-    bed.daemon.restart();
-    bed.sub0.connected(1, PATIENCE).await;
-    bed.status(|status| status["links"][0]["phase"] == "ready").await;
-    bed.sub0.broadcast("tick", &json!({"n": 100}));
-    let all = stored_with(&bed.nats, 0, 100).await;
+    let mut fixture = Fixture::with(NatsServer::options(), "").await;
+    assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
+    fixture.at_rest(100).await;
+    fixture.daemon.kill();
+    jetstream::new(fixture.client.clone()).delete_stream("PONTOON_SHOP").await.expect("deleted");
+    fixture.daemon.restart();
+    fixture.sub0.connected(1, DEADLINE).await;
+    fixture.status(|status| status["links"][0]["phase"] == "ready").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 100}));
+    let all = stored_with(&fixture.nats, 0, 100).await;
     assert!(all[0].is_restart() && all[0].from().is_none(), "{}", all[0].body);
 }
 
@@ -141,12 +141,12 @@ async fn ids_and_gaps_of_a_run_stay_right_if_the_clock_was_set_back_before_it() 
     earlier_run(&jetstream, epoch, tomorrow).await;
     let sub0 = Sub0::start().await;
     let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     let client = nats.client().await;
-    let mut bed = Bed { daemon, sub0, nats, client };
-    bed.status(|status| status["links"][0]["phase"] == "ready").await;
-    bed.sub0.broadcast("tick", &json!({"n": 1}));
-    let all = stored_with(&bed.nats, 0, 1).await;
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture.status(|status| status["links"][0]["phase"] == "ready").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 1}));
+    let all = stored_with(&fixture.nats, 0, 1).await;
     let gap = all.iter().find(|stored| stored.is_restart()).expect("a gap");
     assert!(gap.from().is_none(), "it would begin behind its end: {}", gap.body);
     assert!(
@@ -235,7 +235,7 @@ async fn a_gap_begins_no_later_than_a_socket_was_not_read_any_more_for_lack_of_r
     for _ in 0..32 {
         busy.send(TEXT, b"more").await;
     }
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         let (_, text) = daemon.get("/status").await;
         let status: Value = serde_json::from_str(&text).unwrap_or_default();
         status["instances"][0]["room"] == false
@@ -260,7 +260,7 @@ async fn a_gap_begins_no_later_than_a_socket_was_not_read_any_more_for_lack_of_r
 
 /// Waits until NATS has confirmed every event.
 async fn until_stored(daemon: &mut pontoon_testkit::Daemon) {
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         let (_, text) = daemon.get("/status").await;
         let status: Value = serde_json::from_str(&text).unwrap_or_default();
         status["instances"][0]["unconfirmed_events"] == 0

@@ -10,7 +10,7 @@ use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, WebSocke
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Quiet, ask, listen, start};
+use crate::support::{DEADLINE, SilentService, ask, listen, start};
 
 /// A daemon with one instance, named `any`, of a connector that dials at once, and its events.
 struct Bridge {
@@ -26,7 +26,7 @@ impl Bridge {
         let client: Client = nats.client().await;
         let _daemon = start(DaemonConfig::new(&nats).with(lines).connector("any", kind, settings));
         let subject = format!("pontoon.command.{kind}.any.status");
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             let state = ask(&client, &subject, "", &[]).await.body["data"].take();
             state["bus"]["publishing"] == true && state["links"][0]["phase"] == "ready"
         })
@@ -37,7 +37,7 @@ impl Bridge {
 
     /// The next event: its type and its body as it is.
     async fn event(&mut self) -> (String, String) {
-        let message = timeout(PATIENCE, self.events.next()).await.expect("in time").expect("subscribed");
+        let message = timeout(DEADLINE, self.events.next()).await.expect("in time").expect("subscribed");
         let kind = message.headers.as_ref().and_then(|headers| headers.get("ce-type")).unwrap();
         (kind.as_str().to_owned(), String::from_utf8(message.payload.to_vec()).unwrap())
     }
@@ -83,7 +83,8 @@ fn cases() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
 async fn every_connector_reads_text_in_halves_and_json_with_something_around_it() {
     for (kind, settings, frame, field) in cases() {
         let packets = frame.starts_with("42");
-        let (texts, service) = (WebSocketServer::start(Arc::new(Quiet)).await, SocketIoServer::start().await);
+        let (texts, service) =
+            (WebSocketServer::start(Arc::new(SilentService)).await, SocketIoServer::start().await);
         let (server, url): (&WebSocketServer, _) = if packets {
             (&service, service.url())
         } else {

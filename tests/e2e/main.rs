@@ -21,7 +21,6 @@ mod events;
 mod faults;
 mod flood;
 mod gaps;
-mod hall;
 mod interop;
 mod lenient;
 mod minchat;

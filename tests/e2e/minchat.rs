@@ -6,10 +6,10 @@ use async_nats::Client;
 use pontoon_testkit::{Daemon, DaemonConfig, MinChat, NatsServer, eventually};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask, listen, next, start};
 
 /// A daemon with one instance of MinChat, named `support`, which speaks as `u1`.
-struct Office {
+struct Fixture {
     // Dropped in this order.
     daemon: Daemon,
     service: MinChat,
@@ -17,7 +17,7 @@ struct Office {
     client: Client,
 }
 
-impl Office {
+impl Fixture {
     /// With these chats joined from the start, of those that there are.
     async fn start(chats: usize, joined: &[&str]) -> Self {
         let nats = NatsServer::start().await;
@@ -30,9 +30,9 @@ impl Office {
         }
         let client = nats.client().await;
         let daemon = start(DaemonConfig::new(&nats).minchat("support", &service, "u1", joined));
-        let office = Self { daemon, service, _nats: nats, client };
-        office.links(joined.len() + 1).await;
-        office
+        let fixture = Self { daemon, service, _nats: nats, client };
+        fixture.links(joined.len() + 1).await;
+        fixture
     }
 
     /// Waits until so many links are ready, and there are no others.
@@ -43,7 +43,7 @@ impl Office {
             let up = links.iter().all(|link| link["phase"] == "ready");
             up && links.len() == number && state["data"]["bus"]["publishing"] == true
         };
-        eventually(PATIENCE, ready).await;
+        eventually(DEADLINE, ready).await;
     }
 
     async fn ask(&self, operation: &str, body: &Value) -> String {
@@ -59,18 +59,18 @@ impl Office {
 #[tokio::test]
 async fn fifty_chats_know_who_types_where() {
     let names: Vec<String> = (1..=50).map(|chat| format!("c{chat}")).collect();
-    let mut office = Office::start(50, &["c1"]).await;
-    let with_one = office.resident().await;
+    let mut fixture = Fixture::start(50, &["c1"]).await;
+    let with_one = fixture.resident().await;
     for name in &names {
-        assert_eq!(office.ask("room.join", &json!({"channelId": name})).await, "accepted");
+        assert_eq!(fixture.ask("room.join", &json!({"channelId": name})).await, "accepted");
     }
-    office.links(51).await;
-    let per_link = (office.resident().await - with_one) / 49.0 / 1024.0;
+    fixture.links(51).await;
+    let per_link = (fixture.resident().await - with_one) / 49.0 / 1024.0;
     println!("one more link takes about {per_link:.0} KiB of resident memory");
-    let mut events = listen(&office.client, "pontoon.event.minchat.support.typing.>").await;
+    let mut events = listen(&fixture.client, "pontoon.event.minchat.support.typing.>").await;
     for name in &names {
-        office.service.typing(name, "u2", true);
-        office.service.typing(name, "u2", false);
+        fixture.service.typing(name, "u2", true);
+        fixture.service.typing(name, "u2", false);
     }
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for _ in 0..names.len() * 2 {
@@ -86,28 +86,28 @@ async fn fifty_chats_know_who_types_where() {
 }
 
 #[tokio::test]
-async fn chats_are_joined_and_left_while_it_runs_and_a_message_is_told_once() {
-    let mut office = Office::start(3, &["c1"]).await;
+async fn chats_are_joined_and_left_while_it_runs_and_a_message_is_published_once() {
+    let mut fixture = Fixture::start(3, &["c1"]).await;
     for _ in 0..5 {
-        assert_eq!(office.ask("room.join", &json!({"channelId": "c2"})).await, "accepted");
-        assert_eq!(office.ask("room.leave", &json!({"channelId": "c2"})).await, "accepted");
+        assert_eq!(fixture.ask("room.join", &json!({"channelId": "c2"})).await, "accepted");
+        assert_eq!(fixture.ask("room.leave", &json!({"channelId": "c2"})).await, "accepted");
     }
-    assert_eq!(office.ask("room.join", &json!({"channelId": "c2"})).await, "accepted");
-    office.links(3).await;
-    eventually(PATIENCE, async || office.service.members("c2") == 1).await;
+    assert_eq!(fixture.ask("room.join", &json!({"channelId": "c2"})).await, "accepted");
+    fixture.links(3).await;
+    eventually(DEADLINE, async || fixture.service.members("c2") == 1).await;
     // What was joined is joined again, by new connections.
-    let joins = office.service.user_joins("u1");
-    office.service.cut();
-    eventually(PATIENCE, async || office.service.user_joins("u1") >= joins + 3).await;
-    office.links(3).await;
+    let joins = fixture.service.user_joins("u1");
+    fixture.service.cut();
+    eventually(DEADLINE, async || fixture.service.user_joins("u1") >= joins + 3).await;
+    fixture.links(3).await;
     let members = async || {
-        (office.service.members("c1"), office.service.members("c2"), office.service.user_members("u1"))
+        (fixture.service.members("c1"), fixture.service.members("c2"), fixture.service.user_members("u1"))
     };
-    eventually(PATIENCE, async || members().await == (1, 1, 3)).await;
+    eventually(DEADLINE, async || members().await == (1, 1, 3)).await;
 
-    let mut events = listen(&office.client, "pontoon.event.minchat.support.>").await;
-    assert_eq!(office.ask("message.send", &json!({"channel": "c2", "text": "ours"})).await, "acked");
-    office.service.say("c2", "u2", "theirs");
+    let mut events = listen(&fixture.client, "pontoon.event.minchat.support.>").await;
+    assert_eq!(fixture.ask("message.send", &json!({"channel": "c2", "text": "ours"})).await, "acked");
+    fixture.service.post("c2", "u2", "theirs");
     let message = |body: &Value| body["message"]["text"].as_str().map(str::to_owned);
     let mut told = Vec::new();
     while told.len() < 2 {
@@ -117,13 +117,13 @@ async fn chats_are_joined_and_left_while_it_runs_and_a_message_is_told_once() {
         }
     }
     assert_eq!(told, [("ours".into(), "self".into()), ("theirs".into(), "user".into())]);
-    assert_eq!(office.ask("message.send", &json!({"channel": "c3", "text": "x"})).await, "rejected");
-    // Every link hears of a chat's new message, and one of them tells it.
+    assert_eq!(fixture.ask("message.send", &json!({"channel": "c3", "text": "x"})).await, "rejected");
+    // Every link learns of a chat's new message, and one of them publishes it.
     let labels = [("instance", "support"), ("type", "minchat")];
     let repeated = async || {
-        let metrics = office.daemon.metrics().await;
+        let metrics = fixture.daemon.metrics().await;
         metrics.value("pontoon_events_deduplicated_total", &labels).unwrap() >= 2.0
     };
-    eventually(PATIENCE, repeated).await;
-    assert!(!office.daemon.log().contains("key-of-the-office"));
+    eventually(DEADLINE, repeated).await;
+    assert!(!fixture.daemon.log().contains("key-of-the-office"));
 }

@@ -4,44 +4,44 @@ use async_nats::jetstream::{self, stream};
 use pontoon_testkit::NatsServer;
 use serde_json::json;
 
-use crate::support::{Bed, PATIENCE, contents, numbered, numbers};
+use crate::support::{DEADLINE, Fixture, contents, numbered, numbers};
 
 #[tokio::test]
-async fn a_missing_jetstream_is_said_and_core_mode_works() {
+async fn a_missing_jetstream_is_reported_and_core_mode_works() {
     let options = || NatsServer::options().without_jetstream();
-    let mut bed = Bed::unconnected(options(), "").await;
-    let detail = detail(&mut bed, "no JetStream").await;
+    let mut fixture = Fixture::unconnected(options(), "").await;
+    let detail = detail(&mut fixture, "no JetStream").await;
     assert!(detail.contains("delivery.mode = \"core\""), "{detail}");
-    bed.sub0.connected(1, PATIENCE).await;
-    let bed = Bed::with(options(), "delivery.mode = \"core\"").await;
-    assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+    fixture.sub0.connected(1, DEADLINE).await;
+    let fixture = Fixture::with(options(), "delivery.mode = \"core\"").await;
+    assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "response");
 }
 
 #[tokio::test]
-async fn a_missing_stream_that_may_not_be_created_is_said_and_waited_for() {
-    let mut bed = Bed::unconnected(NatsServer::options(), "delivery.provision = false").await;
-    let detail = detail(&mut bed, "PONTOON_SHOP is missing").await;
+async fn a_missing_stream_that_may_not_be_created_is_reported_and_waited_for() {
+    let mut fixture = Fixture::unconnected(NatsServer::options(), "delivery.provision = false").await;
+    let detail = detail(&mut fixture, "PONTOON_SHOP is missing").await;
     assert!(
         detail.contains("pontoon.event.sub0.shop.>") && detail.contains("delivery.provision"),
         "{detail}"
     );
-    bed.sub0.connected(1, PATIENCE).await;
-    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
-    create(&bed, "PONTOON_SHOP", "pontoon.event.sub0.shop.>").await;
-    bed.status(|status| status["bus"]["publishing"] == true).await;
-    bed.at_rest(100).await;
-    assert_eq!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await).len(), 100);
+    fixture.sub0.connected(1, DEADLINE).await;
+    assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
+    create(&fixture, "PONTOON_SHOP", "pontoon.event.sub0.shop.>").await;
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
+    fixture.at_rest(100).await;
+    assert_eq!(numbers(&contents(&fixture.nats, "PONTOON_SHOP").await).len(), 100);
 }
 
 #[tokio::test]
-async fn a_stream_that_vanishes_is_made_again_and_a_gap_says_so() {
-    let mut bed = Bed::start().await;
-    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
-    bed.at_rest(100).await;
-    jetstream::new(bed.client.clone()).delete_stream("PONTOON_SHOP").await.expect("deleted");
-    assert_eq!(bed.sub0.blast(100, |number| numbered(number + 100)).await, 1);
-    bed.at_rest(201).await;
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+async fn a_stream_that_vanishes_is_made_again_and_a_gap_is_published() {
+    let mut fixture = Fixture::start().await;
+    assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
+    fixture.at_rest(100).await;
+    jetstream::new(fixture.client.clone()).delete_stream("PONTOON_SHOP").await.expect("deleted");
+    assert_eq!(fixture.sub0.blast(100, |number| numbered(number + 100)).await, 1);
+    fixture.at_rest(201).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     assert!(numbers(&events) == (100..200).collect::<Vec<_>>());
     assert!(events.iter().any(|(_, body)| body["reason"] == "stream_reset"));
 }
@@ -49,49 +49,49 @@ async fn a_stream_that_vanishes_is_made_again_and_a_gap_says_so() {
 #[tokio::test]
 async fn a_stream_that_others_may_write_needs_best_effort() {
     let lines = "delivery.stream = \"ALL\"";
-    let mut bed = Bed::unconnected(NatsServer::options().every_right(), lines).await;
-    create(&bed, "ALL", "pontoon.event.>").await;
+    let mut fixture = Fixture::unconnected(NatsServer::options().every_right(), lines).await;
+    create(&fixture, "ALL", "pontoon.event.>").await;
     // The daemon may have been first; then its own stream is there, and takes just what is ours.
-    let taken = jetstream::new(bed.client.clone()).get_stream("ALL").await.expect("there");
+    let taken = jetstream::new(fixture.client.clone()).get_stream("ALL").await.expect("there");
     if taken.cached_info().config.subjects == ["pontoon.event.>"] {
-        let detail = detail(&mut bed, "others may write").await;
+        let detail = detail(&mut fixture, "others may write").await;
         assert!(detail.contains("best_effort"), "{detail}");
     }
-    let mut bed = Bed::unconnected(
+    let mut fixture = Fixture::unconnected(
         NatsServer::options().every_right(),
         "delivery.provision = false\ndelivery.stream = \"ALL\"\ndelivery.ordering = \"best_effort\"",
     )
     .await;
-    create(&bed, "ALL", "pontoon.event.>").await;
-    bed.sub0.connected(1, PATIENCE).await;
-    assert_eq!(bed.sub0.blast(5_000, numbered).await, 1);
-    bed.nats.kill();
-    bed.nats.restart().await;
-    bed.at_rest(5_000).await;
-    let mut kept = numbers(&contents(&bed.nats, "ALL").await);
+    create(&fixture, "ALL", "pontoon.event.>").await;
+    fixture.sub0.connected(1, DEADLINE).await;
+    assert_eq!(fixture.sub0.blast(5_000, numbered).await, 1);
+    fixture.nats.kill();
+    fixture.nats.restart().await;
+    fixture.at_rest(5_000).await;
+    let mut kept = numbers(&contents(&fixture.nats, "ALL").await);
     kept.sort_unstable();
     assert!(kept == (0..5_000).collect::<Vec<_>>(), "none lost, none twice");
 }
 
 #[tokio::test]
 async fn a_foreign_message_in_our_stream_is_survived() {
-    let mut bed = Bed::start().await;
-    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
-    bed.at_rest(100).await;
-    let jetstream = jetstream::new(bed.client.clone());
+    let mut fixture = Fixture::start().await;
+    assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
+    fixture.at_rest(100).await;
+    let jetstream = jetstream::new(fixture.client.clone());
     let stray = jetstream.publish("pontoon.event.sub0.shop.stray.x._", "{}".into()).await.expect("published");
     stray.await.expect("stored");
-    assert_eq!(bed.sub0.blast(100, |number| numbered(number + 100)).await, 1);
-    bed.at_rest(200).await;
+    assert_eq!(fixture.sub0.blast(100, |number| numbered(number + 100)).await, 1);
+    fixture.at_rest(200).await;
     // The stranger's message may have taken a place in the order, but no event is lost or stored twice.
-    let mut kept = numbers(&contents(&bed.nats, "PONTOON_SHOP").await);
+    let mut kept = numbers(&contents(&fixture.nats, "PONTOON_SHOP").await);
     kept.sort_unstable();
     assert!(kept == (0..200).collect::<Vec<_>>(), "{kept:?}");
-    assert!(bed.daemon.log().contains("best_effort"));
+    assert!(fixture.daemon.log().contains("best_effort"));
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_said_and_right_ones_are_taken_up() {
+async fn wrong_credentials_are_reported_and_right_ones_are_taken_up() {
     let users = "authorization { user: pontoon, password: right }";
     for (password, good) in [("wrong", false), ("right", true)] {
         let nats = NatsServer::options().config(users).start().await;
@@ -101,8 +101,8 @@ async fn wrong_credentials_are_said_and_right_ones_are_taken_up() {
             .environment("NATS_PW", password)
             .sub0("shop", &sub0);
         let mut daemon = crate::support::start(config);
-        sub0.connected(1, PATIENCE).await;
-        let found = pontoon_testkit::until_some(PATIENCE, async || {
+        sub0.connected(1, DEADLINE).await;
+        let found = pontoon_testkit::until_some(DEADLINE, async || {
             let (_, text) = daemon.get("/status").await;
             let status: serde_json::Value = serde_json::from_str(&text).ok()?;
             let bus = &status["instances"][0]["bus"];
@@ -116,7 +116,7 @@ async fn wrong_credentials_are_said_and_right_ones_are_taken_up() {
         let detail = found.await;
         assert!(good || detail.contains("nats.user"), "{detail}");
         if good {
-            daemon.ready(PATIENCE).await;
+            daemon.ready(DEADLINE).await;
         } else {
             let (code, text) = daemon.get("/readyz").await;
             assert_eq!(code, 503);
@@ -134,22 +134,23 @@ async fn the_daemon_starts_without_nats_and_catches_up() {
     nats.kill();
     let sub0 = pontoon_testkit::Sub0::start().await;
     let daemon = crate::support::start(pontoon_testkit::DaemonConfig::new(&nats).sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     sub0.broadcast("tick", &json!({"n": 0}));
     nats.restart().await;
     let client = nats.client().await;
-    let mut bed = Bed { daemon, sub0, nats, client };
-    bed.at_rest(1).await;
-    crate::support::filled(&bed.nats, "PONTOON_SHOP", 1, PATIENCE).await;
-    assert_eq!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await), [0]);
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture.at_rest(1).await;
+    crate::support::filled(&fixture.nats, "PONTOON_SHOP", 1, DEADLINE).await;
+    assert_eq!(numbers(&contents(&fixture.nats, "PONTOON_SHOP").await), [0]);
 }
 
 #[tokio::test]
-async fn nobody_can_confirm_an_event_in_the_streams_place() {
+async fn no_other_responder_can_confirm_an_event() {
     for ordering in ["strict", "best_effort"] {
-        let mut bed = Bed::with(NatsServer::options(), &format!("delivery.ordering = \"{ordering}\"")).await;
-        let mut events = crate::support::listen(&bed.client, "pontoon.event.>").await;
-        let client = bed.client.clone();
+        let mut fixture =
+            Fixture::with(NatsServer::options(), &format!("delivery.ordering = \"{ordering}\"")).await;
+        let mut events = crate::support::listen(&fixture.client, "pontoon.event.>").await;
+        let client = fixture.client.clone();
         // Answers every event as a careless responder would.
         let forger = tokio::spawn(async move {
             while let Some(event) = futures_util::StreamExt::next(&mut events).await {
@@ -158,11 +159,11 @@ async fn nobody_can_confirm_an_event_in_the_streams_place() {
                 }
             }
         });
-        assert_eq!(bed.sub0.blast(1_000, numbered).await, 1);
-        bed.at_rest(1_000).await;
+        assert_eq!(fixture.sub0.blast(1_000, numbered).await, 1);
+        fixture.at_rest(1_000).await;
         forger.abort();
         assert!(
-            numbers(&contents(&bed.nats, "PONTOON_SHOP").await) == (0..1_000).collect::<Vec<_>>(),
+            numbers(&contents(&fixture.nats, "PONTOON_SHOP").await) == (0..1_000).collect::<Vec<_>>(),
             "{ordering}"
         );
     }
@@ -182,24 +183,24 @@ async fn in_core_mode_a_publish_that_is_not_allowed_is_not_taken_for_done() {
     let daemon = crate::support::start(config);
     let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "a".into());
     let client = options.connect(nats.url()).await.expect("connected");
-    let mut bed = Bed { daemon, sub0, nats, client };
-    bed.sub0.connected(1, PATIENCE).await;
-    let detail = detail(&mut bed, "Permissions Violation").await;
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture.sub0.connected(1, DEADLINE).await;
+    let detail = detail(&mut fixture, "Permissions Violation").await;
     assert!(detail.contains("pontoon.event"), "{detail}");
-    let metrics = bed.daemon.metrics().await;
+    let metrics = fixture.daemon.metrics().await;
     let labels = [("instance", "shop"), ("type", "sub0")];
     assert_eq!(metrics.value("pontoon_events_published_total", &labels), Some(0.0));
 }
 
-async fn detail(bed: &mut Bed, words: &str) -> String {
+async fn detail(fixture: &mut Fixture, words: &str) -> String {
     let said = |status: &serde_json::Value| status["bus"]["detail"].as_str().unwrap_or_default().to_owned();
-    said(&bed.status(|status| said(status).contains(words)).await)
+    said(&fixture.status(|status| said(status).contains(words)).await)
 }
 
-async fn create(bed: &Bed, name: &str, subject: &str) {
+async fn create(fixture: &Fixture, name: &str, subject: &str) {
     let config = stream::Config { name: name.into(), subjects: vec![subject.into()], ..Default::default() };
     // Two may make it at once; then it is there.
-    let _ = jetstream::new(bed.client.clone()).create_stream(config).await;
+    let _ = jetstream::new(fixture.client.clone()).create_stream(config).await;
 }
 
 #[tokio::test]
@@ -212,10 +213,10 @@ async fn many_instances_fit_a_small_server() {
             config = config.sub0(&format!("shop{instance}"), &sub0);
         }
         let mut daemon = crate::support::start(config);
-        sub0.connected(number, PATIENCE).await;
+        sub0.connected(number, DEADLINE).await;
         sub0.broadcast("tick", &json!({"n": 0}));
         // The broadcast, and the gap with which every run begins.
-        pontoon_testkit::eventually(PATIENCE, async || {
+        pontoon_testkit::eventually(DEADLINE, async || {
             let metrics = daemon.metrics().await;
             (0..number).all(|instance| {
                 let labels = [("instance", &*format!("shop{instance}"))];
@@ -229,31 +230,33 @@ async fn many_instances_fit_a_small_server() {
 #[tokio::test]
 async fn a_stream_that_finds_no_space_names_the_settings_and_they_help() {
     let options = NatsServer::options().max_file_store("32MB").every_right();
-    let mut bed = Bed::unconnected(options, "").await;
-    let detail = detail(&mut bed, "delivery.max_bytes").await;
+    let mut fixture = Fixture::unconnected(options, "").await;
+    let detail = detail(&mut fixture, "delivery.max_bytes").await;
     assert!(detail.contains("64MiB") && detail.contains("max_file_store"), "{detail}");
-    bed.sub0.connected(1, PATIENCE).await;
-    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
+    fixture.sub0.connected(1, DEADLINE).await;
+    assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
     let lines = "delivery.max_bytes = \"16MiB\"\ndelivery.max_age = \"1h\"\ndelivery.max_messages = 60";
-    bed.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0));
-    bed.daemon.signal("HUP");
-    bed.at_rest(100).await;
-    let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
+    fixture.daemon.reconfigure(
+        pontoon_testkit::DaemonConfig::new(&fixture.nats).with(lines).sub0("shop", &fixture.sub0),
+    );
+    fixture.daemon.signal("HUP");
+    fixture.at_rest(100).await;
+    let stream = jetstream::new(fixture.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
     let config = &stream.cached_info().config;
     let bounds = (config.max_bytes, config.max_age.as_secs(), config.max_messages);
     assert_eq!(bounds, (16 << 20, 3600, 60));
     // Other bounds never change a stream that is there.
-    bed.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0));
-    bed.daemon.signal("HUP");
-    assert_eq!(bed.sub0.blast(100, |number| numbered(100 + number)).await, 1);
-    bed.at_rest(200).await;
-    assert!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await) == (140..200).collect::<Vec<_>>());
-    let stream = jetstream::new(bed.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
+    fixture.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0));
+    fixture.daemon.signal("HUP");
+    assert_eq!(fixture.sub0.blast(100, |number| numbered(100 + number)).await, 1);
+    fixture.at_rest(200).await;
+    assert!(numbers(&contents(&fixture.nats, "PONTOON_SHOP").await) == (140..200).collect::<Vec<_>>());
+    let stream = jetstream::new(fixture.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
     assert_eq!(stream.cached_info().config.max_bytes, 16 << 20);
 }
 
 #[tokio::test]
-async fn whatever_keeps_a_stream_from_being_made_is_said_with_the_setting_that_helps() {
+async fn a_stream_that_cannot_be_created_is_reported_with_the_setting_that_helps() {
     let account = |limits: &str| {
         format!(
             "accounts {{ A {{ jetstream: {{ {limits} }}, users: [{{ user: pontoon, password: right }}] }} }}\nauthorization {{ timeout: 5 }}"
@@ -279,7 +282,7 @@ async fn whatever_keeps_a_stream_from_being_made_is_said_with_the_setting_that_h
             .with("nats.user = \"pontoon\"\nnats.password = \"right\"")
             .with(lines);
         let mut daemon = crate::support::start(config.sub0("shop", &sub0));
-        pontoon_testkit::eventually(PATIENCE, async || {
+        pontoon_testkit::eventually(DEADLINE, async || {
             let (_, text) = daemon.get("/status").await;
             let status: serde_json::Value = serde_json::from_str(&text).unwrap();
             let detail = status["instances"][0]["bus"]["detail"].as_str().unwrap_or_default().to_owned();
@@ -304,7 +307,7 @@ async fn where_the_stream_in_the_way_may_not_be_asked_for_the_advice_stays() {
     let config =
         pontoon_testkit::DaemonConfig::new(&nats).with("nats.user = \"pontoon\"\nnats.password = \"right\"");
     let mut daemon = crate::support::start(config.sub0("shop", &sub0));
-    pontoon_testkit::eventually(PATIENCE, async || {
+    pontoon_testkit::eventually(DEADLINE, async || {
         let (_, text) = daemon.get("/status").await;
         text.contains("another stream takes") && text.contains("best_effort")
     })

@@ -6,19 +6,19 @@ use std::process::Stdio;
 use pontoon_testkit::{NatsServer, Resource};
 use serde_json::{Value, json};
 
-use crate::support::Bed;
+use crate::support::Fixture;
 
 #[tokio::test]
 async fn nats_py_reads_events_makes_calls_and_sees_the_service() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let packages = root.join("target/tools/python");
     assert!(packages.is_dir(), "nats-py is missing; run `make tools`");
-    let bed = Bed::with(NatsServer::options(), "").await;
-    bed.sub0.resource("fetch-balance", Resource::data(json!({"wallet_balance": 12})));
+    let fixture = Fixture::with(NatsServer::options(), "").await;
+    fixture.sub0.resource("fetch-balance", Resource::data(json!({"wallet_balance": 12})));
     let script = root.join("tests/e2e/nats_py.py");
     let mut child = tokio::process::Command::new("python3")
         .arg(script)
-        .arg(bed.nats.url())
+        .arg(fixture.nats.url())
         .env("PYTHONPATH", &packages)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -28,7 +28,7 @@ async fn nats_py_reads_events_makes_calls_and_sees_the_service() {
     let mut line = String::new();
     tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await.expect("a line");
     assert_eq!(line.trim(), "listening");
-    bed.sub0.broadcast("wallet_balance_update", &json!({"wallet_balance": 13}));
+    fixture.sub0.broadcast("wallet_balance_update", &json!({"wallet_balance": 13}));
     let mut rest = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut lines, &mut rest).await.expect("its output");
     assert!(child.wait().await.expect("ended").success(), "{rest}");

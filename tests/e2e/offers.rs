@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::cli::{output, pontoon};
-use crate::support::{PATIENCE, ask, start};
+use crate::support::{DEADLINE, ask, start};
 
 const NOWHERE: &str = "url = \"ws://127.0.0.1:1/\"";
 const WEB: &str = "url = \"http://127.0.0.1:1/\"";
@@ -24,7 +24,7 @@ async fn offers(client: &async_nats::Client, kind: &str, instance: &str) -> BTre
     let mut answers = client.subscribe(inbox.clone()).await.expect("subscribed");
     let subject = format!("$SRV.INFO.pontoon-{kind}-{instance}");
     client.publish_with_reply(subject, inbox, "".into()).await.expect("published");
-    let answer = timeout(PATIENCE, answers.next()).await.expect("in time").expect("an answer");
+    let answer = timeout(DEADLINE, answers.next()).await.expect("in time").expect("an answer");
     let info: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
     let endpoints = info["endpoints"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -119,7 +119,7 @@ async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_insta
         config = config.connector(&format!("i{number}"), kind, settings);
     }
     let mut daemon = start(config);
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     let client = nats.client().await;
     for (number, (kind, settings, listed, refused)) in cases.iter().enumerate() {
         let instance = format!("i{number}");
@@ -164,27 +164,27 @@ async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_insta
 }
 
 #[tokio::test]
-async fn send_fails_if_it_waits_for_more_than_the_instance_can_say() {
+async fn send_fails_if_it_waits_for_more_than_the_instance_can_promise() {
     let (nats, service) = (NatsServer::start().await, Sub0::start().await);
     let settings = format!("url = \"{}\"\nsend = {{ frame = {{ t = \"${{text}}\" }} }}", service.url());
     let _daemon = start(DaemonConfig::new(&nats).connector("shop", "websocket", &settings));
-    service.connected(1, PATIENCE).await;
+    service.connected(1, DEADLINE).await;
     let body = r#"{"text":"hi"}"#;
     let arguments =
         |wait: &'static str| ["send", "--type", "websocket", "shop", "message.send", body, "--wait", wait];
-    eventually(PATIENCE, async || output(pontoon(&nats, &arguments("sent"))).await.0 == Some(0)).await;
-    eventually(PATIENCE, async || service.texts().len() == 1).await;
+    eventually(DEADLINE, async || output(pontoon(&nats, &arguments("sent"))).await.0 == Some(0)).await;
+    eventually(DEADLINE, async || service.texts().len() == 1).await;
     let (code, out, _) = output(pontoon(&nats, &arguments("acked"))).await;
     assert_eq!(code, Some(1), "{out}");
     let reply: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&reply["status"], &reply["error"]["code"]), (&"rejected".into(), &400.into()), "{out}");
     assert_eq!(output(pontoon(&nats, &arguments("sent"))).await.0, Some(0));
-    eventually(PATIENCE, async || service.texts().len() > 1).await;
+    eventually(DEADLINE, async || service.texts().len() > 1).await;
     assert_eq!(service.texts().len(), 2, "what was refused was not sent");
 }
 
 #[tokio::test]
-async fn where_only_the_connection_tells_a_caller_that_waits_for_more_is_refused_and_nothing_is_done() {
+async fn where_only_the_connection_decides_a_caller_that_waits_for_more_is_refused_and_nothing_is_done() {
     let nats = NatsServer::start().await;
     let eliza = Eliza::options().dialect(ElizaDialect::Documented).start().await;
     let _daemon = start(DaemonConfig::new(&nats).eliza("eliza", &eliza));
@@ -196,7 +196,7 @@ async fn where_only_the_connection_tells_a_caller_that_waits_for_more_is_refused
         ask(&client, subject, &body, &[("Pontoon-Wait", wait)]).await
     };
     let mut last = join("acked").await;
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         last = join("acked").await;
         last.code.as_deref() == Some("400")
     })
@@ -204,5 +204,5 @@ async fn where_only_the_connection_tells_a_caller_that_waits_for_more_is_refused
     assert!(last.message().contains("sent"), "{}", last.message());
     assert_eq!(eliza.joins(room), 0);
     assert_eq!(join("sent").await.verdict(), ("sent", None));
-    eventually(PATIENCE, async || eliza.joins(room) == 1).await;
+    eventually(DEADLINE, async || eliza.joins(room) == 1).await;
 }

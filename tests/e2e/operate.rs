@@ -13,7 +13,7 @@ use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Sub0, eventually};
 use serde_json::Value;
 
 /// How long anything may take that is not itself a matter of time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The daemon that was built with these tests.
 fn start(config: DaemonConfig) -> Daemon {
@@ -21,11 +21,11 @@ fn start(config: DaemonConfig) -> Daemon {
 }
 
 /// A daemon with one instance, `shop`, that is connected on both sides.
-async fn bed(lines: &str) -> (NatsServer, Sub0, Daemon) {
+async fn fixture(lines: &str) -> (NatsServer, Sub0, Daemon) {
     let nats = NatsServer::start().await;
     let sub0 = Sub0::start().await;
     let mut daemon = start(DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     publishing(&mut daemon, "shop").await;
     (nats, sub0, daemon)
 }
@@ -41,7 +41,7 @@ async fn status(daemon: &mut Daemon, instance: &str) -> Value {
 
 /// Waits until an instance is connected on both sides and has published the gap with which its run begins.
 async fn publishing(daemon: &mut Daemon, instance: &str) {
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         let status = status(daemon, instance).await;
         let ready = status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready";
         let published =
@@ -53,7 +53,7 @@ async fn publishing(daemon: &mut Daemon, instance: &str) {
 
 /// Waits until a metric of an instance has this value.
 async fn counted(daemon: &mut Daemon, name: &str, instance: &str, value: f64) {
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         daemon.metrics().await.value(name, &[("instance", instance)]) == Some(value)
     })
     .await;

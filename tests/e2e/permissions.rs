@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::cli::{output, pontoon};
-use crate::support::{Bed, PATIENCE, ask, contents, listen, next, round_trip, start};
+use crate::support::{DEADLINE, Fixture, ask, contents, listen, next, round_trip, start};
 
 /// A client of one of the shipped users.
 async fn client(nats: &NatsServer, user: &str) -> Client {
@@ -20,24 +20,24 @@ async fn client(nats: &NatsServer, user: &str) -> Client {
     options.connect(nats.url()).await.expect("the server knows the user")
 }
 
-async fn bed() -> Bed {
+async fn fixture() -> Fixture {
     let nats = NatsServer::options().shipped_users(&["shop"]).start().await;
     let sub0 = Sub0::start().await;
     let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
     let client = nats.client().await;
-    let bed = Bed { daemon, sub0, nats, client };
-    bed.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
-    bed
+    let fixture = Fixture { daemon, sub0, nats, client };
+    fixture.state(|state| state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true).await;
+    fixture
 }
 
 #[tokio::test]
-async fn the_reader_hears_events_live_and_from_the_stream_and_does_nothing_else() {
-    let bed = bed().await;
-    let reader = client(&bed.nats, "reader").await;
+async fn the_reader_receives_events_live_and_from_the_stream_and_does_nothing_else() {
+    let fixture = fixture().await;
+    let reader = client(&fixture.nats, "reader").await;
     let info = "$JS.API.STREAM.INFO.PONTOON_SHOP";
     let mut events = reader.subscribe("pontoon.event.>").await.expect("subscribed");
     answer(&reader, info).await;
-    bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+    fixture.sub0.broadcast("tick", &json!({ "n": 1 }));
     next(&mut events, |_, body| body["data"]["n"] == 1).await;
 
     let streams = jetstream::new(reader.clone());
@@ -46,48 +46,48 @@ async fn the_reader_hears_events_live_and_from_the_stream_and_does_nothing_else(
     let consumer = stream.create_consumer(config).await.expect("the reader may have a consumer");
     let mut messages = consumer.messages().await.expect("messages");
     let message =
-        timeout(PATIENCE, messages.next()).await.expect("in time").expect("more").expect("a message");
+        timeout(DEADLINE, messages.next()).await.expect("in time").expect("more").expect("a message");
     message.ack().await.expect("acknowledged");
 
     for subject in ["pontoon.command.sub0.shop.call.x", "$JS.API.STREAM.PURGE.PONTOON_SHOP"] {
-        assert!(!is_received(&bed, &reader, subject, info).await, "{subject}");
+        assert!(!is_received(&fixture, &reader, subject, info).await, "{subject}");
     }
-    assert_eq!(bed.sub0.texts(), [""; 0]);
+    assert_eq!(fixture.sub0.texts(), [""; 0]);
 }
 
 #[tokio::test]
 async fn the_caller_commands_its_instance_and_nothing_else() {
-    let mut bed = bed().await;
-    let caller = client(&bed.nats, "caller").await;
+    let mut fixture = fixture().await;
+    let caller = client(&fixture.nats, "caller").await;
     let reply = ask(&caller, "pontoon.command.sub0.shop.call.x", r#"{"n":2}"#, &[]).await;
     assert_eq!(reply.status, "response", "{reply:?}");
     let status = "pontoon.command.sub0.shop.status";
     for subject in ["pontoon.command.sub0.other.call.x", "pontoon.event.sub0.shop.x.y.z", "$JS.API.INFO"] {
-        assert!(!is_received(&bed, &caller, subject, status).await, "{subject}");
+        assert!(!is_received(&fixture, &caller, subject, status).await, "{subject}");
     }
     // It may choose the subject of the reply, which is how it would have the daemon do what it may not.
-    bed.sub0.broadcast("tick", &json!({ "n": 1 }));
-    bed.at_rest(1).await;
-    let before = contents(&bed.nats, "PONTOON_SHOP").await;
+    fixture.sub0.broadcast("tick", &json!({ "n": 1 }));
+    fixture.at_rest(1).await;
+    let before = contents(&fixture.nats, "PONTOON_SHOP").await;
     let replies = ["$JS.API.STREAM.PURGE.PONTOON_SHOP", "pontoon.event.sub0.shop.x.y.z"];
     for reply in replies {
         let sent = caller.publish_with_reply("pontoon.command.sub0.shop.call.x", reply, "{}".into());
         sent.await.expect("sent");
     }
     answer(&caller, status).await;
-    let metrics = bed.daemon.metrics().await;
+    let metrics = fixture.daemon.metrics().await;
     let labels = [("instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
     assert_eq!(metrics.value("pontoon_commands_total", &labels), Some(2.0));
-    assert_eq!(contents(&bed.nats, "PONTOON_SHOP").await, before);
+    assert_eq!(contents(&fixture.nats, "PONTOON_SHOP").await, before);
 }
 
 /// Publishes with the rights of a user. Returns whether anybody received it; `allowed` is a subject that the user gets an
 /// answer from.
-async fn is_received(bed: &Bed, user: &Client, subject: &str, allowed: &str) -> bool {
-    let mut all = listen(&bed.client, ">").await;
+async fn is_received(fixture: &Fixture, user: &Client, subject: &str, allowed: &str) -> bool {
+    let mut all = listen(&fixture.client, ">").await;
     user.publish(subject.to_owned(), "not allowed".into()).await.expect("sent");
     answer(user, allowed).await;
-    round_trip(&bed.client).await;
+    round_trip(&fixture.client).await;
     let mut received = false;
     while let Some(message) = all.next().now_or_never().flatten() {
         received |= message.payload == "not allowed";
@@ -100,14 +100,14 @@ async fn answer(user: &Client, subject: &str) {
     let inbox = user.new_inbox();
     let mut answers = user.subscribe(inbox.clone()).await.expect("subscribed");
     user.publish_with_reply(subject.to_owned(), inbox, "".into()).await.expect("sent");
-    timeout(PATIENCE, answers.next()).await.expect("an answer in time");
+    timeout(DEADLINE, answers.next()).await.expect("an answer in time");
 }
 
 #[tokio::test]
-async fn people_use_the_commands_as_these_users_and_are_told_what_is_refused() {
-    let bed = bed().await;
+async fn people_use_the_commands_as_these_users_and_see_what_is_refused() {
+    let fixture = fixture().await;
     let as_user = |user: &str, arguments: &[&str]| {
-        let mut command = pontoon(&bed.nats, arguments);
+        let mut command = pontoon(&fixture.nats, arguments);
         command.env("PONTOON_NATS__USER", user).env("PONTOON_NATS__PASSWORD", NatsServer::PASSWORD);
         command
     };
@@ -119,10 +119,10 @@ async fn people_use_the_commands_as_these_users_and_are_told_what_is_refused() {
         assert_eq!(code, Some(1), "{user} {arguments:?}: {err}");
         assert!(err.contains("Permissions Violation") && err.contains("nats.user"), "{err}");
     }
-    // Nobody hears what was said before anybody listened, so that it is said again and again.
+    // What was sent before the subscription is not received, so it is sent again and again.
     let broadcasts = async {
         loop {
-            bed.sub0.broadcast("tick", &json!({ "n": 1 }));
+            fixture.sub0.broadcast("tick", &json!({ "n": 1 }));
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
@@ -137,10 +137,10 @@ async fn people_use_the_commands_as_these_users_and_are_told_what_is_refused() {
 
 #[tokio::test]
 async fn the_stream_files_are_what_the_daemon_would_make() {
-    let bed = Bed::start().await;
+    let fixture = Fixture::start().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nats/streams");
     let read = |file: &Path| -> Value { serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap() };
-    let streams = jetstream::new(bed.client.clone());
+    let streams = jetstream::new(fixture.client.clone());
     let mut made = streams.get_stream("PONTOON_SHOP").await.unwrap();
     let made = made.info().await.unwrap().config.clone();
     let shipped: stream::Config = serde_json::from_value(read(&folder.join("shop.json"))).unwrap();

@@ -10,7 +10,7 @@ use pontoon_testkit::{Answer, Daemon, DaemonConfig, NatsServer, Proxy, Resource,
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{Bed, PATIENCE, Reply, contents, listen, numbered, numbers, start};
+use crate::support::{DEADLINE, Fixture, Reply, contents, listen, numbered, numbers, start};
 
 const STREAM: &str = "PONTOON_SHOP";
 const USERS: &str = "authorization { user: pontoon, password: right }";
@@ -25,21 +25,21 @@ async fn reload(daemon: &mut Daemon, config: DaemonConfig) {
     let before = reloads(daemon, "applied").await;
     daemon.reconfigure(config);
     daemon.signal("HUP");
-    eventually(PATIENCE, async || reloads(daemon, "applied").await > before).await;
+    eventually(DEADLINE, async || reloads(daemon, "applied").await > before).await;
 }
 
 /// The same under load: numbered broadcasts from `first` on, before, while and after it is read. Returns the next number.
-async fn reload_under_load(bed: &mut Bed, config: DaemonConfig, first: usize) -> usize {
-    let before = reloads(&mut bed.daemon, "applied").await;
-    bed.daemon.reconfigure(config);
+async fn reload_under_load(fixture: &mut Fixture, config: DaemonConfig, first: usize) -> usize {
+    let before = reloads(&mut fixture.daemon, "applied").await;
+    fixture.daemon.reconfigure(config);
     let (mut next, mut rounds) = (first, 0);
     while rounds < 10 {
-        blast(&bed.sub0, next, 100).await;
+        blast(&fixture.sub0, next, 100).await;
         if next == first {
-            bed.daemon.signal("HUP");
+            fixture.daemon.signal("HUP");
         }
         next += 100;
-        rounds += usize::from(reloads(&mut bed.daemon, "applied").await > before);
+        rounds += usize::from(reloads(&mut fixture.daemon, "applied").await > before);
     }
     next
 }
@@ -74,7 +74,7 @@ async fn signed_in(nats: &NatsServer) -> Client {
 async fn received(events: &mut Subscriber, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
-        let event = timeout(PATIENCE, events.next()).await.expect("in time").expect("subscribed");
+        let event = timeout(DEADLINE, events.next()).await.expect("in time").expect("subscribed");
         let body: Value = serde_json::from_slice(&event.payload).expect("JSON");
         let data = if body["specversion"].is_string() { &body["data"]["data"] } else { &body["data"] };
         numbers.extend(data["n"].as_u64());
@@ -84,10 +84,10 @@ async fn received(events: &mut Subscriber, count: usize) -> Vec<u64> {
 
 #[tokio::test]
 async fn every_shared_table_changes_under_load_and_no_socket_is_touched() {
-    let mut bed = Bed::with(NatsServer::options().every_right(), "").await;
-    let mut events = listen(&bed.client, "pontoon.event.sub0.shop.resource.>").await;
-    let epoch = bed.status(|_| true).await["epoch"].clone();
-    let url = format!("nats.url = [\"{}\"]", bed.nats.url());
+    let mut fixture = Fixture::with(NatsServer::options().every_right(), "").await;
+    let mut events = listen(&fixture.client, "pontoon.event.sub0.shop.resource.>").await;
+    let epoch = fixture.status(|_| true).await["epoch"].clone();
+    let url = format!("nats.url = [\"{}\"]", fixture.nats.url());
     let changes = [
         "events.mode = \"structured\"",
         "events.raw = false",
@@ -106,57 +106,57 @@ async fn every_shared_table_changes_under_load_and_no_socket_is_touched() {
     let mut sent = 0;
     for lines in changes {
         let config = match lines.strip_prefix("nats.url") {
-            Some(_) => DaemonConfig::with_nats_url(&bed.nats.url().replace("127.0.0.1", "localhost")),
-            None => DaemonConfig::new(&bed.nats).with(lines),
+            Some(_) => DaemonConfig::with_nats_url(&fixture.nats.url().replace("127.0.0.1", "localhost")),
+            None => DaemonConfig::new(&fixture.nats).with(lines),
         };
-        let config = config.sub0("shop", &bed.sub0);
-        sent = reload_under_load(&mut bed, config, sent).await;
-        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response", "{lines}");
+        let config = config.sub0("shop", &fixture.sub0);
+        sent = reload_under_load(&mut fixture, config, sent).await;
+        assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "response", "{lines}");
     }
-    untouched(&bed.sub0);
-    bed.at_rest(sent).await;
+    untouched(&fixture.sub0);
+    fixture.at_rest(sent).await;
     assert!(received(&mut events, sent).await == up_to(sent), "each once, and in order");
-    let status = bed.status(|status| status["bus"]["publishing"] == true).await;
+    let status = fixture.status(|status| status["bus"]["publishing"] == true).await;
     assert_eq!(status["epoch"], epoch);
-    let metrics = bed.daemon.metrics().await;
+    let metrics = fixture.daemon.metrics().await;
     assert_eq!(
         metrics.value("pontoon_gaps_total", &[("instance", "shop"), ("reason", "stream_reset")]),
         Some(0.0)
     );
     assert_eq!(metrics.value("pontoon_events_deduplicated_total", &[("instance", "shop")]), Some(0.0));
     let messages =
-        jetstream::new(bed.client.clone()).get_stream(STREAM).await.unwrap().cached_info().state.messages;
+        jetstream::new(fixture.client.clone()).get_stream(STREAM).await.unwrap().cached_info().state.messages;
     // With the gap with which every run begins.
     assert_eq!(messages, u64::try_from(sent + 1).unwrap());
 }
 
 #[tokio::test]
 async fn what_became_of_a_connection_is_counted_once_though_other_settings_change() {
-    let mut bed = Bed::start().await;
-    bed.nats.kill();
-    bed.status(|status| status["bus"]["connected"] == false).await;
-    bed.nats.restart().await;
-    bed.status(|status| status["bus"]["publishing"] == true).await;
+    let mut fixture = Fixture::start().await;
+    fixture.nats.kill();
+    fixture.status(|status| status["bus"]["connected"] == false).await;
+    fixture.nats.restart().await;
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
     let labels = [("instance", "shop")];
-    let reconnects = async |bed: &mut Bed| {
-        bed.daemon.metrics().await.value("pontoon_nats_reconnects_total", &labels).unwrap()
+    let reconnects = async |fixture: &mut Fixture| {
+        fixture.daemon.metrics().await.value("pontoon_nats_reconnects_total", &labels).unwrap()
     };
-    eventually(PATIENCE, async || reconnects(&mut bed).await >= 1.0).await;
-    let before = reconnects(&mut bed).await;
+    eventually(DEADLINE, async || reconnects(&mut fixture).await >= 1.0).await;
+    let before = reconnects(&mut fixture).await;
     for buffer_events in [1_000, 2_000, 3_000] {
         let lines = format!("delivery.buffer_events = {buffer_events}");
-        let config = DaemonConfig::new(&bed.nats).with(&lines).sub0("shop", &bed.sub0);
-        reload(&mut bed.daemon, config).await;
+        let config = DaemonConfig::new(&fixture.nats).with(&lines).sub0("shop", &fixture.sub0);
+        reload(&mut fixture.daemon, config).await;
         // The settings are in force.
-        eventually(PATIENCE, async || {
-            let limit = bed.daemon.metrics().await.value("pontoon_spool_max_events", &labels);
+        eventually(DEADLINE, async || {
+            let limit = fixture.daemon.metrics().await.value("pontoon_spool_max_events", &labels);
             limit == Some(f64::from(buffer_events))
         })
         .await;
-        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+        assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "response");
     }
-    bed.status(|status| status["bus"]["publishing"] == true).await;
-    assert_eq!(reconnects(&mut bed).await, before);
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
+    assert_eq!(reconnects(&mut fixture).await, before);
 }
 
 #[tokio::test]
@@ -164,35 +164,36 @@ async fn a_wrong_password_that_is_corrected_loses_nothing() {
     let nats = NatsServer::options().config(USERS).start().await;
     let sub0 = Sub0::start().await;
     let daemon = start(as_user(&nats, "wrong").sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     let client = signed_in(&nats).await;
-    let mut bed = Bed { daemon, sub0, nats, client };
-    bed.status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("nats.user")))
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture
+        .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("nats.user")))
         .await;
-    blast(&bed.sub0, 0, 40).await;
-    bed.status(|status| status["unconfirmed_events"] == 41).await;
+    blast(&fixture.sub0, 0, 40).await;
+    fixture.status(|status| status["unconfirmed_events"] == 41).await;
     // Wrong once more, and again before that was tried.
     for password in ["worse", "worst", "right"] {
-        bed.daemon.reconfigure(as_user(&bed.nats, password).sub0("shop", &bed.sub0));
-        bed.daemon.signal("HUP");
-        let known = bed.status(|_| true).await;
+        fixture.daemon.reconfigure(as_user(&fixture.nats, password).sub0("shop", &fixture.sub0));
+        fixture.daemon.signal("HUP");
+        let known = fixture.status(|_| true).await;
         assert_eq!((&known["instance"], &known["running"]), (&json!("shop"), &json!(true)));
     }
-    reload(&mut bed.daemon, as_user(&bed.nats, "right").sub0("shop", &bed.sub0)).await;
-    bed.status(|status| status["bus"]["publishing"] == true).await;
-    bed.at_rest(40).await;
-    untouched(&bed.sub0);
+    reload(&mut fixture.daemon, as_user(&fixture.nats, "right").sub0("shop", &fixture.sub0)).await;
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
+    fixture.at_rest(40).await;
+    untouched(&fixture.sub0);
     let mut events = Vec::new();
-    let stream = jetstream::new(bed.client.clone()).get_stream(STREAM).await.unwrap();
+    let stream = jetstream::new(fixture.client.clone()).get_stream(STREAM).await.unwrap();
     let consumer = stream.create_consumer(jetstream::consumer::pull::OrderedConfig::default()).await.unwrap();
     let mut messages = consumer.messages().await.unwrap();
     while events.len() < 40 {
-        let message = timeout(PATIENCE, messages.next()).await.expect("in time").unwrap().unwrap();
+        let message = timeout(DEADLINE, messages.next()).await.expect("in time").unwrap().unwrap();
         let body: Value = serde_json::from_slice(&message.payload).unwrap();
         events.extend(body["data"]["n"].as_u64());
     }
     assert!(events == up_to(40), "{events:?}");
-    assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+    assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "response");
 }
 
 #[tokio::test]
@@ -200,40 +201,44 @@ async fn the_events_of_an_instance_that_changes_itself_move_with_the_shared_sett
     let nats = NatsServer::options().config(USERS).start().await;
     let sub0 = Sub0::start().await;
     let mut daemon = start(as_user(&nats, "wrong").sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     let client = signed_in(&nats).await;
     blast(&sub0, 0, 40).await;
     let mut events = listen(&client, "pontoon.event.sub0.shop.resource.>").await;
     reload(&mut daemon, as_user(&nats, "right").sub0("shop", &sub0).with("uid = \"u1\"")).await;
     assert!(received(&mut events, 40).await == up_to(40));
-    eventually(PATIENCE, async || sub0.upgrades() == 2 && sub0.connections().len() == 1).await;
+    eventually(DEADLINE, async || sub0.upgrades() == 2 && sub0.connections().len() == 1).await;
 }
 
 #[tokio::test]
 async fn kept_events_go_to_another_server_and_callers_are_answered_where_they_asked() {
     // Room for all that is sent until the instance has moved.
     const ROOM: &str = "delivery.max_bytes = \"1GiB\"";
-    let mut bed = Bed::with(NatsServer::options(), ROOM).await;
+    let mut fixture = Fixture::with(NatsServer::options(), ROOM).await;
     let other = NatsServer::start().await;
     let other_client = other.client().await;
-    bed.sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_secs(2)));
-    let inbox = bed.client.new_inbox();
-    let mut replies = listen(&bed.client, &inbox).await;
-    bed.client.publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into()).await.unwrap();
-    eventually(PATIENCE, async || bed.sub0.calls("slow").len() == 1).await;
-    let config = DaemonConfig::new(&other).with(ROOM).sub0("shop", &bed.sub0);
-    let mut sent = reload_under_load(&mut bed, config, 0).await;
+    fixture.sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_secs(2)));
+    let inbox = fixture.client.new_inbox();
+    let mut replies = listen(&fixture.client, &inbox).await;
+    fixture
+        .client
+        .publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into())
+        .await
+        .unwrap();
+    eventually(DEADLINE, async || fixture.sub0.calls("slow").len() == 1).await;
+    let config = DaemonConfig::new(&other).with(ROOM).sub0("shop", &fixture.sub0);
+    let mut sent = reload_under_load(&mut fixture, config, 0).await;
     while !answers(&other_client).await {
-        blast(&bed.sub0, sent, 100).await;
+        blast(&fixture.sub0, sent, 100).await;
         sent += 100;
     }
-    blast(&bed.sub0, sent, 100).await;
+    blast(&fixture.sub0, sent, 100).await;
     sent += 100;
-    let reply = timeout(PATIENCE, replies.next()).await.expect("in time").expect("subscribed");
+    let reply = timeout(DEADLINE, replies.next()).await.expect("in time").expect("subscribed");
     assert_eq!(Reply::of(&reply).status, "response");
-    bed.at_rest(sent).await;
-    untouched(&bed.sub0);
-    let (before, after) = (contents(&bed.nats, STREAM).await, contents(&other, STREAM).await);
+    fixture.at_rest(sent).await;
+    untouched(&fixture.sub0);
+    let (before, after) = (contents(&fixture.nats, STREAM).await, contents(&other, STREAM).await);
     let gaps = |events: &[(String, Value)]| {
         events.iter().filter(|(kind, _)| kind == "pontoon.gap.detected.v1").count()
     };
@@ -241,30 +246,30 @@ async fn kept_events_go_to_another_server_and_callers_are_answered_where_they_as
     let all = [numbers(&before), numbers(&after)].concat();
     assert!(!numbers(&after).is_empty() && all == up_to(sent), "each once, and in order");
     // The former server is not needed any more.
-    bed.nats.kill();
-    blast(&bed.sub0, sent, 100).await;
-    bed.at_rest(sent + 100).await;
+    fixture.nats.kill();
+    blast(&fixture.sub0, sent, 100).await;
+    fixture.at_rest(sent + 100).await;
 }
 
 /// Whether the instance takes commands on this server.
 async fn answers(client: &Client) -> bool {
     let reply =
         client.send_request("pontoon.command.sub0.shop.status".to_owned(), async_nats::Request::new());
-    timeout(PATIENCE, reply).await.is_ok_and(|reply| reply.is_ok())
+    timeout(DEADLINE, reply).await.is_ok_and(|reply| reply.is_ok())
 }
 
 #[tokio::test]
 async fn what_a_dead_server_did_not_confirm_goes_to_another() {
-    let mut bed = Bed::start().await;
-    blast(&bed.sub0, 0, 100).await;
-    bed.at_rest(100).await;
-    bed.nats.kill();
-    blast(&bed.sub0, 100, 500).await;
-    bed.status(|status| status["unconfirmed_events"] == 500).await;
+    let mut fixture = Fixture::start().await;
+    blast(&fixture.sub0, 0, 100).await;
+    fixture.at_rest(100).await;
+    fixture.nats.kill();
+    blast(&fixture.sub0, 100, 500).await;
+    fixture.status(|status| status["unconfirmed_events"] == 500).await;
     let other = NatsServer::start().await;
-    reload(&mut bed.daemon, DaemonConfig::new(&other).sub0("shop", &bed.sub0)).await;
-    bed.at_rest(600).await;
-    untouched(&bed.sub0);
+    reload(&mut fixture.daemon, DaemonConfig::new(&other).sub0("shop", &fixture.sub0)).await;
+    fixture.at_rest(600).await;
+    untouched(&fixture.sub0);
     let events = contents(&other, STREAM).await;
     assert!(numbers(&events) == (100..600).collect::<Vec<_>>());
     assert_eq!(events.len(), 500, "without a gap, for nothing was missed");
@@ -272,20 +277,20 @@ async fn what_a_dead_server_did_not_confirm_goes_to_another() {
 
 #[tokio::test]
 async fn core_and_jetstream_take_turns() {
-    let mut bed = Bed::with(NatsServer::options(), "delivery.mode = \"core\"").await;
-    let mut events = listen(&bed.client, "pontoon.event.sub0.shop.resource.>").await;
+    let mut fixture = Fixture::with(NatsServer::options(), "delivery.mode = \"core\"").await;
+    let mut events = listen(&fixture.client, "pontoon.event.sub0.shop.resource.>").await;
     let (mut sent, mut first) = (0, u64::MAX);
     for mode in ["jetstream", "core", "jetstream", "core"] {
-        let config = DaemonConfig::new(&bed.nats).with(&format!("delivery.mode = \"{mode}\""));
-        let config = config.sub0("shop", &bed.sub0);
-        sent = reload_under_load(&mut bed, config, sent).await;
-        bed.at_rest(sent).await;
+        let config = DaemonConfig::new(&fixture.nats).with(&format!("delivery.mode = \"{mode}\""));
+        let config = config.sub0("shop", &fixture.sub0);
+        sent = reload_under_load(&mut fixture, config, sent).await;
+        fixture.at_rest(sent).await;
         first = first.min(u64::try_from(sent).unwrap());
     }
     assert!(received(&mut events, sent).await == up_to(sent), "each once, and in order");
-    untouched(&bed.sub0);
+    untouched(&fixture.sub0);
     // The stream has taken all since it was made.
-    let kept = numbers(&contents(&bed.nats, STREAM).await);
+    let kept = numbers(&contents(&fixture.nats, STREAM).await);
     assert!(
         kept.first().is_some_and(|number| *number <= first) && kept.last() == up_to(sent).last(),
         "{kept:?}"
@@ -295,38 +300,39 @@ async fn core_and_jetstream_take_turns() {
 
 #[tokio::test]
 async fn a_buffer_that_is_smaller_than_what_is_kept_drops_nothing_of_it() {
-    let mut bed = Bed::start().await;
-    bed.nats.kill();
-    bed.status(|status| status["bus"]["connected"] == false).await;
-    blast(&bed.sub0, 0, 500).await;
-    bed.status(|status| status["unconfirmed_events"] == 500).await;
-    let small = DaemonConfig::new(&bed.nats).with("delivery.buffer_events = 16");
-    reload(&mut bed.daemon, small.sub0("shop", &bed.sub0)).await;
-    bed.status(|status| status["room"] == false).await;
-    bed.nats.restart().await;
-    bed.at_rest(500).await;
-    untouched(&bed.sub0);
-    assert!(numbers(&contents(&bed.nats, STREAM).await) == up_to(500));
-    let metrics = bed.daemon.metrics().await;
+    let mut fixture = Fixture::start().await;
+    fixture.nats.kill();
+    fixture.status(|status| status["bus"]["connected"] == false).await;
+    blast(&fixture.sub0, 0, 500).await;
+    fixture.status(|status| status["unconfirmed_events"] == 500).await;
+    let small = DaemonConfig::new(&fixture.nats).with("delivery.buffer_events = 16");
+    reload(&mut fixture.daemon, small.sub0("shop", &fixture.sub0)).await;
+    fixture.status(|status| status["room"] == false).await;
+    fixture.nats.restart().await;
+    fixture.at_rest(500).await;
+    untouched(&fixture.sub0);
+    assert!(numbers(&contents(&fixture.nats, STREAM).await) == up_to(500));
+    let metrics = fixture.daemon.metrics().await;
     assert_eq!(metrics.value("pontoon_spool_max_events", &[("instance", "shop")]), Some(16.0));
 }
 
 #[tokio::test]
-async fn another_prefix_says_what_to_do_about_the_stream_and_goes_on_once_that_is_done() {
-    let mut bed = Bed::with(NatsServer::options().every_right(), "").await;
-    blast(&bed.sub0, 0, 100).await;
-    bed.at_rest(100).await;
-    let acme = || DaemonConfig::new(&bed.nats).with("nats.prefix = \"acme.prod\"").sub0("shop", &bed.sub0);
+async fn another_prefix_reports_what_to_do_about_the_stream_and_goes_on_once_that_is_done() {
+    let mut fixture = Fixture::with(NatsServer::options().every_right(), "").await;
+    blast(&fixture.sub0, 0, 100).await;
+    fixture.at_rest(100).await;
+    let acme =
+        || DaemonConfig::new(&fixture.nats).with("nats.prefix = \"acme.prod\"").sub0("shop", &fixture.sub0);
     let config = acme();
-    reload(&mut bed.daemon, config.clone()).await;
+    reload(&mut fixture.daemon, config.clone()).await;
     for restarted in [false, true] {
         if restarted {
-            bed.daemon.restart();
-            bed.sub0.connected(1, PATIENCE).await;
+            fixture.daemon.restart();
+            fixture.sub0.connected(1, DEADLINE).await;
         }
         let subject = "acme.prod.event.sub0.shop.>";
-        let told =
-            bed.status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains(subject)));
+        let told = fixture
+            .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains(subject)));
         let detail = told.await["bus"]["detail"].as_str().unwrap().to_owned();
         for part in
             [STREAM, "pontoon.event.sub0.shop.>", "nats.prefix", "nats stream edit", "delivery.stream"]
@@ -335,84 +341,89 @@ async fn another_prefix_says_what_to_do_about_the_stream_and_goes_on_once_that_i
         }
         assert!(!detail.contains("best_effort"), "{detail}");
     }
-    blast(&bed.sub0, 100, 100).await;
-    let streams = jetstream::new(bed.client.clone());
+    blast(&fixture.sub0, 100, 100).await;
+    let streams = jetstream::new(fixture.client.clone());
     let mut config = streams.get_stream(STREAM).await.unwrap().cached_info().config.clone();
     config.subjects = vec!["acme.prod.event.sub0.shop.>".into()];
     streams.update_stream(config).await.expect("updated");
-    bed.status(|status| status["bus"]["publishing"] == true).await;
-    bed.at_rest(100).await;
-    assert!(numbers(&contents(&bed.nats, STREAM).await) == up_to(200));
-    let command = crate::support::ask(&bed.client, "acme.prod.command.sub0.shop.call.x", "{}", &[]).await;
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
+    fixture.at_rest(100).await;
+    assert!(numbers(&contents(&fixture.nats, STREAM).await) == up_to(200));
+    let command = crate::support::ask(&fixture.client, "acme.prod.command.sub0.shop.call.x", "{}", &[]).await;
     assert_eq!(command.status, "response");
-    assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "no responders");
+    assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "no responders");
 }
 
 #[tokio::test]
 async fn events_that_wait_go_to_the_new_prefix() {
-    let mut bed = Bed::unconnected(NatsServer::options().every_right(), "delivery.provision = false").await;
-    bed.sub0.connected(1, PATIENCE).await;
-    bed.status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("is missing")))
+    let mut fixture =
+        Fixture::unconnected(NatsServer::options().every_right(), "delivery.provision = false").await;
+    fixture.sub0.connected(1, DEADLINE).await;
+    fixture
+        .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("is missing")))
         .await;
-    blast(&bed.sub0, 0, 300).await;
-    bed.status(|status| status["unconfirmed_events"] == 301).await;
-    let config = DaemonConfig::new(&bed.nats).with("nats.prefix = \"acme\"").sub0("shop", &bed.sub0);
-    reload(&mut bed.daemon, config).await;
-    bed.at_rest(300).await;
-    untouched(&bed.sub0);
-    let stream = jetstream::new(bed.client.clone()).get_stream(STREAM).await.unwrap();
+    blast(&fixture.sub0, 0, 300).await;
+    fixture.status(|status| status["unconfirmed_events"] == 301).await;
+    let config = DaemonConfig::new(&fixture.nats).with("nats.prefix = \"acme\"").sub0("shop", &fixture.sub0);
+    reload(&mut fixture.daemon, config).await;
+    fixture.at_rest(300).await;
+    untouched(&fixture.sub0);
+    let stream = jetstream::new(fixture.client.clone()).get_stream(STREAM).await.unwrap();
     assert_eq!(stream.cached_info().config.subjects, ["acme.event.sub0.shop.>"]);
-    assert!(numbers(&contents(&bed.nats, STREAM).await) == up_to(300));
+    assert!(numbers(&contents(&fixture.nats, STREAM).await) == up_to(300));
 }
 
 #[tokio::test]
 async fn a_stream_that_is_in_the_way_is_named() {
-    let mut bed = Bed::unconnected(NatsServer::options().every_right(), "delivery.provision = false").await;
+    let mut fixture =
+        Fixture::unconnected(NatsServer::options().every_right(), "delivery.provision = false").await;
     let config =
         stream::Config { name: "ALL".into(), subjects: vec!["pontoon.>".into()], ..Default::default() };
-    jetstream::new(bed.client.clone()).create_stream(config).await.expect("created");
-    bed.sub0.connected(1, PATIENCE).await;
-    reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0)).await;
-    let told =
-        bed.status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("ALL"))).await;
+    jetstream::new(fixture.client.clone()).create_stream(config).await.expect("created");
+    fixture.sub0.connected(1, DEADLINE).await;
+    reload(&mut fixture.daemon, DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0)).await;
+    let told = fixture
+        .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("ALL")))
+        .await;
     let detail = told["bus"]["detail"].as_str().unwrap();
     for part in [STREAM, "delivery.stream = \"ALL\"", "delivery.ordering = \"best_effort\""] {
         assert!(detail.contains(part), "{part} is not in: {detail}");
     }
     // And that is good advice.
-    blast(&bed.sub0, 0, 100).await;
+    blast(&fixture.sub0, 0, 100).await;
     let lines = "delivery.stream = \"ALL\"\ndelivery.ordering = \"best_effort\"";
-    reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).with(lines).sub0("shop", &bed.sub0)).await;
-    bed.at_rest(100).await;
-    untouched(&bed.sub0);
-    assert!(numbers(&contents(&bed.nats, "ALL").await) == up_to(100));
+    reload(&mut fixture.daemon, DaemonConfig::new(&fixture.nats).with(lines).sub0("shop", &fixture.sub0))
+        .await;
+    fixture.at_rest(100).await;
+    untouched(&fixture.sub0);
+    assert!(numbers(&contents(&fixture.nats, "ALL").await) == up_to(100));
 }
 
 #[tokio::test]
 async fn former_connections_are_closed() {
-    let mut bed = Bed::with(NatsServer::options().every_right(), "").await;
-    bed.at_rest(0).await;
-    let files = bed.daemon.open_files();
+    let mut fixture = Fixture::with(NatsServer::options().every_right(), "").await;
+    fixture.at_rest(0).await;
+    let files = fixture.daemon.open_files();
     let hosts = ["localhost", "127.0.0.1"];
     for host in hosts.iter().cycle().take(8) {
-        let url = bed.nats.url().replace("127.0.0.1", host);
-        reload(&mut bed.daemon, DaemonConfig::with_nats_url(&url).sub0("shop", &bed.sub0)).await;
-        assert_eq!(bed.ask("call.x", "{}", &[]).await.status, "response");
+        let url = fixture.nats.url().replace("127.0.0.1", host);
+        reload(&mut fixture.daemon, DaemonConfig::with_nats_url(&url).sub0("shop", &fixture.sub0)).await;
+        assert_eq!(fixture.ask("call.x", "{}", &[]).await.status, "response");
     }
     // A connection that never came about is given up as well.
-    let nowhere = DaemonConfig::with_nats_url("nats://127.0.0.1:1").sub0("shop", &bed.sub0);
-    reload(&mut bed.daemon, nowhere).await;
-    bed.status(|status| status["bus"]["connected"] == false).await;
-    reload(&mut bed.daemon, DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0)).await;
-    bed.status(|status| status["bus"]["publishing"] == true).await;
-    eventually(PATIENCE, async || bed.daemon.open_files() <= files).await;
-    untouched(&bed.sub0);
+    let nowhere = DaemonConfig::with_nats_url("nats://127.0.0.1:1").sub0("shop", &fixture.sub0);
+    reload(&mut fixture.daemon, nowhere).await;
+    fixture.status(|status| status["bus"]["connected"] == false).await;
+    reload(&mut fixture.daemon, DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0)).await;
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
+    eventually(DEADLINE, async || fixture.daemon.open_files() <= files).await;
+    untouched(&fixture.sub0);
 }
 
 #[tokio::test]
 async fn no_command_is_lost_while_the_instance_moves() {
-    let mut bed = Bed::with(NatsServer::options().every_right(), "").await;
-    let client = bed.nats.client().await;
+    let mut fixture = Fixture::with(NatsServer::options().every_right(), "").await;
+    let client = fixture.nats.client().await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let asking = tokio::spawn(async move {
         let mut answered = 0;
@@ -427,15 +438,15 @@ async fn no_command_is_lost_while_the_instance_moves() {
         answered
     });
     for (moves, host) in ["localhost", "127.0.0.1"].iter().cycle().take(20).enumerate() {
-        let url = bed.nats.url().replace("127.0.0.1", host);
-        reload(&mut bed.daemon, DaemonConfig::with_nats_url(&url).sub0("shop", &bed.sub0)).await;
+        let url = fixture.nats.url().replace("127.0.0.1", host);
+        reload(&mut fixture.daemon, DaemonConfig::with_nats_url(&url).sub0("shop", &fixture.sub0)).await;
         let moved = "the settings for NATS have changed; events go to the new connection";
-        eventually(PATIENCE, async || bed.daemon.logged(moved).len() == moves + 1).await;
+        eventually(DEADLINE, async || fixture.daemon.logged(moved).len() == moves + 1).await;
     }
     stop.send_replace(true);
     let answered = asking.await.expect("every command was answered");
-    assert_eq!(bed.sub0.calls("x").len(), answered, "each was carried out once");
-    untouched(&bed.sub0);
+    assert_eq!(fixture.sub0.calls("x").len(), answered, "each was carried out once");
+    untouched(&fixture.sub0);
 }
 
 #[tokio::test]
@@ -445,15 +456,20 @@ async fn the_answer_to_a_command_whose_connection_is_gone_goes_over_the_next_one
     sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_secs(4)));
     let through = DaemonConfig::with_nats_url(&format!("nats://{}", proxy.address()));
     let (daemon, client) = (start(through.sub0("shop", &sub0)), nats.client().await);
-    let mut bed = Bed { daemon, sub0, nats, client };
-    bed.status(|status| status["bus"]["publishing"] == true).await;
-    let inbox = bed.client.new_inbox();
-    let mut replies = listen(&bed.client, &inbox).await;
-    bed.client.publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into()).await.unwrap();
-    eventually(PATIENCE, async || bed.sub0.calls("slow").len() == 1).await;
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture.status(|status| status["bus"]["publishing"] == true).await;
+    let inbox = fixture.client.new_inbox();
+    let mut replies = listen(&fixture.client, &inbox).await;
+    fixture
+        .client
+        .publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into())
+        .await
+        .unwrap();
+    eventually(DEADLINE, async || fixture.sub0.calls("slow").len() == 1).await;
     proxy.refuse().await;
-    reload(&mut bed.daemon, DaemonConfig::with_nats_url(&bed.nats.url()).sub0("shop", &bed.sub0)).await;
-    let reply = timeout(PATIENCE, replies.next()).await.expect("in time").expect("subscribed");
+    reload(&mut fixture.daemon, DaemonConfig::with_nats_url(&fixture.nats.url()).sub0("shop", &fixture.sub0))
+        .await;
+    let reply = timeout(DEADLINE, replies.next()).await.expect("in time").expect("subscribed");
     assert_eq!(Reply::of(&reply).status, "response");
-    untouched(&bed.sub0);
+    untouched(&fixture.sub0);
 }

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_testkit::{DaemonConfig, NatsServer, Refusal, Sub0, eventually};
 use serde_json::json;
 
-use crate::support::{PATIENCE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask, listen, next, start};
 
 const TOKEN: &str = "canary-token-5f1c";
 const PASSWORD: &str = "canary-password-9a7e";
@@ -27,7 +27,7 @@ async fn a_secret_appears_nowhere() {
         .environment("CANARY_TOKEN", TOKEN)
         .environment("CANARY_PASSWORD", PASSWORD);
     let mut daemon = start(config);
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     next(&mut all, |message, state| {
         message.subject.as_str() == "pontoon.state.sub0.shop" && state["links"][0]["phase"] == "ready"
     })
@@ -37,16 +37,16 @@ async fn a_secret_appears_nowhere() {
     sub0.broadcast("tick", &json!(1));
     // A service may repeat what we signed in with.
     sub0.close(4_001, &format!("who is {TOKEN}?"));
-    eventually(PATIENCE, async || daemon.log().contains("who is ***?")).await;
-    sub0.connected(1, PATIENCE).await;
+    eventually(DEADLINE, async || daemon.log().contains("who is ***?")).await;
+    sub0.connected(1, DEADLINE).await;
     // Refusals and breaks make the daemon talk most.
     sub0.refuse(Refusal::status(401));
     sub0.cut();
-    eventually(PATIENCE, async || daemon.get("/status").await.1.contains("credentials_refused")).await;
+    eventually(DEADLINE, async || daemon.get("/status").await.1.contains("credentials_refused")).await;
     let pages =
         [daemon.get("/status").await.1, daemon.get("/metrics").await.1, daemon.get("/readyz").await.1];
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
     let mut said = daemon.log();
     assert!(said.contains("TRACE") || said.contains("DEBUG"), "the log was loud");
     said.push_str(&pages.concat());
@@ -102,17 +102,17 @@ async fn a_secret_is_masked_in_every_form_in_which_it_comes_back() {
         .connector("feed", "websocket", &settings)
         .environment("ODD", ODD);
     let mut daemon = start(config);
-    feed.connected(1, PATIENCE).await;
-    sockets.connected(1, PATIENCE).await;
+    feed.connected(1, DEADLINE).await;
+    sockets.connected(1, DEADLINE).await;
     assert_eq!(feed.requests()[0].parameter("key"), Some(ODD));
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
 
-    // An answer, an event and a frame that nobody understands, in each form.
+    // An answer, an event and a frame that no one understands, in each form.
     let call = "pontoon.command.websocket.feed.call";
     for (number, form) in forms().iter().enumerate() {
         let quoted = serde_json::Value::from(format!("bad key {form}, no"));
         let answered = async {
-            eventually(PATIENCE, async || feed.texts().len() == number + 1).await;
+            eventually(DEADLINE, async || feed.texts().len() == number + 1).await;
             let sent: serde_json::Value = serde_json::from_str(&feed.texts()[number]).expect("JSON");
             feed.send_text(&json!({"id": sent["id"], "error": quoted}).to_string());
         };
@@ -134,15 +134,15 @@ async fn a_secret_is_masked_in_every_form_in_which_it_comes_back() {
         let wanted = format!("who is {}?", vec!["***"; some.len()].join(" or "));
         let (_, event) = next(&mut all, |message, _| message.subject.contains(".socket.closed.")).await;
         assert_eq!(event["reason"], wanted.as_str(), "{event}");
-        eventually(PATIENCE, async || daemon.log().matches(&wanted).count() >= 2).await;
-        feed.connected(1, PATIENCE).await;
-        sockets.connected(1, PATIENCE).await;
-        eventually(PATIENCE, async || feed.upgrades() >= number + 2 && sockets.upgrades() >= number + 2)
+        eventually(DEADLINE, async || daemon.log().matches(&wanted).count() >= 2).await;
+        feed.connected(1, DEADLINE).await;
+        sockets.connected(1, DEADLINE).await;
+        eventually(DEADLINE, async || feed.upgrades() >= number + 2 && sockets.upgrades() >= number + 2)
             .await;
     }
     feed.refuse(Refusal::status(401).body(&format!("no such key {ODD}")));
     feed.cut();
-    eventually(PATIENCE, async || daemon.get("/status").await.1.contains("credentials_refused")).await;
+    eventually(DEADLINE, async || daemon.get("/status").await.1.contains("credentials_refused")).await;
     let mut said = daemon.get("/status").await.1 + &daemon.get("/readyz").await.1 + &daemon.log();
     while let Some(Some(message)) = all.next().now_or_never() {
         said.push_str(&String::from_utf8_lossy(&message.payload));

@@ -12,14 +12,14 @@ use pontoon_testkit::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Reply, ask, contents, filled, listen, next, start};
+use crate::support::{DEADLINE, Reply, ask, contents, filled, listen, next, start};
 
 const EVENTS: &str = r#"
 events.said = { type = "message.created", channel = "/0/room", id = "/0/id", version = "/0/version", text = "/0/text" }
 "#;
 
 /// A daemon with one instance, named `any`, of the generic connector.
-struct Scene {
+struct Scenario {
     // Dropped in this order.
     daemon: Daemon,
     service: SocketIoServer,
@@ -27,7 +27,7 @@ struct Scene {
     client: Client,
 }
 
-impl Scene {
+impl Scenario {
     async fn new(settings: &str) -> Self {
         Self::with(settings, |_| {}).await
     }
@@ -44,9 +44,9 @@ impl Scene {
     }
 
     async fn ready(settings: &str) -> Self {
-        let scene = Self::new(settings).await;
-        scene.link(|link| link["phase"] == "ready").await;
-        scene
+        let scenario = Self::new(settings).await;
+        scenario.link(|link| link["phase"] == "ready").await;
+        scenario
     }
 
     async fn ask(&self, operation: &str, body: &str) -> Reply {
@@ -56,7 +56,7 @@ impl Scene {
     /// Waits for a state of the link that is so, once events can be published.
     async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + DEADLINE;
         while tokio::time::Instant::now() < end {
             last = self.ask("status", "").await.body["data"].clone();
             if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
@@ -68,13 +68,13 @@ impl Scene {
     }
 
     /// The service says something with a number.
-    fn say(&self, number: u64) {
+    fn send(&self, number: u64) {
         self.service.send(&said(&json!({"room": "r", "id": format!("m{number}"), "text": number})));
     }
 
     /// What the stream holds once it has this many: gaps by their reason, messages by their text.
     async fn told(&self, number: u64) -> Vec<String> {
-        filled(&self.nats, "PONTOON_ANY", number, PATIENCE).await;
+        filled(&self.nats, "PONTOON_ANY", number, DEADLINE).await;
         let events = contents(&self.nats, "PONTOON_ANY").await;
         let told = events.iter().map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),
@@ -90,23 +90,23 @@ fn said(value: &Value) -> Frame {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_services_words_and_not_hammered() {
+async fn a_refusal_is_reported_with_the_services_message_and_not_hammered() {
     let refuse = |service: &SocketIoServer| service.welcome(Welcome::refuse("Valid entityId required"));
-    let mut scene = Scene::with("auth = { token = \"sesame-open\" }", refuse).await;
-    let link = scene.link(|link| link["phase"] == "credentials_refused").await;
+    let mut scenario = Scenario::with("auth = { token = \"sesame-open\" }", refuse).await;
+    let link = scenario.link(|link| link["phase"] == "credentials_refused").await;
     assert!(link["detail"].as_str().unwrap().contains("Valid entityId required"), "{link}");
     // The server left the connection open; we did not, and are in no hurry to be back.
-    scene.service.connected(0, PATIENCE).await;
+    scenario.service.connected(0, DEADLINE).await;
     let moment = |text: &str| {
         time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).unwrap()
     };
     let pause = moment(link["retry_at"].as_str().unwrap()) - moment(link["since"].as_str().unwrap());
     assert!(pause > Duration::from_secs(120), "{link}");
-    assert_eq!(scene.service.upgrades(), 1);
-    let metrics = scene.daemon.metrics().await;
+    assert_eq!(scenario.service.upgrades(), 1);
+    let metrics = scenario.daemon.metrics().await;
     let labels = [("instance", "any"), ("type", "socketio"), ("outcome", "credentials")];
     assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
-    assert!(!scene.daemon.log().contains("sesame-open"));
+    assert!(!scenario.daemon.log().contains("sesame-open"));
 }
 
 #[tokio::test]
@@ -114,13 +114,13 @@ async fn a_link_counts_once_the_namespace_is_confirmed() {
     let silent = |service: &SocketIoServer| service.welcome(Welcome::Silence);
     let settings =
         "namespace = \"/admin\"\nauth = { token = \"t\", level = 3 }\ntransport.connect_timeout = \"1s\"";
-    let scene = Scene::with(settings, silent).await;
-    let link = scene.link(|link| link["phase"] == "waiting").await;
+    let scenario = Scenario::with(settings, silent).await;
+    let link = scenario.link(|link| link["phase"] == "waiting").await;
     assert!(link["detail"].as_str().unwrap().contains("/admin"), "{link}");
-    assert_eq!(scene.ask("emit.x", "1").await.verdict(), ("failed", Some("503")));
-    scene.service.welcome(Welcome::Confirm);
-    scene.link(|link| link["phase"] == "ready").await;
-    let connect = scene.service.peers().last().unwrap().connects[0].clone();
+    assert_eq!(scenario.ask("emit.x", "1").await.verdict(), ("failed", Some("503")));
+    scenario.service.welcome(Welcome::Confirm);
+    scenario.link(|link| link["phase"] == "ready").await;
+    let connect = scenario.service.peers().last().unwrap().connects[0].clone();
     assert_eq!(connect.namespace, "/admin");
     assert_eq!(connect.auth, Some(json!({"token": "t", "level": 3})));
 }
@@ -132,20 +132,20 @@ async fn pings_are_answered_and_missed_ones_noticed_while_we_write() {
         ping_timeout: Duration::from_millis(1_800),
         ..Timers::default()
     };
-    let scene = Scene::with("", |service| service.timers(often)).await;
-    scene.link(|link| link["phase"] == "ready").await;
-    eventually(PATIENCE, async || scene.service.peer(0).pongs >= 3).await;
-    assert_eq!(scene.service.upgrades(), 1);
+    let scenario = Scenario::with("", |service| service.timers(often)).await;
+    scenario.link(|link| link["phase"] == "ready").await;
+    eventually(DEADLINE, async || scenario.service.peer(0).pongs >= 3).await;
+    assert_eq!(scenario.service.upgrades(), 1);
     // It still takes what is written, and says nothing more.
-    scene.service.pings(false);
+    scenario.service.pings(false);
     let writing = async {
         loop {
-            scene.ask("emit.x", "1").await;
+            scenario.ask("emit.x", "1").await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::select! {
-        () = eventually(PATIENCE, async || scene.service.upgrades() == 2) => {}
+        () = eventually(DEADLINE, async || scenario.service.upgrades() == 2) => {}
         () = writing => unreachable!("it goes on for ever"),
     }
 }
@@ -153,75 +153,75 @@ async fn pings_are_answered_and_missed_ones_noticed_while_we_write() {
 #[tokio::test]
 async fn a_message_that_the_service_would_hang_up_on_is_not_sent() {
     let small = Timers { max_payload: 2_000, ..Timers::default() };
-    let scene = Scene::with("", |service| service.timers(small)).await;
-    scene.link(|link| link["phase"] == "ready").await;
-    let reply = scene.ask("emit.x", &json!("y".repeat(2_000)).to_string()).await;
+    let scenario = Scenario::with("", |service| service.timers(small)).await;
+    scenario.link(|link| link["phase"] == "ready").await;
+    let reply = scenario.ask("emit.x", &json!("y".repeat(2_000)).to_string()).await;
     assert_eq!(reply.verdict(), ("rejected", Some("413")));
     assert!(reply.message().contains("2000"), "{}", reply.message());
-    assert_eq!(scene.ask("emit.x", &json!("y".repeat(1_900)).to_string()).await.verdict(), ("sent", None));
-    assert_eq!(scene.service.upgrades(), 1);
+    assert_eq!(scenario.ask("emit.x", &json!("y".repeat(1_900)).to_string()).await.verdict(), ("sent", None));
+    assert_eq!(scenario.service.upgrades(), 1);
 }
 
 #[tokio::test]
 async fn a_disconnect_from_the_namespace_is_an_end_and_a_gap() {
-    let scene = Scene::ready("").await;
-    scene.say(1);
-    scene.told(1).await;
-    scene.service.disconnect();
-    eventually(PATIENCE, async || scene.service.upgrades() == 2).await;
-    scene.link(|link| link["phase"] == "ready").await;
-    scene.say(2);
-    assert_eq!(scene.told(3).await, ["1", "gap disconnected", "2"]);
+    let scenario = Scenario::ready("").await;
+    scenario.send(1);
+    scenario.told(1).await;
+    scenario.service.disconnect();
+    eventually(DEADLINE, async || scenario.service.upgrades() == 2).await;
+    scenario.link(|link| link["phase"] == "ready").await;
+    scenario.send(2);
+    assert_eq!(scenario.told(3).await, ["1", "gap disconnected", "2"]);
 }
 
 #[tokio::test]
 async fn a_session_that_is_resumed_has_no_gap_and_one_that_is_not_has() {
     let session = |pid: &'static str| Welcome::ConfirmWith(json!({"sid": "s", "pid": pid}));
-    let scene = Scene::with("", |service| service.welcome(session("first"))).await;
-    scene.link(|link| link["phase"] == "ready").await;
+    let scenario = Scenario::with("", |service| service.welcome(session("first"))).await;
+    scenario.link(|link| link["phase"] == "ready").await;
     // The server puts the place of the session behind the arguments.
     let at = |number: u64, offset: &str| {
         let value = json!({"room": "r", "id": format!("m{number}"), "text": number});
         let values = vec![Raw::json(&value).unwrap(), Raw::json(offset).unwrap()];
         Frame::Event(pontoon_sdk::socketio::Event::new("said", values))
     };
-    scene.service.send(&at(1, "offset-1"));
-    scene.told(1).await;
-    scene.service.cut();
-    scene.service.joined(1, PATIENCE).await;
-    eventually(PATIENCE, async || scene.service.peer(1).connects.len() == 1).await;
-    let asked = scene.service.peer(1).connects[0].auth.clone().unwrap();
+    scenario.service.send(&at(1, "offset-1"));
+    scenario.told(1).await;
+    scenario.service.cut();
+    scenario.service.joined(1, DEADLINE).await;
+    eventually(DEADLINE, async || scenario.service.peer(1).connects.len() == 1).await;
+    let asked = scenario.service.peer(1).connects[0].auth.clone().unwrap();
     assert_eq!(asked, json!({"pid": "first", "offset": "offset-1"}));
-    scene.service.send(&at(2, "offset-2"));
-    assert_eq!(scene.told(2).await, ["1", "2"]);
+    scenario.service.send(&at(2, "offset-2"));
+    assert_eq!(scenario.told(2).await, ["1", "2"]);
     // Now the server has forgotten the session.
-    scene.link(|link| link["phase"] == "ready").await;
-    scene.service.welcome(session("second"));
-    scene.service.cut();
-    eventually(PATIENCE, async || scene.service.peer(2).connects.len() == 1).await;
-    assert_eq!(scene.service.peer(2).connects[0].auth.clone().unwrap()["offset"], "offset-2");
-    scene.link(|link| link["phase"] == "ready").await;
-    scene.service.send(&at(3, "offset-3"));
-    assert_eq!(scene.told(4).await, ["1", "2", "gap disconnected", "3"]);
+    scenario.link(|link| link["phase"] == "ready").await;
+    scenario.service.welcome(session("second"));
+    scenario.service.cut();
+    eventually(DEADLINE, async || scenario.service.peer(2).connects.len() == 1).await;
+    assert_eq!(scenario.service.peer(2).connects[0].auth.clone().unwrap()["offset"], "offset-2");
+    scenario.link(|link| link["phase"] == "ready").await;
+    scenario.service.send(&at(3, "offset-3"));
+    assert_eq!(scenario.told(4).await, ["1", "2", "gap disconnected", "3"]);
 }
 
 #[tokio::test]
-async fn what_is_said_twice_is_published_once_and_counted() {
-    let mut scene = Scene::ready("").await;
+async fn what_is_sent_twice_is_published_once_and_counted() {
+    let mut scenario = Scenario::ready("").await;
     let message = json!({"room": "r", "id": "m1", "version": 1, "text": "a"});
     let changed = json!({"room": "r", "id": "m1", "version": 2, "text": "b"});
     for value in [&message, &message, &changed] {
-        scene.service.send(&said(value));
+        scenario.service.send(&said(value));
     }
-    scene.told(2).await;
+    scenario.told(2).await;
     // Over a break, too, as when a service replays what it said last.
-    scene.service.cut();
-    eventually(PATIENCE, async || scene.service.upgrades() == 2).await;
-    scene.link(|link| link["phase"] == "ready").await;
-    scene.service.send(&said(&changed));
-    scene.service.send(&said(&json!({"room": "r", "id": "m2", "version": 1, "text": "c"})));
-    assert_eq!(scene.told(4).await, ["a", "b", "gap disconnected", "c"]);
-    let metrics = scene.daemon.metrics().await;
+    scenario.service.cut();
+    eventually(DEADLINE, async || scenario.service.upgrades() == 2).await;
+    scenario.link(|link| link["phase"] == "ready").await;
+    scenario.service.send(&said(&changed));
+    scenario.service.send(&said(&json!({"room": "r", "id": "m2", "version": 1, "text": "c"})));
+    assert_eq!(scenario.told(4).await, ["a", "b", "gap disconnected", "c"]);
+    let metrics = scenario.daemon.metrics().await;
     let labels = [("instance", "any"), ("type", "socketio")];
     assert_eq!(metrics.value("pontoon_events_deduplicated_total", &labels), Some(2.0));
     assert_eq!(metrics.value("pontoon_events_read_total", &labels), Some(7.0));
@@ -229,14 +229,14 @@ async fn what_is_said_twice_is_published_once_and_counted() {
 
 #[tokio::test]
 async fn binary_data_travel_in_both_directions() {
-    let scene = Scene::ready("").await;
+    let scenario = Scenario::ready("").await;
     let every_byte: Vec<u8> = (0..=255).collect();
     let args = Args::with_attachments(
         vec![Raw::json(&json!({"a": {"_placeholder": true, "num": 0}})).unwrap()],
         vec![every_byte.clone().into()],
     );
-    let mut events = listen(&scene.client, "pontoon.event.socketio.any.>").await;
-    scene.service.send(&Frame::Event(pontoon_sdk::socketio::Event {
+    let mut events = listen(&scenario.client, "pontoon.event.socketio.any.>").await;
+    scenario.service.send(&Frame::Event(pontoon_sdk::socketio::Event {
         name: "file".into(),
         args: args.unwrap(),
         ack: None,
@@ -244,9 +244,9 @@ async fn binary_data_travel_in_both_directions() {
     let (_, event) = next(&mut events, |_, body| body["name"] == "file").await;
     let body =
         json!({"event": "file", "args": event["raw"]["args"], "attachments": event["raw"]["attachments"]});
-    assert_eq!(scene.ask("emit", &body.to_string()).await.verdict(), ("sent", None));
-    eventually(PATIENCE, async || !scene.service.frames().is_empty()).await;
-    let frames = scene.service.frames();
+    assert_eq!(scenario.ask("emit", &body.to_string()).await.verdict(), ("sent", None));
+    eventually(DEADLINE, async || !scenario.service.frames().is_empty()).await;
+    let frames = scenario.service.frames();
     let Frame::Event(echo) = &frames[0] else { panic!("{frames:?}") };
     assert_eq!(echo.args.attachments()[0], every_byte);
 }
@@ -259,25 +259,25 @@ struct Named {
 /// Everything that a hostile server sends costs itself at most: what came before is published, and the link goes on or
 /// is dialled again.
 #[tokio::test]
-async fn a_hostile_server_costs_nobody_a_good_event() {
+async fn a_hostile_server_costs_no_good_event() {
     let nats = NatsServer::options().config("max_payload: 8388608").start().await;
     let service = SocketIoServer::start().await;
     let client = nats.client().await;
     let settings = format!("url = \"{}\"\n{EVENTS}", service.url());
     let daemon = start(DaemonConfig::new(&nats).connector("any", "socketio", &settings));
-    let scene = Scene { daemon, service, nats, client };
-    scene.link(|link| link["phase"] == "ready").await;
-    let mut events = listen(&scene.client, "pontoon.event.socketio.any.>").await;
+    let scenario = Scenario { daemon, service, nats, client };
+    scenario.link(|link| link["phase"] == "ready").await;
+    let mut events = listen(&scenario.client, "pontoon.event.socketio.any.>").await;
     let mut good = 0;
     let cases = HostileCase::all();
     assert!(cases.len() >= 60);
     for case in &cases {
         let HostileCase { name, line, .. } = case;
-        let upgrades = scene.service.upgrades();
+        let upgrades = scenario.service.upgrades();
         let connection =
-            scene.service.connections().pop().unwrap_or_else(|| panic!("{name}: nobody is there"));
+            scenario.service.connections().pop().unwrap_or_else(|| panic!("{name}: nobody is there"));
         good += 1;
-        scene.say(good);
+        scenario.send(good);
         case.send(&connection);
         let mut expected = vec![good.to_string()];
         for outcome in &case.expected {
@@ -287,13 +287,13 @@ async fn a_hostile_server_costs_nobody_a_good_event() {
                 HostileOutcome::Discarded => expected.push("gap too_large".to_owned()),
                 HostileOutcome::Answer(_) => {}
                 HostileOutcome::Ends => {
-                    redialled(&scene, upgrades).await;
+                    redialled(&scenario, upgrades).await;
                     expected.push("gap disconnected".to_owned());
                 }
             }
         }
         good += 1;
-        scene.say(good);
+        scenario.send(good);
         expected.push(good.to_string());
         for wanted in expected {
             let (message, body) = next(&mut events, |_, _| true).await;
@@ -312,7 +312,7 @@ async fn a_hostile_server_costs_nobody_a_good_event() {
         }
         for outcome in &case.expected {
             if let HostileOutcome::Answer(text) = outcome {
-                eventually(PATIENCE, async || scene.service.texts().contains(text)).await;
+                eventually(DEADLINE, async || scenario.service.texts().contains(text)).await;
             }
         }
     }
@@ -320,19 +320,19 @@ async fn a_hostile_server_costs_nobody_a_good_event() {
 
 /// Waits until there is a new connection. The pauses between them grow; a long one is not waited for, and the daemon is
 /// told to dial only while there is nothing yet that this could break.
-async fn redialled(scene: &Scene, upgrades: usize) {
+async fn redialled(scenario: &Scenario, upgrades: usize) {
     let rfc3339 = &time::format_description::well_known::Rfc3339;
     let mut asked = Value::Null;
     let back = async || {
-        let link = scene.ask("status", "").await.body["data"]["links"][0].clone();
+        let link = scenario.ask("status", "").await.body["data"]["links"][0].clone();
         let retry =
             link["retry_at"].as_str().and_then(|moment| time::OffsetDateTime::parse(moment, rfc3339).ok());
         let soon = time::OffsetDateTime::now_utc() + Duration::from_secs(1);
         if link["retry_at"] != asked && retry.is_some_and(|retry| retry > soon) {
             asked = link["retry_at"].clone();
-            scene.ask("reconnect", "").await;
+            scenario.ask("reconnect", "").await;
         }
-        scene.service.upgrades() > upgrades && link["phase"] == "ready"
+        scenario.service.upgrades() > upgrades && link["phase"] == "ready"
     };
-    eventually(PATIENCE, back).await;
+    eventually(DEADLINE, back).await;
 }

@@ -10,17 +10,17 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 /// How long anything may take that is not itself a matter of time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A daemon with one instance of Sub0, named `shop`.
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     pub(crate) daemon: Daemon,
     pub(crate) sub0: Sub0,
     pub(crate) nats: NatsServer,
     pub(crate) client: Client,
 }
 
-impl Bed {
+impl Fixture {
     /// Everything with its defaults.
     pub(crate) async fn start() -> Self {
         Self::with(NatsServer::options(), "").await
@@ -28,15 +28,16 @@ impl Bed {
 
     /// With options for the server and lines of configuration.
     pub(crate) async fn with(options: NatsOptions, lines: &str) -> Self {
-        let bed = Self::unconnected(options, lines).await;
-        bed.sub0.connected(1, PATIENCE).await;
-        bed.state(|state| {
-            state["links"][0]["phase"] == "ready"
-                && state["bus"]["publishing"] == true
-                && state["unconfirmed_events"] == 0
-        })
-        .await;
-        bed
+        let fixture = Self::unconnected(options, lines).await;
+        fixture.sub0.connected(1, DEADLINE).await;
+        fixture
+            .state(|state| {
+                state["links"][0]["phase"] == "ready"
+                    && state["bus"]["publishing"] == true
+                    && state["unconfirmed_events"] == 0
+            })
+            .await;
+        fixture
     }
 
     /// The same, without waiting for the service or for NATS.
@@ -56,7 +57,7 @@ impl Bed {
 
     /// Waits for a state of the instance that is so.
     pub(crate) async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = timeout(PATIENCE, async {
+        let found = timeout(DEADLINE, async {
             loop {
                 let reply = self.ask("status", "", &[]).await;
                 let state = reply.body["data"].clone();
@@ -74,7 +75,7 @@ impl Bed {
 
     /// Waits until the admin endpoint's status of the instance is so; needs no NATS.
     pub(crate) async fn status(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let (_, text) = self.daemon.get("/status").await;
             let status: Value = serde_json::from_str(&text).expect("status is JSON");
@@ -90,7 +91,7 @@ impl Bed {
     /// Waits until so many events were read behind the first gap, and all of them are accounted for: the contract's sum.
     pub(crate) async fn at_rest(&mut self, events: usize) -> pontoon_testkit::Metrics {
         let labels = [("instance", "shop"), ("type", "sub0")];
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let metrics = self.daemon.metrics().await;
             let value = |name: &str| metrics.value(name, &labels).unwrap_or_else(|| panic!("no {name}"));
@@ -128,7 +129,7 @@ pub(crate) async fn instance(daemon: &mut Daemon, name: &str) -> Option<Value> {
 
 /// Waits until the instance's link is in this phase. Returns what it says about it.
 pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String {
-    let end = tokio::time::Instant::now() + PATIENCE;
+    let end = tokio::time::Instant::now() + DEADLINE;
     loop {
         let link = instance(daemon, name).await.map(|status| status["links"][0].clone()).unwrap_or_default();
         if link["phase"] == phase {
@@ -145,9 +146,9 @@ pub(crate) fn start(config: DaemonConfig) -> Daemon {
 }
 
 /// A service that sends only what a test sends.
-pub(crate) struct Quiet;
+pub(crate) struct SilentService;
 
-impl Service for Quiet {
+impl Service for SilentService {
     fn text(&self, _: &Arc<Connection>, _: &str) {}
 }
 
@@ -197,7 +198,7 @@ pub(crate) async fn ask(client: &Client, subject: &str, body: &str, headers: &[(
         .await
         .expect("published");
     let message =
-        timeout(PATIENCE, replies.next()).await.unwrap_or_else(|_| panic!("no reply from {subject}"));
+        timeout(DEADLINE, replies.next()).await.unwrap_or_else(|_| panic!("no reply from {subject}"));
     let message = message.expect("the subscription lives");
     if message.status.is_some() {
         return Reply { status: "no responders".into(), code: None, body: Value::Null };
@@ -211,7 +212,7 @@ pub(crate) async fn ask_when_served(client: &Client, subject: &str, body: &str) 
         let reply = ask(client, subject, body, &[]).await;
         (reply.status != "no responders").then_some(reply)
     };
-    until_some(PATIENCE, served).await
+    until_some(DEADLINE, served).await
 }
 
 /// The next message whose body is so.
@@ -219,7 +220,7 @@ pub(crate) async fn next(
     messages: &mut Subscriber,
     wanted: impl Fn(&Message, &Value) -> bool,
 ) -> (Message, Value) {
-    let found = timeout(PATIENCE, async {
+    let found = timeout(DEADLINE, async {
         loop {
             let message = messages.next().await.expect("the subscription lives");
             let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
@@ -243,7 +244,7 @@ pub(crate) async fn round_trip(client: &Client) {
     let inbox = client.new_inbox();
     let mut back = client.subscribe(inbox.clone()).await.expect("subscribed");
     client.publish(inbox, "".into()).await.expect("published");
-    timeout(PATIENCE, back.next()).await.expect("the server answers");
+    timeout(DEADLINE, back.next()).await.expect("the server answers");
 }
 
 /// Every message of a stream, as kind and body, in the stream's order, behind the gap with which the first run begins.
@@ -259,7 +260,7 @@ pub(crate) async fn contents(nats: &NatsServer, stream: &str) -> Vec<(String, Va
     let mut all = Vec::new();
     for _ in 0..total {
         let message =
-            timeout(PATIENCE, messages.next()).await.expect("in time").expect("more").expect("a message");
+            timeout(DEADLINE, messages.next()).await.expect("in time").expect("more").expect("a message");
         let kind = message.headers.as_ref().and_then(|headers| headers.get("ce-type"));
         let kind = kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default();
         all.push((kind, serde_json::from_slice(&message.payload).expect("JSON")));

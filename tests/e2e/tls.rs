@@ -1,4 +1,4 @@
-//! TLS towards services and towards NATS: what is trusted, what is refused and how it is said, and no way around it.
+//! TLS towards services and towards NATS: what is trusted, what is refused and how it is reported, and no way around it.
 
 mod files;
 mod nats;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::files::Files;
 use self::service::{Plain, Service};
-use crate::support::{PATIENCE, ask, instance, link, listen, next, start};
+use crate::support::{DEADLINE, ask, instance, link, listen, next, start};
 
 type Versions = &'static [&'static SupportedProtocolVersion];
 const BOTH: Versions = &[&TLS13, &TLS12];
@@ -141,7 +141,7 @@ async fn a_self_signed_certificate_is_taken_for_the_server_that_it_names_if_it_i
 }
 
 #[tokio::test]
-async fn what_is_not_trusted_is_refused_and_the_failed_check_is_said() {
+async fn what_is_not_trusted_is_refused_and_the_failed_check_is_reported() {
     let files = Files::new();
     let (trust, client) = (files.trust("ca"), files.certificate("client"));
     let demanding = |versions: Versions| files.server("server", versions, true);
@@ -235,7 +235,7 @@ async fn a_service_without_tls_is_never_spoken_to_in_plain_text() {
             "wrong_address",
             "does not speak TLS",
         ),
-        // A server that is being restarted hangs up as well, so this is no proof of a wrong address.
+        // A server that is being restarted hangs up as well, so this is not a proof of a wrong address.
         ("hangs_up", "", "waiting", "may not speak TLS"),
     ];
     let nats = NatsServer::start().await;
@@ -251,7 +251,7 @@ async fn a_service_without_tls_is_never_spoken_to_in_plain_text() {
     for ((name, _, phase, words), server) in answers.iter().zip(&plain) {
         let detail = link(&mut daemon, name, phase).await;
         assert!(detail.contains(words), "{name}: {detail}");
-        eventually(PATIENCE, async || server.received().len() >= 3).await;
+        eventually(DEADLINE, async || server.received().len() >= 3).await;
         for heard in server.received() {
             assert!(
                 heard.starts_with(&[0x16, 0x03]),
@@ -269,12 +269,12 @@ async fn a_real_websocket_server_without_tls_sees_no_request() {
     let sub0 = Sub0::start().await;
     let url = format!("url = \"wss://{}/ws\"", sub0.address());
     let mut daemon = start(DaemonConfig::new(&nats).connector("shop", "sub0", &url));
-    let detail = until_some(PATIENCE, async || {
+    let detail = until_some(DEADLINE, async || {
         let status = instance(&mut daemon, "shop").await?;
         status["links"][0]["detail"].as_str().map(str::to_owned)
     });
     let detail = detail.await;
     assert!(detail.contains("speak TLS"), "{detail}");
-    eventually(PATIENCE, async || sub0.dials().len() >= 3).await;
+    eventually(DEADLINE, async || sub0.dials().len() >= 3).await;
     assert_eq!((sub0.requests().len(), sub0.upgrades()), (0, 0));
 }

@@ -97,7 +97,7 @@ fn transcripts(kind: &str, profile: &Profile<'_>, more_than: usize) -> Vec<Trans
 }
 
 #[tokio::test]
-async fn what_a_transcript_does_not_say_is_reported() {
+async fn what_is_not_in_a_transcript_is_reported() {
     let call =
         "bus <- call.x {} Pontoon-Action=a\nup  -> {\"resource\":\"x\",\"action\":\"a\",\"payload\":{}}\n";
     let answer = "up  <- {\"action\":\"a\",\"data\":1}\n";

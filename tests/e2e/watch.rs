@@ -19,7 +19,7 @@ use std::time::Duration;
 use pontoon_testkit::{Daemon, DaemonConfig};
 
 /// How long anything may take that is not itself a matter of time. Prometheus looks once a second.
-const PATIENCE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The daemon that was built with these tests.
 fn start(config: DaemonConfig) -> Daemon {
@@ -37,7 +37,7 @@ fn shipped(name: &str) -> String {
 }
 
 /// A program of Prometheus': the one that is named, else the one that was fetched. `None` only where it could not be had
-/// and nobody minds.
+/// and no one minds.
 fn program(name: &str) -> Option<PathBuf> {
     let variable = format!("PONTOON_{}", name.to_uppercase());
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name);

@@ -12,7 +12,7 @@ use async_nats::Client;
 use pontoon_testkit::{BareSocket, Daemon, DaemonConfig, NatsServer};
 use serde_json::Value;
 
-use crate::support::{PATIENCE, ask, contents, filled, start};
+use crate::support::{DEADLINE, ask, contents, filled, start};
 
 /// Frames of a server: text, and the control frames.
 const TEXT: u8 = 0x81;
@@ -21,7 +21,7 @@ const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 
 /// A daemon with one instance, named `any`, of a connector.
-struct Scene {
+struct Scenario {
     // Dropped in this order.
     daemon: Daemon,
     nats: NatsServer,
@@ -29,7 +29,7 @@ struct Scene {
     kind: &'static str,
 }
 
-impl Scene {
+impl Scenario {
     async fn new(kind: &'static str, settings: &str) -> Self {
         let nats = NatsServer::start().await;
         let client = nats.client().await;
@@ -40,7 +40,7 @@ impl Scene {
     /// Waits for a state of the first link that is so, once events can be published.
     async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let subject = format!("pontoon.command.{}.any.status", self.kind);
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + DEADLINE;
         let mut last = Value::Null;
         while tokio::time::Instant::now() < end {
             last = ask(&self.client, &subject, "", &[]).await.body["data"].clone();
@@ -59,7 +59,7 @@ impl Scene {
     /// What the stream holds once it has so many events behind the gap with which every run begins: gaps by their reason,
     /// else the number that the message has.
     async fn stored(&self, number: usize) -> Vec<String> {
-        filled(&self.nats, "PONTOON_ANY", number as u64, PATIENCE).await;
+        filled(&self.nats, "PONTOON_ANY", number as u64, DEADLINE).await;
         let stored = contents(&self.nats, "PONTOON_ANY").await;
         let shown = stored.iter().filter_map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => Some(format!("gap {}", body["reason"].as_str()?)),

@@ -8,40 +8,40 @@ use futures_util::StreamExt as _;
 use pontoon_testkit::{DaemonConfig, NatsServer, eventually};
 use serde_json::{Value, json};
 
-use crate::support::{Bed, PATIENCE, contents, listen, numbered, numbers, start};
+use crate::support::{DEADLINE, Fixture, contents, listen, numbered, numbers, start};
 
 #[tokio::test]
 async fn a_second_daemon_fences_the_first_which_takes_over_again_in_order() {
-    let mut bed = Bed::start().await;
-    assert_eq!(bed.sub0.blast(100, numbered).await, 1);
-    bed.at_rest(100).await;
-    let mut second = start(DaemonConfig::new(&bed.nats).sub0("shop", &bed.sub0));
-    bed.sub0.connected(2, PATIENCE).await;
-    eventually(PATIENCE, async || bus(&mut second).await["publishing"] == true).await;
+    let mut fixture = Fixture::start().await;
+    assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
+    fixture.at_rest(100).await;
+    let mut second = start(DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0));
+    fixture.sub0.connected(2, DEADLINE).await;
+    eventually(DEADLINE, async || bus(&mut second).await["publishing"] == true).await;
     // Both read it; one of them is refused, and sees by whom.
-    bed.sub0.broadcast("tick", &json!({"n": 100}));
-    let status = bed.status(|status| status["bus"]["fenced"] == true).await;
+    fixture.sub0.broadcast("tick", &json!({"n": 100}));
+    let status = fixture.status(|status| status["bus"]["fenced"] == true).await;
     assert!(status["bus"]["detail"].as_str().unwrap().contains("another daemon"), "{status}");
-    let (code, text) = bed.daemon.get("/readyz").await;
+    let (code, text) = fixture.daemon.get("/readyz").await;
     assert!(code == 503 && text.contains("shop is fenced: another daemon"), "{code} {text}");
-    assert_eq!(bed.daemon.get("/livez").await.0, 200);
-    let metrics = bed.daemon.metrics().await;
+    assert_eq!(fixture.daemon.get("/livez").await.0, 200);
+    let metrics = fixture.daemon.metrics().await;
     assert_eq!(metrics.value("pontoon_nats_fenced", &[("instance", "shop"), ("type", "sub0")]), Some(1.0));
     for n in 101..200 {
-        bed.sub0.broadcast("tick", &json!({"n": n}));
+        fixture.sub0.broadcast("tick", &json!({"n": n}));
     }
-    bed.status(|status| status["unconfirmed_events"].as_u64() >= Some(100)).await;
+    fixture.status(|status| status["unconfirmed_events"].as_u64() >= Some(100)).await;
     second.signal("TERM");
-    assert_eq!(second.wait_exit(PATIENCE).await, Some(0));
-    bed.status(|status| status["bus"]["publishing"] == true && status["unconfirmed_events"] == 0).await;
-    bed.sub0.broadcast("tick", &json!({"n": 200}));
-    bed.at_rest(201).await;
-    assert_eq!(bed.daemon.get("/readyz").await.0, 200);
-    let all = numbers(&contents(&bed.nats, "PONTOON_SHOP").await);
+    assert_eq!(second.wait_exit(DEADLINE).await, Some(0));
+    fixture.status(|status| status["bus"]["publishing"] == true && status["unconfirmed_events"] == 0).await;
+    fixture.sub0.broadcast("tick", &json!({"n": 200}));
+    fixture.at_rest(201).await;
+    assert_eq!(fixture.daemon.get("/readyz").await.0, 200);
+    let all = numbers(&contents(&fixture.nats, "PONTOON_SHOP").await);
     // The first daemon's buffer follows in order behind what the second one stored.
     assert!(all.ends_with(&(100..=200).collect::<Vec<_>>()), "{all:?}");
     assert!(all.starts_with(&(0..=100).collect::<Vec<_>>()), "{all:?}");
-    assert!(bed.daemon.log().contains("takes over"));
+    assert!(fixture.daemon.log().contains("takes over"));
 }
 
 async fn bus(daemon: &mut pontoon_testkit::Daemon) -> Value {
@@ -51,10 +51,10 @@ async fn bus(daemon: &mut pontoon_testkit::Daemon) -> Value {
 }
 
 #[tokio::test]
-async fn messages_of_strangers_in_a_strict_stream_are_counted_and_told() {
+async fn messages_of_strangers_in_a_strict_stream_are_counted_and_reported() {
     let options = NatsServer::options().every_right();
-    let mut bed = Bed::with(options, "").await;
-    let jetstream = jetstream::new(bed.client.clone());
+    let mut fixture = Fixture::with(options, "").await;
+    let jetstream = jetstream::new(fixture.client.clone());
     let stranger = tokio::spawn(async move {
         for _ in 0..100 {
             let subject = "pontoon.event.sub0.shop.resource.broadcast.stray";
@@ -62,12 +62,12 @@ async fn messages_of_strangers_in_a_strict_stream_are_counted_and_told() {
             stored.await.expect("stored");
         }
     });
-    assert_eq!(bed.sub0.blast(20_000, numbered).await, 1);
+    assert_eq!(fixture.sub0.blast(20_000, numbered).await, 1);
     stranger.await.expect("the stranger ends");
     // One more message of the stranger may have come last: the next event finds it.
-    bed.sub0.broadcast("tick", &json!({"n": 20_000}));
-    let metrics = bed.at_rest(20_001).await;
-    let events = contents(&bed.nats, "PONTOON_SHOP").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 20_000}));
+    let metrics = fixture.at_rest(20_001).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
     let mut kept = numbers(&events);
     let mut newest = 0;
     let mut is_behind = |n: u64| {
@@ -81,7 +81,7 @@ async fn messages_of_strangers_in_a_strict_stream_are_counted_and_told() {
     assert_eq!(value("pontoon_events_reordered_total"), behind as f64);
     let told = events.iter().filter(|(_, body)| body["error"]["code"] == "out_of_order");
     assert_eq!(told.count() > 0, behind > 0);
-    let status = bed.status(|status| status["bus"]["foreign_messages"] == 100).await;
+    let status = fixture.status(|status| status["bus"]["foreign_messages"] == 100).await;
     assert_eq!(status["bus"]["reordered_events"].as_u64().unwrap_or(0), behind as u64);
     kept.sort_unstable();
     assert!(kept == (0..=20_000).collect::<Vec<_>>(), "none lost, none twice");
@@ -98,12 +98,12 @@ async fn made(nats: &NatsServer, change: impl FnOnce(&mut stream::Config)) -> st
     jetstream::new(nats.client().await).create_stream(config).await.expect("created")
 }
 
-async fn bed_on(nats: NatsServer) -> Bed {
+async fn fixture_on(nats: NatsServer) -> Fixture {
     let sub0 = pontoon_testkit::Sub0::start().await;
     let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     let client = nats.client().await;
-    Bed { daemon, sub0, nats, client }
+    Fixture { daemon, sub0, nats, client }
 }
 
 #[tokio::test]
@@ -116,8 +116,8 @@ async fn a_full_stream_is_probed_with_one_event_at_a_time() {
         }
     };
     made(&nats, full(100)).await;
-    let mut bed = bed_on(nats).await;
-    let mut events = listen(&bed.client, "pontoon.event.>").await;
+    let mut fixture = fixture_on(nats).await;
+    let mut events = listen(&fixture.client, "pontoon.event.>").await;
     let received = Arc::new(AtomicUsize::new(0));
     let counted = received.clone();
     let counting = tokio::spawn(async move {
@@ -125,21 +125,21 @@ async fn a_full_stream_is_probed_with_one_event_at_a_time() {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });
-    assert_eq!(bed.sub0.blast(3_000, numbered).await, 1);
+    assert_eq!(fixture.sub0.blast(3_000, numbered).await, 1);
     let full_detail =
         |status: &Value| status["bus"]["detail"].as_str().unwrap_or_default().contains("is full");
-    bed.status(full_detail).await;
+    fixture.status(full_detail).await;
     // The window that was under way when the stream became full, and then one for each attempt.
     let before = received.load(Ordering::Relaxed);
-    eventually(PATIENCE, async || received.load(Ordering::Relaxed) >= before + 3).await;
+    eventually(DEADLINE, async || received.load(Ordering::Relaxed) >= before + 3).await;
     let mut config = stream::Config { max_messages: 10_000, ..Default::default() };
     config.name = "PONTOON_SHOP".into();
     config.subjects = vec!["pontoon.event.sub0.shop.>".into()];
     config.discard = stream::DiscardPolicy::New;
-    jetstream::new(bed.client.clone()).update_stream(config).await.expect("updated");
-    bed.at_rest(3_000).await;
-    assert_eq!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await), (0..3_000).collect::<Vec<_>>());
-    crate::support::round_trip(&bed.client).await;
+    jetstream::new(fixture.client.clone()).update_stream(config).await.expect("updated");
+    fixture.at_rest(3_000).await;
+    assert_eq!(numbers(&contents(&fixture.nats, "PONTOON_SHOP").await), (0..3_000).collect::<Vec<_>>());
+    crate::support::round_trip(&fixture.client).await;
     let received = received.load(Ordering::Relaxed);
     assert!((3_001..3_001 + 1_024 + 100).contains(&received), "{received}");
     counting.abort();
@@ -149,16 +149,17 @@ async fn a_full_stream_is_probed_with_one_event_at_a_time() {
 async fn a_stream_that_confirms_nothing_is_refused_with_the_reason() {
     let nats = NatsServer::options().every_right().start().await;
     made(&nats, |config| config.no_ack = true).await;
-    let mut bed = bed_on(nats).await;
-    let status =
-        bed.status(|status| status["bus"]["detail"].as_str().unwrap_or_default().contains("no_ack")).await;
+    let mut fixture = fixture_on(nats).await;
+    let status = fixture
+        .status(|status| status["bus"]["detail"].as_str().unwrap_or_default().contains("no_ack"))
+        .await;
     assert_eq!(status["bus"]["publishing"], false);
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_confirmation_changes_nothing() {
-    let mut bed = Bed::with(NatsServer::options().every_right(), "").await;
-    let client = bed.client.clone();
+    let mut fixture = Fixture::with(NatsServer::options().every_right(), "").await;
+    let client = fixture.client.clone();
     let mut events = listen(&client, "pontoon.event.>").await;
     let answering = tokio::spawn(async move {
         while let Some(event) = events.next().await {
@@ -169,23 +170,23 @@ async fn an_answer_that_is_no_confirmation_changes_nothing() {
         }
     });
     for n in 0..200 {
-        bed.sub0.broadcast("tick", &json!({"n": n}));
+        fixture.sub0.broadcast("tick", &json!({"n": n}));
     }
-    bed.at_rest(200).await;
+    fixture.at_rest(200).await;
     answering.abort();
-    assert!(!bed.daemon.log().contains("publishing starts over"), "{}", bed.daemon.log());
-    assert_eq!(numbers(&contents(&bed.nats, "PONTOON_SHOP").await), (0..200).collect::<Vec<_>>());
+    assert!(!fixture.daemon.log().contains("publishing starts over"), "{}", fixture.daemon.log());
+    assert_eq!(numbers(&contents(&fixture.nats, "PONTOON_SHOP").await), (0..200).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn an_event_that_only_its_payload_makes_too_large_goes_without_it() {
     for mode in ["binary", "structured"] {
-        let mut bed = Bed::with(NatsServer::options(), &format!("events.mode = \"{mode}\"")).await;
+        let mut fixture = Fixture::with(NatsServer::options(), &format!("events.mode = \"{mode}\"")).await;
         for kib in [500, 520, 700, 1_000] {
-            bed.sub0.broadcast("large", &json!("x".repeat(kib * 1024)));
+            fixture.sub0.broadcast("large", &json!("x".repeat(kib * 1024)));
         }
-        bed.at_rest(4).await;
-        let events = contents(&bed.nats, "PONTOON_SHOP").await;
+        fixture.at_rest(4).await;
+        let events = contents(&fixture.nats, "PONTOON_SHOP").await;
         let body = |body: &Value| if body["data"].is_object() { body["data"].clone() } else { body.clone() };
         let events: Vec<_> =
             events.iter().map(|(_, event)| body(event)).filter(|e| e["action"] == "large").collect();
@@ -197,7 +198,7 @@ async fn an_event_that_only_its_payload_makes_too_large_goes_without_it() {
             assert!(omitted.is_none_or(|bytes| bytes as usize > kib * 1024), "{mode} {kib}");
         }
         assert!(events[3]["raw"].is_null());
-        let metrics = bed.daemon.metrics().await;
+        let metrics = fixture.daemon.metrics().await;
         let lost = [("instance", "shop"), ("type", "sub0"), ("reason", "too_large")];
         assert_eq!(metrics.value("pontoon_events_dropped_total", &lost), Some(0.0));
     }

@@ -6,19 +6,19 @@
 //!
 //! `pontoon-demo simulators sub0=127.0.0.1:7101 …` runs [`simulators`] alone.
 //!
-//! [`services`] says what there is on the one side, [`show`] what happens, [`voices`] what should be heard of it, and
+//! [`services`] says what there is on the one side, [`show`] what happens, [`flows`] what should be received of it, and
 //! [`report`] whether it was.
 
-mod booth;
 mod calls;
 mod event;
+mod flows;
 mod report;
+mod scenario;
 mod services;
 mod show;
 mod simulators;
 mod stream;
 mod view;
-mod voices;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, eventually};
 use tokio::signal::unix::{SignalKind, signal};
 
-use booth::Booth;
+use scenario::Scenario;
 use services::Service;
 use show::Show;
 use view::View;
@@ -86,22 +86,22 @@ async fn run(forever: bool) -> Result<bool, Box<dyn Error + Send + Sync>> {
     let view = view.begin();
     view.legend();
     match forever {
-        true => view.say("Ctrl-C ends it.\n"),
-        false => view.say(&format!("This takes {} s; Ctrl-C ends it sooner.\n", LENGTH.as_secs())),
+        true => view.print("Ctrl-C ends it.\n"),
+        false => view.print(&format!("This takes {} s; Ctrl-C ends it sooner.\n", LENGTH.as_secs())),
     }
 
-    let booths = services.into_iter().map(Booth::new).collect();
-    let mut show = Show::new(booths, view, client.clone(), events);
+    let scenarios = services.into_iter().map(Scenario::new).collect();
+    let mut show = Show::new(scenarios, view, client.clone(), events);
     let is_whole = show.play((!forever).then_some(LENGTH), &mut interrupt).await;
     show.settle(&mut interrupt).await;
     daemon.signal("TERM");
     let exit = daemon.wait_exit(START).await;
     show.catch_up().await?;
     let mut kept = Vec::new();
-    for booth in &show.booths {
-        kept.push(stream::read(&client, booth.service.instance()).await?);
+    for scenario in &show.scenarios {
+        kept.push(stream::read(&client, scenario.service.instance()).await?);
     }
-    let is_good = report::report(&show.view, &show.booths, &kept, exit, !is_whole);
+    let is_good = report::report(&show.view, &show.scenarios, &kept, exit, !is_whole);
     if !is_good {
         eprintln!("\nThe daemon's log:\n{}", daemon.log());
     }
@@ -110,10 +110,15 @@ async fn run(forever: bool) -> Result<bool, Box<dyn Error + Send + Sync>> {
 
 /// Who takes part, and where.
 fn introduce(view: &View, nats: &NatsServer, services: &[Box<dyn Service>], admin: &str) {
-    view.say(&format!("{:<10} {}", "NATS", nats.url()));
+    view.print(&format!("{:<10} {}", "NATS", nats.url()));
     for service in services {
         let instance = format!("instance {}", service.instance());
-        view.say(&format!("{:<10} {:<27} {instance:<18} {}", service.name(), service.url(), service.note()));
+        view.print(&format!(
+            "{:<10} {:<27} {instance:<18} {}",
+            service.name(),
+            service.url(),
+            service.note()
+        ));
     }
-    view.say(&format!("{:<10} http://{admin}/status  /metrics  /readyz\n", "pontoon"));
+    view.print(&format!("{:<10} http://{admin}/status  /metrics  /readyz\n", "pontoon"));
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::booth::{Booth, hear};
+use crate::flows::Flows;
+use crate::scenario::{Scenario, record};
 use crate::services::Check;
 use crate::stream::Kept;
 use crate::view::{GREEN, RED, View, WIDTH};
-use crate::voices::Voices;
 
 /// How wide a service's column is.
 const COLUMN: usize = 9;
@@ -19,15 +19,15 @@ const NOTHING: &str = "-";
 /// yet need not hold.
 pub(crate) fn report(
     view: &View,
-    booths: &[Booth],
+    scenarios: &[Scenario],
     kept: &[Kept],
     exit: Option<i32>,
     cut_short: bool,
 ) -> bool {
-    let table = Table { view, width: WIDTH - COLUMN * booths.len() };
-    table.counts(booths, kept);
-    view.say("checks");
-    let checks: Vec<_> = booths.iter().zip(kept).map(|(booth, kept)| checks(booth, kept)).collect();
+    let table = Table { view, width: WIDTH - COLUMN * scenarios.len() };
+    table.counts(scenarios, kept);
+    view.print("checks");
+    let checks: Vec<_> = scenarios.iter().zip(kept).map(|(scenario, kept)| checks(scenario, kept)).collect();
     let mut whats: Vec<&str> = Vec::new();
     for (what, _) in checks.iter().flatten() {
         if !whats.contains(what) {
@@ -45,44 +45,47 @@ pub(crate) fn report(
         table.verdicts(what, &verdicts);
     }
     table.verdicts("the daemon drained, and ended with 0", &[Some(exit == Some(0))]);
-    for (booth, kept) in booths.iter().zip(kept) {
-        explain(view, booth, kept);
+    for (scenario, kept) in scenarios.iter().zip(kept) {
+        explain(view, scenario, kept);
     }
     good
 }
 
 /// What must hold of every service, and then of this one.
-fn checks(booth: &Booth, kept: &Kept) -> Vec<Check> {
-    let said = booth.service.said();
-    let something = !said.is_empty();
-    let called = booth.calls > 0;
-    let ids = || booth.ids.iter().eq(kept.events.iter().map(|event| &event.id));
+fn checks(scenario: &Scenario, kept: &Kept) -> Vec<Check> {
+    let expected = scenario.service.expected();
+    let something = !expected.is_empty();
+    let called = scenario.calls > 0;
+    let ids = || scenario.ids.iter().eq(kept.events.iter().map(|event| &event.id));
     let mut checks = vec![
-        ("all that the service said was seen once, in order", something.then_some(said == booth.heard)),
-        ("its stream has all of it once, in order", something.then(|| said == stored(booth, kept))),
+        (
+            "all that the service sent was seen once, in order",
+            something.then_some(expected == scenario.received),
+        ),
+        ("its stream has all of it once, in order", something.then(|| expected == stored(scenario, kept))),
         ("its stream has exactly the events that were seen", something.then(ids)),
         ("sequences grow, and every id is unique", something.then(|| kept.grows() && kept.is_unique())),
-        ("every call was answered by the service itself", called.then_some(booth.right == booth.calls)),
+        ("every call was answered by the service itself", called.then_some(scenario.right == scenario.calls)),
     ];
-    checks.extend(booth.service.checks(&booth.heard));
+    checks.extend(scenario.service.checks(&scenario.received));
     checks
 }
 
 /// What the stream says that the service said.
-fn stored(booth: &Booth, kept: &Kept) -> Voices {
-    let mut voices = Voices::default();
+fn stored(scenario: &Scenario, kept: &Kept) -> Flows {
+    let mut flows = Flows::default();
     for event in &kept.events {
-        hear(&*booth.service, &mut voices, event);
+        record(&*scenario.service, &mut flows, event);
     }
-    voices
+    flows
 }
 
-/// Says where what was heard is not what was said.
-fn explain(view: &View, booth: &Booth, kept: &Kept) {
-    let said = booth.service.said();
-    for (place, heard) in [("on NATS", &booth.heard), ("in the stream", &stored(booth, kept))] {
-        for difference in said.differences(heard) {
-            view.say(&format!("{}, {place}: {difference}", booth.service.name()));
+/// Says where what was received is not what was sent.
+fn explain(view: &View, scenario: &Scenario, kept: &Kept) {
+    let expected = scenario.service.expected();
+    for (place, received) in [("on NATS", &scenario.received), ("in the stream", &stored(scenario, kept))] {
+        for difference in expected.differences(received) {
+            view.print(&format!("{}, {place}: {difference}", scenario.service.name()));
         }
     }
 }
@@ -95,15 +98,16 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn counts(&self, booths: &[Booth], kept: &[Kept]) {
-        self.view.say("");
-        self.row("service", booths.iter().map(|booth| booth.service.name()));
-        self.row("instance", booths.iter().map(|booth| booth.service.instance()));
-        self.view.say("events");
-        self.row("  seen on NATS", booths.iter().map(|booth| count(booth.ids.len())));
-        let kinds: BTreeSet<_> = booths.iter().flat_map(|booth| booth.kinds.keys()).collect();
+    fn counts(&self, scenarios: &[Scenario], kept: &[Kept]) {
+        self.view.print("");
+        self.row("service", scenarios.iter().map(|scenario| scenario.service.name()));
+        self.row("instance", scenarios.iter().map(|scenario| scenario.service.instance()));
+        self.view.print("events");
+        self.row("  seen on NATS", scenarios.iter().map(|scenario| count(scenario.ids.len())));
+        let kinds: BTreeSet<_> = scenarios.iter().flat_map(|scenario| scenario.kinds.keys()).collect();
         for kind in kinds {
-            let counts = booths.iter().map(|booth| booth.kinds.get(kind).copied().unwrap_or_default());
+            let counts =
+                scenarios.iter().map(|scenario| scenario.kinds.get(kind).copied().unwrap_or_default());
             self.row(&format!("    {kind}"), counts.map(count));
         }
         self.row(
@@ -112,22 +116,23 @@ impl Table<'_> {
         );
         self.row("    their size", kept.iter().map(|kept| format!("{:.1} kB", kept.bytes as f64 / 1e3)));
 
-        self.view.say("calls");
-        self.row("  made", booths.iter().map(|booth| count(booth.calls)));
-        let statuses: BTreeSet<_> = booths.iter().flat_map(|booth| booth.statuses.keys()).collect();
+        self.view.print("calls");
+        self.row("  made", scenarios.iter().map(|scenario| count(scenario.calls)));
+        let statuses: BTreeSet<_> = scenarios.iter().flat_map(|scenario| scenario.statuses.keys()).collect();
         for status in statuses {
-            let counts = booths.iter().map(|booth| booth.statuses.get(status).copied().unwrap_or_default());
+            let counts =
+                scenarios.iter().map(|scenario| scenario.statuses.get(status).copied().unwrap_or_default());
             self.row(&format!("    answered: {status}"), counts.map(count));
         }
-        if booths.iter().any(|booth| booth.parts > 0) {
-            self.row("    parts of answers", booths.iter().map(|booth| count(booth.parts)));
+        if scenarios.iter().any(|scenario| scenario.parts > 0) {
+            self.row("    parts of answers", scenarios.iter().map(|scenario| count(scenario.parts)));
         }
-        self.row("    median time to the answer", booths.iter().map(|booth| median(&booth.times)));
+        self.row("    median time to the answer", scenarios.iter().map(|scenario| median(&scenario.times)));
     }
 
     fn row(&self, what: &str, columns: impl Iterator<Item = impl Display>) {
         let columns: String = columns.map(|column| format!("{column:>COLUMN$}")).collect();
-        self.view.say(&format!("{what:<0$}{columns}", self.width));
+        self.view.print(&format!("{what:<0$}{columns}", self.width));
     }
 
     fn verdicts(&self, what: &str, verdicts: &[Option<bool>]) {
@@ -137,7 +142,7 @@ impl Table<'_> {
             None => format!("{NOTHING:>COLUMN$}"),
         };
         let words: String = verdicts.iter().map(word).collect();
-        self.view.say(&format!("  {what:<0$}{words}", self.width - 2));
+        self.view.print(&format!("  {what:<0$}{words}", self.width - 2));
     }
 }
 

@@ -10,7 +10,7 @@ use pontoon_testkit::DaemonConfig;
 
 use crate::calls::{Call, Reply};
 use crate::event::Event;
-use crate::voices::{Voice, Voices};
+use crate::flows::{Flow, Flows};
 
 /// A check of a service's own: what must hold, and whether it does. `None` if it was not tried yet.
 pub(crate) type Check = (&'static str, Option<bool>);
@@ -54,21 +54,21 @@ pub(crate) trait Service {
     /// Whether the replies, parts and the last one, can only come from the service, and are what it should say.
     fn authorize(&mut self, parts: &[Reply], last: &Reply) -> bool;
 
-    /// Whether nothing is to be expected of it while nobody calls it.
+    /// Whether nothing is to be expected of it while no one calls it.
     fn is_idle(&self) -> bool {
         true
     }
 
-    /// All that it has said so far, as it should be heard.
-    fn said(&self) -> Voices;
+    /// All that it has said so far, as it should be received.
+    fn expected(&self) -> Flows;
 
     /// Whose words an event of its instance has, and the words.
-    fn voice(&self, event: &Event) -> (Voice, String) {
-        Voice::of(event)
+    fn flow(&self, event: &Event) -> (Flow, String) {
+        Flow::of(event)
     }
 
     /// What must hold of this service beyond what must hold of all.
-    fn checks(&self, _heard: &Voices) -> Vec<Check> {
+    fn checks(&self, _heard: &Flows) -> Vec<Check> {
         Vec::new()
     }
 }

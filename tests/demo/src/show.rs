@@ -8,9 +8,9 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::booth::Booth;
 use crate::calls::{Reply, round_trip};
 use crate::event::Event;
+use crate::scenario::Scenario;
 use crate::view::View;
 
 /// Services take turns at this pace, so that people can follow.
@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_secs(30);
 
 /// The services, and those who look at what they say.
 pub(crate) struct Show {
-    pub(crate) booths: Vec<Booth>,
+    pub(crate) scenarios: Vec<Scenario>,
     pub(crate) view: View,
     client: Client,
     events: Subscriber,
@@ -30,9 +30,9 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    pub(crate) fn new(booths: Vec<Booth>, view: View, client: Client, events: Subscriber) -> Self {
+    pub(crate) fn new(scenarios: Vec<Scenario>, view: View, client: Client, events: Subscriber) -> Self {
         let (replied, replies) = mpsc::unbounded_channel();
-        Self { booths, view, client, events, replies, replied, turns: 0 }
+        Self { scenarios, view, client, events, replies, replied, turns: 0 }
     }
 
     /// Goes on for this long, or until it is interrupted. Returns whether it was not.
@@ -52,11 +52,11 @@ impl Show {
         }
     }
 
-    /// Waits until all that was said was heard. What has not come after a while is missing, and the table says so.
+    /// Waits until all that was sent was received. What has not come after a while is missing, and the table says so.
     /// Another interrupt ends it at once.
     pub(crate) async fn settle(&mut self, interrupt: &mut Signal) {
         let rest = async {
-            while !self.booths.iter().all(Booth::is_complete) {
+            while !self.scenarios.iter().all(Scenario::is_complete) {
                 self.take_in().await;
             }
         };
@@ -75,18 +75,18 @@ impl Show {
 
     /// First all services speak, then all are called, and so on.
     fn turn(&mut self) {
-        let place = self.turns % self.booths.len();
-        let speaks = (self.turns / self.booths.len()).is_multiple_of(2);
+        let place = self.turns % self.scenarios.len();
+        let speaks = (self.turns / self.scenarios.len()).is_multiple_of(2);
         self.turns += 1;
-        let Some(booth) = self.booths.get_mut(place) else { return };
+        let Some(scenario) = self.scenarios.get_mut(place) else { return };
         if speaks {
-            return booth.service.speak();
+            return scenario.service.speak();
         }
-        let Some(call) = booth.call() else { return };
-        self.view.call(booth.service.name(), &call);
+        let Some(call) = scenario.call() else { return };
+        self.view.call(scenario.service.name(), &call);
         let (client, replied) = (self.client.clone(), self.replied.clone());
         tokio::spawn(async move {
-            // There is nobody to tell once the show is over.
+            // There is no one to tell once the show is over.
             call.make(client, |reply| drop(replied.send((place, reply)))).await;
         });
     }
@@ -95,16 +95,16 @@ impl Show {
     async fn take_in(&mut self) {
         tokio::select! {
             Some((place, reply)) = self.replies.recv() => {
-                let Some(booth) = self.booths.get_mut(place) else { return };
-                self.view.reply(booth.service.name(), &reply);
-                booth.reply(reply);
+                let Some(scenario) = self.scenarios.get_mut(place) else { return };
+                self.view.reply(scenario.service.name(), &reply);
+                scenario.reply(reply);
             }
             Some(message) = self.events.next() => {
                 let event = Event::read(message.subject.as_str(), message.headers.as_ref(), &message.payload);
-                let mut booths = self.booths.iter_mut();
-                let Some(booth) = booths.find(|booth| booth.service.instance() == event.instance()) else { return };
-                self.view.event(booth.service.name(), &event);
-                booth.event(&event);
+                let mut scenarios = self.scenarios.iter_mut();
+                let Some(scenario) = scenarios.find(|scenario| scenario.service.instance() == event.instance()) else { return };
+                self.view.event(scenario.service.name(), &event);
+                scenario.event(&event);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! containers, see `deploy/compose.yaml`.
 //!
 //! They listen on loopback, so that what comes to a named address is handed on. They speak in turn, every second, and
-//! keep what was said and heard: this is for a demonstration, not for weeks.
+//! keep what was sent and received: this is for a demonstration, not for weeks.
 
 use std::error::Error;
 use std::time::Duration;

@@ -44,8 +44,8 @@ impl View {
         Self { start: Instant::now(), ..self }
     }
 
-    pub(crate) fn say(&self, text: &str) {
-        // A reader who has gone away is no fault of what is shown.
+    pub(crate) fn print(&self, text: &str) {
+        // A reader who has gone away is not a fault of what is shown.
         let _ = writeln!(stdout(), "{text}");
     }
 
@@ -57,7 +57,7 @@ impl View {
             (GREEN, "↳", "a reply to it"),
         ];
         let meanings = meanings.map(|(colour, arrow, what)| format!("{} {what}", self.paint(colour, arrow)));
-        self.say(&format!("{}   {}", meanings.join("   "), self.paint(DIM, "…1234 ends a long id")));
+        self.print(&format!("{}   {}", meanings.join("   "), self.paint(DIM, "…1234 ends a long id")));
     }
 
     pub(crate) fn event(&self, service: &str, event: &Event) {
@@ -99,7 +99,7 @@ impl View {
         } else {
             format!("{}\n{:MARGIN$}{words}", what.trim_end(), "")
         };
-        self.say(format!("{start}{text}").trim_end());
+        self.print(format!("{start}{text}").trim_end());
     }
 }
 

@@ -18,7 +18,7 @@ async fn what_is_cut_off_is_unknown_and_is_not_sent_again() {
         network.service.answers(answer);
         let mut asked = Vec::new();
         for number in 0..TASKS {
-            asked.push(network.say(&task(number), "a question", &[]).await.answer());
+            asked.push(network.send(&task(number), "a question", &[]).await.answer());
         }
         for (parts, last) in join_all(asked).await {
             assert_eq!(last.verdict(), ("unknown", Some("504")), "{}", last.message());
@@ -35,7 +35,7 @@ async fn what_is_cut_off_is_unknown_and_is_not_sent_again() {
         // The next request of a task is answered, over a connection of its own.
         network.service.answers(AuiAnswer::default());
         for number in 0..TASKS {
-            let last = network.say(&task(number), "another", &[]).await.end().await;
+            let last = network.send(&task(number), "another", &[]).await.end().await;
             assert_eq!((last.verdict(), &last.body["data"]["text"]), (("response", None), &json!("another")));
         }
         for number in 0..TASKS {
@@ -53,9 +53,9 @@ async fn requests_wait_in_order_for_a_service_that_is_away_and_expire_in_time() 
     let network = Network::start("").await;
     let soon = ("Pontoon-Timeout", "500ms");
     network.service.stop_listening().await;
-    let first = network.say("t1", "1", &[]).await;
-    let second = network.say("t1", "2", &[soon]).await;
-    let third = network.say("t1", "3", &[]).await;
+    let first = network.send("t1", "1", &[]).await;
+    let second = network.send("t1", "2", &[soon]).await;
+    let third = network.send("t1", "3", &[]).await;
     network.state(|state| state["links"][0]["phase"] == "waiting").await;
     assert_eq!(second.end().await.verdict(), ("expired", Some("408")));
     network.service.listen_again().await;
@@ -66,10 +66,10 @@ async fn requests_wait_in_order_for_a_service_that_is_away_and_expire_in_time() 
 
     // The same with one that is under way when the service goes.
     network.service.answers(AuiAnswer::default().falls_silent());
-    let fourth = network.say("t1", "4", &[]).await;
+    let fourth = network.send("t1", "4", &[]).await;
     network.taken(3).await;
-    let fifth = network.say("t1", "5", &[]).await;
-    let sixth = network.say("t1", "6", &[]).await;
+    let fifth = network.send("t1", "5", &[]).await;
+    let sixth = network.send("t1", "6", &[]).await;
     network.service.stop_listening().await;
     network.service.cut();
     assert_eq!(fourth.end().await.verdict(), ("unknown", Some("504")));
@@ -80,14 +80,14 @@ async fn requests_wait_in_order_for_a_service_that_is_away_and_expire_in_time() 
     }
     assert_eq!(network.taken(5).await[2..], ["4", "5", "6"]);
 
-    // Where nobody waits any more, the link is given up.
+    // Where no one waits any more, the link is given up.
     network.service.stop_listening().await;
     network.service.cut();
     network.state(|state| state["links"] == json!([])).await;
-    assert_eq!(network.say("t1", "7", &[soon]).await.end().await.verdict(), ("expired", Some("408")));
+    assert_eq!(network.send("t1", "7", &[soon]).await.end().await.verdict(), ("expired", Some("408")));
     network.state(|state| state["links"] == json!([])).await;
     network.service.listen_again().await;
-    assert_eq!(network.say("t1", "8", &[]).await.end().await.verdict(), ("response", None));
+    assert_eq!(network.send("t1", "8", &[]).await.end().await.verdict(), ("response", None));
     assert_eq!(network.taken(6).await[5..], ["8"]);
 }
 
@@ -96,12 +96,12 @@ async fn a_task_goes_on_whatever_becomes_of_its_connections() {
     let network = Network::start("").await;
     let gone = async || {
         network.state(|state| state["links"] == json!([])).await;
-        eventually(PATIENCE, async || network.service.connections().is_empty()).await;
+        eventually(DEADLINE, async || network.service.connections().is_empty()).await;
     };
     let mut number = 0;
     let mut talk = async || {
         number += 1;
-        let last = network.say("t1", &number.to_string(), &[]).await.end().await;
+        let last = network.send("t1", &number.to_string(), &[]).await.end().await;
         assert_eq!(
             (last.verdict(), &last.body["data"]["text"]),
             (("response", None), &json!(number.to_string()))

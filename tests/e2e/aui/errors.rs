@@ -10,7 +10,7 @@ async fn an_error_is_the_callers_and_the_next_request_works_over_a_new_connectio
     let network = Network::start("").await;
     let mut errors = listen(&network.client, "pontoon.event.aui.agents.error.raised.>").await;
     let started = AuiAnswer::default().updates(2);
-    let talk = async |task: &str, text: &str| network.say(task, text, &[]).await.answer().await;
+    let talk = async |task: &str, text: &str| network.send(task, text, &[]).await.answer().await;
     // That the key is good is known once it has answered.
     assert_eq!(talk("t0", "hello").await.1.verdict(), ("response", None));
     for (number, (answer, verdict, words, code)) in [

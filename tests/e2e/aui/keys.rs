@@ -1,4 +1,4 @@
-//! The key: a bad one is told of and tried slowly, and no key is shown anywhere, whatever the service says of it.
+//! The key: a bad one is reported and tried slowly, and no key is shown anywhere, whatever the service says of it.
 
 use futures_util::FutureExt as _;
 use pontoon_testkit::AuiRefusal;
@@ -13,18 +13,18 @@ const CANARY: &str = "canary/key-7c31";
 const ENCODED: &str = "canary%2Fkey-7c31";
 
 #[tokio::test]
-async fn a_bad_key_is_told_of_and_tried_slowly_and_no_key_is_shown() {
+async fn a_bad_key_is_reported_and_tried_slowly_and_no_key_is_shown() {
     for auth in ["query", "header"] {
         for refusal in
             [None, Some(AuiRefusal::Close), Some(AuiRefusal::Error), Some(AuiRefusal::ErrorWithKey)]
         {
-            let mut scene = Scene::start(auth, refusal).await;
-            let first = scene.network.say("t1", "hello", &[("Pontoon-Timeout", "1s")]).await.end().await;
+            let mut scenario = Scenario::start(auth, refusal).await;
+            let first = scenario.network.send("t1", "hello", &[("Pontoon-Timeout", "1s")]).await.end().await;
             match refusal {
                 None => assert_eq!(first.verdict(), ("response", None), "{auth}: {}", first.message()),
-                Some(_) => scene.is_refused(&first).await,
+                Some(_) => scenario.is_refused(&first).await,
             }
-            let said = scene.all_that_was_said().await;
+            let said = scenario.all_that_was_said().await;
             assert!(said.contains("TRACE") || said.contains("DEBUG"), "the log was loud");
             let repeats = refusal == Some(AuiRefusal::ErrorWithKey);
             assert_eq!(said.contains("Invalid API key: ***"), repeats, "{auth} {refusal:?}");
@@ -36,12 +36,12 @@ async fn a_bad_key_is_told_of_and_tried_slowly_and_no_key_is_shown() {
 }
 
 /// A daemon whose log is at its loudest, and everything that passes on NATS.
-struct Scene {
+struct Scenario {
     network: Network,
     all: Subscriber,
 }
 
-impl Scene {
+impl Scenario {
     /// With a service that takes our key, or refuses it in this way.
     async fn start(auth: &str, refusal: Option<AuiRefusal>) -> Self {
         let nats = NatsServer::start().await;
@@ -75,7 +75,7 @@ impl Scene {
         assert!(time("retry_at") - time("since") > Duration::from_secs(200), "{state}");
         // Whoever asks now waits for that, and does not make it come sooner.
         for _ in 0..3 {
-            let later = network.say("t1", "hello?", &[("Pontoon-Timeout", "100ms")]).await.end().await;
+            let later = network.send("t1", "hello?", &[("Pontoon-Timeout", "100ms")]).await.end().await;
             assert_eq!(later.verdict(), ("expired", Some("408")));
         }
         assert_eq!(network.service.dials().len(), 1);
@@ -90,7 +90,7 @@ impl Scene {
             said.push_str(&daemon.get(page).await.1);
         }
         daemon.signal("TERM");
-        assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+        assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
         said.push_str(&daemon.log());
         round_trip(&self.network.client).await;
         while let Some(Some(message)) = self.all.next().now_or_never() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pontoon_testkit::eventually;
 use serde_json::json;
 
-use super::Bed;
-use crate::support::{PATIENCE, ask};
+use super::Fixture;
+use crate::support::{DEADLINE, ask};
 
 /// Sockets in all, and how many at a time.
 const CYCLES: usize = 10_000;
@@ -18,35 +18,35 @@ const SLACK: u64 = 8 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_sockets_leave_nothing_behind() {
-    let bed = Arc::new(
-        Bed::start(
+    let fixture = Arc::new(
+        Fixture::start(
             r#"dynamic = { enabled = true, hosts = ["127.0.0.1"], addresses = ["127.0.0.1"], max = 16 }"#,
         )
         .await,
     );
-    cycle(&bed, WARM).await;
-    let before = rest(&bed).await;
-    cycle(&bed, CYCLES - WARM).await;
-    let after = rest(&bed).await;
-    assert_eq!(bed.echo.upgrades(), CYCLES);
+    cycle(&fixture, WARM).await;
+    let before = rest(&fixture).await;
+    cycle(&fixture, CYCLES - WARM).await;
+    let after = rest(&fixture).await;
+    assert_eq!(fixture.echo.upgrades(), CYCLES);
     assert_eq!((after.files, after.threads), (before.files, before.threads));
     println!("resident memory: {} KiB, then {} KiB", before.memory / 1024, after.memory / 1024);
     assert!(after.memory < before.memory + SLACK, "{} bytes, then {}", before.memory, after.memory);
 }
 
 /// Creates, uses and removes so many sockets, each under a title that was never used before.
-async fn cycle(bed: &Arc<Bed>, number: usize) {
-    let first = bed.echo.upgrades();
+async fn cycle(fixture: &Arc<Fixture>, number: usize) {
+    let first = fixture.echo.upgrades();
     let workers = (0..AT_ONCE).map(|worker| {
-        let bed = Arc::clone(bed);
+        let fixture = Arc::clone(fixture);
         tokio::spawn(async move {
             for turn in (first + worker..first + number).step_by(AT_ONCE) {
                 let title = format!("socket {turn}");
                 let told = async |operation: &str, body: serde_json::Value| {
                     let subject = format!("pontoon.command.streamavatars.avatars.{operation}");
-                    ask(&bed.client, &subject, &body.to_string(), &[]).await
+                    ask(&fixture.client, &subject, &body.to_string(), &[]).await
                 };
-                let created = told("create", json!({"title": title, "url": bed.echo.url()})).await;
+                let created = told("create", json!({"title": title, "url": fixture.echo.url()})).await;
                 assert_eq!(created.status, "acked", "{turn}: {created:?}");
                 let sent = told("send", json!({"title": title, "message": "gogo!"})).await;
                 assert_eq!(sent.status, "sent", "{turn}: {sent:?}");
@@ -67,21 +67,21 @@ struct Held {
 }
 
 /// What the daemon holds once it has nothing more to do.
-async fn rest(bed: &Bed) -> Held {
+async fn rest(fixture: &Fixture) -> Held {
     let quiet = |state: &serde_json::Value| state["links"] == json!([]) && state["unconfirmed_events"] == 0;
-    bed.state(quiet).await;
-    bed.echo.connected(0, PATIENCE).await;
-    let id = bed.daemon.id();
+    fixture.state(quiet).await;
+    fixture.echo.connected(0, DEADLINE).await;
+    let id = fixture.daemon.id();
     let threads = || std::fs::read_dir(format!("/proc/{id}/task")).unwrap().count();
     // The last sockets are being closed, and threads that looked names up end when they were idle for a while.
-    let held = || (bed.daemon.open_files(), threads());
+    let held = || (fixture.daemon.open_files(), threads());
     let mut last = held();
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         let now = held();
         std::mem::replace(&mut last, now) == now
     })
     .await;
     let (files, threads) = last;
-    Held { files, threads, memory: bed.daemon.resident_bytes() }
+    Held { files, threads, memory: fixture.daemon.resident_bytes() }
 }

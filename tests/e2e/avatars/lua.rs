@@ -3,8 +3,8 @@
 use pontoon_testkit::{LuaApp, LuaScript, RanCommand, eventually};
 use serde_json::json;
 
-use super::Bed;
-use crate::support::PATIENCE;
+use super::Fixture;
+use crate::support::DEADLINE;
 
 const LISTEN: &str = r#"listen = { address = "127.0.0.1:0", token = "canary-t0ken" }"#;
 /// The title under which the script has its socket in the app.
@@ -13,14 +13,14 @@ const SOCKET: &str = "pontoon";
 const SPEED: f64 = 5.0;
 
 /// The app with the script in it, let in by the daemon. `None` where there may be no Lua.
-async fn connected(bed: &mut Bed, fill_in: impl FnOnce(LuaScript) -> LuaScript) -> Option<LuaApp> {
+async fn connected(fixture: &mut Fixture, fill_in: impl FnOnce(LuaScript) -> LuaScript) -> Option<LuaApp> {
     if !LuaApp::available() {
         return None;
     }
-    let url = bed.daemon.listener("avatars").await;
+    let url = fixture.daemon.listener("avatars").await;
     let script = fill_in(LuaScript::pontoon(&url, "canary-t0ken"));
     let app = LuaApp::options().speed(SPEED).start(&script).await;
-    assert_eq!(bed.event("socket.opened").await.1["title"], "main");
+    assert_eq!(fixture.event("socket.opened").await.1["title"], "main");
     welcomed(&app, 1).await;
     Some(app)
 }
@@ -28,15 +28,15 @@ async fn connected(bed: &mut Bed, fill_in: impl FnOnce(LuaScript) -> LuaScript) 
 /// The script has been let in so many times, and knows.
 async fn welcomed(app: &LuaApp, times: usize) {
     let logged = || app.log().iter().filter(|line| line.contains("connected as main")).count();
-    eventually(PATIENCE, async || logged() == times).await;
+    eventually(DEADLINE, async || logged() == times).await;
 }
 
 #[tokio::test]
 async fn the_script_and_a_client_of_nats_exchange_messages() {
-    let mut bed = Bed::start(LISTEN).await;
-    let Some(app) = connected(&mut bed, |script| script).await else { return };
+    let mut fixture = Fixture::start(LISTEN).await;
+    let Some(app) = connected(&mut fixture, |script| script).await else { return };
     app.fire("chatMessage", json!([{"displayName": "Ann"}, "see http://a.example/"])).await;
-    let (name, body) = bed.event("socket.message").await;
+    let (name, body) = fixture.event("socket.message").await;
     assert_eq!(name, "chatMessage");
     let data = &body["raw"]["data"];
     assert_eq!(
@@ -44,7 +44,7 @@ async fn the_script_and_a_client_of_nats_exchange_messages() {
         (&json!("Ann"), &json!("see http://a.example/"))
     );
 
-    let reply = bed
+    let reply = fixture
         .ask(
             "script.send",
             r#"{"message":{"type":"runCommand","command":"!go http:\/\/a.example\/","quiet":true}}"#,
@@ -52,14 +52,14 @@ async fn the_script_and_a_client_of_nats_exchange_messages() {
         .await;
     assert_eq!(reply.status, "sent", "{reply:?}");
     let ran = [RanCommand { command: "!go http://a.example/".to_owned(), quiet: true }];
-    eventually(PATIENCE, async || app.commands() == ran).await;
-    let reply = bed.ask("message.send", r#"{"channel":"script/main","text":"Hello / chat"}"#).await;
+    eventually(DEADLINE, async || app.commands() == ran).await;
+    let reply = fixture.ask("message.send", r#"{"channel":"script/main","text":"Hello / chat"}"#).await;
     assert_eq!(reply.status, "sent", "{reply:?}");
-    eventually(PATIENCE, async || app.chat() == ["Hello / chat"]).await;
+    eventually(DEADLINE, async || app.chat() == ["Hello / chat"]).await;
 
-    let reply = bed.ask("script.send", r#"{"message":{"type":"dance"}}"#).await;
+    let reply = fixture.ask("script.send", r#"{"message":{"type":"dance"}}"#).await;
     assert_eq!(reply.status, "sent", "{reply:?}");
-    let (_, body) = bed.event("error.raised").await;
+    let (_, body) = fixture.event("error.raised").await;
     assert!(body["error"]["message"].as_str().unwrap().contains("dance"), "{body}");
     assert_eq!(app.failures(), [""; 0]);
 }
@@ -67,48 +67,48 @@ async fn the_script_and_a_client_of_nats_exchange_messages() {
 #[tokio::test]
 async fn the_script_comes_back_after_a_break_a_restart_of_the_daemon_and_f5() {
     let lines = LISTEN.replace(":0", &format!(":{}", free_port()));
-    let mut bed = Bed::start(&lines).await;
-    let Some(app) = connected(&mut bed, |script| script).await else { return };
+    let mut fixture = Fixture::start(&lines).await;
+    let Some(app) = connected(&mut fixture, |script| script).await else { return };
     app.cut(SOCKET);
-    bed.event("socket.failed").await;
-    assert_eq!(bed.event("gap.detected").await.1["link"], "script/main");
+    fixture.event("socket.failed").await;
+    assert_eq!(fixture.event("gap.detected").await.1["link"], "script/main");
     welcomed(&app, 2).await;
 
-    bed.daemon.restart();
-    assert_eq!(bed.event("socket.opened").await.1["title"], "main");
+    fixture.daemon.restart();
+    assert_eq!(fixture.event("socket.opened").await.1["title"], "main");
     welcomed(&app, 3).await;
     app.reload().await;
-    bed.event("socket.opened").await;
+    fixture.event("socket.opened").await;
     welcomed(&app, 4).await;
 
     // However often it came back, an event is forwarded once.
     app.fire("raid", json!([{"displayName": "Ben"}])).await;
     app.fire("follower", json!([{"displayName": "Eve"}])).await;
-    let names = [bed.event("socket.message").await.0, bed.event("socket.message").await.0];
+    let names = [fixture.event("socket.message").await.0, fixture.event("socket.message").await.0];
     assert_eq!(names, ["raid", "follower"]);
     assert_eq!(app.failures(), [""; 0]);
 }
 
 #[tokio::test]
 async fn the_token_goes_in_the_request_as_well() {
-    let mut bed = Bed::start(LISTEN).await;
+    let mut fixture = Fixture::start(LISTEN).await;
     let in_request = |script: LuaScript| script.code("pontoon_token_in_request", "true");
-    let Some(app) = connected(&mut bed, in_request).await else { return };
-    assert_eq!(bed.ask("message.send", r#"{"channel":"script/main","text":"hi"}"#).await.status, "sent");
-    eventually(PATIENCE, async || app.chat() == ["hi"]).await;
-    assert!(!bed.daemon.log().contains("canary"), "{}", bed.daemon.log());
+    let Some(app) = connected(&mut fixture, in_request).await else { return };
+    assert_eq!(fixture.ask("message.send", r#"{"channel":"script/main","text":"hi"}"#).await.status, "sent");
+    eventually(DEADLINE, async || app.chat() == ["hi"]).await;
+    assert!(!fixture.daemon.log().contains("canary"), "{}", fixture.daemon.log());
 }
 
 #[tokio::test]
-async fn a_script_with_a_wrong_token_is_told_so() {
-    let mut bed = Bed::start(LISTEN).await;
+async fn a_script_with_a_wrong_token_is_refused_with_the_reason() {
+    let mut fixture = Fixture::start(LISTEN).await;
     if !LuaApp::available() {
         return;
     }
-    let url = bed.daemon.listener("avatars").await;
+    let url = fixture.daemon.listener("avatars").await;
     let app = LuaApp::options().speed(SPEED).start(&LuaScript::pontoon(&url, "wrong")).await;
-    eventually(PATIENCE, async || app.log().iter().any(|line| line.contains("check pontoon_token"))).await;
-    assert_eq!(bed.ask("list", "").await.body["data"], json!([]));
+    eventually(DEADLINE, async || app.log().iter().any(|line| line.contains("check pontoon_token"))).await;
+    assert_eq!(fixture.ask("list", "").await.body["data"], json!([]));
 }
 
 /// A port that was free a moment ago: the daemon listens on it again after a restart.

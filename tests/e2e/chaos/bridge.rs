@@ -15,7 +15,7 @@ use super::source::{MachineClock, Protocol, Source};
 use super::stream;
 
 /// How long the bridge may take to be as it should once all faults are over, on a machine that does much besides.
-const PATIENCE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(90);
 /// How long the server may take for one request.
 const REQUEST: Duration = Duration::from_secs(5);
 
@@ -124,7 +124,7 @@ impl Bridge {
             bridge.flows().await;
         } else {
             for source in &bridge.sources {
-                source.server().connected(1, PATIENCE).await;
+                source.server().connected(1, DEADLINE).await;
             }
         }
         bridge
@@ -238,7 +238,7 @@ impl Bridge {
         self.daemon.reconfigure(config);
         if self.daemon_is == Phase::Runs {
             // The signal ends a daemon that does not wait for it yet.
-            eventually(PATIENCE, async || !self.daemon.logged(RUNS).is_empty()).await;
+            eventually(DEADLINE, async || !self.daemon.logged(RUNS).is_empty()).await;
         }
         let handles = self.daemon_is != Phase::Down && !self.daemon.logged(RUNS).is_empty();
         if handles {
@@ -270,9 +270,9 @@ impl Bridge {
     async fn reaches(&self, name: &str, number: usize) {
         let client = self.nats.client().await;
         let reached = async {
-            eventually(PATIENCE * 2, async || stream::newest(&client, name).await >= Some(number)).await;
+            eventually(DEADLINE * 2, async || stream::newest(&client, name).await >= Some(number)).await;
         };
-        let in_time = timeout(PATIENCE, reached).await;
+        let in_time = timeout(DEADLINE, reached).await;
         assert!(in_time.is_ok(), "event {number} of {name} does not come\n{}", self.end_of_log());
     }
 

@@ -136,7 +136,7 @@ fn gaps(history: &History, lost: &[Sent], verdict: &mut Verdict) {
         };
         // Whether nothing from an earlier start stands in front of it: only then was it a start that found no events.
         let is_first = earlier.iter().all(|epoch| *epoch == stored.epoch);
-        // What an earlier start recorded is no beginning once the clock was set back.
+        // What an earlier start recorded is not a beginning once the clock was set back.
         let may_be_unknown = is_first || history.clock.was_set(Micros::MIN, stored.at);
         let explains = |cause: Cause| match gap.reason.as_str() {
             "disconnected" => cause == Cause::Link,

@@ -56,11 +56,11 @@ pub(crate) enum Protocol {
 /// A running service.
 pub(crate) struct Source {
     server: Arc<WebSocketServer>,
-    desk: Arc<Desk>,
+    state: Arc<ServerState>,
     sending: JoinHandle<()>,
 }
 
-struct Desk {
+struct ServerState {
     clock: MachineClock,
     protocol: Protocol,
     /// How much text an event has besides its number.
@@ -91,17 +91,18 @@ impl Source {
     /// Starts it. It begins to send when the first client is connected.
     pub(crate) async fn start(clock: MachineClock, protocol: Protocol, pace: usize, padding: usize) -> Self {
         let (pace, log) = (AtomicUsize::new(pace), Mutex::default());
-        let desk = Arc::new(Desk { clock, protocol, padding: "x".repeat(padding), pace, log });
-        let server =
-            Arc::new(WebSocketServer::start(Arc::new(Listener(Arc::clone(&desk))) as Arc<dyn Service>).await);
-        let sending = tokio::spawn(send(Arc::clone(&server), Arc::clone(&desk)));
-        Self { server, desk, sending }
+        let state = Arc::new(ServerState { clock, protocol, padding: "x".repeat(padding), pace, log });
+        let server = Arc::new(
+            WebSocketServer::start(Arc::new(Listener(Arc::clone(&state))) as Arc<dyn Service>).await,
+        );
+        let sending = tokio::spawn(send(Arc::clone(&server), Arc::clone(&state)));
+        Self { server, state, sending }
     }
 
     /// Its settings for the connector, as lines of TOML.
     pub(crate) fn settings(&self) -> String {
         let url = format!("url = \"ws://{}/ws\"", self.server.address());
-        match self.desk.protocol {
+        match self.state.protocol {
             Protocol::Sub0 => url,
             Protocol::Chat => format!(
                 "{url}\nkind = \"/type\"\nevents.tick = {{ type = \"message.created\", channel = \"/room\", id = \"/id\", text = \"/text\", time = \"/at\" }}"
@@ -111,12 +112,12 @@ impl Source {
 
     /// Sends so many events in a tick from now on; 0 for one in a long while.
     pub(crate) fn pace(&self, events: usize) {
-        self.desk.pace.store(events, Ordering::Relaxed);
+        self.state.pace.store(events, Ordering::Relaxed);
     }
 
     /// How many events it has sent.
     pub(crate) fn sent(&self) -> usize {
-        self.desk.log().emitted.len()
+        self.state.log().emitted.len()
     }
 
     /// Sends nothing more.
@@ -131,17 +132,17 @@ impl Source {
 
     /// What it sent. The daemon was killed at these times.
     pub(crate) fn history(&self, deaths: &[Micros]) -> Vec<Sent> {
-        let log = self.desk.log();
+        let log = self.state.log();
         let mut answered: HashMap<usize, Vec<(usize, Micros)>> = HashMap::new();
         for received in self.server.received() {
             if let Message::Pong(number) = &received.message
                 && let Some(number) = str::from_utf8(number).ok().and_then(|text| text.parse().ok())
             {
-                let at = self.desk.clock.at(received.at);
+                let at = self.state.clock.at(received.at);
                 answered.entry(received.connection).or_default().push((number, at));
             }
         }
-        let now = self.desk.clock.now();
+        let now = self.state.clock.now();
         // Reading ends when the daemon does, or when it dials again.
         let end = |connection: usize| {
             let begin = log.connected.get(&connection).copied().unwrap_or(now);
@@ -167,7 +168,7 @@ impl Drop for Source {
     }
 }
 
-impl Desk {
+impl ServerState {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().expect("no one panics with it")
     }
@@ -192,18 +193,18 @@ impl Desk {
 }
 
 /// Sends events without end, and behind them a ping whose answer shows what was read.
-async fn send(server: Arc<WebSocketServer>, desk: Arc<Desk>) {
+async fn send(server: Arc<WebSocketServer>, state: Arc<ServerState>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut tick = 0_usize;
     loop {
         ticks.tick().await;
         tick += 1;
-        let pace = match desk.pace.load(Ordering::Relaxed) {
+        let pace = match state.pace.load(Ordering::Relaxed) {
             0 if tick.is_multiple_of(10) => 1,
             pace => pace,
         };
-        let mut log = desk.log();
+        let mut log = state.log();
         // Under the lock: a connection that is not among these yet is an upgrade under way.
         let open = server.connections();
         if log.connected.is_empty() || pace == 0 {
@@ -211,11 +212,11 @@ async fn send(server: Arc<WebSocketServer>, desk: Arc<Desk>) {
         }
         for _ in 0..pace {
             let number = log.emitted.len();
-            let at = desk.clock.now();
+            let at = state.clock.now();
             let earliest = log.upgrading.filter(|begun| at - begun < UPGRADE).unwrap_or(at);
             let connections = open.iter().map(|connection| connection.id()).collect();
             log.emitted.push(Emitted { earliest, at, connections });
-            let frame = desk.frame(number);
+            let frame = state.frame(number);
             open.iter().for_each(|connection| connection.send_text(&frame));
         }
         let newest = (log.emitted.len() - 1).to_string();
@@ -224,7 +225,7 @@ async fn send(server: Arc<WebSocketServer>, desk: Arc<Desk>) {
 }
 
 /// Lets everyone in.
-struct Listener(Arc<Desk>);
+struct Listener(Arc<ServerState>);
 
 impl Service for Listener {
     fn authorize(&self, _: &Request) -> Result<Option<String>, Refusal> {

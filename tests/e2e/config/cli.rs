@@ -17,7 +17,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn usage_is_2_and_said_on_stderr() {
+fn usage_errors_exit_with_2_and_are_on_stderr() {
     for arguments in [
         &["no-such-command"] as &[&str],
         &["sample", "kafka"],

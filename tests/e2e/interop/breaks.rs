@@ -6,62 +6,62 @@ use futures_util::future::join_all;
 use pontoon_testkit::{NatsServer, eventually};
 use serde_json::{Value, json};
 
-use super::bed::{Bed, NUMBERED};
+use super::fixture::{Fixture, NUMBERED};
 use super::server::Server;
-use crate::support::{PATIENCE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask, listen, next, start};
 
 #[tokio::test]
 async fn a_server_that_dies_is_dialled_again_and_its_rooms_are_joined_again() {
-    let mut bed = Bed::ready(NUMBERED, json!({})).await;
+    let mut fixture = Fixture::ready(NUMBERED, json!({})).await;
     for life in 1..=2 {
-        bed.joined(life).await;
-        bed.blast(life as u64, 1).await;
-        eventually(PATIENCE, async || bed.ticks() == life).await;
-        bed.server.restart().await;
+        fixture.joined(life).await;
+        fixture.blast(life as u64, 1).await;
+        eventually(DEADLINE, async || fixture.ticks() == life).await;
+        fixture.server.restart().await;
     }
-    bed.joined(3).await;
-    bed.blast(3, 1).await;
-    assert_eq!(bed.stored(5).await, ["1", "gap disconnected", "2", "gap disconnected", "3"]);
+    fixture.joined(3).await;
+    fixture.blast(3, 1).await;
+    assert_eq!(fixture.stored(5).await, ["1", "gap disconnected", "2", "gap disconnected", "3"]);
 }
 
 #[tokio::test]
 async fn a_server_that_sends_us_away_is_dialled_again() {
-    let mut bed = Bed::ready(NUMBERED, json!({})).await;
+    let mut fixture = Fixture::ready(NUMBERED, json!({})).await;
     let away = [
         json!({"do": "disconnect", "close": false}),
         json!({"do": "disconnect", "close": true}),
         json!({"do": "close"}),
     ];
     for (place, order) in away.into_iter().enumerate() {
-        bed.joined(place + 1).await;
-        bed.blast(place as u64, 1).await;
-        bed.server.order(order).await;
-        bed.server.sees("disconnect", place + 1).await;
+        fixture.joined(place + 1).await;
+        fixture.blast(place as u64, 1).await;
+        fixture.server.order(order).await;
+        fixture.server.sees("disconnect", place + 1).await;
     }
-    bed.joined(4).await;
-    bed.blast(3, 1).await;
+    fixture.joined(4).await;
+    fixture.blast(3, 1).await;
     let gap = "gap disconnected";
-    assert_eq!(bed.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
-    assert_eq!(bed.server.saw("connect").len(), 4);
-    assert!(bed.daemon.log().contains("disconnected us from the namespace"), "{}", bed.daemon.log());
+    assert_eq!(fixture.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
+    assert_eq!(fixture.server.saw("connect").len(), 4);
+    assert!(fixture.daemon.log().contains("disconnected us from the namespace"), "{}", fixture.daemon.log());
 }
 
 #[tokio::test]
-async fn calls_that_are_under_way_when_the_server_dies_are_told_that_nobody_knows() {
-    let mut bed = Bed::ready("", json!({})).await;
-    bed.server.order(json!({"do": "answer", "how": "never"})).await;
+async fn calls_that_are_under_way_when_the_server_dies_get_unknown() {
+    let mut fixture = Fixture::ready("", json!({})).await;
+    fixture.server.order(json!({"do": "answer", "how": "never"})).await;
     let body = json!("hello");
-    let calls = join_all((0..50).map(|_| bed.ask("call.echo", &body)));
+    let calls = join_all((0..50).map(|_| fixture.ask("call.echo", &body)));
     let killed = async {
-        bed.server.sees("event", 50).await;
-        bed.server.signal("KILL");
+        fixture.server.sees("event", 50).await;
+        fixture.server.signal("KILL");
     };
     let (replies, ()) = tokio::join!(calls, killed);
     for reply in replies {
         assert_eq!(reply.status, "unknown", "{}", reply.message());
     }
-    bed.server.restart().await;
-    eventually(PATIENCE, async || bed.ask("call.echo", &json!("again")).await.status == "response").await;
+    fixture.server.restart().await;
+    eventually(DEADLINE, async || fixture.ask("call.echo", &json!("again")).await.status == "response").await;
 }
 
 /// Signs of life are asked for every second here, and may take another.
@@ -71,12 +71,12 @@ fn lively() -> Value {
 
 #[tokio::test]
 async fn a_server_that_asks_for_signs_of_life_gets_them() {
-    let mut bed = Bed::ready(NUMBERED, lively()).await;
-    bed.joined(1).await;
-    bed.server.sees("alive", 4).await;
-    bed.blast(0, 1).await;
-    assert_eq!(bed.stored(1).await, ["0"]);
-    assert_eq!(bed.server.saw("connect").len(), 1);
+    let mut fixture = Fixture::ready(NUMBERED, lively()).await;
+    fixture.joined(1).await;
+    fixture.server.sees("alive", 4).await;
+    fixture.blast(0, 1).await;
+    assert_eq!(fixture.stored(1).await, ["0"]);
+    assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 #[tokio::test]
@@ -93,10 +93,10 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
             },
         );
         let mut daemon = start(config);
-        daemon.ready(PATIENCE).await;
+        daemon.ready(DEADLINE).await;
         for name in ["sick", "well"] {
             let subject = format!("pontoon.command.socketio.{name}.call.echo");
-            eventually(PATIENCE, async || ask(&client, &subject, "1", &[]).await.status == "response").await;
+            eventually(DEADLINE, async || ask(&client, &subject, "1", &[]).await.status == "response").await;
         }
         let mut states = listen(&client, "pontoon.state.socketio.sick").await;
         let mut gaps = listen(&client, "pontoon.event.socketio.sick.gap.detected.>").await;
@@ -110,7 +110,7 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         let body = json!("x".repeat(size)).to_string();
         let busy = async {
             for round in 0.. {
-                // Nobody waits for these to be answered: they are only to be written.
+                // No one waits for these to be answered: they are only to be written.
                 let headers = [("Pontoon-Wait", "accepted")];
                 ask(&client, "pontoon.command.socketio.sick.emit.load", &body, &headers).await;
                 let reply = ask(&client, "pontoon.command.socketio.well.call.echo", "1", &[]).await;

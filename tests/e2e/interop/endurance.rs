@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::bed::{Bed, NUMBERED};
+use super::fixture::{Fixture, NUMBERED};
 use super::server::Server;
-use crate::support::PATIENCE;
+use crate::support::DEADLINE;
 
 /// How many events it says in a second.
 const RATE: u64 = 2_000;
@@ -35,38 +35,38 @@ async fn endure(deaths: u64, resumed: bool) {
     let server = Server::start(json!({ "recovery": resumed })).await;
     let proxy = Proxy::to(server.address()).await;
     let url = format!("http://{}", proxy.address());
-    let mut bed = Bed::at(&url, NUMBERED, server, |config| config).await;
+    let mut fixture = Fixture::at(&url, NUMBERED, server, |config| config).await;
     let mut connections = 0;
     for life in 0..=deaths {
         let first = life * LIFE;
         let order =
             json!({"do": "blast", "name": "tick", "first": first, "count": LIFE, "rate": RATE, "room": "r"});
-        bed.server.begin(order);
+        fixture.server.begin(order);
         connections += 1;
-        back(&bed, connections).await;
-        some(&bed).await;
+        back(&fixture, connections).await;
+        some(&fixture).await;
         if resumed {
             proxy.cut();
             connections += 1;
-            back(&bed, connections).await;
-            some(&bed).await;
+            back(&fixture, connections).await;
+            some(&fixture).await;
         }
         if life < deaths {
-            bed.server.restart().await;
+            fixture.server.restart().await;
         }
     }
-    bed.server.kill();
+    fixture.server.kill();
     proxy.refuse().await;
-    bed.link(|link| link["phase"] != "ready").await;
+    fixture.link(|link| link["phase"] != "ready").await;
 
-    let connects = bed.server.saw("connect");
+    let connects = fixture.server.saw("connect");
     let afresh = connects.iter().filter(|connect| connect["recovered"] == false).count() as u64;
     assert_eq!(afresh, deaths + 1, "there was no other break");
     let sids = |reports: &[Value]| reports.iter().map(|report| report["sid"].clone()).collect::<Vec<_>>();
-    assert_eq!(sids(&bed.server.saw("joined")), sids(&connects), "the room is joined in each connection");
+    assert_eq!(sids(&fixture.server.saw("joined")), sids(&connects), "the room is joined in each connection");
 
-    let said = at_rest(&mut bed, deaths).await;
-    let stored = bed.stored(said).await;
+    let said = at_rest(&mut fixture, deaths).await;
+    let stored = fixture.stored(said).await;
     assert_eq!(stored.len(), said + deaths as usize, "all that was read, and the gaps");
     assert_eq!(gaps(&stored), deaths, "one for each death");
 }
@@ -74,20 +74,20 @@ async fn endure(deaths: u64, resumed: bool) {
 /// Waits until the link is back in its room, for the so-and-so-many-th time. A link waits longer the more often it
 /// fails, up to half a minute. With `PONTOON_ENDURANCE` set it is left to that, which takes minutes; else it is told to
 /// dial at once, as an operator would.
-async fn back(bed: &Bed, times: usize) {
+async fn back(fixture: &Fixture, times: usize) {
     let patient = std::env::var_os("PONTOON_ENDURANCE").is_some();
     let mut asked = Value::Null;
     eventually(BACK, async || {
-        if bed.server.saw("joined").len() >= times {
+        if fixture.server.saw("joined").len() >= times {
             return true;
         }
-        let link = bed.status().await["links"][0].clone();
+        let link = fixture.status().await["links"][0].clone();
         let retry = link["retry_at"].as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
         let soon = OffsetDateTime::now_utc() + Duration::from_secs(1);
         // Asked for once in each pause, and never when it is about to end anyway: that would break what is there.
         if !patient && link["retry_at"] != asked && retry.is_some_and(|retry| retry > soon) {
             asked = link["retry_at"].clone();
-            bed.ask("reconnect", &Value::Null).await;
+            fixture.ask("reconnect", &Value::Null).await;
         }
         false
     })
@@ -95,16 +95,16 @@ async fn back(bed: &Bed, times: usize) {
 }
 
 /// Waits until some more events have come.
-async fn some(bed: &Bed) {
-    let before = bed.ticks();
-    eventually(PATIENCE, async || bed.ticks() >= before + SOME).await;
+async fn some(fixture: &Fixture) {
+    let before = fixture.ticks();
+    eventually(DEADLINE, async || fixture.ticks() >= before + SOME).await;
 }
 
 /// Waits until all that was read is published, and the gap with which the run begins. Returns how much the service said.
-async fn at_rest(bed: &mut Bed, gaps: u64) -> usize {
+async fn at_rest(fixture: &mut Fixture, gaps: u64) -> usize {
     let labels = [("instance", "any"), ("type", "socketio")];
-    until_some(PATIENCE, async || {
-        let metrics = bed.daemon.metrics().await;
+    until_some(DEADLINE, async || {
+        let metrics = fixture.daemon.metrics().await;
         let value = |name: &str| metrics.value(name, &labels).unwrap_or_else(|| panic!("no {name}"));
         let waiting = value("pontoon_spool_events") + value("pontoon_publish_inflight");
         let said = value("pontoon_frames_received_total");

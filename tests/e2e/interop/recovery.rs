@@ -3,73 +3,73 @@
 use pontoon_testkit::{Proxy, eventually};
 use serde_json::{Value, json};
 
-use super::bed::{Bed, NUMBERED};
+use super::fixture::{Fixture, NUMBERED};
 use super::server::Server;
-use crate::support::PATIENCE;
+use crate::support::DEADLINE;
 
-/// A bed with a proxy between daemon and server.
-async fn proxied(options: Value) -> (Bed, Proxy) {
+/// A fixture with a proxy between daemon and server.
+async fn proxied(options: Value) -> (Fixture, Proxy) {
     let server = Server::start(options).await;
     let proxy = Proxy::to(server.address()).await;
     let url = format!("http://{}", proxy.address());
-    let bed = Bed::at(&url, NUMBERED, server, |config| config).await;
-    bed.joined(1).await;
-    (bed, proxy)
+    let fixture = Fixture::at(&url, NUMBERED, server, |config| config).await;
+    fixture.joined(1).await;
+    (fixture, proxy)
 }
 
-/// Breaks the connection; the server has noticed on return, and nobody gets in.
-async fn cut(bed: &Bed, proxy: &Proxy) {
-    let before = bed.server.saw("disconnect").len();
+/// Breaks the connection; the server has noticed on return, and no one gets in.
+async fn cut(fixture: &Fixture, proxy: &Proxy) {
+    let before = fixture.server.saw("disconnect").len();
     proxy.refuse().await;
-    bed.server.sees("disconnect", before + 1).await;
+    fixture.server.sees("disconnect", before + 1).await;
 }
 
 /// Whether the server says that it has gone on with the session, for each connection so far.
-fn recovered(bed: &Bed) -> Vec<Value> {
-    bed.server.saw("connect").iter().map(|connect| connect["recovered"].clone()).collect()
+fn recovered(fixture: &Fixture) -> Vec<Value> {
+    fixture.server.saw("connect").iter().map(|connect| connect["recovered"].clone()).collect()
 }
 
 #[tokio::test]
-async fn a_resumed_session_says_what_was_missed_once_in_order_and_leaves_no_gap() {
-    let (mut bed, proxy) = proxied(json!({"recovery": true})).await;
-    bed.blast(0, 3).await;
-    bed.stored(3).await;
-    cut(&bed, &proxy).await;
-    bed.blast(3, 3).await;
+async fn a_resumed_session_publishes_what_was_missed_once_in_order_and_without_a_gap() {
+    let (mut fixture, proxy) = proxied(json!({"recovery": true})).await;
+    fixture.blast(0, 3).await;
+    fixture.stored(3).await;
+    cut(&fixture, &proxy).await;
+    fixture.blast(3, 3).await;
     let file = json!([{"$base64": "Hh4="}]);
-    bed.server.order(json!({"do": "emit", "name": "file", "args": file, "room": "r"})).await;
+    fixture.server.order(json!({"do": "emit", "name": "file", "args": file, "room": "r"})).await;
     proxy.accept_again().await;
-    bed.joined(2).await;
-    bed.blast(6, 2).await;
-    assert_eq!(recovered(&bed), [false, true]);
-    assert_eq!(bed.stored(9).await, ["0", "1", "2", "3", "4", "5", "file", "6", "7"]);
-    assert_eq!(bed.event("file").await.body["raw"]["attachments"], json!(["Hh4="]));
-    // Once more: where it stands now is where the replay ended. Nobody knows from which break the server goes on the second
-    // time, and so it is said that something may have been missed.
-    cut(&bed, &proxy).await;
-    bed.blast(8, 2).await;
+    fixture.joined(2).await;
+    fixture.blast(6, 2).await;
+    assert_eq!(recovered(&fixture), [false, true]);
+    assert_eq!(fixture.stored(9).await, ["0", "1", "2", "3", "4", "5", "file", "6", "7"]);
+    assert_eq!(fixture.event("file").await.body["raw"]["attachments"], json!(["Hh4="]));
+    // Once more: where it stands now is where the replay ended. No one knows from which break the server goes on the second
+    // time, and so it is reported that something may have been missed.
+    cut(&fixture, &proxy).await;
+    fixture.blast(8, 2).await;
     proxy.accept_again().await;
-    bed.joined(3).await;
-    bed.blast(10, 1).await;
-    assert_eq!(recovered(&bed), [false, true, true]);
-    assert_eq!(bed.stored(13).await[9..], ["gap disconnected", "8", "9", "10"]);
+    fixture.joined(3).await;
+    fixture.blast(10, 1).await;
+    assert_eq!(recovered(&fixture), [false, true, true]);
+    assert_eq!(fixture.stored(13).await[9..], ["gap disconnected", "8", "9", "10"]);
 }
 
 #[tokio::test]
 async fn a_session_that_is_cut_in_the_middle_of_a_flood_is_resumed_without_a_hole() {
-    let (mut bed, proxy) = proxied(json!({"recovery": true})).await;
+    let (mut fixture, proxy) = proxied(json!({"recovery": true})).await;
     let count = 20_000;
     let order = json!({"do": "blast", "name": "tick", "count": count, "rate": 5_000, "room": "r"});
-    let blast = bed.server.begin(order);
+    let blast = fixture.server.begin(order);
     for breaks in 1..=3 {
-        let before = bed.ticks();
-        eventually(PATIENCE, async || bed.ticks() > before + 100).await;
+        let before = fixture.ticks();
+        eventually(DEADLINE, async || fixture.ticks() > before + 100).await;
         proxy.cut();
-        bed.joined(breaks + 1).await;
+        fixture.joined(breaks + 1).await;
     }
-    eventually(PATIENCE, async || bed.server.is_done(blast)).await;
-    assert_eq!(recovered(&bed), [false, true, true, true]);
-    let mut stored = bed.stored(count + 2).await;
+    eventually(DEADLINE, async || fixture.server.is_done(blast)).await;
+    assert_eq!(recovered(&fixture), [false, true, true, true]);
+    let mut stored = fixture.stored(count + 2).await;
     stored.retain(|entry| entry != "gap disconnected");
     let numbers: Vec<_> = (0..count).map(|number| number.to_string()).collect();
     assert!(stored == numbers, "there is a hole, or something came twice");
@@ -78,35 +78,35 @@ async fn a_session_that_is_cut_in_the_middle_of_a_flood_is_resumed_without_a_hol
 #[tokio::test]
 async fn a_session_that_cannot_be_resumed_leaves_a_gap() {
     for recovery in [false, true] {
-        let (mut bed, proxy) = proxied(json!({ "recovery": recovery })).await;
-        bed.blast(0, 1).await;
-        bed.stored(1).await;
-        cut(&bed, &proxy).await;
-        bed.blast(1, 1).await;
+        let (mut fixture, proxy) = proxied(json!({ "recovery": recovery })).await;
+        fixture.blast(0, 1).await;
+        fixture.stored(1).await;
+        cut(&fixture, &proxy).await;
+        fixture.blast(1, 1).await;
         // A server that has died has forgotten all sessions.
         if recovery {
-            bed.server.restart().await;
+            fixture.server.restart().await;
         }
         proxy.accept_again().await;
-        bed.joined(2).await;
-        bed.blast(2, 1).await;
-        assert_eq!(recovered(&bed), [false, false]);
-        assert_eq!(bed.stored(3).await, ["0", "gap disconnected", "2"]);
+        fixture.joined(2).await;
+        fixture.blast(2, 1).await;
+        assert_eq!(recovered(&fixture), [false, false]);
+        assert_eq!(fixture.stored(3).await, ["0", "gap disconnected", "2"]);
     }
 }
 
 /// Only events that ask for nothing carry their place; the last argument of the others is just that.
 #[tokio::test]
 async fn a_question_is_not_taken_for_a_place_to_go_on_from() {
-    let (mut bed, proxy) = proxied(json!({"recovery": true})).await;
-    bed.blast(0, 1).await;
+    let (mut fixture, proxy) = proxied(json!({"recovery": true})).await;
+    fixture.blast(0, 1).await;
     let order = json!({"do": "ask", "name": "question", "args": ["a word"], "count": 1, "timeout": 100});
-    bed.server.order(order).await;
-    bed.stored(2).await;
-    cut(&bed, &proxy).await;
-    bed.blast(1, 1).await;
+    fixture.server.order(order).await;
+    fixture.stored(2).await;
+    cut(&fixture, &proxy).await;
+    fixture.blast(1, 1).await;
     proxy.accept_again().await;
-    bed.joined(2).await;
-    assert_eq!(recovered(&bed), [false, true]);
-    assert_eq!(bed.stored(3).await, ["0", "question", "1"]);
+    fixture.joined(2).await;
+    assert_eq!(recovered(&fixture), [false, true]);
+    assert_eq!(fixture.stored(3).await, ["0", "question", "1"]);
 }

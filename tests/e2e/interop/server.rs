@@ -10,7 +10,7 @@ use std::{env, thread};
 use pontoon_testkit::{eventually, until_some};
 use serde_json::{Value, json};
 
-use crate::support::PATIENCE;
+use crate::support::DEADLINE;
 
 /// A server. It is killed when this value is dropped.
 pub(crate) struct Server {
@@ -39,7 +39,7 @@ impl Server {
     pub(crate) async fn restart(&mut self) {
         self.kill();
         // The port may be somebody else's for a moment: of a connection, too, that was being made to it.
-        self.port = until_some(PATIENCE, async || self.launch()).await;
+        self.port = until_some(DEADLINE, async || self.launch()).await;
     }
 
     /// Kills it (SIGKILL).
@@ -68,7 +68,7 @@ impl Server {
     /// Gives an order, and waits until it is carried out.
     pub(crate) async fn order(&mut self, order: Value) {
         let number = self.begin(order);
-        eventually(PATIENCE, async || self.is_done(number)).await;
+        eventually(DEADLINE, async || self.is_done(number)).await;
     }
 
     /// Gives an order that takes its time. Returns its number.
@@ -98,14 +98,14 @@ impl Server {
 
     /// Waits until it has reported so many of this kind.
     pub(crate) async fn sees(&self, what: &str, number: usize) -> Vec<Value> {
-        until_some(PATIENCE, async || Some(self.saw(what)).filter(|seen| seen.len() >= number)).await
+        until_some(DEADLINE, async || Some(self.saw(what)).filter(|seen| seen.len() >= number)).await
     }
 
     /// Waits until it has reported so many events with this name that clients have sent. What it answers may be here
     /// before its report.
-    pub(crate) async fn hears(&self, name: &str, number: usize) -> Vec<Value> {
+    pub(crate) async fn receives(&self, name: &str, number: usize) -> Vec<Value> {
         let heard = || self.saw("event").into_iter().filter(|event| event["name"] == name);
-        until_some(PATIENCE, async || Some(heard().collect::<Vec<_>>()).filter(|all| all.len() >= number))
+        until_some(DEADLINE, async || Some(heard().collect::<Vec<_>>()).filter(|all| all.len() >= number))
             .await
     }
 
@@ -166,7 +166,7 @@ fn script(name: &str) -> Command {
 
 /// What fails between the server and the daemon is not the server's: the reference client has no complaints.
 #[tokio::test]
-async fn the_server_does_as_it_is_told_with_the_reference_client() {
+async fn the_server_carries_out_orders_with_the_reference_client() {
     let output = tokio::task::spawn_blocking(|| script("selftest.js").output().expect("node runs"));
     let output = output.await.unwrap();
     assert_eq!(

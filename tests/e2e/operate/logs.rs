@@ -45,7 +45,7 @@ impl Bare {
             }
             (bare, lines)
         });
-        tokio::time::timeout(PATIENCE, reading).await.expect("the log goes on").unwrap()
+        tokio::time::timeout(DEADLINE, reading).await.expect("the log goes on").unwrap()
     }
 
     fn hang_up(&self) {
@@ -92,23 +92,23 @@ async fn what_comes_from_outside_can_neither_forge_a_line_nor_steer_a_terminal()
 }
 
 #[tokio::test]
-async fn a_stderr_that_takes_nothing_holds_up_nobody_and_the_loss_is_said() {
+async fn a_stderr_that_takes_nothing_delays_nothing_and_the_loss_is_logged() {
     let nats = NatsServer::start().await;
     let sub0 = Sub0::start().await;
     let (daemon, lines) =
         Bare::start(&DaemonConfig::new(&nats).sub0("shop", &sub0), &[]).lines("admin listens").await;
     let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
     let address = line["address"].as_str().unwrap();
-    // From here on nobody reads, and a file with very many errors makes the daemon talk.
+    // From here on no one reads, and a file with very many errors makes the daemon talk.
     let mut bad = "[connectors]\n".to_owned();
     for n in 0..1_000 {
         writeln!(bad, "no_table_{n} = 1").unwrap();
     }
     daemon.dir.write("pontoon.toml", &bad);
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     let dropped = "pontoon_log_lines_dropped_total";
     let value = async |name: &str| Metrics::parse(&page(address, "/metrics").await).value(name, &[]).unwrap();
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         daemon.hang_up();
         value(dropped).await > 0.0
     })
@@ -116,7 +116,7 @@ async fn a_stderr_that_takes_nothing_holds_up_nobody_and_the_loss_is_said() {
     for n in 0..100 {
         sub0.broadcast("tick", &json!(n));
     }
-    eventually(PATIENCE, async || value("pontoon_events_published_total").await >= 100.0).await;
+    eventually(DEADLINE, async || value("pontoon_events_published_total").await >= 100.0).await;
     assert!(page(address, "/livez").await.contains("200 OK"));
     // Once somebody reads again, the log says what is missing.
     let (_daemon, lines) = daemon.lines("lines of the log were dropped").await;
@@ -126,7 +126,7 @@ async fn a_stderr_that_takes_nothing_holds_up_nobody_and_the_loss_is_said() {
 
 #[tokio::test]
 async fn the_nats_client_stays_quiet_when_everything_is_loud() {
-    let (_nats, sub0, mut daemon) = bed("log.level = \"trace\"").await;
+    let (_nats, sub0, mut daemon) = fixture("log.level = \"trace\"").await;
     sub0.broadcast("tick", &json!(1));
     counted(&mut daemon, "pontoon_events_published_total", "shop", 2.0).await;
     assert!(!daemon.log().contains("\"target\":\"async_nats"), "{}", daemon.log());

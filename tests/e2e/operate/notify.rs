@@ -1,4 +1,4 @@
-//! The service manager: what it hears of a daemon that it started, over a socket as systemd's.
+//! The service manager: what it receives from a daemon that it started, over a socket as systemd's.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -6,16 +6,16 @@ use pontoon_testkit::{Dir, until_some};
 
 use super::*;
 
-/// How often it wants to hear that the daemon lives, in microseconds.
+/// How often it wants a watchdog message, in microseconds.
 const WATCHDOG: &str = "400000";
 
 /// The service manager's end of the socket.
-struct Ear {
+struct NotifySocket {
     socket: UnixDatagram,
     dir: Dir,
 }
 
-impl Ear {
+impl NotifySocket {
     fn new() -> Self {
         let dir = Dir::new("notify");
         let socket = UnixDatagram::bind(dir.path().join("socket")).unwrap();
@@ -30,16 +30,16 @@ impl Ear {
             .environment("WATCHDOG_USEC", WATCHDOG)
     }
 
-    /// What is said and was not heard yet, as lines.
+    /// The next datagram that was not read yet, as lines.
     fn next(&self) -> Option<Vec<String>> {
         let mut datagram = [0; 4096];
         let length = self.socket.recv(&mut datagram).ok()?;
         Some(std::str::from_utf8(&datagram[..length]).unwrap().lines().map(str::to_owned).collect())
     }
 
-    /// Listens until this line is said, and returns what was said with it.
-    async fn hears(&self, start: &str) -> Vec<String> {
-        until_some(PATIENCE, async || {
+    /// Waits for a datagram with a line that begins so. Returns its lines.
+    async fn receives(&self, start: &str) -> Vec<String> {
+        until_some(DEADLINE, async || {
             let said = |lines: &Vec<String>| lines.iter().any(|line| line.starts_with(start));
             std::iter::from_fn(|| self.next()).find(said)
         })
@@ -48,63 +48,63 @@ impl Ear {
 }
 
 #[tokio::test]
-async fn it_hears_that_the_daemon_runs_lives_reloads_and_stops() {
-    let ear = Ear::new();
+async fn it_is_notified_of_start_watchdog_reload_and_stop() {
+    let notify = NotifySocket::new();
     let (nats, sub0) = (NatsServer::start().await, Sub0::start().await);
-    let config = || ear.starts(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    let config = || notify.starts(DaemonConfig::new(&nats).sub0("shop", &sub0));
     let mut daemon = start(config());
-    // In either order, as each is said once it is so.
+    // In either order, as each is reported once it is so.
     let mut wanted = vec!["READY=1", "STATUS=instances: 1, links ready: 1 of 1"];
     while !wanted.is_empty() {
-        let lines = ear.hears("").await;
+        let lines = notify.receives("").await;
         wanted.retain(|start| !lines.iter().any(|line| line.starts_with(start)));
     }
     assert_eq!(status(&mut daemon, "shop").await["running"], true);
     assert_eq!(daemon.get("/readyz").await, (200, "ok\n".to_owned()));
     for _ in 0..3 {
-        ear.hears("WATCHDOG=1").await;
+        notify.receives("WATCHDOG=1").await;
     }
 
     // A daemon that stands still says nothing, until it goes on.
     daemon.freeze();
-    while ear.next().is_some() {}
+    while notify.next().is_some() {}
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(ear.next(), None);
+    assert_eq!(notify.next(), None);
     daemon.thaw();
-    ear.hears("WATCHDOG=1").await;
+    notify.receives("WATCHDOG=1").await;
 
     for file in [config(), DaemonConfig::new(&nats).with("not toml [")] {
         daemon.reconfigure(file);
         daemon.signal("HUP");
-        let lines = ear.hears("RELOADING=1").await;
+        let lines = notify.receives("RELOADING=1").await;
         let time = lines.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
         assert!(time.parse::<u64>().unwrap() > 0, "{lines:?}");
-        ear.hears("READY=1").await;
+        notify.receives("READY=1").await;
     }
 
     daemon.signal("TERM");
-    let lines = ear.hears("STOPPING=1").await;
+    let lines = notify.receives("STOPPING=1").await;
     assert!(lines.contains(&"EXTEND_TIMEOUT_USEC=25000000".to_owned()), "{lines:?}");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0), "{}", daemon.log());
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0), "{}", daemon.log());
 }
 
 #[tokio::test]
 async fn without_nats_and_without_the_service_the_daemon_runs_all_the_same() {
-    let ear = Ear::new();
+    let notify = NotifySocket::new();
     let settings = "url = \"ws://127.0.0.1:1/ws\"";
     let config = DaemonConfig::with_nats_url("nats://127.0.0.1:1").connector("shop", "sub0", settings);
-    let _daemon = start(ear.starts(config));
+    let _daemon = start(notify.starts(config));
     // A manager that waited for NATS would end the daemon, and with it what it keeps.
-    ear.hears("STATUS=instances: 1, links ready: 0 of 1; shop: not subscribed to commands yet").await;
-    ear.hears("READY=1").await;
-    ear.hears("WATCHDOG=1").await;
+    notify.receives("STATUS=instances: 1, links ready: 0 of 1; shop: not subscribed to commands yet").await;
+    notify.receives("READY=1").await;
+    notify.receives("WATCHDOG=1").await;
 }
 
 #[tokio::test]
-async fn a_manager_that_takes_nothing_or_is_not_there_holds_up_nobody() {
+async fn a_manager_that_reads_nothing_or_is_missing_delays_nothing() {
     let (nats, sub0) = (NatsServer::start().await, Sub0::start().await);
-    // Nobody reads there, and the queue of a socket is short.
-    let deaf = Ear::new();
+    // No one reads there, and the queue of a socket is short.
+    let deaf = NotifySocket::new();
     let config = DaemonConfig::new(&nats).sub0("shop", &sub0);
     let gone = config.clone().environment("NOTIFY_SOCKET", "/nowhere/at/all");
     let hurried = deaf.starts(config).environment("WATCHDOG_USEC", "1");
@@ -119,6 +119,6 @@ async fn a_manager_that_takes_nothing_or_is_not_there_holds_up_nobody() {
         let said = daemon.logged("the service manager cannot be told how it stands").len();
         assert_eq!(said, complaints, "{}", daemon.log());
         daemon.signal("TERM");
-        assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0), "{}", daemon.log());
+        assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0), "{}", daemon.log());
     }
 }

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics`, `/status`: what each says when, and that nobody can be kept from asking.
+//! `/livez`, `/readyz`, `/metrics`, `/status`: what each says when, and that no one can be kept from asking.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -22,8 +22,8 @@ async fn exchange(address: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_page_says_what_it_is_for_and_there_is_no_other() {
-    let (_nats, _sub0, mut daemon) = bed("").await;
+async fn each_admin_page_answers_and_there_is_no_other() {
+    let (_nats, _sub0, mut daemon) = fixture("").await;
     for page in ["/livez", "/readyz"] {
         assert_eq!(daemon.get(page).await, (200, "ok\n".to_owned()), "{page}");
     }
@@ -54,7 +54,7 @@ async fn each_page_says_what_it_is_for_and_there_is_no_other() {
 
 #[tokio::test]
 async fn a_request_for_another_host_is_not_answered() {
-    let (_nats, _sub0, mut daemon) = bed("admin.hosts = [\"pontoon\", \"bridge.example.\"]").await;
+    let (_nats, _sub0, mut daemon) = fixture("admin.hosts = [\"pontoon\", \"bridge.example.\"]").await;
     let address = daemon.admin().await;
     for page in ["/livez", "/readyz", "/metrics", "/status", "/none"] {
         let found = if page == "/none" { "404" } else { "200" };
@@ -89,12 +89,12 @@ async fn a_service_that_is_away_is_no_reason_to_end_the_daemon_or_to_take_it_out
     let sub0 = Sub0::start().await;
     sub0.refuse(Refusal::status(401));
     let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         status(&mut daemon, "shop").await["links"][0]["phase"] == "credentials_refused"
     })
     .await;
     assert_eq!(daemon.get("/livez").await.0, 200);
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     let metrics = daemon.metrics().await;
     let refused = [("instance", "shop"), ("outcome", "credentials")];
     assert_eq!(metrics.value("pontoon_link_connects_total", &refused), Some(1.0));
@@ -106,17 +106,17 @@ async fn a_service_that_is_away_is_no_reason_to_end_the_daemon_or_to_take_it_out
 }
 
 #[tokio::test]
-async fn without_nats_it_is_ready_while_there_is_room_and_says_so_when_there_is_none() {
+async fn without_nats_it_is_ready_while_there_is_room_and_503_when_there_is_none() {
     let lines =
         "delivery.buffer_events = 16\ndelivery.max_pause = \"0s\"\ndelivery.overflow = \"drop_newest\"";
-    let (mut nats, sub0, mut daemon) = bed(lines).await;
+    let (mut nats, sub0, mut daemon) = fixture(lines).await;
     nats.kill();
     counted(&mut daemon, "pontoon_nats_connected", "shop", 0.0).await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
     for n in 0..40 {
         sub0.broadcast("tick", &json!(n));
     }
-    eventually(PATIENCE, async || daemon.get("/readyz").await.0 == 503).await;
+    eventually(DEADLINE, async || daemon.get("/readyz").await.0 == 503).await;
     // What waits is shown while nothing is sent, too.
     counted(&mut daemon, "pontoon_spool_events", "shop", 16.0).await;
     let metrics = daemon.metrics().await;
@@ -127,7 +127,7 @@ async fn without_nats_it_is_ready_while_there_is_room_and_says_so_when_there_is_
     assert_eq!(daemon.get("/readyz").await.1, "shop: NATS is away and the buffer is full\n");
     assert_eq!(daemon.get("/livez").await.0, 200);
     nats.restart().await;
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     counted(&mut daemon, "pontoon_spool_events", "shop", 0.0).await;
     counted(&mut daemon, "pontoon_spool_oldest_timestamp_seconds", "shop", 0.0).await;
     let metrics = daemon.metrics().await;
@@ -137,7 +137,7 @@ async fn without_nats_it_is_ready_while_there_is_room_and_says_so_when_there_is_
 
 #[tokio::test]
 async fn a_crowd_that_asks_nothing_keeps_no_probe_out() {
-    let (_nats, _sub0, mut daemon) = bed("").await;
+    let (_nats, _sub0, mut daemon) = fixture("").await;
     let address = daemon.admin().await;
     let mut crowd = Vec::new();
     for _ in 0..300 {
@@ -153,12 +153,12 @@ async fn a_crowd_that_asks_nothing_keeps_no_probe_out() {
     // The last of them is put out too, without having been crowded out.
     let mut rest = Vec::new();
     let last = crowd.last_mut().unwrap();
-    tokio::time::timeout(PATIENCE, last.read_to_end(&mut rest)).await.expect("it is put out").ok();
+    tokio::time::timeout(DEADLINE, last.read_to_end(&mut rest)).await.expect("it is put out").ok();
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named() {
-    let (nats, sub0, mut daemon) = bed("").await;
+    let (nats, sub0, mut daemon) = fixture("").await;
     let address = daemon.admin().await;
     for level in ["info", "off"] {
         let file = format!("[admin]\nlisten = \"{address}\"\n[log]\nlevel = \"{level}\"\n");
@@ -183,15 +183,15 @@ async fn without_the_endpoint_it_runs_too() {
     let nats = NatsServer::start().await;
     let sub0 = Sub0::start().await;
     let mut daemon = start(DaemonConfig::new(&nats).with("admin.enabled = false").sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     assert!(daemon.logged("admin listens").is_empty());
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
 }
 
 #[tokio::test]
-async fn promtool_has_nothing_to_say_of_a_daemon_at_work_and_the_sums_are_right() {
-    let (nats, sub0, mut daemon) = bed("").await;
+async fn promtool_accepts_the_metrics_of_a_daemon_at_work_and_the_sums_are_right() {
+    let (nats, sub0, mut daemon) = fixture("").await;
     let client = nats.client().await;
     let call = client.new_inbox();
     let mut replies = client.subscribe(call.clone()).await.unwrap();
@@ -202,7 +202,7 @@ async fn promtool_has_nothing_to_say_of_a_daemon_at_work_and_the_sums_are_right(
     sub0.blast(500, |n| json!({"uid": null, "action": "tick", "data": n}).to_string()).await;
     sub0.send_text("[1,2]");
     let own = [("instance", "shop"), ("type", "sub0")];
-    let metrics = tokio::time::timeout(PATIENCE, async {
+    let metrics = tokio::time::timeout(DEADLINE, async {
         loop {
             let metrics = daemon.metrics().await;
             let value = |name: &str| metrics.value(&format!("pontoon_{name}"), &own).unwrap();

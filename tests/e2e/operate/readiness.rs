@@ -19,7 +19,7 @@ async fn unready(daemon: &mut Daemon, words: &str) {
         let (code, text) = daemon.get("/readyz").await;
         (code == 503 && text.contains(words)).then_some(())
     };
-    until_some(PATIENCE, async || found(daemon).await).await;
+    until_some(DEADLINE, async || found(daemon).await).await;
 }
 
 #[tokio::test]
@@ -31,9 +31,9 @@ async fn a_command_at_the_first_sign_of_readiness_is_answered() {
         let mut replies = client.subscribe(inbox.clone()).await.unwrap();
         let (code, text) = daemon.get("/readyz").await;
         assert!(code == 200 || text.contains("starting") || text.contains("shop: "), "{text}");
-        daemon.ready(PATIENCE).await;
+        daemon.ready(DEADLINE).await;
         client.publish_with_reply("pontoon.command.sub0.shop.status", inbox, "".into()).await.unwrap();
-        let reply = tokio::time::timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+        let reply = tokio::time::timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
         assert_eq!(reply.status, None, "round {round}: nobody listens");
         let body: Value = serde_json::from_slice(&reply.payload).unwrap();
         assert_eq!(body["data"]["commands"]["subscribed"], true, "{body}");
@@ -41,7 +41,7 @@ async fn a_command_at_the_first_sign_of_readiness_is_answered() {
 }
 
 #[tokio::test]
-async fn a_start_without_nats_is_not_ready_and_says_why_and_a_later_break_keeps_it_ready() {
+async fn a_start_without_nats_is_not_ready_with_a_reason_and_a_later_break_keeps_it_ready() {
     let mut nats = NatsServer::start().await;
     nats.kill();
     let sub0 = Sub0::start().await;
@@ -50,7 +50,7 @@ async fn a_start_without_nats_is_not_ready_and_says_why_and_a_later_break_keeps_
     assert_eq!(daemon.get("/livez").await.0, 200);
     assert_eq!(status(&mut daemon, "shop").await["commands"]["subscribed"], false);
     nats.restart().await;
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     assert_eq!(daemon.logged("subscribed to commands").len(), 1);
     nats.kill();
     counted(&mut daemon, "pontoon_nats_connected", "shop", 0.0).await;
@@ -63,10 +63,10 @@ async fn a_server_that_stands_still_is_waited_for() {
     let client = nats.client().await;
     nats.freeze();
     let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     unready(&mut daemon, "shop: not subscribed to commands yet").await;
     nats.thaw();
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     drop(client);
 }
 
@@ -82,14 +82,14 @@ async fn a_subscription_that_is_refused_is_named() {
     let (mut nats, _sub0, mut daemon) = begun(options, lines).await;
     unready(&mut daemon, "allow the daemon's user to subscribe to pontoon.command.sub0.shop.>").await;
     nats.reconfigure(&rights("nothing.of.ours").replace("pw,", "pw-x,"));
-    // The server tells nobody of new rights; the next connection has them.
+    // The server tells no one of new rights; the next connection has them.
     nats.restart().await;
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
 }
 
 #[tokio::test]
 async fn an_instance_that_is_new_is_waited_for_after_a_reload() {
-    let (nats, sub0, mut daemon) = super::bed("").await;
+    let (nats, sub0, mut daemon) = super::fixture("").await;
     assert_eq!(daemon.get("/readyz").await.0, 200);
     nats.freeze();
     daemon.reconfigure(DaemonConfig::new(&nats).sub0("shop", &sub0).sub0("new", &sub0));
@@ -98,6 +98,6 @@ async fn an_instance_that_is_new_is_waited_for_after_a_reload() {
     let (_, text) = daemon.get("/readyz").await;
     assert!(!text.contains("shop"), "what was subscribed stays ready: {text}");
     nats.thaw();
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     assert_eq!(status(&mut daemon, "new").await["commands"]["subscribed"], true);
 }

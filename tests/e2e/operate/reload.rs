@@ -15,7 +15,7 @@ async fn reload(daemon: &mut Daemon, config: DaemonConfig, outcome: &str) {
     let before = reloads(daemon, outcome).await;
     daemon.reconfigure(config);
     daemon.signal("HUP");
-    eventually(PATIENCE, async || reloads(daemon, outcome).await == before + 1.0).await;
+    eventually(DEADLINE, async || reloads(daemon, outcome).await == before + 1.0).await;
 }
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn only_what_changed_is_touched() {
     let base = || DaemonConfig::new(&nats).sub0("kept", &kept);
     let mut daemon = start(base().sub0("changed", &changed).sub0("gone", &gone));
     for (name, sub0) in [("kept", &kept), ("changed", &changed), ("gone", &gone)] {
-        sub0.connected(1, PATIENCE).await;
+        sub0.connected(1, DEADLINE).await;
         publishing(&mut daemon, name).await;
     }
     gone.broadcast("tick", &json!(1));
@@ -35,9 +35,9 @@ async fn only_what_changed_is_touched() {
 
     reload(&mut daemon, base().sub0("changed", &changed).with("uid = \"u1\"").sub0("new", &new), "applied")
         .await;
-    new.connected(1, PATIENCE).await;
-    gone.connected(0, PATIENCE).await;
-    eventually(PATIENCE, async || {
+    new.connected(1, DEADLINE).await;
+    gone.connected(0, DEADLINE).await;
+    eventually(DEADLINE, async || {
         changed.upgrades() == 2
             && changed.connections().len() == 1
             && changed.requests()[1].parameter("uid") == Some("u1")
@@ -46,7 +46,7 @@ async fn only_what_changed_is_touched() {
     for name in ["kept", "changed", "new"] {
         publishing(&mut daemon, name).await;
     }
-    eventually(PATIENCE, async || status(&mut daemon, "gone").await == Value::Null).await;
+    eventually(DEADLINE, async || status(&mut daemon, "gone").await == Value::Null).await;
     assert_eq!((kept.upgrades(), kept.connections().len()), (1, 1), "the socket was kept");
     assert_eq!(status(&mut daemon, "kept").await["epoch"], epoch);
     kept.broadcast("tick", &json!(2));
@@ -66,22 +66,22 @@ async fn only_what_changed_is_touched() {
 
     // What all share touches no socket.
     reload(&mut daemon, base().sub0("new", &new).with("[events]\nraw = false"), "applied").await;
-    changed.connected(0, PATIENCE).await;
+    changed.connected(0, DEADLINE).await;
     assert_eq!((kept.upgrades(), new.upgrades()), (1, 1));
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_all_its_errors_are_said() {
-    let (nats, sub0, mut daemon) = bed("").await;
+async fn a_bad_file_changes_nothing_and_all_its_errors_are_logged() {
+    let (nats, sub0, mut daemon) = fixture("").await;
     let bad = DaemonConfig::new(&nats)
         .connector("shop", "sub0", "url = \"http//nowhere\"\nuidd = \"x\"")
         .connector("more", "minecraft", "")
         .with("token = \"canary-in-a-bad-file\"");
     reload(&mut daemon, bad, "failed").await;
     let end = "the configuration has errors and changes nothing";
-    eventually(PATIENCE, async || !daemon.logged(end).is_empty()).await;
+    eventually(DEADLINE, async || !daemon.logged(end).is_empty()).await;
     let log = daemon.log();
     for fault in ["connectors.shop.url", "connectors.shop.uidd", "connectors.more.type"] {
         assert!(log.contains(fault), "{fault} is not in\n{log}");
@@ -89,7 +89,7 @@ async fn a_bad_file_changes_nothing_and_all_its_errors_are_said() {
     assert!(!log.contains("canary"), "{log}");
     daemon.reconfigure(DaemonConfig::new(&nats).with("not toml ["));
     daemon.signal("HUP");
-    eventually(PATIENCE, async || reloads(&mut daemon, "failed").await == 2.0).await;
+    eventually(DEADLINE, async || reloads(&mut daemon, "failed").await == 2.0).await;
     assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
     assert_eq!(daemon.get("/livez").await.0, 200);
     assert_eq!(reloads(&mut daemon, "applied").await, 0.0);
@@ -102,7 +102,7 @@ async fn a_bad_file_changes_nothing_and_all_its_errors_are_said() {
 
 #[tokio::test]
 async fn a_reload_that_would_stop_every_instance_is_refused() {
-    let (nats, sub0, mut daemon) = bed("").await;
+    let (nats, sub0, mut daemon) = fixture("").await;
     for config in [
         DaemonConfig::new(&nats),
         DaemonConfig::new(&nats).sub0("shop", &sub0).with("enabled = false"),
@@ -111,18 +111,18 @@ async fn a_reload_that_would_stop_every_instance_is_refused() {
         reload(&mut daemon, config, "failed").await;
     }
     let refused = "the configuration is refused and changes nothing";
-    eventually(PATIENCE, async || daemon.logged(refused).len() == 3).await;
+    eventually(DEADLINE, async || daemon.logged(refused).len() == 3).await;
     let said = &daemon.logged(refused)[0];
     assert!(said["reason"].as_str().unwrap().contains("stop the daemon"), "{said}");
     assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
     publishing(&mut daemon, "shop").await;
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
 }
 
 #[tokio::test]
 async fn level_and_format_of_the_log_follow() {
-    let (nats, sub0, mut daemon) = bed("").await;
+    let (nats, sub0, mut daemon) = fixture("").await;
     let with = |lines: &str| DaemonConfig::new(&nats).with(lines).sub0("shop", &sub0);
     let lines_of = |daemon: &Daemon, level: &str| {
         let log = daemon.log();
@@ -131,10 +131,10 @@ async fn level_and_format_of_the_log_follow() {
     };
     assert_eq!(lines_of(&daemon, "TRACE"), 0);
     reload(&mut daemon, with("log.level = \"info,async_nats=trace\""), "applied").await;
-    eventually(PATIENCE, async || lines_of(&daemon, "TRACE") > 0).await;
+    eventually(DEADLINE, async || lines_of(&daemon, "TRACE") > 0).await;
     reload(&mut daemon, with("log.level = \"info\"\nlog.format = \"text\""), "applied").await;
     let again = |line: &str| line.contains(" INFO ") && line.contains("the configuration was read again");
-    eventually(PATIENCE, async || daemon.log().lines().any(again)).await;
+    eventually(DEADLINE, async || daemon.log().lines().any(again)).await;
     let noisy = |daemon: &Daemon| daemon.log().lines().filter(|line| line.contains("TRACE")).count();
     let before = noisy(&daemon);
     sub0.broadcast("tick", &json!(1));
@@ -145,7 +145,7 @@ async fn level_and_format_of_the_log_follow() {
 
 #[tokio::test]
 async fn the_admin_endpoint_moves_and_ends() {
-    let (nats, sub0, mut daemon) = bed("").await;
+    let (nats, sub0, mut daemon) = fixture("").await;
     let first = daemon.admin().await;
     let port = first.rsplit(':').next().unwrap().to_owned();
     let with = |listen: &str| DaemonConfig::new(&nats).listen(listen).sub0("shop", &sub0);
@@ -153,27 +153,27 @@ async fn the_admin_endpoint_moves_and_ends() {
     daemon.reconfigure(with(&format!("0.0.0.0:{port}")));
     daemon.signal("HUP");
     let here = format!("0.0.0.0:{port}");
-    eventually(PATIENCE, async || daemon.admin().await == here).await;
+    eventually(DEADLINE, async || daemon.admin().await == here).await;
     assert_eq!(daemon.get("/livez").await.0, 200);
     // An address that cannot be used leaves the endpoint where it is.
     reload(&mut daemon, with("192.0.2.1:9"), "applied").await;
-    eventually(PATIENCE, async || daemon.log().contains("admin.listen 192.0.2.1:9 cannot be used")).await;
+    eventually(DEADLINE, async || daemon.log().contains("admin.listen 192.0.2.1:9 cannot be used")).await;
     assert_eq!((daemon.get("/livez").await.0, daemon.admin().await), (200, here));
     // Another port: the one before is free again.
     daemon.reconfigure(with("127.0.0.1:0"));
     daemon.signal("HUP");
     let closed =
         async |port: &str| tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_err();
-    eventually(PATIENCE, async || closed(&port).await).await;
+    eventually(DEADLINE, async || closed(&port).await).await;
     let second = daemon.admin().await;
     assert_eq!(daemon.get("/livez").await.0, 200);
     daemon.reconfigure(DaemonConfig::new(&nats).with("admin.enabled = false").sub0("shop", &sub0));
     daemon.signal("HUP");
     let port = second.rsplit(':').next().unwrap();
-    eventually(PATIENCE, async || closed(port).await).await;
+    eventually(DEADLINE, async || closed(port).await).await;
     assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
 }
 
 #[tokio::test]
@@ -182,31 +182,31 @@ async fn an_instance_that_is_taken_out_and_put_back_starts_when_the_old_one_has_
     let (sub0, other) = (Sub0::start().await, Sub0::start().await);
     let base = || DaemonConfig::new(&nats).sub0("other", &other);
     let mut daemon = start(base().sub0("shop", &sub0));
-    sub0.connected(1, PATIENCE).await;
+    sub0.connected(1, DEADLINE).await;
     publishing(&mut daemon, "shop").await;
     sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_millis(700)));
     let client = nats.client().await;
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.unwrap();
     client.publish_with_reply("pontoon.command.sub0.shop.call.slow", inbox, "{}".into()).await.unwrap();
-    eventually(PATIENCE, async || sub0.calls("slow").len() == 1).await;
+    eventually(DEADLINE, async || sub0.calls("slow").len() == 1).await;
     reload(&mut daemon, base(), "applied").await;
     assert_eq!(status(&mut daemon, "shop").await["running"], true, "it drains, and is shown");
     reload(&mut daemon, base().sub0("shop", &sub0), "applied").await;
-    let reply = tokio::time::timeout(PATIENCE, futures_util::StreamExt::next(&mut replies)).await;
+    let reply = tokio::time::timeout(DEADLINE, futures_util::StreamExt::next(&mut replies)).await;
     let body: Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();
     assert_eq!(body["status"], "response", "{body}");
-    eventually(PATIENCE, async || sub0.upgrades() == 2 && sub0.connections().len() == 1).await;
+    eventually(DEADLINE, async || sub0.upgrades() == 2 && sub0.connections().len() == 1).await;
     publishing(&mut daemon, "shop").await;
     // A stop in the middle of a reload is a stop.
     reload(&mut daemon, base(), "applied").await;
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
-    sub0.connected(0, PATIENCE).await;
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
+    sub0.connected(0, DEADLINE).await;
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_stopping() {
+async fn a_file_that_cannot_be_read_to_its_end_does_not_delay_the_stop() {
     let nats = NatsServer::start().await;
     let sub0 = Sub0::start().await;
     let dir = pontoon_testkit::Dir::new("token");
@@ -226,5 +226,5 @@ async fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_stopping() {
     assert!(threads(&mut daemon).await <= before + 1.0, "one reload at a time");
     assert_eq!((daemon.get("/livez").await.0, sub0.upgrades()), (200, 1));
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
 }

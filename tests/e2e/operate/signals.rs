@@ -10,62 +10,62 @@ use super::*;
 
 /// Waits until the daemon has said that it stops.
 async fn stopping(daemon: &Daemon) {
-    eventually(PATIENCE, async || !daemon.logged("the daemon stops; instances drain").is_empty()).await;
+    eventually(DEADLINE, async || !daemon.logged("the daemon stops; instances drain").is_empty()).await;
 }
 
 #[tokio::test]
 async fn both_signals_drain_and_a_call_under_way_gets_its_answer() {
     for signal in ["TERM", "INT"] {
-        let (nats, sub0, mut daemon) = bed("").await;
+        let (nats, sub0, mut daemon) = fixture("").await;
         sub0.resource("slow", Resource::echo().after(Duration::from_millis(400)));
         let client = nats.client().await;
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await.unwrap();
         let subject = "pontoon.command.sub0.shop.call.slow";
         client.publish_with_reply(subject, inbox, "{\"n\":1}".into()).await.unwrap();
-        eventually(PATIENCE, async || sub0.calls("slow").len() == 1).await;
+        eventually(DEADLINE, async || sub0.calls("slow").len() == 1).await;
         daemon.signal(signal);
         stopping(&daemon).await;
         assert_eq!(daemon.get("/readyz").await, (503, "the daemon is stopping\n".to_owned()));
         assert_eq!(daemon.get("/livez").await.0, 200);
-        let reply = tokio::time::timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+        let reply = tokio::time::timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
         let body: Value = serde_json::from_slice(&reply.payload).unwrap();
         assert_eq!((&body["status"], &body["data"]), (&json!("response"), &json!({"n": 1})), "{body}");
-        assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0), "{}", daemon.log());
+        assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0), "{}", daemon.log());
         assert_eq!(daemon.logged("drained").len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let (nats, sub0, mut daemon) = bed("").await;
+    let (nats, sub0, mut daemon) = fixture("").await;
     sub0.resource("never", Resource::nothing());
     let client = nats.client().await;
     let inbox = client.new_inbox();
     let subject = "pontoon.command.sub0.shop.call.never";
     client.publish_with_reply(subject, inbox, "{}".into()).await.unwrap();
-    eventually(PATIENCE, async || sub0.calls("never").len() == 1).await;
+    eventually(DEADLINE, async || sub0.calls("never").len() == 1).await;
     daemon.signal("TERM");
     stopping(&daemon).await;
     // A reload is not what was asked for twice.
     daemon.signal("HUP");
-    eventually(PATIENCE, async || daemon.log().contains("the configuration is not read again")).await;
+    eventually(DEADLINE, async || daemon.log().contains("the configuration is not read again")).await;
     let start = Instant::now();
     daemon.signal("INT");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(69));
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(69));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(daemon.log().contains("a second signal"), "{}", daemon.log());
 }
 
 #[tokio::test]
-async fn a_missed_deadline_says_what_is_left() {
-    let (nats, sub0, mut daemon) = bed("shutdown.timeout = \"1s\"").await;
+async fn a_missed_deadline_logs_what_is_left() {
+    let (nats, sub0, mut daemon) = fixture("shutdown.timeout = \"1s\"").await;
     nats.freeze();
     sub0.broadcast("tick", &json!(1));
-    eventually(PATIENCE, async || status(&mut daemon, "shop").await["unconfirmed_events"] == 1).await;
+    eventually(DEADLINE, async || status(&mut daemon, "shop").await["unconfirmed_events"] == 1).await;
     let start = Instant::now();
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(69), "{}", daemon.log());
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(69), "{}", daemon.log());
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let words = "NATS did not confirm these events in time; those that it does not hold are lost";
     let left = daemon.logged(words).pop().unwrap();
@@ -80,9 +80,9 @@ async fn it_stops_in_time_where_neither_nats_nor_the_service_was_ever_there() {
         "url = \"ws://127.0.0.1:1/ws\"",
     );
     let mut daemon = start(config);
-    eventually(PATIENCE, async || status(&mut daemon, "shop").await["running"] == true).await;
+    eventually(DEADLINE, async || status(&mut daemon, "shop").await["running"] == true).await;
     let start = Instant::now();
     daemon.signal("TERM");
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0), "{}", daemon.log());
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0), "{}", daemon.log());
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::LOOPBACK;
 use super::files::Files;
-use crate::support::{PATIENCE, ask, instance, link, listen, next, start};
+use crate::support::{DEADLINE, ask, instance, link, listen, next, start};
 
 #[tokio::test]
 async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
@@ -28,7 +28,7 @@ async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
         let nats = NatsServer::options().config(&tls).start().await;
         let config = DaemonConfig::new(&nats).with(&files.nats_settings(trusted, None));
         let mut daemon = start(config.sub0("shop", &sub0));
-        let bus = until_some(PATIENCE, async || {
+        let bus = until_some(DEADLINE, async || {
             let bus = instance(&mut daemon, "shop").await?["bus"].clone();
             let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(':'));
             (bus["publishing"] == true || told).then_some(bus)
@@ -71,7 +71,7 @@ async fn a_nats_server_that_begins_with_tls_is_spoken_to_so_or_the_setting_is_na
             .with(&lines)
             .environment("XDG_CONFIG_HOME", files.path("").to_str().expect("a name in UTF-8"));
         let mut daemon = start(config.sub0("shop", &sub0));
-        let bus = until_some(PATIENCE, async || {
+        let bus = until_some(DEADLINE, async || {
             let bus = instance(&mut daemon, "shop").await?["bus"].clone();
             let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(';'));
             (bus["publishing"] == true || told).then_some(bus)
@@ -102,7 +102,7 @@ async fn nats_is_spoken_to_over_tls_with_our_certificate() {
             .environment("XDG_CONFIG_HOME", files.path("").to_str().expect("a name in UTF-8"));
         let mut daemon = start(config.sub0("shop", &sub0));
         link(&mut daemon, "shop", "ready").await;
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             instance(&mut daemon, "shop").await.is_some_and(|status| status["bus"]["publishing"] == true)
         })
         .await;
@@ -114,7 +114,7 @@ async fn nats_is_spoken_to_over_tls_with_our_certificate() {
 }
 
 #[tokio::test]
-async fn a_nats_server_that_is_not_trusted_is_refused_and_the_failed_check_is_said() {
+async fn a_nats_server_that_is_not_trusted_is_refused_and_the_failed_check_is_reported() {
     let files = Files::new();
     let sub0 = Sub0::start().await;
     let serve = async |config: &str| NatsServer::options().without_jetstream().config(config).start().await;
@@ -133,7 +133,7 @@ async fn a_nats_server_that_is_not_trusted_is_refused_and_the_failed_check_is_sa
     let config = |nats: &NatsServer, lines: &str| DaemonConfig::new(nats).with(lines).sub0("shop", &sub0);
     let mut daemons: Vec<_> = cases.iter().map(|(_, nats, lines, _)| start(config(nats, lines))).collect();
     for ((name, nats, _, words), daemon) in cases.iter().zip(&mut daemons) {
-        let bus = until_some(PATIENCE, async || {
+        let bus = until_some(DEADLINE, async || {
             let bus = instance(daemon, "shop").await?["bus"].clone();
             // Until the first attempt has failed there is nothing to say.
             bus["detail"].as_str().is_some_and(|detail| detail.contains(':')).then_some(bus)

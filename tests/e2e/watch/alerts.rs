@@ -3,7 +3,7 @@
 use pontoon_testkit::{DaemonConfig, NatsServer, Refusal, Sub0, eventually};
 
 use super::prometheus::Prometheus;
-use super::{PATIENCE, start};
+use super::{DEADLINE, start};
 
 /// Waits until these alerts fire, and none but these and gaps, which any break may leave.
 async fn fire(prometheus: &Prometheus, wanted: &[(&str, &str)]) {
@@ -11,7 +11,7 @@ async fn fire(prometheus: &Prometheus, wanted: &[(&str, &str)]) {
         wanted.iter().map(|(alert, instance)| ((*alert).to_owned(), (*instance).to_owned())).collect();
     wanted.sort();
     let mut last = Vec::new();
-    let firing = eventually(PATIENCE, async || {
+    let firing = eventually(DEADLINE, async || {
         let mut firing = prometheus.firing().await;
         firing.retain(|(alert, _)| alert != "PontoonGap");
         firing.sort();
@@ -29,8 +29,8 @@ async fn each_break_has_its_alert_and_no_other() {
     let mut nats = NatsServer::start().await;
     let (shop, bank) = (Sub0::start().await, Sub0::start().await);
     let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &shop).sub0("bank", &bank));
-    shop.connected(1, PATIENCE).await;
-    bank.connected(1, PATIENCE).await;
+    shop.connected(1, DEADLINE).await;
+    bank.connected(1, DEADLINE).await;
     let Some(prometheus) = Prometheus::beside(&daemon.admin().await).await else { return };
     fire(&prometheus, &[]).await;
 

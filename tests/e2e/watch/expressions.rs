@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::prometheus::Prometheus;
-use super::{PATIENCE, shipped, start};
+use super::{DEADLINE, shipped, start};
 
 #[tokio::test]
 async fn everything_that_is_asked_has_an_answer() {
@@ -17,7 +17,7 @@ async fn everything_that_is_asked_has_an_answer() {
     // An alert that fires makes the series of alerts.
     bank.refuse(Refusal::status(401));
     let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &shop).sub0("bank", &bank));
-    shop.connected(1, PATIENCE).await;
+    shop.connected(1, DEADLINE).await;
     let Some(prometheus) = Prometheus::beside(&daemon.admin().await).await else { return };
     // Where there are no commands, no part of them fails.
     let client = nats.client().await;
@@ -45,7 +45,7 @@ async fn everything_that_is_asked_has_an_answer() {
         assert!(!selectors.is_empty(), "{expression}");
         for selector in selectors {
             eprintln!("{selector}");
-            eventually(PATIENCE, async || !prometheus.query(&selector).await.is_empty()).await;
+            eventually(DEADLINE, async || !prometheus.query(&selector).await.is_empty()).await;
         }
     }
     // What the menus of the dashboard are filled with.

@@ -1,15 +1,15 @@
-//! Which links count as wanted, and which as down: one that nobody needs is neither.
+//! Which links count as wanted, and which as down: one that no one needs is neither.
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
 use pontoon_testkit::{Aui, Daemon, DaemonConfig, Echo, NatsServer, ScriptSocket, eventually};
 
-use super::{PATIENCE, start};
+use super::{DEADLINE, start};
 
 /// Waits until an instance has this many links that are wanted, ready and down.
 async fn links(daemon: &mut Daemon, instance: &str, expected: (f64, f64, f64)) {
     let mut last = None;
-    let seen = eventually(PATIENCE, async || {
+    let seen = eventually(DEADLINE, async || {
         let metrics = daemon.metrics().await;
         let value =
             |name: &str| metrics.value(&format!("pontoon_link_{name}"), &[("instance", instance)]).unwrap();
@@ -22,12 +22,12 @@ async fn links(daemon: &mut Daemon, instance: &str, expected: (f64, f64, f64)) {
     seen.await;
 }
 
-/// A request; the status of its last reply, empty where nobody is there to answer.
+/// A request; the status of its last reply, empty where no one is there to answer.
 async fn ask(client: &Client, subject: &str, body: &str) -> String {
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.unwrap();
     client.publish_with_reply(subject.to_owned(), inbox, body.to_owned().into()).await.unwrap();
-    let reply = tokio::time::timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+    let reply = tokio::time::timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
     reply
         .headers
         .and_then(|headers| headers.get("Pontoon-Status").map(ToString::to_string))
@@ -40,10 +40,10 @@ async fn one_on_demand_is_wanted_while_there_is_demand() {
     let aui = Aui::start("key").await;
     let settings = "idle_timeout = \"1s\"\nanswer_timeout = \"3s\"";
     let mut daemon = start(DaemonConfig::new(&nats).aui("agents", &aui).with(settings));
-    daemon.ready(PATIENCE).await;
+    daemon.ready(DEADLINE).await;
     let client = nats.client().await;
     let (message, body) = ("pontoon.command.aui.agents.message", r#"{"task_id":"t1","text":"hello"}"#);
-    eventually(PATIENCE, async || ask(&client, "pontoon.command.aui.agents.status", "").await == "response")
+    eventually(DEADLINE, async || ask(&client, "pontoon.command.aui.agents.status", "").await == "response")
         .await;
     links(&mut daemon, "agents", (0.0, 0.0, 0.0)).await;
     assert_eq!(ask(&client, message, body).await, "response");
@@ -79,7 +79,7 @@ async fn one_that_came_by_itself_or_is_not_made_again_is_never_down() {
 
     let client = nats.client().await;
     let command = |operation: &str| format!("pontoon.command.streamavatars.avatars.{operation}");
-    eventually(PATIENCE, async || ask(&client, &command("status"), "").await == "response").await;
+    eventually(DEADLINE, async || ask(&client, &command("status"), "").await == "response").await;
     let create = format!(r#"{{"title":"t","url":"{}"}}"#, echo.url());
     assert_eq!(ask(&client, &command("create"), &create).await, "acked");
     links(&mut daemon, "avatars", (1.0, 1.0, 0.0)).await;

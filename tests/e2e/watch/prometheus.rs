@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{PATIENCE, program, shipped};
+use super::{DEADLINE, program, shipped};
 
 /// It is killed when this value is dropped.
 pub(crate) struct Prometheus {
@@ -36,7 +36,7 @@ impl Prometheus {
         assert_ne!(targets, ours, "targets.yaml names the default of admin.listen");
         let config = shipped("prometheus/prometheus.yaml");
         let prometheus = Self::start(&config, &[("targets.yaml", &ours)]).await?;
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             !prometheus.query("up{job=\"pontoon\"} == 1").await.is_empty()
                 && prometheus.rules().await.iter().all(|rule| rule["health"] == "ok")
         })
@@ -65,8 +65,8 @@ impl Prometheus {
             .spawn()
             .unwrap();
         let mut prometheus = Self { process: Process(child), address: String::new(), dir };
-        prometheus.address = until_some(PATIENCE, async || prometheus.listens()).await;
-        eventually(PATIENCE, async || prometheus.page("/-/ready").await.is_some()).await;
+        prometheus.address = until_some(DEADLINE, async || prometheus.listens()).await;
+        eventually(DEADLINE, async || prometheus.page("/-/ready").await.is_some()).await;
         Some(prometheus)
     }
 
@@ -115,7 +115,7 @@ impl Prometheus {
     }
 
     async fn json(&self, path: &str) -> Value {
-        until_some(PATIENCE, async || serde_json::from_str(&self.page(path).await?).ok()).await
+        until_some(DEADLINE, async || serde_json::from_str(&self.page(path).await?).ok()).await
     }
 
     /// The body of a page; `None` unless the answer is a good one, or says what is wrong with the question.

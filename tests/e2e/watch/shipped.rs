@@ -7,7 +7,7 @@ use pontoon_testkit::{Dir, eventually};
 use serde_json::{Value, json};
 
 use super::prometheus::Prometheus;
-use super::{PATIENCE, deploy, program, shipped};
+use super::{DEADLINE, deploy, program, shipped};
 
 /// What Debian's Prometheus is built without, and what stands in its place: pods as a file.
 const DISCOVERY: (&str, &str) =
@@ -39,7 +39,7 @@ fn promtool_takes_the_rules_and_their_tests_hold() {
 }
 
 #[tokio::test]
-async fn every_alert_says_how_bad_it_is_what_it_means_and_what_to_do_and_is_tested_on_both_sides() {
+async fn every_alert_has_severity_meaning_and_action_and_is_tested_on_both_sides() {
     let config = shipped("prometheus/prometheus.yaml");
     let Some(prometheus) = Prometheus::start(&config, &[("targets.yaml", "[]")]).await else {
         return;
@@ -94,7 +94,7 @@ fn for_pods() -> String {
 #[tokio::test]
 async fn in_a_cluster_every_daemon_is_found_by_its_port_and_nothing_else_is() {
     let Some(prometheus) = Prometheus::start(&for_pods(), &[("pods.json", &pods())]).await else { return };
-    eventually(PATIENCE, async || {
+    eventually(DEADLINE, async || {
         let (active, dropped) = prometheus.targets().await;
         active.len() + dropped.len() == 5
     })

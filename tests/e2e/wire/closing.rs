@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use pontoon_testkit::{BareListener, BareSocket, DaemonConfig, NatsServer, bare_frame, eventually};
 
-use super::{CLOSE, PING, PONG, Scene, TEXT, numbered, welcome};
-use crate::support::{PATIENCE, start};
+use super::{CLOSE, PING, PONG, Scenario, TEXT, numbered, welcome};
+use crate::support::{DEADLINE, start};
 
 /// Something that a peer does, and the code of the close frame that must answer it.
 type Case = (&'static str, Vec<u8>, Option<u16>);
@@ -109,15 +109,15 @@ async fn a_service_sees_its_close_echoed_and_its_violations_answered() {
     // A code that must not be on the wire is reported as it came.
     for code in [999, 1005, 1006, 1015, 5000] {
         let words = format!("closed by the service with code {code}");
-        eventually(PATIENCE, async || daemon.log().contains(&words)).await;
+        eventually(DEADLINE, async || daemon.log().contains(&words)).await;
     }
 }
 
 #[tokio::test]
 async fn a_script_sees_its_close_echoed_and_its_violations_answered() {
     let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken", max = 2 }"#;
-    let mut scene = Scene::new("streamavatars", settings).await;
-    let url = scene.daemon.listener("any").await;
+    let mut scenario = Scenario::new("streamavatars", settings).await;
+    let url = scenario.daemon.listener("any").await;
     let mut sent = violations(true);
     sent.extend(closes(true).into_iter().step_by(3));
     for case in &sent {
@@ -144,20 +144,20 @@ async fn a_script_sees_its_close_echoed_and_its_violations_answered() {
 async fn pings_are_answered_and_a_daemon_that_stops_leaves_with_1001() {
     let listener = BareListener::start().await;
     for kind in ["websocket", "socketio"] {
-        let mut scene = Scene::new(kind, &format!("url = \"{}/x\"", listener.url())).await;
+        let mut scenario = Scenario::new(kind, &format!("url = \"{}/x\"", listener.url())).await;
         let (_, mut socket) = listener.accept().await;
         socket.send(PING, b"early").await;
         assert_eq!(socket.frame().await.unwrap().payload, b"early");
         if kind == "socketio" {
             welcome(&mut socket).await;
         }
-        scene.ready().await;
+        scenario.ready().await;
         // Between the fragments of a message too.
         socket.send(0x01, b"{\"n\":").await;
         socket.send(PING, b"late").await;
         let pong = socket.frame().await.unwrap();
         assert_eq!((pong.first, pong.payload.as_slice()), (PONG, &b"late"[..]));
-        scene.daemon.signal("TERM");
+        scenario.daemon.signal("TERM");
         let close = socket.close_frame().await;
         assert_eq!(close.code(), Some(1001));
         // What was sent before the daemon's close was read is published.
@@ -166,9 +166,9 @@ async fn pings_are_answered_and_a_daemon_that_stops_leaves_with_1001() {
         socket.send(CLOSE, &close.payload).await;
         socket.finish().await;
         assert!(socket.ended().await);
-        assert_eq!(scene.daemon.wait_exit(PATIENCE).await, Some(0));
+        assert_eq!(scenario.daemon.wait_exit(DEADLINE).await, Some(0));
         if kind == "websocket" {
-            assert_eq!(scene.stored(2).await, ["7", "8"]);
+            assert_eq!(scenario.stored(2).await, ["7", "8"]);
         }
     }
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{CLOSE, PING, Scene, TEXT, numbered};
-use crate::support::{PATIENCE, start};
+use super::{CLOSE, PING, Scenario, TEXT, numbered};
+use crate::support::{DEADLINE, start};
 
 /// The next dial is minutes away.
 pub(super) fn assert_slow(link: &Value) {
@@ -24,7 +24,7 @@ async fn close(socket: &mut BareSocket, code: u16, reason: &str) {
 }
 
 #[tokio::test]
-async fn close_codes_mean_what_the_operator_says_and_else_what_is_usual() {
+async fn close_codes_mean_what_is_configured_and_else_what_is_usual() {
     let settings = "transport.refused_codes = [4004, 4001]\ntransport.slow_codes = [4008]";
     for (settings, code, reason, phase, slow) in [
         (settings, 4004, "bad token", "credentials_refused", true),
@@ -41,11 +41,11 @@ async fn close_codes_mean_what_the_operator_says_and_else_what_is_usual() {
         let listener = BareListener::start().await;
         let settings =
             format!("url = \"{}/x\"\nsend_on_connect = [{{ token = \"t\" }}]\n{settings}", listener.url());
-        let scene = Scene::new("websocket", &settings).await;
+        let scenario = Scenario::new("websocket", &settings).await;
         let (_, mut socket) = listener.accept().await;
         assert_eq!(socket.frame().await.unwrap().payload, br#"{"token":"t"}"#);
         close(&mut socket, code, reason).await;
-        let link = scene.link(|link| link["phase"] != "ready" && link["retry_at"].is_string()).await;
+        let link = scenario.link(|link| link["phase"] != "ready" && link["retry_at"].is_string()).await;
         assert_eq!(link["phase"], phase, "{code} {reason}: {link}");
         assert!(link["detail"].as_str().unwrap().contains(&code.to_string()), "{link}");
         if slow {
@@ -55,14 +55,14 @@ async fn close_codes_mean_what_the_operator_says_and_else_what_is_usual() {
 }
 
 #[tokio::test]
-async fn a_frame_can_say_that_there_were_too_many_requests() {
+async fn a_frame_can_report_too_many_requests() {
     let listener = BareListener::start().await;
     let settings = "kind = \"/type\"\nslow_when = \"limited\"\nrefused_when = \"denied\"";
-    let scene = Scene::new("websocket", &format!("url = \"{}/x\"\n{settings}", listener.url())).await;
+    let scenario = Scenario::new("websocket", &format!("url = \"{}/x\"\n{settings}", listener.url())).await;
     let (_, mut socket) = listener.accept().await;
-    scene.ready().await;
+    scenario.ready().await;
     socket.send(TEXT, br#"{"type":"limited","message":"come back later"}"#).await;
-    let link = scene.link(|link| link["phase"] == "waiting").await;
+    let link = scenario.link(|link| link["phase"] == "waiting").await;
     assert!(link["detail"].as_str().unwrap().contains("come back later"), "{link}");
     assert_slow(&link);
 }
@@ -72,7 +72,7 @@ async fn a_server_of_socket_io_2_is_not_ready_and_tried_slowly() {
     for (namespace, path) in [("/", "a"), ("/chat", "b")] {
         let listener = BareListener::start().await;
         let settings = format!("url = \"{}/{path}\"\nnamespace = \"{namespace}\"", listener.url());
-        let scene = Scene::new("socketio", &settings).await;
+        let scenario = Scenario::new("socketio", &settings).await;
         let (_, mut socket) = listener.accept().await;
         // It confirms the default namespace by itself, and any without a session id.
         let open = br#"0{"sid":"e","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":5000}"#;
@@ -82,10 +82,10 @@ async fn a_server_of_socket_io_2_is_not_ready_and_tried_slowly() {
             assert_eq!(socket.frame().await.unwrap().payload, b"40/chat,");
             socket.send(TEXT, b"40/chat").await;
         }
-        let link = scene.link(|link| link["phase"] == "wrong_address").await;
+        let link = scenario.link(|link| link["phase"] == "wrong_address").await;
         assert!(link["detail"].as_str().unwrap().contains("speaks Socket.IO 2 or older"), "{link}");
         assert_slow(&link);
-        assert!(scene.daemon.logged("link ready").is_empty());
+        assert!(scenario.daemon.logged("link ready").is_empty());
     }
 }
 
@@ -122,5 +122,5 @@ async fn a_service_that_sends_no_message_for_too_long_is_dialled_again() {
         });
     }
     let words = "no message came for 1s (transport.max_silence)";
-    pontoon_testkit::eventually(PATIENCE, async || daemon.log().contains(words)).await;
+    pontoon_testkit::eventually(DEADLINE, async || daemon.log().contains(words)).await;
 }

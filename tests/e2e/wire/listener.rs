@@ -6,12 +6,12 @@ use async_nats::HeaderMap;
 use pontoon_testkit::{ScriptSocket, eventually};
 use serde_json::Value;
 
-use super::Scene;
-use crate::support::{PATIENCE, ask};
+use super::Scenario;
+use crate::support::{DEADLINE, ask};
 
 /// How many the lines of this message count together.
-fn counted(scene: &Scene, message: &str) -> u64 {
-    let lines = scene.daemon.logged(message);
+fn counted(scenario: &Scenario, message: &str) -> u64 {
+    let lines = scenario.daemon.logged(message);
     let count = |line: &Value| line.get("count").or_else(|| line.get("fields")?.get("count"))?.as_u64();
     lines.iter().filter_map(count).sum()
 }
@@ -19,8 +19,8 @@ fn counted(scene: &Scene, message: &str) -> u64 {
 #[tokio::test]
 async fn a_thousand_guesses_are_slowed_and_written_once_a_second() {
     let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken", max = 2 }"#;
-    let mut scene = Scene::new("streamavatars", settings).await;
-    let url = scene.daemon.listener("any").await;
+    let mut scenario = Scenario::new("streamavatars", settings).await;
+    let url = scenario.daemon.listener("any").await;
     let begin = Instant::now();
     let guessing = (0..1_000).map(|number| {
         let url = url.clone();
@@ -28,8 +28,8 @@ async fn a_thousand_guesses_are_slowed_and_written_once_a_second() {
     });
     let answers = futures_util::future::join_all(guessing).await;
     let message = "a connection was not accepted";
-    eventually(PATIENCE, async || counted(&scene, message) == 1_000).await;
-    let lines = scene.daemon.logged(message).len();
+    eventually(DEADLINE, async || counted(&scenario, message) == 1_000).await;
+    let lines = scenario.daemon.logged(message).len();
     let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap();
     assert!(lines <= seconds + 2, "{lines} lines in {seconds} s");
     // Almost none was judged by its token.
@@ -37,27 +37,27 @@ async fn a_thousand_guesses_are_slowed_and_written_once_a_second() {
     assert!((1..=40).contains(&judged), "{judged} guesses were judged");
     // The right token still opens, once it is its turn.
     let opened = async || ScriptSocket::dial(&url, &["t0ken"]).await.is_ok();
-    eventually(PATIENCE * 2, opened).await;
+    eventually(DEADLINE * 2, opened).await;
 }
 
 #[tokio::test]
 async fn a_flood_of_replies_that_are_refused_is_written_once_a_second() {
     let settings = r#"listen = { address = "127.0.0.1:0", token = "t0ken" }"#;
-    let scene = Scene::new("streamavatars", settings).await;
+    let scenario = Scenario::new("streamavatars", settings).await;
     let subject = "pontoon.command.streamavatars.any.status";
-    eventually(PATIENCE, async || ask(&scene.client, subject, "", &[]).await.status == "response").await;
+    eventually(DEADLINE, async || ask(&scenario.client, subject, "", &[]).await.status == "response").await;
     let begin = Instant::now();
     for number in 0..1_000 {
         let reply = format!("elsewhere.{number}");
-        scene
+        scenario
             .client
             .publish_with_reply_and_headers(subject, reply, HeaderMap::new(), "".into())
             .await
             .unwrap();
     }
     let message = "a command was refused: its reply subject is not under commands.reply_prefixes";
-    eventually(PATIENCE, async || counted(&scene, message) == 1_000).await;
-    let lines = scene.daemon.logged(message).len();
+    eventually(DEADLINE, async || counted(&scenario, message) == 1_000).await;
+    let lines = scenario.daemon.logged(message).len();
     let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap();
     assert!(lines <= seconds + 2, "{lines} lines in {seconds} s");
 }

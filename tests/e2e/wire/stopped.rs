@@ -6,7 +6,7 @@ use std::time::Duration;
 use pontoon_testkit::{BareListener, BareSocket};
 use tokio::time::sleep;
 
-use super::{CLOSE, Scene, TEXT, event, numbered};
+use super::{CLOSE, Scenario, TEXT, event, numbered};
 
 /// How many messages come while the daemon is stopped.
 const MESSAGES: usize = 3_000;
@@ -24,16 +24,16 @@ enum End {
 
 async fn check(
     kind: &'static str,
-    scene: Scene,
+    scenario: Scenario,
     mut socket: BareSocket,
     message: fn(usize) -> String,
     end: End,
 ) {
-    scene.ready().await;
+    scenario.ready().await;
     let opened = usize::from(kind == "streamavatars");
     socket.send(TEXT, message(0).as_bytes()).await;
-    scene.stored(1 + opened).await;
-    scene.daemon.freeze();
+    scenario.stored(1 + opened).await;
+    scenario.daemon.freeze();
     for number in 1..=MESSAGES {
         socket.send(TEXT, message(number).as_bytes()).await;
     }
@@ -44,19 +44,19 @@ async fn check(
         End::Closes => socket.send(CLOSE, &1012_u16.to_be_bytes()).await,
         End::Vanishes => drop(socket),
     }
-    scene.daemon.thaw();
+    scenario.daemon.thaw();
     let wanted: Vec<_> = (0..=MESSAGES).map(|number| number.to_string()).collect();
-    let stored = scene.stored(wanted.len() + opened).await;
+    let stored = scenario.stored(wanted.len() + opened).await;
     let numbers: Vec<_> = stored.into_iter().filter(|shown| !shown.starts_with("gap")).collect();
-    assert!(numbers == wanted, "{kind}: {} of {MESSAGES}\n{}", numbers.len(), scene.daemon.log());
+    assert!(numbers == wanted, "{kind}: {} of {MESSAGES}\n{}", numbers.len(), scenario.daemon.log());
 }
 
 async fn websocket(end: End) {
     let listener = BareListener::start().await;
     let settings = format!("url = \"{}/x\"\ntransport.ping_interval = \"1s\"", listener.url());
-    let scene = Scene::new("websocket", &settings).await;
+    let scenario = Scenario::new("websocket", &settings).await;
     let (_, socket) = listener.accept().await;
-    check("websocket", scene, socket, numbered, end).await;
+    check("websocket", scenario, socket, numbered, end).await;
 }
 
 #[tokio::test]
@@ -77,34 +77,34 @@ async fn what_a_service_sent_before_it_was_gone_is_read() {
 #[tokio::test]
 async fn what_a_service_of_socket_io_sent_meanwhile_is_read() {
     let listener = BareListener::start().await;
-    let scene = Scene::new("socketio", &format!("url = \"{}/x\"", listener.url())).await;
+    let scenario = Scenario::new("socketio", &format!("url = \"{}/x\"", listener.url())).await;
     let (_, mut socket) = listener.accept().await;
     let open = br#"0{"sid":"e","upgrades":[],"pingInterval":1500,"pingTimeout":500,"maxPayload":1000000}"#;
     socket.send(TEXT, open).await;
     assert_eq!(socket.frame().await.unwrap().payload, b"40");
     socket.send(TEXT, br#"40{"sid":"s"}"#).await;
-    check("socketio", scene, socket, event, End::Stays).await;
+    check("socketio", scenario, socket, event, End::Stays).await;
 }
 
 #[tokio::test]
 async fn what_a_script_sent_meanwhile_is_read() {
     let settings = "listen = { address = \"127.0.0.1:0\", token = \"t0ken\", silence = \"1s\" }\ntransport.ping_interval = \"1s\"";
-    let mut scene = Scene::new("streamavatars", settings).await;
-    let url = scene.daemon.listener("any").await;
+    let mut scenario = Scenario::new("streamavatars", settings).await;
+    let url = scenario.daemon.listener("any").await;
     let mut socket = BareSocket::dial(&url).await;
     socket.send(TEXT, br#"{"type":"auth","token":"t0ken"}"#).await;
     assert_eq!(socket.frame().await.unwrap().first, TEXT, "the welcome");
-    check("streamavatars", scene, socket, numbered, End::Stays).await;
+    check("streamavatars", scenario, socket, numbered, End::Stays).await;
 }
 
 #[tokio::test]
 async fn a_service_that_really_is_silent_is_still_noticed() {
     let listener = BareListener::start().await;
     let settings = format!("url = \"{}/x\"\ntransport.ping_interval = \"1s\"", listener.url());
-    let scene = Scene::new("websocket", &settings).await;
+    let scenario = Scenario::new("websocket", &settings).await;
     let (_, _silent) = listener.accept().await;
     let (_, _again) = listener.accept().await;
-    assert!(scene.daemon.log().contains("not even a pong"));
+    assert!(scenario.daemon.log().contains("not even a pong"));
 }
 
 #[tokio::test]
@@ -114,14 +114,14 @@ async fn a_session_that_became_ready_meanwhile_is_ready() {
         "url = \"{}/x\"\nkind = \"/type\"\nready_when = \"welcome\"\ntransport.connect_timeout = \"4s\"",
         listener.url()
     );
-    let scene = Scene::new("websocket", &settings).await;
+    let scenario = Scenario::new("websocket", &settings).await;
     let (_, mut socket) = listener.accept().await;
     socket.send(TEXT, numbered(0).as_bytes()).await;
-    scene.stored(1).await;
-    scene.daemon.freeze();
+    scenario.stored(1).await;
+    scenario.daemon.freeze();
     socket.send(TEXT, br#"{"type":"welcome"}"#).await;
     sleep(STOPPED).await;
-    scene.daemon.thaw();
-    scene.ready().await;
-    assert_eq!(scene.daemon.logged("link down").len(), 0, "{}", scene.daemon.log());
+    scenario.daemon.thaw();
+    scenario.ready().await;
+    assert_eq!(scenario.daemon.logged("link down").len(), 0, "{}", scenario.daemon.log());
 }

@@ -109,8 +109,8 @@ impl Aui {
         self.server.state().answers.insert(task.to_owned(), answer);
     }
 
-    /// The agent says something unasked, over the last connection of this task if it is open. Returns the message.
-    pub fn say(&self, task: &str, text: &str) -> Option<Value> {
+    /// The agent sends a message without a question, over the last connection of this task if it is open. Returns the message.
+    pub fn post(&self, task: &str, text: &str) -> Option<Value> {
         let last = self.turns().iter().rfind(|turn| turn.task == task)?.connection;
         let open = self.connections().into_iter().find(|connection| connection.id() == last)?;
         let message = self.server.state().new_message(text);

@@ -13,8 +13,6 @@ mod lua;
 mod options;
 mod script;
 mod socket;
-#[cfg(test)]
-mod tests;
 mod world;
 
 use std::sync::mpsc::Sender;
@@ -122,7 +120,7 @@ impl LuaApp {
     /// fields.
     ///
     /// # Panics
-    /// If `values` is no array.
+    /// If `values` is not an array.
     pub async fn fire(&self, event: &str, values: Value) {
         let Value::Array(values) = values else { panic!("the values of an event are an array: {values}") };
         self.done(|done| Order::Fire(event.to_owned(), values, done)).await;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Listens on loopback.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl BareListener {
                 return (path, socket);
             }
         };
-        timeout(PATIENCE, accepting).await.expect("a connection comes in time")
+        timeout(DEADLINE, accepting).await.expect("a connection comes in time")
     }
 }
 
@@ -116,7 +116,7 @@ impl BareSocket {
 
     /// Sends bytes as they are. What the other side does not take any more is lost, as on any connection.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the other side reads");
+        let _ = timeout(DEADLINE, self.stream.write_all(bytes)).await.expect("the other side reads");
     }
 
     /// Sends a frame, masked if this is the client's end.
@@ -176,7 +176,7 @@ impl BareSocket {
     /// Reads more. `false` at the end.
     async fn receive(&mut self) -> std::io::Result<bool> {
         let reading = self.stream.read_buf(&mut self.received);
-        timeout(PATIENCE, reading).await.expect("something comes in time").map(|read| read > 0)
+        timeout(DEADLINE, reading).await.expect("something comes in time").map(|read| read > 0)
     }
 
     /// The head of a request or an answer.

@@ -35,7 +35,7 @@ pub enum ConnectAnswer {
     #[default]
     Tunnel,
     /// It answers with these bytes, and hangs up.
-    Say(String),
+    Send(String),
     /// It says nothing.
     Silent,
 }
@@ -119,23 +119,23 @@ async fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> 
     };
     let target = match answer {
         ConnectAnswer::Silent => return std::future::pending().await,
-        ConnectAnswer::Say(text) => return say(stream, &text).await,
+        ConnectAnswer::Send(text) => return send(stream, &text).await,
         ConnectAnswer::Tunnel
             if wanted.is_some() && request.header("proxy-authorization") != wanted.as_deref() =>
         {
             let challenge = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"kit\"\r\n\r\n";
-            return say(stream, challenge).await;
+            return send(stream, challenge).await;
         }
         ConnectAnswer::Tunnel => match (known, target) {
             (Some(address), _) => TcpStream::connect(address).await,
             (None, Some(target)) => TcpStream::connect(target).await,
             (None, None) => {
-                return say(stream, "HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n\r\n").await;
+                return send(stream, "HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n\r\n").await;
             }
         },
     };
     let Ok(mut target) = target else {
-        return say(stream, "HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
+        return send(stream, "HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
     };
     stream.write_all(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 kit\r\n\r\n").await?;
     copy_bidirectional(&mut stream, &mut target).await?;
@@ -143,7 +143,7 @@ async fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> 
 }
 
 /// Answers, and reads on until the client is gone, so that the answer is not lost.
-async fn say(mut stream: TcpStream, text: &str) -> io::Result<()> {
+async fn send(mut stream: TcpStream, text: &str) -> io::Result<()> {
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;

@@ -192,7 +192,7 @@ impl Daemon {
         self.config = config;
     }
 
-    // --- What it says ---
+    // --- What it sends ---
 
     /// The address of its admin endpoint, as soon as it is logged.
     ///

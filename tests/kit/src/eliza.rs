@@ -138,10 +138,10 @@ impl Eliza {
         self.server.state().channel(channel).has_agent = true;
     }
 
-    // --- What is said ---
+    // --- What others send ---
 
-    /// Somebody else says something in a channel. Returns the message's id.
-    pub fn say(&self, channel: &str, sender: &str, text: &str) -> String {
+    /// Another client sends a message to a channel. Returns the message's id.
+    pub fn post(&self, channel: &str, sender: &str, text: &str) -> String {
         let (id, message) = self.server.user_message(channel, sender, &json!(text), &json!({}));
         self.rooms.emit(channel, None, "messageBroadcast", &message);
         id

@@ -6,7 +6,7 @@
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server, on a Socket.IO server with rooms
 //! * [`Echo`], [`ScriptSocket`]: what a titled socket of Stream Avatars talks to, and what a script's own is
 //! * [`Aui`]: a network of agents on AUI
-//! * [`SocketIoServer`]: a Socket.IO server that says what a test wants, right or wrong
+//! * [`SocketIoServer`]: a Socket.IO server that sends what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`LuaApp`]: the Stream Avatars app with a script in it, run by a real Lua; a [`LuaScript`] is the script
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals

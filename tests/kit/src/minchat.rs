@@ -1,6 +1,6 @@
 //! MinChat's socket server, as its SDK and its documentation show it; its source is not public.
 //!
-//! Taken from the facts: nobody is asked for a key at the door, but every event carries it, and a wrong one is answered
+//! Taken from the facts: a connection needs no key, but every event carries it, and a wrong one is answered
 //! with `error`; joins are taken without a word; `message` and `message.update` are acknowledged with the message as it is
 //! stored; the room is told, but not the socket that it came from; those who take part in the chat are told with `chat`;
 //! `message.delete` and `message.seen` are bare texts, typing is a bare user, and none of these says in which chat; rooms
@@ -59,10 +59,10 @@ impl MinChat {
         chat.participants.extend(participants.iter().map(|user| (*user).to_owned()));
     }
 
-    // --- What is said ---
+    // --- What others send ---
 
-    /// Somebody else says something. Returns the message's id.
-    pub fn say(&self, chat: &str, user: &str, text: &str) -> String {
+    /// Another user sends a message. Returns the message's id.
+    pub fn post(&self, chat: &str, user: &str, text: &str) -> String {
         let message = self.server.state().new_message(chat, user, &json!({ "text": text }));
         self.server.publish(&self.rooms, &message, None);
         message["id"].as_str().unwrap_or_default().to_owned()

@@ -292,29 +292,7 @@ fn read_port(file: &Path) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use async_nats::jetstream;
-
     use super::*;
-
-    #[tokio::test]
-    async fn a_restarted_server_has_its_port_and_its_streams() {
-        let mut nats = NatsServer::options().start().await;
-        let url = nats.url();
-        let js = jetstream::new(nats.client().await);
-        let config = jetstream::stream::Config {
-            name: "KEPT".into(),
-            subjects: vec!["kept.>".into()],
-            ..Default::default()
-        };
-        js.create_stream(config).await.unwrap();
-        js.publish("kept.one", "1".into()).await.unwrap().await.unwrap();
-        nats.kill();
-        nats.restart().await;
-        assert_eq!(nats.url(), url);
-        let js = jetstream::new(nats.client().await);
-        let stream = js.get_stream("KEPT").await.unwrap();
-        assert_eq!(stream.cached_info().state.messages, 1);
-    }
 
     #[tokio::test]
     #[should_panic(expected = "the daemon's user may not do this")]
@@ -326,21 +304,5 @@ mod tests {
         assert_eq!(nats.violations(), [""; 0]);
         client.publish("pontoon.command.sub0.shop.call.x", "".into()).await.unwrap();
         crate::eventually(START, async || !nats.violations().is_empty()).await;
-    }
-
-    #[tokio::test]
-    async fn a_frozen_server_is_silent_until_it_thaws() {
-        let nats = NatsServer::options().without_jetstream().config("max_payload: 4096").start().await;
-        let client = nats.client().await;
-        assert_eq!(client.server_info().max_payload, 4096);
-        let mut heard = client.subscribe("a").await.unwrap();
-        nats.freeze();
-        client.publish("a", "1".into()).await.unwrap();
-        let early =
-            tokio::time::timeout(Duration::from_millis(100), futures_util::StreamExt::next(&mut heard)).await;
-        assert!(early.is_err());
-        nats.thaw();
-        let late = tokio::time::timeout(START, futures_util::StreamExt::next(&mut heard)).await;
-        assert_eq!(&late.unwrap().unwrap().payload[..], b"1");
     }
 }

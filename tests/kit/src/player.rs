@@ -18,7 +18,7 @@ use self::service::{ScriptedService, SocketIoScript, WebSocketScript};
 use crate::daemon::{Daemon, DaemonConfig};
 use crate::nats::NatsServer;
 
-/// The longest `wait` that is waited for; a longer one is for the player with a clock of its own.
+/// The longest `wait` that is waited for; a longer one is for the player that has a simulated clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How many transcripts are played at a time, each with an instance of one daemon: starting it takes longer than playing.
 const AT_ONCE: usize = 8;
@@ -44,11 +44,11 @@ pub struct Profile<'a> {
     pub on_demand: bool,
     /// The link whose conversation a transcript is that names none, for an instance with these settings.
     pub first_link: fn(&Value) -> &'static str,
-    /// Tells which link a connection belongs to; `None` where instances have but one link.
+    /// Which link a connection belongs to; `None` where instances have but one link.
     pub link_of: Option<LinkOf>,
 }
 
-/// Tells which link of an instance with these settings a connection belongs to, from the frames that came over it as
+/// Which link of an instance with these settings a connection belongs to, from the frames that came over it as
 /// soon as it was made; `None` if more must come first.
 pub type LinkOf = fn(&Value, &[Frame]) -> Option<String>;
 
@@ -118,8 +118,8 @@ impl TranscriptPlayer<'_> {
         self.play_over(transcripts, profile, async |_| WebSocketScript::start().await).await
     }
 
-    /// Plays transcripts over Socket.IO, as [`TranscriptPlayer::play`]. Every CONNECT is confirmed; connections of other links are
-    /// kept open, and what comes over them is not looked at.
+    /// Plays transcripts over Socket.IO, as [`TranscriptPlayer::play`]. Every CONNECT is confirmed; connections of other
+    /// links are kept open, and what comes over them is not looked at.
     ///
     /// # Panics
     /// If the daemon does not run.
@@ -129,11 +129,11 @@ impl TranscriptPlayer<'_> {
         self.play_over(transcripts, profile, start).await
     }
 
-    async fn play_over<V: ScriptedService>(
+    async fn play_over<S: ScriptedService>(
         &self,
         transcripts: &[Transcript],
         profile: &Profile<'_>,
-        start: impl AsyncFn(&Transcript) -> V,
+        start: impl AsyncFn(&Transcript) -> S,
     ) -> Vec<String> {
         let instances: Vec<_> = (0..AT_ONCE).map(|number| format!("transcript_{number}")).collect();
         let names: Vec<_> = instances.iter().map(String::as_str).collect();

@@ -17,19 +17,19 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::wait::until_some;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// One socket that a script has opened. It is closed when this value is dropped, without a word.
 #[derive(Debug)]
 pub struct ScriptSocket {
     out: mpsc::UnboundedSender<Message>,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     subprotocol: Option<String>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     texts: Vec<String>,
     /// How the other side closed: code and reason; empty where it said neither.
     closed: Option<(Option<u16>, String)>,
@@ -66,9 +66,9 @@ impl ScriptSocket {
         })?;
         let chosen = response.headers().get("Sec-WebSocket-Protocol").and_then(|value| value.to_str().ok());
         let (out, queue) = mpsc::unbounded_channel();
-        let heard = Arc::default();
-        let task = tokio::spawn(talk(socket, queue, Arc::clone(&heard)));
-        Ok(Self { out, heard, subprotocol: chosen.map(str::to_owned), task })
+        let received = Arc::default();
+        let task = tokio::spawn(run(socket, queue, Arc::clone(&received)));
+        Ok(Self { out, received, subprotocol: chosen.map(str::to_owned), task })
     }
 
     /// The subprotocol that was chosen.
@@ -77,12 +77,12 @@ impl ScriptSocket {
     }
 
     /// Says a text.
-    pub fn say(&self, text: &str) {
+    pub fn send(&self, text: &str) {
         let _ = self.out.send(Message::text(text));
     }
 
     /// Says bytes, which no script can.
-    pub fn say_binary(&self, data: &[u8]) {
+    pub fn send_binary(&self, data: &[u8]) {
         let _ = self.out.send(Message::binary(data.to_vec()));
     }
 
@@ -91,17 +91,17 @@ impl ScriptSocket {
         let _ = self.out.send(Message::Close(None));
     }
 
-    /// Everything that was heard.
+    /// Everything that was received.
     pub fn texts(&self) -> Vec<String> {
-        self.heard.lock().unwrap().texts.clone()
+        self.received.lock().unwrap().texts.clone()
     }
 
-    /// Waits until so many texts were heard, and returns them.
+    /// Waits until so many texts were received, and returns them.
     ///
     /// # Panics
     /// If they do not come in time.
-    pub async fn hears(&self, number: usize) -> Vec<String> {
-        until_some(PATIENCE, async || Some(self.texts()).filter(|texts| texts.len() >= number)).await
+    pub async fn receives(&self, number: usize) -> Vec<String> {
+        until_some(DEADLINE, async || Some(self.texts()).filter(|texts| texts.len() >= number)).await
     }
 
     /// Waits until the other side has closed: its code and its reason.
@@ -109,12 +109,12 @@ impl ScriptSocket {
     /// # Panics
     /// If it does not in time.
     pub async fn closed(&self) -> (Option<u16>, String) {
-        until_some(PATIENCE, async || self.heard.lock().unwrap().closed.clone()).await
+        until_some(DEADLINE, async || self.received.lock().unwrap().closed.clone()).await
     }
 
     /// Whether the other side has not closed yet.
     pub fn is_open(&self) -> bool {
-        self.heard.lock().unwrap().closed.is_none()
+        self.received.lock().unwrap().closed.is_none()
     }
 }
 
@@ -124,10 +124,10 @@ impl Drop for ScriptSocket {
     }
 }
 
-async fn talk<S>(
+async fn run<S>(
     mut socket: WebSocketStream<S>,
     mut queue: mpsc::UnboundedReceiver<Message>,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -141,7 +141,7 @@ async fn talk<S>(
                 None => break,
             },
             message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => heard.lock().unwrap().texts.push(text.to_string()),
+                Some(Ok(Message::Text(text))) => received.lock().unwrap().texts.push(text.to_string()),
                 Some(Ok(Message::Close(frame))) => {
                     closed = frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
                 }
@@ -151,5 +151,5 @@ async fn talk<S>(
         }
     }
     let (code, reason) = closed.map_or((None, String::new()), |(code, reason)| (Some(code), reason));
-    heard.lock().unwrap().closed = Some((code, reason));
+    received.lock().unwrap().closed = Some((code, reason));
 }

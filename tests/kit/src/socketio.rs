@@ -1,4 +1,4 @@
-//! A scripted Socket.IO server: it opens, confirms, refuses, keeps silent, pings, and says what a test wants, be it wrong.
+//! A scripted Socket.IO server: it opens, confirms, refuses, keeps silent, pings, and sends what a test wants, be it wrong.
 
 mod packet;
 mod rooms;
@@ -33,7 +33,7 @@ pub enum Opening {
     Timers(Timers),
     /// This text, whatever it is. No pings follow.
     Text(String),
-    /// Without a word. No pings follow.
+    /// Nothing. No pings follow.
     Nothing,
 }
 
@@ -135,12 +135,12 @@ impl SocketIoServer {
         self.script.state().welcome = welcome;
     }
 
-    /// Whether it sends pings, on connections that are open too. Without them it drops nobody.
+    /// Whether it sends pings, on connections that are open too. Without them it drops no one.
     pub fn pings(&self, on: bool) {
         self.script.state().pings = on;
     }
 
-    // --- What it says ---
+    // --- What it sends ---
 
     /// Sends a frame to everyone, in the namespace that they are connected to. A malformed one is sent as it is.
     pub fn send(&self, frame: &Frame) {

@@ -218,7 +218,7 @@ struct Rules {
     token: Option<(String, String)>,
     echo: SubprotocolEcho,
     force_uid: bool,
-    /// Who may hear a broadcast that a resource makes.
+    /// Who may receive a broadcast that a resource makes.
     connections: Vec<Weak<Connection>>,
 }
 

@@ -1,4 +1,4 @@
-//! A WebSocket server that does what a test tells it: it refuses, answers, closes, breaks and freezes.
+//! A WebSocket server that does what a test asks for: it refuses, answers, closes, breaks and freezes.
 //!
 //! The upgrade and the reading are tokio-tungstenite's. Frames are written here, as bytes, so that a test can send
 //! many at once, or wrong ones.
@@ -117,7 +117,7 @@ pub enum Listener {
     Open,
     /// They are refused.
     Refuse(Refusal),
-    /// Their TCP connection is made, and then nothing is said.
+    /// Their TCP connection is made, and then nothing is sent.
     Silent,
     /// Their TCP connection is made, and ended at once.
     Slam,
@@ -159,7 +159,7 @@ struct State {
 }
 
 impl WebSocketServer {
-    /// Listens, and has `service` speak to those who connect.
+    /// Listens, and serves those who connect with `service`.
     ///
     /// # Panics
     /// If there is no free port.
@@ -235,7 +235,7 @@ impl WebSocketServer {
         self.shared.frozen.send_replace(false);
     }
 
-    // --- What it says ---
+    // --- What it sends ---
 
     /// Sends a text message to everyone, whatever the text is: JSON, or a keepalive such as `ping`.
     pub fn send_text(&self, text: &str) {
@@ -285,7 +285,7 @@ impl WebSocketServer {
         self.each(|connection| connection.close(code, reason));
     }
 
-    /// Ends every TCP connection without a word (FIN), after what was sent before.
+    /// Ends every TCP connection with a FIN and without a close frame, after what was sent before.
     pub fn hang_up(&self) {
         self.each(Connection::hang_up);
     }

@@ -6,62 +6,62 @@ use pontoon_testkit::{DaemonConfig, NatsServer, eventually};
 use serde_json::{Value, json};
 
 use crate::ENGINE;
-use crate::bed::{Bed, NUMBERED};
+use crate::fixture::{Fixture, NUMBERED};
 use crate::scene::Scene;
 use crate::server::Server;
-use crate::support::{PATIENCE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask, listen, next, start};
 
 /// How often a link is broken to see what stays behind.
 const BREAKS: usize = 20;
 
 #[tokio::test]
 async fn a_server_that_dies_is_dialled_again_and_its_rooms_are_joined_again() {
-    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
+    let mut fixture = Fixture::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
     for life in 1..=2 {
-        bed.joined(life).await;
-        bed.blast(life as u64, 1).await;
-        eventually(PATIENCE, async || bed.ticks() == life).await;
-        bed.server.restart().await;
+        fixture.joined(life).await;
+        fixture.blast(life as u64, 1).await;
+        eventually(DEADLINE, async || fixture.ticks() == life).await;
+        fixture.server.restart().await;
     }
-    bed.joined(3).await;
-    bed.blast(3, 1).await;
-    assert_eq!(bed.stored(5).await, ["1", "gap disconnected", "2", "gap disconnected", "3"]);
+    fixture.joined(3).await;
+    fixture.blast(3, 1).await;
+    assert_eq!(fixture.stored(5).await, ["1", "gap disconnected", "2", "gap disconnected", "3"]);
 }
 
 #[tokio::test]
 async fn a_server_that_sends_us_away_is_dialled_again() {
-    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
+    let mut fixture = Fixture::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
     let away = [
         json!({"do": "disconnect", "close": false}),
         json!({"do": "disconnect", "close": true}),
         json!({"do": "close"}),
     ];
     for (place, order) in away.into_iter().enumerate() {
-        bed.joined(place + 1).await;
-        bed.blast(place as u64, 1).await;
-        bed.server.order(order).await;
-        bed.server.sees("disconnect", place + 1).await;
+        fixture.joined(place + 1).await;
+        fixture.blast(place as u64, 1).await;
+        fixture.server.order(order).await;
+        fixture.server.sees("disconnect", place + 1).await;
     }
-    bed.joined(4).await;
-    bed.blast(3, 1).await;
+    fixture.joined(4).await;
+    fixture.blast(3, 1).await;
     let gap = "gap disconnected";
-    assert_eq!(bed.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
-    assert_eq!(bed.server.saw("connect").len(), 4);
+    assert_eq!(fixture.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
+    assert_eq!(fixture.server.saw("connect").len(), 4);
 }
 
 #[tokio::test]
-async fn a_session_that_could_be_resumed_is_not_and_that_is_said() {
-    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({"recovery": true})).await;
+async fn a_session_that_could_be_resumed_is_not_and_a_gap_is_published() {
+    let mut fixture = Fixture::ready(&format!("{ENGINE}{NUMBERED}"), json!({"recovery": true})).await;
     for life in 1..=2 {
-        bed.joined(life).await;
-        bed.blast(life as u64, 1).await;
-        eventually(PATIENCE, async || bed.ticks() == life).await;
+        fixture.joined(life).await;
+        fixture.blast(life as u64, 1).await;
+        eventually(DEADLINE, async || fixture.ticks() == life).await;
         if life == 1 {
-            bed.server.order(json!({"do": "close"})).await;
+            fixture.server.order(json!({"do": "close"})).await;
         }
     }
-    assert_eq!(bed.stored(3).await, ["1", "gap disconnected", "2"]);
-    assert!(bed.server.saw("connect").iter().all(|connect| connect["recovered"] == false));
+    assert_eq!(fixture.stored(3).await, ["1", "gap disconnected", "2"]);
+    assert!(fixture.server.saw("connect").iter().all(|connect| connect["recovered"] == false));
 }
 
 /// The crate waits for ever to write while it holds what its reader needs; the time limit on writing ends that.
@@ -81,14 +81,14 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
             &settings(&well),
         );
         let mut daemon = start(config);
-        daemon.ready(PATIENCE).await;
+        daemon.ready(DEADLINE).await;
         for server in [&sick, &well] {
             server.sees("connect", 1).await;
         }
         let emit = async |instance: &str, body: &str, headers: &[(&str, &str)]| {
             ask(&client, &format!("pontoon.command.socketio.{instance}.emit.load"), body, headers).await
         };
-        eventually(PATIENCE, async || emit("well", "0", &[]).await.status == "sent").await;
+        eventually(DEADLINE, async || emit("well", "0", &[]).await.status == "sent").await;
         let mut states = listen(&client, "pontoon.state.socketio.sick").await;
         let mut gaps = listen(&client, "pontoon.event.socketio.sick.gap.detected.>").await;
         let is_ready = |state: &Value| state["links"][0]["phase"] == "ready";
@@ -112,7 +112,7 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;
         assert_eq!(well.saw("connect").len(), 1, "the other instance kept its socket");
         // The first was heard before, and the last may have been dropped with the loop.
-        well.hears("load", rounds + 1).await;
+        well.receives("load", rounds + 1).await;
     }
 }
 
@@ -135,7 +135,7 @@ async fn a_panic_of_the_crate_is_noticed_and_the_daemon_lives() {
     assert!(panics.iter().all(|panic| panic.to_string().contains("rust_socketio")), "{panics:?}");
     assert!(scene.daemon.log().contains("stopped without a word"), "{}", scene.daemon.log());
     assert_eq!(scene.daemon.get("/livez").await.0, 200);
-    eventually(PATIENCE, async || scene.threads() == 1).await;
+    eventually(DEADLINE, async || scene.threads() == 1).await;
 }
 
 /// None of these can be read by the crate; the link ends, and is back.
@@ -187,6 +187,6 @@ async fn nothing_is_left_behind_by_links_that_end() {
         }
     }
     scene.joined(BREAKS + 1).await;
-    eventually(PATIENCE, async || scene.threads() == 1).await;
-    eventually(PATIENCE, async || scene.service.connections().len() == 1).await;
+    eventually(DEADLINE, async || scene.threads() == 1).await;
+    eventually(DEADLINE, async || scene.service.connections().len() == 1).await;
 }

@@ -8,43 +8,43 @@ use pontoon_testkit::eventually;
 use serde_json::{Value, json};
 
 use crate::ENGINE;
-use crate::bed::{Bed, NUMBERED};
+use crate::fixture::{Fixture, NUMBERED};
 use crate::scene::Scene;
-use crate::support::PATIENCE;
+use crate::support::DEADLINE;
 
 #[tokio::test]
 async fn ten_thousand_events_are_stored_in_order() {
-    let mut bed = Bed::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
-    bed.joined(1).await;
+    let mut fixture = Fixture::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
+    fixture.joined(1).await;
     let count = 10_000;
-    bed.blast(0, count).await;
+    fixture.blast(0, count).await;
     let numbers: Vec<_> = (0..count).map(|number| number.to_string()).collect();
-    assert!(bed.stored(numbers.len()).await == numbers, "there is a hole, or the order is another");
-    assert_eq!(bed.server.saw("connect").len(), 1);
+    assert!(fixture.stored(numbers.len()).await == numbers, "there is a hole, or the order is another");
+    assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 #[tokio::test]
 async fn any_name_with_any_arguments_goes_as_it_was_asked_for() {
-    let bed = Bed::ready(ENGINE, json!({})).await;
+    let fixture = Fixture::ready(ENGINE, json!({})).await;
     let names =
         ["news", "open", "Close", "error", "message", "a name with spaces", "\"quoted\\\"", "名前", "1", ""];
     let mut sent = 0;
     for name in names {
         for args in [json!([]), json!([[1]]), json!(["a", {"b": [null, "é\u{1e}☃"]}, 1.5])] {
-            let reply = bed.ask("emit", &json!({"event": name, "args": args})).await;
+            let reply = fixture.ask("emit", &json!({"event": name, "args": args})).await;
             assert_eq!(reply.verdict(), ("sent", None), "{name} {args}: {}", reply.message());
             sent += 1;
-            eventually(PATIENCE, async || bed.server.saw("event").len() == sent).await;
-            let heard = bed.server.hears(name, 1).await.pop().unwrap();
+            eventually(DEADLINE, async || fixture.server.saw("event").len() == sent).await;
+            let heard = fixture.server.receives(name, 1).await.pop().unwrap();
             assert_eq!((&heard["args"], &heard["asks"]), (&args, &json!(false)));
         }
     }
-    assert_eq!(bed.server.saw("connect").len(), 1);
+    assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 #[tokio::test]
 async fn what_the_engine_cannot_do_is_refused_before_anything_is_sent() {
-    let bed = Bed::ready(ENGINE, json!({})).await;
+    let fixture = Fixture::ready(ENGINE, json!({})).await;
     for (operation, body) in [
         ("call.echo", json!(1)),
         ("call", json!({"event": "echo", "args": [1]})),
@@ -53,20 +53,20 @@ async fn what_the_engine_cannot_do_is_refused_before_anything_is_sent() {
             json!({"event": "file", "args": [{"_placeholder": true, "num": 0}], "attachments": ["AA=="]}),
         ),
     ] {
-        let reply = bed.ask(operation, &body).await;
+        let reply = fixture.ask(operation, &body).await;
         assert_eq!(reply.verdict(), ("rejected", Some("403")), "{operation}");
         assert!(reply.message().contains("engine = \"native\""), "{}", reply.message());
     }
-    assert_eq!(bed.ask("emit.last", &json!(1)).await.verdict(), ("sent", None));
-    bed.server.sees("event", 1).await;
-    assert_eq!(bed.server.saw("event").len(), 1);
-    assert_eq!(bed.server.saw("connect").len(), 1);
+    assert_eq!(fixture.ask("emit.last", &json!(1)).await.verdict(), ("sent", None));
+    fixture.server.sees("event", 1).await;
+    assert_eq!(fixture.server.saw("event").len(), 1);
+    assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 /// The table in the engine's documentation, row by row.
 #[tokio::test]
 async fn events_are_told_as_the_crate_gives_them() {
-    let mut bed = Bed::ready(ENGINE, json!({})).await;
+    let mut fixture = Fixture::ready(ENGINE, json!({})).await;
     let cases = [
         (json!(["news", "a", 1]), "news", json!(["a", 1])),
         (json!(["connect", {"a": 1}]), "connect", json!({"a": 1})),
@@ -80,13 +80,13 @@ async fn events_are_told_as_the_crate_gives_them() {
         (json!(["keys", {"b": 1, "a": 2}]), "keys", json!({"a": 2, "b": 1})),
     ];
     for (said, ..) in &cases {
-        bed.server.order(json!({"do": "packet", "data": said})).await;
+        fixture.server.order(json!({"do": "packet", "data": said})).await;
     }
-    eventually(PATIENCE, async || bed.events().len() >= cases.len()).await;
-    for (event, (said, name, raw)) in bed.events().iter().zip(&cases) {
+    eventually(DEADLINE, async || fixture.events().len() >= cases.len()).await;
+    for (event, (said, name, raw)) in fixture.events().iter().zip(&cases) {
         assert_eq!((event.name.as_str(), &event.body["raw"]), (*name, raw), "{said}");
     }
-    assert_eq!(bed.server.saw("connect").len(), 1);
+    assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn numbers_and_keys_may_change_form_and_nothing_else_does() {
 
 /// What the engine does not tell apart is said to be so.
 #[tokio::test]
-async fn an_event_that_looks_like_one_of_the_connection_is_told_or_ends_the_link() {
+async fn an_event_that_looks_like_one_of_the_connection_is_published_or_ends_the_link() {
     let scene = Scene::ready("").await;
     let say = |name: &str, value: &Value| scene.service.send(&Frame::event(name, Raw::json(value).unwrap()));
     say("open", &json!(""));
@@ -116,12 +116,12 @@ async fn an_event_that_looks_like_one_of_the_connection_is_told_or_ends_the_link
 
 #[tokio::test]
 async fn a_service_that_asks_for_an_acknowledgement_gets_none() {
-    let mut bed = Bed::ready(ENGINE, json!({})).await;
-    bed.server.order(json!({"do": "ask", "name": "question", "count": 1, "timeout": 1_000})).await;
-    let answers = bed.server.saw("answers")[0]["answers"].clone();
+    let mut fixture = Fixture::ready(ENGINE, json!({})).await;
+    fixture.server.order(json!({"do": "ask", "name": "question", "count": 1, "timeout": 1_000})).await;
+    let answers = fixture.server.saw("answers")[0]["answers"].clone();
     assert!(answers[0][1]["error"].is_string(), "{answers}");
-    assert_eq!(bed.event("question").await.body["raw"], json!({"n": 0}));
-    assert_eq!(bed.server.saw("connect").len(), 1);
+    assert_eq!(fixture.event("question").await.body["raw"], json!({"n": 0}));
+    assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 /// Arguments and attachments of a binary event; what is told of its packet, and of its first attachment.

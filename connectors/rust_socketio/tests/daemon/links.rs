@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::ENGINE;
-use crate::bed::Bed;
+use crate::fixture::Fixture;
 use crate::scene::Scene;
 use crate::server::Server;
-use crate::support::PATIENCE;
+use crate::support::DEADLINE;
 
 #[tokio::test]
 async fn what_lets_us_in_arrives_and_is_not_logged() {
@@ -24,12 +24,12 @@ async fn what_lets_us_in_arrives_and_is_not_logged() {
         query = { room = "a b&c=ü+%", empty = "" }
         headers = { X-Team = "bridge", X-Key = { env = "KEY" } }
     "#;
-    let bed = Bed::at(&url, &format!("{ENGINE}{settings}"), server, |config| {
+    let fixture = Fixture::at(&url, &format!("{ENGINE}{settings}"), server, |config| {
         config.environment("TOKEN", "open sesame").environment("KEY", "key-to-it")
     })
     .await;
-    bed.link(|link| link["phase"] == "ready").await;
-    let connect = bed.server.saw("connect")[0].clone();
+    fixture.link(|link| link["phase"] == "ready").await;
+    let connect = fixture.server.saw("connect")[0].clone();
     assert_eq!(connect["namespace"], "/chat");
     assert_eq!(connect["auth"], json!({"token": "open sesame", "user": {"id": 7, "tags": ["a", "ü"]}}));
     assert_eq!(connect["query"]["room"], "a b&c=ü+%");
@@ -42,35 +42,35 @@ async fn what_lets_us_in_arrives_and_is_not_logged() {
         (&connect["headers"]["x-team"], &connect["headers"]["x-key"]),
         (&json!("bridge"), &json!("key-to-it"))
     );
-    let log = bed.daemon.log();
+    let log = fixture.daemon.log();
     assert!(!log.contains("open sesame") && !log.contains("key-to-it"), "{log}");
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_servers_words_and_not_hammered() {
+async fn a_refusal_is_reported_with_the_servers_message_and_not_hammered() {
     let settings = format!("{ENGINE}auth = {{ token = \"open-poppy\" }}");
-    let mut bed = Bed::start(&settings, json!({"token": "open sesame"})).await;
-    let link = bed.link(|link| link["phase"] == "credentials_refused").await;
+    let mut fixture = Fixture::start(&settings, json!({"token": "open sesame"})).await;
+    let link = fixture.link(|link| link["phase"] == "credentials_refused").await;
     assert!(link["detail"].as_str().unwrap().contains("the token is not ours"), "{link}");
     let moment = |name: &str| OffsetDateTime::parse(link[name].as_str().unwrap(), &Rfc3339).unwrap();
     assert!(moment("retry_at") - moment("since") > Duration::from_secs(120), "{link}");
-    assert_eq!(bed.server.saw("refused").len(), 1);
-    assert_eq!(bed.ask("emit.anything", &Value::Null).await.verdict(), ("failed", Some("503")));
-    assert!(!bed.daemon.log().contains("open-poppy"));
+    assert_eq!(fixture.server.saw("refused").len(), 1);
+    assert_eq!(fixture.ask("emit.anything", &Value::Null).await.verdict(), ("failed", Some("503")));
+    assert!(!fixture.daemon.log().contains("open-poppy"));
     let labels = [("instance", "any"), ("outcome", "credentials")];
-    let metrics = bed.daemon.metrics().await;
+    let metrics = fixture.daemon.metrics().await;
     assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
 }
 
 #[tokio::test]
 async fn a_namespace_that_is_not_there_is_a_wrong_address() {
-    let bed = Bed::start(&format!("{ENGINE}namespace = \"/nowhere\""), json!({})).await;
-    let link = bed.link(|link| link["phase"] == "wrong_address").await;
+    let fixture = Fixture::start(&format!("{ENGINE}namespace = \"/nowhere\""), json!({})).await;
+    let link = fixture.link(|link| link["phase"] == "wrong_address").await;
     assert!(link["detail"].as_str().unwrap().contains("/nowhere"), "{link}");
 }
 
 #[tokio::test]
-async fn a_dial_that_fails_says_what_it_means() {
+async fn a_dial_that_fails_reports_the_cause() {
     let refuse = |status| move |service: &SocketIoServer| service.refuse(Refusal::status(status));
     for (status, phase) in [(401, "credentials_refused"), (404, "wrong_address"), (503, "waiting")] {
         let scene = Scene::with("", refuse(status)).await;
@@ -113,7 +113,7 @@ async fn a_service_that_keeps_silent_is_given_up_and_dialled_again() {
         scene.service.welcome(Welcome::Confirm);
         scene.link("ready").await;
         // The threads of the dials that failed are gone.
-        eventually(PATIENCE, async || scene.threads() == 1).await;
+        eventually(DEADLINE, async || scene.threads() == 1).await;
     }
 }
 

@@ -10,9 +10,9 @@ mod links;
 mod scene;
 mod tls;
 
-#[path = "../../../../tests/e2e/interop/bed.rs"]
+#[path = "../../../../tests/e2e/interop/fixture.rs"]
 #[allow(dead_code, reason = "what the native engine is tested with is not all needed here")]
-mod bed;
+mod fixture;
 #[path = "../../../../tests/e2e/interop/server.rs"]
 #[allow(dead_code, reason = "as above")]
 mod server;

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::ENGINE;
-use crate::support::{PATIENCE, Reply, ask, contents, filled, start};
+use crate::support::{DEADLINE, Reply, ask, contents, filled, start};
 
 /// A daemon with one instance, named `any`.
 pub(crate) struct Scene {
@@ -47,7 +47,7 @@ impl Scene {
     /// Waits until the link is in this phase, once events can be published. Returns what is said of it.
     pub(crate) async fn link(&self, phase: &str) -> String {
         let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + DEADLINE;
         while tokio::time::Instant::now() < end {
             last = self.ask("status", "").await.body["data"].clone();
             let link = &last["links"][0];
@@ -63,7 +63,7 @@ impl Scene {
     /// pause would be long, as by an operator.
     pub(crate) async fn joined(&self, times: usize) {
         let mut asked = Value::Null;
-        eventually(PATIENCE, async || {
+        eventually(DEADLINE, async || {
             let joined: usize = self.service.peers().iter().map(|peer| peer.connects.len()).sum();
             let link = self.ask("status", "").await.body["data"]["links"][0].clone();
             let retry = link["retry_at"].as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
@@ -80,7 +80,7 @@ impl Scene {
 
     /// What the stream holds once it has this many: gaps by their reason, else name and arguments.
     pub(crate) async fn told(&self, number: u64) -> Vec<String> {
-        filled(&self.nats, "PONTOON_ANY", number, PATIENCE).await;
+        filled(&self.nats, "PONTOON_ANY", number, DEADLINE).await;
         let events = contents(&self.nats, "PONTOON_ANY").await;
         let told = events.iter().map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::ENGINE;
-use crate::support::{PATIENCE, start};
+use crate::support::{DEADLINE, start};
 
 type Version = &'static SupportedProtocolVersion;
 
@@ -67,12 +67,12 @@ async fn a_service_is_spoken_to_only_if_it_is_trusted_and_trusts_us() {
             last = instances.iter().find(|instance| instance["instance"] == *name)?["links"][0].clone();
             (last["phase"] == *phase).then(|| last["detail"].as_str().unwrap_or_default().to_owned())
         };
-        let Ok(detail) = tokio::time::timeout(PATIENCE, until_some(PATIENCE * 2, is_so)).await else {
+        let Ok(detail) = tokio::time::timeout(DEADLINE, until_some(DEADLINE * 2, is_so)).await else {
             panic!("{name} is not {phase}: {last}\n{}", daemon.log());
         };
         assert!(detail.contains(words), "{name}: {detail}");
     }
-    service.joined(6, PATIENCE).await;
+    service.joined(6, DEADLINE).await;
     assert_eq!(service.upgrades(), 6, "nothing else came through");
 }
 

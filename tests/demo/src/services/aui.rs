@@ -8,7 +8,7 @@ use pontoon_testkit::{Aui, AuiAnswer, AuiEnvelope, AuiTurn, DaemonConfig};
 
 use super::{Check, Service};
 use crate::calls::{Call, Reply};
-use crate::voices::{Voice, Voices};
+use crate::flows::{Flow, Flows};
 
 /// The tasks, as the service names them.
 const TASKS: [&str; 3] = ["68e78d0dc5a4b19a030d0001", "68e78d0dc5a4b19a030d0002", "68e78d0dc5a4b19a030d0003"];
@@ -85,11 +85,11 @@ impl Service for Advice {
         false
     }
 
-    // It has nobody to say anything to before there is a question, and then waits for the last one's answer.
+    // It has no one to say anything to before there is a question, and then waits for the last one's answer.
     fn speak(&mut self) {
         let Some((task, _)) = self.sent.last().filter(|_| self.is_idle()) else { return };
         let text = format!("anything else, after {}?", self.sent.len());
-        if self.aui.say(task, &text).is_some() {
+        if self.aui.post(task, &text).is_some() {
             self.remarks.push((self.sent.len(), task, text));
         }
     }
@@ -97,7 +97,7 @@ impl Service for Advice {
     fn call(&mut self) -> Call {
         let number = self.sent.len() + 1;
         let task = TASKS[self.sent.len() % TASKS.len()];
-        // Nobody can guess the price, so whoever knows it was told by the agent, and in this answer.
+        // No one can guess the price, so whoever knows it was told by the agent, and in this answer.
         let price = RandomState::new().hash_one(number) % 1_000;
         let answer = AuiAnswer::default().text(&format!("take number {number}, it costs {price} EUR"));
         self.aui.answers_in(task, answer.updates(PARTS).after(PAUSES).envelope(AuiEnvelope::Full));
@@ -121,22 +121,22 @@ impl Service for Advice {
         turns.len() == self.sent.len() && turns.iter().all(|turn| turn.is_over)
     }
 
-    fn said(&self) -> Voices {
-        let mut said = Voices::default();
+    fn expected(&self) -> Flows {
+        let mut expected = Flows::default();
         let agent = format!("agent {}", self.aui.agent());
         for (number, turn) in self.aui.turns().into_iter().enumerate() {
             let Some(answer) = turn.answer else { continue };
             let text = |name: &str| answer[name].as_str().unwrap_or_default();
-            said.say(Voice::new("message.delta", &turn.task, text("id")), text("text"));
-            said.say(Voice::new("message.completed", &turn.task, &agent), text("text"));
+            expected.push(Flow::new("message.delta", &turn.task, text("id")), text("text"));
+            expected.push(Flow::new("message.completed", &turn.task, &agent), text("text"));
             for (_, task, text) in self.remarks.iter().filter(|(after, ..)| *after == number + 1) {
-                said.say(Voice::new("message.completed", task, &agent), text);
+                expected.push(Flow::new("message.completed", task, &agent), text);
             }
         }
-        said
+        expected
     }
 
-    fn checks(&self, _heard: &Voices) -> Vec<Check> {
+    fn checks(&self, _heard: &Flows) -> Vec<Check> {
         let tried = !self.sent.is_empty();
         vec![
             super::message_send(tried, || self.has_all()),

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Check, Service};
 use crate::calls::{Call, Reply};
 use crate::event::Event;
-use crate::voices::{Voice, Voices};
+use crate::flows::{Flow, Flows};
 
 const TOKEN: &str = "token-of-the-demo";
 /// The script's title, and that of the socket in the configuration.
@@ -33,7 +33,7 @@ pub(super) struct Avatars {
     created: Option<String>,
     /// What was sent to the script, in order.
     told: Vec<String>,
-    said: Voices,
+    expected: Flows,
 }
 
 impl Avatars {
@@ -49,17 +49,17 @@ impl Avatars {
             calls: 0,
             created: None,
             told: Vec::new(),
-            said: Voices::default(),
+            expected: Flows::default(),
         };
         avatars.opened(ECHO);
-        avatars.said.say(Voice::new("socket.opened", SCRIPT, ""), "opened");
+        avatars.expected.push(Flow::new("socket.opened", SCRIPT, ""), "opened");
         avatars
     }
 
     /// A socket opens, and the server greets.
     fn opened(&mut self, title: &str) {
-        self.said.say(Voice::new("socket.opened", title, ""), "opened");
-        self.said.say(Voice::new("socket.message", title, ""), Echo::GREETING);
+        self.expected.push(Flow::new("socket.opened", title, ""), "opened");
+        self.expected.push(Flow::new("socket.message", title, ""), Echo::GREETING);
     }
 
     fn with_script<T>(&self, read: impl FnOnce(&ScriptSocket) -> T) -> Option<T> {
@@ -81,7 +81,7 @@ async fn dial(port: u16, script: Arc<Mutex<Option<ScriptSocket>>>) {
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     };
-    socket.say(&json!({"type": "auth", "token": TOKEN, "title": SCRIPT}).to_string());
+    socket.send(&json!({"type": "auth", "token": TOKEN, "title": SCRIPT}).to_string());
     *script.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(socket);
 }
 
@@ -131,8 +131,8 @@ impl Service for Avatars {
         let message = format!("chat number {}", self.chats);
         let frame =
             json!({"type": "event", "event": "chatMessage", "data": {"message": message}}).to_string();
-        self.with_script(|script| script.say(&frame));
-        self.said.say(Voice::new("socket.message", SCRIPT, ""), message);
+        self.with_script(|script| script.send(&frame));
+        self.expected.push(Flow::new("socket.message", SCRIPT, ""), message);
     }
 
     fn call(&mut self) -> Call {
@@ -147,7 +147,7 @@ impl Service for Avatars {
             }
             1 => {
                 let message = format!("gogo {number}!");
-                self.said.say(Voice::new("socket.message", &title, ""), &message);
+                self.expected.push(Flow::new("socket.message", &title, ""), &message);
                 ("send", json!({"title": title, "message": message}))
             }
             2 => {
@@ -157,7 +157,7 @@ impl Service for Avatars {
             }
             _ => {
                 self.created = None;
-                self.said.say(Voice::new("socket.closed", &title, ""), "closed");
+                self.expected.push(Flow::new("socket.closed", &title, ""), "closed");
                 ("remove", json!({"title": title}))
             }
         };
@@ -177,21 +177,21 @@ impl Service for Avatars {
         self.heard_by_script().len() >= self.told.len()
     }
 
-    fn said(&self) -> Voices {
-        let mut said = self.said.clone();
+    fn expected(&self) -> Flows {
+        let mut expected = self.expected.clone();
         // Once the daemon has ended, it has said goodbye over every socket.
         if self.echo.upgrades() > 0 && self.echo.connections().is_empty() {
             for title in self.created.iter().map(String::as_str).chain([ECHO]) {
-                said.say(Voice::new("socket.closed", title, ""), "closed");
+                expected.push(Flow::new("socket.closed", title, ""), "closed");
             }
         }
         if self.with_script(ScriptSocket::is_open) == Some(false) {
-            said.say(Voice::new("socket.closed", SCRIPT, ""), "closed");
+            expected.push(Flow::new("socket.closed", SCRIPT, ""), "closed");
         }
-        said
+        expected
     }
 
-    fn voice(&self, event: &Event) -> (Voice, String) {
+    fn flow(&self, event: &Event) -> (Flow, String) {
         let kind = event.kind();
         let words = match (kind.as_str(), event.text("/raw/event")) {
             ("socket.opened", _) => "opened",
@@ -199,10 +199,10 @@ impl Service for Avatars {
             (_, "chatMessage") => event.text("/raw/data/message"),
             _ => event.text("/message"),
         };
-        (Voice::new(&kind, event.text("/title"), ""), words.to_owned())
+        (Flow::new(&kind, event.text("/title"), ""), words.to_owned())
     }
 
-    fn checks(&self, _heard: &Voices) -> Vec<Check> {
+    fn checks(&self, _heard: &Flows) -> Vec<Check> {
         let tried = !self.told.is_empty();
         let all = tried.then(|| self.heard_by_script() == self.told);
         vec![("what was sent to the script came to it once, in order", all)]

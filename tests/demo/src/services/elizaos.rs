@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Check, Service};
 use crate::calls::{Call, Reply};
-use crate::voices::{Voice, Voices};
+use crate::flows::{Flow, Flows};
 
 const ROOM: &str = "5e0f3c1a-7b2d-4c86-9a41-d2b6c0f1a7e4";
 /// The entity that the instance speaks as.
@@ -24,7 +24,7 @@ const OUT_OF: usize = 10;
 /// The room.
 pub(super) struct Agents {
     eliza: Eliza,
-    said: Voices,
+    expected: Flows,
     remarks: u64,
     /// What was sent, in order.
     sent: Vec<String>,
@@ -38,8 +38,8 @@ impl Agents {
     pub(super) async fn start() -> Self {
         let eliza = Eliza::start().await;
         eliza.add_agent(ROOM);
-        let (said, sent, streamed) = (Voices::default(), Vec::new(), Vec::new());
-        Self { eliza, said, remarks: 0, sent, streamed, add_up: None }
+        let (expected, sent, streamed) = (Flows::default(), Vec::new(), Vec::new());
+        Self { eliza, expected, remarks: 0, sent, streamed, add_up: None }
     }
 
     /// The messages of the room that this sender wrote, as the service has them.
@@ -105,8 +105,8 @@ impl Service for Agents {
     fn speak(&mut self) {
         self.remarks += 1;
         let text = format!("number {}", self.remarks);
-        self.eliza.say(ROOM, VISITOR, &text);
-        self.said.say(Voice::new("message.created", ROOM, &format!("user {VISITOR}")), text);
+        self.eliza.post(ROOM, VISITOR, &text);
+        self.expected.push(Flow::new("message.created", ROOM, &format!("user {VISITOR}")), text);
     }
 
     fn call(&mut self) -> Call {
@@ -142,27 +142,28 @@ impl Service for Agents {
         self.messages_of(self.eliza.agent()).len() == self.messages_of(OURS).len()
     }
 
-    fn said(&self) -> Voices {
-        let mut said = self.said.clone();
+    fn expected(&self) -> Flows {
+        let mut expected = self.expected.clone();
         for _ in 0..self.eliza.joins(ROOM) {
-            said.say(Voice::new("channel.joined", ROOM, ""), "");
+            expected.push(Flow::new("channel.joined", ROOM, ""), "");
         }
         for message in self.messages_of(OURS) {
-            said.say(Voice::new("message.accepted", ROOM, ""), text(&message, "id"));
-            said.say(Voice::new("message.created", ROOM, &format!("self {OURS}")), text(&message, "text"));
+            expected.push(Flow::new("message.accepted", ROOM, ""), text(&message, "id"));
+            expected
+                .push(Flow::new("message.created", ROOM, &format!("self {OURS}")), text(&message, "text"));
         }
         let agent = format!("agent {}", self.eliza.agent());
         for message in self.messages_of(self.eliza.agent()) {
             let (id, words) = (text(&message, "id"), text(&message, "text"));
             if self.streamed.contains(&id) {
-                said.say(Voice::new("message.delta", ROOM, &id), &words);
+                expected.push(Flow::new("message.delta", ROOM, &id), &words);
             }
-            said.say(Voice::new("message.created", ROOM, &agent), words);
+            expected.push(Flow::new("message.created", ROOM, &agent), words);
         }
-        said
+        expected
     }
 
-    fn checks(&self, _heard: &Voices) -> Vec<Check> {
+    fn checks(&self, _heard: &Flows) -> Vec<Check> {
         vec![
             super::message_send(!self.sent.is_empty(), || self.has_all()),
             ("the parts of an answer add up to it", self.add_up),

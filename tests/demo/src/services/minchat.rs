@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 use super::{Check, Service};
 use crate::calls::{Call, Reply};
 use crate::event::Event;
-use crate::voices::{Voice, Voices};
+use crate::flows::{Flow, Flows};
 
 /// The user that the instance speaks as.
 const DESK: &str = "desk";
-/// Each chat, its title, and who is in it beside the desk. Nobody is in two, so that typing shows the chat.
+/// Each chat, its title, and who is in it beside the desk. No one is in two, so that typing shows the chat.
 const CHATS: [(&str, &str, &str); 3] =
     [("c1", "Delivery", "Ann"), ("c2", "Returns", "Ben"), ("c3", "Invoices", "Eve")];
 
 /// The support desk.
 pub(super) struct Support {
     minchat: MinChat,
-    said: Voices,
+    expected: Flows,
     /// How often somebody began to type, or wrote.
     turns: usize,
     /// What was sent to each chat, in order.
@@ -32,7 +32,7 @@ impl Support {
             minchat.add_user(&json!({"id": user.to_lowercase(), "username": user, "name": user}));
             minchat.add_chat(chat, title, &[DESK, &user.to_lowercase()]);
         }
-        Self { minchat, said: Voices::default(), turns: 0, sent: Vec::new() }
+        Self { minchat, expected: Flows::default(), turns: 0, sent: Vec::new() }
     }
 
     /// The messages of a chat that the desk wrote, as the service has them.
@@ -90,17 +90,17 @@ impl Service for Support {
         let (chat, _, name) = CHATS[(number - 1) % CHATS.len()];
         let user = name.to_lowercase();
         let sender = format!("user {user}");
-        let typing = Voice::new("typing", chat, &sender);
+        let typing = Flow::new("typing", chat, &sender);
         if self.turns.is_multiple_of(2) {
             self.minchat.typing(chat, &user, true);
-            self.said.say(typing, "started");
+            self.expected.push(typing, "started");
         } else {
             let text = format!("number {number}");
             self.minchat.typing(chat, &user, false);
-            self.said.say(typing, "stopped");
-            self.minchat.say(chat, &user, &text);
-            self.said.say(Voice::new("message.created", chat, &sender), &text);
-            self.said.say(Voice::new("channel.updated", chat, &user), &text);
+            self.expected.push(typing, "stopped");
+            self.minchat.post(chat, &user, &text);
+            self.expected.push(Flow::new("message.created", chat, &sender), &text);
+            self.expected.push(Flow::new("channel.updated", chat, &user), &text);
         }
         self.turns += 1;
     }
@@ -119,34 +119,34 @@ impl Service for Support {
         last.status == "acked" && self.own(chat).last().is_some_and(is_it)
     }
 
-    fn said(&self) -> Voices {
-        let mut said = self.said.clone();
+    fn expected(&self) -> Flows {
+        let mut expected = self.expected.clone();
         for (chat, _, _) in CHATS {
             for message in self.own(chat) {
                 let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
-                said.say(Voice::new("message.accepted", chat, ""), text("id"));
-                said.say(Voice::new("message.created", chat, &format!("self {DESK}")), text("text"));
+                expected.push(Flow::new("message.accepted", chat, ""), text("id"));
+                expected.push(Flow::new("message.created", chat, &format!("self {DESK}")), text("text"));
                 // The desk's other sockets are told that there is something new.
-                said.say(Voice::new("channel.updated", chat, DESK), text("text"));
+                expected.push(Flow::new("channel.updated", chat, DESK), text("text"));
             }
         }
-        said
+        expected
     }
 
-    fn voice(&self, event: &Event) -> (Voice, String) {
+    fn flow(&self, event: &Event) -> (Flow, String) {
         if event.kind() == "channel.updated" {
             let by = event.text("/raw/last_message/user/id");
             let words = event.text("/raw/last_message/text").to_owned();
-            return (Voice::new("channel.updated", event.scope(), by), words);
+            return (Flow::new("channel.updated", event.scope(), by), words);
         }
-        Voice::of(event)
+        Flow::of(event)
     }
 
-    fn checks(&self, heard: &Voices) -> Vec<Check> {
-        let typed = self.said.has("typing");
+    fn checks(&self, received: &Flows) -> Vec<Check> {
+        let typed = self.expected.has("typing");
         vec![
             super::message_send(!self.sent.is_empty(), || self.has_all()),
-            ("typing carries the right chat", typed.then(|| self.said.agree_on("typing", heard))),
+            ("typing carries the right chat", typed.then(|| self.expected.agree_on("typing", received))),
         ]
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Service;
 use crate::calls::{Call, Reply};
-use crate::voices::{Voice, Voices};
+use crate::flows::{Flow, Flows};
 
 const ACTION: &str = "orders";
 const RESOURCE: &str = "fetch-balance";
@@ -17,12 +17,12 @@ pub(super) struct Shop {
     sub0: Sub0,
     orders: u64,
     balance: u64,
-    said: Voices,
+    expected: Flows,
 }
 
 impl Shop {
     pub(super) async fn start() -> Self {
-        Self { sub0: Sub0::start().await, orders: 0, balance: 0, said: Voices::default() }
+        Self { sub0: Sub0::start().await, orders: 0, balance: 0, expected: Flows::default() }
     }
 }
 
@@ -55,11 +55,11 @@ impl Service for Shop {
         self.orders += 1;
         let text = format!("order number {}", self.orders);
         self.sub0.broadcast(ACTION, &json!({ "text": text }));
-        self.said.say(Voice::new("resource.broadcast", ACTION, ""), text);
+        self.expected.push(Flow::new("resource.broadcast", ACTION, ""), text);
     }
 
     fn call(&mut self) -> Call {
-        // Nobody can guess it, so whoever knows it was told by the service, and in this answer.
+        // No one can guess it, so whoever knows it was told by the service, and in this answer.
         self.balance = RandomState::new().hash_one(self.balance) % 1_000_000_000;
         self.sub0.resource(RESOURCE, Resource::data(json!({ "wallet_balance": self.balance })));
         Call::new(self.kind(), self.instance(), &format!("call.{RESOURCE}"), json!({"currency": "EUR"}))
@@ -69,7 +69,7 @@ impl Service for Shop {
         last.status == "response" && last.data["wallet_balance"] == self.balance
     }
 
-    fn said(&self) -> Voices {
-        self.said.clone()
+    fn expected(&self) -> Flows {
+        self.expected.clone()
     }
 }

@@ -54,7 +54,7 @@ impl State {
         format!("68e78d0dc5a4b19a{:08x}", self.ids)
     }
 
-    /// A message of the agent's, which nobody was told yet.
+    /// A message of the agent's, which was not sent yet.
     pub(super) fn new_message(&mut self, text: &str) -> Value {
         whole(&self.new_id(), text)
     }

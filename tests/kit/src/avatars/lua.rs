@@ -82,7 +82,7 @@ impl Lua {
         (process, dir, Self { orders, answers: BufReader::new(answers) })
     }
 
-    /// Gives an order, and has `hear` hear what the script did until it is done; it may say something back.
+    /// Gives an order, and passes what the script did to `receive` until it is done; it may answer.
     ///
     /// # Errors
     /// If the interpreter has ended.
@@ -91,7 +91,7 @@ impl Lua {
         order: &Value,
         mut hear: impl FnMut(Did) -> Option<Value>,
     ) -> io::Result<()> {
-        self.say(order)?;
+        self.send(order)?;
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -104,14 +104,14 @@ impl Lua {
                 Did::Done => return Ok(()),
                 did => {
                     if let Some(answer) = hear(did) {
-                        self.say(&answer)?;
+                        self.send(&answer)?;
                     }
                 }
             }
         }
     }
 
-    fn say(&mut self, line: &Value) -> io::Result<()> {
+    fn send(&mut self, line: &Value) -> io::Result<()> {
         self.orders.write_all(format!("{line}\n").as_bytes())
     }
 }

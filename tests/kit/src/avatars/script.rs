@@ -54,7 +54,8 @@ impl LuaScript {
         Self(filled)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

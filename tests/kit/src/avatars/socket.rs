@@ -55,13 +55,13 @@ pub(super) async fn dial(request: Request<()>) -> Result<WebSocketStream<TcpStre
 /// Dials and speaks until it ends.
 pub(super) async fn run(dial: Dialling, mut acts: UnboundedReceiver<Act>, tell: impl Fn(Happened)) {
     let mut socket = tokio::select! {
-        // What is said to a socket that is open already is not lost.
+        // What is sent to a socket that is open already is not lost.
         biased;
         dialled = dial => match dialled {
             Ok(socket) => socket,
             Err(reason) => return tell(Happened::Failed(reason)),
         },
-        // Nothing can be said before it is open.
+        // Nothing can be sent before it is open.
         () = given_up(&mut acts) => return tell(Happened::Failed("it was given up".into())),
     };
     tell(Happened::Opened);

@@ -115,7 +115,7 @@ impl World {
         self.sockets.insert(title.clone(), Socket { number, acts, opened, ended: false });
         let happenings = self.happenings.clone();
         let tell = move |what| {
-            // Nobody reads it once the app has ended.
+            // No one reads it once the app has ended.
             let _ = happenings.send(Order::Socket(number, title.clone(), what));
         };
         self.tasks.spawn_on(socket::run(dial, to_do, tell), &self.runtime);

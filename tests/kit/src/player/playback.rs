@@ -179,7 +179,7 @@ impl<'a, S: ScriptedService> Playback<'a, S> {
             let links = self.request_status().await?["data"]["links"].take();
             return Ok(links.as_array().is_some_and(|links| links.len() == 1 && links[0]["key"] == ours));
         }
-        // What the session says at once is said together: with the first frame here, the answer comes after the last.
+        // What the session sends at once is sent together: with the first frame here, the answer comes after the last.
         self.ping(connection).await?;
         let link = self.service.link_of(id);
         if link.as_ref().is_some_and(|link| link != ours) {
@@ -334,7 +334,7 @@ impl<'a, S: ScriptedService> Playback<'a, S> {
     async fn all_seen(&mut self) -> Result<(), String> {
         self.catch_up().await?;
         self.all_compared()?;
-        // An event reaches us before the daemon hears that it is kept.
+        // An event reaches us before its acknowledgement reaches the daemon.
         self.state(|state| state["unconfirmed_events"] == 0).await?;
         while let Some(Some(message)) = self.events.next().now_or_never() {
             if self.is_ours(&message) {

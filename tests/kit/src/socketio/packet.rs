@@ -79,7 +79,7 @@ fn head(is_event: bool, text: &str) -> Result<Head, String> {
     let name = match is_event {
         true => {
             let name = values.next().ok_or("the event has no name")?;
-            Some(name.parse::<String>().map_err(|_| "the event's name is no text")?)
+            Some(name.parse::<String>().map_err(|_| "the event's name is not a text")?)
         }
         false if id.is_none() => return Err("the acknowledgement has no number".to_owned()),
         false => None,
@@ -88,7 +88,7 @@ fn head(is_event: bool, text: &str) -> Result<Head, String> {
 }
 
 fn number(digits: &str) -> Result<u64, String> {
-    digits.parse().map_err(|_| format!("\"{digits}\" is no number"))
+    digits.parse().map_err(|_| format!("\"{digits}\" is not a number"))
 }
 
 impl Head {

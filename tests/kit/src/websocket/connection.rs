@@ -66,7 +66,7 @@ impl Connection {
 
     /// Sends these bytes as they are.
     pub fn send_bytes(&self, bytes: Bytes) {
-        // Nobody reads the queue of a connection that has ended; what is said to it is lost, as on a real one.
+        // No one reads the queue of a connection that has ended; what is sent to it is lost, as on a real one.
         let _ = self.out.send(Out::Bytes(bytes, None));
     }
 
@@ -78,7 +78,7 @@ impl Connection {
         self.send_bytes(bytes.into());
     }
 
-    /// Ends the TCP connection without a word (FIN), after what was sent before.
+    /// Ends the TCP connection with a FIN and without a close frame, after what was sent before.
     pub fn hang_up(&self) {
         let _ = self.out.send(Out::End);
     }

@@ -81,7 +81,7 @@ async fn a_silent_peer_is_gone_if_it_was_to_answer_pings() {
 }
 
 #[tokio::test]
-async fn lines_are_written_together_and_goodbye_is_said() {
+async fn lines_are_written_together_and_the_close_is_sent() {
     let (mut link, mut service) = pair(|endpoint| {
         endpoint.ping = Line::new("PING").ok();
         endpoint.goodbye = Line::new("QUIT").ok();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-mod tavern;
+mod server;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,32 +11,32 @@ use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
 use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer};
 use serde_json::{Value, json};
-use tavern::Tavern;
+use server::ParleyServer;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pontoon-parley");
 
 /// How long anything may take that is not itself a matter of time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn it_bridges_both_ways_and_tells_what_a_break_may_have_cost() {
+async fn it_bridges_both_ways_and_publishes_what_a_break_may_have_cost() {
     // The daemon's user could not command, and `send` below goes by the same configuration.
     let nats = NatsServer::options().every_right().start().await;
-    let mut tavern = Tavern::open().await;
+    let mut server = ParleyServer::open().await;
     let mut events = listen(&nats.client().await, "pontoon.event.parley.tavern.>").await;
-    let settings = format!("address = \"{}\"\nname = \"bridge\"\nrooms = [\"lobby\"]", tavern.address);
+    let settings = format!("address = \"{}\"\nname = \"bridge\"\nrooms = [\"lobby\"]", server.address);
     let config = DaemonConfig::new(&nats).connector("tavern", "parley", &settings);
     let dir = Dir::new("outside");
     let file = dir.write("pontoon.toml", config.text());
     let mut daemon = Daemon::start(BINARY, config);
-    tavern.hears("JOIN lobby").await;
+    server.receives("JOIN lobby").await;
 
     let (subject, gap) = next(&mut events).await;
     assert_eq!(subject, "pontoon.event.parley.tavern.gap.detected._");
     assert_eq!(gap["reason"], "restarted");
-    tavern.say("MSG lobby m1 ann Good evening");
+    server.send("MSG lobby m1 ann Good evening");
     let (subject, event) = next(&mut events).await;
     assert_eq!(subject, "pontoon.event.parley.tavern.message.created.lobby");
     assert_eq!((&event["channel"], &event["sender"]["name"]), (&json!("lobby"), &json!("ann")));
@@ -48,19 +48,19 @@ async fn it_bridges_both_ways_and_tells_what_a_break_may_have_cost() {
     assert_eq!(code, Some(0), "{said}\n{}", daemon.log());
     let reply: Value = serde_json::from_str(&reply).expect("JSON");
     assert_eq!((&reply["status"], &reply["data"]), (&json!("acked"), &json!({"id": "m1"})));
-    tavern.hears("SAY 1 lobby Good evening, Ann").await;
+    server.receives("SAY 1 lobby Good evening, Ann").await;
 
-    tavern.hang_up();
-    tavern.hears("JOIN lobby").await;
+    server.hang_up();
+    server.receives("JOIN lobby").await;
     let (subject, gap) = next(&mut events).await;
     assert_eq!(subject, "pontoon.event.parley.tavern.gap.detected._");
     assert_eq!((&gap["reason"], &gap["recovered"]), (&json!("disconnected"), &json!(false)));
-    tavern.say("MSG lobby m2 ann Back again?");
+    server.send("MSG lobby m2 ann Back again?");
     assert_eq!(next(&mut events).await.1["message"]["id"], "m2");
 
     daemon.signal("TERM");
-    tavern.hears("QUIT").await;
-    assert_eq!(daemon.wait_exit(PATIENCE).await, Some(0));
+    server.receives("QUIT").await;
+    assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
         command.env_remove(name);
     }
     command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
-    let output = timeout(PATIENCE, command.output()).await.expect("in time").expect("it runs");
+    let output = timeout(DEADLINE, command.output()).await.expect("in time").expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -112,13 +112,13 @@ async fn listen(client: &Client, subject: &'static str) -> Subscriber {
     let inbox = client.new_inbox();
     let mut back = client.subscribe(inbox.clone()).await.expect("subscribed");
     client.publish(inbox, "".into()).await.expect("published");
-    timeout(PATIENCE, back.next()).await.expect("the server answers");
+    timeout(DEADLINE, back.next()).await.expect("the server answers");
     messages
 }
 
 /// The next event, with its subject.
 async fn next(events: &mut Subscriber) -> (String, Value) {
-    let message = timeout(PATIENCE, events.next()).await.expect("an event comes").expect("the client lives");
+    let message = timeout(DEADLINE, events.next()).await.expect("an event comes").expect("the client lives");
     let body = serde_json::from_slice(&message.payload).expect("JSON");
     (message.subject.to_string(), body)
 }

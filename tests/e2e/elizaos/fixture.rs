@@ -6,13 +6,13 @@ use async_nats::Client;
 use pontoon_testkit::{Daemon, DaemonConfig, Eliza, ElizaOptions, NatsServer};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Reply, ask, start};
+use crate::support::{DEADLINE, Reply, ask, start};
 
 /// The room that is joined.
 pub(crate) const ROOM: &str = "9d6e1c52-7a0b-4c38-8f6d-1b2e3a4c5d6f";
 
 /// A daemon with one instance of ElizaOS, named `agents`, that joins one room with the server's agent in it.
-pub(crate) struct Hall {
+pub(crate) struct ElizaFixture {
     // Dropped in this order.
     pub(crate) daemon: Daemon,
     pub(crate) eliza: Eliza,
@@ -20,7 +20,7 @@ pub(crate) struct Hall {
     pub(crate) client: Client,
 }
 
-impl Hall {
+impl ElizaFixture {
     /// With settings of the instance, and without waiting for its link.
     pub(crate) async fn unconnected(options: ElizaOptions, settings: &str) -> Self {
         Self::made(NatsServer::start().await, options, "", settings).await
@@ -33,9 +33,9 @@ impl Hall {
 
     /// With settings of the instance besides.
     pub(crate) async fn with_settings(nats: NatsServer, lines: &str, settings: &str) -> Self {
-        let hall = Self::made(nats, Eliza::options(), lines, settings).await;
-        hall.link(|link| link["phase"] == "ready").await;
-        hall
+        let fixture = Self::made(nats, Eliza::options(), lines, settings).await;
+        fixture.link(|link| link["phase"] == "ready").await;
+        fixture
     }
 
     async fn made(nats: NatsServer, options: ElizaOptions, lines: &str, settings: &str) -> Self {
@@ -49,9 +49,9 @@ impl Hall {
 
     /// Ready to be asked.
     pub(crate) async fn ready(options: ElizaOptions) -> Self {
-        let hall = Self::unconnected(options, "").await;
-        hall.link(|link| link["phase"] == "ready").await;
-        hall
+        let fixture = Self::unconnected(options, "").await;
+        fixture.link(|link| link["phase"] == "ready").await;
+        fixture
     }
 
     /// Asks the instance, and waits for the last word.
@@ -63,7 +63,7 @@ impl Hall {
     /// Waits for a state of the link that is so, once events can be published.
     pub(crate) async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + DEADLINE;
         while tokio::time::Instant::now() < end {
             last = self.ask("status", &json!({})).await.body["data"].clone();
             if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {

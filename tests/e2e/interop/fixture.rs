@@ -9,7 +9,7 @@ use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, until_some};
 use serde_json::{Value, json};
 
 use super::server::Server;
-use crate::support::{PATIENCE, Reply, ask, contents, filled, listen, start};
+use crate::support::{DEADLINE, Reply, ask, contents, filled, listen, start};
 
 /// Joins the room `r` at each connect, and has numbered events that show their numbers.
 pub(crate) const NUMBERED: &str = r#"
@@ -18,7 +18,7 @@ events.tick = { type = "message.created", channel = "/1", text = "/0/n" }
 "#;
 
 /// A daemon with one instance, named `any`.
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     // Dropped in this order.
     pub(crate) daemon: Daemon,
     pub(crate) server: Server,
@@ -37,12 +37,12 @@ pub(crate) struct Event {
     pub(crate) body: Value,
 }
 
-impl Bed {
+impl Fixture {
     /// Everything, with the link ready; lines of configuration for the instance, and options for the server.
     pub(crate) async fn ready(settings: &str, options: Value) -> Self {
-        let bed = Self::start(settings, options).await;
-        bed.link(|link| link["phase"] == "ready").await;
-        bed
+        let fixture = Self::start(settings, options).await;
+        fixture.link(|link| link["phase"] == "ready").await;
+        fixture
     }
 
     /// Everything, without waiting for the link.
@@ -94,7 +94,7 @@ impl Bed {
     /// Waits for a state of the link that is so, once events can be published.
     pub(crate) async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + DEADLINE;
         while tokio::time::Instant::now() < end {
             last = self.status().await;
             if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
@@ -118,7 +118,7 @@ impl Bed {
 
     /// Waits for an event with this name of the service's.
     pub(crate) async fn event(&self, name: &str) -> Event {
-        until_some(PATIENCE, async || self.events().into_iter().find(|event| event.name == name)).await
+        until_some(DEADLINE, async || self.events().into_iter().find(|event| event.name == name)).await
     }
 
     /// How many numbered events were published so far.
@@ -140,7 +140,7 @@ impl Bed {
 
     /// What the stream holds once it has so many: gaps by their reason, numbered events by their number, else the name.
     pub(crate) async fn stored(&self, number: usize) -> Vec<String> {
-        filled(&self.nats, "PONTOON_ANY", number as u64, PATIENCE * 2).await;
+        filled(&self.nats, "PONTOON_ANY", number as u64, DEADLINE * 2).await;
         let stored = contents(&self.nats, "PONTOON_ANY").await;
         let shown = stored.iter().map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),

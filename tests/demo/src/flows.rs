@@ -1,4 +1,4 @@
-//! Who said what, where, and in which order: what the services said is held against what was heard of it.
+//! What each service sent, where, and in which order, compared with what was received of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,20 +7,20 @@ use crate::event::Event;
 
 /// What is in order by itself. Between two of them no order is promised: they may come over different sockets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Voice {
+pub(crate) struct Flow {
     /// `message.created`; `typing` for both of its kinds.
     what: String,
     /// The channel, or what else is the event's scope.
     place: String,
-    /// What kind of sender, and its id: `user u1`. Or what else tells this voice from others in the same place.
+    /// What kind of sender, and its id: `user u1`. Or what else tells this flow from others in the same place.
     by: String,
 }
 
-/// Every voice, and its words in order.
+/// Every flow, and its words in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Voices(BTreeMap<Voice, Vec<String>>);
+pub(crate) struct Flows(BTreeMap<Flow, Vec<String>>);
 
-impl Voice {
+impl Flow {
     pub(crate) fn new(what: &str, place: &str, by: &str) -> Self {
         Self { what: what.to_owned(), place: place.to_owned(), by: by.to_owned() }
     }
@@ -45,15 +45,15 @@ impl Voice {
     }
 }
 
-impl Voices {
-    /// Something was said.
-    pub(crate) fn say(&mut self, voice: Voice, words: impl Into<String>) {
-        self.0.entry(voice).or_default().push(words.into());
+impl Flows {
+    /// Something was sent.
+    pub(crate) fn push(&mut self, flow: Flow, words: impl Into<String>) {
+        self.0.entry(flow).or_default().push(words.into());
     }
 
     /// One more part of words. `length` is how many characters they have by now; then they stand there once.
-    pub(crate) fn grow(&mut self, voice: Voice, delta: &str, length: Option<u64>) {
-        let words = self.0.entry(voice).or_default();
+    pub(crate) fn grow(&mut self, flow: Flow, delta: &str, length: Option<u64>) {
+        let words = self.0.entry(flow).or_default();
         let so_far = words.last().map(String::as_str).unwrap_or_default().to_owned() + delta;
         let fits = length == Some(so_far.chars().count() as u64);
         match words.last_mut() {
@@ -69,41 +69,47 @@ impl Voices {
 
     /// Whether there is any of one kind.
     pub(crate) fn has(&self, what: &str) -> bool {
-        self.0.keys().any(|voice| voice.what == what)
+        self.0.keys().any(|flow| flow.what == what)
     }
 
-    /// Whether what was heard of one kind is what was said.
-    pub(crate) fn agree_on(&self, what: &str, heard: &Self) -> bool {
-        let of = |voices: &Self| {
-            let mut voices = voices.0.clone();
-            voices.retain(|voice, _| voice.what == what);
-            voices
+    /// Whether what was received of one kind is what was sent.
+    pub(crate) fn agree_on(&self, what: &str, received: &Self) -> bool {
+        let of = |flows: &Self| {
+            let mut flows = flows.0.clone();
+            flows.retain(|flow, _| flow.what == what);
+            flows
         };
-        of(self) == of(heard)
+        of(self) == of(received)
     }
 
-    /// Where what was heard begins to differ from what was said, a sentence for each voice.
-    pub(crate) fn differences(&self, heard: &Self) -> Vec<String> {
+    /// Where what was received begins to differ from what was sent, a sentence for each flow.
+    pub(crate) fn differences(&self, received: &Self) -> Vec<String> {
         let none = Vec::new();
-        let mut voices: Vec<&Voice> = self.0.keys().chain(heard.0.keys()).collect();
-        voices.sort_unstable();
-        voices.dedup();
-        let differing = voices.into_iter().filter_map(|voice| {
-            let (said, heard) = (self.0.get(voice).unwrap_or(&none), heard.0.get(voice).unwrap_or(&none));
-            if said == heard {
+        let mut flows: Vec<&Flow> = self.0.keys().chain(received.0.keys()).collect();
+        flows.sort_unstable();
+        flows.dedup();
+        let differing = flows.into_iter().filter_map(|flow| {
+            let (expected, received) =
+                (self.0.get(flow).unwrap_or(&none), received.0.get(flow).unwrap_or(&none));
+            if expected == received {
                 return None;
             }
-            let place = said.iter().zip(heard).take_while(|(said, heard)| said == heard).count();
+            let place =
+                expected.iter().zip(received).take_while(|(expected, received)| expected == received).count();
             let at = |words: &[String]| {
                 words.get(place).map_or("nothing".to_owned(), |words| format!("{words:?}"))
             };
-            Some(format!("{voice}: after {place} alike, {} was said, and {} heard", at(said), at(heard)))
+            Some(format!(
+                "{flow}: after {place} alike, {} was sent, and {} received",
+                at(expected),
+                at(received)
+            ))
         });
         differing.collect()
     }
 }
 
-impl fmt::Display for Voice {
+impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}", self.what, self.place)?;
         if self.by.is_empty() { Ok(()) } else { write!(f, " by {}", self.by) }
@@ -114,46 +120,47 @@ impl fmt::Display for Voice {
 mod tests {
     use super::*;
 
-    fn voices(words: &[&str]) -> Voices {
-        let mut voices = Voices::default();
+    fn flows(words: &[&str]) -> Flows {
+        let mut flows = Flows::default();
         for words in words {
-            voices.say(Voice::new("message.created", "c1", "user u1"), *words);
+            flows.push(Flow::new("message.created", "c1", "user u1"), *words);
         }
-        voices
+        flows
     }
 
     #[test]
     fn what_is_missing_doubled_or_out_of_order_is_noticed() {
-        let said = voices(&["1", "2", "3"]);
-        assert!(said.differences(&voices(&["1", "2", "3"])).is_empty());
-        for heard in [&["1", "3"][..], &["1", "2", "2", "3"], &["2", "1", "3"], &["1", "2", "3", "4"], &[]] {
-            assert_eq!(said.differences(&voices(heard)).len(), 1, "{heard:?}");
-            assert!(!said.agree_on("message.created", &voices(heard)), "{heard:?}");
+        let expected = flows(&["1", "2", "3"]);
+        assert!(expected.differences(&flows(&["1", "2", "3"])).is_empty());
+        for received in [&["1", "3"][..], &["1", "2", "2", "3"], &["2", "1", "3"], &["1", "2", "3", "4"], &[]]
+        {
+            assert_eq!(expected.differences(&flows(received)).len(), 1, "{received:?}");
+            assert!(!expected.agree_on("message.created", &flows(received)), "{received:?}");
         }
-        let elsewhere = Voice::new("message.created", "c2", "user u1");
-        let mut heard = said.clone();
-        heard.say(elsewhere, "1");
-        let told = "message.created in c2 by user u1: after 0 alike, nothing was said, and \"1\" heard";
-        assert_eq!(said.differences(&heard), [told]);
+        let elsewhere = Flow::new("message.created", "c2", "user u1");
+        let mut received = expected.clone();
+        received.push(elsewhere, "1");
+        let told = "message.created in c2 by user u1: after 0 alike, nothing was sent, and \"1\" received";
+        assert_eq!(expected.differences(&received), [told]);
     }
 
     #[test]
     fn parts_are_words_once_they_are_put_together() {
-        let voice = || Voice::new("message.delta", "c1", "m1");
-        let mut said = Voices::default();
-        said.say(voice(), "abc");
-        let mut heard = Voices::default();
+        let flow = || Flow::new("message.delta", "c1", "m1");
+        let mut expected = Flows::default();
+        expected.push(flow(), "abc");
+        let mut received = Flows::default();
         for (delta, length) in [("a", 1), ("b", 2), ("c", 3)] {
-            assert_ne!(heard, said);
-            heard.grow(voice(), delta, Some(length));
+            assert_ne!(received, expected);
+            received.grow(flow(), delta, Some(length));
         }
-        assert_eq!(heard, said);
+        assert_eq!(received, expected);
         for wrong in [[("a", 1), ("c", 3)], [("ab", 2), ("bc", 3)], [("b", 2), ("c", 3)]] {
-            let mut heard = Voices::default();
+            let mut received = Flows::default();
             for (delta, length) in wrong {
-                heard.grow(voice(), delta, Some(length));
+                received.grow(flow(), delta, Some(length));
             }
-            assert_ne!(heard, said, "{wrong:?}");
+            assert_ne!(received, expected, "{wrong:?}");
         }
     }
 
@@ -162,9 +169,9 @@ mod tests {
         let body =
             |channel: &str| format!(r#"{{"channel":"{channel}","sender":{{"id":"u1","kind":"user"}}}}"#);
         let subject = "pontoon.event.minchat.support.typing.started.c1";
-        let (right, words) = Voice::of(&Event::read(subject, None, body("c1").as_bytes()));
-        assert_eq!((right.clone(), words.as_str()), (Voice::new("typing", "c1", "user u1"), "started"));
-        let (wrong, _) = Voice::of(&Event::read(subject, None, body("c2").as_bytes()));
+        let (right, words) = Flow::of(&Event::read(subject, None, body("c1").as_bytes()));
+        assert_eq!((right.clone(), words.as_str()), (Flow::new("typing", "c1", "user u1"), "started"));
+        let (wrong, _) = Flow::of(&Event::read(subject, None, body("c2").as_bytes()));
         assert_ne!(wrong, right);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The events with the values that the app's documentation names, and what the daemon is told of them.
+/// The events with the values that the app's documentation names, and what the daemon is sent of them.
 fn events() -> Vec<(&'static str, Value, Value)> {
     let user =
         |name: &str| json!({ "displayName": name, "id": "70349853", "moderator": false, "physics": {} });
@@ -47,31 +47,31 @@ fn events() -> Vec<(&'static str, Value, Value)> {
 }
 
 #[tokio::test]
-async fn each_event_is_told_with_its_values() {
+async fn each_event_is_sent_with_its_values() {
     let events = events();
     let names: Vec<_> = events.iter().map(|(event, ..)| format!("'{event}'")).collect();
     let list = format!("{{ {} }}", names.join(", "));
-    let Some(stage) =
-        Stage::open_with(LuaApp::options(), |script| script.code("pontoon_events", &list)).await
+    let Some(fixture) =
+        Fixture::open_with(LuaApp::options(), |script| script.code("pontoon_events", &list)).await
     else {
         return;
     };
     for (count, (event, values, data)) in (1..).zip(events) {
-        stage.app.fire(event, values).await;
-        let told = stage.hears("event", count).await;
+        fixture.app.fire(event, values).await;
+        let told = fixture.receives("event", count).await;
         assert_eq!(told[count - 1], json!({ "type": "event", "event": event, "data": data }));
     }
-    assert_eq!(stage.app.failures(), [""; 0]);
+    assert_eq!(fixture.app.failures(), [""; 0]);
 }
 
 #[tokio::test]
-async fn keys_are_told_only_if_the_streamer_wants_it() {
-    let Some(stage) = Stage::open().await else { return };
-    stage.app.fire("hotkeyPress", json!(["", "P"])).await;
-    stage.app.fire("spawn", json!([{ "displayName": "Ann" }])).await;
-    let told = stage.hears("event", 1).await;
+async fn keys_are_sent_only_if_the_streamer_wants_it() {
+    let Some(fixture) = Fixture::open().await else { return };
+    fixture.app.fire("hotkeyPress", json!(["", "P"])).await;
+    fixture.app.fire("spawn", json!([{ "displayName": "Ann" }])).await;
+    let told = fixture.receives("event", 1).await;
     assert_eq!((told.len(), &told[0]["event"]), (1, &json!("spawn")));
-    let subscribed: Vec<_> = stage.app.subscriptions().into_iter().map(|(event, _)| event).collect();
+    let subscribed: Vec<_> = fixture.app.subscriptions().into_iter().map(|(event, _)| event).collect();
     assert!(
         events().iter().all(|(event, ..)| *event == "hotkeyPress" || subscribed.contains(&(*event).into()))
     );
@@ -79,38 +79,38 @@ async fn keys_are_told_only_if_the_streamer_wants_it() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_as_it_is_is_made_so() {
-    let Some(stage) = Stage::open().await else { return };
-    // Nobody is there for it, control characters, more values than are known, a table of both kinds, and depth.
-    stage.app.fire("backgroundSwitch", json!([null, null])).await;
-    stage.app.fire("chatMessage", json!([null, "\u{1}ACTION\twaves\u{7f}", true, ["a", "b"]])).await;
-    stage.app.fire("spawn", json!([[[[[[1]]]]]])).await;
-    stage.app.fire("luaPlatformOutput", json!([1e300])).await;
-    stage.app.fire("luaPlatformOutput", json!(["x".repeat(40_000)])).await;
-    let told = stage.hears("event", 4).await;
+    let Some(fixture) = Fixture::open().await else { return };
+    // No one is there for it, control characters, more values than are known, a table of both kinds, and depth.
+    fixture.app.fire("backgroundSwitch", json!([null, null])).await;
+    fixture.app.fire("chatMessage", json!([null, "\u{1}ACTION\twaves\u{7f}", true, ["a", "b"]])).await;
+    fixture.app.fire("spawn", json!([[[[[[1]]]]]])).await;
+    fixture.app.fire("luaPlatformOutput", json!([1e300])).await;
+    fixture.app.fire("luaPlatformOutput", json!(["x".repeat(40_000)])).await;
+    let told = fixture.receives("event", 4).await;
     let nothing = told[0]["data"].clone();
     assert!(nothing == json!({}) || nothing == json!([]), "{nothing}");
     let chat = json!({ "message": " ACTION waves ", "value3": true, "value4": ["a", "b"] });
     assert_eq!(told[1]["data"], chat);
     assert_eq!(told[2]["data"], json!({ "user": [[{}]] }));
     assert_eq!(told[3]["data"], json!({ "message": "1e+300" }));
-    let errors = stage.hears("error", 1).await;
+    let errors = fixture.receives("error", 1).await;
     assert_eq!(errors[0]["message"], "too long to be sent: luaPlatformOutput");
-    assert_eq!((told.len(), stage.app.failures()), (4, vec![]));
+    assert_eq!((told.len(), fixture.app.failures()), (4, vec![]));
 }
 
 #[tokio::test]
-async fn what_happens_without_a_connection_is_not_told_later() {
-    let Some(stage) = Stage::begin(LuaApp::options(), |script| script).await else { return };
-    stage.app.fire("luaPlatformOutput", json!(["before"])).await;
-    stage.next_dial().await;
-    stage.joined(1).await;
-    stage.server.cut();
-    eventually(DEADLINE, async || stage.logged("Trying again") == 1).await;
-    stage.app.fire("luaPlatformOutput", json!(["between"])).await;
-    stage.next_dial().await;
-    stage.joined(2).await;
-    stage.app.fire("luaPlatformOutput", json!(["after"])).await;
-    let told = stage.hears("event", 1).await;
+async fn what_happens_without_a_connection_is_not_sent_later() {
+    let Some(fixture) = Fixture::begin(LuaApp::options(), |script| script).await else { return };
+    fixture.app.fire("luaPlatformOutput", json!(["before"])).await;
+    fixture.next_dial().await;
+    fixture.joined(1).await;
+    fixture.server.cut();
+    eventually(DEADLINE, async || fixture.logged("Trying again") == 1).await;
+    fixture.app.fire("luaPlatformOutput", json!(["between"])).await;
+    fixture.next_dial().await;
+    fixture.joined(2).await;
+    fixture.app.fire("luaPlatformOutput", json!(["after"])).await;
+    let told = fixture.receives("event", 1).await;
     assert_eq!((told.len(), &told[0]["data"]["message"]), (1, &json!("after")));
-    assert_eq!(stage.app.failures(), [""; 0]);
+    assert_eq!(fixture.app.failures(), [""; 0]);
 }

@@ -1,31 +1,32 @@
-//! The script that comes with the connector, in the stub, against a server that plays the daemon.
+//! The script that is shipped for Stream Avatars, in a stub of the app, against a server in the daemon's place.
 
 mod commands;
 mod connection;
 mod events;
 mod stub;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pontoon_testkit::{
+    Connection, LuaApp, LuaOptions, LuaScript, Refusal, Request, Service, WebSocketServer, eventually,
+};
 use serde_json::{Value, json};
-
-use super::*;
-use crate::{Connection, Request, Service, WebSocketServer, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "a-token-of-24-characters";
 const TITLE: &str = "pontoon";
 
-/// The daemon's part.
+/// The daemon's side of the script's socket.
 #[derive(Default)]
-struct Post {
+struct DaemonStub {
     /// It does not answer heartbeats.
     silent: AtomicBool,
 }
 
-impl Service for Post {
-    fn authorize(&self, request: &Request) -> Result<Option<String>, crate::Refusal> {
+impl Service for DaemonStub {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
         Ok(request.subprotocols().contains(&TOKEN).then(|| TOKEN.to_owned()))
     }
 
@@ -52,13 +53,13 @@ impl Service for Post {
 }
 
 /// The daemon, and the app with the script.
-struct Stage {
+struct Fixture {
     server: WebSocketServer,
-    post: Arc<Post>,
+    daemon: Arc<DaemonStub>,
     app: LuaApp,
 }
 
-impl Stage {
+impl Fixture {
     /// The script is connected. `None` where there may be no Lua.
     async fn open() -> Option<Self> {
         Self::open_with(LuaApp::options(), |script| script).await
@@ -66,10 +67,10 @@ impl Stage {
 
     /// The same, with other options and settings.
     async fn open_with(options: LuaOptions, fill_in: impl FnOnce(LuaScript) -> LuaScript) -> Option<Self> {
-        let stage = Self::begin(options, fill_in).await?;
-        stage.next_dial().await;
-        stage.joined(1).await;
-        Some(stage)
+        let fixture = Self::begin(options, fill_in).await?;
+        fixture.next_dial().await;
+        fixture.joined(1).await;
+        Some(fixture)
     }
 
     /// The script has begun, and not dialled yet.
@@ -77,11 +78,11 @@ impl Stage {
         if !LuaApp::available() {
             return None;
         }
-        let post = Arc::new(Post::default());
-        let server = WebSocketServer::start(Arc::clone(&post) as Arc<dyn Service>).await;
+        let daemon = Arc::new(DaemonStub::default());
+        let server = WebSocketServer::start(Arc::clone(&daemon) as Arc<dyn Service>).await;
         let script = LuaScript::pontoon(&format!("ws://{}/", server.address()), TOKEN);
         let app = options.start(&fill_in(script)).await;
-        Some(Self { server, post, app })
+        Some(Self { server, daemon, app })
     }
 
     /// Waits until the script says for this time that it is connected.
@@ -97,16 +98,16 @@ impl Stage {
     }
 
     /// The frames of a type that the script sent.
-    fn heard(&self, kind: &str) -> Vec<Value> {
+    fn received(&self, kind: &str) -> Vec<Value> {
         let frames =
             self.server.texts().into_iter().map(|text| serde_json::from_str::<Value>(&text).unwrap());
         frames.filter(|frame| frame["type"] == kind).collect()
     }
 
     /// Waits until the script has sent so many frames of a type.
-    async fn hears(&self, kind: &str, count: usize) -> Vec<Value> {
-        eventually(DEADLINE, async || self.heard(kind).len() >= count).await;
-        self.heard(kind)
+    async fn receives(&self, kind: &str, count: usize) -> Vec<Value> {
+        eventually(DEADLINE, async || self.received(kind).len() >= count).await;
+        self.received(kind)
     }
 
     /// Lets time pass until the script dials again. Returns the time.
@@ -122,7 +123,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Fixture {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (app, server) = (&self.app, &self.server);

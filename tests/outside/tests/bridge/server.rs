@@ -1,4 +1,4 @@
-//! A small Parley server, which can say things and hang up.
+//! A small Parley server, which sends lines and hangs up.
 
 use std::net::SocketAddr;
 
@@ -7,71 +7,72 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::DEADLINE;
 
 /// It is gone when this value is dropped.
-pub(crate) struct Tavern {
+pub(crate) struct ParleyServer {
     pub(crate) address: SocketAddr,
     orders: broadcast::Sender<Order>,
-    heard: mpsc::UnboundedReceiver<String>,
+    received: mpsc::UnboundedReceiver<String>,
 }
 
 #[derive(Debug, Clone)]
 enum Order {
-    Say(String),
+    Send(String),
     HangUp,
 }
 
-impl Tavern {
+impl ParleyServer {
     pub(crate) async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (orders, _) = broadcast::channel(16);
-        let (hears, heard) = mpsc::unbounded_channel();
+        let (receives, received) = mpsc::unbounded_channel();
         let weak = orders.downgrade();
         tokio::spawn(async move {
-            while let Ok((guest, _)) = listener.accept().await {
+            while let Ok((client, _)) = listener.accept().await {
                 let Some(orders) = weak.upgrade() else { break };
-                tokio::spawn(serve(guest, orders.subscribe(), hears.clone()));
+                tokio::spawn(serve(client, orders.subscribe(), receives.clone()));
             }
         });
-        Self { address, orders, heard }
+        Self { address, orders, received }
     }
 
-    /// Tells every guest.
-    pub(crate) fn say(&self, line: &str) {
-        self.orders.send(Order::Say(line.to_owned())).expect("a guest is here");
+    /// Sends a line to every client.
+    pub(crate) fn send(&self, line: &str) {
+        self.orders.send(Order::Send(line.to_owned())).expect("a client is here");
     }
 
     /// Ends every connection.
     pub(crate) fn hang_up(&self) {
-        self.orders.send(Order::HangUp).expect("a guest is here");
+        self.orders.send(Order::HangUp).expect("a client is here");
     }
 
-    /// Waits until a guest says this.
-    pub(crate) async fn hears(&mut self, line: &str) {
-        let hearing = async { while self.heard.recv().await.is_some_and(|heard| heard != line) {} };
-        timeout(PATIENCE, hearing).await.unwrap_or_else(|_| panic!("nobody says {line}"));
+    /// Waits until a client has sent this line.
+    pub(crate) async fn receives(&mut self, line: &str) {
+        let receiving =
+            async { while self.received.recv().await.is_some_and(|received| received != line) {} };
+        timeout(DEADLINE, receiving).await.unwrap_or_else(|_| panic!("not received: {line}"));
     }
 }
 
 async fn serve(
-    mut guest: TcpStream,
+    mut client: TcpStream,
     mut orders: broadcast::Receiver<Order>,
-    hears: mpsc::UnboundedSender<String>,
+    receives: mpsc::UnboundedSender<String>,
 ) {
-    let (receiving, mut sending) = guest.split();
+    let (receiving, mut sending) = client.split();
     let mut lines = BufReader::new(receiving).lines();
     loop {
         let answer = tokio::select! {
             order = orders.recv() => match order {
-                Ok(Order::Say(line)) => Some(line),
+                Ok(Order::Send(line)) => Some(line),
                 Ok(Order::HangUp) | Err(_) => break,
             },
             line = lines.next_line() => match line {
                 Ok(Some(line)) => {
                     let answer = answer(&line);
-                    let _ = hears.send(line);
+                    let _ = receives.send(line);
                     answer
                 }
                 Ok(None) | Err(_) => break,

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use crate::calls::{Call, Reply};
 use crate::event::Event;
+use crate::flows::Flows;
 use crate::services::Service;
-use crate::voices::Voices;
 
 /// A service, and what was seen.
-pub(crate) struct Booth {
+pub(crate) struct Scenario {
     pub(crate) service: Box<dyn Service>,
     /// The ids of the events, in the order in which they came.
     pub(crate) ids: Vec<String>,
     /// How many there were of each kind.
     pub(crate) kinds: BTreeMap<String, usize>,
-    pub(crate) heard: Voices,
+    pub(crate) received: Flows,
     pub(crate) calls: usize,
     /// How many were answered by the service, and rightly.
     pub(crate) right: usize,
@@ -27,13 +27,13 @@ pub(crate) struct Booth {
     coming: Vec<Reply>,
 }
 
-impl Booth {
+impl Scenario {
     pub(crate) fn new(service: Box<dyn Service>) -> Self {
         Self {
             service,
             ids: Vec::new(),
             kinds: BTreeMap::new(),
-            heard: Voices::default(),
+            received: Flows::default(),
             calls: 0,
             right: 0,
             statuses: BTreeMap::new(),
@@ -68,7 +68,7 @@ impl Booth {
     pub(crate) fn event(&mut self, event: &Event) {
         self.ids.push(event.id.clone());
         *self.kinds.entry(event.kind()).or_default() += 1;
-        hear(&*self.service, &mut self.heard, event);
+        record(&*self.service, &mut self.received, event);
     }
 
     /// Whether every call was answered, and the service is done with what it was asked.
@@ -76,21 +76,21 @@ impl Booth {
         self.times.len() == self.calls && self.service.is_idle()
     }
 
-    /// Whether all that was said was heard as well.
+    /// Whether all that was sent was received as well.
     pub(crate) fn is_complete(&self) -> bool {
-        self.is_idle() && self.heard == self.service.said()
+        self.is_idle() && self.received == self.service.expected()
     }
 }
 
 /// Adds what an event says.
-pub(crate) fn hear(service: &dyn Service, heard: &mut Voices, event: &Event) {
+pub(crate) fn record(service: &dyn Service, received: &mut Flows, event: &Event) {
     // Every run of an instance begins with a gap; no service sent it.
     if event.text("/reason") == "restarted" {
         return;
     }
-    let (voice, words) = service.voice(event);
+    let (flow, words) = service.flow(event);
     match event.body["delta"].as_str() {
-        Some(delta) => heard.grow(voice, delta, event.body["length"].as_u64()),
-        None => heard.say(voice, words),
+        Some(delta) => received.grow(flow, delta, event.body["length"].as_u64()),
+        None => received.push(flow, words),
     }
 }
