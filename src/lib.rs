@@ -13,8 +13,8 @@
 //!
 //! * [`cli`]: the command line; [`daemon`]: the life of the process, and what it shows about itself
 //! * [`config`]: how [`settings`] are read and checked, as a whole; [`registry`]: from a type's name to a connector
-//! * [`instance`]: a runtime and a NATS connection for each instance; owns its links
-//! * [`link`]: all that begins and ends with one link
+//! * [`instance`]: a runtime and a NATS connection for each instance; takes its commands, and opens and closes its links
+//! * [`link`]: the state of one link, and all that begins and ends with it
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written
 //! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`backoff`]
@@ -27,7 +27,7 @@
 //! * A connector never sees a socket, a clock it did not get, a subject, or NATS. Its crate cannot.
 //! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
 //! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, by
-//!   disconnect, or because nobody listens any more. [`reply::Caller`] answers even when it is dropped.
+//!   disconnect, or because its caller is gone. [`reply::Caller`] answers even when it is dropped.
 //! * Loss happens in one place, [`bus::spool`], by a stated policy, and is counted; an event that NATS would never take
 //!   leaves a gap in its place. Everything bounded is bounded in bytes as well as in count.
 //! * A bad frame never ends a session; a bad configuration never starts one; an instance's failure never touches

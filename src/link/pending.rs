@@ -10,11 +10,11 @@ use std::time::Instant;
 use pontoon_sdk::{Code, Command, CommandId, DeliveryLevel, End, Error, Event, Kind, Reply};
 use tokio::sync::mpsc;
 
+use self::backpressure::PartRoom;
+pub use self::backpressure::{Backpressure, over};
 use crate::metrics::Outcome;
-use crate::reply::{Caller, Held, Quota, Stream, may_be_done, outcome_of};
+use crate::reply::{Caller, Held, Stream, may_be_done, outcome_of};
 use crate::transport::writer::Ticket;
-
-pub use self::backpressure::Backpressure;
 
 /// How many may be known to be gone and not be given up yet.
 const GONE: usize = 64;
@@ -25,12 +25,10 @@ const TRACES: usize = 1_024;
 pub struct PendingCommands {
     waiting: HashMap<CommandId, PendingCommand>,
     deadlines: BTreeSet<(Instant, CommandId)>,
-    /// How much of the outbox parts may take, once a caller has asked for any.
-    quota: Option<Quota>,
+    /// The room for parts, once a caller has asked for any.
+    part_room: PartRoom,
     /// The traces of the last commands of this connection.
     traces: BTreeMap<CommandId, Arc<str>>,
-    /// Since when there is no room for parts, and how many had left then.
-    no_room_since: Option<(Instant, u64)>,
     /// Both ends of the channel on which [`crate::reply::Interest`] reports commands whose caller is gone.
     gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
@@ -61,9 +59,8 @@ impl Default for PendingCommands {
         Self {
             waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
-            quota: None,
+            part_room: PartRoom::default(),
             traces: BTreeMap::new(),
-            no_room_since: None,
             gone: mpsc::channel(GONE),
         }
     }
@@ -75,7 +72,7 @@ impl PendingCommands {
         let (id, deadline) = (command.id, command.deadline);
         self.deadlines.insert((deadline, id));
         if command.stream {
-            self.quota = Some(caller.replies.quota());
+            self.part_room.set(caller.replies.quota());
         }
         if let Some(trace) = &caller.traceparent {
             self.traces.insert(id, trace.clone());
@@ -88,6 +85,12 @@ impl PendingCommands {
         let waiting =
             PendingCommand { waiter, deadline, delivery, tickets: Vec::new(), written: false, stream };
         self.waiting.insert(id, waiting);
+    }
+
+    /// Set while a caller is sent parts, and what is read now might be one that finds no room.
+    pub fn backpressure(&mut self, now: Instant) -> Option<Backpressure> {
+        let Self { part_room, waiting, .. } = self;
+        part_room.backpressure(now, || waiting.values().any(|pending| pending.stream.is_some()))
     }
 
     /// The session took the command.

@@ -254,3 +254,110 @@ impl<R> QueuedCommand<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use pontoon_sdk::CommandId;
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::link::pending::tests::caller;
+    use crate::reply::{Outlet, Replying};
+
+    struct Fixture {
+        outlet: Outlet,
+        replies: Replying,
+        sender: CommandSender<()>,
+        queue: CommandQueue<()>,
+    }
+
+    impl Fixture {
+        fn new(limits: OnDemandLimits) -> Self {
+            let (outlet, replies) = Outlet::new(16);
+            let (sender, queue) = queue(limits);
+            Self { outlet, replies, sender, queue }
+        }
+
+        /// Pushes a command with a body of this many bytes.
+        fn push(&mut self, number: u64, when_down: WhenDown, size: usize, deadline: Instant) {
+            let body = RawValue::from_string("1".repeat(size)).unwrap();
+            let command = Command {
+                id: CommandId(number),
+                operation: "test",
+                argument: None,
+                body,
+                headers: Vec::new(),
+                deadline,
+                stream: false,
+            };
+            let caller = caller(&self.outlet, number);
+            let delivery = DeliveryLevel::Response;
+            self.sender.push(QueuedCommand { request: (), command, delivery, caller, when_down });
+        }
+
+        /// The statuses and codes of the replies since the last call.
+        fn replies(&mut self) -> Vec<(&'static str, u16)> {
+            let next = || self.replies.try_next();
+            let all = std::iter::from_fn(next);
+            all.map(|reply| {
+                let code = reply.answer.error.as_ref().map_or(0, |(code, _)| *code);
+                (reply.answer.status(), code)
+            })
+            .collect()
+        }
+    }
+
+    #[test]
+    fn commands_that_wait_are_bounded_and_make_room_once_they_are_taken() {
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut fixture = Fixture::new(OnDemandLimits { links: 1, commands: 2, bytes: 10 });
+        fixture.push(1, WhenDown::Wait, 6, later);
+        fixture.push(2, WhenDown::Wait, 6, later);
+        assert_eq!(fixture.replies(), [("rejected", 429)], "too many bytes");
+        fixture.push(3, WhenDown::Wait, 2, later);
+        fixture.push(4, WhenDown::Wait, 1, later);
+        assert_eq!(fixture.replies(), [("rejected", 429)], "too many commands");
+        // Others are not bounded here.
+        fixture.push(5, WhenDown::Fail, 100, later);
+        for number in [1, 3, 5] {
+            assert_eq!(fixture.queue.take().map(|queued| queued.command.id), Some(CommandId(number)));
+        }
+        fixture.push(6, WhenDown::Wait, 100, later);
+        fixture.replies.try_next();
+        assert!(fixture.queue.is_waiting(Instant::now()), "one alone may be larger");
+    }
+
+    #[test]
+    fn commands_whose_time_ran_out_are_answered_and_not_taken() {
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let mut fixture = Fixture::new(OnDemandLimits::default());
+        for number in 1..4 {
+            fixture.push(number, WhenDown::Wait, 1, if number == 3 { later } else { now });
+        }
+        assert!(fixture.queue.is_waiting(now));
+        assert_eq!(fixture.replies(), [("expired", 408), ("expired", 408)]);
+        assert_eq!(fixture.queue.next_deadline(), Some(later));
+        fixture.queue.expire(later);
+        assert_eq!(fixture.replies(), [("expired", 408)]);
+        assert!(!fixture.queue.is_waiting(now) && fixture.queue.is_empty());
+    }
+
+    #[test]
+    fn an_arrival_is_shown_once_and_a_closed_queue_takes_no_more() {
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut fixture = Fixture::new(OnDemandLimits::default());
+        assert!(fixture.queue.arrived().now_or_never().is_none());
+        fixture.push(1, WhenDown::Fail, 1, later);
+        assert!(fixture.queue.arrived().now_or_never().is_some());
+        assert!(fixture.queue.arrived().now_or_never().is_none());
+        fixture.queue.close();
+        assert!(!fixture.sender.is_open());
+        fixture.push(2, WhenDown::Fail, 1, later);
+        assert_eq!(fixture.replies(), [("failed", 503)]);
+        fixture.queue.refuse_all(None);
+        assert_eq!(fixture.replies(), [("failed", 503)]);
+    }
+}

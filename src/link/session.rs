@@ -2,6 +2,7 @@
 
 mod actions;
 mod closing;
+mod ends;
 mod reading;
 
 use std::pin::Pin;
@@ -13,30 +14,19 @@ use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::{CommandId, End, Kind, Outbox, Redactor, Result, Session};
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until};
 
-use self::closing::close;
+pub use self::ends::Ends;
 use super::Link;
 use super::context::Context;
-use super::pending::{Backpressure, PendingCommands};
+use super::pending::{PendingCommands, over};
 use super::queue::QueuedCommand;
 use super::redact::shown;
 use super::slots::Slot;
 use crate::transport::deadline::{GRACE, LATE};
-use crate::transport::writer::{Outbound, Outcome};
+use crate::transport::writer::Outcome;
 use crate::transport::{Read, meaning};
-
-/// The ends of a connection that a session reads from and writes to.
-pub struct Ends<F, R> {
-    /// Receives messages.
-    pub reader: R,
-    /// Sends messages.
-    pub outbound: Outbound<F>,
-    /// What becomes of the messages that were given to `outbound`.
-    pub outcomes: mpsc::Receiver<Outcome>,
-}
 
 /// One connection of a link.
 pub struct Connection<'a, S: Session, R> {
@@ -137,11 +127,8 @@ where
         self.pending.disconnect(&end);
         let finished = self.finished;
         if !self.is_broken {
-            let waits = finished || self.interrupted;
-            let Ends { reader, mut outbound, outcomes } = self.ends;
-            outbound.close();
-            let closing = close(reader, outcomes);
-            if waits {
+            let closing = self.ends.close();
+            if finished || self.interrupted {
                 closing.await;
             } else {
                 // The link is down already, and need not wait for the service to be dialled again.
@@ -355,14 +342,6 @@ where
 async fn wanted(slot: Option<&Slot>) {
     match slot {
         Some(slot) => slot.wanted().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until there is room for parts again.
-async fn over(backpressure: Option<&Backpressure>) {
-    match backpressure {
-        Some(backpressure) => backpressure.over().await,
         None => std::future::pending().await,
     }
 }

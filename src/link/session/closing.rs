@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{End, Session};
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::{Connection, over};
-use crate::transport::writer::Outcome;
+use super::Connection;
+use super::ends::CLOSING;
+use crate::link::pending::over;
 use crate::transport::{Read, deadline};
 
-/// How long the closing handshake may take.
-const CLOSING: Duration = Duration::from_secs(1);
 /// How long nothing may be received, once nothing can be written, before the rest is given up.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long is read at the most once nothing can be written, as a peer may send for ever.
@@ -79,11 +77,4 @@ where
             }
         }
     }
-}
-
-/// Waits until the closing handshake is over: until all is written, the close frame at the end, and the service has ended
-/// the connection too.
-pub(super) async fn close<F, R: Read<F>>(mut reader: R, mut outcomes: mpsc::Receiver<Outcome>) {
-    let written = async { while outcomes.recv().await.is_some() {} };
-    let _ = deadline::within(CLOSING, async { tokio::join!(reader.drain(), written) }).await;
 }
