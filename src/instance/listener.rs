@@ -57,24 +57,27 @@ pub(super) async fn listen<C: Connector>(
             let accept = async {
                 loop {
                     let (tcp, from) = accept(&listener).await;
-                    let Some(turn) = turn(&attempts, from, &slowed) else {
+                    let Some((pause, slowed)) = pause(&attempts, from, &slowed) else {
                         refused(&shared, "too many attempts from its address have failed".to_owned());
                         continue;
                     };
                     // Never closed, so that there is always a permit in the end.
-                    let permit = match turn {
-                        Turn::Now => handshakes.clone().acquire_owned().await.ok(),
-                        Turn::After(..) => None,
+                    let permit = match slowed {
+                        None => handshakes.clone().acquire_owned().await.ok(),
+                        Some(_) => None,
                     };
                     let (settings, connector, shared) = (settings.clone(), connector.clone(), shared.clone());
                     let (accepted, stop) = (accepted.clone(), stop.clone());
                     let (attempts, handshakes) = (attempts.clone(), handshakes.clone());
                     spawn_local(async move {
                         let handled = async {
-                            let _slowed = turn.come().await;
+                            let _slowed = slowed;
                             let _permit = match permit {
                                 Some(permit) => Some(permit),
-                                None => handshakes.acquire_owned().await.ok(),
+                                None => {
+                                    sleep(pause).await;
+                                    handshakes.acquire_owned().await.ok()
+                                }
                             };
                             if let Err(detail) = authorize(tcp, settings, &*connector, &shared, &accepted).await {
                                 attempts.failed(from.ip(), Instant::now());
@@ -137,32 +140,15 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// When a connection is handled.
-enum Turn {
-    Now,
-    After(Duration, OwnedSemaphorePermit),
-}
-
-impl Turn {
-    /// Waits for the turn.
-    async fn come(self) -> Option<OwnedSemaphorePermit> {
-        match self {
-            Self::Now => None,
-            Self::After(after, permit) => {
-                sleep(after).await;
-                Some(permit)
-            }
-        }
-    }
-}
-
-/// When a connection from there is handled; `None` if too many wait already.
-fn turn(attempts: &Attempts, from: SocketAddr, slowed: &Arc<Semaphore>) -> Option<Turn> {
-    let after = attempts.begin(from.ip(), Instant::now())?;
-    if after.is_zero() {
-        return Some(Turn::Now);
-    }
-    slowed.clone().try_acquire_owned().ok().map(|permit| Turn::After(after, permit))
+/// How long a connection from there waits before its handshake, and its permit for that; `None` if too many wait already.
+fn pause(
+    attempts: &Attempts,
+    from: SocketAddr,
+    slowed: &Arc<Semaphore>,
+) -> Option<(Duration, Option<OwnedSemaphorePermit>)> {
+    let pause = attempts.begin(from.ip(), Instant::now())?;
+    let permit = (!pause.is_zero()).then(|| slowed.clone().try_acquire_owned());
+    Some((pause, permit.transpose().ok()?))
 }
 
 /// Logs why a connection was not accepted.
