@@ -32,9 +32,6 @@ use self::queue::CommandQueue;
 use self::slots::Slot;
 use crate::status::Phase;
 
-/// How many joins a link keeps.
-const MAX_JOINS: usize = 16_384;
-
 /// The state of one link, from its first connection to its last. `R` is what callers can ask for.
 pub struct Link<R> {
     /// Its name within the instance.
@@ -75,14 +72,12 @@ impl<R> Link<R> {
         self.gaps.ready(read);
     }
 
-    /// Keeps a join for the next connection, in the place of one with the same key.
+    /// Keeps a join for the next connection, in the place of one with the same key. The outbox bounds how many there are.
     pub fn remember(&mut self, join: Join) {
         if let Some(known) = self.joins.iter_mut().find(|known| known.key == join.key) {
             *known = join;
-        } else if self.joins.len() < MAX_JOINS {
-            self.joins.push(join);
         } else {
-            tracing::warn!(limit = MAX_JOINS, "a join is not kept: the link has too many");
+            self.joins.push(join);
         }
     }
 

@@ -258,11 +258,16 @@ impl PendingCommands {
         Some(was_sent)
     }
 
-    /// The connection is gone: what was written may have been done, what was not was not.
-    pub fn disconnect(&mut self, end: &End) {
+    /// The connection is gone: what was written may have been done, what was not was not. Returns the commands that were
+    /// not.
+    pub fn disconnect(&mut self, end: &End) -> Vec<CommandId> {
         self.deadlines.clear();
-        for (_, waiting) in self.waiting.drain() {
+        let mut unsent = Vec::new();
+        for (command, waiting) in self.waiting.drain() {
             let sent = waiting.withdraw();
+            if !sent {
+                unsent.push(command);
+            }
             let error = match (sent, end.kind) {
                 (_, Kind::Internal) => Error::internal("the daemon failed while the command was under way"),
                 (true, _) => {
@@ -276,6 +281,7 @@ impl PendingCommands {
             };
             waiting.waiter.end(if sent { Outcome::Unknown } else { Outcome::Failed }, &error);
         }
+        unsent
     }
 
     fn take(&mut self, command: CommandId) -> Option<PendingCommand> {

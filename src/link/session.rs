@@ -82,9 +82,9 @@ where
         let opened = Instant::now();
         Self {
             context: link.context.clone(),
+            outbox: Outbox::with_joins(opened, link.joins.clone()),
             link,
             session,
-            outbox: Outbox::new(opened),
             ends,
             limiter,
             redact,
@@ -124,7 +124,10 @@ where
         end.kind = listed.unwrap_or(kind);
         // What the session wants published at the end is published; nothing can be sent any more.
         let _ = self.perform();
-        self.pending.disconnect(&end);
+        for command in self.pending.disconnect(&end) {
+            self.outbox.undo(command);
+        }
+        let _ = self.perform();
         let finished = self.finished;
         if !self.is_broken {
             let closing = self.ends.close();
@@ -265,6 +268,7 @@ where
             Err(error) => {
                 let error = error.map_message(|text| self.redact.text(text).into_owned());
                 self.pending.refuse(id, &error);
+                self.outbox.undo(id);
                 self.perform()
             }
         }
@@ -289,9 +293,17 @@ where
     fn caller_gone(&mut self, command: CommandId) -> Result<(), End> {
         self.outbox.advance(Instant::now());
         if let Some(sent) = self.pending.dismiss(command) {
-            self.session.abandoned(command, sent, &mut self.outbox);
+            self.abandoned(command, sent);
         }
         self.perform()
+    }
+
+    /// A command was replied to without the session. `sent` is whether its frame was, or may have been, written.
+    fn abandoned(&mut self, command: CommandId, sent: bool) {
+        if !sent {
+            self.outbox.undo(command);
+        }
+        self.session.abandoned(command, sent, &mut self.outbox);
     }
 
     fn tick(&mut self) -> Result<(), End> {
@@ -299,7 +311,7 @@ where
         self.outbox.advance(now);
         self.link.queue.expire(now);
         for (command, sent) in self.pending.expire(now) {
-            self.session.abandoned(command, sent, &mut self.outbox);
+            self.abandoned(command, sent);
         }
         let ticked = if self.outbox.take_due() { self.session.tick(&mut self.outbox) } else { Ok(()) };
         if self.context.spool.deadline().is_some_and(|deadline| deadline <= now) {

@@ -138,7 +138,7 @@ impl Subscriptions {
             return Ok(());
         };
         let data = to_raw_value(&data).map_err(|error| Error::internal(error.to_string()))?;
-        out.remember(Join { key, data });
+        out.remember(Join { key, data })?;
         Ok(())
     }
 }

@@ -68,7 +68,7 @@ impl MinChatSession {
         } else {
             let data = RawValue::from_string(join.to_string());
             let data = data.map_err(|error| Error::internal(error.to_string()))?;
-            out.remember(Join { key: join_key(room), data });
+            out.remember(Join { key: join_key(room), data })?;
         }
         Ok(before)
     }

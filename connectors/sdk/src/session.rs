@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use serde_json::value::RawValue;
-
 use crate::command::{Command, CommandId, DeliveryLevel, Reply};
 use crate::error::{End, Kind, Result};
 use crate::event::Event;
+use crate::joins::{Change, Join, Joins};
 
 /// One conversation over one connection. State that must die with the socket lives here. No I/O.
 ///
@@ -66,16 +65,6 @@ pub trait Session: Send + 'static {
     }
 }
 
-/// Something that the service was asked to remember (a room, a user), kept by the daemon beside the link and given
-/// back to [`Session::open`] after every reconnect.
-#[derive(Debug, Clone)]
-pub struct Join {
-    /// Two joins with one key are one.
-    pub key: String,
-    /// What the session needs to ask again.
-    pub data: Box<RawValue>,
-}
-
 /// What a session wants done, in order.
 #[derive(Debug)]
 pub enum Action<F> {
@@ -108,12 +97,18 @@ pub struct Outbox<F> {
     actions: Vec<Action<F>>,
     wake: Option<Instant>,
     idle: bool,
+    joins: Joins,
 }
 
 impl<F> Outbox<F> {
-    /// An empty outbox; the daemon makes one for each link.
+    /// An empty outbox; the daemon makes one for each connection.
     pub fn new(now: Instant) -> Self {
-        Self { now, actions: Vec::new(), wake: None, idle: false }
+        Self::with_joins(now, Vec::new())
+    }
+
+    /// An empty outbox of a link that keeps these joins.
+    pub fn with_joins(now: Instant, joins: Vec<Join>) -> Self {
+        Self { now, actions: Vec::new(), wake: None, idle: false, joins: Joins::new(joins) }
     }
 
     /// The time of this call.
@@ -152,14 +147,49 @@ impl<F> Outbox<F> {
         self.actions.push(Action::Duplicate);
     }
 
-    /// Has the daemon keep a join for the next connection.
-    pub fn remember(&mut self, join: Join) {
-        self.actions.push(Action::Remember(join));
+    /// Keeps a join for the next connections.
+    ///
+    /// # Errors
+    /// `Rejected` with 429 if the link keeps too many.
+    pub fn remember(&mut self, join: Join) -> Result<()> {
+        self.change(Change::Remember(join), None)
     }
 
-    /// Has the daemon forget a join.
+    /// Keeps a join that a command asks for. It is taken back if the frame of the command is never written.
+    ///
+    /// # Errors
+    /// As [`Outbox::remember`]: nothing should be sent then, as the next connection would lack the join.
+    pub fn remember_for(&mut self, command: CommandId, join: Join) -> Result<()> {
+        self.change(Change::Remember(join), Some(command))
+    }
+
+    /// Forgets a join.
     pub fn forget(&mut self, key: impl Into<String>) {
-        self.actions.push(Action::Forget(key.into()));
+        // Only what is kept can be too much.
+        let _ = self.change(Change::Forget(key.into()), None);
+    }
+
+    /// Forgets a join because a command asks for it. It is kept after all if the frame of the command is never written.
+    pub fn forget_for(&mut self, command: CommandId, key: impl Into<String>) {
+        let _ = self.change(Change::Forget(key.into()), Some(command));
+    }
+
+    /// Takes back what [`Outbox::remember_for`] and [`Outbox::forget_for`] did for a command, which was not carried out:
+    /// the service has refused it. Where its frame was never written, the daemon does this by itself.
+    pub fn undo(&mut self, command: CommandId) {
+        let changes = self.joins.undo(command);
+        self.actions.extend(changes.into_iter().map(action));
+    }
+
+    /// The joins that are kept, in the order in which they were remembered.
+    pub fn joins(&self) -> &[Join] {
+        self.joins.kept()
+    }
+
+    fn change(&mut self, change: Change, command: Option<CommandId>) -> Result<()> {
+        self.joins.change(change.clone(), command)?;
+        self.actions.push(action(change));
+        Ok(())
     }
 
     /// Commands may flow from now on.
@@ -218,5 +248,12 @@ impl<F> Outbox<F> {
     /// Takes what the session wants done, leaving the outbox empty. For the daemon.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Action<F>> {
         self.actions.drain(..)
+    }
+}
+
+fn action<F>(change: Change) -> Action<F> {
+    match change {
+        Change::Remember(join) => Action::Remember(join),
+        Change::Forget(key) => Action::Forget(key),
     }
 }

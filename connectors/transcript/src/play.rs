@@ -13,13 +13,14 @@ use self::outputs::Outputs;
 use self::under_way::{Callers, find};
 use super::parse::kind_word;
 use super::{CommandStep, FrameText, Status, Step, StepKind, Transcript};
+use pontoon_sdk::Join;
 use pontoon_sdk::command::{CommandId, Reply};
 use pontoon_sdk::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transport};
 use pontoon_sdk::error::{End, Error, Kind};
 use pontoon_sdk::event::{Event, EventType};
 use pontoon_sdk::operations::Request as _;
 use pontoon_sdk::rate::RateLimiter;
-use pontoon_sdk::session::{Action, Join, Outbox, Session};
+use pontoon_sdk::session::{Action, Outbox, Session};
 
 type FrameOf<C> = <<C as Connector>::Transport as Transport>::Frame;
 
@@ -163,7 +164,7 @@ where
         if self.session.is_some() {
             return Err("the connection is open already".to_owned());
         }
-        self.outbox = Outbox::new(self.now);
+        self.outbox = Outbox::with_joins(self.now, self.joins.clone());
         self.finished = false;
         self.limiter = self.connector.rate_limiter(&self.link);
         let session = self.session.insert(self.connector.session(&self.link));
@@ -278,6 +279,7 @@ where
 
     fn encoded(&mut self, id: CommandId, encoded: pontoon_sdk::Result<()>) -> Result<(), String> {
         let Err(error) = encoded else { return self.done(Ok(())) };
+        self.outbox.undo(id);
         let status = if error.kind() == Kind::Rejected { Status::Rejected } else { Status::Failed };
         if let Some(label) = self.callers.answered(id) {
             self.outputs.reply_error(label, status, &error);
@@ -320,6 +322,9 @@ where
                 if !self.held.remove(id)
                     && let Some(session) = &mut self.session
                 {
+                    if !sent {
+                        self.outbox.undo(id);
+                    }
                     session.abandoned(id, sent, &mut self.outbox);
                 }
                 self.done(Ok(()))?;
@@ -391,11 +396,14 @@ where
         self.outputs.ended = Some(kind);
         self.done(Ok(()))?;
         self.held.refuse_impatient();
-        for (label, sent) in self.callers.cut_off(|id| self.held.has(id)) {
+        for (id, label, sent) in self.callers.cut_off(|id| self.held.has(id)) {
+            if !sent {
+                self.outbox.undo(id);
+            }
             let status = if sent { Status::Unknown } else { Status::Failed };
             self.outputs.daemon_replies(label, status);
         }
-        Ok(())
+        self.done(Ok(()))
     }
 
     fn connected(&mut self) -> Result<(&mut C::Session, &mut Outbox<FrameOf<C>>), String> {

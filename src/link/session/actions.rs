@@ -73,7 +73,7 @@ where
             }
             for (command, error) in unsent.drain(..) {
                 let sent = self.pending.unsent(command, &error);
-                self.session.abandoned(command, sent, &mut self.outbox);
+                self.abandoned(command, sent);
             }
         }
     }

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::parse::kind_word;
 use crate::{EventStep, FrameText, Names, ReplyStep, Status};
+use pontoon_sdk::Join;
 use pontoon_sdk::command::Reply;
 use pontoon_sdk::error::{Code, Error, Kind};
 use pontoon_sdk::event::{Event, EventType};
-use pontoon_sdk::session::Join;
 
 pub(super) struct Outputs<F> {
     pub(super) names: Names,

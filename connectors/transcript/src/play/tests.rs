@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::*;
+use pontoon_sdk::Join;
 use pontoon_sdk::command::{Command, CommandId, Reply};
 use pontoon_sdk::connector::{LinkSpec, OnDemandLimits};
 use pontoon_sdk::error::Code;
@@ -108,7 +109,7 @@ impl Session for Talk {
         }
         self.slow = word.starts_with("slow");
         if !self.slow {
-            out.remember(Join { key: word.clone(), data: command.body });
+            out.remember_for(command.id, Join { key: word.clone(), data: command.body })?;
         }
         out.send_for(command.id, Frame::text(word));
         self.waiting.push(command.id);

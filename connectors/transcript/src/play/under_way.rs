@@ -162,12 +162,13 @@ impl Callers {
 
     /// All that still wait, with whether their frames were written, but for those that wait for the next connection.
     /// They wait no more.
-    pub(super) fn cut_off(&mut self, waits_on: impl Fn(CommandId) -> bool) -> Vec<(String, bool)> {
+    pub(super) fn cut_off(&mut self, waits_on: impl Fn(CommandId) -> bool) -> Vec<(CommandId, String, bool)> {
         let mut cut_off = Vec::new();
         for (index, caller) in self.0.iter_mut().enumerate() {
-            if caller.end.is_none() && !waits_on(CommandId(index as u64 + 1)) {
+            let id = CommandId(index as u64 + 1);
+            if caller.end.is_none() && !waits_on(id) {
                 caller.end = Some(Answer::Given);
-                cut_off.push((caller.label.clone(), caller.sent));
+                cut_off.push((id, caller.label.clone(), caller.sent));
             }
         }
         cut_off
