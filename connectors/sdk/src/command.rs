@@ -1,4 +1,4 @@
-//! What a service is asked to do, and what the caller is told.
+//! What a service is asked to do, and the reply to the caller.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub u64);
 
-/// How much a reply can say, in rising order (`Pontoon-Wait`).
+/// How much is known when a reply is sent, in rising order (`Pontoon-Wait`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeliveryLevel {
     /// Checked and queued.
@@ -95,18 +95,18 @@ impl Command {
     }
 }
 
-/// What a session says of a command. All but `Part` are the last word.
+/// What a session replies to a command. All but `Part` are final.
 #[derive(Debug)]
 pub enum Reply {
     /// One more part of a streamed answer.
     Part(Box<RawValue>),
-    /// The service acknowledged the command, with these words.
+    /// The service acknowledged the command, with this.
     Acked(Box<RawValue>),
     /// The service's answer.
     Response(Box<RawValue>),
     /// It was certainly not done.
     Failed(Error),
-    /// It was written, and nobody knows what became of it.
+    /// It was written, and it is not known what became of it.
     Unknown(Error),
 }
 

@@ -34,7 +34,7 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// Checks the configuration. No I/O.
     ///
     /// # Errors
-    /// `Config`, saying what to write instead.
+    /// `Config`, with what to write instead.
     fn new(config: Self::Config) -> Result<Self>;
 
     /// The most that this instance promises of an operation: no more than [`Operation::delivery`].
@@ -57,14 +57,14 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// Which link a command goes to.
     ///
     /// # Errors
-    /// `Rejected`: the caller is told, nothing is sent.
+    /// `Rejected`: the caller gets it as the reply, nothing is sent.
     fn route(&self, command: &Command, request: &Self::Request) -> Result<Route<Self::Transport>>;
 
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
 
-    /// What listeners should know of a connection that could not be made; `reason` has no secret in it. Nothing, unless
-    /// the service's own interface tells of it.
+    /// The event of a connection that could not be made; `reason` has no secret in it. None, unless the service's own
+    /// interface has such an event.
     fn on_dial_error(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {
         None
     }
@@ -74,10 +74,10 @@ pub trait Connector: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Who has come to the door.
+    /// Whether a peer that has connected to the listener is accepted, and as which link.
     ///
     /// # Errors
-    /// `Auth` if it has not shown that it may come in, `Rejected` if it says something wrong: it is told, and let go.
+    /// `Auth` if it has not authenticated, `Rejected` if its message is wrong: the peer is closed with it as the reason.
     fn authorize(&self, _visitor: &Handshake<'_, <Self::Transport as Transport>::Frame>) -> Result<Accept> {
         Err(Error::auth("nobody is let in here"))
     }
@@ -93,7 +93,7 @@ pub trait Connector: Send + Sync + Sized + 'static {
         None
     }
 
-    /// How long a caller waits that names no time of its own; `None` leaves it to the daemon.
+    /// How long a caller waits that sets no `Pontoon-Timeout`; `None` leaves it to the daemon.
     fn timeout(&self, _operation: &str) -> Option<Duration> {
         None
     }
@@ -182,14 +182,13 @@ pub enum Route<T: Transport> {
     /// To the session of this link, which is opened if it is not there. The command waits for the link to be ready, for
     /// as long as its caller does.
     OnDemand(LinkSpec<T>),
-    /// Nowhere: this link is opened, unless it is there, and kept until it is closed. The caller is told that this was
-    /// accepted.
+    /// Nowhere: this link is opened, unless it is there, and kept until it is closed. The reply is `accepted`.
     Open(LinkSpec<T>),
-    /// Nowhere: this link is closed for good, if it is there. The caller is told that this was accepted.
+    /// Nowhere: this link is closed for good, if it is there. The reply is `accepted`.
     Close(LinkKey),
     /// To the session of a new link, in the place of one of its name that is there. The command waits until the link is
-    /// ready; if it cannot be dialled, the caller is told why. Is it dialled again ([`LinkSpec::redial`]), the caller is
-    /// told after the first attempt that the command was accepted.
+    /// ready; if it cannot be dialled, the reply is why. If it is dialled again ([`LinkSpec::redial`]), the reply after the
+    /// first attempt is `accepted`.
     Create {
         /// The link.
         spec: LinkSpec<T>,
@@ -208,9 +207,9 @@ pub type LocalReply = Box<dyn FnOnce(&[LinkState]) -> Result<Box<RawValue>> + Se
 pub struct LinkState {
     /// Its name.
     pub key: LinkKey,
-    /// What it does: `ready`, `connecting`, `waiting`, …, as the state subject says.
+    /// What it does: `ready`, `connecting`, `waiting`, …, as on the state subject.
     pub phase: &'static str,
-    /// Why it is so, in words.
+    /// Why it is so, as text.
     pub detail: Option<String>,
 }
 

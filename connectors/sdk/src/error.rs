@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::url::Fault;
 
-/// A result whose error says what the daemon does next.
+/// A result whose error decides what the daemon does next.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Whose fault something is, and therefore what happens.
@@ -12,11 +12,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// The operator's: the instance does not start, or waits for a new configuration.
     Config,
-    /// The operator's: credentials were refused. Retried slowly, said loudly, never hammered.
+    /// The operator's: credentials were refused. Retried slowly, logged loudly.
     Auth,
     /// The service's: the frame is published as `frame.unrecognised` and counted; the session goes on.
     Protocol,
-    /// The caller's: the caller is told, and nothing is sent.
+    /// The caller's: the caller gets it as the reply, and nothing is sent.
     Rejected,
     /// Nobody's: the link is dialled again after a backoff.
     Disconnected,
@@ -47,7 +47,7 @@ pub enum Code {
     TooMany = 429,
     /// A fault of the daemon.
     Bug = 500,
-    /// The service refused, in its own words.
+    /// The service refused.
     Refused = 502,
     /// There is no connection to the service.
     NotConnected = 503,
@@ -74,7 +74,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// The configuration is wrong; the message says what to write instead.
+    /// The configuration is wrong; the message is what to write instead.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(Kind::Config, Code::Bug, message)
     }
@@ -94,7 +94,7 @@ impl Error {
         Self::new(Kind::Rejected, code, message)
     }
 
-    /// The service refused one command, in its own words.
+    /// The service refused one command; the message is the service's.
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Rejected, Code::Refused, message)
     }
@@ -134,7 +134,7 @@ impl Error {
         self.kind
     }
 
-    /// What a caller is told.
+    /// The message, as in the reply.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -177,19 +177,19 @@ pub struct End {
     pub kind: Kind,
     /// The service's close code (RFC 6455 §7.4), if it sent one.
     pub code: Option<u16>,
-    /// In words, the service's own where it gave any.
+    /// As text: the service's, where it gave one.
     pub reason: String,
     /// Whether it was closed, by the service or by us, and did not break.
     pub orderly: bool,
 }
 
 impl End {
-    /// An end that is nobody's fault: the link is dialled again.
+    /// A connection that was lost: the link is dialled again.
     pub fn disconnected(reason: impl Into<String>) -> Self {
         Self { kind: Kind::Disconnected, code: None, reason: reason.into(), orderly: false }
     }
 
-    /// An end that somebody wanted, with the close code if there was one.
+    /// A connection that one side closed, with the close code if there was one.
     pub fn closed(code: Option<u16>, reason: impl Into<String>) -> Self {
         Self { code, orderly: true, ..Self::disconnected(reason) }
     }

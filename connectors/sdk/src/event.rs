@@ -1,4 +1,4 @@
-//! What a service said, in words that are the same for every service.
+//! What a service sent, in a form that is the same for every service.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use crate::command::CommandId;
 use crate::error::{Error, Result};
 use crate::json;
 
-/// Declares the closed set of event types with their words.
+/// Declares the closed set of event types with their names.
 macro_rules! event_types {
     ($($(#[$doc:meta])* $name:ident = $noun:literal . $verb:literal,)*) => {
-        /// What kind of thing was said: a noun and a verb. The set is closed; all services share it.
+        /// The type of an event: a noun and a verb. The set is closed; all services share it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum EventType { $($(#[$doc])* $name,)* }
 
@@ -75,11 +75,11 @@ event_types! {
     LogEntry = "log"."entry",
     /// The answer to a resource call.
     ResourceResponded = "resource"."responded",
-    /// A resource told everybody something.
+    /// A resource sent something to all of its clients.
     ResourceBroadcast = "resource"."broadcast",
     /// A titled socket opened.
     SocketOpened = "socket"."opened",
-    /// A titled socket said something.
+    /// A titled socket sent a message.
     SocketMessage = "socket"."message",
     /// A titled socket closed.
     SocketClosed = "socket"."closed",
@@ -104,7 +104,7 @@ impl std::str::FromStr for EventType {
     }
 }
 
-/// One thing that a service said.
+/// One thing that a service sent.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// What kind of thing.
@@ -121,10 +121,10 @@ pub struct Event {
     pub raw: Option<Raw>,
     /// The trace it belongs to (W3C Trace Context), where the service gave one.
     pub traceparent: Option<String>,
-    /// What makes it the same happening as another, told twice: the service's id for it with its version, and what
+    /// What makes it the same happening as another that was sent twice: the service's id for it with its version, and what
     /// kind of thing it is. Of several events of an instance with one identity, the first is published.
     pub identity: Option<String>,
-    /// The command that it tells of, which the daemon names in the field `command` as its caller knows it.
+    /// The command that it is about, which the daemon names in the field `command` as its caller knows it.
     pub command: Option<CommandId>,
     /// The size in bytes of a message over `transport.message_limit`, which was discarded as it was received: a gap is
     /// published in its place. For the daemon.
@@ -207,7 +207,7 @@ pub struct Fields {
     /// The message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
-    /// Who said or did it.
+    /// Who sent or did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<Sender>,
     /// The new part of a message that comes in parts.
@@ -222,7 +222,7 @@ pub struct Fields {
     /// `true` where the service rewrote the text: `delta` is all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
-    /// The command that this is about, by the id that its caller is told. Set by the daemon: see [`Event::command`].
+    /// The command that this is about, by the id in its reply. Set by the daemon: see [`Event::command`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// Title of a conversation or a socket.
@@ -292,7 +292,7 @@ pub struct Fields {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Message {
-    /// With an id of its own.
+    /// With an id and the like.
     Object(MessageObject),
     /// Only text.
     Text(String),
@@ -304,10 +304,10 @@ pub struct MessageObject {
     /// The service's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// What it says.
+    /// Its text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// When the service says that it was written.
+    /// When it was written, by the service's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
     /// Files and the like, in the service's own form.
@@ -320,7 +320,7 @@ pub struct MessageObject {
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// Who said or did something.
+/// Who sent or did something.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Sender {
     /// The service's id.
@@ -353,7 +353,7 @@ pub struct ServiceError {
     /// The service's code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The service's words.
+    /// The service's message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// What else it gave.
@@ -432,7 +432,7 @@ impl Raw {
     /// A value as JSON.
     ///
     /// # Errors
-    /// `Internal` if it has no form in JSON, such as a map whose keys are no texts.
+    /// `Internal` if it has no form in JSON, such as a map whose keys are not texts.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         let text = serde_json::to_vec(value).map_err(|error| Error::internal(error.to_string()))?;
         Ok(Self(text.into()))
@@ -441,7 +441,7 @@ impl Raw {
     /// The elements of a JSON array, in one pass over it; each shares its memory.
     ///
     /// # Errors
-    /// `Protocol` if these bytes are no JSON array, with the place and what stands there.
+    /// `Protocol` if these bytes are not a JSON array, with the place and what stands there.
     pub fn elements(array: &Bytes) -> Result<Vec<Self>> {
         let elements: Vec<&RawValue> =
             serde_json::from_slice(array).map_err(|error| Error::protocol(json::fault(array, &error)))?;

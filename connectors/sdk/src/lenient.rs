@@ -1,81 +1,10 @@
-//! Texts and times as services write them: an id that is sometimes a number, a time in one of two forms.
+//! Times as services write them, in one of two forms.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Visitor};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-/// A text; a number or a truth value is read as its JSON text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Text(pub String);
-
-impl Text {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<Text> for String {
-    fn from(text: Text) -> Self {
-        text.0
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyScalar;
-
-        impl Visitor<'_> for AnyScalar {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(text.to_owned()))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Text, E> {
-                Ok(Text(number.to_string()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Text, E> {
-                Ok(Text(number.to_string()))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Text, E> {
-                Ok(Text(number.to_string()))
-            }
-
-            fn visit_bool<E>(self, truth: bool) -> Result<Text, E> {
-                Ok(Text(truth.to_string()))
-            }
-        }
-
-        deserializer.deserialize_any(AnyScalar)
-    }
-}
-
-impl JsonSchema for Text {
-    fn schema_name() -> Cow<'static, str> {
-        "Text".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string" })
-    }
-}
 
 /// A time as a service wrote it: RFC 3339, or milliseconds since 1970 as a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,16 +69,6 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scalars_are_read_as_texts() {
-        let text = |json| serde_json::from_str::<Text>(json).map(String::from);
-        assert_eq!(text("\"a\"").unwrap(), "a");
-        assert_eq!(text("5").unwrap(), "5");
-        assert_eq!(text("-1.5").unwrap(), "-1.5");
-        assert_eq!(text("true").unwrap(), "true");
-        assert!(text("{}").is_err() && text("null").is_err());
-    }
 
     #[test]
     fn times_come_in_two_forms_and_never_fail() {

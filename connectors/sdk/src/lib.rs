@@ -8,8 +8,8 @@
 //! * [`operations`](mod@operations): the table of what callers can ask for, which makes a [`Request`]
 //! * [`listener`]: for services that connect to us
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
-//! * [`event`]: what a service said; [`command`]: what it is asked to do, and the [`Reply`]
-//! * [`error`]: an [`Error`] is an instruction; its [`Kind`] says what the daemon does
+//! * [`event`]: what a service sent; [`command`]: what it is asked to do, and the [`Reply`]
+//! * [`error`]: an [`Error`] is an instruction; its [`Kind`] decides what the daemon does
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports; [`websocket::guard`]: where a URL may lead that
 //!   a caller names
 //! * [`url`]: takes URLs apart, for settings and for commands

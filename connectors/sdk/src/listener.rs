@@ -25,9 +25,9 @@ pub struct Listener {
     pub tls: Option<Identity>,
     /// How many may be in at a time; one more is let go.
     pub most: usize,
-    /// One that says nothing for this long, not even a pong, is taken for gone; no sooner than after two pings.
+    /// A peer that sends nothing for this long, not even a pong, is taken for gone; no sooner than after two pings.
     pub silence: Duration,
-    /// What visitors have to know: what they say at the end is shown without it.
+    /// What peers authenticate with: the reason with which they close is shown without it.
     pub secrets: Vec<Secret>,
 }
 
@@ -68,7 +68,7 @@ impl<F> Handshake<'_, F> {
     }
 }
 
-/// What becomes of somebody at the door.
+/// What becomes of a handshake.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Accept {
     /// It is let in as this link.
@@ -78,7 +78,7 @@ pub enum Accept {
         /// The subprotocol that is chosen of those that it offers.
         subprotocol: Option<String>,
     },
-    /// Its first message must be heard before. Said after that, nobody is let in.
+    /// Its first message must be received before. After that message, it refuses the peer.
     Hear,
 }
 

@@ -1,4 +1,4 @@
-//! Frames without our key: a service may repeat what it was signed in with, and what it says is published.
+//! Frames without our key: a service may repeat what we authenticated with, and its frames are published.
 
 use std::borrow::Cow;
 

@@ -13,8 +13,8 @@ use crate::event::{Raw, ServiceError};
 use crate::json::{self, Key};
 use crate::lenient::Timestamp;
 
-/// How much of a service's words on an error is kept, in characters.
-pub const MAX_WORDS: usize = 1_000;
+/// How much of a service's error message is kept, in characters.
+const MAX_WORDS: usize = 1_000;
 
 /// An object of a service, borrowed from the text that it was read from. Of several fields with one name, the last
 /// counts. Text with half a surrogate pair has U+FFFD in its place.
@@ -89,7 +89,7 @@ impl<'a> Object<'a> {
         Self::within(self.field(name)?)
     }
 
-    /// The texts of a list; what is no text in it is left out.
+    /// The texts of a list; other values in it are left out.
     pub fn texts(&self, name: &str) -> Option<Vec<String>> {
         let items: Vec<&RawValue> = serde_json::from_str(self.field(name)?.get()).ok()?;
         let texts = items.into_iter().filter_map(|item| json::text(item.get()));
@@ -113,7 +113,7 @@ impl<'a> Object<'a> {
         (value.get().starts_with(['[', '{']) && !inner.starts_with([']', '}'])).then(|| value.to_owned())
     }
 
-    /// The words and the code of an error, in the object itself or in its field `error`. The words are not cut yet, so
+    /// The message and the code of an error, in the object itself or in its field `error`. The message is not cut yet, so
     /// that secrets in them can still be found: see [`cut`].
     pub fn error(&self) -> ServiceError {
         let inner = self.object("error");
@@ -127,7 +127,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// What is kept of a service's words on an error.
+/// What is kept of a service's error message.
 pub fn cut(words: &str) -> String {
     words.chars().take(MAX_WORDS).collect()
 }

@@ -15,7 +15,7 @@ pub trait Request: Sized + Send + 'static {
     /// Reads the body of a command. The daemon does so once, before [`crate::Connector::route`].
     ///
     /// # Errors
-    /// `Rejected` with code 400 that says what is wrong, and where in the body.
+    /// `Rejected` with code 400: what is wrong, and where in the body.
     fn parse(command: &Command) -> Result<Self>;
 }
 
@@ -30,7 +30,7 @@ pub struct Operation {
     pub summary: &'static str,
     /// JSON Schema of the body.
     pub body: Schema,
-    /// The most that a reply can say.
+    /// The most that a reply can promise.
     pub delivery: DeliveryLevel,
     /// Whether doing it twice is the same as doing it once.
     pub idempotent: bool,
@@ -45,7 +45,7 @@ pub trait Body: Sized {
     /// Reads it.
     ///
     /// # Errors
-    /// `Rejected` with code 400 that says what is wrong, and where in the body.
+    /// `Rejected` with code 400: what is wrong, and where in the body.
     fn read(command: &Command) -> Result<Self>;
 }
 

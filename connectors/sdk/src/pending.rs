@@ -13,13 +13,13 @@ use crate::session::Outbox;
 /// How many holds are kept in [`Order::Unique`], where none is needed to keep callers apart.
 const MAX_UNIQUE_HOLDS: usize = 1_024;
 
-/// How many requests may be pending where no setting says so: as many as the daemon takes at most.
+/// How many requests may be pending where no setting limits it: as many as the daemon takes at most.
 const MAX_REQUESTS: usize = 1 << 20;
 
-/// How many bytes may wait where no setting says so.
+/// How many bytes may wait where no setting limits it.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 
-/// How requests with the same key are told apart.
+/// How requests with the same key are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// The key is an id that is used once, and the service repeats it in the answer. Requests are sent at once.
@@ -33,7 +33,7 @@ pub enum Order {
 /// The requests of one connection that were not answered yet, and whose the next answer is.
 ///
 /// A request has a **key**: what the service repeats in its answer (an id, the name of a method), or `()` if it repeats
-/// nothing. It has a **context** `T`: what the session needs to know when the answer comes. [`Order`] says what is done
+/// nothing. It has a **context** `T`: what the session needs to know when the answer comes. [`Order`] decides what is done
 /// about requests that have the same key.
 ///
 /// * [`send`](Self::send) sends a request now, or keeps its frame until its turn. It is not sent once its deadline has
@@ -146,7 +146,7 @@ struct Waiting<T, F> {
 }
 
 impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
-    /// No requests. Unless the methods below say otherwise, holds last until the connection ends, 1,048,576 requests may
+    /// No requests. Unless the methods below change it, holds last until the connection ends, 1,048,576 requests may
     /// be pending (as many as the daemon takes at most), and 16 MiB of frames may wait.
     pub fn new(order: Order) -> Self {
         Self {

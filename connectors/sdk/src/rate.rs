@@ -23,7 +23,7 @@ impl RateLimit {
     /// Whether anything would ever be sent; `pointer` is where the limit stands in the settings.
     ///
     /// # Errors
-    /// `Config`, saying what to write instead.
+    /// `Config`, with what to write instead.
     pub fn check(&self, pointer: &str) -> Result<()> {
         if self.requests == 0 {
             let error = Error::config("requests is 0; write 1 or more");

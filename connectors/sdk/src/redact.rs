@@ -1,4 +1,4 @@
-//! Texts from outside without our secrets: a service may repeat what it was signed in with, in any form that it was sent in
+//! Texts from outside without our secrets: a service may repeat what we authenticated with, in any form that it was sent in
 //! or that software on the way makes of it.
 
 use std::borrow::Cow;
@@ -12,6 +12,8 @@ use crate::event::Event;
 
 /// Stands in the place of a secret.
 const MASK: &str = "***";
+/// The longest message of an error, in characters.
+const MAX_MESSAGE: usize = 1_000;
 /// A text shorter than this, in bytes, is in too many words to be masked.
 const SHORTEST: usize = 4;
 /// As many characters of a secret at the end of a text are taken for a secret that was cut off.
@@ -28,6 +30,13 @@ pub struct Redactor {
     secrets: Vec<Secret>,
     /// The bytes that a form of one can begin with.
     starts: Vec<u8>,
+}
+
+/// Cuts the message of an error to [`MAX_MESSAGE`].
+fn truncate(message: &mut String) {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+    }
 }
 
 #[derive(Clone)]
@@ -83,7 +92,7 @@ impl Redactor {
         }
     }
 
-    /// What an event says in words of ours, or of the service about an error, without the secrets. Its payload (`raw`) and
+    /// The reason and the error of an event without the secrets, and the message of the error cut to 1,000 characters. Its payload (`raw`) and
     /// its contents stay as received.
     pub fn event(&self, event: &mut Event) {
         let error = event.fields.error.as_mut();
@@ -99,13 +108,23 @@ impl Redactor {
         if let Some(details) = details {
             self.json(details);
         }
+        // Only now, so that no piece of a secret is left.
+        if let Some(message) = event.fields.error.as_mut().and_then(|error| error.message.as_mut()) {
+            truncate(message);
+        }
     }
 
-    /// A reply whose error is without the secrets; data stay as received.
+    fn message(&self, text: &str) -> String {
+        let mut message = self.text(text).into_owned();
+        truncate(&mut message);
+        message
+    }
+
+    /// A reply whose error is without the secrets, and cut to 1,000 characters; data stay as received.
     pub fn reply(&self, reply: Reply) -> Reply {
         match reply {
-            Reply::Failed(error) => Reply::Failed(error.map_message(|text| self.text(text).into_owned())),
-            Reply::Unknown(error) => Reply::Unknown(error.map_message(|text| self.text(text).into_owned())),
+            Reply::Failed(error) => Reply::Failed(error.map_message(|text| self.message(text))),
+            Reply::Unknown(error) => Reply::Unknown(error.map_message(|text| self.message(text))),
             Reply::Part(_) | Reply::Acked(_) | Reply::Response(_) => reply,
         }
     }
@@ -380,6 +399,10 @@ mod tests {
             panic!("another reply")
         };
         assert_eq!(error.to_string(), "*** (at /x)");
+        // No piece of a secret is left where the message is cut.
+        let long = Error::refused(format!("{}{SECRET}", "é".repeat(998)));
+        let Reply::Unknown(error) = redactor().reply(Reply::Unknown(long)) else { panic!("another reply") };
+        assert!(error.message().ends_with("é**") && error.message().chars().count() == 1_000);
         let mut number = RawValue::from_string("12345".into()).unwrap();
         Redactor::new(["12345".to_owned()]).json(&mut number);
         assert_eq!(number.get(), "\"***\"");

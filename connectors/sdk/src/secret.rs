@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// A value that cannot print: `{ env = "NAME" }`, `{ file = "/path" }`, or the text itself.
 ///
-/// It is looked up anew each time it is needed, so that a file can be replaced while the daemon runs.
+/// It is looked up each time it is needed, so that a file can be replaced while the daemon runs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Source);
 

@@ -16,13 +16,13 @@ pub trait Session: Send + 'static {
     /// What callers can ask for, as [`crate::Connector::Request`].
     type Request;
 
-    /// The connection is up: authenticate, join again what `joins` lists, say [`Outbox::ready`].
+    /// The connection is up: authenticate, join again what `joins` lists, call [`Outbox::ready`].
     ///
     /// # Errors
     /// `Auth` or `Disconnected` end the link.
     fn open(&mut self, joins: &[Join], out: &mut Outbox<Self::Frame>) -> Result<()>;
 
-    /// The service said something.
+    /// A frame was received.
     ///
     /// # Errors
     /// `Protocol`: the frame is published as `frame.unrecognised`. Others end the link.
@@ -35,10 +35,10 @@ pub trait Session: Send + 'static {
         true
     }
 
-    /// A caller wants something: `request` is what the body of the command says. Either sends, or queues, or fails.
+    /// A command for the service; `request` is its body. Either sends, or queues, or fails.
     ///
     /// # Errors
-    /// `Rejected`: the caller is told, nothing was sent.
+    /// `Rejected`: the caller gets it as the reply, nothing was sent.
     fn encode(
         &mut self,
         request: Self::Request,
@@ -55,7 +55,7 @@ pub trait Session: Send + 'static {
     }
 
     /// The daemon has answered this command without the session, because its time ran out, its frame found no room, or
-    /// nobody listens to the parts of its answer any more.
+    /// its caller no longer receives the parts of its answer.
     /// `sent` is whether its frame was, or may have been, written; a command that was not must not be sent any more.
     fn abandoned(&mut self, _command: CommandId, _sent: bool, _out: &mut Outbox<Self::Frame>) {}
 
@@ -74,7 +74,7 @@ pub enum Action<F> {
     Publish(Box<Event>),
     /// Answer a caller.
     Reply(CommandId, Reply),
-    /// Nobody can say more than this of a command.
+    /// The reply to a command can promise no more than this.
     DeliveryLevel(CommandId, DeliveryLevel),
     /// What was read has been published already, from another frame.
     Duplicate,
@@ -136,13 +136,13 @@ impl<F> Outbox<F> {
         self.actions.push(Action::Reply(command, reply));
     }
 
-    /// Says that a command cannot be promised as much as its operation says, because of how the service is spoken to;
-    /// its caller waits for no more than this. Said before its frame is sent.
+    /// Lowers what is promised of a command, because of how the service is connected; its caller waits for no more than
+    /// this. Call it before its frame is sent.
     pub fn delivery(&mut self, command: CommandId, delivery: DeliveryLevel) {
         self.actions.push(Action::DeliveryLevel(command, delivery));
     }
 
-    /// Counts what was read as told already: the service says the same thing in two frames, and the first is published.
+    /// Counts the frame as a duplicate: the service sends the same thing in two frames, and the first is published.
     pub fn duplicate(&mut self) {
         self.actions.push(Action::Duplicate);
     }
@@ -203,13 +203,13 @@ impl<F> Outbox<F> {
     }
 
     /// Closes this link for good, as one that is not needed any more, unless a command is on its way to it already.
-    /// Nothing may be under way. [`crate::Route::OnDemand`] opens it again. Said in [`Session::ended`], it has the link not
+    /// Nothing may be under way. [`crate::Route::OnDemand`] opens it again. Called in [`Session::ended`], it has the link not
     /// dialled again.
     pub fn finish(&mut self) {
         self.actions.push(Action::Finish);
     }
 
-    /// Says that this link may be closed for good, as by [`Outbox::finish`], as soon as another waits for its place
+    /// Allows that this link is closed for good, as by [`Outbox::finish`], as soon as another waits for its place
     /// ([`crate::OnDemandLimits::links`]). Holds until the session takes a command.
     pub fn idle(&mut self) {
         self.idle = true;
@@ -220,7 +220,7 @@ impl<F> Outbox<F> {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
-    /// Whether the session has said so since it took a command. For the daemon.
+    /// Whether [`Outbox::idle`] was called since the session took a command. For the daemon.
     pub fn is_idle(&self) -> bool {
         self.idle
     }

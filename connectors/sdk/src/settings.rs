@@ -36,7 +36,7 @@ impl JsonSchema for TextOrSecret {
         "TextOrSecret".into()
     }
 
-    // The daemon finds secrets by their schema. A text is listed before them, as it is no secret here.
+    // The daemon finds secrets by their schema. A text is listed before them, as it is not a secret here.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "A text, or a secret { env = \"NAME\" } or { file = \"/path\" }",
@@ -83,7 +83,7 @@ pub fn is_token(text: &str) -> bool {
 /// Refuses a setting.
 ///
 /// # Errors
-/// `Config` with these words and this place, unless it is good.
+/// `Config` with this message and this place, unless it is good.
 pub fn check(good: bool, at: &str, wrong: &str) -> Result<()> {
     if good { Ok(()) } else { Err(Error::config(wrong).at(at)) }
 }

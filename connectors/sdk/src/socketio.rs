@@ -35,7 +35,7 @@ pub enum Frame {
     Event(Event),
     /// The answer to an event that asked for one.
     Ack(Ack),
-    /// Something that came and is no message; never sent.
+    /// Something that was received and is not a message; never sent.
     Malformed(Malformed),
 }
 
@@ -258,9 +258,9 @@ pub struct Endpoint {
     pub query: Vec<(String, Param)>,
     /// Headers of the upgrade request.
     pub headers: Vec<(String, Param)>,
-    /// Secrets that a session puts into its messages; what the service says is logged without them.
+    /// Secrets that a session puts into its messages; what the service sends is logged without them.
     pub secrets: Vec<Secret>,
-    /// Who speaks the protocol.
+    /// The implementation of the protocol.
     pub engine: Engine,
 }
 
@@ -273,7 +273,7 @@ pub enum AuthValue {
     Secret(Secret),
 }
 
-/// Who speaks the protocol.
+/// The implementation of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
     /// The daemon itself.
@@ -296,7 +296,7 @@ impl Endpoint {
     /// An endpoint with nothing but its URL, in the default namespace.
     ///
     /// # Errors
-    /// `Config` if it is no such URL, has no host, or carries user info or a fragment.
+    /// `Config` if it is not such a URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
         Url::parse(url, url::SOCKET_IO)?;
         Ok(Self {

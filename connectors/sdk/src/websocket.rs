@@ -95,7 +95,7 @@ pub struct Endpoint {
     pub subprotocols: Vec<Param>,
     /// Whether a server that picks none of them is refused, as RFC 6455 §4.1 lets a client decide.
     pub require_subprotocol: bool,
-    /// Secrets that the session puts into messages: what the service says at the end is shown without them.
+    /// Secrets that the session puts into messages: the reason of a close is shown without them.
     pub secrets: Vec<Secret>,
     /// Judges where it leads, if a caller named the URL: what it does not allow is not dialled.
     pub guard: Option<Guard>,
@@ -105,7 +105,7 @@ impl Endpoint {
     /// An endpoint with nothing but its URL.
     ///
     /// # Errors
-    /// `Config` if it is no `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
+    /// `Config` if it is not a `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
         Url::parse(url, url::WEBSOCKET)?;
         Ok(Self {

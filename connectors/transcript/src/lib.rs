@@ -4,7 +4,7 @@
 //! plays the service, and an end-to-end test against the real daemon: all of them read [`Transcript::steps`].
 //!
 //! ```text
-//! # A balance is asked for and told.
+//! # A balance is requested, and answered.
 //! config {"url":"wss://example.test/ws"}
 //! bus <- call.fetch-balance {"currency":"EUR"}
 //! up  -> {"resource":"fetch-balance","action":"fetch-balance","payload":{"currency":"EUR"}}
@@ -12,47 +12,13 @@
 //! reply  response {"wallet_balance":12}
 //! ```
 //!
-//! | line | means |
-//! | --- | --- |
-//! | `config {…}` | the instance's settings; before all else |
-//! | `link name` | the link whose conversation this is; else the connector's first, else `main` |
-//! | `up open` | the connection is made; understood before the first other line |
-//! | `up <- frame` | the service sends this |
-//! | `up -> frame` | the service gets this |
-//! | `up closed [code] [reason]` | the service ends the connection |
-//! | `up close [words]` | the session ends it; the words occur in its kind and reason, such as `auth: token expired`, or `finished` where the link is not needed any more |
-//! | `ends kind` | what the session made of the end just above: `disconnected`, `auth`, … |
-//! | `ready` | the line above made the session ready for commands |
-//! | `join key [{…}]`, `forget key` | the daemon is to keep this join, or no longer |
-//! | `bus <- operation[.argument] [body] [#label] [Header=value …]` | a caller commands this; the argument is written as it is, not as in a subject |
-//! | `bus -> noun.verb [{…}] [scope=…] [upstream=…]` | this event is published; fields that are not named may be anything |
-//! | `reply [#label] part\|acked\|response json` | the caller is told this |
-//! | `reply [#label] failed\|unknown\|rejected\|expired CODE [words]` | the caller is told this; the words occur in the message |
-//! | `sent [#label]` | the command's frame was written |
-//! | `wait 10s` | time passes |
-//! | `timeout [#label]` | time passes until the command's deadline, and the daemon gives up on it |
-//!
-//! Blank lines and lines that begin with `#` say nothing. Commands are labelled `#1`, `#2`, … unless they are given
-//! a label; a line without a label speaks of the command last given above it.
-//!
-//! A command that the session does not take yet, or whose link is down and opened for it, waits until it is taken or its
-//! time runs out.
-//!
-//! A WebSocket frame is written as its text; `text "…"` spells a text as a JSON string, `base64 …` a binary message.
-//! A Socket.IO event is written `name argument …`, each argument as JSON; `name#7 …` asks for the acknowledgement 7,
-//! which is written `#7 argument …`. Attachments follow as `@base64`; `packet …` spells a packet that is malformed.
-//! Frames and bodies that are JSON are compared as JSON. In an event, `null` means that a field is absent; the
-//! fields `message`, `sender` and `error` may hold more than is written, payloads (`data`, `raw`, …) may not.
-//! `${name}` within expected text stands for any text the first time, and for that same text from then on.
-//!
-//! What a line causes must be written before the next line that causes anything, in order within each of frames,
-//! events and replies. Only `ready`, `sent`, `ends`, and what the daemon itself tells callers when a command's
-//! time runs out or its link ends, may be left out.
+//! `connectors/README.md` describes the lines that there are.
 
 mod frame_text;
 mod parse;
 mod pattern;
 mod play;
+mod sample;
 
 use std::time::Duration;
 
@@ -64,6 +30,7 @@ use pontoon_sdk::event::EventType;
 pub use frame_text::FrameText;
 pub use pattern::Names;
 pub use play::{play, play_folder};
+pub use sample::check_sample;
 
 /// One conversation, read.
 #[derive(Debug, Clone, PartialEq)]

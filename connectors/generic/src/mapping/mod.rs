@@ -11,6 +11,7 @@
 mod entry;
 mod event;
 mod find;
+mod message;
 mod pointer;
 mod put;
 mod reading;
@@ -20,6 +21,7 @@ mod template;
 pub use entry::{MappedType, Mapping, Unmapped};
 pub use event::unmapped;
 pub use find::{Payload, find};
+pub use message::{TemplateMessage, needs_object};
 pub use pointer::{Document, Pointer};
 pub use reading::{TimeUnit, time_of};
 pub use secrets::Secrets;

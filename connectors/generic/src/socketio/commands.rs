@@ -1,8 +1,8 @@
 //! From a command to the event that is sent for it, or to a refusal.
 
+use crate::mapping::TemplateMessage;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pontoon_sdk::message::MessageSend;
 use pontoon_sdk::operations::Body;
 use pontoon_sdk::socketio::Args;
 use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Raw, Result, operations};
@@ -16,7 +16,7 @@ use crate::socketio::config::{Config, Engine, RESERVED, SendTemplate};
 /// The operations whose delivery or presence the configuration decides.
 pub(crate) const CALL: &str = "call";
 /// See [`CALL`].
-pub(crate) const SEND: &str = MessageSend::OPERATION;
+pub(crate) const SEND: &str = TemplateMessage::OPERATION;
 
 operations! {
     /// What callers can ask for.
@@ -26,7 +26,7 @@ operations! {
         /// Sends an event, and returns its acknowledgement.
         Call(Emitted) = "call" / "event", Response;
         /// Sends a message, in the way that the setting `send` describes.
-        Message(MessageSend) = "message.send", Acked;
+        Message(TemplateMessage) = "message.send", Acked;
     }
 }
 
@@ -177,7 +177,7 @@ fn exact(command: &Command) -> Result<Emitted> {
     Ok(Emitted { event: body.event, args, is_binary: true })
 }
 
-fn message(message: &MessageSend, send: &SendTemplate, secrets: &Secrets) -> Result<Outgoing> {
+fn message(message: &TemplateMessage, send: &SendTemplate, secrets: &Secrets) -> Result<Outgoing> {
     message.check(send.uses("channel"))?;
     let value_of = |name: &str| message.json(name).or_else(|| secrets.json(name));
     let args = send.args.iter().map(|value| value.json(&value_of)).collect();

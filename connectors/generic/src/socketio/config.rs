@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pontoon_sdk::message::MessageSend;
+use crate::mapping::TemplateMessage;
 use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, params};
 use pontoon_sdk::socketio::{self, Endpoint};
 use pontoon_sdk::{Result, Secret};
@@ -154,7 +154,7 @@ impl Config {
     fn check_emits(&self) -> Result<()> {
         for name in self.secrets.keys() {
             check(
-                Template::is_name(name) && !MessageSend::NAMES.contains(&name.as_str()),
+                Template::is_name(name) && !TemplateMessage::NAMES.contains(&name.as_str()),
                 &format!("/secrets/{}", escaped(name)),
                 "this is no name for a secret; write letters, digits and _, and neither channel nor text",
             )?;
@@ -166,7 +166,7 @@ impl Config {
             check_args(&emit.args, &known, &format!("{at}/args"))?;
         }
         let Some(send) = &self.send else { return Ok(()) };
-        known.extend(MessageSend::NAMES);
+        known.extend(TemplateMessage::NAMES);
         check_event(&send.event, "/send/event")?;
         check_args(&send.args, &known, "/send/args")?;
         check(

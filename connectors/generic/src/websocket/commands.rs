@@ -1,8 +1,8 @@
 //! From a command to the frame that is sent for it, or to a refusal.
 
+use crate::mapping::{TemplateMessage, needs_object};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pontoon_sdk::message::{MessageSend, needs_object};
 use pontoon_sdk::operations::Body;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Result, operations};
@@ -16,7 +16,7 @@ use crate::websocket::frames::Pointer;
 /// The operations whose delivery or presence the configuration decides.
 pub(crate) const CALL: &str = "call";
 /// See [`CALL`].
-pub(crate) const MESSAGE: &str = MessageSend::OPERATION;
+pub(crate) const MESSAGE: &str = TemplateMessage::OPERATION;
 
 operations! {
     /// What callers can ask for.
@@ -30,7 +30,7 @@ operations! {
         /// Sends the body with a number in it, and returns the answer, as the setting `call` describes.
         Call(CallFrame) = "call", Response;
         /// Sends a message, in the way that the setting `send` describes.
-        Message(MessageSend) = "message.send", Acked;
+        Message(TemplateMessage) = "message.send", Acked;
     }
 }
 
@@ -206,7 +206,7 @@ fn put_number(json: &str, id: &Pointer, number: &str) -> Result<String> {
 }
 
 fn message(
-    message: &MessageSend,
+    message: &TemplateMessage,
     config: &Config,
     numbers: &Numbers,
     secret: &dyn Fn(&str) -> Option<String>,

@@ -9,7 +9,7 @@ const MAX_ABANDONED: usize = 1_024;
 
 /// The acknowledgements that are waited for on one connection, each with what was asked.
 ///
-/// One that comes after its caller was given up is still known for what it is, so that it can be told as an event.
+/// One that comes after its caller was given up is still recognised, so that it can be published as an event.
 #[derive(Debug)]
 pub struct Calls<T> {
     next: u64,

@@ -18,11 +18,11 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::hosts::HostRule;
-use self::networks::Network;
 use super::Endpoint;
 use crate::error::{Code, Error, Result};
 use crate::url::{Fault, Host, Url};
@@ -47,7 +47,7 @@ pub struct Guard(Arc<Rules>);
 #[derive(Debug)]
 struct Rules {
     hosts: Vec<HostRule>,
-    addresses: Vec<Network>,
+    addresses: Vec<IpNet>,
     proxy: bool,
     /// What the operator calls the settings: `dynamic`.
     name: String,
@@ -59,8 +59,8 @@ impl Guard {
     /// # Errors
     /// `Config` with the entry that is wrong and what to write instead.
     pub fn new(settings: &Settings, pointer: &str) -> Result<Self> {
-        let hosts = read(&settings.hosts, &format!("{pointer}/hosts"))?;
-        let addresses = read(&settings.addresses, &format!("{pointer}/addresses"))?;
+        let hosts = read(&settings.hosts, str::parse, &format!("{pointer}/hosts"))?;
+        let addresses = read(&settings.addresses, networks::parse, &format!("{pointer}/addresses"))?;
         let name = pointer.trim_start_matches('/').replace('/', ".");
         Ok(Self(Arc::new(Rules { hosts, addresses, proxy: settings.proxy, name })))
     }
@@ -100,7 +100,7 @@ impl Guard {
     /// # Errors
     /// `Rejected` with 403 and what the address is for.
     pub fn check_address(&self, address: IpAddr) -> Result<()> {
-        if self.0.addresses.iter().any(|network| network.contains(address)) {
+        if self.0.addresses.iter().any(|network| network.contains(&address)) {
             return Ok(());
         }
         if let Some(inner) = networks::embedded(address) {
@@ -126,9 +126,9 @@ impl Guard {
 }
 
 /// Reads a list of rules; the pointer to a wrong one ends in its place.
-fn read<T: std::str::FromStr<Err = String>>(entries: &[String], pointer: &str) -> Result<Vec<T>> {
+fn read<T>(entries: &[String], parse: fn(&str) -> Result<T, String>, pointer: &str) -> Result<Vec<T>> {
     let read = |(place, text): (usize, &String)| {
-        text.parse().map_err(|error| Error::config(error).at(format!("{pointer}/{place}")))
+        parse(text).map_err(|error| Error::config(error).at(format!("{pointer}/{place}")))
     };
     entries.iter().enumerate().map(read).collect()
 }

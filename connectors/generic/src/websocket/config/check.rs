@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::mapping::TemplateMessage;
 use pontoon_sdk::json::text as text_of;
-use pontoon_sdk::message::MessageSend;
 use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, is_token, params};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
@@ -69,7 +69,7 @@ impl Config {
 
     fn check_secrets(&self) -> Result<()> {
         for name in self.secrets.keys() {
-            let taken = name == ID || MessageSend::NAMES.contains(&name.as_str());
+            let taken = name == ID || TemplateMessage::NAMES.contains(&name.as_str());
             check(
                 Template::is_name(name) && !taken,
                 &format!("/secrets/{}", escaped(name)),
@@ -148,7 +148,7 @@ impl Config {
         }
         self.check_heartbeat(&names)?;
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
-        names.extend(MessageSend::NAMES);
+        names.extend(TemplateMessage::NAMES);
         if *acknowledged {
             names.retain(|name| *name != ID);
         }
@@ -231,7 +231,7 @@ fn number_at(place: &Pointer, frame: &Template) -> Option<Found> {
     if found.parse::<u64>().is_ok() {
         return Some(Found::Number);
     }
-    MessageSend::NAMES.iter().any(|name| found == format!("${{{name}}}")).then_some(Found::Caller)
+    TemplateMessage::NAMES.iter().any(|name| found == format!("${{{name}}}")).then_some(Found::Caller)
 }
 
 /// Checks the mapping of frames that have but one place to point to.

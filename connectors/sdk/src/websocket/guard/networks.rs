@@ -3,19 +3,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
-/// An address, or all that begin as it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Network {
-    first: IpAddr,
-    /// How many bits are common to all.
-    prefix: u32,
-}
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What a network is for, and where that is written.
 pub(super) struct Purpose {
-    network: Network,
+    network: IpNet,
     what: &'static str,
     source: &'static str,
 }
@@ -64,13 +57,13 @@ const IPV6: &[Purpose] = &[
 ];
 
 /// All that IANA gives out for single machines.
-const UNICAST: Network = net6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+const UNICAST: IpNet = net6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 const RESERVED: Purpose =
     Purpose { network: UNICAST, what: "a reserved address, outside of the public space", source: "RFC 4291" };
 
 /// Addresses that stand for an IPv4 address, and in which of their words of 16 bits it begins: mapped and compatible ones
 /// (RFC 4291 §2.5.5), those of NAT64 (RFC 6052 §2.1) and of 6to4 (RFC 3056 §2).
-const EMBEDDING: &[(Network, usize)] = &[
+const EMBEDDING: &[(IpNet, usize)] = &[
     (net6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), 6),
     (net6([0, 0, 0, 0, 0, 0, 0, 0], 96), 6),
     (net6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), 6),
@@ -80,8 +73,8 @@ const EMBEDDING: &[(Network, usize)] = &[
 /// What the address is for, unless that is to be a public one of one machine.
 pub(super) fn purpose(address: IpAddr) -> Option<&'static Purpose> {
     let table = if address.is_ipv4() { IPV4 } else { IPV6 };
-    let special = table.iter().find(|purpose| purpose.network.contains(address));
-    let outside = || (address.is_ipv6() && !UNICAST.contains(address)).then_some(&RESERVED);
+    let special = table.iter().find(|purpose| purpose.network.contains(&address));
+    let outside = || (address.is_ipv6() && !UNICAST.contains(&address)).then_some(&RESERVED);
     special.or_else(outside)
 }
 
@@ -92,89 +85,55 @@ pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     if address.is_unspecified() || address.is_loopback() {
         return None;
     }
-    let (_, place) = EMBEDDING.iter().find(|(network, _)| network.contains(address.into()))?;
+    let (_, place) = EMBEDDING.iter().find(|(network, _)| network.contains(&IpAddr::from(address)))?;
     let words = address.segments();
     let [high, low] = *words.get(*place..)?.first_chunk()?;
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-impl Network {
-    /// Whether the address is one of it.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
-        // A shift by all bits is none at all, and then nothing is compared.
-        match (self.first, address) {
-            (IpAddr::V4(first), IpAddr::V4(address)) => {
-                (first.to_bits() ^ address.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(first), IpAddr::V6(address)) => {
-                (first.to_bits() ^ address.to_bits()).checked_shr(128 - self.prefix).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
+/// Reads an address, or a network.
+///
+/// # Errors
+/// What to write instead.
+pub(super) fn parse(text: &str) -> Result<IpNet, String> {
+    let wrong = |advice: &str| format!("\"{}\" is no address{advice}", text.escape_debug());
+    let usual =
+        || wrong("; write one such as \"127.0.0.1\" or \"::1\", or a network such as \"10.1.0.0/16\"");
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| usual())?;
+    let Some(digits) = prefix else { return Ok(address.into()) };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(usual());
     }
-
-    /// The address with all that is not common to the network set to 0.
-    fn base(address: IpAddr, prefix: u32) -> IpAddr {
-        match address {
-            IpAddr::V4(address) => {
-                let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-                Ipv4Addr::from_bits(address.to_bits() & mask).into()
-            }
-            IpAddr::V6(address) => {
-                let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-                Ipv6Addr::from_bits(address.to_bits() & mask).into()
-            }
-        }
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let network = digits.parse().ok().and_then(|prefix| IpNet::new(address, prefix).ok());
+    let network = network.ok_or_else(|| wrong(&format!(" and prefix; the prefix is 0 to {whole}")))?;
+    if network.trunc() != network {
+        return Err(wrong(&format!("'s network; write \"{}\"", network.trunc())));
     }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |advice: &str| format!("\"{}\" is no address{advice}", text.escape_debug());
-        let usual =
-            || wrong("; write one such as \"127.0.0.1\" or \"::1\", or a network such as \"10.1.0.0/16\"");
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let first: IpAddr = address.parse().map_err(|_| usual())?;
-        let whole = if first.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => whole,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
-                .parse()
-                .ok()
-                .filter(|prefix| *prefix <= whole)
-                .ok_or_else(|| wrong(&format!(" and prefix; the prefix is 0 to {whole}")))?,
-            Some(_) => return Err(usual()),
-        };
-        let base = Self::base(first, prefix);
-        if base != first {
-            return Err(wrong(&format!("'s network; write \"{base}/{prefix}\"")));
-        }
-        Ok(Self { first, prefix })
-    }
+    Ok(network)
 }
 
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Network { first, prefix } = self.network;
-        write!(f, "{} ({first}/{prefix}, {})", self.what, self.source)
+        write!(f, "{} ({}, {})", self.what, self.network, self.source)
     }
 }
 
-const fn v4(octets: [u8; 4], prefix: u32, what: &'static str, source: &'static str) -> Purpose {
+const fn v4(octets: [u8; 4], prefix: u8, what: &'static str, source: &'static str) -> Purpose {
     let [a, b, c, d] = octets;
-    Purpose { network: Network { first: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }, what, source }
+    let network = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix));
+    Purpose { network, what, source }
 }
 
-const fn v6(words: [u16; 8], prefix: u32, what: &'static str, source: &'static str) -> Purpose {
+const fn v6(words: [u16; 8], prefix: u8, what: &'static str, source: &'static str) -> Purpose {
     Purpose { network: net6(words, prefix), what, source }
 }
 
-const fn net6(words: [u16; 8], prefix: u32) -> Network {
+const fn net6(words: [u16; 8], prefix: u8) -> IpNet {
     let [a, b, c, d, e, f, g, h] = words;
-    Network { first: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), prefix }
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix))
 }

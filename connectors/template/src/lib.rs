@@ -1,0 +1,49 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod decode;
+mod operations;
+mod session;
+
+use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Result, Route, WebSocket};
+
+pub use config::Config;
+pub use operations::Request;
+pub use session::BoardSession;
+
+/// The one link of an instance.
+const LINK: &str = "main";
+
+/// A notice board.
+pub struct Board {
+    endpoint: Endpoint,
+}
+
+impl Connector for Board {
+    const TYPE: &'static str = "board";
+    const SAMPLE: &'static str = include_str!("../config.toml");
+    type Transport = WebSocket;
+    type Config = Config;
+    type Request = Request;
+    type Session = BoardSession;
+
+    fn new(config: Config) -> Result<Self> {
+        Ok(Self { endpoint: config.endpoint()? })
+    }
+
+    fn links(&self) -> Vec<LinkSpec<WebSocket>> {
+        vec![LinkSpec::new(LINK, self.endpoint.clone())]
+    }
+
+    fn route(&self, _: &Command, _: &Request) -> Result<Route<WebSocket>> {
+        Ok(Route::To(LinkKey::new(LINK)))
+    }
+
+    fn session(&self, _: &LinkKey) -> BoardSession {
+        BoardSession::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

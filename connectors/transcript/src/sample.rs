@@ -1,0 +1,62 @@
+//! Holds a connector's sample to its settings.
+
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use pontoon_sdk::Connector;
+use schemars::schema_for;
+use serde_json::{Map, Value};
+
+/// Checks [`Connector::SAMPLE`]: it is a table `[connectors.<name>]` with the connector's `type`, the connector can be built
+/// from it as it is, the settings that it has in comments (`# key = value`, `# [connectors.<name>.key]`) are read, too, and
+/// it has every setting of the schema, each with a description.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn check_sample<C: Connector>() -> Result<(), String> {
+    let plain = config::<C>(C::SAMPLE).map_err(|error| format!("the sample: {error}"))?;
+    C::new(plain).map_err(|error| format!("the sample is refused: {error}"))?;
+    let all = uncommented(C::SAMPLE);
+    config::<C>(&all).map_err(|error| format!("the sample with its comments as settings: {error}"))?;
+    let schema = schema_for!(C::Config);
+    let settings = schema.get("properties").and_then(Value::as_object);
+    for (setting, described) in settings.into_iter().flatten() {
+        let ways = [format!("\n{setting} = "), format!(".{setting}]"), format!(".{setting}.")];
+        if !ways.iter().any(|way| all.contains(way)) {
+            return Err(format!("the sample lacks the setting {setting}; add a line `# {setting} = …`"));
+        }
+        if described.get("description").is_none() {
+            return Err(format!("the setting {setting} has no description; give its field a doc comment"));
+        }
+    }
+    Ok(())
+}
+
+/// The settings of the one instance of a sample.
+fn config<C: Connector>(text: &str) -> Result<C::Config, String> {
+    let tables: Map<String, Value> =
+        Figment::from(Toml::string(text)).extract_inner("connectors").map_err(|error| error.to_string())?;
+    let mut instances = tables.into_iter();
+    let (Some((_, Value::Object(mut settings))), None) = (instances.next(), instances.next()) else {
+        return Err("it must be one table, such as [connectors.name]".to_owned());
+    };
+    match settings.remove("type") {
+        Some(Value::String(kind)) if kind == C::TYPE => {}
+        _ => return Err(format!("it lacks `type = \"{}\"`", C::TYPE)),
+    }
+    serde_path_to_error::deserialize(Value::Object(settings)).map_err(|error| error.to_string())
+}
+
+/// The sample with the settings that it has in comments.
+fn uncommented(sample: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("# ") {
+        Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => {
+            setting.to_owned()
+        }
+        Some(table) if table.starts_with("[connectors.") && table.ends_with(']') => table.to_owned(),
+        _ => line.to_owned(),
+    };
+    sample.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;
