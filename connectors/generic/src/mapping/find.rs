@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::pointer::{Pointer, Token};
+use super::pointer::{Document, Pointer, Token};
 use pontoon_sdk::event::Raw;
 use pontoon_sdk::json::Key;
 
@@ -41,6 +41,14 @@ pub fn find<'a, D, const N: usize>(
         }
     }
     found
+}
+
+impl<D: Document> Pointer<D> {
+    /// The JSON text of what stands there, if something does.
+    pub fn find<'a>(&self, json: &'a str) -> Option<&'a str> {
+        let [found] = find(Payload::Json(json), [Some(self)]);
+        found
+    }
 }
 
 /// What is left of a pointer.

@@ -7,9 +7,6 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
-use super::find::{Payload, find};
-use super::put;
-
 /// How many steps a pointer may have. Following one takes a look at the value for each of them.
 const MAX_STEPS: usize = 32;
 
@@ -54,21 +51,6 @@ impl<D: Document> Pointer<D> {
     /// Whether it points to the whole.
     pub fn is_whole(&self) -> bool {
         self.way.is_empty()
-    }
-
-    /// The JSON text of what stands there, if something does.
-    pub fn find<'a>(&self, json: &'a str) -> Option<&'a str> {
-        let [found] = find(Payload::Json(json), [Some(self)]);
-        found
-    }
-
-    /// The JSON text with a value put in: in the place of a `null`, or of a field that is not there. All else keeps
-    /// every byte.
-    ///
-    /// # Errors
-    /// Why it cannot stand there, as the end of a sentence about the place.
-    pub fn put(&self, json: &str, value: &str) -> Result<String, &'static str> {
-        put::put(json, &self.way, value)
     }
 }
 

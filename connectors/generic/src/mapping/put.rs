@@ -7,16 +7,19 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::pointer::Token;
+use super::pointer::{Document, Pointer, Token};
 
-/// The JSON text with a value put in: in the place of a `null`, or of a field that is not there.
-///
-/// # Errors
-/// Why it cannot stand there, as the end of a sentence about the place.
-pub(super) fn put(json: &str, way: &[Token], value: &str) -> Result<String, &'static str> {
-    let mut out = String::with_capacity(json.len() + value.len());
-    place(json, way, value, &mut out)?;
-    Ok(out)
+impl<D: Document> Pointer<D> {
+    /// The JSON text with a value put in: in the place of a `null`, or of a field that is not there. All else keeps
+    /// every byte.
+    ///
+    /// # Errors
+    /// Why it cannot stand there, as the end of a sentence about the place.
+    pub fn put(&self, json: &str, value: &str) -> Result<String, &'static str> {
+        let mut out = String::with_capacity(json.len() + value.len());
+        place(json, &self.way, value, &mut out)?;
+        Ok(out)
+    }
 }
 
 fn place(json: &str, way: &[Token], value: &str, out: &mut String) -> Result<(), &'static str> {
@@ -151,8 +154,8 @@ impl<'de> Visitor<'de> for PartsVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Pointer;
     use super::super::tests::Frames;
+    use super::*;
 
     fn put(json: &str, at: &str) -> Result<String, &'static str> {
         at.parse::<Pointer<Frames>>().unwrap().put(json, "7")
