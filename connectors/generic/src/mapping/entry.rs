@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
 use super::pointer::{Document, Pointer};
-use super::reading::TimeUnit;
+use super::time::TimeUnit;
 use pontoon_sdk::error::{Error, Result};
 use pontoon_sdk::event::EventType;
 

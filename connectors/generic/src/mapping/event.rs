@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::entry::{Mapping, is_message};
 use super::find::{Payload, find};
 use super::pointer::Document;
-use super::reading::time_of;
+use super::time::time_of;
 use pontoon_sdk::accumulator::{Mode, Piece, Streams};
 use pontoon_sdk::event::{Event, EventType, Fields, Message, MessageObject, Raw, Sender, ServiceError};
 use pontoon_sdk::json::text as text_of;

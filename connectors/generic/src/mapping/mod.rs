@@ -14,18 +14,18 @@ mod find;
 mod message;
 mod pointer;
 mod put;
-mod reading;
 mod secrets;
 mod template;
+mod time;
 
 pub use entry::{MappedType, Mapping, Unmapped};
 pub use event::unmapped;
 pub use find::{Payload, find};
 pub use message::{TemplateMessage, needs_object};
 pub use pointer::{Document, Pointer};
-pub use reading::{TimeUnit, time_of};
 pub use secrets::Secrets;
 pub use template::{Known, Template, ValueOf};
+pub use time::{TimeUnit, time_of};
 
 #[cfg(test)]
 mod tests {

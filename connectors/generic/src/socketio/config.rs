@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::mapping::{Known, Template, Unmapped};
-use crate::socketio::mapping::Mapping;
-use crate::socketio::values::AuthField;
+use crate::socketio::auth::AuthField;
+use crate::socketio::entry::Mapping;
 
 /// The settings of a `socketio` instance.
 #[derive(Debug, Deserialize, JsonSchema)]

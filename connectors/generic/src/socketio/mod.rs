@@ -1,10 +1,10 @@
 #![doc = include_str!("../../socketio/README.md")]
 
-mod commands;
+mod auth;
 mod config;
-mod mapping;
+mod entry;
+mod operations;
 mod session;
-mod values;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use pontoon_sdk::{
     Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo, Transport,
 };
 
-use commands::Request;
+use operations::Request;
 
+pub use auth::AuthField;
 pub use config::{Config, Emit, Engine, SendTemplate};
-pub use mapping::{Arguments, Mapping};
+pub use entry::{Arguments, Mapping};
 pub use session::SocketioSession;
-pub use values::AuthField;
 
 /// The one link of an instance.
 const LINK: &str = "main";
@@ -48,8 +48,8 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
-        commands::allowed(operation.name, &self.config)?;
-        let is_message = operation.name == commands::SEND;
+        operations::allowed(operation.name, &self.config)?;
+        let is_message = operation.name == operations::SEND;
         let acknowledged = self.config.send.as_ref().is_some_and(|send| send.acknowledged);
         Ok(if is_message && !acknowledged { DeliveryLevel::Sent } else { operation.delivery })
     }

@@ -8,8 +8,8 @@ use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, R
 use serde_json::value::RawValue;
 
 use crate::mapping::{Secrets, Unmapped, unmapped};
-use crate::socketio::commands::{self, Outgoing, Request};
 use crate::socketio::config::Config;
+use crate::socketio::operations::{self, Outgoing, Request};
 
 /// One conversation.
 pub struct SocketioSession {
@@ -97,7 +97,7 @@ impl Session for SocketioSession {
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Outgoing { event, args, delivery } = commands::outgoing(request, &self.config, &self.secrets)?;
+        let Outgoing { event, args, delivery } = operations::outgoing(request, &self.config, &self.secrets)?;
         let ack = if delivery > DeliveryLevel::Sent {
             Some(self.calls.begin(command.id, Asked { event: event.clone(), delivery }))
         } else {

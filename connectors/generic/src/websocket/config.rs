@@ -1,7 +1,5 @@
 //! An instance's settings.
 
-mod check;
-
 use std::collections::BTreeMap;
 
 use crate::mapping::{Template, Unmapped};
@@ -10,10 +8,11 @@ use pontoon_sdk::{Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::websocket::frames::{Mapping, Pointer};
-use crate::websocket::kinds::{Kinds, Which};
+use crate::websocket::decode::{Mapping, Pointer};
+use crate::websocket::selector::{Kinds, Which};
 
-pub(crate) use check::ID;
+/// Stands for a new number, where calls are configured.
+pub(crate) const ID: &str = "id";
 
 /// The settings of a `websocket` instance.
 #[derive(Debug, Deserialize, JsonSchema)]

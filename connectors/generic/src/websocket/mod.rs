@@ -1,10 +1,11 @@
 #![doc = include_str!("../../websocket/README.md")]
 
-mod calls;
-mod commands;
+mod check;
 mod config;
-mod frames;
-mod kinds;
+mod decode;
+mod ids;
+mod operations;
+mod selector;
 mod session;
 
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use pontoon_sdk::{
     Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, WebSocket,
 };
 
-use calls::Numbers;
-use commands::Request;
 pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate};
-pub use frames::{Frames, Mapping, Pointer};
-pub use kinds::{Kinds, Which};
+pub use decode::{Frames, Mapping, Pointer};
+use ids::Numbers;
+use operations::Request;
+pub use selector::{Kinds, Which};
 pub use session::WebsocketSession;
 
 /// The one link of an instance.
@@ -47,8 +48,8 @@ impl Connector for Websocket {
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
-        commands::allowed(operation.name, &self.config)?;
-        let is_message = operation.name == commands::MESSAGE;
+        operations::allowed(operation.name, &self.config)?;
+        let is_message = operation.name == operations::MESSAGE;
         let acknowledged = !is_message || self.config.acknowledges_messages();
         Ok(if acknowledged { operation.delivery } else { DeliveryLevel::Sent })
     }
@@ -66,7 +67,7 @@ impl Connector for Websocket {
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {
-        let waits = matches!(operation, commands::CALL | commands::MESSAGE);
+        let waits = matches!(operation, operations::CALL | operations::MESSAGE);
         self.config.call.as_ref().filter(|_| waits).map(|call| call.timeout.0)
     }
 }

@@ -11,11 +11,11 @@ use pontoon_sdk::{
 use serde_json::value::RawValue;
 
 use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
-use crate::websocket::calls::{Call, Calls, Numbers};
-use crate::websocket::commands::{self, Outgoing, Request};
 use crate::websocket::config::{self, Config, ID};
-use crate::websocket::frames::{Pointer, Said, Words, is_no_error};
-use crate::websocket::kinds::Which;
+use crate::websocket::decode::{Pointer, Said, Words, is_no_error};
+use crate::websocket::ids::{Call, Calls, Numbers};
+use crate::websocket::operations::{self, Outgoing, Request};
+use crate::websocket::selector::Which;
 
 /// One conversation.
 pub struct WebsocketSession {
@@ -268,7 +268,7 @@ impl Session for WebsocketSession {
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let Outgoing { frame, delivery, number } =
-            commands::outgoing(request, &command, &self.config, &self.numbers, &|name| self.named(name))?;
+            operations::outgoing(request, &command, &self.config, &self.numbers, &|name| self.named(name))?;
         match number {
             Some(number) => self.calls.begin(number, command.id, delivery),
             None => out.delivery(command.id, delivery),

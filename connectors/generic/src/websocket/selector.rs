@@ -12,7 +12,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::websocket::frames::{Pointer, Said};
+use crate::websocket::decode::{Pointer, Said};
 
 /// Where the kind of a frame stands: the first of these that finds one.
 #[derive(Debug, Clone, Default)]

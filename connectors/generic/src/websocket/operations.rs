@@ -9,9 +9,9 @@ use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Result, operations
 use schemars::{Schema, json_schema};
 use serde::Deserialize;
 
-use crate::websocket::calls::Numbers;
 use crate::websocket::config::{Call, Config, ID, SendTemplate};
-use crate::websocket::frames::Pointer;
+use crate::websocket::decode::Pointer;
+use crate::websocket::ids::Numbers;
 
 /// The operations whose delivery or presence the configuration decides.
 pub(crate) const CALL: &str = "call";

@@ -8,12 +8,9 @@ use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, is_toke
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
-use super::{Call, Config, Form, Heartbeat, SendTemplate};
 use crate::mapping::{Known, Template};
-use crate::websocket::frames::{Mapping, Pointer};
-
-/// Stands for a new number, where calls are configured.
-pub(crate) const ID: &str = "id";
+use crate::websocket::config::{Call, Config, Form, Heartbeat, ID, SendTemplate};
+use crate::websocket::decode::{Mapping, Pointer};
 
 /// The shortest time between two heartbeats.
 const MIN_EVERY: Duration = Duration::from_millis(100);
@@ -105,7 +102,7 @@ impl Config {
             ignore.iter().enumerate().map(|(place, which)| (format!("/heartbeat/ignore/{place}"), which));
         let answer = answer.iter().enumerate();
         let answer = answer.map(|(place, answer)| (format!("/heartbeat/answer/{place}/when"), &answer.when));
-        let call = |setting, of: fn(&Call) -> Option<&crate::websocket::kinds::Which>| {
+        let call = |setting, of: fn(&Call) -> Option<&crate::websocket::selector::Which>| {
             self.call.as_ref().and_then(of).map(|which| (format!("/call/{setting}"), which))
         };
         let others = [
