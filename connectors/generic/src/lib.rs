@@ -4,6 +4,7 @@
 //! * [`socketio`]: services that speak Socket.IO
 //! * [`mapping`]: what both read from their configuration: where things stand in a payload, what they become, what is sent
 
+mod answer;
 pub mod mapping;
 pub mod socketio;
 pub mod websocket;

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::pointer::{Document, Pointer};
 use super::time::TimeUnit;
@@ -13,8 +14,12 @@ use pontoon_sdk::event::EventType;
 
 /// What one of a service's names becomes. What is not where it is pointed to is absent from the event.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, bound = "D: Document")]
-#[schemars(rename = "Mapping", bound = "D: Document")]
+#[serde(
+    deny_unknown_fields,
+    bound = "D: Document",
+    expecting = "a table such as { type = \"message.created\", text = \"/0/text\" }"
+)]
+#[schemars(rename = "Mapping", bound = "D: Document", transform = without_acknowledge::<D>)]
 pub struct Mapping<D> {
     /// What it becomes: a noun and a verb, such as `message.created`.
     #[serde(rename = "type")]
@@ -37,7 +42,7 @@ pub struct Mapping<D> {
     /// Where the sender's name stands.
     #[serde(default)]
     pub sender_name: Option<Pointer<D>>,
-    /// Where its words stand: the message's, the log line's, the error's, the reason. For a part of a message, all of its
+    /// Where its text stands: the message's, the log line's, the error's, the reason. For a part of a message, all of its
     /// text so far.
     #[serde(default)]
     pub text: Option<Pointer<D>>,
@@ -74,6 +79,19 @@ pub struct Mapping<D> {
     /// Where the data of a resource stands; any JSON.
     #[serde(default)]
     pub data: Option<Pointer<D>>,
+    /// What to acknowledge it with where the service asks for that; `[]` is an acknowledgement without arguments. Left
+    /// out, it is never acknowledged.
+    #[serde(default)]
+    pub acknowledge: Option<Vec<Value>>,
+}
+
+/// Takes the setting `acknowledge` out of the schema where nothing is acknowledged.
+fn without_acknowledge<D: Document>(schema: &mut Schema) {
+    if !D::ACKNOWLEDGED
+        && let Some(Value::Object(properties)) = schema.get_mut("properties")
+    {
+        properties.remove("acknowledge");
+    }
 }
 
 /// An event type that something can be mapped to: any but those that the daemon gives itself.
@@ -81,7 +99,7 @@ pub struct Mapping<D> {
 pub struct MappedType<D>(pub EventType, PhantomData<D>);
 
 /// The types that something can be mapped to.
-fn words() -> Vec<&'static str> {
+fn mapped_types() -> Vec<&'static str> {
     let own = |kind: &EventType| matches!(kind, EventType::GapDetected | EventType::FrameUnrecognised);
     EventType::ALL.iter().filter(|kind| !own(kind)).map(|kind| kind.as_str()).collect()
 }
@@ -89,13 +107,13 @@ fn words() -> Vec<&'static str> {
 impl<'de, D: Document> Deserialize<'de> for MappedType<D> {
     fn deserialize<T: Deserializer<'de>>(deserializer: T) -> std::result::Result<Self, T::Error> {
         let word = String::deserialize(deserializer)?;
-        let kind = if words().contains(&word.as_str()) { word.parse().ok() } else { None };
+        let kind = if mapped_types().contains(&word.as_str()) { word.parse().ok() } else { None };
         kind.map(|kind| Self(kind, PhantomData)).ok_or_else(|| {
             serde::de::Error::custom(format!(
-                "\"{}\" is no type that {} can be mapped to; the types are {}",
+                "\"{}\" is not a type that {} can be mapped to; the types are {}",
                 word.escape_debug(),
                 D::MAPPED,
-                words().join(", ")
+                mapped_types().join(", ")
             ))
         })
     }
@@ -107,11 +125,11 @@ impl<D: Document> JsonSchema for MappedType<D> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "What it becomes", "type": "string", "enum": words() })
+        json_schema!({ "description": "What it becomes", "type": "string", "enum": mapped_types() })
     }
 }
 
-/// What becomes of what no entry speaks of.
+/// What becomes of what no entry maps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unmapped {
@@ -194,6 +212,10 @@ impl<D: Document> Mapping<D> {
                 return Err(Error::config(text).at(format!("{at}/{field}")));
             }
         }
+        if self.acknowledge.is_some() && !D::ACKNOWLEDGED {
+            let text = format!("the service asks for no acknowledgement of {}; leave this out", D::MAPPED);
+            return Err(Error::config(text).at(format!("{at}/acknowledge")));
+        }
         if self.time_unit.is_some() && self.time.is_none() {
             let text = "nothing is counted without a time; point to the time too, or leave the unit out";
             return Err(Error::config(text).at(format!("{at}/time_unit")));
@@ -216,7 +238,7 @@ impl<D: Document> Mapping<D> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::tests::{Arguments, Frames};
     use super::*;
@@ -231,7 +253,7 @@ mod tests {
         let wrong = serde_json::from_value::<Mapping<Arguments>>(json!({"type": "message.made"}));
         let words = wrong.unwrap_err().to_string();
         assert!(
-            words.contains("no type that events can be mapped to; the types are message.created, "),
+            words.contains("not a type that events can be mapped to; the types are message.created, "),
             "{words}"
         );
     }

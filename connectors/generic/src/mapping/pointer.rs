@@ -19,10 +19,12 @@ pub trait Document: fmt::Debug + Clone + Ord + 'static {
     const INTO: &'static str;
     /// A pointer, such as `/data/text`.
     const EXAMPLE: &'static str;
-    /// What to write instead of a text that is no pointer: the end of a sentence, with examples.
+    /// What to write instead of a text that is not a pointer: the end of a sentence, with examples.
     const WRITE: &'static str;
     /// Whether it is a list, so that every pointer begins with the place of an element.
     const LIST: bool = false;
+    /// Whether the service may ask for acknowledgements.
+    const ACKNOWLEDGED: bool = false;
 }
 
 /// Where a value stands in a payload.
@@ -61,7 +63,7 @@ impl<D: Document> std::str::FromStr for Pointer<D> {
         let wrong = || {
             // Any pointer leads into one value; into a list, only one that begins with a place.
             let into = if D::LIST { format!(" into {}", D::INTO) } else { String::new() };
-            format!("\"{}\" is no JSON pointer{into}; {}", text.escape_debug(), D::WRITE)
+            format!("\"{}\" is not a JSON pointer{into}; {}", text.escape_debug(), D::WRITE)
         };
         let way = match text.split_once('/') {
             None if text.is_empty() => Vec::new(),
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_pointer_is_refused_with_an_example() {
+    fn what_is_not_a_pointer_is_refused_with_an_example() {
         for wrong in ["text", "0", " /a", "/a~", "/a~2", "a/b"] {
             let error = wrong.parse::<Pointer<Frames>>().unwrap_err();
             assert!(error.contains("\"/type\""), "{wrong}: {error}");
@@ -139,7 +141,7 @@ mod tests {
         {
             let error = wrong.parse::<Pointer<Arguments>>().unwrap_err();
             assert!(
-                error.contains("no JSON pointer into the list of arguments; write \"/0\""),
+                error.contains("not a JSON pointer into the list of arguments; write \"/0\""),
                 "{wrong}: {error}"
             );
         }

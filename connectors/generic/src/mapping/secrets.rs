@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pontoon_sdk::settings::{check, escaped};
 use pontoon_sdk::{Error, Redactor, Result, Secret};
 use serde_json::Value;
+
+use super::template::Template;
 
 /// The texts of secrets by their names, as they were at one connect.
 #[derive(Clone, Default)]
@@ -23,14 +26,30 @@ impl Secrets {
         revealed.collect::<Result<_>>().map(Self)
     }
 
+    /// Checks that a template can have the names, and that none is taken.
+    ///
+    /// # Errors
+    /// `Config`, with the place in the setting `secrets`.
+    pub fn check_names(named: &BTreeMap<String, Secret>, taken: &[&str]) -> Result<()> {
+        for name in named.keys() {
+            let good = Template::is_name(name) && !taken.contains(&name.as_str());
+            let wrong = format!(
+                "this is not a name for a secret; write letters, digits and _, but none of {}",
+                taken.join(", ")
+            );
+            check(good, &format!("/secrets/{}", escaped(name)), &wrong)?;
+        }
+        Ok(())
+    }
+
     /// The secret of this name, as JSON for a template.
     pub fn json(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|secret| Value::from(secret.as_str()).to_string())
     }
 
-    /// Words of the service, without the secrets: it may repeat them in a refusal.
-    pub fn masked(&self, words: &str) -> String {
-        self.redactor().text(words).into_owned()
+    /// A text of the service without the secrets: it may repeat them in a refusal.
+    pub fn masked(&self, text: &str) -> String {
+        self.redactor().text(text).into_owned()
     }
 
     /// What takes them out of texts.

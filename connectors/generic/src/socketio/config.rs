@@ -9,9 +9,24 @@ use pontoon_sdk::{Result, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::mapping::{Known, Template, Unmapped};
+use crate::mapping::{self, Document, Known, Secrets, Template, Unmapped};
 use crate::socketio::auth::AuthField;
-use crate::socketio::entry::Mapping;
+
+/// What pointers lead into here: the arguments of an event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arguments {}
+
+impl Document for Arguments {
+    const MAPPED: &'static str = "events";
+    const INTO: &'static str = "the list of arguments";
+    const EXAMPLE: &'static str = "/0/text";
+    const WRITE: &'static str = "write \"/0\" for the first argument, \"/0/text\" for its field text";
+    const LIST: bool = true;
+    const ACKNOWLEDGED: bool = true;
+}
+
+/// What an event of the service becomes.
+pub type Mapping = mapping::Mapping<Arguments>;
 
 /// The settings of a `socketio` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -116,7 +131,7 @@ impl Config {
         self.check_emits()?;
         for (name, mapping) in &self.events {
             let at = format!("/events/{}", escaped(name));
-            mapping.common.check(&at)?;
+            mapping.check(&at)?;
             if mapping.acknowledge.is_some() {
                 self.needs_native("answer acknowledgements", &format!("{at}/acknowledge"))?;
             }
@@ -139,7 +154,7 @@ impl Config {
         check(
             self.namespace.starts_with('/') && !self.namespace.contains(odd),
             "/namespace",
-            "this is no namespace; write / or a name such as /admin, without commas, question marks and white space",
+            "this is not a namespace; write / or a name such as /admin, without commas, question marks and white space",
         )?;
         let own = self.url.split_once('?').map_or("", |(_, query)| query).split('&');
         let own = own.map(|pair| ("/url".to_owned(), pair.split('=').next().unwrap_or_default()));
@@ -152,13 +167,7 @@ impl Config {
     }
 
     fn check_emits(&self) -> Result<()> {
-        for name in self.secrets.keys() {
-            check(
-                Template::is_name(name) && !TemplateMessage::NAMES.contains(&name.as_str()),
-                &format!("/secrets/{}", escaped(name)),
-                "this is no name for a secret; write letters, digits and _, and neither channel nor text",
-            )?;
-        }
+        Secrets::check_names(&self.secrets, &TemplateMessage::NAMES)?;
         let mut known: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
         for (place, emit) in self.emit_on_connect.iter().enumerate() {
             let at = format!("/emit_on_connect/{place}");
@@ -204,6 +213,6 @@ fn check_args(args: &[Template], names: &[&str], at: &str) -> Result<()> {
 /// `${/pointer}` in an argument.
 fn nothing_answered(pointer: &str) -> Result<(), String> {
     Err(format!(
-        "${{{pointer}}} stands for a part of what is answered, and this is no answer; write it without ${{}}"
+        "${{{pointer}}} stands for a part of what is answered, and nothing is answered here; write it without ${{}}"
     ))
 }

@@ -2,7 +2,6 @@
 
 mod auth;
 mod config;
-mod entry;
 mod operations;
 mod session;
 
@@ -17,8 +16,7 @@ use pontoon_sdk::{
 use operations::Request;
 
 pub use auth::AuthField;
-pub use config::{Config, Emit, Engine, SendTemplate};
-pub use entry::{Arguments, Mapping};
+pub use config::{Arguments, Config, Emit, Engine, Mapping, SendTemplate};
 pub use session::SocketioSession;
 
 /// The one link of an instance.

@@ -168,7 +168,7 @@ fn exact(command: &Command) -> Result<Emitted> {
     let decoded = body.attachments.iter().enumerate().map(|(place, code)| {
         let bytes = STANDARD.decode(code).map(Bytes::from);
         bytes.map_err(|error| {
-            let text = format!("the attachment is no base64 (RFC 4648 §4, with padding): {error}");
+            let text = format!("the attachment is not base64 (RFC 4648 §4, with padding): {error}");
             Error::rejected(Code::BadBody, text).at(format!("/attachments/{place}"))
         })
     });

@@ -1,53 +1,64 @@
-//! One conversation with a Socket.IO service: its events come in, ours go out, acknowledgements go both ways.
+//! One connection to a Socket.IO service: events and acknowledgements, in both directions.
 
 use std::sync::Arc;
 
 use pontoon_sdk::accumulator::Streams;
-use pontoon_sdk::socketio::{Ack, Answered, Calls, Event, Frame};
-use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Reply, Result, Session};
-use serde_json::value::RawValue;
+use pontoon_sdk::pending::{Answered, Order, Pending};
+use pontoon_sdk::socketio::{Ack, Event, Frame};
+use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Result, Session};
 
-use crate::mapping::{Secrets, Unmapped, unmapped};
+use crate::answer::reply;
+use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
 use crate::socketio::config::Config;
 use crate::socketio::operations::{self, Outgoing, Request};
 
-/// One conversation.
+/// One connection.
 pub struct SocketioSession {
     config: Arc<Config>,
-    calls: Calls<Asked>,
+    /// The events whose acknowledgements are due, by their number.
+    calls: Pending<u64, Called, Frame>,
+    next_number: u64,
     secrets: Secrets,
     /// The messages that come in parts.
     streams: Streams,
 }
 
-/// What an acknowledgement was asked for.
-struct Asked {
+/// An event that was sent with a request for an acknowledgement.
+struct Called {
     event: String,
     delivery: DeliveryLevel,
 }
 
 impl SocketioSession {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, calls: Calls::default(), secrets: Secrets::default(), streams: Streams::default() }
+        Self {
+            config,
+            calls: Pending::new(Order::Unique),
+            next_number: 0,
+            secrets: Secrets::default(),
+            streams: Streams::default(),
+        }
     }
 
-    fn event(&mut self, said: &Event, out: &mut Outbox<Frame>) -> Result<()> {
-        let mapping = self.config.events.get(&said.name);
-        match (mapping, self.config.unmapped) {
-            (Some(mapping), _) => out.publish(mapping.event(said, &mut self.streams)),
-            (None, Unmapped::Publish) => out.publish(unmapped(Some(said.name.clone()), said.args.payload())),
-            (None, Unmapped::Drop) => {}
-        }
-        if let (Some(id), Some(values)) = (said.ack, mapping.and_then(|mapping| mapping.acknowledge.as_ref()))
-        {
+    fn event(&mut self, event: &Event, out: &mut Outbox<Frame>) -> Result<()> {
+        let payload = event.args.payload();
+        let Some(mapping) = self.config.events.get(&event.name) else {
+            if self.config.unmapped == Unmapped::Publish {
+                out.publish(unmapped(Some(event.name.clone()), payload));
+            }
+            return Ok(());
+        };
+        let mapped = mapping.event(Payload::List(event.args.values()), payload, &mut self.streams);
+        out.publish(mapped.upstream(event.name.clone()));
+        if let (Some(number), Some(values)) = (event.ack, &mapping.acknowledge) {
             let values = values.iter().map(Raw::json).collect::<Result<_>>()?;
-            out.send(Frame::ack(id, values));
+            out.send(Frame::ack(number, values));
         }
         Ok(())
     }
 
     fn acknowledged(&mut self, ack: &Ack, out: &mut Outbox<Frame>) -> Result<()> {
-        let Some(Answered { command, asked }) = self.calls.take(ack.id) else {
+        let Some(Answered { command, context: called }) = self.calls.answered(&ack.id, out) else {
             return Err(Error::protocol(format!(
                 "an acknowledgement with the number {}, which is not waited for",
                 ack.id
@@ -55,21 +66,14 @@ impl SocketioSession {
         };
         let payload = ack.args.payload();
         let Some(command) = command else {
-            let mut event = unmapped(Some(asked.event), payload);
+            let mut event = unmapped(Some(called.event), payload);
             event.upstream = None;
             event.fields.reason =
                 Some("the acknowledgement of this event came after its caller had given up".to_owned());
             out.publish(event);
             return Ok(());
         };
-        let data: Box<RawValue> = payload.parse()?;
-        out.reply(
-            command,
-            match asked.delivery {
-                DeliveryLevel::Response => Reply::Response(data),
-                DeliveryLevel::Accepted | DeliveryLevel::Sent | DeliveryLevel::Acked => Reply::Acked(data),
-            },
-        );
+        out.reply(command, reply(called.delivery, payload.parse()?));
         Ok(())
     }
 }
@@ -90,7 +94,7 @@ impl Session for SocketioSession {
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         match frame {
-            Frame::Event(said) => self.event(said, out),
+            Frame::Event(event) => self.event(event, out),
             Frame::Ack(ack) => self.acknowledged(ack, out),
             Frame::Malformed(malformed) => Err(Error::protocol(malformed.reason.clone())),
         }
@@ -98,17 +102,19 @@ impl Session for SocketioSession {
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let Outgoing { event, args, delivery } = operations::outgoing(request, &self.config, &self.secrets)?;
-        let ack = if delivery > DeliveryLevel::Sent {
-            Some(self.calls.begin(command.id, Asked { event: event.clone(), delivery }))
-        } else {
+        if delivery <= DeliveryLevel::Sent {
             out.delivery(command.id, delivery);
-            None
-        };
-        out.send_for(command.id, Frame::Event(Event { name: event, args, ack }));
-        Ok(())
+            out.send_for(command.id, Frame::Event(Event { name: event, args, ack: None }));
+            return Ok(());
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let called = Called { event: event.clone(), delivery };
+        let frame = Frame::Event(Event { name: event, args, ack: Some(number) });
+        self.calls.send(&command, number, called, frame, out)
     }
 
-    fn abandoned(&mut self, command: CommandId, sent: bool, _out: &mut Outbox<Frame>) {
-        self.calls.abandon(command, sent);
+    fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
+        self.calls.abandoned(command, sent, out);
     }
 }

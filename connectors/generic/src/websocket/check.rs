@@ -8,9 +8,10 @@ use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, is_toke
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
-use crate::mapping::{Known, Template};
-use crate::websocket::config::{Call, Config, Form, Heartbeat, ID, SendTemplate};
-use crate::websocket::decode::{Mapping, Pointer};
+use crate::mapping::{Known, Secrets, Template};
+use crate::websocket::config::{Config, Form, Heartbeat, ID, SendTemplate};
+use crate::websocket::content::{Mapping, Pointer};
+use crate::websocket::selector::Selector;
 
 /// The shortest time between two heartbeats.
 const MIN_EVERY: Duration = Duration::from_millis(100);
@@ -21,7 +22,7 @@ impl Config {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_headers()?;
         self.check_subprotocols()?;
-        self.check_secrets()?;
+        Secrets::check_names(&self.secrets, &[MessageSend::NAMES.as_slice(), &[ID]].concat())?;
         self.check_events()?;
         self.check_call()?;
         self.check_frames()?;
@@ -37,7 +38,7 @@ impl Config {
         let subprotocols =
             self.headers.keys().find(|name| name.eq_ignore_ascii_case("sec-websocket-protocol"));
         if let Some(name) = subprotocols {
-            let text = "subprotocols have a setting of their own; write subprotocols = [\"…\"]";
+            let text = "subprotocols have another setting; write subprotocols = [\"…\"]";
             return Err(Error::config(text).at(format!("/headers/{}", escaped(name))));
         }
         check_headers(&self.headers)
@@ -50,7 +51,7 @@ impl Config {
                 check(
                     is_token(name),
                     &at,
-                    "this is no subprotocol; write letters, digits, hyphens and dots, such as v1.json",
+                    "this is not a subprotocol; write letters, digits, hyphens and dots, such as v1.json",
                 )?;
                 let before = self.subprotocols.iter().take(place);
                 let again = before.filter(|TextOrSecret(param)| param == subprotocol).count() > 0;
@@ -62,18 +63,6 @@ impl Config {
             "/require_subprotocol",
             "no subprotocol is offered, so that none can be picked; set subprotocols, or leave this out",
         )
-    }
-
-    fn check_secrets(&self) -> Result<()> {
-        for name in self.secrets.keys() {
-            let taken = name == ID || TemplateMessage::NAMES.contains(&name.as_str());
-            check(
-                Template::is_name(name) && !taken,
-                &format!("/secrets/{}", escaped(name)),
-                "this is no name for a secret; write letters, digits and _, but not channel, text or id",
-            )?;
-        }
-        Ok(())
     }
 
     fn check_events(&self) -> Result<()> {
@@ -97,25 +86,26 @@ impl Config {
             let what = "there is nothing within binary data to point to, but the data as base64";
             check_only(mapping, "/base64", what, "/binary")?;
         }
-        let Heartbeat { ignore, answer, .. } = &self.heartbeat;
-        let ignore =
-            ignore.iter().enumerate().map(|(place, which)| (format!("/heartbeat/ignore/{place}"), which));
-        let answer = answer.iter().enumerate();
-        let answer = answer.map(|(place, answer)| (format!("/heartbeat/answer/{place}/when"), &answer.when));
-        let call = |setting, of: fn(&Call) -> Option<&crate::websocket::selector::Which>| {
-            self.call.as_ref().and_then(of).map(|which| (format!("/call/{setting}"), which))
-        };
-        let others = [
-            self.ready_when.as_ref().map(|which| ("/ready_when".to_owned(), which)),
-            self.refused_when.as_ref().map(|which| ("/refused_when".to_owned(), which)),
-            self.slow_when.as_ref().map(|which| ("/slow_when".to_owned(), which)),
-            call("when", |call| call.when.as_ref()),
-            call("failed_when", |call| call.failed_when.as_ref()),
+        self.selectors().into_iter().try_for_each(|(at, selector)| selector.check(&self.kind, &at))
+    }
+
+    /// Every selector in the settings, with its place.
+    fn selectors(&self) -> Vec<(String, &Selector)> {
+        let Self { ready_when, refused_when, slow_when, heartbeat, call, .. } = self;
+        let call = call.as_ref();
+        let single = [
+            ("/ready_when", ready_when.as_ref()),
+            ("/refused_when", refused_when.as_ref()),
+            ("/slow_when", slow_when.as_ref()),
+            ("/call/when", call.and_then(|call| call.when.as_ref())),
+            ("/call/failed_when", call.and_then(|call| call.failed_when.as_ref())),
         ];
-        ignore
-            .chain(answer)
-            .chain(others.into_iter().flatten())
-            .try_for_each(|(at, which)| which.check(&self.kind, &at))
+        let single = single.into_iter().filter_map(|(at, selector)| Some((at.to_owned(), selector?)));
+        let ignore = heartbeat.ignore.iter().enumerate();
+        let ignore = ignore.map(|(place, selector)| (format!("/heartbeat/ignore/{place}"), selector));
+        let answer = heartbeat.answer.iter().enumerate();
+        let answer = answer.map(|(place, answer)| (format!("/heartbeat/answer/{place}/when"), &answer.when));
+        single.chain(ignore).chain(answer).collect()
     }
 
     fn check_call(&self) -> Result<()> {
@@ -125,7 +115,7 @@ impl Config {
             check(
                 pointer.is_none_or(|pointer| !pointer.is_whole()),
                 at,
-                "a number by itself is no frame; point to a field, such as \"/id\"",
+                "a number by itself is not a frame; point to a field, such as \"/id\"",
             )?;
         }
         check(!call.timeout.0.is_zero(), "/call/timeout", "timeout is 0; write a time such as \"10s\"")
@@ -184,7 +174,7 @@ impl Config {
                 return Err(Error::config(text).at("/heartbeat/every"));
             }
             (None, Some(_)) => {
-                let text = "it is not said how often this is sent; set heartbeat.every, such as \"20s\"";
+                let text = "nothing says how often this is sent; set heartbeat.every, such as \"20s\"";
                 return Err(Error::config(text).at("/heartbeat/send"));
             }
             (Some(every), Some(frame)) => {

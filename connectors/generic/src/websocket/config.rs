@@ -8,8 +8,8 @@ use pontoon_sdk::{Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::websocket::decode::{Mapping, Pointer};
-use crate::websocket::selector::{Kinds, Which};
+use crate::websocket::content::{Mapping, Pointer};
+use crate::websocket::selector::{Discriminator, Selector};
 
 /// Stands for a new number, where calls are configured.
 pub(crate) const ID: &str = "id";
@@ -40,19 +40,19 @@ pub struct Config {
     pub send_on_connect: Vec<Template>,
     /// The frame that must come before the link is ready for commands. Without it the link is ready once it is open.
     #[serde(default)]
-    pub ready_when: Option<Which>,
+    pub ready_when: Option<Selector>,
     /// The frame by which the service refuses our credentials. The link ends, and is dialled again slowly.
     #[serde(default)]
-    pub refused_when: Option<Which>,
+    pub refused_when: Option<Selector>,
     /// The frame by which the service says that there were too many requests. The link ends, and is dialled again slowly.
     #[serde(default)]
-    pub slow_when: Option<Which>,
+    pub slow_when: Option<Selector>,
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
     pub heartbeat: Heartbeat,
     /// Where the kind of a frame stands: one place, or a list of places to look at in turn.
     #[serde(default)]
-    pub kind: Kinds,
+    pub kind: Discriminator,
     /// What the service's frames become, by their kinds.
     #[serde(default)]
     pub events: BTreeMap<String, Mapping>,
@@ -85,7 +85,7 @@ pub struct Heartbeat {
     pub send: Option<Template>,
     /// Frames that only keep the connection alive, and are never published.
     #[serde(default)]
-    pub ignore: Vec<Which>,
+    pub ignore: Vec<Selector>,
     /// What is answered to frames that ask for a sign of life.
     #[serde(default)]
     pub answer: Vec<Answer>,
@@ -95,8 +95,8 @@ pub struct Heartbeat {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// Which frames ask for it. They are published only if `events` lists them.
-    pub when: Which,
+    /// Selector frames ask for it. They are published only if `events` lists them.
+    pub when: Selector,
     /// The answer: a string as text, anything else as JSON. A string that is `${/pointer}` stands for what the frame has
     /// there.
     pub send: Template,
@@ -114,15 +114,15 @@ pub struct Call {
     /// Where an answer has the number of its call; the same place if it is left out.
     #[serde(default)]
     pub answer: Option<Pointer>,
-    /// Which frames are answers. Without it any is that has the number of a call and whose kind `events` does not list.
+    /// Selector frames are answers. Without it any is that has the number of a call and whose kind `events` does not list.
     #[serde(default)]
-    pub when: Option<Which>,
+    pub when: Option<Selector>,
     /// Where an answer has an error. It has none if nothing stands there, or `null`, `false`, `0` or an empty string.
     #[serde(default)]
     pub error: Option<Pointer>,
-    /// Which answers are refusals, beyond those that have something at `error`.
+    /// Selector answers are refusals, beyond those that have something at `error`.
     #[serde(default)]
-    pub failed_when: Option<Which>,
+    pub failed_when: Option<Selector>,
     /// Where an answer has what the caller is given; the whole frame if it is left out or nothing stands there.
     #[serde(default)]
     pub data: Option<Pointer>,

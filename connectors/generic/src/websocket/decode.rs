@@ -1,128 +1,140 @@
-//! What the service said: JSON, text or binary, and the words in it.
+//! From a frame of the service to the event that it becomes, or to the error that it reports.
 
-use std::borrow::Cow;
-
-use pontoon_sdk::connector::Frame as _;
+use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::object::cut;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Bytes, Event, EventType, Raw};
+use pontoon_sdk::{Error, Event, Object, Raw, Result};
 
-use crate::mapping::{self, Document};
+use crate::mapping::{Payload, Unmapped, unmapped};
+use crate::websocket::config::{Call, Config};
+use crate::websocket::content::Content;
+use crate::websocket::selector::{Discriminator, Selector};
 
-/// What pointers lead into here: one frame.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Frames {}
-
-impl Document for Frames {
-    const MAPPED: &'static str = "frames";
-    const INTO: &'static str = "the frame";
-    const EXAMPLE: &'static str = "/data/text";
-    const WRITE: &'static str = "write \"/type\" for the field type of the frame, \"/data/0/text\" for the field text of \
-                                 the first element of its field data";
-}
-
-/// Where a value stands in a frame.
-pub type Pointer = mapping::Pointer<Frames>;
-/// What a frame of the service becomes.
-pub type Mapping = mapping::Mapping<Frames>;
-
-/// Where services write the words of an error, and its code.
-const WORDS: [&str; 6] = ["message", "msg", "description", "reason", "detail", "error"];
-/// See [`WORDS`].
+/// Where services write the text of an error, and its code.
+const TEXTS: [&str; 6] = ["message", "msg", "description", "reason", "detail", "error"];
+/// See [`TEXTS`].
 const CODES: [&str; 5] = ["code", "status_code", "errno", "status", "type"];
 
-/// One frame of the service.
-pub(crate) enum Said<'a> {
-    /// An object or an array, in a text frame or in a binary one.
-    Json(&'a str),
-    /// Any other text.
-    Text(&'a str),
-    /// Binary data.
-    Binary(&'a Bytes),
+/// A frame that was received.
+pub(crate) struct Received<'a> {
+    frame: &'a Frame,
+    pub(crate) content: Content<'a>,
+    pub(crate) kind: Option<String>,
+    pub(crate) raw: Raw,
 }
 
-impl<'a> Said<'a> {
-    /// Looks at a frame, and keeps its payload for an event. Only an object or an array counts as JSON: a bare word or
-    /// number is more likely text.
-    pub(crate) fn of(frame: &'a Frame) -> (Self, Raw) {
-        let bytes = frame.bytes();
-        match (Raw::document(bytes), frame) {
-            (Ok((json, raw)), _) => (Self::Json(json), raw),
-            (Err(_), Frame::Binary(_)) => (Self::Binary(bytes), Raw::of_binary(bytes)),
-            // The transport has checked that a text is UTF-8.
-            (Err(_), Frame::Text(_)) => {
-                (Self::Text(std::str::from_utf8(bytes).unwrap_or_default()), frame.raw())
-            }
-        }
+impl<'a> Received<'a> {
+    /// Reads a frame; only JSON has a kind.
+    pub(crate) fn read(frame: &'a Frame, discriminator: &Discriminator) -> Self {
+        let (content, raw) = Content::of(frame);
+        let kind = if let Content::Json(json) = &content { discriminator.kind(json) } else { None };
+        Self { frame, content, kind, raw }
     }
 
-    /// The JSON document that pointers lead into: of a text the text itself as a string, of binary data
-    /// `{"base64": …}`.
-    pub(crate) fn document(&self) -> Cow<'a, str> {
-        match self {
-            Self::Json(json) => Cow::Borrowed(json),
-            Self::Text(text) => Cow::Owned(serde_json::Value::from(*text).to_string()),
-            Self::Binary(bytes) => {
-                Cow::Owned(String::from_utf8_lossy(Raw::of_binary(bytes).as_bytes()).into_owned())
+    /// Whether a setting selects it.
+    pub(crate) fn is(&self, selector: &Selector) -> bool {
+        selector.matches(&self.content, self.kind.as_deref())
+    }
+
+    /// The event that `events` makes of it.
+    pub(crate) fn listed(&self, config: &Config, streams: &mut Streams) -> Option<Event> {
+        let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else { return None };
+        let event = config.events.get(kind)?.event(Payload::Json(json), self.raw.clone(), streams);
+        Some(event.upstream(kind.clone()))
+    }
+
+    /// The event that `text` or `binary` makes of it.
+    pub(crate) fn unlisted(&self, config: &Config, streams: &mut Streams) -> Option<Event> {
+        let (mapping, document, raw) = match (self.frame, &self.content) {
+            // `binary` covers JSON in a binary frame, too.
+            (Frame::Binary(bytes), _) => {
+                (&config.binary, Content::Binary(bytes).document(), Raw::of_binary(bytes))
             }
+            (Frame::Text(_), content @ Content::Text(_)) => {
+                (&config.text, content.document(), self.raw.clone())
+            }
+            (Frame::Text(_), _) => return None,
+        };
+        Some(mapping.as_ref()?.event(Payload::Json(&document), raw, streams))
+    }
+
+    /// What becomes of it where no mapping covers it.
+    ///
+    /// # Errors
+    /// `Protocol` if it has no kind: what is missing to understand it.
+    pub(crate) fn unmapped(self, config: &Config) -> Result<Option<Event>> {
+        let fault = || Raw::document(self.frame.bytes()).err().map(|error| error.message().to_owned());
+        let reason = match (&self.content, &self.kind) {
+            (Content::Json(_), Some(_)) => {
+                let published = config.unmapped == Unmapped::Publish;
+                return Ok(published.then(|| unmapped(self.kind, self.raw)));
+            }
+            (Content::Json(_), None) if config.kind.is_empty() => {
+                "nothing says where the kind of a frame stands (kind)".to_owned()
+            }
+            (Content::Json(_), None) => format!("the frame has no kind at {}", config.kind.places()),
+            (Content::Text(_), _) => {
+                format!("{}, and nothing says what a text becomes (text)", fault().unwrap_or_default())
+            }
+            (Content::Binary(_), _) => format!(
+                "the frame is binary, and nothing says what that becomes (binary): {}",
+                fault().unwrap_or_default()
+            ),
+        };
+        Err(Error::protocol(reason))
+    }
+
+    /// The error that it reports as the answer to a call, if it does.
+    pub(crate) fn failure(&self, call: &Call, json: &str) -> Option<ServiceError> {
+        let found = call.error.as_ref().and_then(|error| error.find(json));
+        match found.filter(|error| !is_no_error(error)) {
+            // `"error":true` says nothing by itself.
+            Some("true") => Some(error_of(json)),
+            Some(error) => Some(error_of(error)),
+            None => self.is(call.failed_when.as_ref()?).then(|| error_of(json)),
         }
     }
 }
 
 /// Whether a value says that there is no error: `null`, `false`, `0` or an empty string.
-pub(crate) fn is_no_error(json: &str) -> bool {
+fn is_no_error(json: &str) -> bool {
     matches!(json.trim_ascii(), "null" | "false" | "0" | "\"\"")
 }
 
-/// The words and the code of an error: of a text itself, of an object what stands where services write them, else the
-/// whole as JSON.
-pub(crate) struct Words {
-    pub(crate) message: Option<String>,
-    pub(crate) code: Option<String>,
+/// The text and the code of an error: a text itself; of an object, or of its field `error`, what stands where services
+/// write them; else the whole as JSON.
+pub(crate) fn error_of(json: &str) -> ServiceError {
+    if let Some(text) = text_of(json) {
+        return ServiceError { code: None, message: Some(cut(&text)), details: None };
+    }
+    let object = serde_json::from_str::<Object<'_>>(json).ok();
+    let own = object.as_ref().map(within);
+    match (own, object.and_then(|object| object.object("error")).as_ref().map(within)) {
+        (Some(own), _) if own.message.is_some() => own,
+        (_, Some(nested)) if nested.message.is_some() => nested,
+        (own, _) => {
+            ServiceError { code: own.and_then(|own| own.code), message: Some(cut(json)), details: None }
+        }
+    }
 }
 
-impl Words {
-    /// Looks for them in a value, and in its field `error` if that is an object.
-    pub(crate) fn of(json: &str) -> Self {
-        let nested: Option<Pointer> = "/error".parse().ok();
-        let nested = nested.and_then(|error| error.find(json)).filter(|error| error.starts_with('{'));
-        match (text_of(json), Self::within(json), nested.map(Self::within)) {
-            (Some(text), ..) => Self { message: Some(cut(&text)), code: None },
-            (_, Self { message: None, .. }, Some(error @ Self { message: Some(_), .. })) => error,
-            (_, Self { message: None, code }, _) => Self { message: Some(cut(json)), code },
-            (_, words, _) => words,
-        }
-    }
+/// What an object has of an error.
+fn within(object: &Object<'_>) -> ServiceError {
+    let first = |names: &[&str]| {
+        let values = names.iter().filter_map(|name| object.field(name).map(|value| value.get()));
+        let mut texts = values.filter(|json| !is_no_error(json) && *json != "true").filter_map(text_of);
+        texts.next().map(|text| cut(&text))
+    };
+    ServiceError { code: first(&CODES), message: first(&TEXTS), details: None }
+}
 
-    /// What an object has of them.
-    fn within(json: &str) -> Self {
-        let first = |keys: &[&str]| {
-            let found = keys.iter().find_map(|key| {
-                let pointer: Pointer = format!("/{key}").parse().ok()?;
-                pointer.find(json).filter(|found| !is_no_error(found) && *found != "true").and_then(text_of)
-            });
-            found.map(|text| cut(&text))
-        };
-        Self { message: first(&WORDS), code: first(&CODES) }
-    }
-
-    /// One sentence.
-    pub(crate) fn sentence(&self) -> String {
-        match (&self.message, &self.code) {
-            (Some(message), Some(code)) if !message.contains(code.as_str()) => format!("{message} ({code})"),
-            (Some(message), _) => message.clone(),
-            (None, Some(code)) => code.clone(),
-            (None, None) => "the service refused without a word".to_owned(),
-        }
-    }
-
-    /// What the service's refusal of our credentials becomes where no entry of `events` speaks of it.
-    pub(crate) fn refusal(self, raw: Raw) -> Event {
-        let mut event = Event::new(EventType::ErrorRaised, raw);
-        let Self { message, code } = self;
-        event.fields.error = Some(ServiceError { code, message, details: None });
-        event
+/// An error as one sentence.
+pub(crate) fn sentence(error: &ServiceError) -> String {
+    match (&error.message, &error.code) {
+        (Some(message), Some(code)) if !message.contains(code.as_str()) => format!("{message} ({code})"),
+        (Some(text), _) | (None, Some(text)) => text.clone(),
+        (None, None) => "the service gave no reason".to_owned(),
     }
 }

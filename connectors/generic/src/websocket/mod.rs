@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod content;
 mod decode;
 mod ids;
 mod operations;
@@ -17,10 +18,10 @@ use pontoon_sdk::{
 };
 
 pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate};
-pub use decode::{Frames, Mapping, Pointer};
-use ids::Numbers;
+pub use content::{Frames, Mapping, Pointer};
+use ids::RequestIds;
 use operations::Request;
-pub use selector::{Kinds, Which};
+pub use selector::{Discriminator, Selector};
 pub use session::WebsocketSession;
 
 /// The one link of an instance.
@@ -30,7 +31,7 @@ const LINK: &str = "main";
 pub struct Websocket {
     config: Arc<Config>,
     endpoint: Endpoint,
-    numbers: Arc<Numbers>,
+    ids: Arc<RequestIds>,
 }
 
 impl Connector for Websocket {
@@ -44,7 +45,7 @@ impl Connector for Websocket {
     fn new(config: Config) -> Result<Self> {
         let endpoint = config.endpoint()?;
         let form = config.call.as_ref().map(|call| call.form).unwrap_or_default();
-        Ok(Self { config: Arc::new(config), endpoint, numbers: Arc::new(Numbers::new(form)) })
+        Ok(Self { config: Arc::new(config), endpoint, ids: Arc::new(RequestIds::new(form)) })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
@@ -63,7 +64,7 @@ impl Connector for Websocket {
     }
 
     fn session(&self, _link: &LinkKey) -> WebsocketSession {
-        WebsocketSession::new(Arc::clone(&self.config), Arc::clone(&self.numbers))
+        WebsocketSession::new(Arc::clone(&self.config), Arc::clone(&self.ids))
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {

@@ -1,4 +1,4 @@
-//! From a command to the frame that is sent for it, or to a refusal.
+//! The operations, and the frame that is sent for each, or its refusal.
 
 use crate::mapping::{TemplateMessage, needs_object};
 use base64::Engine as _;
@@ -10,10 +10,9 @@ use schemars::{Schema, json_schema};
 use serde::Deserialize;
 
 use crate::websocket::config::{Call, Config, ID, SendTemplate};
-use crate::websocket::decode::Pointer;
-use crate::websocket::ids::Numbers;
+use crate::websocket::ids::RequestIds;
 
-/// The operations whose delivery or presence the configuration decides.
+/// The operations that depend on the configuration.
 pub(crate) const CALL: &str = "call";
 /// See [`CALL`].
 pub(crate) const MESSAGE: &str = TemplateMessage::OPERATION;
@@ -66,10 +65,10 @@ impl Body for CallFrame {
 /// What is sent for a command.
 pub(crate) struct Outgoing {
     pub(crate) frame: Frame,
-    /// The most that can be said of it.
+    /// What its caller is promised.
     pub(crate) delivery: DeliveryLevel,
-    /// The number by which its answer is known, if one is waited for.
-    pub(crate) number: Option<u64>,
+    /// The id by which its answer is known, if one is waited for.
+    pub(crate) id: Option<u64>,
 }
 
 /// The body of `send.text`.
@@ -110,7 +109,7 @@ impl Body for BinaryBody {
         needs_object(command, "{\"base64\": \"…\"}")?;
         let Fields { base64 } = command.parse()?;
         let bytes = STANDARD.decode(base64).map_err(|error| {
-            let text = format!("this is no base64 (RFC 4648 §4, with padding): {error}");
+            let text = format!("this is not base64 (RFC 4648 §4, with padding): {error}");
             Error::rejected(Code::BadBody, text).at("/base64")
         })?;
         Ok(Self(Bytes::from(bytes)))
@@ -127,7 +126,7 @@ fn of_one(field: &str, description: &str) -> Schema {
     })
 }
 
-/// Refuses what this instance can never do, whatever the body.
+/// Refuses an operation that this instance cannot carry out.
 pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
     match operation {
         CALL => call_of(config).map(drop),
@@ -141,20 +140,22 @@ pub(crate) fn outgoing(
     request: Request,
     command: &Command,
     config: &Config,
-    numbers: &Numbers,
+    ids: &RequestIds,
     secret: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Outgoing> {
     let (frame, at) = match request {
-        Request::Call(_) => return call(command, call_of(config)?, numbers),
-        Request::Message(body) => return message(&body, config, numbers, secret),
+        Request::Call(_) => {
+            return with_id(command.body.get(), call_of(config)?, ids, DeliveryLevel::Response);
+        }
+        Request::Message(body) => return message(&body, config, ids, secret),
         Request::Send(_) => (Frame::text(command.body.get()), None),
         Request::SendText(TextBody(text)) => (Frame::text(text), Some("/text")),
         Request::SendBinary(BinaryBody(bytes)) => (Frame::Binary(bytes), Some("/base64")),
     };
     // The field of the body that the frame came from; for a whole body, where the number stands in it.
     let at = at.or(config.call.as_ref().map(|call| call.id.as_str())).unwrap_or_default();
-    unmistakable(&frame, config, numbers).map_err(|error| error.at(at))?;
-    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, number: None })
+    unmistakable(&frame, config, ids).map_err(|error| error.at(at))?;
+    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, id: None })
 }
 
 fn call_of(config: &Config) -> Result<&Call> {
@@ -178,10 +179,10 @@ fn template_of(config: &Config) -> Result<&SendTemplate> {
 }
 
 /// Refuses a frame whose answer could be taken for that of a call.
-fn unmistakable(frame: &Frame, config: &Config, numbers: &Numbers) -> Result<()> {
+fn unmistakable(frame: &Frame, config: &Config, ids: &RequestIds) -> Result<()> {
     let Some(Call { id, .. }) = &config.call else { return Ok(()) };
     let found = std::str::from_utf8(frame.bytes()).ok().and_then(|json| id.find(json));
-    if found.is_none_or(|found| numbers.read(found).is_none()) {
+    if found.is_none_or(|found| ids.read(found).is_none()) {
         return Ok(());
     }
     let text = format!(
@@ -192,43 +193,34 @@ fn unmistakable(frame: &Frame, config: &Config, numbers: &Numbers) -> Result<()>
     Err(Error::rejected(Code::BadBody, text))
 }
 
-fn call(command: &Command, call: &Call, numbers: &Numbers) -> Result<Outgoing> {
-    let number = numbers.next();
-    let text = put_number(command.body.get(), &call.id, &numbers.json(number))?;
-    Ok(Outgoing { frame: Frame::text(text), delivery: DeliveryLevel::Response, number: Some(number) })
-}
-
-fn put_number(json: &str, id: &Pointer, number: &str) -> Result<String> {
-    id.put(json, number).map_err(|why| {
-        let text = format!("the number of the call is put in at {}, where {why}", id.as_str());
-        Error::rejected(Code::BadBody, text).at(id.as_str())
-    })
+/// A frame with a new id put in, which is answered as a call.
+fn with_id(json: &str, call: &Call, ids: &RequestIds, delivery: DeliveryLevel) -> Result<Outgoing> {
+    let (place, id) = (&call.id, ids.next());
+    let text = place.put(json, &ids.json(id)).map_err(|why| {
+        let text = format!("the number of the call is put in at {}, where {why}", place.as_str());
+        Error::rejected(Code::BadBody, text).at(place.as_str())
+    })?;
+    Ok(Outgoing { frame: Frame::text(text), delivery, id: Some(id) })
 }
 
 fn message(
     message: &TemplateMessage,
     config: &Config,
-    numbers: &Numbers,
+    ids: &RequestIds,
     secret: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Outgoing> {
     let SendTemplate { frame: template, acknowledged } = template_of(config)?;
     message.check(template.uses("channel"))?;
     let filled = template.text(&|name| match name {
-        ID => Some(numbers.json(numbers.next())),
+        ID => Some(ids.json(ids.next())),
         name => message.json(name).or_else(|| secret(name)),
     });
     if *acknowledged {
-        let number = numbers.next();
-        let text = put_number(&filled, &call_of(config)?.id, &numbers.json(number))?;
-        return Ok(Outgoing {
-            frame: Frame::text(text),
-            delivery: DeliveryLevel::Acked,
-            number: Some(number),
-        });
+        return with_id(&filled, call_of(config)?, ids, DeliveryLevel::Acked);
     }
     let frame = Frame::text(filled);
     if template.is_text() {
-        unmistakable(&frame, config, numbers).map_err(|error| error.at("/text"))?;
+        unmistakable(&frame, config, ids).map_err(|error| error.at("/text"))?;
     }
-    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, number: None })
+    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, id: None })
 }

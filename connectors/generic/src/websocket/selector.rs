@@ -1,4 +1,4 @@
-//! How the kind of a frame is found, and which frames a setting speaks of.
+//! The discriminator, by which a frame has a kind, and selectors, by which settings select frames.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,82 +12,82 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::websocket::decode::{Pointer, Said};
+use crate::websocket::content::{Content, Pointer};
 
 /// Where the kind of a frame stands: the first of these that finds one.
 #[derive(Debug, Clone, Default)]
-pub struct Kinds(Vec<KindAt>);
+pub struct Discriminator(Vec<KindPlace>);
 
 /// One place where a kind may stand.
 #[derive(Debug, Clone)]
-enum KindAt {
+enum KindPlace {
     /// The string, number or truth value here is the kind.
     Pointer(Pointer),
     /// A frame that has something here is of this kind.
-    Having(Having),
+    HasField(HasField),
 }
 
 /// A kind that frames have because of a field.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Having {
+struct HasField {
     /// Where something stands that is not `null`.
     has: Pointer,
     /// The kind of a frame that has it.
     is: String,
 }
 
-impl Kinds {
+impl Discriminator {
     /// Whether there is no place to look at.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The kind of a frame that is JSON.
-    pub(crate) fn of(&self, json: &str) -> Option<String> {
+    pub(crate) fn kind(&self, json: &str) -> Option<String> {
         self.0.iter().find_map(|place| match place {
-            KindAt::Pointer(pointer) => pointer.find(json).and_then(text_of),
-            KindAt::Having(Having { has, is }) => {
+            KindPlace::Pointer(pointer) => pointer.find(json).and_then(text_of),
+            KindPlace::HasField(HasField { has, is }) => {
                 has.find(json).filter(|found| *found != "null").map(|_| is.clone())
             }
         })
     }
 
-    /// The places, in words.
+    /// The places, for a message.
     pub(crate) fn places(&self) -> String {
         let pointers = self.0.iter().map(|place| match place {
-            KindAt::Pointer(pointer) => pointer.as_str(),
-            KindAt::Having(having) => having.has.as_str(),
+            KindPlace::Pointer(pointer) => pointer.as_str(),
+            KindPlace::HasField(having) => having.has.as_str(),
         });
         pointers.map(|pointer| format!("\"{pointer}\"")).collect::<Vec<_>>().join(", ")
     }
 }
 
-impl<'de> Deserialize<'de> for Kinds {
+impl<'de> Deserialize<'de> for Discriminator {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrMore;
 
         impl<'de> Visitor<'de> for OneOrMore {
-            type Value = Kinds;
+            type Value = Discriminator;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON pointer such as \"/type\", { has = \"/error\", is = \"error\" }, or a list of these")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Kinds, E> {
-                KindVisitor.visit_str(text).map(|one| Kinds(vec![one]))
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Discriminator, E> {
+                KindVisitor.visit_str(text).map(|one| Discriminator(vec![one]))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Kinds, A::Error> {
-                KindVisitor.visit_map(map).map(|one| Kinds(vec![one]))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Discriminator, A::Error> {
+                KindVisitor.visit_map(map).map(|one| Discriminator(vec![one]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Kinds, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Discriminator, A::Error> {
                 let mut places = Vec::new();
                 while let Some(place) = seq.next_element()? {
                     places.push(place);
                 }
-                Ok(Kinds(places))
+                Ok(Discriminator(places))
             }
         }
 
@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for Kinds {
     }
 }
 
-impl<'de> Deserialize<'de> for KindAt {
+impl<'de> Deserialize<'de> for KindPlace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(KindVisitor)
     }
@@ -104,49 +104,49 @@ impl<'de> Deserialize<'de> for KindAt {
 struct KindVisitor;
 
 impl<'de> Visitor<'de> for KindVisitor {
-    type Value = KindAt;
+    type Value = KindPlace;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON pointer such as \"/type\", or { has = \"/error\", is = \"error\" }")
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KindAt, E> {
-        text.parse().map(KindAt::Pointer).map_err(E::custom)
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KindPlace, E> {
+        text.parse().map(KindPlace::Pointer).map_err(E::custom)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KindAt, A::Error> {
-        Having::deserialize(MapAccessDeserializer::new(map)).map(KindAt::Having)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KindPlace, A::Error> {
+        HasField::deserialize(MapAccessDeserializer::new(map)).map(KindPlace::HasField)
     }
 }
 
-impl JsonSchema for Kinds {
+impl JsonSchema for Discriminator {
     fn schema_name() -> Cow<'static, str> {
-        "Kinds".into()
+        "Discriminator".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = json_schema!({
-            "anyOf": [generator.subschema_for::<Pointer>(), generator.subschema_for::<Having>()]
+            "anyOf": [generator.subschema_for::<Pointer>(), generator.subschema_for::<HasField>()]
         });
         json_schema!({
             "description": "Where the kind of a frame stands: one place, or a list of places to look at in turn",
             "anyOf": [
                 generator.subschema_for::<Pointer>(),
-                generator.subschema_for::<Having>(),
+                generator.subschema_for::<HasField>(),
                 { "type": "array", "items": one }
             ]
         })
     }
 }
 
-/// Which frames are meant: those of a kind, or what its settings say.
+/// Selects frames: those of a kind, or those that meet the conditions of a table.
 #[derive(Debug, Clone)]
-pub struct Which(Matching);
+pub struct Selector(Conditions);
 
 /// What a frame must be; all that is given must hold.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Matching {
+struct Conditions {
     /// Its kind.
     #[serde(default)]
     kind: Option<String>,
@@ -159,13 +159,13 @@ struct Matching {
     at: BTreeMap<Pointer, Value>,
 }
 
-impl Which {
-    /// Whether a frame is meant.
-    pub(crate) fn matches(&self, said: &Said<'_>, kind: Option<&str>) -> bool {
-        let Matching { kind: wanted, text, at } = &self.0;
-        match (text, said) {
-            (Some(wanted), Said::Text(text)) => wanted == text,
-            (None, Said::Json(json)) => {
+impl Selector {
+    /// Whether it selects a frame.
+    pub(crate) fn matches(&self, content: &Content<'_>, kind: Option<&str>) -> bool {
+        let Conditions { kind: wanted, text, at } = &self.0;
+        match (text, content) {
+            (Some(wanted), Content::Text(text)) => wanted == text,
+            (None, Content::Json(json)) => {
                 wanted.as_deref().is_none_or(|wanted| kind == Some(wanted))
                     && at.iter().all(|(pointer, wanted)| {
                         let found =
@@ -177,17 +177,17 @@ impl Which {
         }
     }
 
-    /// Checks that it can mean a frame. `kinds` says where kinds stand.
-    pub(crate) fn check(&self, kinds: &Kinds, at: &str) -> Result<()> {
+    /// Checks that it selects some frames, and not all. `discriminator` says where kinds stand.
+    pub(crate) fn check(&self, discriminator: &Discriminator, at: &str) -> Result<()> {
         let wrong = |text: &str| Err(Error::config(text).at(at));
         match &self.0 {
-            Matching { kind: None, text: None, at } if at.is_empty() => wrong(
+            Conditions { kind: None, text: None, at } if at.is_empty() => wrong(
                 "this means every frame; write a kind such as \"welcome\", { text = \"…\" } or { where = { \"/ok\" = true } }",
             ),
-            Matching { text: Some(_), kind, at } if kind.is_some() || !at.is_empty() => wrong(
+            Conditions { text: Some(_), kind, at } if kind.is_some() || !at.is_empty() => wrong(
                 "a frame that is only text has no kind and nothing at a pointer; write text alone, or leave it out",
             ),
-            Matching { kind: Some(_), .. } if kinds.is_empty() => wrong(
+            Conditions { kind: Some(_), .. } if discriminator.is_empty() => wrong(
                 "this names a kind, and nothing says where kinds stand; set kind, such as kind = \"/type\"",
             ),
             _ => Ok(()),
@@ -195,23 +195,23 @@ impl Which {
     }
 }
 
-impl<'de> Deserialize<'de> for Which {
+impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KindOrTable;
 
         impl<'de> Visitor<'de> for KindOrTable {
-            type Value = Which;
+            type Value = Selector;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a kind, or a table with kind, text and where")
             }
 
-            fn visit_str<E: serde::de::Error>(self, kind: &str) -> Result<Which, E> {
-                Ok(Which(Matching { kind: Some(kind.to_owned()), ..Matching::default() }))
+            fn visit_str<E: serde::de::Error>(self, kind: &str) -> Result<Selector, E> {
+                Ok(Selector(Conditions { kind: Some(kind.to_owned()), ..Conditions::default() }))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Which, A::Error> {
-                Matching::deserialize(MapAccessDeserializer::new(map)).map(Which)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Selector, A::Error> {
+                Conditions::deserialize(MapAccessDeserializer::new(map)).map(Selector)
             }
         }
 
@@ -219,15 +219,15 @@ impl<'de> Deserialize<'de> for Which {
     }
 }
 
-impl JsonSchema for Which {
+impl JsonSchema for Selector {
     fn schema_name() -> Cow<'static, str> {
-        "Which".into()
+        "Selector".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "Which frames: those of a kind, or a table of what must hold",
-            "anyOf": [{ "type": "string" }, generator.subschema_for::<Matching>()]
+            "anyOf": [{ "type": "string" }, generator.subschema_for::<Conditions>()]
         })
     }
 }

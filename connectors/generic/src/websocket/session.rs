@@ -1,27 +1,28 @@
-//! One conversation with a WebSocket service: its frames become events and answers, commands become frames.
+//! One connection to a WebSocket service: its frames become events and replies, commands become frames.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use pontoon_sdk::accumulator::Streams;
+use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{
-    Command, CommandId, DeliveryLevel, Error, Event, Join, Outbox, Raw, Reply, Result, Session,
-};
+use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Event, Join, Outbox, Reply, Result, Session};
 use serde_json::value::RawValue;
 
-use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
-use crate::websocket::config::{self, Config, ID};
-use crate::websocket::decode::{Pointer, Said, Words, is_no_error};
-use crate::websocket::ids::{Call, Calls, Numbers};
+use crate::answer::reply;
+use crate::mapping::{Secrets, unmapped};
+use crate::websocket::config::{Config, ID};
+use crate::websocket::content::{Content, Pointer};
+use crate::websocket::decode::{Received, error_of, sentence};
+use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{self, Outgoing, Request};
-use crate::websocket::selector::Which;
 
-/// One conversation.
+/// One connection.
 pub struct WebsocketSession {
     config: Arc<Config>,
-    numbers: Arc<Numbers>,
-    calls: Calls,
+    ids: Arc<RequestIds>,
+    /// The calls that were not answered, each with what its caller is promised.
+    calls: Pending<u64, DeliveryLevel, Frame>,
     secrets: Secrets,
     ready: bool,
     next_heartbeat: Option<Instant>,
@@ -29,20 +30,12 @@ pub struct WebsocketSession {
     streams: Streams,
 }
 
-/// One frame, looked at.
-struct Heard<'a> {
-    frame: &'a Frame,
-    said: Said<'a>,
-    kind: Option<String>,
-    raw: Raw,
-}
-
 impl WebsocketSession {
-    pub(crate) fn new(config: Arc<Config>, numbers: Arc<Numbers>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, ids: Arc<RequestIds>) -> Self {
         Self {
             config,
-            numbers,
-            calls: Calls::default(),
+            ids,
+            calls: Pending::new(Order::Unique),
             secrets: Secrets::default(),
             ready: false,
             next_heartbeat: None,
@@ -53,7 +46,7 @@ impl WebsocketSession {
     /// What a name in a template stands for, as JSON.
     fn named(&self, name: &str) -> Option<String> {
         match name {
-            ID => Some(self.numbers.json(self.numbers.next())),
+            ID => Some(self.ids.json(self.ids.next())),
             name => self.secrets.json(name),
         }
     }
@@ -74,105 +67,78 @@ impl WebsocketSession {
         out.wake_at(next);
     }
 
-    /// The event that `events` makes of a frame.
-    fn listed(&mut self, heard: &Heard<'_>) -> Option<Event> {
-        let Heard { said: Said::Json(json), kind: Some(kind), raw, .. } = heard else { return None };
-        let mapping = self.config.events.get(kind)?;
-        let event = mapping.event(Payload::Json(json), raw.clone(), &mut self.streams);
-        Some(event.upstream(kind.clone()))
-    }
-
-    /// The event that `text` or `binary` makes of a frame.
-    fn unnamed(&mut self, heard: &Heard<'_>) -> Option<Event> {
-        let (mapping, document, raw) = match (heard.frame, &heard.said) {
-            // `binary` speaks of JSON in a binary frame, too.
-            (Frame::Binary(bytes), _) => {
-                let raw = Raw::of_binary(bytes);
-                (self.config.binary.as_ref(), Said::Binary(bytes).document(), raw)
-            }
-            (Frame::Text(_), said @ Said::Text(_)) => {
-                (self.config.text.as_ref(), said.document(), heard.raw.clone())
-            }
-            (Frame::Text(_), _) => return None,
-        };
-        Some(mapping?.event(Payload::Json(&document), raw, &mut self.streams))
+    fn listed(&mut self, frame: &Received<'_>) -> Option<Event> {
+        frame.listed(&self.config, &mut self.streams)
     }
 
     /// The call that a frame answers, if it answers one.
-    fn answered(&mut self, heard: &Heard<'_>) -> Option<Call> {
-        let (Some(call), Said::Json(json)) = (&self.config.call, &heard.said) else { return None };
-        let kind = heard.kind.as_deref();
+    fn answered(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Option<Answered<DeliveryLevel>> {
+        let (Some(call), Content::Json(json)) = (&self.config.call, &frame.content) else { return None };
         let may_be = match &call.when {
-            Some(when) => when.matches(&heard.said, kind),
-            // What the service says by itself may have numbers of its own.
-            None => kind.is_none_or(|kind| !self.config.events.contains_key(kind)),
+            Some(when) => frame.is(when),
+            // Frames that the service sends by itself may have numbers of another meaning.
+            None => frame.kind.as_ref().is_none_or(|kind| !self.config.events.contains_key(kind)),
         };
         let found = if may_be { call.answer().find(json) } else { None };
-        found.and_then(|found| self.numbers.read(found)).and_then(|number| self.calls.take(number))
+        found.and_then(|found| self.ids.read(found)).and_then(|id| self.calls.answered(&id, out))
     }
 
-    fn answer(&mut self, call: &Call, heard: Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
-        let (Some(configured), Said::Json(json), Some(caller)) =
-            (&self.config.call, &heard.said, call.caller)
+    fn answer(
+        &mut self,
+        answered: Answered<DeliveryLevel>,
+        frame: Received<'_>,
+        out: &mut Outbox<Frame>,
+    ) -> Result<()> {
+        let (Some(call), Content::Json(json), Some(command)) =
+            (&self.config.call, &frame.content, answered.command)
         else {
-            // What nobody waits for any more is told to everybody: it may say what the caller must know.
-            let event = self.listed(&heard);
+            // It may say what the caller, who has given up, must know.
+            let event = self.listed(&frame);
             out.publish(event.unwrap_or_else(|| {
-                let mut event = unmapped(heard.kind, heard.raw);
+                let mut event = unmapped(frame.kind, frame.raw);
                 event.fields.reason = Some("the answer to a call whose caller had given up".to_owned());
                 event
             }));
             return Ok(());
         };
-        if let Some(words) = failure(configured, json, &heard) {
-            out.reply(caller, Reply::Failed(Error::refused(self.secrets.masked(&words.sentence()))));
+        if let Some(error) = frame.failure(call, json) {
+            out.reply(command, Reply::Failed(Error::refused(self.secrets.masked(&sentence(&error)))));
             return Ok(());
         }
-        let data = configured.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json);
+        let data = call.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json);
         let data = RawValue::from_string(data.trim_ascii().to_owned());
         let data = data.map_err(|error| Error::internal(error.to_string()))?;
-        out.reply(
-            caller,
-            match call.delivery {
-                DeliveryLevel::Response => Reply::Response(data),
-                DeliveryLevel::Accepted | DeliveryLevel::Sent | DeliveryLevel::Acked => Reply::Acked(data),
-            },
-        );
+        out.reply(command, reply(answered.context, data));
         Ok(())
     }
 
     /// Ends the link if the frame is the service's refusal of our credentials, or says that there were too many requests.
-    fn refused(&mut self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
-        let is = |which: &Option<Which>| {
-            which.as_ref().is_some_and(|which| which.matches(&heard.said, heard.kind.as_deref()))
-        };
-        let error: fn(String) -> Error = if is(&self.config.refused_when) {
+    fn refused(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Result<()> {
+        let error: fn(String) -> Error = if self.config.refused_when.as_ref().is_some_and(|by| frame.is(by)) {
             Error::auth
-        } else if is(&self.config.slow_when) {
+        } else if self.config.slow_when.as_ref().is_some_and(|by| frame.is(by)) {
             Error::throttled
         } else {
             return Ok(());
         };
-        let words = Words::of(&heard.said.document());
-        let sentence = self.secrets.masked(&words.sentence());
-        let mut event = self.listed(heard).unwrap_or_else(|| words.refusal(heard.raw.clone()));
+        let refusal = error_of(&frame.content.document());
+        let text = self.secrets.masked(&sentence(&refusal));
+        let mut event = self.listed(frame).unwrap_or_else(|| Event::error(refusal, frame.raw.clone()));
         self.secrets.redactor().event(&mut event);
         out.publish(event);
-        Err(error(format!("the service refused us: {sentence}")))
+        Err(error(format!("the service refused us: {text}")))
     }
 
-    /// Whether a frame is one of those that the link needs and nobody else: what it waits for, or a sign of life.
-    fn internal(&mut self, heard: &Heard<'_>, out: &mut Outbox<Frame>) -> bool {
-        let Heard { said, kind, .. } = heard;
-        let kind = kind.as_deref();
+    /// Whether a frame is only for the link: what it waits for, or one that asks for a sign of life, which is answered.
+    fn is_internal(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> bool {
         let mut known = false;
-        if !self.ready && self.config.ready_when.as_ref().is_some_and(|ready| ready.matches(said, kind)) {
+        if !self.ready && self.config.ready_when.as_ref().is_some_and(|ready| frame.is(ready)) {
             self.ready = true;
             out.ready();
             known = true;
         }
-        for answer in self.config.heartbeat.answer.iter().filter(|answer| answer.when.matches(said, kind)) {
-            let document = said.document();
+        for answer in self.config.heartbeat.answer.iter().filter(|answer| frame.is(&answer.when)) {
+            let document = frame.content.document();
             let part = |name: &str| name.parse::<Pointer>().ok()?.find(&document).map(str::to_owned);
             let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
             out.send(Frame::text(answer.send.text(&value_of)));
@@ -180,51 +146,6 @@ impl WebsocketSession {
         }
         known
     }
-
-    fn ignored(&self, heard: &Heard<'_>) -> bool {
-        let ignore = &self.config.heartbeat.ignore;
-        ignore.iter().any(|which| which.matches(&heard.said, heard.kind.as_deref()))
-    }
-
-    /// Publishes what no mapping speaks of, or says why it is not understood.
-    fn unmapped(&self, heard: Heard<'_>, out: &mut Outbox<Frame>) -> Result<()> {
-        let why = match (&heard.said, &heard.kind) {
-            (Said::Json(_), Some(_)) => {
-                if self.config.unmapped == Unmapped::Publish {
-                    out.publish(unmapped(heard.kind, heard.raw));
-                }
-                return Ok(());
-            }
-            (Said::Json(_), None) if self.config.kind.is_empty() => {
-                "nothing says where the kind of a frame stands (kind)".to_owned()
-            }
-            (Said::Json(_), None) => format!("the frame has no kind at {}", self.config.kind.places()),
-            (Said::Text(_), _) => {
-                format!("{}, and nothing says what a text becomes (text)", fault(heard.frame))
-            }
-            (Said::Binary(_), _) => {
-                let fault = fault(heard.frame);
-                format!("the frame is binary, and nothing says what that becomes (binary): {fault}")
-            }
-        };
-        Err(Error::protocol(why))
-    }
-}
-
-/// Why a frame is not read as JSON.
-fn fault(frame: &Frame) -> String {
-    Raw::document(frame.bytes()).err().map(|error| error.message().to_owned()).unwrap_or_default()
-}
-
-/// What an answer says of a failure, if it does.
-fn failure(call: &config::Call, json: &str, heard: &Heard<'_>) -> Option<Words> {
-    let error = call.error.as_ref().and_then(|error| error.find(json)).filter(|error| !is_no_error(error));
-    if let Some(error) = error {
-        // `"error":true` says nothing by itself.
-        return Some(Words::of(if error == "true" { json } else { error }));
-    }
-    let failed = call.failed_when.as_ref()?;
-    failed.matches(&heard.said, heard.kind.as_deref()).then(|| Words::of(json))
 }
 
 impl Session for WebsocketSession {
@@ -245,34 +166,34 @@ impl Session for WebsocketSession {
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        let (said, raw) = Said::of(frame);
-        let kind = if let Said::Json(json) = &said { self.config.kind.of(json) } else { None };
-        let heard = Heard { frame, said, kind, raw };
-        self.refused(&heard, out)?;
-        if let Some(call) = self.answered(&heard) {
-            return self.answer(&call, heard, out);
+        let frame = Received::read(frame, &self.config.kind);
+        self.refused(&frame, out)?;
+        if let Some(answered) = self.answered(&frame, out) {
+            return self.answer(answered, frame, out);
         }
-        let internal = self.internal(&heard, out);
-        if self.ignored(&heard) {
+        let internal = self.is_internal(&frame, out);
+        if self.config.heartbeat.ignore.iter().any(|ignored| frame.is(ignored)) {
             return Ok(());
         }
-        // `text` and `binary` speak of all frames that have no kind, and so of none that the link needs.
-        let event = self.listed(&heard).or_else(|| if internal { None } else { self.unnamed(&heard) });
-        match event {
-            Some(event) => out.publish(event),
-            None if internal => {}
-            None => return self.unmapped(heard, out),
+        let mut event = self.listed(&frame);
+        // `text` and `binary` are for all frames without a kind, and so for none that is only for the link.
+        if event.is_none() && !internal {
+            event = match frame.unlisted(&self.config, &mut self.streams) {
+                Some(event) => Some(event),
+                None => frame.unmapped(&self.config)?,
+            };
         }
+        event.into_iter().for_each(|event| out.publish(event));
         Ok(())
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Outgoing { frame, delivery, number } =
-            operations::outgoing(request, &command, &self.config, &self.numbers, &|name| self.named(name))?;
-        match number {
-            Some(number) => self.calls.begin(number, command.id, delivery),
-            None => out.delivery(command.id, delivery),
+        let Outgoing { frame, delivery, id } =
+            operations::outgoing(request, &command, &self.config, &self.ids, &|name| self.named(name))?;
+        if let Some(id) = id {
+            return self.calls.send(&command, id, delivery, frame, out);
         }
+        out.delivery(command.id, delivery);
         out.send_for(command.id, frame);
         Ok(())
     }
@@ -282,7 +203,7 @@ impl Session for WebsocketSession {
         Ok(())
     }
 
-    fn abandoned(&mut self, command: CommandId, sent: bool, _out: &mut Outbox<Frame>) {
-        self.calls.abandon(command, sent);
+    fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
+        self.calls.abandoned(command, sent, out);
     }
 }

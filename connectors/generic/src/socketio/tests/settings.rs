@@ -158,7 +158,7 @@ fn wrong_settings_are_refused_with_their_place() {
         (json!({"headers": {"X-A": "a\r\nX-B: b"}}), "/headers/X-A", "printable ASCII"),
         (json!({"secrets": {"a-b": "x"}}), "/secrets/a-b", "letters, digits and _"),
         (json!({"secrets": {"": "x"}}), "/secrets/", "letters, digits and _"),
-        (json!({"secrets": {"text": "x"}}), "/secrets/text", "neither channel nor text"),
+        (json!({"secrets": {"text": "x"}}), "/secrets/text", "but none of channel, text"),
         (
             json!({"emit_on_connect": [{"event": "a"}, {"event": "disconnect"}]}),
             "/emit_on_connect/1/event",
@@ -192,7 +192,7 @@ fn wrong_settings_are_refused_with_their_place() {
         (
             json!({"emit_on_connect": [{"event": "a", "args": ["${/0/a}"]}]}),
             "/emit_on_connect/0/args/0",
-            "${/0/a} stands for a part of what is answered, and this is no answer",
+            "${/0/a} stands for a part of what is answered, and nothing is answered here",
         ),
         (
             events(json!({"type": "message.created", "time_unit": "s"})),
@@ -285,12 +285,15 @@ fn settings_of_a_wrong_form_are_refused() {
         (json!({"url": "https://h", "send": {"event": "a", "ack": true}}), "unknown field `ack`"),
         (events(json!({})), "missing field `type`"),
         (events(json!({"type": "message.made"})), "the types are message.created, message.updated"),
-        (events(json!({"type": "gap.detected"})), "\"gap.detected\" is no type that events can be mapped to"),
-        (events(json!({"type": "frame.unrecognised"})), "is no type that events can be mapped to"),
+        (
+            events(json!({"type": "gap.detected"})),
+            "\"gap.detected\" is not a type that events can be mapped to",
+        ),
+        (events(json!({"type": "frame.unrecognised"})), "is not a type that events can be mapped to"),
         (events(json!({"type": "message.created", "txt": "/0"})), "unknown field `txt`"),
         (events(json!({"type": "message.created", "text": "text"})), "write \"/0\" for the first argument"),
-        (events(json!({"type": "message.created", "text": "/text"})), "\"/text\" is no JSON pointer"),
-        (events(json!({"type": "message.created", "text": "/0/~2"})), "is no JSON pointer"),
+        (events(json!({"type": "message.created", "text": "/text"})), "\"/text\" is not a JSON pointer"),
+        (events(json!({"type": "message.created", "text": "/0/~2"})), "is not a JSON pointer"),
         (events(json!({"type": "message.created", "text": 0})), "expected a string"),
         (events(json!({"type": "message.created", "text": "/0".repeat(33)})), "at most 32 are followed"),
         (events(json!({"type": "message.created", "acknowledge": true})), "expected a sequence"),

@@ -49,7 +49,7 @@ fn the_sample_names_every_setting_with_its_default() {
         assert!(described.get("description").is_some(), "{setting} has no description");
     }
     let readme = include_str!("../../../websocket/README.md");
-    for table in ["Mapping", "Heartbeat", "Answer", "Call", "SendTemplate", "Matching", "Having"] {
+    for table in ["Mapping", "Heartbeat", "Answer", "Call", "SendTemplate", "Conditions", "HasField"] {
         for (field, described) in schema["$defs"][table]["properties"].as_object().unwrap() {
             assert!(Websocket::SAMPLE.contains(field.as_str()), "the sample lacks {field} of {table}");
             assert!(readme.contains(field.as_str()), "the README lacks {field} of {table}");
@@ -152,13 +152,13 @@ fn wrong_settings_are_refused_with_their_place() {
         ),
         (json!({"headers": {"X-A": "a\r\nX-B: b"}}), "/headers/X-A", "printable ASCII"),
         (json!({"subprotocols": ["a", "b c"]}), "/subprotocols/1", "such as v1.json"),
-        (json!({"subprotocols": [""]}), "/subprotocols/0", "this is no subprotocol"),
+        (json!({"subprotocols": [""]}), "/subprotocols/0", "this is not a subprotocol"),
         (json!({"subprotocols": ["a", "b", "a"]}), "/subprotocols/2", "offered already"),
         (json!({"require_subprotocol": true}), "/require_subprotocol", "set subprotocols, or leave this out"),
         (json!({"secrets": {"a-b": "x"}}), "/secrets/a-b", "letters, digits and _"),
         (json!({"secrets": {"": "x"}}), "/secrets/", "letters, digits and _"),
-        (json!({"secrets": {"text": "x"}}), "/secrets/text", "but not channel, text or id"),
-        (json!({"secrets": {"id": "x"}}), "/secrets/id", "but not channel, text or id"),
+        (json!({"secrets": {"text": "x"}}), "/secrets/text", "but none of channel, text, id"),
+        (json!({"secrets": {"id": "x"}}), "/secrets/id", "but none of channel, text, id"),
         (
             json!({"send_on_connect": ["a", {"x": "${key}"}]}),
             "/send_on_connect/1/x",
@@ -205,7 +205,7 @@ fn wrong_settings_are_refused_with_their_place() {
         (
             json!({"kind": "/t", "heartbeat": {"answer": [{"when": "ping", "send": {"a": "${/x~}"}}]}}),
             "/heartbeat/answer/0/send/a",
-            "is no JSON pointer",
+            "is not a JSON pointer",
         ),
         (
             json!({"events": {"a": {"type": "message.created"}}}),
@@ -352,7 +352,7 @@ fn settings_of_a_wrong_form_are_refused() {
         (with(json!({"subprotocols": "a"})), "expected a sequence"),
         (with(json!({"secrets": {"a": {"var": "X"}}})), "expected `env` or `file`"),
         (with(json!({"send_on_connect": "hello"})), "expected a sequence"),
-        (with(json!({"kind": "type"})), "\"type\" is no JSON pointer; write \"/type\""),
+        (with(json!({"kind": "type"})), "\"type\" is not a JSON pointer; write \"/type\""),
         (
             with(json!({"kind": 1})),
             "a JSON pointer such as \"/type\", { has = \"/error\", is = \"error\" }, or a list",
@@ -365,25 +365,28 @@ fn settings_of_a_wrong_form_are_refused() {
             with(json!({"ready_when": {"type": "x"}})),
             "unknown field `type`, expected one of `kind`, `text`, `where`",
         ),
-        (with(json!({"ready_when": {"where": {"ok": true}}})), "\"ok\" is no JSON pointer"),
+        (with(json!({"ready_when": {"where": {"ok": true}}})), "\"ok\" is not a JSON pointer"),
         (with(json!({"heartbeat": {"every": 20}})), "expected a"),
         (with(json!({"heartbeat": {"every": "20"}})), "\"20\" is not a duration"),
         (with(json!({"heartbeat": {"reply": []}})), "unknown field `reply`"),
         (with(json!({"heartbeat": {"answer": [{"when": "x"}]}})), "missing field `send`"),
         (with(json!({"heartbeat": {"answer": [{"send": "x"}]}})), "missing field `when`"),
         (with(json!({"call": {}})), "missing field `id`"),
-        (with(json!({"call": {"id": "id"}})), "\"id\" is no JSON pointer"),
+        (with(json!({"call": {"id": "id"}})), "\"id\" is not a JSON pointer"),
         (with(json!({"call": {"id": "/id", "form": "string"}})), "expected `number` or `text`"),
         (with(json!({"call": {"id": "/id", "errors": "/e"}})), "unknown field `errors`"),
         (with(json!({"send": {"acknowledged": true}})), "missing field `frame`"),
         (with(json!({"send": {"frame": "x", "event": "y"}})), "unknown field `event`"),
         (events(json!({})), "missing field `type`"),
         (events(json!({"type": "message.made"})), "the types are message.created, message.updated"),
-        (events(json!({"type": "gap.detected"})), "\"gap.detected\" is no type that frames can be mapped to"),
-        (events(json!({"type": "frame.unrecognised"})), "is no type that frames can be mapped to"),
+        (
+            events(json!({"type": "gap.detected"})),
+            "\"gap.detected\" is not a type that frames can be mapped to",
+        ),
+        (events(json!({"type": "frame.unrecognised"})), "is not a type that frames can be mapped to"),
         (events(json!({"type": "message.created", "txt": "/0"})), "unknown field `txt`"),
         (events(json!({"type": "message.created", "text": "text"})), "\"/data/0/text\""),
-        (events(json!({"type": "message.created", "text": "/~2"})), "is no JSON pointer"),
+        (events(json!({"type": "message.created", "text": "/~2"})), "is not a JSON pointer"),
         (
             events(json!({"type": "message.created", "time_unit": "h"})),
             "expected one of `s`, `ms`, `us`, `ns`",
