@@ -72,9 +72,9 @@ impl<D: Document> Mapping<D> {
                         streams.end(&stream(fields.channel.as_deref(), None));
                     }
                 }
-                place_words(fields, kind, text_at(text), None);
+                place_text(fields, kind, text_at(text), None);
             }
-            _ => place_words(fields, kind, text_at(text), text_at(code)),
+            _ => place_text(fields, kind, text_at(text), text_at(code)),
         }
         if is_message(kind) {
             place_message(fields, kind, id.clone(), time.as_ref());
@@ -94,17 +94,17 @@ fn sender_of(id: Option<String>, name: Option<String>) -> Option<Sender> {
     (id.is_some() || name.is_some()).then_some(Sender { id, name, kind: None })
 }
 
-/// Puts words, and the code of an error, where the event's type has them.
-fn place_words(fields: &mut Fields, kind: EventType, words: Option<String>, code: Option<String>) {
+/// Puts a text, and the code of an error, where the event's type has them.
+fn place_text(fields: &mut Fields, kind: EventType, text: Option<String>, code: Option<String>) {
     match kind {
-        EventType::ErrorRaised if code.is_some() || words.is_some() => {
-            fields.error = Some(ServiceError { code, message: words, details: None });
+        EventType::ErrorRaised if code.is_some() || text.is_some() => {
+            fields.error = Some(ServiceError { code, message: text, details: None });
         }
-        EventType::SocketMessage => fields.message = words.map(Message::Text),
-        EventType::SocketClosed | EventType::SocketFailed => fields.reason = words,
+        EventType::SocketMessage => fields.message = text.map(Message::Text),
+        EventType::SocketClosed | EventType::SocketFailed => fields.reason = text,
         EventType::ErrorRaised => {}
         // Those of a message are moved to the message.
-        _ => fields.text = words,
+        _ => fields.text = text,
     }
 }
 
@@ -118,7 +118,7 @@ fn place_message(fields: &mut Fields, kind: EventType, id: Option<String>, time:
     }
 }
 
-/// What becomes of what no entry speaks of: `frame.unrecognised`, with the service's name for it if it has one.
+/// What becomes of what no entry maps: `frame.unrecognised`, with the service's name for it if it has one.
 pub fn unmapped(name: Option<String>, raw: Raw) -> Event {
     let mut event = Event::new(EventType::FrameUnrecognised, raw);
     if let Some(name) = name {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_maps_keeps_its_name() {
+    fn what_is_not_mapped_keeps_its_name() {
         let event = unmapped(Some("weather".to_owned()), Raw::null());
         assert_eq!((event.kind, event.upstream.as_deref()), (EventType::FrameUnrecognised, Some("weather")));
         assert_eq!(event.fields.name.as_deref(), Some("weather"));

@@ -6,7 +6,7 @@
 //! * [`Template`]: what is sent, with `${name}` in the place of what is known later; [`Secrets`] has the secrets' texts
 //! * [`time_of`]: times as services write them
 //!
-//! A connector says by its own [`Document`] what its pointers lead into; errors and schemas then speak its words.
+//! A connector says by its own [`Document`] what its pointers lead into; errors and schemas use its terms.
 
 mod entry;
 mod event;

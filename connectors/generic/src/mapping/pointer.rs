@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 /// How many steps a pointer may have. Following one takes a look at the value for each of them.
 const MAX_STEPS: usize = 32;
 
-/// What the pointers of a connector lead into, in the words of its errors and of its schema. Implemented by a type
+/// What the pointers of a connector lead into, as its errors and its schema name it. Implemented by a type
 /// without values.
 pub trait Document: fmt::Debug + Clone + Ord + 'static {
     /// What is mapped, in the plural, such as `frames`.

@@ -33,7 +33,7 @@ impl Template {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
 
-    /// Checks that every `${name}` is known and a string of its own. `at` is where the template stands in the
+    /// Checks that every `${name}` is known and is a whole string. `at` is where the template stands in the
     /// configuration.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Texts and times as services write them, read from where a pointer leads.
+//! Times as services write them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -30,7 +30,7 @@ pub fn time_of(json: &str, unit: Option<TimeUnit>) -> Option<Timestamp> {
     let text = text_of(json).filter(|_| !matches!(json, "true" | "false"))?;
     let number = unit.or((!json.starts_with('"')).then_some(TimeUnit::Milliseconds));
     let read = number.and_then(|unit| unit.millis(&text)).map(Timestamp::of_millis);
-    // A number that is no time is shown as it came.
+    // A number that is not a time is shown as it came.
     Some(read.filter(|read| read.time.is_some()).unwrap_or_else(|| Timestamp::of_text(&text)))
 }
 

@@ -31,7 +31,7 @@ impl JsonSchema for AuthField {
         "AuthField".into()
     }
 
-    // The daemon finds secrets by their schema. A text is listed before them, as it is no secret here; an object after
+    // The daemon finds secrets by their schema. A text is listed before them, as it is not a secret here; an object after
     // them, so that an object of a secret's shape is one.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({

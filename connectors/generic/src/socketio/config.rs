@@ -47,7 +47,7 @@ pub struct Config {
     /// Headers of the opening request; each a text or a secret.
     #[serde(default)]
     pub headers: BTreeMap<String, TextOrSecret>,
-    /// Who speaks the protocol.
+    /// The client for the protocol.
     #[serde(default)]
     pub engine: Engine,
     /// Secrets by name, for `"${name}"` in the arguments of `emit_on_connect` and `send`. Looked up at each connect.
@@ -67,7 +67,7 @@ pub struct Config {
     pub send: Option<SendTemplate>,
 }
 
-/// Who speaks the protocol.
+/// The client for the protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {

@@ -1,4 +1,4 @@
-//! From a command to the event that is sent for it, or to a refusal.
+//! The operations, and the event that is sent for each, or its refusal.
 
 use crate::mapping::TemplateMessage;
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::mapping::Secrets;
 use crate::socketio::config::{Config, Engine, RESERVED, SendTemplate};
 
-/// The operations whose delivery or presence the configuration decides.
+/// The operations that depend on the configuration.
 pub(crate) const CALL: &str = "call";
 /// See [`CALL`].
 pub(crate) const SEND: &str = TemplateMessage::OPERATION;
@@ -63,7 +63,7 @@ pub(crate) const MAX_NAME: usize = 1024;
 pub(crate) struct Outgoing {
     pub(crate) event: String,
     pub(crate) args: Args,
-    /// The most that can be said of it.
+    /// What its caller is promised.
     pub(crate) delivery: DeliveryLevel,
 }
 
@@ -78,7 +78,7 @@ struct Exact<'a> {
     attachments: Vec<String>,
 }
 
-/// Refuses what this instance can never do, whatever the body.
+/// Refuses an operation that this instance cannot carry out.
 pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
     match operation {
         SEND => template_of(config).map(drop),

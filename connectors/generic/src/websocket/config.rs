@@ -59,7 +59,7 @@ pub struct Config {
     /// What becomes of frames whose kind `events` does not list.
     #[serde(default)]
     pub unmapped: Unmapped,
-    /// What frames become that are text and no JSON object or array.
+    /// What frames become that are text and not a JSON object or array.
     #[serde(default)]
     pub text: Option<Mapping>,
     /// What binary frames become.
@@ -126,7 +126,7 @@ pub struct Call {
     /// Where an answer has what the caller is given; the whole frame if it is left out or nothing stands there.
     #[serde(default)]
     pub data: Option<Pointer>,
-    /// How long a caller waits that names no time of its own.
+    /// How long a caller waits that sets no timeout.
     #[serde(default = "timeout")]
     pub timeout: Span,
 }
@@ -138,7 +138,7 @@ pub enum Form {
     /// A JSON number, from 1 on.
     #[default]
     Number,
-    /// A text that nobody else makes, such as `"1-5f0c…"`.
+    /// A unique text, such as `"1-5f0c…"`.
     Text,
 }
 

@@ -98,7 +98,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Whether a value says that there is no error: `null`, `false`, `0` or an empty string.
+/// Whether a value is not an error: `null`, `false`, `0` or an empty string.
 fn is_no_error(json: &str) -> bool {
     matches!(json.trim_ascii(), "null" | "false" | "0" | "\"\"")
 }

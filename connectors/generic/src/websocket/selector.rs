@@ -150,7 +150,7 @@ struct Conditions {
     /// Its kind.
     #[serde(default)]
     kind: Option<String>,
-    /// Its whole text; such a frame is no JSON.
+    /// Its whole text; such a frame is not JSON.
     #[serde(default)]
     text: Option<String>,
     /// What stands at these JSON pointers.
