@@ -404,7 +404,7 @@ fn nothing_is_left_of_two_thousand_commands_however_they_end() {
             2 => desk.replies.refuse(command, &Error::internal("x")),
             3 => assert!(desk.replies.unsent(command, &Error::internal("x"))),
             4 => assert_eq!(desk.replies.expire(desk.now + Duration::from_secs(60)), [(command, true)]),
-            5 => desk.replies.disconnect(&End::disconnected("x")),
+            5 => drop(desk.replies.disconnect(&End::disconnected("x"))),
             _ => {
                 desk.unheard(command, Duration::ZERO);
                 assert!(desk.unheard(command, GRACE).is_some());

@@ -22,7 +22,7 @@ impl Config {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_headers()?;
         self.check_subprotocols()?;
-        Secrets::check_names(&self.secrets, &[MessageSend::NAMES.as_slice(), &[ID]].concat())?;
+        Secrets::check_names(&self.secrets, &[TemplateMessage::NAMES.as_slice(), &[ID]].concat())?;
         self.check_events()?;
         self.check_call()?;
         self.check_frames()?;
