@@ -219,7 +219,7 @@ fn an_early_end_is_about_credentials_unless_something_speaks_against_it() {
 }
 
 #[test]
-fn a_link_that_nobody_needs_is_not_dialled_again_unless_its_key_is_bad() {
+fn an_idle_link_is_not_dialled_again_unless_its_key_is_bad() {
     let aui = aui(json!({}));
     for (asked, kind, finishes) in [
         (false, Kind::Disconnected, true),
