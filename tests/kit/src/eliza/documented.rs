@@ -26,7 +26,7 @@ impl Server {
         };
         match event.name.as_str() {
             "join" => {
-                rooms.join(client, &room);
+                rooms.join(client, room);
                 let mut state = self.state();
                 state.joins.push(room.to_owned());
                 state.channel(room).has_agent |= payload["agentId"] == AGENT;

@@ -54,7 +54,7 @@ impl Server {
         let Some(channel) = channel_of(payload) else {
             return raise(client, "channelId is required for joining.");
         };
-        rooms.join(client, &channel);
+        rooms.join(client, channel);
         self.state().joins.push(channel.to_owned());
         let mut joined = json!({
             "message": format!("{channel} was joined"),

@@ -17,7 +17,7 @@ pub(super) struct Server {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) reply: AgentReply,
     pub(super) channels: BTreeMap<String, Channel>,
@@ -30,18 +30,6 @@ pub(super) struct State {
 pub(super) struct Channel {
     pub(super) has_agent: bool,
     pub(super) messages: Vec<Value>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            reply: AgentReply::default(),
-            channels: BTreeMap::new(),
-            joins: Vec::new(),
-            ids: 0,
-            killed: false,
-        }
-    }
 }
 
 impl State {
