@@ -193,7 +193,7 @@ fn wrong(text: impl Into<String>, pointer: &str) -> Error {
 }
 
 /// What the service sends events about to the sockets that joined it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Room {
     /// The user: a new message in any conversation.
     User,
@@ -228,10 +228,10 @@ impl Request {
     }
 
     /// The request that joins a room.
-    pub(crate) fn join(room: &Room) -> Self {
+    pub(crate) fn join(room: Room) -> Self {
         match room {
             Room::User => Self::JoinUser(Body(UserRoom { channel: None })),
-            Room::Chat(chat) => Self::JoinChat(Body(Chat { channel_id: chat.clone() })),
+            Room::Chat(channel_id) => Self::JoinChat(Body(Chat { channel_id })),
         }
     }
 

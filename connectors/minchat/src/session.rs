@@ -1,11 +1,11 @@
 //! The session of one socket: joins rooms, sends what callers ask for, and matches acknowledgements to commands.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pontoon_sdk::event::{SenderKind, ServiceError};
 use pontoon_sdk::object::cut;
-use pontoon_sdk::socketio::{Ack, Answered, Calls, Frame};
+use pontoon_sdk::pending::{Answered, Order, Pending};
+use pontoon_sdk::socketio::{Ack, Frame};
 use pontoon_sdk::{
     Code, Command, CommandId, Error, Event, EventType, Join, Outbox, Raw, Redactor, Reply, Result, Session,
 };
@@ -16,19 +16,15 @@ use crate::config::{Config, Id, LinkKind, Links, MAX_CHATS};
 use crate::decode::{Decoder, Message, Outcome};
 use crate::operations::{Body, Request, Room};
 
-/// How many joins and leaves can still be undone when it turns out that they were never written.
-const MAX_UNDO: usize = 256;
-
 /// One session.
 pub struct MinChatSession {
     config: Arc<Config>,
     cache: Arc<MessageCache>,
     link: LinkKind,
-    /// The rooms that were joined on this connection.
-    joined: BTreeSet<Room>,
-    /// Commands that join or leave a room, and whether it was joined before.
-    undo: VecDeque<(CommandId, Room, bool)>,
-    calls: Calls<Call>,
+    /// Requests whose acknowledgement is pending, by its number.
+    pending: Pending<u64, Call, Frame>,
+    /// The number of the next acknowledgement.
+    next_ack: u64,
 }
 
 /// A request whose acknowledgement is pending.
@@ -42,7 +38,7 @@ struct Call {
 
 impl MinChatSession {
     pub(crate) fn new(config: Arc<Config>, cache: Arc<MessageCache>, link: LinkKind) -> Self {
-        Self { config, cache, link, joined: BTreeSet::new(), undo: VecDeque::new(), calls: Calls::default() }
+        Self { config, cache, link, pending: Pending::new(Order::Unique), next_ack: 0 }
     }
 
     fn decoder(&self) -> Decoder<'_> {
@@ -59,29 +55,44 @@ impl MinChatSession {
         std::iter::once(Room::User).chain(chats.iter().cloned().map(Room::Chat)).collect()
     }
 
-    /// Notes whether a room is joined, on this connection and on the next ones. Returns what it was before.
-    fn set_joined(&mut self, room: &Room, join: bool, out: &mut Outbox<Frame>) -> Result<bool> {
-        let before = if join { !self.joined.insert(room.clone()) } else { self.joined.remove(room) };
-        // The settings need not be remembered.
-        if join == self.configured().contains(room) {
-            out.forget(join_key(room));
-        } else {
-            let data = RawValue::from_string(join.to_string());
-            let data = data.map_err(|error| Error::internal(error.to_string()))?;
-            out.remember(Join { key: join_key(room), data })?;
+    /// The rooms that are joined, in the order in which they are: those of the settings, as changed by commands.
+    fn rooms(&self, joins: &[Join]) -> Vec<Room> {
+        let mut rooms = self.configured();
+        for join in joins {
+            let Some(room) = room_of(&join.key) else { continue };
+            rooms.retain(|known| *known != room);
+            if is_joined(join) {
+                rooms.push(room);
+            }
         }
-        Ok(before)
+        rooms
     }
 
-    /// Refuses a request about a chat that this socket has not joined.
-    fn check_joined(&self, request: &Request) -> Result<()> {
+    /// Has the daemon remember that a command joins or leaves a room.
+    fn remember(&self, command: CommandId, room: &Room, join: bool, out: &mut Outbox<Frame>) -> Result<()> {
+        // The settings need not be remembered.
+        if join == self.configured().contains(room) {
+            out.forget_for(command, join_key(room));
+            return Ok(());
+        }
+        let data = RawValue::from_string(join.to_string());
+        let data = data.map_err(|error| Error::internal(error.to_string()))?;
+        out.remember_for(command, Join { key: join_key(room), data })
+    }
+
+    /// Refuses a request about a chat that this socket, the only one, has not joined.
+    fn check_joined(&self, request: &Request, joins: &[Join]) -> Result<()> {
         let Some(chat) = request.chat() else { return Ok(()) };
-        let is_joined = self.joined.contains(&Room::Chat(chat.clone()));
+        let key = join_key(&Room::Chat(chat.clone()));
+        let changed = joins.iter().find(|join| join.key == key).map(is_joined);
         match request {
-            _ if is_joined => Ok(()),
+            _ if changed.unwrap_or_else(|| self.config.chats.contains(chat)) => Ok(()),
             Request::LeaveChat(_) => Ok(()),
             Request::JoinChat(_) => {
-                let chats = self.joined.iter().filter(|room| **room != Room::User).count();
+                // Only what differs from the settings is remembered.
+                let (joined, left): (Vec<_>, Vec<_>) =
+                    joins.iter().filter(|join| join.key.starts_with(CHAT)).partition(|join| is_joined(join));
+                let chats = self.config.chats.len() + joined.len() - left.len();
                 if chats < MAX_CHATS {
                     return Ok(());
                 }
@@ -89,17 +100,16 @@ impl MinChatSession {
                 Err(Error::rejected(Code::TooMany, text))
             }
             _ => {
-                let text = format!(
-                    "the chat {:?} is not joined; send room.join first, or list it in chats",
-                    chat.as_str()
-                );
+                let chat = chat.as_str();
+                let text =
+                    format!("the chat {chat:?} is not joined; send room.join first, or list it in chats");
                 Err(Error::rejected(Code::NotFound, text))
             }
         }
     }
 
     fn acknowledged(&mut self, ack: &Ack, out: &mut Outbox<Frame>) -> Result<()> {
-        let Some(Answered { command, asked: call }) = self.calls.take(ack.id) else {
+        let Some(Answered { command, context: call }) = self.pending.answered(&ack.id, out) else {
             return Err(Error::protocol("an acknowledgement for which no request is pending"));
         };
         let raw = ack.args.payload();
@@ -181,19 +191,10 @@ impl Session for MinChatSession {
         self.cache.connected();
         let key = self.config.api_key.reveal();
         let key = key.map_err(|error| Error::auth(format!("api_key: {}", error.message())))?;
-        let mut rooms = self.configured();
-        for join in joins {
-            let Some(room) = room_of(&join.key) else { continue };
-            rooms.retain(|known| *known != room);
-            if join.data.get() == "true" {
-                rooms.push(room);
-            }
-        }
-        for room in &rooms {
+        for room in self.rooms(joins) {
             let (name, payload) = Request::join(room).event(&self.config, &key)?;
             out.send(Frame::event(name, payload));
         }
-        self.joined = rooms.into_iter().collect();
         // No join is confirmed. What is sent after it on this socket is handled after it.
         out.ready();
         Ok(())
@@ -216,7 +217,7 @@ impl Session for MinChatSession {
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         // With a link per chat the daemon knows which links there are.
         if self.config.links == Links::Shared {
-            self.check_joined(&request)?;
+            self.check_joined(&request, out.joins())?;
         }
         let key = self.config.api_key.reveal();
         let key = key.map_err(|error| {
@@ -224,52 +225,48 @@ impl Session for MinChatSession {
         })?;
         let (name, payload) = request.event(&self.config, &key)?;
         if let Some((room, join)) = request.room() {
-            let before = self.set_joined(&room, join, out)?;
-            self.undo.push_back((command.id, room, before));
-            if self.undo.len() > MAX_UNDO {
-                self.undo.pop_front();
-            }
+            self.remember(command.id, &room, join, out)?;
         }
         let chat = request.chat().map(|chat| chat.as_str().to_owned());
-        let call = match &request {
-            Request::Message(_) | Request::MessageSend(_) => Some(Call { name, message: None, chat }),
-            Request::Update(Body(update)) => {
-                Some(Call { name, message: Some(update.message_id.as_str().to_owned()), chat })
+        let message = match &request {
+            Request::Message(_) | Request::MessageSend(_) => None,
+            Request::Update(Body(update)) => Some(update.message_id.as_str().to_owned()),
+            _ => {
+                out.send_for(command.id, Frame::event(name, payload));
+                return Ok(());
             }
-            _ => None,
         };
-        let frame = match call {
-            Some(call) => Frame::call(self.calls.begin(command.id, call), name, payload),
-            None => Frame::event(name, payload),
-        };
-        out.send_for(command.id, frame);
-        Ok(())
+        let ack = self.next_ack;
+        self.next_ack += 1;
+        let frame = Frame::call(ack, name, payload);
+        self.pending.send(&command, ack, Call { name, message, chat }, frame, out)
     }
 
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
-        self.calls.abandon(command, sent);
-        let Some(place) = self.undo.iter().position(|(id, ..)| *id == command).filter(|_| !sent) else {
-            return;
-        };
-        if let Some((_, room, before)) = self.undo.remove(place) {
-            // What was to be remembered once can be again.
-            let _ = self.set_joined(&room, before, out);
-        }
+        self.pending.abandoned(command, sent, out);
     }
 }
+
+/// What stands before a chat's id in the key of a join.
+const CHAT: &str = "chat:";
 
 /// The key under which the daemon remembers that a room was joined, or left.
 fn join_key(room: &Room) -> String {
     match room {
         Room::User => "user".to_owned(),
-        Room::Chat(chat) => format!("chat:{}", chat.as_str()),
+        Room::Chat(chat) => format!("{CHAT}{}", chat.as_str()),
     }
 }
 
 /// The room of such a key.
 fn room_of(key: &str) -> Option<Room> {
-    match key.strip_prefix("chat:") {
+    match key.strip_prefix(CHAT) {
         Some(chat) => Id::try_from(chat.to_owned()).ok().map(Room::Chat),
         None => (key == "user").then_some(Room::User),
     }
+}
+
+/// Whether the room was joined, and not left.
+fn is_joined(join: &Join) -> bool {
+    join.data.get() == "true"
 }
