@@ -11,20 +11,20 @@
 //!
 //! # What each module is for, from the top; imports go down only
 //!
-//! * [`cli`]: the command line; [`daemon`]: the life of the process, and what it shows about itself
-//! * [`config`]: how [`settings`] are read and checked, as a whole; [`registry`]: from a type's name to a connector
-//! * [`instance`]: a runtime and a NATS connection for each instance; takes its commands, and opens and closes its links
-//! * [`link`]: the state of one link, and all that begins and ends with it
+//! * [`cli`]: the command line; [`daemon`]: the process, its admin endpoint and signals
+//! * [`config`]: reads and checks all [`settings`] at once; [`registry`]: from a type's name to a connector
+//! * [`instance`]: a runtime and a NATS connection for each instance; takes its commands, opens and closes its links
+//! * [`link`]: the state of one link: dialling, session, command queue, pending commands, gaps
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written
 //! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`backoff`]
-//! * [`settings`]: what the operator may set, as plain types
+//! * [`settings`]: the settings as plain types, with their defaults
 //!
-//! What the author of a connector needs is in the crate `pontoon-sdk`.
+//! Connectors use the crate `pontoon-sdk` only.
 //!
 //! # Invariants
 //!
-//! * A connector never sees a socket, a clock it did not get, a subject, or NATS. Its crate cannot.
+//! * A connector never sees a socket, the system's clock, a subject, or NATS: its crate has no access to them.
 //! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
 //! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, by
 //!   disconnect, or because its caller is gone. [`reply::Caller`] answers even when it is dropped.
@@ -32,9 +32,9 @@
 //!   leaves a gap in its place. Everything bounded is bounded in bytes as well as in count.
 //! * A bad frame never ends a session; a bad configuration never starts one; an instance's failure never touches
 //!   another's.
-//! * Nothing retries without a limit on rate; nothing queues without a limit on length; nobody gives up reconnecting.
+//! * Every retry has a limit on rate, every queue a limit on length; links are redialled for as long as they are wanted.
 //! * One [`status::Phase`] per link feeds readiness, gauges, the state subject and `status` alike.
-//! * The loops count; connectors emit no metrics, so none can forget.
+//! * The daemon's loops count; connectors emit no metrics.
 
 pub mod backoff;
 pub mod bus;

@@ -17,12 +17,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry that knows nothing yet.
+    /// An empty registry.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The connectors that belong to Pontoon.
+    /// The connectors in this repository.
     pub fn built_in() -> Self {
         Self::new()
             .with::<pontoon_aui::Aui>()
@@ -54,27 +54,27 @@ impl Registry {
     }
 }
 
-/// One connector, whatever its Rust types are.
+/// A connector with its Rust types erased.
 pub trait ConnectorType: Send + Sync {
-    /// The value of `type`.
+    /// The value of `type` in the configuration.
     fn name(&self) -> &'static str;
     /// The commented sample of an instance's table.
     fn sample(&self) -> &'static str;
-    /// What callers can ask for.
+    /// Its operations.
     fn operations(&self) -> Vec<Operation>;
-    /// JSON Schema of the connector's own settings.
+    /// JSON Schema of the connector's settings.
     fn schema(&self) -> Schema;
-    /// Checks an instance's own settings and builds it. No I/O.
+    /// Checks the settings of an instance and builds it. No I/O.
     ///
     /// # Errors
-    /// What is wrong, and where in the settings.
+    /// The first fault, and its place in the settings.
     fn build(&self, settings: &Map<String, Value>) -> Result<Box<dyn Run>, SettingsError>;
 }
 
-/// What is wrong with an instance's settings.
+/// A fault in an instance's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    /// The keys that lead there from the instance's table; none if it is the table as a whole.
+    /// The path of keys from the instance's table; empty if the fault is the table as a whole.
     pub path: Vec<String>,
     /// What is wrong and what to write.
     pub message: String,
@@ -82,13 +82,13 @@ pub struct SettingsError {
 
 fn settings_error(error: Error) -> SettingsError {
     SettingsError {
-        path: error.pointer().map(of_pointer).unwrap_or_default(),
+        path: error.pointer().map(pointer_keys).unwrap_or_default(),
         message: error.message().to_owned(),
     }
 }
 
 /// The keys of a JSON pointer (RFC 6901).
-fn of_pointer(pointer: &str) -> Vec<String> {
+fn pointer_keys(pointer: &str) -> Vec<String> {
     pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect()
 }
 
@@ -130,14 +130,14 @@ where
     }
 }
 
-/// The keys of a place that serde could not read.
+/// The keys of the path where serde failed.
 pub fn keys(path: &serde_path_to_error::Path) -> Vec<String> {
     use serde_path_to_error::Segment;
-    let named = |segment: &Segment| match segment {
+    let key = |segment: &Segment| match segment {
         Segment::Seq { index } => Some(index.to_string()),
         Segment::Map { key } => Some(key.clone()),
         Segment::Enum { variant } => Some(variant.clone()),
         Segment::Unknown => None,
     };
-    path.iter().filter_map(named).collect()
+    path.iter().filter_map(key).collect()
 }

@@ -1,4 +1,4 @@
-//! What this binary knows: its connectors, their operations and settings, samples, and the schema of it all.
+//! `pontoon connectors`, `sample` and `schema`: the connectors of this binary, their operations, settings and samples.
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
@@ -25,10 +25,10 @@ pub(super) fn connector(registry: &Registry, kind: &str) -> Outcome {
     writeln!(out, "Operations of {}, as <prefix>.command.{0}.<instance>.<operation>:\n", connector.name())?;
     for operation in connector.operations() {
         let argument = operation.argument.map(|name| format!(".<{name}>")).unwrap_or_default();
-        let twice = if operation.idempotent { "may be repeated" } else { "not to be repeated" };
+        let repeat = if operation.idempotent { "may be repeated" } else { "not to be repeated" };
         writeln!(out, "  {}{argument}", operation.name)?;
         writeln!(out, "      {}", operation.summary)?;
-        writeln!(out, "      answers up to \"{}\"; {twice}", operation.delivery.as_str())?;
+        writeln!(out, "      answers up to \"{}\"; {repeat}", operation.delivery.as_str())?;
     }
     writeln!(out, "\nSettings, in [connectors.<instance>]:\n")?;
     for (key, form, description) in Schema::new(registry).settings(kind) {

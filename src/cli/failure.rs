@@ -1,4 +1,4 @@
-//! Why a subcommand ended badly, and the exit code for it.
+//! Why a subcommand failed, and its exit code.
 
 use std::io::{ErrorKind, Write as _, stderr};
 use std::process::ExitCode;
@@ -12,9 +12,9 @@ pub(super) enum Failure {
     Config(Problems),
     /// The arguments.
     Usage(String),
-    /// What was to be done.
+    /// The operation itself.
     Failed(String),
-    /// What was said could not be written.
+    /// Writing the output.
     Output(std::io::Error),
 }
 
@@ -31,18 +31,18 @@ impl From<std::io::Error> for Failure {
 }
 
 impl Failure {
-    /// Says it on stderr, one fault a line.
+    /// Prints it on stderr, one fault a line.
     pub(super) fn report(self) -> ExitCode {
         let (code, lines) = match self {
             Self::Config(Problems(problems)) => (78, problems.iter().map(ToString::to_string).collect()),
             Self::Usage(what) => (2, vec![what]),
             Self::Failed(what) => (1, vec![what]),
-            // Whoever read our output has had enough of it; that is no failure.
+            // The reader of the output has closed it, as `head` does: not a failure.
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => (1, vec![format!("the output cannot be written: {error}")]),
         };
         for line in lines {
-            // There is nowhere else to say it.
+            // A failure to write to stderr cannot be reported.
             writeln!(stderr(), "error: {}", printable(&line)).ok();
         }
         ExitCode::from(code)

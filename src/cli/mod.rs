@@ -1,6 +1,6 @@
-//! The command line: data on stdout, all else on stderr, and exit codes that scripts can rely on.
+//! The command line: data on stdout, messages on stderr, exit codes for scripts.
 //!
-//! 0 done, 1 failed, 2 usage, 69 stopped before it could drain, 78 configuration.
+//! 0 success, 1 failure, 2 usage, 69 stopped before it could drain, 78 configuration.
 
 mod describe;
 mod failure;
@@ -21,7 +21,7 @@ use crate::log::printable::printable;
 use crate::registry::Registry;
 use failure::Failure;
 
-/// What a subcommand comes to.
+/// The result of a subcommand.
 type Outcome = Result<ExitCode, Failure>;
 
 /// A message bridge: persistent sockets to services on one side, NATS on the other.
@@ -58,7 +58,7 @@ struct Settings {
 enum Command {
     /// Run the bridge
     Run,
-    /// Check the configuration and say everything that is wrong with it
+    /// Check the configuration and print every error in it
     Check,
     /// List the connectors, or describe one: its operations and settings
     Connectors {
@@ -74,7 +74,7 @@ enum Command {
     Schema,
     /// Show events as they pass
     Tail(tail::Tail),
-    /// Have an instance do something, and print the reply
+    /// Send a command to an instance, and print its replies
     Send(send::Request),
     /// Show the state of a running bridge
     Status {
@@ -84,14 +84,14 @@ enum Command {
     },
     /// Exit with 0 if a running bridge is ready, with 1 if not
     Health,
-    /// Print a script that completes commands
+    /// Print a completion script for a shell
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Runs the command line of a binary that knows these connectors. TLS is done by ring, unless the binary has installed
+/// Runs the command line of a binary with these connectors. TLS uses ring, unless the binary has installed
 /// another provider of rustls before.
 pub fn main(registry: Registry) -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -139,7 +139,7 @@ fn check(registry: &Registry, sources: &Sources) -> Outcome {
     let running = loaded.instances.len();
     let all = loaded.config.connectors.len();
     let warnings = loaded.warnings.len();
-    writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} to be warned of")?;
+    writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} warnings")?;
     Ok(ExitCode::SUCCESS)
 }
 

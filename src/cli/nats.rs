@@ -1,4 +1,4 @@
-//! A short connection to NATS, for commands that people type.
+//! A short connection to NATS, for `tail` and `send`.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use super::failure::Failure;
 use crate::bus::connect::{self, Connection};
 use crate::settings::Config;
 
-/// How long a person waits before they are told that there is no connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs something that waits.
+/// Runs a future to its end on a runtime of one thread.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Failed(format!("the runtime cannot start: {error}")))?.block_on(work)
 }
 
-/// What the server refuses us from now on.
+/// What the server refuses (permissions) from now on.
 pub(super) struct Refusals(watch::Receiver<Connection>);
 
 impl Refusals {
-    /// Waits until the server refuses something: what is waited for does not come then.
+    /// Waits until the server refuses something: the message that is waited for will not come then.
     pub(super) async fn next(&mut self) -> Failure {
         let refused = |connection: &Connection| connection.up && connection.detail.is_some();
         match self.0.wait_for(refused).await {
@@ -43,8 +43,9 @@ pub(super) async fn client(config: &Config) -> Result<(Client, Refusals), Failur
     let (client, mut state) = connect::client(&config.nats, "pontoon command line", &inbox, "", "")
         .await
         .map_err(Failure::Failed)?;
-    let up =
-        tokio::time::timeout(PATIENCE, state.wait_for(|connection| connection.up)).await.map(|up| up.is_ok());
+    let up = tokio::time::timeout(CONNECT_TIMEOUT, state.wait_for(|connection| connection.up))
+        .await
+        .map(|up| up.is_ok());
     if up == Ok(true) {
         return Ok((client, Refusals(state)));
     }
@@ -53,8 +54,8 @@ pub(super) async fn client(config: &Config) -> Result<(Client, Refusals), Failur
     Err(Failure::Failed(format!("no connection to NATS at {place}: {detail}; set nats.url or --nats-url")))
 }
 
-/// Where a user listens for answers. One of its own below `_INBOX.` is allowed wherever that is, and a user who may hear
-/// only what it is told itself has just this: see `deploy/nats`.
+/// The prefix of inboxes: `_INBOX.<user>`, which is allowed wherever `_INBOX` is, and the only one that the users of
+/// `deploy/nats` may subscribe to.
 fn inbox(user: Option<&str>) -> String {
     let is_token = |user: &&str| {
         !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))

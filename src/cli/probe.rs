@@ -1,4 +1,4 @@
-//! `pontoon status` and `pontoon health`: asks the admin endpoint of a running bridge.
+//! `pontoon status` and `pontoon health`: requests to the admin endpoint of a running daemon.
 
 use std::io::{Read as _, Write as _, stdout};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -14,12 +14,12 @@ use crate::log::printable::{printable, printable_json};
 use crate::registry::Registry;
 use crate::settings::Config;
 
-/// How long connecting may take, and how long a silence.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest answer that is read.
+/// How long connecting, each read and each write may take.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest response that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
 
-/// Prints the state of every instance and link.
+/// Prints the status of every instance and link.
 pub(super) fn status(registry: &Registry, sources: &Sources, json: bool) -> Outcome {
     let (config, _) = config::shared(registry, sources)?;
     let (code, body) = get(&config, "/status")?;
@@ -37,32 +37,32 @@ pub(super) fn status(registry: &Registry, sources: &Sources, json: bool) -> Outc
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the bridge is ready.
+/// Prints whether the daemon is ready; exit code 1 if not.
 pub(super) fn health(registry: &Registry, sources: &Sources) -> Outcome {
     let (config, _) = config::shared(registry, sources)?;
     let (code, body) = get(&config, "/readyz")?;
-    let said = printable(String::from_utf8_lossy(&body).trim());
-    writeln!(stdout(), "{said}")?;
+    let text = printable(String::from_utf8_lossy(&body).trim());
+    writeln!(stdout(), "{text}")?;
     Ok(if code == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One GET. HTTP/1.0, so that the answer ends with the connection and comes in one piece.
+/// One GET: the status and the body. HTTP/1.0, so that the response is not chunked and ends with the connection.
 fn get(config: &Config, path: &str) -> Result<(u16, Vec<u8>), Failure> {
     if !config.admin.enabled {
         return Err(Failure::Failed("there is no admin endpoint: admin.enabled is false".to_owned()));
     }
     let listen = &config.admin.listen;
     let address =
-        listen.parse().map(reachable).map_err(|_| Failure::Failed(format!("{listen} is no address")))?;
+        listen.parse().map(reachable).map_err(|_| Failure::Failed(format!("{listen} is not an address")))?;
     if address.port() == 0 {
         return Err(Failure::Failed(
-            "admin.listen has port 0; name the port that was logged with --admin-listen".to_owned(),
+            "admin.listen has port 0; give the port that was logged, with --admin-listen".to_owned(),
         ));
     }
     let exchange = || {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)?;
+        stream.set_read_timeout(Some(IO_TIMEOUT))?;
+        stream.set_write_timeout(Some(IO_TIMEOUT))?;
         stream.write_all(
             format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
         )?;
@@ -75,10 +75,10 @@ fn get(config: &Config, path: &str) -> Result<(u16, Vec<u8>), Failure> {
             "no answer from the admin endpoint at {address}: {error}; is the daemon running?"
         ))
     })?;
-    split(&answer).ok_or_else(|| Failure::Failed(format!("what answers at {address} does not speak HTTP")))
+    split(&answer).ok_or_else(|| Failure::Failed(format!("the response from {address} is not HTTP")))
 }
 
-/// Where to reach a listener: one that listens everywhere is reached on this machine.
+/// The address to connect to: loopback for a listener on the unspecified address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -97,7 +97,7 @@ fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
 
 fn table(body: &[u8]) -> Result<String, Failure> {
     let status: Value = serde_json::from_slice(body)
-        .map_err(|error| Failure::Failed(format!("/status is no JSON: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("/status is not JSON: {error}")))?;
     let instances = status.get("instances").unwrap_or(&status).as_array().cloned().unwrap_or_default();
     let mut rows =
         vec![["INSTANCE", "TYPE", "LINK", "STATE", "SINCE", "UNCONFIRMED", "DETAIL"].map(str::to_owned)];
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_taken_apart() {
+    fn a_response_is_split_into_status_and_body() {
         assert_eq!(split(b"HTTP/1.0 200 OK\r\na: b\r\n\r\nbody"), Some((200, b"body".to_vec())));
         assert_eq!(split(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), Some((503, Vec::new())));
         assert_eq!(split(b"SSH-2.0\r\n\r\n"), None);

@@ -1,4 +1,4 @@
-//! `pontoon send`: has an instance do something, and prints what it answered.
+//! `pontoon send`: sends a command to an instance, and prints its replies.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _, stdin, stdout};
@@ -21,7 +21,7 @@ use crate::log::printable::printable_json;
 use crate::registry::Registry;
 use crate::settings::Config;
 
-/// How much longer than the daemon we wait: it answers at its deadline, and the answer has a way to go.
+/// Added to the command's timeout: the daemon replies at its deadline, and the reply takes time to arrive.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
@@ -33,8 +33,8 @@ pub(super) struct Request {
     /// The body, JSON; `-` reads it from stdin
     #[arg(default_value = "{}")]
     body: String,
-    /// How much to wait for: accepted, sent, acked or response
-    #[arg(long, value_name = "PROMISE")]
+    /// The delivery level to wait for: accepted, sent, acked or response
+    #[arg(long, value_name = "LEVEL")]
     wait: Option<DeliveryLevel>,
     /// How long to wait, such as 5s
     #[arg(long, value_name = "TIME")]
@@ -56,16 +56,16 @@ impl Request {
         let subject = self.subject(&config.nats.prefix, &kinds)?;
         let body = self.body()?;
         let wait = self.timeout.unwrap_or(config.commands.max_timeout).0 + GRACE;
-        let talk = self.talk(&config, subject, body);
+        let exchange = self.exchange(&config, subject, body);
         nats::block_on(async {
             let late =
-                || Failure::Failed("no answer came in time; what was asked for may have happened".to_owned());
-            tokio::time::timeout(wait, talk).await.map_err(|_| late())?
+                || Failure::Failed("no reply came in time; the command may have been carried out".to_owned());
+            tokio::time::timeout(wait, exchange).await.map_err(|_| late())?
         })
     }
 
     /// Sends the command and prints replies up to the last.
-    async fn talk(&self, config: &Config, subject: String, body: String) -> Outcome {
+    async fn exchange(&self, config: &Config, subject: String, body: String) -> Outcome {
         let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
         let (client, mut refusals) = nats::client(config).await?;
         let inbox = client.new_inbox();
@@ -82,7 +82,7 @@ impl Request {
             let Some(reply) = reply else { break };
             if reply.status == Some(StatusCode::NO_RESPONDERS) {
                 let hint = "is the daemon running, with this instance and this operation?";
-                return Err(Failure::Failed(format!("nobody listens on {subject}: {hint}")));
+                return Err(Failure::Failed(format!("no subscriber on {subject}: {hint}")));
             }
             writeln!(stdout(), "{}", printable_json(&reply.payload))?;
             match status(&reply).as_deref() {
@@ -123,7 +123,7 @@ impl Request {
                 .map_err(|error| Failure::Usage(format!("stdin cannot be read: {error}")))?;
         }
         match serde_json::from_str::<&RawValue>(&body) {
-            // The daemon takes no body for an empty one.
+            // An empty body is allowed.
             _ if body.trim().is_empty() => Ok(String::new()),
             Ok(_) => Ok(body),
             Err(error) => Err(Failure::Usage(format!("the body is not JSON: {error}"))),
@@ -160,8 +160,8 @@ fn status(reply: &Message) -> Option<String> {
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write NAME:VALUE")?;
-    // The client would panic on a line break, so its fallible ways are used.
+    // `HeaderMap::insert` of a text panics on a line break; parsing does not.
     let name = name.trim().parse().map_err(|_| "the name may hold only letters, digits and -".to_owned())?;
-    let value = value.trim().parse().map_err(|_| "the value may hold no line break".to_owned())?;
+    let value = value.trim().parse().map_err(|_| "the value must not hold a line break".to_owned())?;
     Ok((name, value))
 }

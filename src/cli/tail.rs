@@ -1,4 +1,4 @@
-//! `pontoon tail`: events as they pass, one a line.
+//! `pontoon tail`: prints events as they are published, one a line.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
@@ -62,17 +62,17 @@ impl Tail {
     }
 }
 
-/// The subject to listen to: the filter itself if it names our prefix, else below our events.
+/// The subject to subscribe to: the filter itself if it begins with the prefix, else below `<prefix>.event.`.
 fn subject(prefix: &str, filter: &str) -> Result<String, Failure> {
     let wrong =
         filter.split('.').any(str::is_empty) || filter.chars().any(|c| c.is_whitespace() || c.is_control());
     if wrong {
         return Err(Failure::Usage(format!(
-            "\"{filter}\" is no filter; write tokens with dots between them, or * and >"
+            "\"{filter}\" is not a filter; write tokens with dots between them, or * and >"
         )));
     }
-    let own = filter == prefix || filter.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    Ok(if own { filter.to_owned() } else { format!("{prefix}.event.{filter}") })
+    let is_full = filter == prefix || filter.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+    Ok(if is_full { filter.to_owned() } else { format!("{prefix}.event.{filter}") })
 }
 
 fn json_line(message: &Message) -> String {
@@ -90,7 +90,7 @@ fn json_line(message: &Message) -> String {
 fn line(message: &Message, lead: &str, colour: bool) -> String {
     let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
     let document: Value = pontoon_sdk::json::from_slice(&message.payload).unwrap_or_default();
-    // In structured mode the event is the document's `data`, and the time stands beside it.
+    // In structured mode the event is the document's `data`, and `time` is beside it.
     let structured = document.get("specversion").is_some();
     let body = if structured { document.get("data") } else { Some(&document) };
     let time = if structured {
@@ -118,18 +118,18 @@ fn line(message: &Message, lead: &str, colour: bool) -> String {
     shown.join("  ").trim_end().to_owned()
 }
 
-/// What a person wants to see of an event.
+/// A short text for an event: sender and text if it has them, else its fields.
 fn summary(body: &Value) -> String {
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
     let sender = text("/sender/name").or(text("/sender/id"));
-    let said = text("/message/text")
+    let content = text("/message/text")
         .or(text("/delta"))
         .or(text("/error/message"))
         .or(text("/text"))
         .or(text("/reason"));
-    let whole = match (sender, said) {
-        (Some(sender), Some(said)) => format!("{sender}: {said}"),
-        (None, Some(said)) => said.to_owned(),
+    let whole = match (sender, content) {
+        (Some(sender), Some(content)) => format!("{sender}: {content}"),
+        (None, Some(content)) => content.to_owned(),
         _ => {
             let fields = body.as_object().into_iter().flatten().filter(|(key, _)| *key != "raw");
             let fields = fields.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! Which values make sense, alone and together. Every message says what to write instead.
+//! Checks of values, alone and in combination, that a schema cannot express. Every message says what to write instead.
 
 mod bounds;
 
@@ -21,7 +21,7 @@ const LONGEST_PREFIX: usize = 64;
 /// The schemes of NATS, and the usual port.
 const NATS_SCHEMES: &[Scheme] = &[("nats", 4222), ("tls", 4222)];
 
-/// Checks all that a schema cannot say.
+/// Checks everything that the schema cannot express.
 pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Report<'_>) {
     urls(&config.nats, report);
     prefix(&config.nats.prefix, report);
@@ -103,7 +103,7 @@ fn prefix(prefix: &str, report: &mut Report<'_>) {
 }
 
 fn credentials(nats: &Nats, tree: &Map<String, Value>, report: &mut Report<'_>) {
-    // What was written counts, not what was understood: a wrong value has been reported already.
+    // Counts what was written, not what was decoded: a wrong value has been reported already.
     let is_set = |key: &str| tree.get("nats").and_then(|nats| nats.get(key)).is_some();
     let ways: Vec<&str> =
         ["user", "token", "nkey", "credentials"].into_iter().filter(|key| is_set(key)).collect();
@@ -160,7 +160,7 @@ fn tls(tls: &Tls, at: &[&str], report: &mut Report<'_>) {
 fn transport(name: &str, transport: &Transport, report: &mut Report<'_>) {
     tls(&transport.tls, &["connectors", name, "transport", "tls"], report);
     let at = |key| path(["connectors", name, "transport", key]);
-    // One that cannot be looked up has been reported with the other secrets.
+    // One that cannot be resolved has been reported with the other secrets.
     if let Some(Ok(text)) = transport.proxy.as_ref().map(Secret::reveal)
         && let Err(why) = Proxy::read(&text)
     {
@@ -173,7 +173,7 @@ fn transport(name: &str, transport: &Transport, report: &mut Report<'_>) {
     }
 }
 
-/// Names that become parts of subjects.
+/// Settings of JetStream and the inbox that become parts of subjects.
 fn jetstream(nats: &Nats, report: &mut Report<'_>) {
     let good = |token: &str| {
         !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '>' | '.'))
@@ -266,7 +266,7 @@ fn reply_prefixes(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// The filter's parser takes a misspelled level for the name of a module, and would then be silent or very loud.
+/// The filter's parser takes a misspelled level for the name of a module, which would log nothing or everything.
 fn log_level(level: &str, report: &mut Report<'_>) {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let at = path(["log", "level"]);

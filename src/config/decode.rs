@@ -1,4 +1,4 @@
-//! From values that were read to settings, and to every fault in them.
+//! From values to typed settings, reporting every error.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,16 +9,16 @@ use super::shape::{Shape, remove};
 use crate::instance::Run;
 use crate::registry::keys;
 
-/// An instance that can be started.
+/// An instance that is ready to start.
 pub struct Prepared {
     /// Its name.
     pub name: String,
-    /// The connector, settings and all.
+    /// The connector with its settings.
     pub run: Box<dyn Run>,
 }
 
-/// Reports what the shape of the tree at this path was found to be, and takes the wrong values out, so that the others
-/// can be looked at.
+/// Reports the faults that were found in the tree at this path, and removes the wrong values, so that the others can be
+/// decoded.
 pub(super) fn prune(shape: Shape, tree: &mut Value, at: &[String], report: &mut Report<'_>) {
     for fault in shape.faults {
         report.problem(&fault.path, fault.what);
@@ -30,7 +30,7 @@ pub(super) fn prune(shape: Shape, tree: &mut Value, at: &[String], report: &mut 
     }
 }
 
-/// Reads a table, again and again without what is wrong, until all that is wrong has been said.
+/// Decodes a table. A value that cannot be decoded is reported and removed, until the rest decodes.
 pub(super) fn decode<T: DeserializeOwned + Default>(
     table: Option<Value>,
     at: &[String],

@@ -1,7 +1,7 @@
 //! Settings in environment variables and flags: `PONTOON_NATS__URL` is `nats.url`.
 //!
-//! The schema decides whether a text is a text, a number, a switch or a list; the text itself never does, or a
-//! password of digits would become a number and lose its zeros.
+//! The schema decides whether a text is a string, a number, a boolean or a list. The text itself does not, or a password
+//! of digits would become a number and lose its leading zeros.
 
 use figment::providers::{Format as _, Toml};
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ pub(super) struct Setting {
     pub(super) value: Value,
 }
 
-/// All settings of the environment, then all of the flags.
+/// The settings of the environment, then those of the flags.
 pub(super) fn settings(
     sources: &Sources,
     file: &Map<String, Value>,
@@ -31,9 +31,9 @@ pub(super) fn settings(
     for (name, text) in &sources.env {
         let source = format!("environment variable {name}");
         match path_of(name, &tables, schema) {
-            Reading::Setting(path) => texts.push((source, path, text.clone())),
-            Reading::Unrelated => {}
-            Reading::Slip(meant) => notes.warnings.push(format!(
+            NameKind::Setting(path) => texts.push((source, path, text.clone())),
+            NameKind::Unrelated => {}
+            NameKind::Typo(meant) => notes.warnings.push(format!(
                 "{source} is not a setting and is ignored; did you mean {meant}, with two underscores?"
             )),
         }
@@ -62,31 +62,31 @@ pub(super) fn settings(
     settings
 }
 
-/// What a variable's name says.
-enum Reading {
+/// What a variable's name stands for.
+enum NameKind {
     Setting(Path),
     Unrelated,
-    /// It looks like a setting with one underscore too few.
-    Slip(String),
+    /// Probably a setting with one underscore instead of two: the name that was meant.
+    Typo(String),
 }
 
-fn path_of(name: &str, tables: &[&str], schema: &Schema) -> Reading {
+fn path_of(name: &str, tables: &[&str], schema: &Schema) -> NameKind {
     let Some(rest) = name.strip_prefix(PREFIX) else {
-        return Reading::Unrelated;
+        return NameKind::Unrelated;
     };
     let rest = rest.to_ascii_lowercase();
     let path: Path = rest.split("__").map(str::to_owned).collect();
     if path.len() > 1 || tables.contains(&rest.as_str()) {
-        return Reading::Setting(path);
+        return NameKind::Setting(path);
     }
-    let slip = tables.iter().find_map(|table| {
+    let typo = tables.iter().find_map(|table| {
         let key = rest.strip_prefix(table)?.strip_prefix('_')?;
         schema.knows(table, key).then(|| format!("{PREFIX}{}__{}", table.to_uppercase(), key.to_uppercase()))
     });
-    slip.map_or(Reading::Unrelated, Reading::Slip)
+    typo.map_or(NameKind::Unrelated, NameKind::Typo)
 }
 
-/// The type of each instance: what the file says, or what a variable puts over it.
+/// The type of each instance: from the file, or from a variable or flag that overrides it.
 fn kinds(file: &Map<String, Value>, texts: &[(String, Path, Option<String>)]) -> Map<String, Value> {
     let mut kinds = Map::new();
     if let Some(Value::Object(instances)) = file.get("connectors") {
@@ -135,7 +135,7 @@ fn typed(text: &str, form: Form<'_>) -> Result<Value, String> {
     }
 }
 
-/// A list or a table as it would stand in the file.
+/// Parses a list or a table in the syntax of the file.
 fn inline(text: &str, what: &str) -> Result<Value, String> {
     figment::Figment::from(Toml::string(&format!("value = {text}")))
         .extract_inner("value")

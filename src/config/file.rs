@@ -1,4 +1,4 @@
-//! The TOML file: finding it, reading it once, and knowing on which line a key stands.
+//! The TOML file: finding it, reading it, and the line of a key.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use toml_edit::{ImDocument, Item};
 
 use super::problem::Problem;
 
-/// Where a file is looked for that nobody named.
+/// Where the file is searched without `--config` and `PONTOON_CONFIG`.
 const SEARCHED: [&str; 2] = ["config/pontoon.toml", "/etc/pontoon/pontoon.toml"];
-/// A configuration is text that people write; a larger file is something else.
+/// The largest file that is read, in bytes.
 const LARGEST: u64 = 4 << 20;
 
 /// One file that was read.
 pub(super) struct File {
     name: String,
     document: ImDocument<String>,
-    /// What it says.
+    /// Its values.
     pub(super) tree: Dict,
 }
 
-/// The file to read: the one that was named, or the first there is.
+/// The file to read: `named`, or the first of the usual places that exists.
 pub(super) fn find(named: Option<&Path>) -> Option<PathBuf> {
     match named {
         Some(file) => Some(file.to_owned()),
@@ -31,7 +31,7 @@ pub(super) fn find(named: Option<&Path>) -> Option<PathBuf> {
     }
 }
 
-/// Says where was looked.
+/// The places that are searched, for messages.
 pub(super) fn searched() -> String {
     SEARCHED.join(" and ")
 }
@@ -40,8 +40,7 @@ impl File {
     /// Reads a file.
     ///
     /// # Errors
-    /// If it cannot be read or is not TOML. The parser would show the line, and a secret may stand on it; so only
-    /// the place is told.
+    /// If it cannot be read or is not TOML. The message has the line's number only: the line may hold a secret.
     pub(super) fn read(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
         let wrong = |what: String| Problem { source: name.clone(), key: String::new(), what };

@@ -1,4 +1,4 @@
-//! The tables of the instances: the daemon's own keys are taken out, the rest is the connector's to judge.
+//! The tables of the instances: the daemon's keys are read here, the others by the connector.
 
 use pontoon_sdk::url::{self, Url};
 use serde_json::{Map, Value};
@@ -91,7 +91,7 @@ fn kind<'r>(
     None
 }
 
-/// One instance, and what runs it if it is enabled and nothing is wrong with its settings.
+/// One instance, and its connector if it is enabled and its settings have no errors.
 fn instance(
     table: &Value,
     kind: &dyn ConnectorType,
@@ -118,13 +118,14 @@ fn instance(
     if !enabled {
         report.warn(path, "is not enabled and will not run");
     }
-    let run = if lacking { None } else { settle(kind, settings.clone(), &is_required, path, report) };
+    let run =
+        if lacking { None } else { build_connector(kind, settings.clone(), &is_required, path, report) };
     let instance = Instance { kind: kind.name().to_owned(), enabled, transport, settings };
     Some((instance, run.filter(|_| enabled)))
 }
 
-/// Has the connector judge its settings, without those that it refuses, until all that is wrong has been said.
-fn settle(
+/// Builds the connector. A setting that it refuses is reported and removed, until all errors are reported.
+fn build_connector(
     kind: &dyn ConnectorType,
     settings: Map<String, Value>,
     is_required: &dyn Fn(&String) -> bool,
@@ -139,7 +140,7 @@ fn settle(
         };
         let keys: Path = error.path;
         let at: Path = path.iter().chain(&keys).cloned().collect();
-        // A key that is missing because what stood there was wrong has been told of.
+        // A key that is missing because its wrong value was removed has been reported.
         if !(error.message.starts_with("missing field") && report.has_within(&at)) {
             report.problem(&at, error.message);
         }

@@ -1,4 +1,4 @@
-//! File, environment and flags, one over the other, and where each value came from.
+//! Merges file, environment and flags, and keeps the source of each value.
 
 use figment::value::{Dict, Map, Value as Figmented};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -10,18 +10,18 @@ use super::schema::Schema;
 use super::sources::Sources;
 use super::{env, file};
 
-/// What the name of the file's layer begins with; its lines are looked up in the file itself.
+/// The name of the file's layer; its lines are looked up in the file itself.
 const FILE: &str = "file";
 
-/// Everything that was set, and by whom.
+/// All values that were set, with their sources.
 pub(super) struct Layers {
     figment: Figment,
     file: Option<File>,
-    /// What was set, the last source first.
+    /// The merged values; a later source overrides an earlier one.
     pub(super) tree: Object<String, Value>,
 }
 
-/// One source with a name of its own.
+/// One source and its name.
 struct Layer {
     name: String,
     tree: Dict,
@@ -41,7 +41,7 @@ impl Layers {
     /// Reads all sources.
     ///
     /// # Errors
-    /// If the file cannot be read: then nothing else is worth saying.
+    /// If the file cannot be read; no other error is reported then.
     pub(super) fn read(sources: &Sources, schema: &Schema) -> Result<(Self, Notes), Problem> {
         let mut notes = Notes::default();
         let file = match file::find(sources.file.as_deref()) {
@@ -65,7 +65,7 @@ impl Layers {
         Ok((Self { figment, file, tree }, notes))
     }
 
-    /// Who set this key, or the nearest one around it.
+    /// The source of this key, or of the nearest key around it.
     pub(super) fn source(&self, path: &[String]) -> String {
         let exact = (1..=path.len()).rev().find_map(|length| {
             let path = path.get(..length)?;
@@ -92,6 +92,6 @@ fn nested(path: &[String], value: &Value) -> Dict {
 }
 
 fn object(figment: &Figment) -> Object<String, Value> {
-    // Only a merge of values that were read can come here, and those all have a form in JSON.
+    // Every value comes from TOML or JSON, so it can be represented in JSON.
     figment.extract::<Figmented>().ok().and_then(|value| value.deserialize().ok()).unwrap_or_default()
 }

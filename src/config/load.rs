@@ -1,4 +1,4 @@
-//! From the sources to a configuration that was checked as a whole, or to everything that is wrong with it.
+//! From the sources to a checked configuration, or to all errors in it.
 
 use std::collections::BTreeMap;
 
@@ -15,20 +15,20 @@ use super::{check, instances, secrets};
 use crate::registry::Registry;
 use crate::settings::Config;
 
-/// A configuration without a fault.
+/// A configuration without errors.
 pub struct Loaded {
-    /// What was set, over the defaults.
+    /// The settings, over the defaults.
     pub config: Config,
-    /// What the operator should know, a line each; free of secrets.
+    /// Warnings for the operator, a line each; without secrets.
     pub warnings: Vec<String>,
     /// The instances that are enabled, by name.
     pub instances: Vec<Prepared>,
 }
 
-/// Reads and checks everything, and builds the instances. Opens no socket.
+/// Reads and checks the whole configuration, and builds the instances. Opens no socket.
 ///
 /// # Errors
-/// Everything that is wrong.
+/// All errors.
 pub fn load(registry: &Registry, sources: &Sources) -> Result<Loaded, Problems> {
     let schema = Schema::new(registry);
     let (layers, notes) = Layers::read(sources, &schema).map_err(|problem| Problems(vec![problem]))?;
@@ -40,11 +40,11 @@ pub fn load(registry: &Registry, sources: &Sources) -> Result<Loaded, Problems> 
     Ok(Loaded { config, warnings, instances })
 }
 
-/// Reads and checks what is not an instance's, for commands that only speak to NATS or to a running daemon. Beside it
-/// comes the type of each instance, by name.
+/// Reads and checks all tables but the instances', for commands that only connect to NATS or to a running daemon.
+/// Returned with it: the type of each instance, by name.
 ///
 /// # Errors
-/// Everything that is wrong there.
+/// All errors in those tables.
 pub fn shared(
     registry: &Registry,
     sources: &Sources,
@@ -71,7 +71,7 @@ fn finish(notes: Notes, report: Report<'_>) -> Result<Vec<String>, Problems> {
     }
 }
 
-/// All tables but the instances'.
+/// The settings of all tables but the instances'.
 fn tables(layers: &Layers, schema: &Schema, report: &mut Report<'_>) -> Config {
     let mut tree: Map<String, Value> = layers.tree.clone();
     tree.remove("connectors");

@@ -1,10 +1,10 @@
-//! How the settings are read and checked.
+//! Reading and checking the settings.
 //!
-//! * [`load`](load()) reads one file, the environment and flags, and checks all of it before anything starts
+//! * [`load`](load()) reads one file, the environment and flags, and checks all settings before anything starts
 //! * `layers`, `file` and `env` read the sources and remember where each value came from
-//! * [`schema`] is one JSON Schema for everything, connectors included; `shape` holds what was read against it
-//! * `check` knows which values make sense, `instances` builds the instances, `secrets` resolves secrets
-//! * [`Problems`] is everything that is wrong, at once, and never shows a secret
+//! * [`schema`] is one JSON Schema for all settings, connectors included; `shape` validates against it
+//! * `check` validates what a schema cannot, `instances` builds the instances, `secrets` checks secrets
+//! * [`Problems`] is the list of all errors; it never shows a secret
 
 mod check;
 mod decode;

@@ -1,15 +1,15 @@
-//! What is wrong with a configuration: every fault at once, where it is, and what to do.
+//! The errors in a configuration, each with its source, its key and what to do.
 
 use std::fmt;
 
-/// One fault.
+/// One error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where the value came from: `config/pontoon.toml:12`, `environment variable PONTOON_NATS__URL`.
+    /// The source of the value: `config/pontoon.toml:12`, `environment variable PONTOON_NATS__URL`.
     pub source: String,
-    /// The key, dotted; empty if it is the source as a whole.
+    /// The dotted key; empty if the error is the source as a whole.
     pub key: String,
-    /// What is wrong, and what to do.
+    /// The error, and what to do.
     pub what: String,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, one fault a line.
+/// All errors, one a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -42,14 +42,14 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// What is wrong with the sources themselves, and what should be known of them.
+/// Errors and warnings about the sources themselves.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
 }
 
-/// The keys that lead to a value.
+/// The path of keys to a value.
 pub(super) type Path = Vec<String>;
 
 /// A path from its keys.
@@ -62,7 +62,7 @@ pub(super) fn join(path: &[String], key: &str) -> Path {
     path.iter().cloned().chain([key.to_owned()]).collect()
 }
 
-/// The path as it is shown. Keys come from outside, so what a bare key may not hold is escaped.
+/// The path for messages. A key that is not a bare key of TOML is quoted and escaped.
 pub(super) fn dotted(path: &[String]) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let shown = path.iter().map(|key| {

@@ -1,27 +1,27 @@
-//! Faults and warnings while a configuration is checked.
+//! Collects errors and warnings while a configuration is checked.
 
 use pontoon_sdk::Redactor;
 
 use super::layers::Layers;
 use super::problem::{Path, Problem, dotted};
 
-/// Collects faults and warnings while a configuration is read.
+/// The errors and warnings that were found so far.
 pub(super) struct Report<'a> {
     layers: &'a Layers,
     problems: Vec<Problem>,
-    /// Where the problems are.
+    /// The paths of the problems.
     places: Vec<Path>,
     warnings: Vec<Problem>,
     secrets: Vec<String>,
 }
 
 impl<'a> Report<'a> {
-    /// An empty report on what these sources say.
+    /// An empty report; `layers` gives the source of each key.
     pub(super) fn new(layers: &'a Layers) -> Self {
         Self { layers, problems: Vec::new(), places: Vec::new(), warnings: Vec::new(), secrets: Vec::new() }
     }
 
-    /// Something is wrong with this key.
+    /// Adds an error at this key.
     pub(super) fn problem(&mut self, path: &[String], what: impl Into<String>) {
         self.places.push(path.to_vec());
         let problem = self.place(path, what.into());
@@ -30,28 +30,28 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Whether something is wrong with a key within this one.
+    /// Whether there is an error at a key below this one.
     pub(super) fn has_within(&self, path: &[String]) -> bool {
         self.places.iter().any(|place| place.len() > path.len() && place.starts_with(path))
     }
 
-    /// Something about this key should be known.
+    /// Adds a warning at this key.
     pub(super) fn warn(&mut self, path: &[String], what: impl Into<String>) {
         let warning = self.place(path, what.into());
         self.warnings.push(warning);
     }
 
-    /// Whether a variable of the environment set this key.
+    /// Whether this key was set by an environment variable.
     pub(super) fn is_from_env(&self, path: &[String]) -> bool {
         self.layers.source(path).starts_with("environment variable")
     }
 
-    /// Has this text masked wherever a message would show it.
+    /// Masks this text in every message.
     pub(super) fn mask(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }
 
-    /// What was found: faults, and warnings as lines.
+    /// The errors, and the warnings as lines, with secrets masked.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<String>) {
         let Self { mut problems, mut warnings, secrets, .. } = self;
         let redactor = Redactor::new(secrets);

@@ -1,5 +1,5 @@
-//! One JSON Schema (draft 2020-12) for the whole configuration, connectors included: for editors, for the text of
-//! environment variables, and to find every wrong key at once.
+//! One JSON Schema (draft 2020-12) of the whole configuration, connectors included: for editors, to parse environment
+//! variables, and to report every wrong key at once.
 
 use std::sync::LazyLock;
 
@@ -11,12 +11,12 @@ use super::problem::Path;
 use crate::registry::{ConnectorType, Registry};
 use crate::settings::Config;
 
-/// The schema of everything that this binary can be told.
+/// The schema of the configuration of this binary.
 pub struct Schema {
     root: Value,
 }
 
-/// What a text in an environment variable stands for.
+/// How the text of an environment variable is parsed.
 pub(super) enum Form<'a> {
     /// The text itself.
     Text,
@@ -28,11 +28,11 @@ pub(super) enum Form<'a> {
     Integer,
     /// A number.
     Number,
-    /// Several of these.
+    /// A list of these.
     List(Node<'a>),
-    /// Keys of its own.
+    /// A table.
     Table,
-    /// Nothing that is known.
+    /// The schema has no such key.
     Unknown,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Node<'a> {
 }
 
 impl Schema {
-    /// Puts the daemon's own schema and those of the connectors together.
+    /// Merges the schema of the daemon and those of the connectors.
     pub fn new(registry: &Registry) -> Self {
         let mut root = schema_for!(Config).to_value();
         root["title"] = json!("Configuration of Pontoon");
@@ -71,12 +71,12 @@ impl Schema {
         Self { root }
     }
 
-    /// The JSON of it.
+    /// The schema as JSON.
     pub fn json(&self) -> &Value {
         &self.root
     }
 
-    /// The settings of a connector: key, what to write, and what it is for.
+    /// The settings of a connector: key, type, and description.
     pub fn settings(&self, kind: &str) -> Vec<(String, String, String)> {
         let Some(table) = self.instance(kind) else {
             return Vec::new();
@@ -94,7 +94,7 @@ impl Schema {
         described.collect()
     }
 
-    /// All of it.
+    /// The root.
     pub(super) fn root(&self) -> Node<'_> {
         self.node(&self.root)
     }
@@ -102,21 +102,21 @@ impl Schema {
     /// The table of an instance of this type.
     pub(super) fn instance(&self, kind: &str) -> Option<Node<'_>> {
         let kind = self.root.get("$defs")?.get(kind)?;
-        // The name of a connector never begins with a capital, and those of our own types always do.
+        // The names of connectors are lower case, those of the daemon's types are not.
         kind.pointer("/properties/type/const").map(|_| self.node(kind))
     }
 
-    /// The tables at the top.
+    /// The tables at top level.
     pub(super) fn tables(&self) -> Vec<&str> {
         self.root().keys()
     }
 
-    /// Whether a table at the top has this key.
+    /// Whether a table at top level has this key.
     pub(super) fn knows(&self, table: &str, key: &str) -> bool {
         self.root().child(table).and_then(|(_, node)| node.child(key)).is_some()
     }
 
-    /// A path as the schema spells it, and the form of the value there. Variables have no upper and lower case.
+    /// The path as the schema spells it, and the form of the value there. Names of variables are compared without case.
     pub(super) fn form<'a>(
         &'a self,
         path: &[String],
@@ -155,12 +155,12 @@ impl<'a> Node<'a> {
         self.schema.node(json)
     }
 
-    /// What it says under a keyword.
+    /// The value of a keyword.
     pub(super) fn keyword(self, keyword: &str) -> Option<&'a Value> {
         self.json.get(keyword)
     }
 
-    /// The parts that a value may have the choice of, without the one that says "nothing".
+    /// The alternatives (`anyOf`, `oneOf`) except `null`.
     pub(super) fn branches(self) -> Vec<Self> {
         let of = |keyword| self.keyword(keyword).and_then(Value::as_array).into_iter().flatten();
         let null = |node: &Self| node.keyword("type").and_then(Value::as_str) == Some("null");
@@ -174,13 +174,13 @@ impl<'a> Node<'a> {
             || matches!(self.branches().as_slice(), [only] if only.is_secret())
     }
 
-    /// The keys that are listed.
+    /// The keys of `properties`.
     pub(super) fn keys(self) -> Vec<&'a str> {
         let listed = self.keyword("properties").and_then(Value::as_object);
         listed.into_iter().flat_map(Map::keys).map(String::as_str).collect()
     }
 
-    /// The part for a key, spelled as the schema does.
+    /// The key as the schema spells it, and its node.
     pub(super) fn child(self, key: &str) -> Option<(&'a str, Self)> {
         let listed = self.keyword("properties").and_then(Value::as_object);
         let exact = listed.and_then(|listed| listed.get_key_value(key));
@@ -204,7 +204,7 @@ impl<'a> Node<'a> {
         types.into_iter().filter(|name| *name != "null").collect()
     }
 
-    /// How a text for it is read.
+    /// How the text of an environment variable is parsed for this node.
     pub(super) fn form(self) -> Form<'a> {
         let types = self.types();
         let item = || {
@@ -254,7 +254,7 @@ fn definitions(connector: &dyn ConnectorType, own: &Value) -> Map<String, Value>
     all
 }
 
-/// Prefixes all references with the connector's name, so that two connectors may name their types alike.
+/// Prefixes all references with the connector's name, so that two connectors may have types of the same name.
 fn rename(json: &mut Value, name: &str) {
     match json {
         Value::Object(object) => {
@@ -274,27 +274,27 @@ fn rename(json: &mut Value, name: &str) {
     }
 }
 
-/// The words that a text must be one of.
-pub(super) fn words(node: Node<'_>) -> Option<Vec<&str>> {
-    if let Some(word) = node.keyword("const").and_then(Value::as_str) {
-        return Some(vec![word]);
+/// The values that a string may have (`const` or `enum`).
+pub(super) fn allowed_values(node: Node<'_>) -> Option<Vec<&str>> {
+    if let Some(value) = node.keyword("const").and_then(Value::as_str) {
+        return Some(vec![value]);
     }
-    let words = node.keyword("enum")?.as_array()?;
-    Some(words.iter().filter_map(Value::as_str).collect())
+    let values = node.keyword("enum")?.as_array()?;
+    Some(values.iter().filter_map(Value::as_str).collect())
 }
 
-pub(super) fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+pub(super) fn quoted(values: &[&str]) -> String {
+    values.iter().map(|value| format!("\"{value}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// What a text of a certain form is called, such as `a duration, such as "5s"`.
+/// The description of a string with a pattern, such as `a duration, such as "5s"`.
 fn form(node: Node<'_>) -> Option<String> {
     node.keyword("pattern")?;
     let description = node.keyword("description")?.as_str()?;
     description.strip_prefix("A ").map(|rest| format!("a {rest}"))
 }
 
-/// What should be written, in words.
+/// What to write for this node, for messages.
 pub(super) fn expected(node: Node<'_>) -> String {
     if node.is_secret() {
         return "{ env = \"NAME\" } or { file = \"/path\" }".to_owned();
@@ -304,8 +304,8 @@ pub(super) fn expected(node: Node<'_>) -> String {
     if let Some(form) = form(node).or_else(|| branches.iter().find_map(|branch| form(*branch))) {
         return form;
     }
-    let known: Vec<&str> = branches.iter().filter_map(|branch| words(*branch)).flatten().collect();
-    if let Some(known) = words(node).or((!known.is_empty()).then_some(known)) {
+    let known: Vec<&str> = branches.iter().filter_map(|branch| allowed_values(*branch)).flatten().collect();
+    if let Some(known) = allowed_values(node).or((!known.is_empty()).then_some(known)) {
         return format!("one of {}", quoted(&known));
     }
     let mut names: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Looks after secrets: that they can be had, that they do not lie open, and that no message shows one.
+//! Checks secrets: they can be resolved, are not world-readable, and are masked in messages.
 
 use pontoon_sdk::Secret;
 use serde::Deserialize as _;
@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::problem::Path;
 use super::report::Report;
 
-/// Checks the secrets that were found. `look` is off for an instance that does not run: its secrets need not be here.
-pub(super) fn check(secrets: &[(Path, Value)], look: bool, report: &mut Report<'_>) {
+/// Checks the secrets that were found. `resolve` is off for a disabled instance, whose secrets need not exist here.
+pub(super) fn check(secrets: &[(Path, Value)], resolve: bool, report: &mut Report<'_>) {
     for (path, value) in secrets {
         let Ok(secret) = Secret::deserialize(value) else {
             mask(value, report);
             continue;
         };
-        // The setting of a proxy is secret only with a user in it.
+        // The URL of a proxy is secret only if it has a user.
         let is_proxy =
             matches!(path.as_slice(), [_, _, table, key] if table == "transport" && key == "proxy");
         let is_open = is_proxy && value.as_str().is_some_and(|text| !text.contains('@'));
@@ -25,7 +25,7 @@ pub(super) fn check(secrets: &[(Path, Value)], look: bool, report: &mut Report<'
                 report.warn(path, format!("is a secret in plain text; {write}"));
             }
         }
-        if look && let Err(error) = secret.reveal() {
+        if resolve && let Err(error) = secret.reveal() {
             report.problem(path, error.message());
         }
         if let Some(file) = value.get("file").and_then(Value::as_str) {
@@ -34,7 +34,7 @@ pub(super) fn check(secrets: &[(Path, Value)], look: bool, report: &mut Report<'
     }
 }
 
-/// Warns of a file that holds a secret and that everybody may read.
+/// Warns of a file with a secret that is world-readable.
 pub(super) fn private(path: &[String], file: &std::path::Path, report: &mut Report<'_>) {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(file).map(|metadata| metadata.permissions().mode() & 0o777);
@@ -44,9 +44,7 @@ pub(super) fn private(path: &[String], file: &std::path::Path, report: &mut Repo
         let file = file.display();
         report.warn(
             path,
-            format!(
-                "the file {file} holds a secret and everybody may read it (mode {mode:04o}); chmod 0600 it"
-            ),
+            format!("the file {file} holds a secret and is world-readable (mode {mode:04o}); chmod 0600 it"),
         );
     }
 }

@@ -1,17 +1,17 @@
-//! Holds what was read against the schema and finds every key that is unknown, missing or of the wrong form.
+//! Validates values against the schema: finds every key that is unknown, missing or of the wrong type.
 //!
-//! Serde would stop at the first, and would quote the value. Nothing here repeats a value.
+//! Serde stops at the first error and quotes the value. No message here repeats a value.
 
 use serde_json::{Map, Number, Value};
 
 use super::problem::{Path, join};
-use super::schema::{Node, expected, quoted, words};
+use super::schema::{Node, allowed_values, expected, quoted};
 use super::suggest;
 
-/// What was found.
+/// The result of a validation.
 #[derive(Default)]
 pub(super) struct Shape {
-    /// What is wrong, and where.
+    /// The faults.
     pub(super) faults: Vec<Fault>,
     /// The values that are secrets.
     pub(super) secrets: Vec<(Path, Value)>,
@@ -21,12 +21,12 @@ pub(super) struct Shape {
 pub(super) struct Fault {
     pub(super) path: Path,
     pub(super) what: String,
-    /// Whether the key is missing, so that there is nothing to leave out.
+    /// Whether the key is missing, so that there is no value to remove.
     pub(super) missing: bool,
 }
 
 impl Shape {
-    /// Checks a value and all that is in it.
+    /// Checks a value and everything below it.
     pub(super) fn check(&mut self, node: Node<'_>, value: &Value, path: &[String]) {
         if node.is_secret() {
             self.secret(value, path);
@@ -41,7 +41,7 @@ impl Shape {
         if !branches.is_empty() {
             self.choose(&branches, value, path);
         }
-        if let Some(known) = words(node) {
+        if let Some(known) = allowed_values(node) {
             self.word(&known, value, path);
         }
         match value {
@@ -71,10 +71,11 @@ impl Shape {
         }
     }
 
-    /// Goes on with the one form that the value can have.
+    /// Checks against the alternative that fits best.
     fn choose(&mut self, branches: &[Node<'_>], value: &Value, path: &[String]) {
-        if branches.iter().all(|branch| words(*branch).is_some()) {
-            let known: Vec<&str> = branches.iter().filter_map(|branch| words(*branch)).flatten().collect();
+        if branches.iter().all(|branch| allowed_values(*branch).is_some()) {
+            let known: Vec<&str> =
+                branches.iter().filter_map(|branch| allowed_values(*branch)).flatten().collect();
             self.word(&known, value, path);
             return;
         }
@@ -150,12 +151,12 @@ impl Shape {
     }
 }
 
-/// Takes a value out, so that the rest can be looked at. Returns whether it was there.
+/// Removes a value. Returns whether it was there.
 pub(super) fn remove(tree: &mut Value, path: &[String]) -> bool {
     match (path, tree) {
         ([last], Value::Object(table)) => table.remove(last).is_some(),
         ([first, rest @ ..], Value::Object(table)) if !rest.is_empty() => match table.get_mut(first) {
-            // A list with a wrong item is left out as a whole.
+            // A list with a wrong item is removed as a whole.
             Some(Value::Array(_)) => table.remove(first).is_some(),
             Some(inner) => remove(inner, rest),
             None => false,

@@ -1,20 +1,20 @@
-//! Where settings are read.
+//! The sources of settings.
 
 use std::path::PathBuf;
 
-/// Where settings are read: one file, then the environment, then flags. Kept, so that a reload can read them again.
+/// The sources of settings: one file, then the environment, then flags. Kept for reloads.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The file that somebody named; without it the usual places are looked at.
+    /// The file from `--config` or `PONTOON_CONFIG`; without it the usual places are searched.
     pub file: Option<PathBuf>,
-    /// Variables whose names begin with `PONTOON_`; no text if it is not UTF-8.
+    /// Variables whose names begin with `PONTOON_`; `None` if the value is not UTF-8.
     pub env: Vec<(String, Option<String>)>,
-    /// The flag's name, the key, dotted, and the text.
+    /// The flag's name, the dotted key, and the text.
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
 
 impl Sources {
-    /// What this process was given: a file and flags from the command line, and its environment.
+    /// File and flags from the command line, and the environment of this process.
     pub fn new(file: Option<PathBuf>, flags: Vec<(&'static str, &'static str, String)>) -> Self {
         let named = || std::env::var_os("PONTOON_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
         let env = std::env::vars_os().filter_map(|(name, text)| {

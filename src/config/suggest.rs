@@ -1,6 +1,6 @@
-//! The nearest known name to one that is not known.
+//! Suggestions for unknown names.
 
-/// "did you mean …?", or the names there are.
+/// "did you mean …?", or the list of known names.
 pub(super) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(name, &known) {
@@ -10,7 +10,7 @@ pub(super) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> 
     }
 }
 
-/// The known name that `name` was probably meant to be.
+/// The known name that is nearest to `name`, if it is near enough.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let name = plain(name);

@@ -1,6 +1,6 @@
 //! The HTTP endpoint for probes and metrics: `/livez`, `/readyz`, `/metrics`, `/status`.
 //!
-//! It has a thread of its own, so that it answers whatever the instances do.
+//! It runs on a separate thread, so that a busy or stuck instance cannot delay its answers.
 
 mod host;
 
@@ -27,57 +27,61 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::host::Hosts;
-use crate::daemon::Roster;
+use crate::daemon::InstanceStatuses;
 use crate::metrics::Exporter;
 use crate::settings::Admin;
 
-/// Connections at a time. One more ends the oldest, so that no crowd of idle ones keeps a probe out.
+/// Connections at a time. One more ends the oldest, so that idle connections cannot keep a probe out.
 const CONNECTIONS: usize = 64;
-/// How long a client may take to ask.
-const ASK: Duration = Duration::from_secs(5);
-/// How long a connection may last, the answer read and all. It carries one request.
-const LAST: Duration = Duration::from_secs(30);
-/// How long an endpoint that ends waits for its port to be free, and for answers under way.
-const CLOSE: Duration = Duration::from_secs(1);
+/// How long a client may take to send the request's header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may last. It carries one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long closing waits for the port to be free, and for responses in progress.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the endpoint shows.
 #[derive(Clone)]
 struct View {
-    roster: Arc<Roster>,
+    statuses: Arc<InstanceStatuses>,
     metrics: Exporter,
 }
 
-/// The endpoint. It ends when it is dropped.
+/// The endpoint. Dropping it ends it.
 pub struct Endpoint {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     settings: Admin,
     stop: CancellationToken,
-    /// Disconnected once nothing listens there any more.
+    /// Disconnected once the listener is closed.
     closed: mpsc::Receiver<()>,
 }
 
 impl Endpoint {
-    /// Listens and serves, on a thread of its own.
+    /// Binds the address, and serves it on a separate thread.
     ///
     /// # Errors
-    /// A sentence that names the address.
-    pub fn start(settings: &Admin, roster: &Arc<Roster>, metrics: &Exporter) -> Result<Self, String> {
+    /// A message with the address.
+    pub fn start(
+        settings: &Admin,
+        statuses: &Arc<InstanceStatuses>,
+        metrics: &Exporter,
+    ) -> Result<Self, String> {
         let listener = bind(&settings.listen)?;
-        let view = View { roster: roster.clone(), metrics: metrics.clone() };
+        let view = View { statuses: statuses.clone(), metrics: metrics.clone() };
         serve(listener, view, settings.clone())
             .map_err(|error| format!("the admin endpoint cannot start: {error}"))
     }
 
-    /// What it was started with.
+    /// The settings it was started with.
     pub fn settings(&self) -> &Admin {
         &self.settings
     }
 
-    /// Ends it, and waits for a moment until its port is free.
+    /// Ends it, and waits up to [`CLOSE_TIMEOUT`] for the port to be free.
     pub fn close(self) {
         self.stop.cancel();
-        let _ = self.closed.recv_timeout(CLOSE);
+        let _ = self.closed.recv_timeout(CLOSE_TIMEOUT);
     }
 }
 
@@ -99,7 +103,7 @@ fn bind(listen: &str) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// Serves requests for addresses, `localhost` and the names of `hosts`.
+/// Serves requests whose host is an IP address, `localhost` or in `settings.hosts`.
 fn serve(listener: TcpListener, view: View, settings: Admin) -> io::Result<Endpoint> {
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -111,8 +115,8 @@ fn serve(listener: TcpListener, view: View, settings: Admin) -> io::Result<Endpo
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let open = accept(listener, routes, &ends).await;
             drop(closing);
-            // A scrape that is being answered gets the rest of it.
-            timeout(CLOSE, join_all(open)).await.ok();
+            // Lets a scrape in progress finish.
+            timeout(CLOSE_TIMEOUT, join_all(open)).await.ok();
             io::Result::Ok(())
         });
         if let Err(error) = accepting {
@@ -122,7 +126,7 @@ fn serve(listener: TcpListener, view: View, settings: Admin) -> io::Result<Endpo
     Ok(Endpoint { address, settings, stop, closed })
 }
 
-/// Accepts until it is to stop. Returns the connections that are open.
+/// Accepts connections until `stop`. Returns those that are open.
 async fn accept(
     listener: tokio::net::TcpListener,
     routes: Router,
@@ -142,9 +146,9 @@ async fn accept(
                 {
                     oldest.abort();
                 }
-                open.push_back(tokio::spawn(answer(stream, routes.clone())));
+                open.push_back(tokio::spawn(serve_connection(stream, routes.clone())));
             }
-            // No descriptors are left, most likely; a loop would make it worse.
+            // Most likely no file descriptors are left: wait instead of trying again at once.
             Err(error) => {
                 tracing::warn!(%error, "the admin endpoint cannot accept a connection");
                 sleep(Duration::from_secs(1)).await;
@@ -153,12 +157,15 @@ async fn accept(
     }
 }
 
-async fn answer(stream: TcpStream, routes: Router) {
+async fn serve_connection(stream: TcpStream, routes: Router) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(ASK).max_buf_size(16 * 1024).keep_alive(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(16 * 1024)
+        .keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    // A client that breaks off or is slow is its own trouble.
-    drop(timeout(LAST, connection).await);
+    // A client that breaks off or is too slow needs no report.
+    drop(timeout(CONNECTION_TIMEOUT, connection).await);
 }
 
 fn routes(view: View) -> Router {
@@ -170,17 +177,23 @@ fn routes(view: View) -> Router {
         .with_state(view)
 }
 
-/// Whether every loop comes round. A service that is away is no reason to end the daemon.
+/// Fails if a loop is stuck. A service that is away is not a reason to end the daemon.
 async fn livez(State(view): State<View>) -> Response {
-    verdict(view.roster.stuck(Roster::STUCK).into_iter().map(|name| format!("{name} is stuck")).collect())
+    probe_response(
+        view.statuses
+            .stuck(InstanceStatuses::STUCK)
+            .into_iter()
+            .map(|name| format!("{name} is stuck"))
+            .collect(),
+    )
 }
 
-/// Whether events and commands can be taken. A service that is away is no reason to take the pod out.
+/// Fails if events or commands cannot be taken. A service that is away is not a reason.
 async fn readyz(State(view): State<View>) -> Response {
-    verdict(view.roster.unready())
+    probe_response(view.statuses.unready())
 }
 
-fn verdict(reasons: Vec<String>) -> Response {
+fn probe_response(reasons: Vec<String>) -> Response {
     if reasons.is_empty() {
         return (StatusCode::OK, "ok\n").into_response();
     }
@@ -188,11 +201,11 @@ fn verdict(reasons: Vec<String>) -> Response {
 }
 
 async fn scrape(State(view): State<View>) -> Response {
-    let form = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (form, view.metrics.render()).into_response()
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, view.metrics.render()).into_response()
 }
 
 async fn status(State(view): State<View>) -> Response {
-    let body = json!({ "version": env!("CARGO_PKG_VERSION"), "instances": view.roster.shown() });
+    let body = json!({ "version": env!("CARGO_PKG_VERSION"), "instances": view.statuses.snapshots() });
     ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

@@ -1,4 +1,4 @@
-//! The life of the process: log, metrics, admin endpoint, instances, then signals until the drain.
+//! The process from start to end: metrics, log, admin endpoint, instances, signals, drain.
 
 pub mod admin;
 mod notify;
@@ -23,27 +23,27 @@ use crate::settings;
 use crate::{backoff, log, metrics};
 use notify::Notify;
 use signals::Signals;
-pub use statuses::Roster;
+pub use statuses::InstanceStatuses;
 
 /// Exit code for an end that was not a drain.
 const UNAVAILABLE: u8 = 69;
-/// How often the instances are looked after.
-const ROUND: Duration = Duration::from_millis(100);
-/// An instance must have run for this long before its next fault counts as the first.
+/// How often instances are started and checked.
+const TICK: Duration = Duration::from_millis(100);
+/// An instance that has run for this long before it crashes counts as stable: its crash counter is reset.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until a signal stops it.
 pub fn run(registry: Registry, sources: Sources, loaded: Loaded) -> ExitCode {
     since_start();
     let failed = |error: &str| {
         tracing::error!("{error}");
-        // Without a log there is still stderr, and nowhere to say that it is gone.
+        // Without a log there is still stderr; a failure to write there cannot be reported.
         if !tracing::enabled!(tracing::Level::ERROR) {
             writeln!(io::stderr(), "error: {error}").ok();
         }
         ExitCode::FAILURE
     };
-    // Handles that are made before there is a recorder count nowhere, so metrics come before the log, which counts.
+    // Metric handles made before the recorder is installed count nothing, and the log counts: so metrics come first.
     let exporter = match metrics::install() {
         Ok(exporter) => exporter,
         Err(error) => return failed(&format!("metrics cannot start: {error}")),
@@ -63,23 +63,23 @@ fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))?;
-    // Signals are heard before anything runs: for process 1 of a container there is nobody else to act on them.
+    // Before anything runs: for process 1 of a container, signals without a handler are ignored.
     let signals = {
         let _runtime = runtime.enter();
-        Signals::listen().map_err(|error| format!("signals cannot be heard: {error}"))?
+        Signals::listen().map_err(|error| format!("signal handlers cannot be installed: {error}"))?
     };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     daemon.serve_admin(&loaded.config.admin)?;
-    daemon.notify = Notify::start(daemon.roster.clone());
-    Ok(runtime.block_on(daemon.live(loaded, signals)))
+    daemon.notify = Notify::start(daemon.statuses.clone());
+    Ok(runtime.block_on(daemon.run(loaded, signals)))
 }
 
 struct Daemon {
     registry: Arc<Registry>,
     sources: Sources,
-    roster: Arc<Roster>,
+    statuses: Arc<InstanceStatuses>,
     counts: DaemonMetrics,
     exporter: Exporter,
     log: Option<log::Live>,
@@ -87,16 +87,16 @@ struct Daemon {
     notify: Notify,
     config: settings::Config,
     running: BTreeMap<String, Running>,
-    /// Instances that drain; one of the same name starts when they are done.
+    /// Instances that drain; the next one of the same name starts after them.
     ending: Vec<Ending>,
-    /// Instances that start when nothing of their name drains any more, and not before their time.
+    /// Instances to start, each from its time on and after older ones of its name have drained.
     waiting: BTreeMap<String, (Prepared, Instant)>,
-    /// How often in a row each instance has ended by itself.
-    falls: BTreeMap<String, usize>,
+    /// How often in a row each instance has crashed.
+    crashes: BTreeMap<String, usize>,
 }
 
-/// A configuration on its way.
-type Reading = oneshot::Receiver<Result<Loaded, Problems>>;
+/// A configuration that is being read.
+type PendingConfig = oneshot::Receiver<Result<Loaded, Problems>>;
 
 struct Running {
     handle: Handle,
@@ -105,18 +105,18 @@ struct Running {
 
 struct Ending {
     handle: Handle,
-    /// When it should be done; `None` once it was said that it is not.
+    /// When it should have drained; `None` once it was logged that it has not.
     deadline: Option<Instant>,
 }
 
 impl Daemon {
     fn new(registry: Registry, sources: Sources, counts: DaemonMetrics, exporter: Exporter) -> Self {
-        let roster = Arc::new(Roster::default());
-        roster.beat();
+        let statuses = Arc::new(InstanceStatuses::default());
+        statuses.beat();
         Self {
             registry: Arc::new(registry),
             sources,
-            roster,
+            statuses,
             counts,
             exporter,
             log: None,
@@ -126,96 +126,99 @@ impl Daemon {
             running: BTreeMap::new(),
             ending: Vec::new(),
             waiting: BTreeMap::new(),
-            falls: BTreeMap::new(),
+            crashes: BTreeMap::new(),
         }
     }
 
-    async fn live(mut self, loaded: Loaded, mut signals: Signals) -> ExitCode {
+    async fn run(mut self, loaded: Loaded, mut signals: Signals) -> ExitCode {
         self.config = loaded.config;
         let names: Vec<_> = loaded.instances.iter().map(|prepared| prepared.name.as_str()).collect();
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), instances = names.join(", "), "pontoon runs");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), instances = names.join(", "), "pontoon started");
         for prepared in loaded.instances {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
-        self.look_after();
-        self.notify.runs();
+        self.tick();
+        self.notify.running();
         let mut upkeep = interval(metrics::UPKEEP);
-        let mut rounds = interval(ROUND);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reading = None;
         let mut again = false;
         loop {
             if again && reading.is_none() {
-                self.notify.reloads();
+                self.notify.reloading();
                 (reading, again) = (Some(self.read()), false);
             }
             tokio::select! {
                 reload = signals.reload() => if reload { again = true } else { break },
                 read = finished(&mut reading) => {
                     self.reload(read);
-                    self.notify.runs();
+                    self.notify.running();
                 }
-                _ = rounds.tick() => self.look_after(),
+                _ = ticks.tick() => self.tick(),
                 _ = upkeep.tick() => self.exporter.upkeep(),
             }
         }
         self.drain(&mut signals).await
     }
 
-    /// Starts what waits, notices what has ended.
-    fn look_after(&mut self) {
-        self.roster.beat();
+    /// Starts the instances that are due, and handles those that have ended.
+    fn tick(&mut self) {
+        self.statuses.beat();
         let now = Instant::now();
         self.ending.retain_mut(|ending| {
             if ending.deadline.is_some_and(|deadline| deadline < now) {
                 ending.deadline = None;
                 let instance = &ending.handle.name;
-                tracing::error!(instance, "not drained within shutdown.timeout; its successor waits for it");
+                tracing::error!(
+                    instance,
+                    "not drained within shutdown.timeout; the next one starts after it"
+                );
             }
             let ended = ending.handle.is_finished();
             if ended && !self.running.contains_key(&ending.handle.name) {
-                self.roster.remove(&ending.handle.name);
+                self.statuses.remove(&ending.handle.name);
             }
             !ended
         });
-        let fallen: Vec<_> = self.running.extract_if(.., |_, running| running.handle.is_finished()).collect();
-        for (name, running) in fallen {
+        let ended: Vec<_> = self.running.extract_if(.., |_, running| running.handle.is_finished()).collect();
+        for (name, running) in ended {
             if running.since + STABLE <= now {
-                self.falls.remove(&name);
+                self.crashes.remove(&name);
             }
-            self.pick_up(name);
+            self.restart(name);
         }
         let drains = |name: &str| self.ending.iter().any(|ending| ending.handle.name == name);
         let due: Vec<_> = self.waiting.extract_if(.., |name, (_, at)| *at <= now && !drains(name)).collect();
         for (name, (prepared, _)) in due {
-            self.begin(&name, prepared);
+            self.start_instance(&name, prepared);
         }
-        self.roster.wait(self.waiting.keys());
+        self.statuses.wait(self.waiting.keys());
     }
 
-    fn begin(&mut self, name: &str, prepared: Prepared) {
+    fn start_instance(&mut self, name: &str, prepared: Prepared) {
         let transport =
             self.config.connectors.get(name).map(|instance| instance.transport.clone()).unwrap_or_default();
         match Handle::start(name, prepared.run, &self.config, &transport) {
             Ok(handle) => {
                 tracing::info!(instance = name, "instance started");
-                self.roster.started(&handle);
+                self.statuses.started(&handle);
                 self.running.insert(name.to_owned(), Running { handle, since: Instant::now() });
             }
             Err(error) => {
                 tracing::error!(instance = name, %error, "the instance cannot start");
-                self.pick_up(name.to_owned());
+                self.restart(name.to_owned());
             }
         }
     }
 
-    /// An instance ended by itself: that is a fault of ours, and the others never notice.
-    fn pick_up(&mut self, name: String) {
-        self.roster.ended(&name);
-        let falls = self.falls.entry(name.clone()).or_default();
-        *falls += 1;
-        let after = backoff::LINK.delay(*falls) + Duration::from_secs(1);
-        tracing::error!(instance = name, after = ?after, "the instance ended by itself; it is started again");
+    /// An instance has crashed, which is a bug: it is started again after a delay. Other instances are not affected.
+    fn restart(&mut self, name: String) {
+        self.statuses.ended(&name);
+        let crashes = self.crashes.entry(name.clone()).or_default();
+        *crashes += 1;
+        let after = backoff::LINK.delay(*crashes) + Duration::from_secs(1);
+        tracing::error!(instance = name, after = ?after, "the instance ended unexpectedly and is started again");
         let Some(instance) = self.config.connectors.get(&name) else { return };
         metrics::restarts(&name, &instance.kind).increment(1);
         let Some(kind) = self.registry.get(&instance.kind) else { return };
@@ -230,19 +233,18 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration on a thread of its own: files that hang must keep nobody from hearing signals.
-    fn read(&self) -> Reading {
+    /// Reads the configuration on a separate thread: a file that hangs must not block the signals.
+    fn read(&self) -> PendingConfig {
         let (done, reading) = oneshot::channel();
         let (registry, sources) = (self.registry.clone(), self.sources.clone());
         let read = move || drop(done.send(config::load(&registry, &sources)));
         if let Err(error) = std::thread::Builder::new().name("reload".to_owned()).spawn(read) {
-            tracing::error!(%error, "there is no thread to read the configuration on");
+            tracing::error!(%error, "the thread to read the configuration cannot be started");
         }
         reading
     }
 
-    /// Goes over to the configuration that was read; one with errors changes nothing, nor does one that could not be
-    /// read to its end.
+    /// Applies the configuration that was read. One with errors, or that could not be read to the end, changes nothing.
     fn reload(&mut self, read: Option<Result<Loaded, Problems>>) {
         let Some(Ok(loaded)) = read else {
             self.counts.reloaded(ReloadOutcome::Failed);
@@ -264,35 +266,35 @@ impl Daemon {
         }
         self.config = loaded.config;
         if let Err(error) = self.log.as_ref().map_or(Ok(()), |log| log.apply(&self.config.log)) {
-            tracing::error!(error, "the log stays as it was");
+            tracing::error!(error, "the log settings are unchanged");
         }
         if let Err(error) = self.serve_admin(&self.config.admin.clone()) {
-            tracing::error!(error, "the admin endpoint");
+            tracing::error!(error, "the admin endpoint is unchanged");
         }
         tracing::info!(stop = ?plan.stop, start = ?plan.start, "the configuration was read again");
-        // Those that end, too: what they keep goes where NATS is now.
+        // Draining instances as well: their unconfirmed events go to the NATS that is configured now.
         let ending = self.ending.iter().map(|ending| &ending.handle);
         for handle in self.running.values().map(|running| &running.handle).chain(ending) {
             handle.apply(Settings::from(&self.config));
         }
-        let patience = self.config.shutdown.timeout.0;
+        let timeout = self.config.shutdown.timeout.0;
         for name in &plan.stop {
             self.waiting.remove(name);
-            self.falls.remove(name);
+            self.crashes.remove(name);
             if let Some(Running { handle, .. }) = self.running.remove(name) {
                 handle.stop();
-                let deadline = Some(Instant::now() + patience);
+                let deadline = Some(Instant::now() + timeout);
                 self.ending.push(Ending { handle, deadline });
             }
         }
         for prepared in loaded.instances.into_iter().filter(|prepared| plan.start.contains(&prepared.name)) {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
-        self.roster.wait(self.waiting.keys());
+        self.statuses.wait(self.waiting.keys());
     }
 
-    /// Has the admin endpoint be as this says. A new one listens before the one before it ends, unless they want the same
-    /// port.
+    /// Starts, replaces or stops the admin endpoint. The new one is started before the old one is closed, unless both use
+    /// the same port.
     fn serve_admin(&mut self, wanted: &settings::Admin) -> Result<(), String> {
         let wanted = wanted.enabled.then_some(wanted);
         if self.admin.as_ref().map(admin::Endpoint::settings) == wanted {
@@ -304,7 +306,7 @@ impl Daemon {
             return Ok(());
         };
         let start =
-            |settings: &settings::Admin| admin::Endpoint::start(settings, &self.roster, &self.exporter);
+            |settings: &settings::Admin| admin::Endpoint::start(settings, &self.statuses, &self.exporter);
         let started = match (start(wanted), self.admin.take()) {
             // The same port at another address, most likely.
             (Err(_), Some(before)) if wanted.listen.ends_with(&format!(":{}", before.address.port())) => {
@@ -327,11 +329,11 @@ impl Daemon {
         }
     }
 
-    /// Ends every instance in order; a second signal or the deadline ends the process at once.
+    /// Drains every instance; a second signal or the deadline ends the process at once.
     async fn drain(mut self, signals: &mut Signals) -> ExitCode {
-        self.roster.stop();
-        self.notify.stops(self.config.shutdown.timeout.0);
-        tracing::info!("the daemon stops; instances drain");
+        self.statuses.stop();
+        self.notify.stopping(self.config.shutdown.timeout.0);
+        tracing::info!("stopping; instances drain");
         let deadline = Instant::now() + self.config.shutdown.timeout.0;
         let running = std::mem::take(&mut self.running).into_values().map(|running| running.handle);
         let mut left: Vec<Handle> = running.collect();
@@ -339,22 +341,22 @@ impl Daemon {
             handle.stop();
         }
         left.extend(self.ending.drain(..).map(|ending| ending.handle));
-        let mut rounds = interval(ROUND / 10);
+        let mut ticks = interval(TICK / 10);
         let mut unconfirmed = 0;
         while !left.is_empty() {
             let why = tokio::select! {
-                _ = rounds.tick() => {
-                    self.roster.beat();
-                    for handle in left.extract_if(.., |handle| handle.is_finished()) {
-                        unconfirmed += handle.status.borrow().unconfirmed_events;
-                        // It is no more, so nobody must take it for stuck while others drain.
-                        self.roster.remove(&handle.name);
-                    }
-                    continue;
-                }
-                () = sleep_until(deadline) => "not drained within shutdown.timeout",
-                () = signals.stop() => "a second signal: the daemon ends without a drain",
-            };
+                            _ = ticks.tick() => {
+                                self.statuses.beat();
+                                for handle in left.extract_if(.., |handle| handle.is_finished()) {
+                                    unconfirmed += handle.status.borrow().unconfirmed_events;
+            // Else it would count as stuck while others drain.
+                                    self.statuses.remove(&handle.name);
+                                }
+                                continue;
+                            }
+                            () = sleep_until(deadline) => "not drained within shutdown.timeout",
+                            () = signals.stop() => "a second signal: stopped without a drain",
+                        };
             for Handle { name, status, .. } in &left {
                 let events = status.borrow().unconfirmed_events;
                 tracing::error!(instance = name, unconfirmed_events = events, "{why}");
@@ -370,8 +372,8 @@ impl Daemon {
     }
 }
 
-/// What is being read, once it has been; waits for ever where nothing is.
-async fn finished(reading: &mut Option<Reading>) -> Option<Result<Loaded, Problems>> {
+/// The result of the read in progress; pending forever if there is none.
+async fn finished(reading: &mut Option<PendingConfig>) -> Option<Result<Loaded, Problems>> {
     let Some(under_way) = reading else { return std::future::pending().await };
     let read = under_way.await.ok();
     *reading = None;

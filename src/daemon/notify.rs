@@ -1,8 +1,8 @@
-//! What the service manager is told, where one started us and asked (`sd_notify(3)`): that we run, that we live, that we
-//! read the configuration again, that we stop, and how it stands.
+//! Notifications to the service manager (`sd_notify(3)`), if `NOTIFY_SOCKET` names one: ready, watchdog, reloading,
+//! stopping, and a status line.
 //!
-//! It has a thread of its own, so that a manager that takes nothing keeps nobody from hearing signals. Its variables stay
-//! in the environment: taking one out is not safe, and we start no process that could inherit it.
+//! They are sent from a thread, so that a manager that does not read cannot block the signals. The environment variables
+//! are left in place: removing one is not safe, and no child process is started that could inherit them.
 
 use std::io;
 use std::sync::Arc;
@@ -11,170 +11,169 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::Roster;
+use super::InstanceStatuses;
 use crate::status::Phase;
 
-/// How long it is waited for that commands are taken, before the manager is told that the daemon runs all the same: NATS
-/// may be away, and the manager must not end a daemon that keeps events meanwhile.
+/// How long `READY=1` waits for the instances to subscribe to commands. After that it is sent regardless: NATS may be
+/// away, and the manager must not end a daemon that keeps events meanwhile.
 const UNTIL_READY: Duration = Duration::from_secs(10);
-/// How often we look for it.
-const SOON: Duration = Duration::from_millis(20);
-/// How often we look whether there is something new to say.
-const LOOK: Duration = Duration::from_secs(1);
-/// Keepalives come no more often than this, whatever is asked for.
-const SHORTEST: Duration = Duration::from_millis(10);
-/// How much longer than its drain the process may take to end.
+/// How often readiness is polled until then.
+const READY_POLL: Duration = Duration::from_millis(20);
+/// How often the status line is compared with the one that was sent last.
+const STATUS_POLL: Duration = Duration::from_secs(1);
+/// The shortest interval between keepalives, whatever `WatchdogSec` is.
+const MIN_KEEPALIVE: Duration = Duration::from_millis(10);
+/// Added to the drain's timeout in `EXTEND_TIMEOUT_USEC`.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long the last words may keep the process from ending.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for the last notification to be sent.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service manager, if there is one.
 #[derive(Default)]
-pub(super) struct Notify(Option<Line>);
+pub(super) struct Notify(Option<NotifyThread>);
 
-/// The way to the thread that speaks to it.
-struct Line {
-    news: Sender<News>,
-    /// Nothing comes here; it ends with the thread.
+/// The thread that sends the notifications.
+struct NotifyThread {
+    changes: Sender<Change>,
+    /// Never receives; disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
-enum News {
-    Runs,
-    Reloads,
-    Stops(Duration),
+enum Change {
+    Running,
+    Reloading,
+    Stopping(Duration),
 }
 
 impl Notify {
-    /// Speaks to the manager that the environment names from now on; to nobody if it names none.
-    pub(super) fn start(roster: Arc<Roster>) -> Self {
+    /// Starts the thread, if the environment names a service manager.
+    pub(super) fn start(statuses: Arc<InstanceStatuses>) -> Self {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self(None);
         }
         let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero());
-        let (news, coming) = mpsc::channel();
+        let (changes, receiver) = mpsc::channel();
         let (ends, ended) = mpsc::channel();
-        let keep = move || {
+        let work = move || {
             let _ends: Sender<()> = ends;
-            let every = watchdog.map(|time| (time / 2).max(SHORTEST));
-            keep(&coming, &roster, Roster::STUCK, every, sd_notify::notify);
+            let keepalive = watchdog.map(|time| (time / 2).max(MIN_KEEPALIVE));
+            run(&receiver, &statuses, InstanceStatuses::STUCK, keepalive, sd_notify::notify);
         };
-        match std::thread::Builder::new().name("notify".to_owned()).spawn(keep) {
-            Ok(_) => Self(Some(Line { news, ended })),
+        match std::thread::Builder::new().name("notify".to_owned()).spawn(work) {
+            Ok(_) => Self(Some(NotifyThread { changes, ended })),
             Err(error) => {
-                tracing::error!(%error, "there is no thread to speak to the service manager on");
+                tracing::error!(%error, "the thread for the service manager cannot be started");
                 Self(None)
             }
         }
     }
 
-    /// The instances run, with the configuration as it was read last. The manager is told once they take commands, and
-    /// soon even if they do not.
-    pub(super) fn runs(&self) {
-        self.tell(News::Runs);
+    /// The instances run with the configuration as it was read last. `READY=1` follows once they take commands, or after
+    /// [`UNTIL_READY`].
+    pub(super) fn running(&self) {
+        self.send(Change::Running);
     }
 
     /// The configuration is being read again.
-    pub(super) fn reloads(&self) {
-        self.tell(News::Reloads);
+    pub(super) fn reloading(&self) {
+        self.send(Change::Reloading);
     }
 
-    /// The daemon stops, which may take this long.
-    pub(super) fn stops(&self, patience: Duration) {
-        self.tell(News::Stops(patience));
+    /// The daemon stops, which may take up to `timeout`.
+    pub(super) fn stopping(&self, timeout: Duration) {
+        self.send(Change::Stopping(timeout));
     }
 
-    fn tell(&self, news: News) {
-        if let Some(line) = &self.0 {
-            // The thread ends when it is told nothing any more, so it is there.
-            drop(line.news.send(news));
+    fn send(&self, change: Change) {
+        if let Some(thread) = &self.0 {
+            // The thread ends only once this sender is dropped.
+            drop(thread.changes.send(change));
         }
     }
 }
 
 impl Drop for Notify {
     fn drop(&mut self) {
-        if let Some(Line { news, ended }) = self.0.take() {
-            drop(news);
-            let _ = ended.recv_timeout(LAST_WORDS);
+        if let Some(NotifyThread { changes, ended }) = self.0.take() {
+            drop(changes);
+            let _ = ended.recv_timeout(CLOSE_TIMEOUT);
         }
     }
 }
 
-/// Says what is new, and how it stands when that changes. While every loop comes round, says so too, every so often.
-fn keep(
-    coming: &Receiver<News>,
-    roster: &Roster,
+/// Sends changes, the status line when it has changed, and keepalives while no loop is stuck.
+fn run(
+    changes: &Receiver<Change>,
+    statuses: &InstanceStatuses,
     limit: Duration,
-    every: Option<Duration>,
-    say: impl Fn(&[NotifyState<'_>]) -> io::Result<()>,
+    keepalive: Option<Duration>,
+    send: impl Fn(&[NotifyState<'_>]) -> io::Result<()>,
 ) {
-    let mut said = String::new();
-    let mut lived: Option<Instant> = None;
-    let mut trouble = false;
-    // Until when it is waited for that commands are taken.
+    let mut sent_status = String::new();
+    let mut last_keepalive: Option<Instant> = None;
+    let mut failing = false;
+    // When `READY=1` is sent at the latest.
     let mut starting: Option<Instant> = None;
     loop {
-        let look = if starting.is_some() { SOON } else { LOOK };
-        let news = coming.recv_timeout(every.unwrap_or(look).min(look));
-        let mut states = match news {
-            Ok(news) => {
-                starting = matches!(news, News::Runs).then(|| Instant::now() + UNTIL_READY);
-                states(news)
+        let poll = if starting.is_some() { READY_POLL } else { STATUS_POLL };
+        let mut states = match changes.recv_timeout(keepalive.unwrap_or(poll).min(poll)) {
+            Ok(change) => {
+                starting = matches!(change, Change::Running).then(|| Instant::now() + UNTIL_READY);
+                states(change)
             }
             Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        if starting.is_some_and(|until| until <= Instant::now() || roster.unready().is_empty()) {
+        if starting.is_some_and(|until| until <= Instant::now() || statuses.unready().is_empty()) {
             starting = None;
             states.push(NotifyState::Ready);
         }
-        let stuck = roster.stuck(limit);
-        let due = every.is_some_and(|every| lived.is_none_or(|lived| lived.elapsed() >= every));
+        let stuck = statuses.stuck(limit);
+        let due = keepalive.is_some_and(|every| last_keepalive.is_none_or(|last| last.elapsed() >= every));
         if due && stuck.is_empty() {
             states.push(NotifyState::Watchdog);
-            lived = Some(Instant::now());
+            last_keepalive = Some(Instant::now());
         }
-        let stands = stands(roster, &stuck);
-        if stands != said {
-            states.push(NotifyState::Status(&stands));
+        let status = status_line(statuses, &stuck);
+        if status != sent_status {
+            states.push(NotifyState::Status(&status));
         }
         if states.is_empty() {
             continue;
         }
-        let outcome = say(&states);
+        let outcome = send(&states);
         if let Err(error) = &outcome
-            && !trouble
+            && !failing
         {
-            tracing::warn!(%error, "the service manager cannot be told how it stands");
+            tracing::warn!(%error, "the service manager cannot be notified");
         }
-        trouble = outcome.is_err();
-        said = stands;
+        failing = outcome.is_err();
+        sent_status = status;
     }
 }
 
-fn states(news: News) -> Vec<NotifyState<'static>> {
-    match news {
-        News::Runs => Vec::new(),
-        News::Reloads => {
-            // Managers that want the time refuse a reload without it; others ignore it.
+fn states(change: Change) -> Vec<NotifyState<'static>> {
+    match change {
+        Change::Running => Vec::new(),
+        Change::Reloading => {
+            // With `Type=notify-reload` a reload without the time is refused; other types ignore it.
             [NotifyState::Reloading].into_iter().chain(NotifyState::monotonic_usec_now()).collect()
         }
-        News::Stops(patience) => {
-            let patience = u32::try_from((patience + GRACE).as_micros()).unwrap_or(u32::MAX);
-            vec![NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(patience)]
+        Change::Stopping(timeout) => {
+            let timeout = u32::try_from((timeout + GRACE).as_micros()).unwrap_or(u32::MAX);
+            vec![NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(timeout)]
         }
     }
 }
 
-/// How it stands, in a line.
-fn stands(roster: &Roster, stuck: &[String]) -> String {
-    let shown = roster.shown();
-    let links = || shown.iter().flat_map(|shown| &shown.status.links);
+/// Counts of instances and links, and the first reason why the daemon is stuck or not ready.
+fn status_line(statuses: &InstanceStatuses, stuck: &[String]) -> String {
+    let snapshots = statuses.snapshots();
+    let links = || snapshots.iter().flat_map(|snapshot| &snapshot.status.links);
     let ready = links().filter(|link| link.phase == Phase::Ready).count();
-    let mut line = format!("instances: {}, links ready: {ready} of {}", shown.len(), links().count());
+    let mut line = format!("instances: {}, links ready: {ready} of {}", snapshots.len(), links().count());
     let stuck = stuck.iter().map(|name| format!("{name} is stuck"));
-    if let Some(reason) = stuck.chain(roster.unready()).next() {
+    if let Some(reason) = stuck.chain(statuses.unready()).next() {
         line.push_str("; ");
         line.push_str(&reason);
     }
@@ -192,20 +191,24 @@ mod tests {
     use crate::instance::since_start;
     use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 
-    /// What was said, a datagram each.
-    type Said = Arc<Mutex<Vec<String>>>;
+    /// The datagrams that were sent.
+    type Sent = Arc<Mutex<Vec<String>>>;
 
-    fn speaking(roster: &Arc<Roster>, limit: Duration, every: Option<Duration>) -> (Sender<News>, Said) {
-        let (news, coming) = mpsc::channel();
-        let said = Said::default();
-        let (roster, heard) = (roster.clone(), said.clone());
+    fn notifier(
+        statuses: &Arc<InstanceStatuses>,
+        limit: Duration,
+        keepalive: Option<Duration>,
+    ) -> (Sender<Change>, Sent) {
+        let (changes, receiver) = mpsc::channel();
+        let sent = Sent::default();
+        let (statuses, recorder) = (statuses.clone(), sent.clone());
         std::thread::spawn(move || {
-            keep(&coming, &roster, limit, every, |states| {
-                heard.lock().unwrap().push(states.iter().map(|state| format!("{state}\n")).collect());
+            run(&receiver, &statuses, limit, keepalive, |states| {
+                recorder.lock().unwrap().push(states.iter().map(|state| format!("{state}\n")).collect());
                 Ok(())
             });
         });
-        (news, said)
+        (changes, sent)
     }
 
     fn shop() -> InstanceStatus {
@@ -222,65 +225,66 @@ mod tests {
         }
     }
 
-    /// Lets loops come round until this holds of what is said from now on.
-    async fn until(said: &Said, mut beat: impl FnMut(), holds: impl Fn(&[String]) -> bool) {
+    /// Calls `beat` until `holds` is true of the datagrams sent from now on.
+    async fn until(sent: &Sent, mut beat: impl FnMut(), holds: impl Fn(&[String]) -> bool) {
         let end = Instant::now() + Duration::from_secs(20);
-        said.lock().unwrap().clear();
-        while !holds(&said.lock().unwrap()) {
-            assert!(Instant::now() < end, "{:?}", said.lock().unwrap());
+        sent.lock().unwrap().clear();
+        while !holds(&sent.lock().unwrap()) {
+            assert!(Instant::now() < end, "{:?}", sent.lock().unwrap());
             beat();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     #[tokio::test]
-    async fn keepalives_stop_while_an_instance_hangs_and_the_status_names_it() {
-        let roster = Arc::new(Roster::default());
+    async fn keepalives_stop_while_an_instance_hangs_and_the_status_line_names_it() {
+        let statuses = Arc::new(InstanceStatuses::default());
         let heart = Arc::new(AtomicU64::new(since_start()));
-        roster.insert(watch::channel(shop()).1, heart.clone());
-        roster.beat();
+        statuses.insert(watch::channel(shop()).1, heart.clone());
+        statuses.beat();
         let all_beat = || {
-            roster.beat();
+            statuses.beat();
             heart.store(since_start(), Ordering::Relaxed);
         };
-        let keepalives = |said: &[String]| said.iter().filter(|text| text.contains("WATCHDOG=1\n")).count();
-        let every = Some(Duration::from_millis(10));
-        let (news, said) = speaking(&roster, Duration::from_millis(300), every);
-        until(&said, all_beat, |said| keepalives(said) > 3).await;
+        let keepalives = |sent: &[String]| sent.iter().filter(|text| text.contains("WATCHDOG=1\n")).count();
+        let keepalive = Some(Duration::from_millis(10));
+        let (changes, sent) = notifier(&statuses, Duration::from_millis(300), keepalive);
+        until(&sent, all_beat, |sent| keepalives(sent) > 3).await;
 
-        until(&said, || roster.beat(), |said| said.iter().any(|text| text.contains("shop is stuck"))).await;
-        // Whatever else is to be said, that it lives is not.
+        until(&sent, || statuses.beat(), |sent| sent.iter().any(|text| text.contains("shop is stuck"))).await;
+        // Other notifications are still sent, keepalives are not.
         until(
-            &said,
+            &sent,
             || {
-                roster.beat();
-                news.send(News::Runs).unwrap();
+                statuses.beat();
+                changes.send(Change::Running).unwrap();
             },
-            |said| said.len() > 20,
+            |sent| sent.len() > 20,
         )
         .await;
-        assert_eq!(keepalives(&said.lock().unwrap()), 0);
+        assert_eq!(keepalives(&sent.lock().unwrap()), 0);
 
-        until(&said, all_beat, |said| keepalives(said) > 3).await;
+        until(&sent, all_beat, |sent| keepalives(sent) > 3).await;
     }
 
     #[tokio::test]
-    async fn without_a_watchdog_it_says_only_what_is_new() {
-        let roster = Arc::new(Roster::default());
-        roster.insert(watch::channel(shop()).1, Arc::new(AtomicU64::new(since_start())));
+    async fn without_a_watchdog_only_changes_are_sent() {
+        let statuses = Arc::new(InstanceStatuses::default());
+        statuses.insert(watch::channel(shop()).1, Arc::new(AtomicU64::new(since_start())));
         let limit = Duration::from_secs(3600);
-        let (news, said) = speaking(&roster, limit, None);
-        let all = [News::Runs, News::Reloads, News::Runs, News::Stops(Duration::from_secs(20))];
+        let (changes, sent) = notifier(&statuses, limit, None);
+        let all =
+            [Change::Running, Change::Reloading, Change::Running, Change::Stopping(Duration::from_secs(20))];
         let mut all = all.into_iter();
         let next = || {
-            if let Some(one) = all.next() {
-                let _ = news.send(one);
+            if let Some(change) = all.next() {
+                let _ = changes.send(change);
             }
         };
-        until(&said, next, |said| said.len() == 4).await;
-        let said = said.lock().unwrap();
-        assert_eq!(said[0], "READY=1\nSTATUS=instances: 1, links ready: 0 of 0\n");
-        assert!(said[1].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{said:?}");
-        assert_eq!(said[2..], ["READY=1\n", "STOPPING=1\nEXTEND_TIMEOUT_USEC=25000000\n"]);
+        until(&sent, next, |sent| sent.len() == 4).await;
+        let sent = sent.lock().unwrap();
+        assert_eq!(sent[0], "READY=1\nSTATUS=instances: 1, links ready: 0 of 0\n");
+        assert!(sent[1].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{sent:?}");
+        assert_eq!(sent[2..], ["READY=1\n", "STOPPING=1\nEXTEND_TIMEOUT_USEC=25000000\n"]);
     }
 }

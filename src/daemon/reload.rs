@@ -1,23 +1,23 @@
-//! What a new configuration means for the instances that run: those whose settings stay the same keep their sockets.
+//! From two configurations to the instances that must stop and start: unchanged ones keep their sockets.
 
 use std::collections::BTreeSet;
 
 use crate::settings::Config;
 
-/// The instances that a new configuration stops and starts. An instance whose own table stays the same goes on, whatever
-/// else changes: it follows the shared tables while it runs.
+/// The instances that a new configuration stops and starts. One whose `[connectors.<name>]` table is unchanged goes on
+/// and applies changes of the other tables while it runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// These drain and end.
+    /// Instances to drain and end.
     pub stop: BTreeSet<String>,
-    /// These start; those that run drain and end first.
+    /// Instances to start, after a running one of the same name has drained.
     pub start: BTreeSet<String>,
 }
 
 /// Compares two configurations.
 ///
 /// # Errors
-/// If no instance would be left, as with a file that was cut off before its first table. The daemon has a signal for that.
+/// If no instance would be left, as in a file that was truncated. To stop all instances, stop the daemon.
 pub fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
     let runs =
         |config: &Config, name: &str| config.connectors.get(name).is_some_and(|instance| instance.enabled);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_share_stops_none() {
+    fn a_change_of_the_shared_tables_stops_no_instance() {
         let old = config(&[("a", "ws://a", true), ("b", "ws://b", false)]);
         let mut new = old.clone();
         new.events.raw = false;
@@ -102,7 +102,7 @@ mod tests {
             assert_eq!(plan(&new, &new), Ok(Plan::default()));
             assert_eq!(names(&plan(&new, &old).unwrap().start), ["a"]);
         }
-        // A name for another leaves one.
+        // A renamed instance still leaves one.
         assert_eq!(names(&plan(&old, &config(&[("b", "ws://a", true)])).unwrap().stop), ["a"]);
     }
 }

@@ -1,10 +1,10 @@
-//! What the outside may ask of the process: SIGTERM and SIGINT to stop, SIGHUP to read the configuration again.
+//! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP reads the configuration again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals that the daemon acts on.
+/// The signals that the daemon handles.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -12,7 +12,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Hears them from now on.
+    /// Installs the handlers.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -21,7 +21,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one that means reload (`true`) or one that means stop (`false`).
+    /// Waits for the next signal: `true` to reload, `false` to stop.
     pub(super) async fn reload(&mut self) -> bool {
         tokio::select! {
             _ = self.terminate.recv() => false,
@@ -30,10 +30,10 @@ impl Signals {
         }
     }
 
-    /// Waits for one that means stop.
+    /// Waits for a signal to stop; a reload is only logged.
     pub(super) async fn stop(&mut self) {
         while self.reload().await {
-            tracing::warn!("the daemon stops; the configuration is not read again");
+            tracing::warn!("stopping; the configuration is not read again");
         }
     }
 }

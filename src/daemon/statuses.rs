@@ -1,4 +1,4 @@
-//! What is known of the instances, for whoever asks: the daemon writes it, the admin endpoint reads it.
+//! The statuses of all instances: the daemon writes them, the admin endpoint and the service manager's thread read them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use crate::status::InstanceStatus;
 
 /// The instances, by name, and whether the daemon itself is well.
 #[derive(Default)]
-pub struct Roster {
+pub struct InstanceStatuses {
     instances: Mutex<BTreeMap<String, Entry>>,
     heartbeat: AtomicU64,
-    /// Those that are configured and not started yet.
+    /// Configured instances that are not started yet.
     waiting: Mutex<Vec<String>>,
     started: AtomicBool,
     stopping: AtomicBool,
@@ -28,21 +28,21 @@ struct Entry {
     running: bool,
 }
 
-/// An instance as `/status` shows it.
+/// The status of an instance, as `/status` shows it.
 #[derive(Serialize)]
-pub struct Shown {
+pub struct InstanceSnapshot {
     /// Whether it runs; `false` between a fault and the next start.
     pub running: bool,
-    /// What it said last.
+    /// Its latest status.
     #[serde(flatten)]
     pub status: InstanceStatus,
 }
 
-/// Why nothing should be expected of an instance just now, if there is a reason.
-fn reason(Shown { running, status }: &Shown) -> Option<String> {
+/// Why an instance is not ready; `None` if it is.
+fn reason(InstanceSnapshot { running, status }: &InstanceSnapshot) -> Option<String> {
     let name = &status.instance;
     if !running {
-        Some(format!("{name} ended by itself and is started again"))
+        Some(format!("{name} ended unexpectedly and is started again"))
     } else if !status.commands.subscribed {
         let known = status.commands.detail.as_deref().or(status.bus.detail.as_deref());
         let why = known.unwrap_or("NATS has not confirmed the subscription");
@@ -56,18 +56,21 @@ fn reason(Shown { running, status }: &Shown) -> Option<String> {
     }
 }
 
-impl Roster {
-    /// A loop that has not come round for this long is stuck.
+impl InstanceStatuses {
+    /// A loop without a heartbeat for this long is stuck.
     pub const STUCK: Duration = Duration::from_secs(10);
 
-    /// The state of every instance, by name.
-    pub fn shown(&self) -> Vec<Shown> {
-        let shown = |entry: &Entry| Shown { running: entry.running, status: entry.status.borrow().clone() };
-        self.instances().values().map(shown).collect()
+    /// The status of every instance, sorted by name.
+    pub fn snapshots(&self) -> Vec<InstanceSnapshot> {
+        let snapshot = |entry: &Entry| InstanceSnapshot {
+            running: entry.running,
+            status: entry.status.borrow().clone(),
+        };
+        self.instances().values().map(snapshot).collect()
     }
 
-    /// Whose loop has not come round for so long. An instance that is being started again has no loop: ending the
-    /// whole daemon for it would only hurt the others.
+    /// The loops without a heartbeat for longer than `limit`, by name. An instance that is being restarted has no loop, and
+    /// does not count: ending the whole daemon for it would hurt the others.
     pub fn stuck(&self, limit: Duration) -> Vec<String> {
         let now = since_start();
         let late = |beat: &AtomicU64| {
@@ -79,17 +82,17 @@ impl Roster {
         daemon.into_iter().chain(stuck.map(|(name, _)| name.clone())).collect()
     }
 
-    /// Why nothing should be expected of this daemon just now. A service that is away is no reason.
+    /// Why the daemon is not ready. A service that is away is not a reason.
     pub fn unready(&self) -> Vec<String> {
-        let own = if self.stopping.load(Ordering::Relaxed) {
+        let daemon = if self.stopping.load(Ordering::Relaxed) {
             Some("the daemon is stopping".to_owned())
         } else {
             (!self.started.load(Ordering::Relaxed)).then(|| "the daemon is starting".to_owned())
         };
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = waiting.into_iter().map(|name| format!("{name}: waits to be started"));
-        let instances = self.shown().into_iter().filter_map(|shown| reason(&shown));
-        own.into_iter().chain(waiting).chain(instances).collect()
+        let instances = self.snapshots().into_iter().filter_map(|snapshot| reason(&snapshot));
+        daemon.into_iter().chain(waiting).chain(instances).collect()
     }
 
     pub(super) fn started(&self, handle: &Handle) {
@@ -115,7 +118,7 @@ impl Roster {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// The instances that wait to be started; from the first call on, the daemon counts as started.
+    /// Sets the instances that wait to be started; from the first call on, the daemon counts as started.
     pub(super) fn wait<'a>(&self, names: impl Iterator<Item = &'a String>) {
         let instances = self.instances();
         let waiting = names.filter(|name| !instances.contains_key(*name)).cloned().collect();
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
     use crate::status::{BusStatus, CommandStatus, LinkStatus, Phase};
 
-    fn roster(connected: bool, room: bool, subscribed: bool) -> (Roster, Arc<AtomicU64>) {
+    fn statuses(connected: bool, room: bool, subscribed: bool) -> (InstanceStatuses, Arc<AtomicU64>) {
         let status = InstanceStatus {
             instance: "shop".into(),
             kind: "sub0".into(),
@@ -158,10 +161,10 @@ mod tests {
             unconfirmed_bytes: 0,
             room,
         };
-        let (roster, beat) = (Roster::default(), Arc::new(AtomicU64::new(since_start())));
-        roster.insert(watch::channel(status).1, beat.clone());
-        roster.beat();
-        (roster, beat)
+        let (statuses, beat) = (InstanceStatuses::default(), Arc::new(AtomicU64::new(since_start())));
+        statuses.insert(watch::channel(status).1, beat.clone());
+        statuses.beat();
+        (statuses, beat)
     }
 
     #[test]
@@ -171,43 +174,43 @@ mod tests {
             [(true, true, true), (true, false, true), (false, true, true), (false, false, false)]
         {
             for subscribed in [true, false] {
-                let (roster, _) = roster(connected, room, subscribed);
+                let (statuses, _) = statuses(connected, room, subscribed);
                 let ready = ready && subscribed;
-                assert_eq!(roster.unready().is_empty(), ready, "{connected} {room} {subscribed}");
+                assert_eq!(statuses.unready().is_empty(), ready, "{connected} {room} {subscribed}");
             }
         }
-        let (roster, _) = roster(true, true, true);
-        roster.stop();
-        assert_eq!(roster.unready(), ["the daemon is stopping"]);
+        let (statuses, _) = statuses(true, true, true);
+        statuses.stop();
+        assert_eq!(statuses.unready(), ["the daemon is stopping"]);
     }
 
     #[test]
     fn what_is_not_started_yet_is_not_ready() {
-        let empty = Roster::default();
+        let empty = InstanceStatuses::default();
         assert_eq!(empty.unready(), ["the daemon is starting"]);
-        let (roster, _) = roster(true, true, true);
+        let (statuses, _) = statuses(true, true, true);
         let names = ["shop".to_owned(), "new".to_owned()];
-        roster.wait(names.iter());
-        assert_eq!(roster.unready(), ["new: waits to be started"]);
-        roster.wait([].iter());
-        assert_eq!(roster.unready(), [""; 0]);
+        statuses.wait(names.iter());
+        assert_eq!(statuses.unready(), ["new: waits to be started"]);
+        statuses.wait([].iter());
+        assert_eq!(statuses.unready(), [""; 0]);
     }
 
     #[test]
-    fn a_loop_that_stands_still_is_named_and_one_that_ended_is_not() {
+    fn a_loop_without_a_heartbeat_is_named_and_one_that_ended_is_not() {
         let limit = Duration::from_millis(30);
-        let (roster, beat) = roster(true, true, true);
-        assert!(roster.stuck(limit).is_empty());
+        let (statuses, beat) = statuses(true, true, true);
+        assert!(statuses.stuck(limit).is_empty());
         while since_start() < 100 {
             std::thread::yield_now();
         }
-        roster.beat();
+        statuses.beat();
         beat.store(since_start() - 40, Ordering::Relaxed);
-        assert_eq!(roster.stuck(limit), ["shop"]);
-        roster.ended("shop");
-        assert!(roster.stuck(limit).is_empty());
-        assert_eq!(roster.unready(), ["shop ended by itself and is started again"]);
-        roster.heartbeat.store(0, Ordering::Relaxed);
-        assert_eq!(roster.stuck(limit), ["the daemon"]);
+        assert_eq!(statuses.stuck(limit), ["shop"]);
+        statuses.ended("shop");
+        assert!(statuses.stuck(limit).is_empty());
+        assert_eq!(statuses.unready(), ["shop ended by itself and is started again"]);
+        statuses.heartbeat.store(0, Ordering::Relaxed);
+        assert_eq!(statuses.stuck(limit), ["the daemon"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to an instance that ends by itself, and to its neighbour.
+//! Tests: an instance that crashes is started again, and its neighbour is not affected.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::instance::{Context, Run};
 use crate::settings::{Config, Instance, Urls};
 
-/// An instance with a fault of ours in it.
+/// An instance that panics.
 struct Faulty;
 
 impl Run for Faulty {
@@ -19,11 +19,11 @@ impl Run for Faulty {
     }
 
     fn run(self: Box<Self>, _: Context) {
-        panic!("a fault that a test made");
+        panic!("a panic for the test");
     }
 }
 
-/// Two instances of a service that is not there, on a NATS that is not there.
+/// Two instances, with neither a service nor a NATS server to connect to.
 fn config() -> Config {
     let mut config = Config::default();
     config.nats.url = Urls::One("nats://127.0.0.1:1".to_owned());
@@ -37,26 +37,26 @@ fn config() -> Config {
 }
 
 fn ended(daemon: &Daemon) -> Vec<String> {
-    let shown = daemon.roster.shown().into_iter().filter(|shown| !shown.running);
-    shown.map(|shown| shown.status.instance).collect()
+    let snapshots = daemon.statuses.snapshots().into_iter().filter(|snapshot| !snapshot.running);
+    snapshots.map(|snapshot| snapshot.status.instance).collect()
 }
 
-/// Why it is not ready, besides that there is no NATS to subscribe to commands at.
+/// Why the daemon is not ready, apart from the missing NATS server.
 fn unready(daemon: &Daemon) -> Vec<String> {
-    let reasons = daemon.roster.unready().into_iter();
+    let reasons = daemon.statuses.unready().into_iter();
     reasons.filter(|reason| !reason.contains("not subscribed to commands yet")).collect()
 }
 
 #[tokio::test]
-async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_never_notices() {
+async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_is_not_affected() {
     let exporter = metrics::install().unwrap();
     let registry = Registry::new().with::<pontoon_sub0::Sub0>();
     let mut daemon = Daemon::new(registry, Sources::default(), DaemonMetrics::new(), exporter.clone());
     daemon.config = config();
-    daemon.begin("faulty", Prepared { name: "faulty".into(), run: Box::new(Faulty) });
+    daemon.start_instance("faulty", Prepared { name: "faulty".into(), run: Box::new(Faulty) });
     let settings = &daemon.config.connectors["sound"].settings;
     let sound = daemon.registry.get("sub0").unwrap().build(settings).ok().unwrap();
-    daemon.begin("sound", Prepared { name: "sound".into(), run: sound });
+    daemon.start_instance("sound", Prepared { name: "sound".into(), run: sound });
     let epoch = |daemon: &Daemon, name: &str| daemon.running[name].handle.status.borrow().epoch;
     let (first, neighbour) = (epoch(&daemon, "faulty"), epoch(&daemon, "sound"));
 
@@ -64,11 +64,11 @@ async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_
     let end = Instant::now() + Duration::from_secs(20);
     while !seen || !daemon.running.contains_key("faulty") {
         assert!(Instant::now() < end, "it is not started again");
-        daemon.look_after();
+        daemon.tick();
         if ended(&daemon) == ["faulty"] {
             seen = true;
-            assert!(daemon.roster.stuck(Duration::ZERO).iter().all(|name| name != "faulty"));
-            assert_eq!(unready(&daemon), ["faulty ended by itself and is started again"]);
+            assert!(daemon.statuses.stuck(Duration::ZERO).iter().all(|name| name != "faulty"));
+            assert_eq!(unready(&daemon), ["faulty ended unexpectedly and is started again"]);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -1,4 +1,4 @@
-//! The default of every setting. `config/pontoon.toml` shows them, and a test holds the two together.
+//! The default of every setting. `config/pontoon.toml` shows them; a test compares the two.
 
 use pontoon_sdk::{Size, Span};
 

@@ -1,4 +1,4 @@
-//! The settings, as plain types with their [`defaults`]. How they are read and checked is in [`crate::config`].
+//! The settings, as plain types with their [`defaults`]. [`crate::config`] reads and checks them.
 
 pub mod defaults;
 
@@ -20,7 +20,7 @@ pub struct Config {
     pub events: Events,
     /// How events are kept until they are confirmed.
     pub delivery: Delivery,
-    /// How commands are taken.
+    /// Limits on commands.
     pub commands: Commands,
     /// The HTTP endpoint for probes and metrics.
     pub admin: Admin,
@@ -52,11 +52,11 @@ pub struct Nats {
     pub credentials: Option<PathBuf>,
     /// Name of a NATS context, as the `nats` tool keeps it; settings here override what it holds.
     pub context: Option<String>,
-    /// The JetStream domain of the streams, where it is not that of the server we connect to.
+    /// The JetStream domain of the streams, if it is not that of the server we connect to.
     pub jetstream_domain: Option<String>,
     /// What JetStream API subjects begin with, where an account imports them under other subjects than `$JS.API`.
     pub jetstream_api_prefix: Option<String>,
-    /// Where we listen for confirmations and answers: the instance `a` below `<inbox_prefix>.a`, not `_INBOX_a`.
+    /// Prefix of the inboxes for confirmations and replies: instance `a` uses `<inbox_prefix>.a` instead of `_INBOX_a`.
     pub inbox_prefix: Option<String>,
     /// A user JWT without a credentials file, as a context may hold it.
     #[serde(skip)]
@@ -88,7 +88,7 @@ pub struct Tls {
     pub cert_file: Option<PathBuf>,
     /// The key of `cert_file` (PEM).
     pub key_file: Option<PathBuf>,
-    /// Without effect: a `wss://` service is never spoken to without TLS.
+    /// Without effect: a connection to a `wss://` service always uses TLS.
     pub required: bool,
 }
 
@@ -102,7 +102,7 @@ pub struct NatsTls {
     pub cert_file: Option<PathBuf>,
     /// The key of `cert_file` (PEM).
     pub key_file: Option<PathBuf>,
-    /// Refuse to speak without TLS.
+    /// Refuse a connection without TLS.
     pub required: bool,
     /// TLS before the server's first message, for a server that has `handshake_first` in its `tls` block.
     pub handshake_first: bool,
@@ -132,7 +132,7 @@ pub enum EventMode {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Delivery {
-    /// Who confirms an event.
+    /// What confirms an event.
     pub mode: DeliveryMode,
     /// Whether a missing stream is created. One that exists is never changed.
     pub provision: bool,
@@ -158,27 +158,27 @@ pub struct Delivery {
     pub overflow: Overflow,
 }
 
-/// Who confirms an event.
+/// What confirms an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryMode {
     /// The stream that stored it.
     Jetstream,
-    /// The server that took it; nobody keeps it.
+    /// The server that received it, without storing it.
     Core,
 }
 
-/// What is known of a stream's other writers.
+/// Whether the stream has other writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordering {
-    /// There are none: order and uniqueness are enforced by the stream.
+    /// It has none: the stream enforces order and uniqueness.
     Strict,
-    /// There may be: order holds while nothing fails.
+    /// It may have: order holds while nothing fails.
     BestEffort,
 }
 
-/// What happens to events that find no room.
+/// What happens to events while the buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
@@ -190,21 +190,21 @@ pub enum Overflow {
     Disconnect,
 }
 
-/// How commands are taken.
+/// Limits on commands.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Commands {
-    /// How long a caller waits that names no time, where the connector has none of its own.
+    /// The timeout of a command without `Pontoon-Timeout`, unless the connector sets another.
     pub timeout: Span,
-    /// The longest time that a caller may name.
+    /// The longest timeout that a caller may set.
     pub max_timeout: Span,
-    /// How many commands an instance has under way; one more is answered 429.
+    /// How many commands an instance may have in flight; one more is answered 429.
     pub max_in_flight: usize,
     /// The largest body.
     pub max_body: Size,
-    /// How many values of `Idempotency-Key` an instance keeps; commands with a new one beyond that are answered 429.
+    /// How many values of `Idempotency-Key` an instance keeps; past that, commands with a new one are answered 429.
     pub idempotency_keys: usize,
-    /// How many bytes they and the answers to their commands take; likewise.
+    /// How many bytes the keys and the answers to their commands may take; past that likewise.
     pub idempotency_bytes: Size,
     /// How long a key is kept after its command was answered.
     pub idempotency_time: Span,
@@ -216,11 +216,11 @@ pub struct Commands {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Whether there is one.
+    /// Whether the endpoint is enabled.
     pub enabled: bool,
     /// Address and port; port 0 takes a free one and logs it.
     pub listen: String,
-    /// Names that requests may be for, beside IP addresses and `localhost`.
+    /// Host names that requests may use, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
@@ -254,7 +254,7 @@ pub struct Shutdown {
     pub timeout: Span,
 }
 
-/// One use of a service: the daemon's own keys, and the connector's settings.
+/// One configured use of a service: the daemon's keys, and the connector's settings.
 #[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct Instance {
     /// Which connector.
@@ -263,15 +263,15 @@ pub struct Instance {
     /// Whether it runs.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// How its sockets are made.
+    /// How its connections are made.
     #[serde(default)]
     pub transport: Transport,
-    /// The connector's own settings, checked by the connector.
+    /// The connector's settings, checked by the connector.
     #[serde(flatten)]
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
-/// How an instance's sockets are made.
+/// How an instance's connections are made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transport {
@@ -285,14 +285,14 @@ pub struct Transport {
     pub user_agent: Option<String>,
     /// One deadline over name lookup, TCP, proxy, TLS and upgrade.
     pub connect_timeout: Span,
-    /// How often we ping; a peer that is silent for twice as long is dead. A Socket.IO service pings by its own interval.
+    /// How often we ping; a peer that is silent for twice as long is dead. A Socket.IO service sets its interval.
     pub ping_interval: Span,
     /// How long a write may take.
     pub write_timeout: Span,
     /// The largest message that is read. A larger one is discarded and leaves a gap; one of more than 64 times the limit
     /// closes the connection with 1009, and the link is dialled again slowly.
     pub message_limit: Size,
-    /// How long the service may send no message before the link is dialled again; pings and pongs of the protocol do not
+    /// How long the service may send no message before the link is redialled; pings and pongs of the protocol do not
     /// count. Without it only a peer that sends nothing at all is dead.
     pub max_silence: Option<Span>,
     /// Close codes by which the service refuses our credentials: the link is dialled again slowly.

@@ -142,7 +142,7 @@ fn the_unit_waits_as_long_as_the_daemon_may_take_and_restarts_only_what_may_help
     let seconds = |key: &str| value(key).unwrap().trim_end_matches('s').parse::<u64>().unwrap();
     let drain = pontoon::settings::Config::default().shutdown.timeout.0.as_secs();
     assert!(seconds("TimeoutStopSec") > drain);
-    assert!(seconds("WatchdogSec") > 2 * pontoon::daemon::Roster::STUCK.as_secs());
+    assert!(seconds("WatchdogSec") > 2 * pontoon::daemon::InstanceStatuses::STUCK.as_secs());
     assert_eq!((value("Type"), value("Restart")), (Some("notify"), Some("on-failure")));
     assert_eq!(value("RestartPreventExitStatus"), Some("78"));
     assert!(value("ExecStart").unwrap().ends_with("/pontoon --config /etc/pontoon/pontoon.toml run"));

@@ -1,4 +1,4 @@
-//! Times, sizes and counts: each within what works, and those that depend on each other in order.
+//! The ranges of times, sizes and counts, and the order of those that depend on each other.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Re
     }
 }
 
-/// Close codes that a service can send (RFC 6455 §7.4.2), each with one meaning.
+/// Checks that close codes are in the range that a service can send (RFC 6455 §7.4.2), and in one list only.
 fn codes<'a>(transport: &Transport, at: impl Fn(&'static str) -> [&'a str; 4], report: &mut Report<'_>) {
     let both = [("refused_codes", &transport.refused_codes), ("slow_codes", &transport.slow_codes)];
     for (key, codes) in both {

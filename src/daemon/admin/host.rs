@@ -1,7 +1,7 @@
 //! Which hosts a request may be for (RFC 9110 §7.2): addresses, `localhost` and the names of `admin.hosts`.
 //!
-//! A web page can have its own name resolve to this machine ("DNS rebinding") and then read what the endpoint answers
-//! as its own. Its requests carry that name, which an address never is.
+//! A web page can make its host name resolve to this machine (DNS rebinding) and then read the responses as its own.
+//! Its requests carry that name in `Host`, so names that are not listed are refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ impl Hosts {
     }
 }
 
-/// A name as it is compared: names have no case, and may end with the dot of the root.
+/// A name in the form that is compared: lower case, without the final dot of the root.
 pub(super) fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Answers 400 where a request does not say once and clearly which host it is for, and 421 where that is another.
+/// Responds 400 unless the request names exactly one valid host, and 421 if that host is not served here.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let mut fields = request.headers().get_all(header::HOST).iter();
     let named = match (fields.next(), fields.next()) {
@@ -48,7 +48,7 @@ pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Ne
         (None, _) => return refuse(StatusCode::BAD_REQUEST, "the Host header is missing"),
         (Some(_), Some(_)) => return refuse(StatusCode::BAD_REQUEST, "there is more than one Host header"),
     };
-    // The host of a target in absolute form counts instead of the header (RFC 9112 §3.2.2).
+    // The host of a target in absolute form replaces the header (RFC 9112 §3.2.2); both must be allowed.
     let target = request.uri().authority().cloned();
     if [named, target].into_iter().flatten().all(|authority| hosts.allow(&authority)) {
         return next.run(request).await;
@@ -59,7 +59,7 @@ pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Ne
     )
 }
 
-/// A host with or without a port, and nothing else.
+/// A host with or without a port; `None` if there is anything else.
 fn authority(field: &[u8]) -> Option<Authority> {
     let authority = Authority::try_from(field).ok()?;
     let port = authority.as_str().strip_prefix(authority.host())?;

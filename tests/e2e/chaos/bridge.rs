@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const REQUEST: Duration = Duration::from_secs(5);
 
 /// What the daemon logs once it handles signals.
-const RUNS: &str = "pontoon runs";
+const RUNS: &str = "pontoon started";
 
 /// What came of a run.
 pub(crate) struct Outcome {

@@ -10,7 +10,7 @@ use super::*;
 
 /// Waits until the daemon has said that it stops.
 async fn stopping(daemon: &Daemon) {
-    eventually(DEADLINE, async || !daemon.logged("the daemon stops; instances drain").is_empty()).await;
+    eventually(DEADLINE, async || !daemon.logged("stopping; instances drain").is_empty()).await;
 }
 
 #[tokio::test]
