@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(statuses.stuck(limit), ["shop"]);
         statuses.ended("shop");
         assert!(statuses.stuck(limit).is_empty());
-        assert_eq!(statuses.unready(), ["shop ended by itself and is started again"]);
+        assert_eq!(statuses.unready(), ["shop ended unexpectedly and is started again"]);
         statuses.heartbeat.store(0, Ordering::Relaxed);
         assert_eq!(statuses.stuck(limit), ["the daemon"]);
     }

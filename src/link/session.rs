@@ -26,7 +26,7 @@ use super::redact::shown;
 use super::slots::Slot;
 use crate::transport::deadline::{GRACE, LATE};
 use crate::transport::writer::Outcome;
-use crate::transport::{Read, meaning};
+use crate::transport::{Read, classify};
 
 /// One connection of a link.
 pub struct Connection<'a, S: Session, R> {
@@ -117,10 +117,10 @@ where
         }
         end.reason = shown(&self.redact, &end.reason);
         let settings = &self.context.transport.config;
-        end.kind = meaning::of_end(&end, self.opened.elapsed(), settings);
+        end.kind = classify::end(&end, self.opened.elapsed(), settings);
         let kind = self.session.ended(&end, &mut self.outbox);
         // What the operator has set for a code counts more than what the connector makes of it.
-        let listed = end.code.and_then(|code| meaning::listed(code, settings));
+        let listed = end.code.and_then(|code| classify::listed_code(code, settings));
         end.kind = listed.unwrap_or(kind);
         // What the session wants published at the end is published; nothing can be sent any more.
         let _ = self.perform();

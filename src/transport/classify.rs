@@ -1,6 +1,6 @@
-//! What close codes and HTTP statuses of services mean for the next attempt, all in one place.
+//! From close codes and HTTP statuses to error kinds, which decide how the link is redialled.
 //!
-//! `transport.refused_codes` and `transport.slow_codes` are the operator's word on close codes, and hold the defaults:
+//! The operator sets the meaning of close codes in `transport.refused_codes` and `transport.slow_codes`. Their defaults:
 //! the codes 3000 (unauthorized) and 3003 (forbidden) of IANA's registry of close codes, and 4401, 4403 and 4429, which
 //! many services use after the HTTP statuses 401, 403 and 429.
 
@@ -11,7 +11,7 @@ use pontoon_sdk::{End, Kind};
 use super::DialErrorKind;
 use crate::settings::Transport;
 
-/// Close code of an endpoint that leaves (RFC 6455 §7.4.1, as those below).
+/// Close code for going away (RFC 6455 §7.4.1, as those below).
 pub const AWAY: u16 = 1001;
 /// Close code for a violation of the protocol.
 pub const PROTOCOL: u16 = 1002;
@@ -24,7 +24,7 @@ pub const TOO_LARGE: u16 = 1009;
 
 /// How soon after the opening 1008 means refused credentials.
 const SOON: Duration = Duration::from_secs(5);
-/// What reasons say that speak of a limit on requests.
+/// Parts of reasons that mean a limit on requests.
 const RATE_LIMIT: [&str; 9] = [
     "rate limit",
     "rate-limit",
@@ -37,51 +37,51 @@ const RATE_LIMIT: [&str; 9] = [
     "limit exceeded",
 ];
 
-/// What is done about the end of a connection that was open for this long, by its close code.
-pub fn of_end(end: &End, open: Duration, settings: &Transport) -> Kind {
+/// The kind of the end of a connection that was open for this long, by its close code.
+pub fn end(end: &End, open: Duration, settings: &Transport) -> Kind {
     match end.code {
         _ if end.kind != Kind::Disconnected => end.kind,
         None => end.kind,
-        Some(code) => match listed(code, settings) {
+        Some(code) => match listed_code(code, settings) {
             Some(kind) => kind,
             None if code == POLICY && is_rate_limit(&end.reason) => Kind::Throttled,
-            // Later it is about what was sent.
+            // Later it refers to a message that we sent.
             None if code == POLICY && open < SOON => Kind::Auth,
             None => end.kind,
         },
     }
 }
 
-/// What the settings say of a close code.
-pub fn listed(code: u16, settings: &Transport) -> Option<Kind> {
+/// The kind that the settings give a close code.
+pub fn listed_code(code: u16, settings: &Transport) -> Option<Kind> {
     if settings.refused_codes.contains(&code) {
         return Some(Kind::Auth);
     }
     settings.slow_codes.contains(&code).then_some(Kind::Throttled)
 }
 
-/// Whether the reason of a refusal speaks of a limit on requests, and so not of the credentials.
+/// Whether the reason of a refusal is a limit on requests, and so not the credentials.
 pub fn is_rate_limit(reason: &str) -> bool {
     let reason = reason.to_lowercase();
-    RATE_LIMIT.iter().any(|words| reason.contains(words))
+    RATE_LIMIT.iter().any(|part| reason.contains(part))
 }
 
-/// What is done about an upgrade that is answered with this HTTP status (RFC 9110 §15).
-pub fn of_status(status: u16) -> DialErrorKind {
+/// The kind of a failed upgrade, by its HTTP status (RFC 9110 §15).
+pub fn status(status: u16) -> DialErrorKind {
     match status {
         // Unauthorized, forbidden, and a proxy that wants credentials.
         401 | 403 | 407 => DialErrorKind::Credentials,
-        // Request timeout, too early, too many requests, and whatever the server blames on itself.
+        // Request timeout, too early, too many requests, and server errors.
         408 | 425 | 429 | 500..=599 => DialErrorKind::Unreachable,
         _ => DialErrorKind::WrongAddress,
     }
 }
 
-/// What is done about a tunnel that a proxy answers with this status: its refusals are not about the service's credentials.
-pub fn of_proxy_status(status: u16) -> DialErrorKind {
+/// The kind of a failed CONNECT, by the proxy's status: 401 and 403 are not about the service's credentials.
+pub fn proxy_status(status: u16) -> DialErrorKind {
     match status {
         401 | 403 => DialErrorKind::WrongAddress,
-        status => of_status(status),
+        status => status(status),
     }
 }
 
@@ -90,10 +90,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_code_means_what_the_settings_say_and_else_what_is_usual() {
+    fn a_close_code_is_classified_by_the_settings_and_else_by_the_defaults() {
         let settings = Transport::default();
         let kind = |code: u16, reason: &str, seconds: u64| {
-            of_end(&End::closed(Some(code), reason), Duration::from_secs(seconds), &settings)
+            end(&End::closed(Some(code), reason), Duration::from_secs(seconds), &settings)
         };
         for (code, reason, seconds, expected) in [
             (1000, "", 0, Kind::Disconnected),
@@ -113,18 +113,18 @@ mod tests {
         }
         let settings =
             Transport { refused_codes: vec![4004], slow_codes: vec![1008, 4008], ..Transport::default() };
-        let kind = |code| of_end(&End::closed(Some(code), ""), Duration::ZERO, &settings);
+        let kind = |code| end(&End::closed(Some(code), ""), Duration::ZERO, &settings);
         assert_eq!(
             [4004, 1008, 4008, 4401].map(kind),
             [Kind::Auth, Kind::Throttled, Kind::Throttled, Kind::Disconnected]
         );
         let auth = End { kind: Kind::Auth, ..End::closed(Some(4008), "") };
-        assert_eq!(of_end(&auth, Duration::ZERO, &settings), Kind::Auth);
-        assert_eq!(of_end(&End::disconnected("rate limit"), Duration::ZERO, &settings), Kind::Disconnected);
+        assert_eq!(end(&auth, Duration::ZERO, &settings), Kind::Auth);
+        assert_eq!(end(&End::disconnected("rate limit"), Duration::ZERO, &settings), Kind::Disconnected);
     }
 
     #[test]
-    fn a_status_says_what_is_wrong() {
+    fn a_status_is_classified() {
         for (status, kind) in [
             (401, DialErrorKind::Credentials),
             (404, DialErrorKind::WrongAddress),
@@ -132,7 +132,7 @@ mod tests {
             (503, DialErrorKind::Unreachable),
             (200, DialErrorKind::WrongAddress),
         ] {
-            assert_eq!(of_status(status), kind, "{status}");
+            assert_eq!(status(status), kind, "{status}");
         }
         for (status, kind) in [
             (403, DialErrorKind::WrongAddress),
@@ -141,7 +141,7 @@ mod tests {
             (425, DialErrorKind::Unreachable),
             (502, DialErrorKind::Unreachable),
         ] {
-            assert_eq!(of_proxy_status(status), kind, "{status}");
+            assert_eq!(proxy_status(status), kind, "{status}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From an address to an encrypted stream: directly or through a proxy, and TLS.
+//! From an address to a stream: TCP, directly or through a proxy, then TLS.
 
 use std::io;
 
@@ -41,7 +41,7 @@ async fn encrypt(
 ) -> Result<client::TlsStream<TcpStream>, DialError> {
     let config = settings.tls.client().map_err(DialError::credentials)?;
     let name = ServerName::try_from(address.host.clone()).map_err(|_| {
-        DialError::wrong_address(format!("\"{}\" is no name that a certificate can be for", address.host))
+        DialError::wrong_address(format!("\"{}\" is not a name that a certificate can have", address.host))
     })?;
     TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
         refused(address, &error).unwrap_or_else(|| {
@@ -50,8 +50,8 @@ async fn encrypt(
     })
 }
 
-/// What a failure of TLS means, in the handshake or behind it: from TLS 1.3 on, a server says only after it that it
-/// does not take our certificate. `None` if it is no matter of TLS.
+/// The dial error for a TLS failure, in the handshake or after it: with TLS 1.3 a server refuses a client certificate only
+/// after the handshake. `None` if the error is not one of TLS.
 pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
     use rustls::{AlertDescription as Alert, Error};
     Some(match tls::explain(error)? {
@@ -71,9 +71,9 @@ pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
         ) => DialError::credentials(format!(
             "{address} refused our certificate ({alert:?}); check transport.tls.cert_file and key_file"
         )),
-        // Before TLS 1.3, some servers say no more than this of a certificate that they miss.
+        // Before TLS 1.3, some servers send only this alert when they require a client certificate.
         Error::AlertReceived(Alert::HandshakeFailure) => DialError::wrong_address(format!(
-            "TLS with {address} failed: it found no way to speak to us; if it wants a certificate of ours, set transport.tls.cert_file and key_file"
+            "TLS with {address} failed: no common parameters; if it requires a client certificate, set transport.tls.cert_file and key_file"
         )),
         Error::InvalidMessage(_) => {
             DialError::wrong_address(format!("{address} does not speak TLS; is it a ws:// address?"))
@@ -82,11 +82,14 @@ pub fn refused(address: &Address, error: &io::Error) -> Option<DialError> {
     })
 }
 
-/// What to do about a certificate that did not pass a check. No authority helps against a wrong name or an old date.
+/// What to do about a certificate that failed verification. A `ca_file` does not help against a wrong name or date.
 fn advice(reason: &str) -> String {
     match tls::advice(reason) {
         Some(advice) => advice.replace("ca_file", "transport.tls.ca_file"),
         None if reason.contains("not valid for name") => "check the host of the url".to_owned(),
-        None => "if it is the right one, put its authority, or exactly its certificate, into transport.tls.ca_file".to_owned(),
+        None => {
+            "if it is the right one, put its authority, or this very certificate, into transport.tls.ca_file"
+                .to_owned()
+        }
     }
 }

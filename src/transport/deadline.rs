@@ -1,8 +1,8 @@
 //! Deadlines of a process that may be stopped and go on later, as by SIGSTOP, a debugger, or a machine without time for
 //! it.
 //!
-//! Then every timer is over at once when the process goes on, while the runtime has not looked yet at what the sockets
-//! hold. A deadline alone would judge a peer by a time in which nothing of it could be read.
+//! When the process resumes, every timer has expired at once, before the runtime has polled the sockets. A deadline alone
+//! would blame a peer for a time in which nothing could be read.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-/// A timer that fires later than this was late.
+/// A timer that fires this long after its deadline was late.
 pub const LATE: Duration = Duration::from_millis(250);
-/// How long is waited on after a timer that was late: long enough for the runtime to look at its sockets.
+/// Added to the deadline after a late timer: long enough for the runtime to poll its sockets.
 pub const GRACE: Duration = Duration::from_millis(500);
 
 /// What a future returns before a deadline. `None` if it has not returned by then, or soon after if the deadline was
@@ -25,7 +25,7 @@ pub async fn by<F: Future>(mut at: Instant, future: F) -> Option<F::Output> {
         }
         let now = Instant::now();
         if now < at + LATE {
-            // The runtime looks at its sockets once more.
+            // Lets the runtime poll its sockets once more.
             yield_now().await;
             return timeout_at(at, future.as_mut()).await.ok();
         }
@@ -51,7 +51,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_is_noticed_late_is_followed_by_a_grace() {
         let late = Instant::now() - LATE * 2;
-        // Ready only after the runtime was left once, as a socket is when the process goes on.
+        // Ready only after the runtime has run once, like a socket after the process resumes.
         let future = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             "read"

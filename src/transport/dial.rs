@@ -11,15 +11,15 @@ use crate::{backoff, settings};
 
 /// A transport that the daemon can dial.
 pub trait Dial: pontoon_sdk::Transport {
-    /// Receives messages.
+    /// The receiving half.
     type Reader: Read<Self::Frame>;
-    /// Sends messages.
+    /// The sending half.
     type Writer: Write<Self::Frame>;
 
-    /// What it remembers of a link from one connection to the next.
+    /// State that is kept for a link from one connection to the next.
     type Memory: Default + Send;
 
-    /// Whether this daemon can dial that. Asked before anything is started.
+    /// Checks that this daemon can dial the endpoint. Called before anything is started.
     ///
     /// # Errors
     /// The setting that is wrong, and what to write instead.
@@ -27,30 +27,30 @@ pub trait Dial: pontoon_sdk::Transport {
         Ok(())
     }
 
-    /// The secrets that go to the service; what it says is shown without them.
+    /// The secrets that are sent to the service, to be masked in its messages.
     fn secrets(_endpoint: &Self::Endpoint) -> Vec<String> {
         Vec::new()
     }
 
-    /// Makes a connection, within the deadline that the settings give.
+    /// Makes a connection within `transport.connect_timeout`.
     fn dial(
         endpoint: &Self::Endpoint,
         memory: &mut Self::Memory,
         settings: &Settings,
     ) -> impl Future<Output = Result<Dialled<Self::Reader, Self::Writer>, DialError>> + Send;
 
-    /// Takes a connection that was made to us, and finds out who it is. The caller sets the deadline. Over most
-    /// transports nobody can come.
+    /// Accepts an incoming connection: performs the handshake and authorizes the peer. The caller sets the deadline. By
+    /// default a transport accepts none.
     ///
     /// # Errors
-    /// Why it was not let in.
+    /// Why it was refused.
     fn accept(
         _wire: Wire,
-        _door: &Listener,
+        _listener: &Listener,
         _settings: &Settings,
-        _judge: &Authorize<'_, Self::Frame>,
+        _authorize: &Authorize<'_, Self::Frame>,
     ) -> impl Future<Output = Result<Accepted<Self::Reader, Self::Writer>, String>> + Send {
-        std::future::ready(Err("nobody can come over this transport".to_owned()))
+        std::future::ready(Err("this transport does not accept connections".to_owned()))
     }
 }
 
@@ -59,24 +59,24 @@ pub type DialledBy<T> = Dialled<<T as Dial>::Reader, <T as Dial>::Writer>;
 
 /// A connection that was just made.
 pub struct Dialled<R, W> {
-    /// Receives messages.
+    /// The receiving half.
     pub reader: R,
-    /// Sends messages.
+    /// The sending half.
     pub writer: W,
-    /// Whether the service goes on where the last connection ended.
+    /// Whether the service resumes the last connection.
     pub resumed: Resumed,
-    /// The largest message that the service takes, in bytes, if it says.
+    /// The largest message that the service accepts, in bytes, if it is known.
     pub limit: Option<usize>,
 }
 
-/// Whether a service goes on where the last connection ended.
+/// Whether a service resumes the last connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resumed {
-    /// It begins afresh: what it said in between was missed.
+    /// No: messages in between were missed.
     No,
-    /// It says again what it has kept, which may not be all.
+    /// It sends again what it has kept, which may not be everything.
     Perhaps,
-    /// Nothing was missed in between.
+    /// Yes: nothing was missed.
     Yes,
 }
 
@@ -93,26 +93,26 @@ pub enum Received<F> {
 pub trait Read<F>: Send + 'static {
     /// The next message. Dropping the future loses nothing.
     fn read(&mut self) -> impl Future<Output = Result<Received<F>, End>> + Send;
-    /// Discards what still comes, until the peer has ended the connection too. The caller sets the deadline.
+    /// Reads and discards until the peer has closed the connection too. The caller sets the deadline.
     fn drain(&mut self) -> impl Future<Output = ()> + Send {
         async { while self.read().await.is_ok() {} }
     }
 }
 
-/// The sending half of a connection. Whoever calls it sets the deadlines.
+/// The sending half of a connection. The caller sets the deadlines.
 pub trait Write<F>: Send + 'static {
     /// Takes a message; it may wait in a buffer until [`Write::flush`].
     fn feed(&mut self, frame: F) -> impl Future<Output = Result<(), End>> + Send;
-    /// Hands everything to the socket.
+    /// Writes everything to the socket.
     fn flush(&mut self) -> impl Future<Output = Result<(), End>> + Send;
-    /// Asks the peer for a sign of life.
+    /// Sends a ping.
     fn ping(&mut self) -> impl Future<Output = Result<(), End>> + Send;
-    /// Waits until the transport has something to say of its own, such as the answer to a ping; the flush after it says
-    /// that. Dropping the future loses nothing.
+    /// Waits until the transport itself has something to send, such as a pong; the next flush sends it. Dropping the future
+    /// loses nothing.
     fn due(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
-    /// Closes the connection as the transport's protocol wants it: answers the peer's close, or leaves.
+    /// Closes the connection by the transport's protocol: answers the peer's close, or starts one.
     fn close(&mut self) -> impl Future<Output = Result<(), End>> + Send;
 }
 
@@ -122,14 +122,14 @@ pub type Authorize<'a, F> = dyn Fn(&Handshake<'_, F>) -> pontoon_sdk::Result<Acc
 /// A connection that was accepted, and its link.
 pub type Accepted<R, W> = (LinkKey, Dialled<R, W>);
 
-/// How an instance's sockets are made.
+/// How an instance's connections are made.
 #[derive(Debug)]
 pub struct Settings {
     /// As configured.
     pub config: settings::Transport,
     /// Trust and certificates.
     pub tls: tls::Store,
-    /// Who looks names up.
+    /// Name lookup.
     pub resolver: resolve::Resolver,
 }
 
@@ -137,7 +137,7 @@ pub struct Settings {
 const USER_AGENT: &str = concat!("pontoon/", env!("CARGO_PKG_VERSION"));
 
 impl Settings {
-    /// These settings, with nothing loaded yet.
+    /// New settings, with no certificates loaded yet.
     pub fn new(config: settings::Transport) -> Self {
         let tls = tls::Store::new(config.tls.clone(), tls::Trust::WithSystem);
         Self { config, tls, resolver: resolve::Resolver::default() }
@@ -149,13 +149,13 @@ impl Settings {
     }
 }
 
-/// Why there is no connection.
+/// Why a dial failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DialError {
     /// What is done about it.
     pub kind: DialErrorKind,
-    /// How long the service asked us to stay away.
+    /// How long the service asked us to wait (`Retry-After`).
     pub retry_after: Option<Duration>,
     /// For the operator; never holds a secret or a query.
     pub message: String,
@@ -168,11 +168,11 @@ pub enum DialErrorKind {
     Unreachable,
     /// The service refused our credentials: dialled again slowly.
     Credentials,
-    /// Something answers, but not this service: dialled again with the usual backoff, and said loudly.
+    /// The answer is not this service's: dialled again with the usual backoff, and logged as an error.
     WrongAddress,
     /// A network in front of the service (a CDN, a firewall) refused: dialled again slowly.
     Edge,
-    /// The endpoint's guard does not allow where it leads: nothing was connected.
+    /// The endpoint's guard forbids the address: nothing was connected.
     Forbidden,
 }
 
@@ -187,7 +187,7 @@ impl DialError {
         Self { kind: DialErrorKind::Credentials, retry_after: None, message: message.into() }
     }
 
-    /// Something answers, but not this service.
+    /// The answer is not this service's.
     pub fn wrong_address(message: impl Into<String>) -> Self {
         Self { kind: DialErrorKind::WrongAddress, retry_after: None, message: message.into() }
     }
@@ -198,14 +198,14 @@ impl DialError {
         Self { retry_after: Some(backoff::slow(self.retry_after)), ..self }
     }
 
-    /// The endpoint's guard does not allow where it leads.
+    /// The endpoint's guard forbids the address.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self { kind: DialErrorKind::Forbidden, retry_after: None, message: message.into() }
     }
 }
 
 impl From<Error> for DialError {
-    /// A secret that cannot be looked up now may be there later.
+    /// A secret that cannot be resolved now may exist later.
     fn from(error: Error) -> Self {
         Self::credentials(error.to_string())
     }

@@ -1,7 +1,7 @@
-//! Services that connect to us over WebSockets: the upgrade from the server's side, and who may come in.
+//! The server's side of a WebSocket: listening, TLS, the upgrade, and the connector's decision to accept a connection.
 //!
-//! Whoever comes has said nothing yet that can be trusted. So all of it has one deadline, set by the caller, and nobody
-//! is spoken to as a link before the connector has let it in.
+//! A peer is not trusted before the connector has accepted it: the whole handshake has one deadline, set by the caller,
+//! and a connection becomes a link only after it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::meaning::{POLICY, TOO_LARGE};
+use super::classify::{POLICY, TOO_LARGE};
 use super::tcp::prepare;
 use super::websocket::socket::{Reader, Writer, halves, read_and_answer};
 use super::wire::Wire;
@@ -24,22 +24,22 @@ use super::{
     Accepted, Authorize, Dialled, Read as _, Received, Resumed, Settings, Write as _, deadline, tls,
 };
 
-/// How long a peer that is not let in may take to end the connection.
-const LEAVING: Duration = Duration::from_secs(1);
+/// How long a refused peer may take to close the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Listens at a door.
+/// Binds the address of a listener.
 ///
 /// # Errors
-/// A sentence that names the address or the file, and says what to do.
+/// A message with the address or the file, and what to do.
 pub async fn bind(listener: &Listener) -> Result<TcpListener, String> {
     check(listener)?;
     TcpListener::bind(listener.listen).await.map_err(|error| cannot_listen(listener.listen, &error))
 }
 
-/// Whether the files of a door are there.
+/// Checks that the TLS files of a listener can be used.
 ///
 /// # Errors
-/// A sentence that names the file that is missing or wrong.
+/// A message with the file that is missing or wrong.
 pub fn check(listener: &Listener) -> Result<(), String> {
     listener.tls.as_ref().map_or(Ok(()), |identity| tls::server(identity).map(drop))
 }
@@ -56,10 +56,10 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {error}{hint}")
 }
 
-/// Speaks TLS with somebody at a door that wants it.
+/// Performs the TLS handshake, if the listener has a certificate.
 ///
 /// # Errors
-/// Why it broke off.
+/// Why the handshake failed.
 pub async fn encrypt(tcp: TcpStream, listener: &Listener, settings: &Settings) -> Result<Wire, String> {
     prepare(&tcp, settings).map_err(|error| error.to_string())?;
     let Some(identity) = &listener.tls else { return Ok(Wire::plain(tcp)) };
@@ -68,53 +68,53 @@ pub async fn encrypt(tcp: TcpStream, listener: &Listener, settings: &Settings) -
     Ok(Wire::encrypted(stream.into()))
 }
 
-/// Upgrades a connection, and finds out who it is.
+/// Performs the WebSocket upgrade, and has the connector authorize the peer, with its first message if need be.
 ///
 /// # Errors
-/// Why it was not let in. It was told, as far as it may know.
+/// Why it was refused, for the log. The peer receives what it may know of it.
 pub async fn accept(
     wire: Wire,
     listener: &Listener,
     settings: &Settings,
     authorize: &Authorize<'_, Frame>,
 ) -> Result<Accepted<Reader, Writer>, String> {
-    let mut knock = None;
+    let mut request = None;
     // The shape of the library's callback.
     #[allow(clippy::result_large_err)]
-    let upgrade = |request: &Request, response: Response| {
-        knock.insert(Knock::read(request)).answer(listener, authorize, response)
+    let callback = |received: &Request, response: Response| {
+        request.insert(UpgradeRequest::read(received)).respond(listener, authorize, response)
     };
-    // The library refuses a request with bytes behind it: what comes now is the first frame.
-    let wire = tokio_tungstenite::accept_hdr_async(wire, upgrade)
+    // The library refuses a request with bytes after it, so the next byte begins the first frame.
+    let wire = tokio_tungstenite::accept_hdr_async(wire, callback)
         .await
         .map_err(|error| format!("the upgrade failed: {error}"))?
         .into_inner();
-    let Some(knock) = knock else { return Err("the upgrade was not asked for".to_owned()) };
+    let Some(request) = request else { return Err("there was no upgrade request".to_owned()) };
     let silence = listener.silence.max(settings.config.ping_interval.0 * 2);
     let (mut reader, mut writer) = halves(wire, &[], Role::Server, silence, settings);
-    let link = match knock.admission {
+    let link = match request.accept {
         Some(Accept::In { link, .. }) => link,
         _ => {
             let first = match read_and_answer(&mut reader, &mut writer).await {
                 Ok(Received::Message(first)) => first,
                 Ok(Received::TooLarge(size)) => {
-                    turn_away(reader, writer, TOO_LARGE, "the first message is too large").await;
+                    reject(reader, writer, TOO_LARGE, "the first message is too large").await;
                     return Err(format!("its first message of {size} bytes is over transport.message_limit"));
                 }
                 Err(end) => {
-                    turn_away(reader, writer, POLICY, "").await;
-                    return Err(format!("it was gone before its first message: {end}"));
+                    reject(reader, writer, POLICY, "").await;
+                    return Err(format!("it disconnected before its first message: {end}"));
                 }
             };
-            match authorize(&knock.handshake(Some(&first))) {
+            match authorize(&request.handshake(Some(&first))) {
                 Ok(Accept::In { link, .. }) => link,
                 Ok(Accept::Hear) => {
-                    let reason = "say who you are first";
-                    turn_away(reader, writer, POLICY, reason).await;
+                    let reason = "authenticate first";
+                    reject(reader, writer, POLICY, reason).await;
                     return Err(reason.to_owned());
                 }
                 Err(error) => {
-                    turn_away(reader, writer, POLICY, told(&error)).await;
+                    reject(reader, writer, POLICY, public_text(&error)).await;
                     return Err(error.to_string());
                 }
             }
@@ -123,35 +123,35 @@ pub async fn accept(
     Ok((link, Dialled { reader, writer, resumed: Resumed::No, limit: None }))
 }
 
-/// Closes a connection that is not let in: with this code and reason, unless the peer has ended it already.
-async fn turn_away(mut reader: Reader, mut writer: Writer, code: u16, reason: &str) {
-    let leaving = async {
+/// Closes a refused connection with this code and reason, unless the peer has already closed it.
+async fn reject(mut reader: Reader, mut writer: Writer, code: u16, reason: &str) {
+    let closing = async {
         let closed =
             if writer.is_open() { writer.close_with(code, reason).await } else { writer.close().await };
         if closed.is_ok() {
             reader.drain().await;
         }
     };
-    // A peer that does not end the connection in time is not waited for.
-    let _ = deadline::within(LEAVING, leaving).await;
+    // After the timeout the connection is dropped.
+    let _ = deadline::within(CLOSE_TIMEOUT, closing).await;
 }
 
-/// What an upgrade request says.
-struct Knock {
+/// What is read of an upgrade request, and the connector's decision.
+struct UpgradeRequest {
     path: String,
     query: Vec<(String, String)>,
     subprotocols: Vec<String>,
-    admission: Option<Accept>,
+    accept: Option<Accept>,
 }
 
-impl Knock {
+impl UpgradeRequest {
     fn read(request: &Request) -> Self {
         let uri = request.uri();
         Self {
             path: uri.path().to_owned(),
             query: query(uri.query().unwrap_or_default()),
             subprotocols: subprotocols(request.headers()),
-            admission: None,
+            accept: None,
         }
     }
 
@@ -161,7 +161,7 @@ impl Knock {
 
     // The shape of the library's callback.
     #[allow(clippy::result_large_err)]
-    fn answer(
+    fn respond(
         &mut self,
         listener: &Listener,
         authorize: &Authorize<'_, Frame>,
@@ -170,23 +170,25 @@ impl Knock {
         if self.path != listener.path {
             return Err(refusal(StatusCode::NOT_FOUND, "there is nothing at this path"));
         }
-        let admission =
-            authorize(&self.handshake(None)).map_err(|error| refusal(status(&error), told(&error)))?;
-        if let Accept::In { subprotocol: Some(chosen), .. } = &admission {
+        let accept =
+            authorize(&self.handshake(None)).map_err(|error| refusal(status(&error), public_text(&error)))?;
+        if let Accept::In { subprotocol: Some(chosen), .. } = &accept {
             let chosen = HeaderValue::from_str(chosen)
                 .map_err(|_| refusal(StatusCode::BAD_REQUEST, "the subprotocol cannot be chosen"))?;
             response.headers_mut().insert("Sec-WebSocket-Protocol", chosen);
         }
-        self.admission = Some(admission);
+        self.accept = Some(accept);
         Ok(response)
     }
 }
 
-/// What a stranger may know of an error.
-fn told(error: &Error) -> &str {
+/// The part of an error that a refused peer may see.
+fn public_text(error: &Error) -> &str {
     match error.kind() {
         Kind::Auth | Kind::Rejected | Kind::Protocol => error.message(),
-        Kind::Config | Kind::Disconnected | Kind::Throttled | Kind::Internal => "nobody can be let in now",
+        Kind::Config | Kind::Disconnected | Kind::Throttled | Kind::Internal => {
+            "no connections are accepted now"
+        }
     }
 }
 
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_read_as_it_was_meant() {
+    fn a_query_is_decoded() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         for (text, read) in [
             ("", vec![]),

@@ -1,28 +1,26 @@
-//! Sockets: the only place where they are opened.
+//! Connections to services: the only module that opens sockets to them.
 //!
 //! * [`dial`]: the traits of a transport
-//! * [`connect`]: an encrypted stream to an address, over [`tcp`] or through a [`proxy`]; [`resolve`]: names; [`tls`]; [`wire`]
-//! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); [`refusal`]: what other answers to it mean
+//! * [`connect`]: a stream to an address, over [`tcp`] or through a [`proxy`]; [`resolve`]: names; [`tls`]; [`wire`]
+//! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); [`refusal`]: errors for HTTP statuses other than 101
 //! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
-//! * [`listen`]: WebSockets that services open to us
+//! * [`listen`]: the server's side: WebSocket connections that services open to the daemon
 //! * [`socketio`]: Socket.IO over it
-//! * [`writer`]: the queue that every link writes through
-//! * [`deadline`]: deadlines of a process that may be stopped; [`meaning`]: what close codes and HTTP statuses mean
+//! * [`writer`]: the queue of outgoing messages of a link
+//! * [`deadline`]: deadlines of a process that may be stopped; [`classify`]: kinds of close codes and HTTP statuses
 
+pub mod classify;
 pub mod connect;
 pub mod deadline;
 pub mod dial;
-#[cfg(test)]
-mod guarded;
 pub mod listen;
-pub mod meaning;
-#[cfg(test)]
-mod proxied;
 pub mod proxy;
 pub mod refusal;
 pub mod resolve;
 pub mod socketio;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;

@@ -1,11 +1,11 @@
-//! The way through an HTTP proxy: which one an address is reached through, and the tunnel that it makes with CONNECT
+//! HTTP proxies: which one an address is reached through, and the tunnel by CONNECT
 //! (RFC 9110 §9.3.6), for `ws://` as for `wss://` (RFC 6455 §4.1).
 //!
 //! `transport.proxy` decides for an instance. Without it the environment does, by the convention of curl (the section
 //! ENVIRONMENT of its manual) that most HTTP clients share: `https_proxy` for TLS, `http_proxy` without, `all_proxy` for
 //! both; `no_proxy` names hosts, domains and networks that are reached directly; upper case works, too, and counts where
-//! lower case is not set. What a caller may name (a guarded endpoint) is dialled directly, unless the operator allows the
-//! proxy there: it looks names up by itself, where the guard cannot judge the addresses.
+//! lower case is not set. An endpoint that a caller names (guarded) is dialled directly, unless the operator allows the
+//! proxy there: the proxy looks names up itself, so the guard cannot check the addresses.
 
 use std::fmt;
 
@@ -20,17 +20,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::tcp::{Address, reach};
-use super::{DialError, DialErrorKind, Settings, meaning, refusal};
+use super::{DialError, DialErrorKind, Settings, classify, refusal};
 
-/// The proxies that are spoken to. TLS up to the proxy and SOCKS are not.
+/// The supported schemes of proxies. TLS to the proxy and SOCKS are not supported.
 const SCHEMES: &[Scheme] = &[("http", 80)];
-/// Stands in the setting for a direct connection.
+/// The value of the setting for a direct connection.
 const NONE: &str = "none";
-/// How much the proxy may answer before the tunnel, in bytes and in fields.
+/// Limits on the header of the proxy's response, in bytes and in fields.
 const HEADER_LIMIT: usize = 16 * 1024;
 const HEADER_COUNT: usize = 128;
 
-/// A proxy, and what it is given to let us through.
+/// A proxy, and the value of `Proxy-Authorization`.
 #[derive(Clone)]
 pub struct Proxy {
     address: Address,
@@ -60,7 +60,7 @@ impl Proxy {
     /// Reads the setting: `http://user:password@host:port`, without user and password, or `none`.
     ///
     /// # Errors
-    /// What is wrong with it, without repeating it.
+    /// What is wrong with the setting, without its text.
     pub fn read(text: &str) -> Result<Option<Self>, String> {
         if text == NONE {
             return Ok(None);
@@ -84,7 +84,7 @@ impl Proxy {
         };
         let authorization = match user {
             None => None,
-            // The crate decodes user and password, and makes the field's value of them.
+            // The crate decodes user and password, and encodes them as `Basic`.
             Some(user) => {
                 let url = format!("http://{user}@proxy/").parse();
                 let parsed = url.ok().map(|url: hyper::Uri| Matcher::builder().all(url.to_string()).build());
@@ -99,8 +99,8 @@ impl Proxy {
         Ok(Some(Self { address, authorization }))
     }
 
-    /// Makes a TCP connection to the proxy, and a tunnel through it to an address. The proxy has three quarters of
-    /// `connect_timeout`, so that its silence is not taken for that of the service.
+    /// Makes a TCP connection to the proxy, and a tunnel through it to an address, within three quarters of
+    /// `connect_timeout`, so that a silent proxy is not reported as a silent service.
     ///
     /// # Errors
     /// See [`DialError`]; every message begins with the proxy.
@@ -115,7 +115,7 @@ impl Proxy {
         })
     }
 
-    /// An error whose message begins with the proxy.
+    /// The error with a message that begins with the proxy.
     fn named_in(&self, error: DialError) -> DialError {
         let message = match error.message.strip_prefix(&self.address.to_string()) {
             Some(rest) => format!("{self}{rest}"),
@@ -158,13 +158,13 @@ impl Proxy {
         Ok(parts.io.into_inner())
     }
 
-    /// What it means that the proxy answers with this status.
+    /// The error for a status of the proxy.
     fn refused<B>(&self, to: &Address, response: &hyper::Response<B>) -> DialError {
         let code = response.status().as_u16();
         let header = |name| response.headers().get(name)?.to_str().ok();
         let retry_after =
             header(RETRY_AFTER).and_then(|text| refusal::retry_after(text, header(hyper::header::DATE)));
-        let kind = meaning::of_proxy_status(code);
+        let kind = classify::proxy_status(code);
         let hint = match kind {
             DialErrorKind::Credentials => {
                 "it wants other credentials; check user and password of the proxy's url"
@@ -177,14 +177,14 @@ impl Proxy {
     }
 }
 
-/// Without user and password.
+/// Shows the address without user and password.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the proxy {}", self.address)
     }
 }
 
-/// The variables of the environment that decide, by their names in lower case; empty where they are not set.
+/// The variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`; empty if not set.
 #[derive(Default)]
 pub struct Environment {
     http: String,
@@ -194,7 +194,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// That of this process.
+    /// Reads the environment of this process.
     pub fn read() -> Self {
         let variable = |lower: &str| {
             let set = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -208,7 +208,7 @@ impl Environment {
         }
     }
 
-    /// What is wrong with a variable, a sentence each.
+    /// The errors in these variables.
     pub fn faults(&self) -> Vec<String> {
         let named = [("http_proxy", &self.http), ("https_proxy", &self.https), ("all_proxy", &self.all)];
         let set = named.into_iter().filter(|(_, text)| !text.is_empty());
@@ -218,19 +218,19 @@ impl Environment {
     /// The proxy for this address.
     ///
     /// # Errors
-    /// What is wrong with the variable that decides.
+    /// What is wrong with the variable that applies.
     fn choose(&self, address: &Address) -> Result<Option<Proxy>, String> {
-        let own = if address.secure { ("https_proxy", &self.https) } else { ("http_proxy", &self.http) };
+        let first = if address.secure { ("https_proxy", &self.https) } else { ("http_proxy", &self.http) };
         let Some((name, text)) =
-            [own, ("all_proxy", &self.all)].into_iter().find(|(_, text)| !text.is_empty())
+            [first, ("all_proxy", &self.all)].into_iter().find(|(_, text)| !text.is_empty())
         else {
             return Ok(None);
         };
-        // The crate knows the rules of NO_PROXY.
-        let listed = Matcher::builder().all("http://proxy").no(self.no.as_str()).build();
+        // The crate implements the rules of NO_PROXY.
+        let listed_code = Matcher::builder().all("http://proxy").no(self.no.as_str()).build();
         let host =
             if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
-        let direct = format!("http://{host}/").parse().is_ok_and(|uri| listed.intercept(&uri).is_none());
+        let direct = format!("http://{host}/").parse().is_ok_and(|uri| listed_code.intercept(&uri).is_none());
         if direct {
             return Ok(None);
         }
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_decides_as_for_other_clients() {
+    fn the_environment_is_read_as_by_other_clients() {
         let none = Environment::default;
         let proxied = || Environment { http: "http://h:1".into(), https: "https.example:2".into(), ..none() };
         let excepting = |no: &str| Environment { all: "http://a:3".into(), no: no.into(), ..none() };
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_cannot_be_used_is_never_passed_over() {
+    fn a_variable_that_cannot_be_used_is_an_error() {
         let wrong = Environment {
             https: "socks5://u:pw@h:1".into(),
             all: "http://a".into(),

@@ -1,22 +1,22 @@
-//! What it means that something answers a handshake with an HTTP status instead of the upgrade.
+//! The dial error for an HTTP status other than 101 in the opening handshake.
 
 use std::time::{Duration, SystemTime};
 
 use super::tcp::Address;
-use super::{DialError, DialErrorKind, meaning};
+use super::{DialError, DialErrorKind, classify};
 use crate::log::printable::printable;
 
-/// The longest that a service may ask us to stay away.
+/// The longest `Retry-After` that is honoured.
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 /// How many characters of a redirect's address are shown.
 const LONGEST_LOCATION: usize = 200;
 
-/// Judges an answer by its status and its header fields, as far as they are known.
+/// The error for a response, by its status and its header fields, as far as they are known.
 pub fn refusal<'a>(address: &Address, code: u16, header: &dyn Fn(&str) -> Option<&'a str>) -> DialError {
     let edge = if code == 403 { edge(header) } else { None };
     let kind = match code {
         403 if edge.is_some() => DialErrorKind::Edge,
-        code => meaning::of_status(code),
+        code => classify::status(code),
     };
     let hint = match (code, edge) {
         (_, Some(edge)) => format!(
@@ -31,12 +31,12 @@ pub fn refusal<'a>(address: &Address, code: u16, header: &dyn Fn(&str) -> Option
             None => "; redirects are not followed: use the address that it leads to".to_owned(),
         },
         (404 | 410, _) => "; check the path of the url".to_owned(),
-        // The status with which an Engine.IO server refuses whatever it does not like.
+// Engine.IO servers refuse with this status for any reason.
         (400, _) => {
-            "; it refuses the handshake, or takes no WebSockets here: check the path, the credentials and the origin"
+"; it refuses the handshake, or has no WebSocket here: check the path, the credentials and the origin"
                 .to_owned()
         }
-        (200..=299 | 405 | 426, _) => "; it does not take WebSockets here".to_owned(),
+        (200..=299 | 405 | 426, _) => "; it has no WebSocket here".to_owned(),
         _ => String::new(),
     };
     let message = format!("{address} answered with HTTP status {code}{hint}");
@@ -44,8 +44,8 @@ pub fn refusal<'a>(address: &Address, code: u16, header: &dyn Fn(&str) -> Option
     DialError { kind, retry_after, message }
 }
 
-/// The network in front of the service that made this 403 itself, by the signs that its operator documents. A 403 that it
-/// only passes on from the service has none of them.
+/// The network in front of the service that generated this 403, by the signs that its operator documents. A 403 that is
+/// passed on from the service has none of them.
 ///
 /// * Cloudflare: `cf-mitigated` on challenges (developers.cloudflare.com, "Detect a challenge page response"); its own
 ///   error pages are HTML (1xxx errors), with `Server: cloudflare`
@@ -78,7 +78,7 @@ pub(super) fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default().min(LONGEST_RETRY))
 }
 
-/// Where a redirect leads, to be shown: without user info, query and fragment, which may hold secrets.
+/// The target of a redirect for messages: without user info, query and fragment, which may hold secrets.
 fn place(location: &str) -> String {
     let location = location.split(['?', '#']).next().unwrap_or_default();
     let authority = match location.find("//").map(|at| location.split_at(at).0) {
@@ -111,7 +111,7 @@ fn place(location: &str) -> String {
 mod tests {
     use super::*;
 
-    fn judged(code: u16, headers: &[(&str, &'static str)]) -> DialError {
+    fn classified(code: u16, headers: &[(&str, &'static str)]) -> DialError {
         let address = Address { host: "svc.example".into(), port: 443, secure: true };
         let header = |name: &str| {
             headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
@@ -132,7 +132,7 @@ mod tests {
             ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
             ("Sun Nov  6 08:50:07 1994", Some(30)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
-            // It is past.
+            // In the past.
             ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
             ("Fri, 31 Dec 9999 23:59:59 GMT", Some(3600)),
@@ -145,7 +145,7 @@ mod tests {
             ("Sun, 99 Nov 1994 08:50:07 GMT", None),
             ("2026-01-01T00:00:00Z", None),
         ] {
-            let error = judged(503, &[("Retry-After", text), ("Date", DATE)]);
+            let error = classified(503, &[("Retry-After", text), ("Date", DATE)]);
             assert_eq!(error.retry_after, seconds.map(Duration::from_secs), "{text}");
             assert_eq!(error.kind, DialErrorKind::Unreachable);
         }
@@ -154,13 +154,13 @@ mod tests {
             let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(600)).leak();
             let mut headers = vec![("Retry-After", &*soon)];
             headers.extend(other.map(|date| ("Date", date)));
-            let asked = judged(429, &headers).retry_after.unwrap();
+            let asked = classified(429, &headers).retry_after.unwrap();
             assert!((590..=600).contains(&asked.as_secs()), "{asked:?}");
         }
     }
 
     #[test]
-    fn a_redirect_is_told_with_its_address_and_without_what_may_be_secret() {
+    fn a_redirect_is_shown_with_its_address_and_without_secrets() {
         for (location, shown) in [
             ("https://new.example/ws", "it leads to https://new.example/ws;"),
             ("wss://u:pw@new.example:8443/a/b?token=pw#pw", "it leads to wss://new.example:8443/a/b;"),
@@ -170,19 +170,19 @@ mod tests {
             ("/a@b//c@d", "it leads to /a@b//c@d;"),
             ("https://h/\u{1b}[2J\u{202e}x", "https://h/\\u{1b}[2J\\u{202e}x;"),
         ] {
-            let error = judged(301, &[("Location", location)]);
+            let error = classified(301, &[("Location", location)]);
             assert!(error.message.contains(shown), "{location}: {error}");
             assert!(!error.message.contains("pw"), "{location}: {error}");
             assert_eq!(error.kind, DialErrorKind::WrongAddress);
         }
         let long = format!("https://h/{}", "é".repeat(5_000)).leak();
-        let error = judged(308, &[("Location", long)]);
+        let error = classified(308, &[("Location", long)]);
         assert!(error.message.contains("é…;") && error.message.chars().count() < 500, "{error}");
-        assert!(judged(302, &[]).message.contains("redirects are not followed: use the address"));
+        assert!(classified(302, &[]).message.contains("redirects are not followed: use the address"));
     }
 
     #[test]
-    fn a_403_of_an_edge_is_told_from_one_of_the_service() {
+    fn a_403_of_an_edge_is_distinguished_from_one_of_the_service() {
         let html = ("Content-Type", "text/html; charset=UTF-8");
         let json = ("Content-Type", "application/json");
         for (headers, edge) in [
@@ -198,13 +198,13 @@ mod tests {
             (vec![("Server", "awselb/2.0"), html], Some("AWS load balancer")),
             (vec![("Server", "AkamaiGHost"), html], Some("Akamai")),
         ] {
-            let error = judged(403, &headers);
+            let error = classified(403, &headers);
             let kind = if edge.is_some() { DialErrorKind::Edge } else { DialErrorKind::Credentials };
             assert_eq!(error.kind, kind, "{headers:?}");
             assert!(error.message.contains(edge.unwrap_or("check the credentials")), "{headers:?}: {error}");
-            // Any other status means what it always does.
-            assert_eq!(judged(401, &headers).kind, DialErrorKind::Credentials);
-            assert_eq!(judged(503, &headers).kind, DialErrorKind::Unreachable);
+            // Other statuses are classified as usual.
+            assert_eq!(classified(401, &headers).kind, DialErrorKind::Credentials);
+            assert_eq!(classified(503, &headers).kind, DialErrorKind::Unreachable);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who looks names up: the system, or a test in its place.
+//! Name lookup: by the system, or by a stub in tests.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::{fmt, io};
 use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 
-/// How many names are looked up at a time. The system cannot be told to stop, so that those whom nobody waits for any more
-/// count as well: else whoever has links dialled and given up takes all its threads.
-const AT_A_TIME: usize = 32;
+/// How many names are looked up at a time. A lookup cannot be cancelled, so one whose dial was given up counts as well:
+/// else many abandoned dials could use up all threads.
+const MAX_LOOKUPS: usize = 32;
 
-/// Looks names up. Cheap to clone.
+/// Resolves names. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
     answer: Option<Arc<Answer>>,
@@ -21,15 +21,15 @@ pub struct Resolver {
 type Answer = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Resolver {
-    /// One that gives these answers instead of the system's.
+    /// A resolver that calls `answer` instead of the system.
     pub fn of(answer: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
         Self { answer: Some(Arc::new(answer)), ..Self::default() }
     }
 
-    /// Looks a name up, once.
+    /// Looks a name up once.
     ///
     /// # Errors
-    /// As the system gives them.
+    /// Those of the system.
     pub async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Some(answer) = &self.answer {
             return answer(name, port);
@@ -45,9 +45,9 @@ impl Resolver {
 }
 
 impl Default for Resolver {
-    /// The system.
+    /// The resolver of the system.
     fn default() -> Self {
-        Self { answer: None, permits: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { answer: None, permits: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 }
 

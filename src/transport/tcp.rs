@@ -16,19 +16,19 @@ use super::{DialError, Settings};
 
 /// How long one address of a name is tried alone before the next joins in (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// A dead peer is noticed by the kernel as well, if ever our own pings do not get so far.
+/// TCP keepalive: the kernel notices a dead peer as well, if our pings are not sent.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How many addresses of a name are tried, whoever filled its zone.
+/// How many addresses of a name are tried.
 const CANDIDATES: usize = 16;
 
-/// Where a URL leads.
+/// Host, port and TLS of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// A name or an IP address, without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Whether TLS is spoken.
+    /// Whether TLS is used.
     pub secure: bool,
 }
 
@@ -48,7 +48,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Makes a TCP connection to the address itself, if the guard allows what its name leads to.
+/// Makes a TCP connection to the address, if the guard allows every address that its name resolves to.
 ///
 /// # Errors
 /// See [`DialError`].
@@ -66,7 +66,7 @@ pub(super) async fn reach(
     Ok(tcp)
 }
 
-/// The addresses of a host: anew for each connection, but only once for it, so that what was judged is what is dialled.
+/// The addresses of a host. Looked up once for each connection, so that the addresses that were checked are dialled.
 async fn look_up(address: &Address, settings: &Settings) -> Result<Vec<SocketAddr>, DialError> {
     if let Ok(literal) = address.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(literal, address.port)]);
@@ -76,19 +76,19 @@ async fn look_up(address: &Address, settings: &Settings) -> Result<Vec<SocketAdd
     })
 }
 
-/// One address that is not allowed refuses the whole name: a name that leads to both is one to be wary of.
+/// One forbidden address refuses the whole name: a name with both kinds is suspicious.
 fn authorize(address: &Address, guard: &Guard, found: &[SocketAddr]) -> Result<(), DialError> {
     for candidate in found {
         guard.check_address(candidate.ip()).map_err(|error| {
-            // Only the operator learns the address: who named the host may not be one to know the names of this network.
-            tracing::warn!(host = address.host, address = %candidate.ip(), "a name leads to an address that may not be dialled");
-            DialError::forbidden(format!("{} leads where it may not: {}", address.host, error.message()))
+// The address is logged and not returned: the caller who named the host may not be entitled to resolve names here.
+            tracing::warn!(host = address.host, address = %candidate.ip(), "a name resolves to an address that must not be dialled");
+            DialError::forbidden(format!("{} resolves to a forbidden address: {}", address.host, error.message()))
         })?;
     }
     Ok(())
 }
 
-/// Tries the addresses one after the other, each a little after the last.
+/// Tries the addresses in turn, each [`STAGGER`] after the one before (RFC 8305).
 async fn tcp(address: &Address, found: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
     let mut waiting = interleave(found).into_iter().take(CANDIDATES);
     let mut trying = FuturesUnordered::new();
@@ -110,7 +110,7 @@ async fn tcp(address: &Address, found: Vec<SocketAddr>) -> Result<TcpStream, Dia
     }
 }
 
-/// Alternates between the two families, so that one that is broken costs little.
+/// Alternates between IPv4 and IPv6, so that a broken family costs little time.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (preferred, other): (Vec<_>, Vec<_>) =
@@ -122,7 +122,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
-/// Sets what every socket has.
+/// Sets the options of every socket.
 ///
 /// # Errors
 /// If the system refuses.

@@ -1,4 +1,4 @@
-//! The opening handshake of a WebSocket (RFC 6455 §4), with our own limits and our own reading of refusals.
+//! The opening handshake of a WebSocket (RFC 6455 §4), with limits, and errors for refusals.
 //!
 //! The library's handshake fails without a choice when a server picks none of the offered subprotocols, reads up to
 //! 64 KiB of headers, and hides `Retry-After`; the bytes of the request and the key's answer still come from it.
@@ -16,12 +16,12 @@ use super::refusal::refusal;
 use super::tcp::Address;
 use super::wire::Wire;
 
-/// How much a server may say before the first message.
+/// The largest header of a response, in bytes.
 const HEADER_LIMIT: usize = 16 * 1024;
-/// How many headers it may send.
+/// How many header fields it may have.
 const HEADER_COUNT: usize = 128;
 
-/// A request that was checked and waits to be sent.
+/// A request that was checked and can be sent.
 pub struct Upgrade {
     /// Where it goes.
     pub address: Address,
@@ -32,10 +32,10 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Makes the request, looking up the secrets in it. The endpoint's own `User-Agent` goes before the one given.
+    /// Makes the request and resolves the secrets in it. A `User-Agent` among the endpoint's headers replaces `user_agent`.
     ///
     /// # Errors
-    /// `Credentials` if a secret is not there, `WrongAddress` if a value cannot stand in a request.
+    /// `Credentials` if a secret cannot be resolved, `WrongAddress` if a value is not allowed in a request.
     pub fn new(endpoint: &Endpoint, user_agent: &str) -> Result<Self, DialError> {
         let url = url(endpoint)?;
         let address = Address::from(&url);
@@ -49,7 +49,7 @@ impl Upgrade {
             .header("Sec-WebSocket-Version", "13")
             .header("Sec-WebSocket-Key", &key)
             .body(())
-            .map_err(|_| DialError::wrong_address("the url cannot stand in a request"))?;
+            .map_err(|_| DialError::wrong_address("the url is not allowed in a request"))?;
         if !offered.is_empty() {
             insert(&mut request, "Sec-WebSocket-Protocol", &offered.join(", "))?;
         }
@@ -64,7 +64,7 @@ impl Upgrade {
         Ok(Self { address, request, key, offered, require_subprotocol: endpoint.require_subprotocol })
     }
 
-    /// Sends the request and judges the answer. Returns what the server sent behind it.
+    /// Sends the request and checks the response. Returns the bytes that the server sent after it.
     ///
     /// # Errors
     /// See [`DialError`].
@@ -74,14 +74,14 @@ impl Upgrade {
                 DialError::unreachable(format!("{} broke off the handshake: {error}", self.address))
             })
         };
-        // A server that does not even take the request may still have said why: that is read first.
+        // A server that closes before it has read the whole request may still have responded: read that first.
         let sent = match wire.write_all(&self.request).await {
             Ok(()) => wire.flush().await,
             failed => failed,
         };
         let mut received = Vec::with_capacity(1024);
         loop {
-            if let Some(length) = self.authorize(&received)? {
+            if let Some(length) = self.check(&received)? {
                 return Ok(received.split_off(length));
             }
             if received.len() >= HEADER_LIMIT {
@@ -101,8 +101,8 @@ impl Upgrade {
         }
     }
 
-    /// The length of the answer's head if it is whole and right; `None` if more must be read.
-    fn authorize(&self, received: &[u8]) -> Result<Option<usize>, DialError> {
+    /// The length of the response's header if it is complete and accepts the upgrade; `None` if more must be read.
+    fn check(&self, received: &[u8]) -> Result<Option<usize>, DialError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT];
         let mut response = httparse::Response::new(&mut headers);
         let status = response.parse(received);
@@ -129,7 +129,7 @@ impl Upgrade {
         let accepted = header("Sec-WebSocket-Accept") == Some(&derive_accept_key(self.key.as_bytes()));
         if !upgrades || !accepted {
             return Err(DialError::wrong_address(format!(
-                "{} does not answer as a WebSocket server does",
+                "{} does not answer as a WebSocket server",
                 self.address
             )));
         }
@@ -147,7 +147,7 @@ impl Upgrade {
         match chosen {
             Some(chosen) if self.offered.iter().any(|offered| offered == chosen) => Ok(()),
             None if self.offered.is_empty() || !self.require_subprotocol => Ok(()),
-            // What it chose may be a secret that it made up from ours: it is not printed.
+            // Its choice may hold a secret of ours, so it is not shown.
             Some(_) => Err(DialError::wrong_address(format!(
                 "{} chose a subprotocol that was not offered",
                 self.address
@@ -162,18 +162,18 @@ impl Upgrade {
 
 fn insert(request: &mut Request<()>, name: &str, value: &str) -> Result<(), DialError> {
     let header = HeaderName::try_from(name)
-        .map_err(|_| DialError::wrong_address(format!("\"{name}\" is no header name")))?;
+        .map_err(|_| DialError::wrong_address(format!("\"{name}\" is not a header name")))?;
     let value = HeaderValue::try_from(value).map_err(|_| {
-        DialError::credentials(format!("the value of {name} holds bytes that a header cannot"))
+        DialError::credentials(format!("the value of {name} holds bytes that are not allowed in a header"))
     })?;
     request.headers_mut().append(header, value);
     Ok(())
 }
 
-/// The path with its query, looking up the secrets in it.
+/// The path with its query, with the secrets in it resolved.
 ///
 /// # Errors
-/// `Credentials` if a secret is not there.
+/// `Credentials` if a secret cannot be resolved.
 pub fn target(url: &Url<'_>, endpoint: &Endpoint) -> Result<String, DialError> {
     let mut target = url.path_and_query().into_owned();
     for (name, value) in &endpoint.query {
@@ -198,7 +198,7 @@ fn push_query(url: &mut String, text: &str) {
     }
 }
 
-/// The endpoint's URL, taken apart.
+/// Parses the endpoint's URL.
 ///
 /// # Errors
 /// `WrongAddress` if it is not the URL of a WebSocket.
@@ -206,7 +206,7 @@ pub fn url(endpoint: &Endpoint) -> Result<Url<'_>, DialError> {
     Url::parse(&endpoint.url, url::WEBSOCKET).map_err(|fault| DialError::wrong_address(fault.to_string()))
 }
 
-/// The value of `Host`: the port is left out where it is the scheme's own, as some servers compare the text.
+/// The value of `Host`, without the scheme's default port, as some servers compare the text.
 fn host(address: &Address) -> String {
     let name = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
     match (address.secure, address.port) {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_none_is_never_dialled_as_another() {
+    fn an_invalid_port_is_an_error() {
         for url in ["wss://svc.example:99999/", "wss://svc.example:0/", "wss://svc.example:/"] {
             let wrong = upgrade(|endpoint| url.clone_into(&mut endpoint.url)).err().unwrap();
             assert_eq!(wrong.kind, DialErrorKind::WrongAddress, "{url}");
@@ -282,16 +282,16 @@ mod tests {
     }
 
     #[test]
-    fn a_right_answer_is_accepted_and_what_follows_is_kept() {
+    fn a_valid_response_is_accepted_and_what_follows_is_kept() {
         let upgrade = upgrade(|_| {}).unwrap();
         let text = answer(&upgrade, "");
-        assert_eq!(upgrade.authorize(text.as_bytes()).unwrap(), Some(text.len()));
-        assert_eq!(upgrade.authorize(&text.as_bytes()[..40]).unwrap(), None);
-        assert_eq!(upgrade.authorize(format!("{text}\u{1}rest").as_bytes()).unwrap(), Some(text.len()));
+        assert_eq!(upgrade.check(text.as_bytes()).unwrap(), Some(text.len()));
+        assert_eq!(upgrade.check(&text.as_bytes()[..40]).unwrap(), None);
+        assert_eq!(upgrade.check(format!("{text}\u{1}rest").as_bytes()).unwrap(), Some(text.len()));
     }
 
     #[test]
-    fn refusals_say_whose_fault_they_are() {
+    fn refusals_are_classified() {
         let upgrade = upgrade(|_| {}).unwrap();
         for (code, kind) in [
             (401, DialErrorKind::Credentials),
@@ -307,11 +307,8 @@ mod tests {
                 .unwrap_err();
             assert_eq!((error.kind, error.retry_after), (kind, Some(Duration::from_secs(7))), "{code}");
         }
-        assert_eq!(
-            upgrade.authorize(b"SSH-2.0-OpenSSH\r\n\r\n").unwrap_err().kind,
-            DialErrorKind::WrongAddress
-        );
-        assert!(upgrade.authorize(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n").is_err());
+        assert_eq!(upgrade.check(b"SSH-2.0-OpenSSH\r\n\r\n").unwrap_err().kind, DialErrorKind::WrongAddress);
+        assert!(upgrade.check(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n").is_err());
     }
 
     #[test]
@@ -331,7 +328,7 @@ mod tests {
         ] {
             let upgrade = offer(require);
             assert_eq!(
-                upgrade.authorize(answer(&upgrade, chosen).as_bytes()).is_ok(),
+                upgrade.check(answer(&upgrade, chosen).as_bytes()).is_ok(),
                 good,
                 "{require} {chosen}"
             );

@@ -1,4 +1,4 @@
-//! The queue that a link writes through: bounded in bytes and in count, written in batches, each with a deadline.
+//! The queue of outgoing messages of a link: bounded in bytes and in count, written in batches, each with a deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -12,35 +12,35 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Settings, Write, deadline};
 use crate::metrics::InstanceMetrics;
 
-/// How many messages may wait.
+/// How many messages may be queued.
 const QUEUE: usize = 4_096;
-/// How much is handed over before a flush.
+/// How many bytes are written before a flush.
 const BATCH: usize = 256 * 1024;
 
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
+const QUEUED: u8 = 0;
+const WRITING: u8 = 1;
 const CANCELLED: u8 = 2;
 
-/// A message's place in the queue: it is written or cancelled, never both.
+/// A handle to a queued message: it is written or cancelled, never both.
 #[derive(Debug, Clone)]
 pub struct Ticket(Arc<AtomicU8>);
 
 impl Ticket {
     fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(WAITING)))
+        Self(Arc::new(AtomicU8::new(QUEUED)))
     }
 
-    /// Takes the message back. `false` if it was, or is being, written: then nobody knows whether it arrived.
+    /// Cancels the message. `false` if it was or is being written: then it is unknown whether it arrived.
     pub fn cancel(&self) -> bool {
-        self.settle(CANCELLED)
+        self.set_state(CANCELLED)
     }
 
     fn take(&self) -> bool {
-        self.settle(TAKEN)
+        self.set_state(WRITING)
     }
 
-    fn settle(&self, to: u8) -> bool {
-        match self.0.compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire) {
+    fn set_state(&self, to: u8) -> bool {
+        match self.0.compare_exchange(QUEUED, to, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
             Err(now) => now == to,
         }
@@ -52,54 +52,54 @@ struct Item<F> {
     command: Option<(CommandId, Ticket)>,
 }
 
-/// The end of the queue that a session writes to. Dropping it says goodbye to the peer.
+/// The sending end of the queue. Dropping it closes the connection after what is queued.
 pub struct Outbound<F> {
-    /// `None` once goodbye is said.
+    /// `None` once it is closed.
     items: Option<mpsc::Sender<Item<F>>>,
     waiting: Arc<AtomicUsize>,
     limit: usize,
     frame_limit: Option<usize>,
 }
 
-/// Why a message finds no place.
+/// Why a message cannot be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The peer does not read.
+    /// The queue is full: the peer does not read fast enough.
     Full,
-    /// The peer takes no message of more than this many bytes.
+    /// The peer accepts messages of at most this many bytes.
     TooLarge(usize),
     /// The connection is being closed, or cannot be written to any more.
     Closed,
 }
 
 impl Refused {
-    /// What a caller is told. Where there is none, the connection is of no use any more.
+    /// The error for the caller.
     pub fn error(self) -> Error {
         match self {
             Self::Full => Error::rejected(
                 Code::TooMany,
-                "the service does not read fast enough; too much waits to be written",
+                "the service does not read fast enough; the send buffer is full",
             ),
             Self::TooLarge(limit) => {
-                Error::rejected(Code::TooLarge, format!("the service takes no message over {limit} bytes"))
+                Error::rejected(Code::TooLarge, format!("the service accepts no message over {limit} bytes"))
             }
             Self::Closed => Error::disconnected("the connection is closed"),
         }
     }
 }
 
-/// What became of messages.
+/// The outcome of writing.
 #[derive(Debug)]
 pub enum Outcome {
-    /// These commands were handed to the socket.
+    /// The frames of these commands were written to the socket.
     Written(Vec<CommandId>),
     /// The connection cannot be written to any more.
     Broken(End),
 }
 
 impl<F: Frame> Outbound<F> {
-    /// Starts to write. What becomes of messages is told through `outcomes`; `frame_limit` is the largest that the
-    /// peer takes, in bytes.
+    /// Starts the task that writes. It sends outcomes to `outcomes`; `frame_limit` is the largest message that the peer
+    /// accepts, in bytes.
     pub fn start<W: Write<F>>(
         writer: W,
         frame_limit: Option<usize>,
@@ -122,7 +122,7 @@ impl<F: Frame> Outbound<F> {
         Self { items: Some(items), waiting, limit: settings.config.send_buffer.0, frame_limit }
     }
 
-    /// Closes the connection behind what waits, and takes no more.
+    /// Closes the connection after what is queued; nothing more can be queued.
     pub fn close(&mut self) {
         self.items = None;
     }
@@ -130,7 +130,7 @@ impl<F: Frame> Outbound<F> {
     /// Queues a message.
     ///
     /// # Errors
-    /// If it finds no place; nothing of it was or will be written.
+    /// If it cannot be queued; nothing of it was or will be written.
     pub fn push(&self, frame: F, command: Option<CommandId>) -> Result<Ticket, Refused> {
         let size = frame.size();
         if let Some(limit) = self.frame_limit.filter(|limit| frame.largest() > *limit) {
@@ -172,13 +172,13 @@ struct Loop<F, W> {
 
 impl<F: Frame, W: Write<F>> Loop<F, W> {
     async fn run(mut self) {
-        let broken = self.pump().await;
+        let broken = self.write_queue().await;
         if let Err(end) = broken {
             let _ = self.outcomes.send(Outcome::Broken(end)).await;
         }
     }
 
-    async fn pump(&mut self) -> Result<(), End> {
+    async fn write_queue(&mut self) -> Result<(), End> {
         let mut pings = interval_at(Instant::now() + self.ping_interval, self.ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -193,7 +193,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
         }
     }
 
-    /// Writes what is ready together, with one flush behind it.
+    /// Writes the queued messages, up to [`BATCH`], and flushes once.
     async fn batch(&mut self, first: Item<F>) -> Result<(), End> {
         let (mut written, mut frames, mut bytes, mut taken) = (Vec::new(), 0_u64, 0, 0);
         let mut next = Some(first);
@@ -217,7 +217,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
         self.metrics.frames_sent.increment(frames);
         self.metrics.bytes_sent.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
         if !written.is_empty() {
-            // If nobody listens any more the link is being torn down, and says so to its callers itself.
+            // If the receiver is gone, the link is being closed and replies to its callers itself.
             let _ = self.outcomes.send(Outcome::Written(written)).await;
         }
         Ok(())
@@ -230,5 +230,5 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
 }
 
 fn too_slow(limit: Duration) -> End {
-    End::disconnected(format!("the service took nothing for {} s", limit.as_secs()))
+    End::disconnected(format!("the service accepted no data for {} s", limit.as_secs()))
 }

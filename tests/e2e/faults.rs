@@ -116,7 +116,7 @@ async fn refusals_name_what_the_operator_must_do_and_are_not_hammered() {
             "wrong_address",
             "redirects are not followed",
         ),
-        (Refusal::status(400), "wrong_address", "WebSockets"),
+        (Refusal::status(400), "wrong_address", "no WebSocket"),
         (Refusal::status(429).header("Retry-After", "600"), "waiting", "429"),
         (Refusal::status(500), "waiting", "500"),
     ] {

@@ -1,7 +1,7 @@
-//! Packets of Engine.IO 4 and Socket.IO protocol 5, without I/O: from messages to frames, and back.
+//! Codec for the packets of Engine.IO 4 and Socket.IO protocol 5, without I/O.
 //!
-//! A packet is `<engine type>[<packet type>[<attachments>-][/<namespace>,][<id>][<JSON>]]`, its attachments are binary
-//! messages behind it. What is no packet becomes [`Frame::Malformed`]; nothing that comes can stop the decoder.
+//! A packet is `<engine type>[<packet type>[<attachments>-][/<namespace>,][<id>][<JSON>]]`; its attachments are the binary
+//! messages after it. Anything else becomes [`Frame::Malformed`]; no input can stop the decoder.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -14,30 +14,30 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-/// What a message means to the link.
+/// A decoded packet.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
-    /// Something for the session.
+pub enum Packet {
+    /// EVENT, ACK or a malformed message: for the session.
     Frame(Frame),
-    /// The service asks for a sign of life: the answer is `3` and these bytes.
+    /// Ping: the answer is `3` and these bytes.
     Ping(Bytes),
-    /// The namespace is confirmed, with these words.
-    Connected(Raw),
-    /// The namespace is refused, for this reason.
-    Refused(String),
-    /// The service has ended the session, in this way.
-    Closed(&'static str),
+    /// CONNECT: the namespace is confirmed, with this payload.
+    Connect(Raw),
+    /// CONNECT_ERROR: the namespace is refused, for this reason.
+    ConnectError(String),
+    /// DISCONNECT, or close of Engine.IO: the service ended the session.
+    Disconnect(&'static str),
 }
 
-/// Turns messages into what they mean. Keeps at most one packet that waits for its attachments.
+/// Decodes messages to packets. Keeps at most one packet whose attachments are missing.
 #[derive(Debug)]
 pub struct Decoder {
     namespace: String,
-    heard: VecDeque<Heard>,
+    packets: VecDeque<Packet>,
     partial: Option<Partial>,
 }
 
-/// A packet whose attachments have not all come.
+/// A packet whose attachments have not all been received.
 #[derive(Debug)]
 struct Partial {
     text: Bytes,
@@ -46,50 +46,50 @@ struct Partial {
     attachments: Vec<Bytes>,
 }
 
-/// What a packet is without its attachments.
+/// A packet without its attachments.
 #[derive(Debug)]
 enum Body {
     Event { name: String, values: Vec<Raw>, ack: Option<u64> },
     Ack { id: u64, values: Vec<Raw> },
 }
 
-/// Why something is no packet.
+/// Why a message is not a packet.
 type Fault = Cow<'static, str>;
 
 impl Decoder {
     /// A decoder for one namespace, which begins with `/`.
     pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), heard: VecDeque::new(), partial: None }
+        Self { namespace: namespace.to_owned(), packets: VecDeque::new(), partial: None }
     }
 
-    /// What was heard and not taken yet, in order.
-    pub fn take(&mut self) -> Option<Heard> {
-        self.heard.pop_front()
+    /// The next decoded packet.
+    pub fn take(&mut self) -> Option<Packet> {
+        self.packets.pop_front()
     }
 
-    /// Whether attachments are waited for.
+    /// Whether attachments are missing.
     pub fn is_partial(&self) -> bool {
         self.partial.is_some()
     }
 
-    /// Takes a text message. A byte order mark before it and NUL bytes behind it are no part of the packet.
+    /// Decodes a text message. A byte order mark before it and NUL bytes after it are ignored.
     pub fn text(&mut self, message: Bytes) {
         let text = message.slice_ref(pontoon_sdk::json::trimmed(&message));
         if self.partial.is_some() && text.first() == Some(&b'4') {
-            self.give_up("a text stands where an attachment was announced");
+            self.give_up("a text message in place of an attachment");
         }
         match self.read(&text) {
-            Ok(Some(heard)) => self.heard.push_back(heard),
+            Ok(Some(packet)) => self.packets.push_back(packet),
             Ok(None) => {}
             Err(fault) => self.malformed(Raw::of_bytes(&message), &fault),
         }
     }
 
-    /// Takes a binary message.
+    /// Decodes a binary message.
     pub fn binary(&mut self, bytes: Bytes) {
         let Some(partial) = &mut self.partial else {
-            // Whatever it looks like: it may be the attachment of a packet that was malformed, which others have written.
-            return self.malformed(Raw::of_binary(&bytes), "an attachment that no packet has announced");
+            // Never read as anything else: it may be the attachment of a malformed packet, with content of third parties.
+            return self.malformed(Raw::of_binary(&bytes), "an attachment without a packet");
         };
         partial.attachments.push(bytes);
         partial.missing -= 1;
@@ -97,13 +97,13 @@ impl Decoder {
             && let Some(partial) = self.partial.take()
         {
             match partial.complete() {
-                Ok(frame) => self.heard.push_back(Heard::Frame(frame)),
+                Ok(frame) => self.packets.push_back(Packet::Frame(frame)),
                 Err((raw, fault)) => self.malformed(raw, &fault),
             }
         }
     }
 
-    /// Waits no longer for attachments.
+    /// Gives up the packet whose attachments are missing.
     pub fn give_up(&mut self, reason: &str) {
         if let Some(partial) = self.partial.take() {
             self.malformed(partial.raw(), reason);
@@ -112,24 +112,24 @@ impl Decoder {
 
     fn malformed(&mut self, raw: Raw, reason: &str) {
         let reason = reason.to_owned();
-        self.heard.push_back(Heard::Frame(Frame::Malformed(Malformed { raw, reason })));
+        self.packets.push_back(Packet::Frame(Frame::Malformed(Malformed { raw, reason })));
     }
 
-    fn read(&mut self, text: &Bytes) -> Result<Option<Heard>, Fault> {
+    fn read(&mut self, text: &Bytes) -> Result<Option<Packet>, Fault> {
         let (kind, rest) = split_first(text).ok_or("an empty message")?;
         match kind {
             b'0' => Err("a second handshake".into()),
-            b'1' => Ok(Some(Heard::Closed("the service closed the session"))),
-            b'2' => Ok(Some(Heard::Ping(rest))),
-            // The answer to a ping of ours, of which there are none, and a packet that says nothing.
+            b'1' => Ok(Some(Packet::Disconnect("the service closed the session"))),
+            b'2' => Ok(Some(Packet::Ping(rest))),
+            // Pong (we send no pings) and noop.
             b'3' | b'6' => Ok(None),
             b'4' => self.packet(text, rest),
             b'5' => Err("an upgrade of a transport that cannot be upgraded".into()),
-            _ => Err("no packet of Engine.IO 4".into()),
+            _ => Err("not a packet of Engine.IO 4".into()),
         }
     }
 
-    fn packet(&mut self, text: &Bytes, packet: Bytes) -> Result<Option<Heard>, Fault> {
+    fn packet(&mut self, text: &Bytes, packet: Bytes) -> Result<Option<Packet>, Fault> {
         let (kind, rest) = split_first(&packet).ok_or("a packet without a type")?;
         let (count, rest) = if matches!(kind, b'5' | b'6') { announced(rest)? } else { (0, rest) };
         let (namespace, rest) = namespace(rest);
@@ -150,25 +150,25 @@ impl Decoder {
                 let id = number.ok_or("an acknowledgement without a number")?;
                 Body::Ack { id, values: elements(&json)? }
             }
-            _ => return Err("no packet of Socket.IO protocol 5".into()),
+            _ => return Err("not a packet of Socket.IO protocol 5".into()),
         };
         if count == 0 {
-            return Ok(Some(Heard::Frame(body.frame(Args::new))));
+            return Ok(Some(Packet::Frame(body.frame(Args::new))));
         }
         let attachments = Vec::with_capacity(count);
         self.partial = Some(Partial { text: text.clone(), body, missing: count, attachments });
         Ok(None)
     }
 
-    fn control(&self, kind: u8, json: Bytes) -> Result<Heard, Fault> {
+    fn control(&self, kind: u8, json: Bytes) -> Result<Packet, Fault> {
         match kind {
-            b'0' if json.is_empty() => Ok(Heard::Connected(Raw::null())),
+            b'0' if json.is_empty() => Ok(Packet::Connect(Raw::null())),
             b'0' if json.first() == Some(&b'{') => Raw::read::<IgnoredAny>(&json)
-                .map(|(_, raw)| Heard::Connected(raw))
-                .map_err(|error| format!("a confirmation that is no JSON: {}", error.message()).into()),
-            b'0' => Err("a confirmation that is no JSON object".into()),
-            b'1' => Ok(Heard::Closed("the service disconnected us from the namespace")),
-            _ => Ok(Heard::Refused(refusal(&json))),
+                .map(|(_, raw)| Packet::Connect(raw))
+                .map_err(|error| format!("a confirmation that is not JSON: {}", error.message()).into()),
+            b'0' => Err("a confirmation that is not a JSON object".into()),
+            b'1' => Ok(Packet::Disconnect("the service disconnected us from the namespace")),
+            _ => Ok(Packet::ConnectError(refusal(&json))),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Partial {
         }
     }
 
-    /// All of it that came.
+    /// What was received of it.
     fn raw(&self) -> Raw {
         let attachments = self.attachments.iter().map(|bytes| Raw::of_binary(bytes));
         let attachments: Vec<_> =
@@ -203,7 +203,7 @@ impl Body {
     }
 }
 
-/// What a confirmation holds since protocol 5, and what a session needs that wants to be resumed (`pid`).
+/// The payload of CONNECT since protocol 5, with `pid` for connection state recovery.
 #[derive(Debug, Deserialize)]
 pub struct Handshake {
     /// The session's id.
@@ -221,12 +221,12 @@ fn split_first(bytes: &Bytes) -> Option<(u8, Bytes)> {
 /// The number of attachments, up to the dash.
 fn announced(packet: Bytes) -> Result<(usize, Bytes), Fault> {
     let (count, rest) = number(packet)?;
-    let count = count.ok_or("a binary packet that does not say how many attachments it has")?;
+    let count = count.ok_or("a binary packet without the number of its attachments")?;
     let count = usize::try_from(count).ok().filter(|count| *count <= MAX_ATTACHMENTS);
     match (count, rest.first()) {
         (None, _) => Err("a packet with more than 10 attachments".into()),
         (Some(count), Some(b'-')) => Ok((count, rest.slice(1..))),
-        (Some(_), _) => Err("a binary packet without a dash behind the number of its attachments".into()),
+        (Some(_), _) => Err("a binary packet without a dash after the number of its attachments".into()),
     }
 }
 
@@ -251,29 +251,29 @@ fn number(packet: Bytes) -> Result<(Option<u64>, Bytes), Fault> {
 }
 
 fn elements(json: &Bytes) -> Result<Vec<Raw>, Fault> {
-    let fault = |error: Error| format!("a packet whose arguments are no JSON array: {}", error.message());
+    let fault = |error: Error| format!("a packet whose arguments are not a JSON array: {}", error.message());
     Raw::elements(json).map_err(|error| fault(error).into())
 }
 
-/// A name is a text; the reference implementation takes a number, too.
+/// A name is a string; the reference implementation accepts a number, too.
 fn event_name(name: &Raw) -> Result<String, Fault> {
     match name.as_bytes().first() {
-        Some(b'"') => name.parse().map_err(|_| "an event whose name is no text".into()),
+        Some(b'"') => name.parse().map_err(|_| "an event whose name is not a string".into()),
         Some(b'-' | b'0'..=b'9') => Ok(String::from_utf8_lossy(name.as_bytes()).into_owned()),
-        _ => Err("an event whose name is no text".into()),
+        _ => Err("an event whose name is not a string".into()),
     }
 }
 
-/// What a service says when it refuses: a text, or an object with a `message`.
+/// The reason in a CONNECT_ERROR: a string, or an object with a `message`.
 pub fn refusal(json: &Bytes) -> String {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Words {
+    enum Reason {
         Object { message: String },
         Text(String),
     }
     match pontoon_sdk::json::from_slice(json) {
-        Ok(Words::Object { message } | Words::Text(message)) => message,
+        Ok(Reason::Object { message } | Reason::Text(message)) => message,
         Err(_) => String::from_utf8_lossy(json).into_owned(),
     }
 }
@@ -283,7 +283,7 @@ pub fn encode(frame: Frame, namespace: &str) -> (String, Vec<Bytes>) {
     let (plain, name, number, args) = match &frame {
         Frame::Event(Event { name, args, ack }) => (2, Some(name.as_str()), *ack, args),
         Frame::Ack(Ack { id, args }) => (3, None, Some(*id), args),
-        // What was received is never sent; a packet that says nothing stands in for it.
+        // A malformed message is never sent; a noop replaces it.
         Frame::Malformed(_) => return ("6".to_owned(), Vec::new()),
     };
     let attachments = args.attachments().to_vec();
@@ -301,7 +301,7 @@ pub fn encode(frame: Frame, namespace: &str) -> (String, Vec<Bytes>) {
     (text, attachments)
 }
 
-/// The message that asks for a namespace.
+/// The message that connects to a namespace.
 pub fn connect(namespace: &str, auth: &serde_json::Map<String, serde_json::Value>) -> String {
     let mut text = String::from("40");
     push_namespace(&mut text, namespace);
@@ -316,7 +316,7 @@ pub fn pong(payload: &[u8]) -> String {
     format!("3{}", String::from_utf8_lossy(payload))
 }
 
-/// The message that leaves a namespace.
+/// The message that disconnects from a namespace.
 pub fn disconnect(namespace: &str) -> String {
     let mut text = String::from("41");
     push_namespace(&mut text, namespace);

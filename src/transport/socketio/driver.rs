@@ -11,41 +11,41 @@ use pontoon_sdk::websocket;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::codec::{Decoder, Heard, disconnect, encode, pong};
+use super::codec::{Decoder, Packet, disconnect, encode, pong};
 use super::recovery::Recovery;
 use crate::transport::websocket::socket::{Reader as WebSocketReader, Writer as WebSocketWriter};
 use crate::transport::{Read, Received, Write, deadline};
 
 /// How long the attachments of a packet may take.
 const ATTACHMENTS: Duration = Duration::from_secs(10);
-/// How many pings may wait for their answer; a service that asks more often is answered less often.
+/// How many pings may wait for their pongs; of more, some are not answered.
 const PONGS: usize = 8;
 
 /// Receives frames.
 pub struct Reader {
     socket: WebSocketReader,
     decoder: Decoder,
-    /// Since when attachments are waited for.
+    /// When the packet arrived whose attachments are missing.
     partial: Option<Instant>,
     /// The size of a message over the limit that was not reported yet.
     too_large: Option<u64>,
-    /// What was said before the namespace was confirmed.
-    early: VecDeque<Received<Heard>>,
+    /// What was received before the namespace was confirmed.
+    early: VecDeque<Received<Packet>>,
     recovery: Recovery,
     pongs: Pongs,
 }
 
 impl Reader {
-    /// A reader of what comes behind the handshake.
+    /// A reader for what follows the handshake.
     pub fn new(socket: WebSocketReader, decoder: Decoder, recovery: Recovery, pongs: Pongs) -> Self {
         Self { socket, decoder, partial: None, too_large: None, early: VecDeque::new(), recovery, pongs }
     }
 
     /// The next packet. Dropping the future loses nothing.
-    pub async fn hear(&mut self) -> Result<Received<Heard>, End> {
+    pub async fn receive(&mut self) -> Result<Received<Packet>, End> {
         loop {
-            if let Some(heard) = self.decoder.take() {
-                return Ok(Received::Message(heard));
+            if let Some(packet) = self.decoder.take() {
+                return Ok(Received::Message(packet));
             }
             if let Some(size) = self.too_large.take() {
                 return Ok(Received::TooLarge(size));
@@ -64,7 +64,7 @@ impl Reader {
             match message {
                 Received::Message(websocket::Frame::Text(text)) => self.decoder.text(text),
                 Received::Message(websocket::Frame::Binary(bytes)) => self.decoder.binary(bytes),
-                // It may have been the attachment that is waited for, and none behind it would be in its place.
+                // It may have been the missing attachment, so later ones would be out of place.
                 Received::TooLarge(size) => {
                     self.decoder
                         .give_up("a message over transport.message_limit came before all of its attachments");
@@ -75,24 +75,24 @@ impl Reader {
         }
     }
 
-    /// The next packet, while pings are answered: before the link has its own writer.
-    pub async fn hear_and_answer(&mut self, writer: &mut Writer) -> Result<Received<Heard>, End> {
-        let hearing = self.hear();
-        tokio::pin!(hearing);
+    /// The next packet, answering pings meanwhile: for the handshake, when the link has no writer task yet.
+    pub async fn receive_and_answer(&mut self, writer: &mut Writer) -> Result<Received<Packet>, End> {
+        let receiving = self.receive();
+        tokio::pin!(receiving);
         loop {
             tokio::select! {
-                heard = &mut hearing => return heard,
+                packet = &mut receiving => return packet,
                 () = writer.due() => writer.flush().await?,
             }
         }
     }
 
     /// Keeps what was received before the namespace was confirmed: it is read first.
-    pub fn keep(&mut self, early: Received<Heard>) {
+    pub fn keep(&mut self, early: Received<Packet>) {
         self.early.push_back(early);
     }
 
-    /// From now on a peer that is silent for this long is gone.
+    /// From now on a peer that is silent for this long counts as dead.
     pub fn expect_within(&mut self, silence: Duration) {
         self.socket.expect_within(silence);
     }
@@ -103,26 +103,26 @@ impl Read<Frame> for Reader {
         loop {
             let received = match self.early.pop_front() {
                 Some(early) => early,
-                None => self.hear().await?,
+                None => self.receive().await?,
             };
-            let heard = match received {
-                Received::Message(heard) => heard,
+            let packet = match received {
+                Received::Message(packet) => packet,
                 Received::TooLarge(size) => return Ok(Received::TooLarge(size)),
             };
-            match heard {
-                Heard::Frame(frame) => {
+            match packet {
+                Packet::Frame(frame) => {
                     if let Frame::Event(event) = &frame {
                         self.recovery.read(event);
                     }
                     return Ok(Received::Message(frame));
                 }
-                Heard::Ping(payload) => self.pongs.push(payload),
-                // Said again, it says nothing new.
-                Heard::Connected(_) => {}
-                Heard::Refused(words) => {
-                    return Err(End::disconnected(format!("the service refused the namespace: {words}")));
+                Packet::Ping(payload) => self.pongs.push(payload),
+                // A repeated CONNECT has no effect.
+                Packet::Connect(_) => {}
+                Packet::ConnectError(reason) => {
+                    return Err(End::disconnected(format!("the service refused the namespace: {reason}")));
                 }
-                Heard::Closed(words) => return Err(End::disconnected(words)),
+                Packet::Disconnect(reason) => return Err(End::disconnected(reason)),
             }
         }
     }
@@ -145,8 +145,8 @@ impl Writer {
         Self { socket, namespace: namespace.to_owned(), pongs }
     }
 
-    /// Sends one message.
-    pub async fn say(&mut self, text: String) -> Result<(), End> {
+    /// Sends a text message.
+    pub async fn send_text(&mut self, text: String) -> Result<(), End> {
         self.socket.feed(websocket::Frame::text(text)).await?;
         self.socket.flush().await
     }
@@ -169,7 +169,7 @@ impl Write<Frame> for Writer {
         self.socket.flush().await
     }
 
-    /// The service asks for signs of life, and we do not: its silence is noticed by its own interval.
+    /// Does nothing: in Engine.IO 4 the server pings, and its silence is noticed by its ping interval.
     async fn ping(&mut self) -> Result<(), End> {
         Ok(())
     }
@@ -183,13 +183,13 @@ impl Write<Frame> for Writer {
 
     async fn close(&mut self) -> Result<(), End> {
         if self.socket.is_open() {
-            self.say(disconnect(&self.namespace)).await?;
+            self.send_text(disconnect(&self.namespace)).await?;
         }
         self.socket.close().await
     }
 }
 
-/// Answers to pings on their way from the reader to the writer.
+/// The queue of pongs from the reader to the writer.
 #[derive(Clone, Default)]
 pub struct Pongs(Arc<(Mutex<VecDeque<Bytes>>, Notify)>);
 

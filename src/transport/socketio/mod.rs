@@ -2,7 +2,7 @@
 //!
 //! * [`codec`]: packets, without I/O
 //! * `driver`: reads and writes them over an open WebSocket
-//! * `recovery`: what is remembered to go on after a break
+//! * `recovery`: the state for connection state recovery
 
 pub mod codec;
 mod driver;
@@ -18,22 +18,22 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use self::codec::{Decoder, Handshake, Heard};
+use self::codec::{Decoder, Handshake, Packet};
 use self::driver::Pongs;
 use super::tcp::Address;
 use super::websocket::socket::{Reader as WebSocketReader, Writer as WebSocketWriter, read_and_answer};
-use super::{Dial, DialError, Dialled, Received, Settings, meaning};
+use super::{Dial, DialError, Dialled, Received, Settings, classify};
 
 pub use driver::{Reader, Writer};
 pub use recovery::Recovery;
 
-/// Where Engine.IO listens unless the URL says otherwise.
+/// The path of Engine.IO if the URL has none.
 const PATH: &str = "/socket.io/";
-/// The longest silence that a service may ask us to bear.
+/// The longest ping timeout that a service may set.
 const LONGEST_SILENCE: Duration = Duration::from_secs(3600);
-/// How many of the largest messages a service may say before it confirms the namespace.
+/// How many messages of the largest size a service may send before it confirms the namespace.
 const EARLY: usize = 16;
-/// The shortest that is taken seriously.
+/// The shortest ping timeout that is used.
 const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
 
 impl Dial for SocketIo {
@@ -62,7 +62,7 @@ impl Dial for SocketIo {
             Param::Secret(secret) => Some(secret),
             Param::Plain(_) => None,
         });
-        // One that cannot be looked up was not sent.
+        // A secret that cannot be resolved was not sent.
         auth.chain(named).chain(&endpoint.secrets).filter_map(|secret| secret.reveal().ok()).collect()
     }
 
@@ -79,13 +79,13 @@ impl Dial for SocketIo {
     }
 }
 
-/// The namespace was not confirmed within `transport.connect_timeout`.
+/// The error if the namespace was not confirmed within `transport.connect_timeout`.
 pub fn unconfirmed(endpoint: &Endpoint, limit: Span) -> DialError {
     let namespace = &endpoint.namespace;
     DialError::unreachable(format!("the service did not confirm the namespace {namespace} within {limit}"))
 }
 
-/// What an Engine.IO server says first.
+/// The `open` packet of Engine.IO.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Open {
@@ -112,27 +112,29 @@ async fn handshake(
     reader.expect_within(silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE));
     let mut reader = driver::Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);
     let mut auth = auth(endpoint)?;
-    if let Some((pid, offset)) = memory.ask() {
+    if let Some((pid, offset)) = memory.request() {
         auth.insert("pid".to_owned(), pid.into());
         auth.insert("offset".to_owned(), offset.into());
     }
-    writer.say(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
+    writer.send_text(codec::connect(&endpoint.namespace, &auth)).await.map_err(broke)?;
     let (mut early, room) = (0, EARLY * settings.config.message_limit.0);
     let pid = loop {
-        let received = reader.hear_and_answer(&mut writer).await.map_err(broke)?;
+        let received = reader.receive_and_answer(&mut writer).await.map_err(broke)?;
         match &received {
-            Received::Message(Heard::Connected(words)) => match words.parse::<Handshake>() {
+            Received::Message(Packet::Connect(payload)) => match payload.parse::<Handshake>() {
                 Ok(handshake) => break handshake.pid,
                 Err(_) => return Err(too_old()),
             },
-            Received::Message(Heard::Refused(words)) => return Err(refused(&endpoint.namespace, words)),
-            Received::Message(Heard::Closed(words)) => return Err(DialError::unreachable(*words)),
-            Received::Message(Heard::Ping(payload)) => {
-                writer.say(codec::pong(payload)).await.map_err(broke)?;
+            Received::Message(Packet::ConnectError(reason)) => {
+                return Err(refused(&endpoint.namespace, reason));
+            }
+            Received::Message(Packet::Disconnect(reason)) => return Err(DialError::unreachable(*reason)),
+            Received::Message(Packet::Ping(payload)) => {
+                writer.send_text(codec::pong(payload)).await.map_err(broke)?;
                 continue;
             }
-            // What a resumed session has missed is sent before its confirmation.
-            Received::Message(Heard::Frame(frame)) => early += frame.size() + weight(frame),
+            // A resumed session receives what it has missed before its CONNECT.
+            Received::Message(Packet::Frame(frame)) => early += frame.size() + weight(frame),
             Received::TooLarge(_) => early += size_of_val(&received),
         }
         if early > room {
@@ -143,14 +145,14 @@ async fn handshake(
         reader.keep(received);
     };
     let resumed = memory.begin(pid);
-    // None at all means none that is told. Any namespace but this stands in every packet.
+    // 0 means unknown. Every packet holds the namespace, unless it is `/`.
     let limit = max_payload.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
     let namespace = Some(endpoint.namespace.as_str()).filter(|namespace| *namespace != "/");
     let limit = limit.map(|limit| limit.saturating_sub(namespace.map_or(0, str::len)));
     Ok(Dialled { reader, writer, resumed, limit })
 }
 
-/// What the arguments of a frame take in memory beside their text, in bytes.
+/// The memory that the arguments of a frame take besides their text, in bytes.
 fn weight(frame: &Frame) -> usize {
     let args = match frame {
         Frame::Event(event) => &event.args,
@@ -167,28 +169,28 @@ fn open(first: Received<websocket::Frame>) -> Result<Open, DialError> {
     };
     text.and_then(|json| serde_json::from_slice(json).ok()).ok_or_else(|| {
         DialError::wrong_address(
-            "what answers speaks WebSocket, but is no Engine.IO 4 server (Socket.IO 3 or later)",
+            "the server speaks WebSocket, but is not an Engine.IO 4 server (Socket.IO 3 or later)",
         )
     })
 }
 
-/// A server of protocol 4 or older confirms a namespace without a session id, and by itself: it would send every event
-/// twice, for the confirmation that it made by itself and for ours.
+/// A server of protocol 4 or older confirms the namespace without a session id and without a request: it would send every
+/// event twice, for its own CONNECT and for ours.
 fn too_old() -> DialError {
     DialError::wrong_address(
-        "the service speaks Socket.IO 2 or older, and Pontoon speaks Socket.IO 3 and later",
+        "the service speaks Socket.IO 2 or older, and Pontoon supports Socket.IO 3 and later",
     )
     .slowly()
 }
 
-/// The service refused the namespace with this text.
-pub fn refused(namespace: &str, words: &str) -> DialError {
-    // The reference server's words for a namespace that it does not have.
-    if words == "Invalid namespace" {
+/// The error if the service refused the namespace with this text.
+pub fn refused(namespace: &str, reason: &str) -> DialError {
+    // The message of the reference server for an unknown namespace.
+    if reason == "Invalid namespace" {
         return DialError::wrong_address(format!("the service has no namespace {namespace}"));
     }
-    let message = format!("the service refused the connection: {words}");
-    if meaning::is_rate_limit(words) {
+    let message = format!("the service refused the connection: {reason}");
+    if classify::is_rate_limit(reason) {
         return DialError::unreachable(message).slowly();
     }
     DialError::credentials(message)
@@ -223,7 +225,7 @@ fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
     Ok(socket)
 }
 
-/// A web URL as that of a WebSocket, with the path where Engine.IO listens.
+/// Converts an HTTP URL to a WebSocket URL with the path of Engine.IO.
 ///
 /// # Errors
 /// `WrongAddress` if it is not such a URL.
@@ -241,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_without_a_path_gets_the_usual_one() {
+    fn a_url_without_a_path_gets_the_default_one() {
         for (given, made) in [
             ("https://api.example.test", "wss://api.example.test/socket.io/"),
             ("http://h:3000/", "ws://h:3000/socket.io/"),
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_may_ask_of_us_is_bounded() {
+    fn an_open_packet_must_have_its_timers() {
         let open = |text: &str| open(Received::Message(websocket::Frame::text(text)));
         assert!(open(r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#).is_ok());
         for wrong in

@@ -1,10 +1,10 @@
-//! Tests: what a guard does not allow is not connected to, whatever names lead to, and what it allows is.
+//! Tests: a dial connects only to addresses that the guard allows, whatever its name resolves to.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Silentx};
 use std::time::Duration;
 
 use pontoon_sdk::WebSocket;
@@ -13,25 +13,25 @@ use pontoon_sdk::websocket::guard::{Guard, Settings as Lists};
 use pontoon_testkit::{Connection, Refusal, Service, WebSocketServer, eventually};
 use proptest::prelude::*;
 
-use super::resolve::Resolver;
-use super::upgrade::Upgrade;
-use super::{Dial as _, DialError, DialErrorKind, Settings};
 use crate::settings;
+use crate::transport::resolve::Resolver;
+use crate::transport::upgrade::Upgrade;
+use crate::transport::{Dial as _, DialError, DialErrorKind, Settings};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Says nothing.
-struct Mute;
+/// A service that sends nothing.
+struct Silent;
 
-impl Service for Mute {
+impl Service for Silent {
     fn text(&self, _: &Arc<Connection>, _: &str) {}
 }
 
-/// Answers for names, and counts how often it is asked.
+/// Resolves names for the test, and counts the lookups.
 #[derive(Clone, Default)]
 struct Zone {
-    /// For each name what it leads to: first, second, and so on; the last for ever.
-    answers: Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>,
+    /// For each name, its addresses at the first lookup, the second, and so on; the last entry repeats.
+    answers: Arc<Silentx<HashMap<String, Vec<Vec<IpAddr>>>>>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -65,8 +65,8 @@ fn guard(hosts: &str, addresses: &str) -> Guard {
     Guard::new(&Lists { hosts: list(hosts), addresses: list(addresses), proxy: false }, "/dynamic").unwrap()
 }
 
-/// An endpoint that nobody has judged yet.
-fn unjudged(url: &str, guard: &Guard) -> Endpoint {
+/// An endpoint that its guard has not checked.
+fn unchecked(url: &str, guard: &Guard) -> Endpoint {
     let mut endpoint = Endpoint::new("ws://placeholder.example/").unwrap();
     url.clone_into(&mut endpoint.url);
     endpoint.guard = Some(guard.clone());
@@ -82,9 +82,9 @@ fn lines(table: &str) -> impl Iterator<Item = &str> {
 }
 
 #[tokio::test]
-async fn every_dial_of_the_table_ends_as_it_says() {
-    let server = WebSocketServer::start(Arc::new(Mute)).await;
-    let table = include_str!("guarded.txt").replace("{port}", &server.address().port().to_string());
+async fn every_dial_of_the_table_ends_as_expected() {
+    let server = WebSocketServer::start(Arc::new(Silent)).await;
+    let table = include_str!("guard.txt").replace("{port}", &server.address().port().to_string());
     let zone = Zone::default();
     let settings = zone.settings();
     let (mut guard, mut connected) = (guard("", ""), 0);
@@ -100,11 +100,11 @@ async fn every_dial_of_the_table_ends_as_it_says() {
             continue;
         }
         let [kind, word, lookups, url] = line.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
-        // A connector asks the guard first, and so it may already refuse; the transport does not rely on that.
+        // A connector checks the URL first; the transport does not rely on that.
         let early = guard.check_url(url);
         let ended = match &early {
             Ok(endpoint) => dial(endpoint, &settings).await,
-            Err(_) => dial(&unjudged(url, &guard), &settings).await,
+            Err(_) => dial(&unchecked(url, &guard), &settings).await,
         };
         assert_eq!(zone.asked().to_string(), lookups, "{line}");
         match (kind, ended) {
@@ -127,19 +127,19 @@ async fn every_dial_of_the_table_ends_as_it_says() {
 }
 
 #[tokio::test]
-async fn what_the_guard_refuses_as_a_url_is_not_even_looked_up() {
-    let server = WebSocketServer::start(Arc::new(Mute)).await;
+async fn the_host_of_a_refused_url_is_not_looked_up() {
+    let server = WebSocketServer::start(Arc::new(Silent)).await;
     let address = server.address();
     let zone = Zone::default();
     let mut settings = zone.settings();
     let asked = Arc::clone(&zone.asked);
-    // Every name leads to the server, whatever its port.
+    // Every name resolves to the server.
     settings.resolver = Resolver::of(move |_, _| {
         asked.fetch_add(1, Ordering::SeqCst);
         Ok(vec![address])
     });
     let (mut guard, mut count) = (guard("", ""), 0);
-    for line in lines(include_str!("../../connectors/sdk/src/websocket/guard/urls.txt")) {
+    for line in lines(include_str!("../../../connectors/sdk/src/websocket/guard/urls.txt")) {
         if let Some(hosts) = line.strip_prefix("= hosts ") {
             guard = self::guard(hosts, "");
             continue;
@@ -147,10 +147,10 @@ async fn what_the_guard_refuses_as_a_url_is_not_even_looked_up() {
         let [verdict, _, url] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
         let url = if url.starts_with('"') { serde_json::from_str(url).unwrap() } else { url.to_owned() };
         if verdict == "allowed" {
-            leads_where_it_says(&guard, &url).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
+            dials_the_checked_host(&guard, &url).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
             continue;
         }
-        let error = dial(&unjudged(&url, &guard), &settings).await.expect_err(line);
+        let error = dial(&unchecked(&url, &guard), &settings).await.expect_err(line);
         assert_eq!((error.kind, zone.asked()), (DialErrorKind::Forbidden, 0), "{line}: {error}");
         count += 1;
     }
@@ -159,11 +159,11 @@ async fn what_the_guard_refuses_as_a_url_is_not_even_looked_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_changes_after_it_was_judged_changes_nothing() {
-    let server = WebSocketServer::start(Arc::new(Mute)).await;
+async fn a_lookup_that_changes_after_the_check_changes_nothing() {
+    let server = WebSocketServer::start(Arc::new(Silent)).await;
     let url = format!("ws://rebind.example:{}/", server.address().port());
     let zone = Zone::default();
-    // The system itself refuses to connect to the broadcast address, so no test reaches for the network.
+    // The system refuses to connect to the broadcast address, so no packet leaves this machine.
     zone.add("rebind.example", "255.255.255.255");
     zone.add("rebind.example", "127.0.0.1");
     let settings = zone.settings();
@@ -173,13 +173,13 @@ async fn an_answer_that_changes_after_it_was_judged_changes_nothing() {
     let second = dial(&endpoint, &settings).await.unwrap_err();
     assert_eq!((second.kind, zone.asked()), (DialErrorKind::Forbidden, 1), "{second}");
     assert!(second.message.contains("loopback"), "{second}");
-    assert!(!second.message.contains("127.0.0.1"), "what the name leads to is not for the caller: {second}");
+    assert!(!second.message.contains("127.0.0.1"), "the caller must not learn the address: {second}");
     assert_eq!(server.dials().len(), 0);
 }
 
 #[tokio::test]
-async fn the_address_that_was_judged_is_the_one_that_is_connected() {
-    let server = WebSocketServer::start(Arc::new(Mute)).await;
+async fn the_address_that_was_checked_is_the_one_that_is_dialled() {
+    let server = WebSocketServer::start(Arc::new(Silent)).await;
     let url = format!("ws://rebind.example:{}/", server.address().port());
     let zone = Zone::default();
     zone.add("rebind.example", "127.0.0.1");
@@ -194,8 +194,8 @@ async fn the_address_that_was_judged_is_the_one_that_is_connected() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let server = WebSocketServer::start(Arc::new(Mute)).await;
-    let elsewhere = WebSocketServer::start(Arc::new(Mute)).await;
+    let server = WebSocketServer::start(Arc::new(Silent)).await;
+    let elsewhere = WebSocketServer::start(Arc::new(Silent)).await;
     let settings = Zone::default().settings();
     let endpoint = guard("*", "127.0.0.1").check_url(&format!("ws://{}/", server.address())).unwrap();
     for (place, status) in [301, 302, 303, 307, 308].into_iter().enumerate() {
@@ -210,8 +210,8 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn without_a_guard_every_address_is_dialled_as_before() {
-    let server = WebSocketServer::start(Arc::new(Mute)).await;
+async fn without_a_guard_every_address_is_dialled() {
+    let server = WebSocketServer::start(Arc::new(Silent)).await;
     let zone = Zone::default();
     zone.add("home.example", "127.0.0.1");
     let endpoint = Endpoint::new(&format!("ws://home.example:{}/", server.address().port())).unwrap();
@@ -219,8 +219,8 @@ async fn without_a_guard_every_address_is_dialled_as_before() {
     assert_eq!((server.upgrades(), zone.asked()), (1, 1));
 }
 
-/// What the guard allows is dialled as the guard has read it: the reader of requests finds the same host and port.
-fn leads_where_it_says(guard: &Guard, url: &str) -> Result<(), String> {
+/// Checks that the upgrade request goes to the host and port that the guard has checked.
+fn dials_the_checked_host(guard: &Guard, url: &str) -> Result<(), String> {
     let endpoint = guard.check_url(url).map_err(|error| error.to_string())?;
     let address = Upgrade::new(&endpoint, "test").map_err(|error| error.to_string())?.address;
     guard.check_host(&address.host, address.port).map_err(|error| error.to_string())?;
@@ -234,12 +234,12 @@ fn leads_where_it_says(guard: &Guard, url: &str) -> Result<(), String> {
 
 proptest! {
     #[test]
-    fn whatever_is_allowed_leads_where_it_says(
+    fn an_allowed_url_dials_the_checked_host(
         url in "[wW][sS]{1,2}://[a-z0-9.:@/\\\\?#%\\[\\]é -]{0,10}(good|8\\.8\\.8\\.8|\\[2003::[0-9a-f:.]{1,4}\\])(:[0-9]{1,5})?([/?][ -~]{0,20})?",
     ) {
         let guard = guard("*", "");
         if guard.check_url(&url).is_ok() {
-            prop_assert_eq!(leads_where_it_says(&guard, &url), Ok(()));
+            prop_assert_eq!(dials_the_checked_host(&guard, &url), Ok(()));
         }
     }
 }

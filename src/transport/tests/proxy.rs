@@ -1,4 +1,4 @@
-//! Tests: how a dial through a proxy ends, with a real proxy and a real server.
+//! Tests: dials through a proxy, with a real proxy and a real server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use pontoon_sdk::{Secret, SocketIo, WebSocket, socketio};
 use pontoon_testkit::{ConnectAnswer, ConnectProxy, Connection, Service, WebSocketServer};
 use tokio::net::TcpListener;
 
-use super::{Dial as _, DialError, DialErrorKind, Read as _, Received, Settings, Write as _};
 use crate::settings;
+use crate::transport::{Dial as _, DialError, DialErrorKind, Read as _, Received, Settings, Write as _};
 
-/// Sends back what it gets.
+/// Sends back every text.
 struct Echo;
 
 impl Service for Echo {
@@ -44,59 +44,74 @@ async fn messages_pass_through_a_tunnel_to_a_name_that_only_the_proxy_knows() {
     assert_eq!(request.line, "CONNECT svc.internal.example:80");
     assert_eq!(request.header("host"), Some("svc.internal.example:80"));
     assert!(request.header("user-agent").unwrap().starts_with("pontoon/"));
-    // What is for the proxy stays with it.
+    // The proxy's credentials do not reach the service.
     let upgrade = &server.requests()[0];
     assert_eq!((upgrade.header("host"), upgrade.parameter("x")), (Some("svc.internal.example"), Some("1")));
     assert_eq!(upgrade.header("proxy-authorization"), None);
 }
 
 #[tokio::test]
-async fn whose_refusal_it_is_and_what_to_do_is_said() {
+async fn a_refusal_names_the_proxy_or_the_service_and_what_to_do() {
     let (server, proxy) = (WebSocketServer::start(Arc::new(Echo)).await, ConnectProxy::start().await);
     let settings = through(&format!("http://user:canary@{}", proxy.address()));
     let url = format!("ws://{}/", server.address());
-    let say = |head: &str| ConnectAnswer::Send(format!("{head}\r\n\r\ncanary"));
-    for (answer, kind, retry_after, words) in [
-        (say("HTTP/1.1 407 canary"), DialErrorKind::Credentials, None, "407: it wants other credentials"),
-        (say("HTTP/1.1 403 Forbidden"), DialErrorKind::WrongAddress, None, "403: it does not allow that"),
+    let response = |head: &str| ConnectAnswer::Send(format!("{head}\r\n\r\ncanary"));
+    for (answer, kind, retry_after, text) in [
         (
-            say("HTTP/1.0 405 No\r\nAllow: GET"),
+            response("HTTP/1.1 407 canary"),
+            DialErrorKind::Credentials,
+            None,
+            "407: it wants other credentials",
+        ),
+        (
+            response("HTTP/1.1 403 Forbidden"),
+            DialErrorKind::WrongAddress,
+            None,
+            "403: it does not allow that",
+        ),
+        (
+            response("HTTP/1.0 405 No\r\nAllow: GET"),
             DialErrorKind::WrongAddress,
             None,
             "405: it does not allow that",
         ),
         (
-            say("HTTP/1.1 301 Moved\r\nLocation: http://h/"),
+            response("HTTP/1.1 301 Moved\r\nLocation: http://h/"),
             DialErrorKind::WrongAddress,
             None,
             "301: it does not",
         ),
         (
-            say("HTTP/1.1 502 Bad Gateway"),
+            response("HTTP/1.1 502 Bad Gateway"),
             DialErrorKind::Unreachable,
             None,
             "502: it has no way to the service",
         ),
         (
-            say("HTTP/1.1 503 Busy\r\nRetry-After: 7"),
+            response("HTTP/1.1 503 Busy\r\nRetry-After: 7"),
             DialErrorKind::Unreachable,
             Some(7),
             "503: it has no way",
         ),
-        (say("SSH-2.0-OpenSSH_9.6"), DialErrorKind::WrongAddress, None, "does not speak HTTP"),
+        (response("SSH-2.0-OpenSSH_9.6"), DialErrorKind::WrongAddress, None, "does not speak HTTP"),
         (ConnectAnswer::Send(String::new()), DialErrorKind::Unreachable, None, "broke off"),
         (
-            say(&format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(20_000))),
+            response(&format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(20_000))),
             DialErrorKind::WrongAddress,
             None,
             "speak HTTP",
         ),
-        (say("HTTP/1.1 200 OK"), DialErrorKind::WrongAddress, None, "sent data before the tunnel was used"),
+        (
+            response("HTTP/1.1 200 OK"),
+            DialErrorKind::WrongAddress,
+            None,
+            "sent data before the tunnel was used",
+        ),
     ] {
         proxy.answer(answer.clone());
-        let error = dial(&url, &settings).await.expect_err(words);
+        let error = dial(&url, &settings).await.expect_err(text);
         assert!(error.message.starts_with(&format!("the proxy {} ", proxy.address())), "{error}");
-        assert!(error.message.contains(words), "{answer:?}: {error}");
+        assert!(error.message.contains(text), "{answer:?}: {error}");
         assert!(!error.message.contains("canary"), "{error}");
         assert_eq!((error.kind, error.retry_after), (kind, retry_after.map(Duration::from_secs)), "{error}");
     }
@@ -128,7 +143,7 @@ async fn a_proxy_that_is_away_or_silent_is_named() {
 }
 
 #[tokio::test]
-async fn a_setting_that_is_no_proxy_is_never_passed_over() {
+async fn a_setting_that_cannot_be_used_is_an_error() {
     let server = WebSocketServer::start(Arc::new(Echo)).await;
     let url = format!("ws://{}/", server.address());
     for setting in
@@ -143,7 +158,7 @@ async fn a_setting_that_is_no_proxy_is_never_passed_over() {
 }
 
 #[tokio::test]
-async fn what_a_caller_may_name_goes_through_a_proxy_only_if_the_operator_allows_it() {
+async fn a_guarded_endpoint_uses_the_proxy_only_if_the_operator_allows_it() {
     let (server, proxy) = (WebSocketServer::start(Arc::new(Echo)).await, ConnectProxy::start().await);
     let settings = through(&format!("http://{}", proxy.address()));
     let port = server.address().port();
@@ -160,7 +175,7 @@ async fn what_a_caller_may_name_goes_through_a_proxy_only_if_the_operator_allows
     WebSocket::dial(&allowed, &mut (), &settings).await.unwrap();
     assert_eq!((proxy.requests().len(), server.upgrades()), (1, 2));
 
-    // Hosts and literal addresses are judged as ever.
+    // Hosts and literal addresses are still checked.
     for (url, hosts) in [("ws://other.test/", "*.example"), ("ws://10.0.0.1/", "*")] {
         let mut endpoint = Endpoint::new(url).unwrap();
         endpoint.guard = Some(guard(hosts, true));

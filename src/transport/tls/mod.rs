@@ -1,4 +1,4 @@
-//! TLS: trust and certificates as a client of services and NATS, and as a server.
+//! TLS: trusted certificates and our own, as a client of services and NATS, and as a server.
 
 mod reloading;
 mod verifier;
@@ -19,7 +19,7 @@ use crate::settings::Tls;
 
 pub use verifier::advice;
 
-/// How long what was loaded is used, so that files can be replaced while many links dial at once cheaply.
+/// How long loaded files are used before they are read again.
 const FRESH: Duration = Duration::from_secs(60);
 
 /// Loads trust and certificates when they are needed.
@@ -30,12 +30,12 @@ pub struct Store {
     loaded: Mutex<Option<(Instant, Loaded)>>,
 }
 
-/// What a `ca_file` is trusted beside.
+/// What is trusted besides a `ca_file`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
     /// The system's authorities.
     WithSystem,
-    /// Nothing, where there is one.
+    /// Nothing, if there is a `ca_file`.
     FileAlone,
 }
 
@@ -47,15 +47,15 @@ struct Loaded {
 }
 
 impl Store {
-    /// Nothing is loaded yet.
+    /// A store with nothing loaded yet.
     pub fn new(config: Tls, trust: Trust) -> Self {
         Self { config, trust, loaded: Mutex::new(None) }
     }
 
-    /// A client's configuration.
+    /// The configuration of a client.
     ///
     /// # Errors
-    /// A sentence that names the file that is missing or wrong.
+    /// A message with the file that is missing or wrong.
     pub fn client(&self) -> Result<Arc<ClientConfig>, String> {
         self.loaded().map(|loaded| loaded.client)
     }
@@ -100,7 +100,7 @@ fn load(tls: &Tls, trust: Trust) -> Result<Loaded, String> {
         }
     }
     if trust == Trust::WithSystem || tls.ca_file.is_none() {
-        // A system certificate that cannot be read is no reason to trust none of the others.
+        // System certificates that cannot be read are skipped.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     let webpki = WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|_| {
@@ -117,7 +117,7 @@ fn load(tls: &Tls, trust: Trust) -> Result<Loaded, String> {
     Ok(Loaded { client: Arc::new(client), verifier })
 }
 
-/// A server's configuration.
+/// The configuration of a server.
 ///
 /// # Errors
 /// A sentence that names the file that is missing or wrong.
@@ -143,7 +143,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     found.collect::<Result<_, _>>().map_err(|error| wrong(&error))
 }
 
-/// Says what a failed handshake means: whose fault it is, and which check failed.
+/// The error of rustls in an I/O error, if it is one.
 pub fn explain(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref::<rustls::Error>()
 }

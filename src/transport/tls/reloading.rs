@@ -41,7 +41,7 @@ impl ServerCertVerifier for Store {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        // Asked before anything arrives: without trust the certificate is refused, so that any scheme will do here.
+        // Called before the handshake: without trust the certificate is refused anyway, so any scheme will do.
         let schemes = self.verifier().map(|verifier| verifier.supported_verify_schemes());
         schemes.unwrap_or_else(|_| vec![SignatureScheme::ED25519])
     }

@@ -1,4 +1,4 @@
-//! Which servers are trusted: as webpki says, and a self-signed certificate that is itself in the `ca_file`.
+//! Which servers are trusted: those that webpki verifies, and a self-signed certificate that is itself in the `ca_file`.
 //!
 //! `openssl req -x509` marks the certificate that it makes as an authority (CA:TRUE). webpki takes no authority for a
 //! server, whatever the `ca_file` holds; OpenSSL does, if the certificate is trusted itself. So does this verifier, if the
@@ -73,8 +73,8 @@ fn is_authority(error: &Error) -> bool {
     matches!(cause.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What to do about a certificate that was refused, by the words in which it was, where that is more than to trust its
-/// authority.
+/// What to do about a certificate that was refused, by the text of the error. `None` if trusting its authority is all that
+/// can be advised.
 pub fn advice(refusal: &str) -> Option<&'static str> {
     Some(if refusal.contains("CaUsedAsEndEntity") {
         "it is the certificate of an authority (CA:TRUE) and does not stand in ca_file; put exactly this certificate there, or give the server one that the authority has signed"

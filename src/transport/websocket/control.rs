@@ -1,5 +1,4 @@
-//! What the reader of a connection has its writer send: answers to pings, and the close frame that fits how the
-//! connection ends.
+//! What the writer of a connection sends for its reader: pongs, and the close frame that fits how the connection ends.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,9 +7,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::decoder::Violation;
-use crate::transport::meaning::{AWAY, PROTOCOL};
+use crate::transport::classify::{AWAY, PROTOCOL};
 
-/// How many pings may wait for their answers. Where more do, only the last need one (RFC 6455 §5.5.3).
+/// How many pings may wait for their pongs; of more, only the last are answered (RFC 6455 §5.5.3).
 const PINGS: usize = 32;
 /// The longest reason that a close frame has room for, in bytes (RFC 6455 §5.5).
 const REASON: usize = 123;
@@ -29,10 +28,10 @@ struct State {
     ending: Ending,
 }
 
-/// How far the connection is from its end, as seen by the reader.
+/// Whether and how the connection has ended, as seen by the reader.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Ending {
-    /// Messages may come.
+    /// Messages may still be received.
     #[default]
     Open,
     /// The peer has closed it, with this code.
@@ -44,7 +43,7 @@ pub(super) enum Ending {
 }
 
 impl Control {
-    /// Has the writer answer a ping.
+    /// Queues a pong for the writer.
     pub(super) fn answer(&self, ping: Bytes) {
         let mut state = self.state();
         if state.pings.len() == PINGS {
@@ -67,7 +66,7 @@ impl Control {
         }
     }
 
-    /// No more messages come. The first reason counts.
+    /// Ends the reading. The first reason counts.
     pub(super) fn end(&self, ending: Ending) {
         let mut state = self.state();
         if state.ending == Ending::Open {
@@ -75,7 +74,7 @@ impl Control {
         }
     }
 
-    /// How far the connection is from its end.
+    /// Whether and how the connection has ended.
     pub(super) fn ending(&self) -> Ending {
         self.state().ending.clone()
     }

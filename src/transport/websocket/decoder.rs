@@ -1,6 +1,6 @@
 //! Frames of a WebSocket (RFC 6455 §5), without I/O: from received bytes to messages.
 //!
-//! The library reads frames only into messages that it keeps whole, and ends the connection at one that is too large.
+//! The library keeps every message whole, and ends the connection at one that is too large.
 //! Here a message over the limit is discarded while its bytes are received and reported with its size, so that the
 //! connection goes on with the next. Frame headers are still parsed by the library.
 
@@ -12,12 +12,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::transport::meaning::{NOT_UTF8, PROTOCOL, TOO_LARGE};
+use crate::transport::classify::{NOT_UTF8, PROTOCOL, TOO_LARGE};
 
 /// The largest payload of a control frame (RFC 6455 §5.5).
 const CONTROL: u64 = 125;
-/// A message of more than so many times the limit is not discarded but ends the connection, which could otherwise be
-/// blocked by one message without end.
+/// A message of more than this many times the limit is not discarded but ends the connection, which could otherwise be
+/// blocked by one endless message.
 const DISCARDED: u64 = 64;
 /// Enough for one read to bring many small messages, and little enough for thousands of idle links.
 const READ_BUFFER: usize = 8 * 1024;
@@ -42,7 +42,7 @@ pub(super) enum Item {
     },
 }
 
-/// A violation of the protocol, or of a limit of ours.
+/// A violation of the protocol, or of one of our limits.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Violation {
     /// The close code that answers it.

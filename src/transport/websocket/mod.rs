@@ -2,7 +2,7 @@
 //!
 //! * [`socket`]: the two halves of a connection
 //! * `decoder`: from received bytes to messages, without I/O
-//! * `control`: what the reader has the writer send: pongs and close frames
+//! * `control`: what the writer sends for the reader: pongs and close frames
 
 mod control;
 mod decoder;
@@ -30,9 +30,9 @@ impl Dial for WebSocket {
         let Endpoint { query, headers, subprotocols, .. } = endpoint;
         let named = query.iter().chain(headers).map(|(_, value)| value);
         let all = named.chain(subprotocols).filter(|param| matches!(param, Param::Secret(_)));
-        let told = endpoint.secrets.iter().filter_map(|secret| secret.reveal().ok());
-        // One that cannot be looked up was not sent.
-        all.filter_map(|param| param.reveal().ok()).chain(told).collect()
+        let listed = endpoint.secrets.iter().filter_map(|secret| secret.reveal().ok());
+        // A secret that cannot be resolved was not sent.
+        all.filter_map(|param| param.reveal().ok()).chain(listed).collect()
     }
 
     async fn dial(

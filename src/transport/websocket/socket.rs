@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 use super::control::{Control, Ending, close_payload};
 use super::decoder::{Decoder, Item, Violation, mask};
 use crate::transport::wire::Wire;
-use crate::transport::{Read, Received, Settings, Write, deadline, meaning};
+use crate::transport::{Read, Received, Settings, Write, classify, deadline};
 
 /// Messages are written once this much waits, or when nothing more is ready.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -92,7 +92,7 @@ impl Read<Frame> for Reader {
 }
 
 impl Reader {
-    /// From now on a peer that sends nothing for this long is gone.
+    /// From now on a peer that sends nothing for this long counts as dead.
     pub(in crate::transport) fn expect_within(&mut self, silence: Duration) {
         self.silence = silence;
     }
@@ -119,7 +119,7 @@ impl Reader {
     }
 }
 
-/// The next message, while pings are answered: before a link has its own writer.
+/// The next message, answering pings meanwhile: for a handshake, when the link has no writer task yet.
 pub(in crate::transport) async fn read_and_answer(
     reader: &mut impl Read<Frame>,
     writer: &mut Writer,
@@ -179,7 +179,7 @@ impl Write<Frame> for Writer {
     async fn feed(&mut self, frame: Frame) -> Result<(), End> {
         match &frame {
             Frame::Text(bytes) if std::str::from_utf8(bytes).is_err() => {
-                return Err(End::disconnected("a text message of ours is not UTF-8"));
+                return Err(End::disconnected("a text message to send is not UTF-8"));
             }
             Frame::Text(bytes) => self.put(OpCode::Data(coding::Data::Text), bytes),
             Frame::Binary(bytes) => self.put(OpCode::Data(coding::Data::Binary), bytes),
@@ -204,7 +204,7 @@ impl Write<Frame> for Writer {
     }
 
     /// Sends the close frame that fits how the connection ends: the peer's code if it has closed it, the code of its
-    /// violation, or that we leave.
+    /// violation, else 1001 (going away).
     async fn close(&mut self) -> Result<(), End> {
         let ending = self.control.ending();
         let Some(payload) = ending.close_payload() else { return Ok(()) };
@@ -217,8 +217,8 @@ impl Write<Frame> for Writer {
     }
 }
 
-/// The service has closed the connection. What a code means depends on the service and the moment: see
-/// [`meaning::of_end`].
+/// The service has closed the connection. The kind is decided by the code, the settings and the time: see
+/// [`classify::end`].
 fn closed(code: Option<u16>, reason: String) -> End {
     match code {
         None => End::closed(None, "closed by the service without a code"),
@@ -228,8 +228,8 @@ fn closed(code: Option<u16>, reason: String) -> End {
 
 fn failed(violation: &Violation) -> End {
     match violation {
-        // The next connection would end the same way.
-        Violation { code: meaning::TOO_LARGE, reason } => Error::throttled(reason.as_str()).into(),
+        // Redialled slowly, as the next connection may end the same way.
+        Violation { code: classify::TOO_LARGE, reason } => Error::throttled(reason.as_str()).into(),
         Violation { reason, .. } => End::disconnected(format!("the service broke the protocol: {reason}")),
     }
 }

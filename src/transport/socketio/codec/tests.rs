@@ -1,4 +1,4 @@
-//! What is a packet and what is none; round trips; a million packets that nobody meant.
+//! Tests: valid and malformed packets, round trips, a million random ones.
 
 use pontoon_sdk::connector::Frame as _;
 use proptest::prelude::*;
@@ -11,24 +11,24 @@ fn raw(json: &str) -> Raw {
     Raw::of_bytes(&Bytes::copy_from_slice(json.as_bytes()))
 }
 
-fn hear(decoder: &mut Decoder) -> Vec<Heard> {
+fn decode(decoder: &mut Decoder) -> Vec<Packet> {
     std::iter::from_fn(|| decoder.take()).collect()
 }
 
-fn hear_text(text: &str) -> Vec<Heard> {
+fn decode_text(text: &str) -> Vec<Packet> {
     let mut decoder = Decoder::new("/");
     decoder.text(Bytes::copy_from_slice(text.as_bytes()));
-    hear(&mut decoder)
+    decode(&mut decoder)
 }
 
-fn event(name: &str, values: &[&str], ack: Option<u64>) -> Heard {
+fn event(name: &str, values: &[&str], ack: Option<u64>) -> Packet {
     let values = values.iter().map(|value| raw(value)).collect();
-    Heard::Frame(Frame::Event(Event { ack, ..Event::new(name, values) }))
+    Packet::Frame(Frame::Event(Event { ack, ..Event::new(name, values) }))
 }
 
 #[test]
-fn packets_are_what_they_say() {
-    let heard = [
+fn valid_packets_are_decoded() {
+    let cases = [
         (r#"42["hi"]"#, event("hi", &[], None)),
         (r#"42["hi",1,{"a": [1e999]}]"#, event("hi", &["1", r#"{"a": [1e999]}"#], None)),
         (r#"4217["hi",null]"#, event("hi", &["null"], Some(17))),
@@ -39,28 +39,28 @@ fn packets_are_what_they_say() {
         (r#"42["hi\ud83d","\udc4d"]"#, event("hi\u{FFFD}", &[r#""\udc4d""#], None)),
         ("\u{FEFF}42[\"hi\",1]\0", event("hi", &["1"], None)),
         (r#"450-["hi"]"#, event("hi", &[], None)),
-        ("430[]", Heard::Frame(Frame::ack(0, vec![]))),
-        ("4318446744073709551615[true]", Heard::Frame(Frame::ack(u64::MAX, vec![raw("true")]))),
-        ("2", Heard::Ping(Bytes::new())),
-        ("2probe", Heard::Ping(Bytes::from_static(b"probe"))),
-        ("1", Heard::Closed("the service closed the session")),
-        ("41", Heard::Closed("the service disconnected us from the namespace")),
-        ("40", Heard::Connected(Raw::null())),
-        (r#"40{"sid":"s"}"#, Heard::Connected(raw(r#"{"sid":"s"}"#))),
-        (r#"44{"message":"no"}"#, Heard::Refused("no".into())),
-        (r#"44"no""#, Heard::Refused("no".into())),
-        ("44", Heard::Refused(String::new())),
+        ("430[]", Packet::Frame(Frame::ack(0, vec![]))),
+        ("4318446744073709551615[true]", Packet::Frame(Frame::ack(u64::MAX, vec![raw("true")]))),
+        ("2", Packet::Ping(Bytes::new())),
+        ("2probe", Packet::Ping(Bytes::from_static(b"probe"))),
+        ("1", Packet::Disconnect("the service closed the session")),
+        ("41", Packet::Disconnect("the service disconnected us from the namespace")),
+        ("40", Packet::Connect(Raw::null())),
+        (r#"40{"sid":"s"}"#, Packet::Connect(raw(r#"{"sid":"s"}"#))),
+        (r#"44{"message":"no"}"#, Packet::ConnectError("no".into())),
+        (r#"44"no""#, Packet::ConnectError("no".into())),
+        ("44", Packet::ConnectError(String::new())),
     ];
-    for (text, expected) in heard {
-        assert_eq!(hear_text(text), [expected], "{text}");
+    for (text, expected) in cases {
+        assert_eq!(decode_text(text), [expected], "{text}");
     }
     for silent in ["3", "3probe", "6"] {
-        assert_eq!(hear_text(silent), [], "{silent}");
+        assert_eq!(decode_text(silent), [], "{silent}");
     }
 }
 
 #[test]
-fn what_is_no_packet_is_kept_as_it_came() {
+fn a_malformed_packet_is_kept_as_received() {
     for text in [
         "",
         "4",
@@ -91,9 +91,9 @@ fn what_is_no_packet_is_kept_as_it_came() {
         "40[]",
         "4٣[]",
     ] {
-        let heard = hear_text(text);
-        let [Heard::Frame(Frame::Malformed(malformed))] = heard.as_slice() else {
-            panic!("{text:?}: {heard:?}")
+        let packets = decode_text(text);
+        let [Packet::Frame(Frame::Malformed(malformed))] = packets.as_slice() else {
+            panic!("{text:?}: {packets:?}")
         };
         assert_eq!(malformed.raw, Raw::of_bytes(&Bytes::copy_from_slice(text.as_bytes())));
         assert!(!malformed.reason.is_empty());
@@ -101,15 +101,15 @@ fn what_is_no_packet_is_kept_as_it_came() {
 }
 
 #[test]
-fn a_namespace_hears_only_its_own() {
+fn packets_of_another_namespace_are_malformed() {
     let mut decoder = Decoder::new("/a");
     for text in [r#"42/a,["x"]"#, r#"42["x"]"#, r#"42/ab,["x"]"#, "41/a", "40/a"] {
         decoder.text(Bytes::from(text));
     }
-    let heard = hear(&mut decoder);
-    assert_eq!(heard[0], event("x", &[], None));
-    assert!(heard[1..3].iter().all(|heard| matches!(heard, Heard::Frame(Frame::Malformed(_)))));
-    assert!(matches!(&heard[3..], [Heard::Closed(_), Heard::Connected(_)]), "{heard:?}");
+    let packets = decode(&mut decoder);
+    assert_eq!(packets[0], event("x", &[], None));
+    assert!(packets[1..3].iter().all(|packet| matches!(packet, Packet::Frame(Frame::Malformed(_)))));
+    assert!(matches!(&packets[3..], [Packet::Disconnect(_), Packet::Connect(_)]), "{packets:?}");
 }
 
 #[test]
@@ -118,12 +118,14 @@ fn attachments_come_behind_their_packet() {
     let packet = r#"452-7["f",{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}]"#;
     decoder.text(Bytes::from(packet));
     decoder.binary(Bytes::from_static(b"\x1e\x00"));
-    // A ping may come in between, as it is no message of the session.
+    // A ping may come in between, as it is not a message of the session.
     decoder.text(Bytes::from_static(b"2"));
     assert!(decoder.is_partial());
     decoder.binary(Bytes::from_static(b"b"));
-    let heard = hear(&mut decoder);
-    let [Heard::Ping(_), Heard::Frame(Frame::Event(event))] = heard.as_slice() else { panic!("{heard:?}") };
+    let packets = decode(&mut decoder);
+    let [Packet::Ping(_), Packet::Frame(Frame::Event(event))] = packets.as_slice() else {
+        panic!("{packets:?}")
+    };
     assert_eq!((event.name.as_str(), event.ack), ("f", Some(7)));
     assert_eq!(event.args.attachments(), [Bytes::from_static(b"\x1e\x00"), Bytes::from_static(b"b")]);
 }
@@ -139,12 +141,12 @@ fn attachments_that_are_missing_or_too_many_cost_only_their_packet() {
     decoder.text(Bytes::from(format!(r#"451-["c",{}]"#, place(9))));
     decoder.binary(Bytes::from_static(b"3"));
     decoder.text(Bytes::from_static(b"42[\"d\"]"));
-    let heard = hear(&mut decoder);
-    let names: Vec<_> = heard
+    let packets = decode(&mut decoder);
+    let names: Vec<_> = packets
         .iter()
-        .map(|heard| match heard {
-            Heard::Frame(Frame::Event(event)) => event.name.clone(),
-            Heard::Frame(Frame::Malformed(malformed)) => {
+        .map(|packet| match packet {
+            Packet::Frame(Frame::Event(event)) => event.name.clone(),
+            Packet::Frame(Frame::Malformed(malformed)) => {
                 String::from_utf8_lossy(malformed.raw.as_bytes()).into_owned()
             }
             other => panic!("{other:?}"),
@@ -163,15 +165,15 @@ fn attachments_that_are_missing_or_too_many_cost_only_their_packet() {
 #[test]
 fn deep_and_wide_arguments_are_passed_on() {
     let deep = format!("42[\"deep\",{}{}]", "[".repeat(200_000), "]".repeat(200_000));
-    assert!(matches!(hear_text(&deep).as_slice(), [Heard::Frame(Frame::Event(_))]));
+    assert!(matches!(decode_text(&deep).as_slice(), [Packet::Frame(Frame::Event(_))]));
     let wide = format!("42[\"wide\"{}]", ",0".repeat(200_000));
-    let heard = hear_text(&wide);
-    let [Heard::Frame(Frame::Event(event))] = heard.as_slice() else { panic!("no event") };
+    let packets = decode_text(&wide);
+    let [Packet::Frame(Frame::Event(event))] = packets.as_slice() else { panic!("no event") };
     assert_eq!(event.args.values().len(), 200_000);
 }
 
 #[test]
-fn asking_for_a_namespace_and_leaving_it() {
+fn a_namespace_is_connected_and_disconnected() {
     let auth = json!({"token": "t"});
     assert_eq!(connect("/", &serde_json::Map::new()), "40");
     assert_eq!(connect("/", auth.as_object().unwrap()), r#"40{"token":"t"}"#);
@@ -225,17 +227,17 @@ proptest! {
         for attachment in attachments {
             decoder.binary(attachment);
         }
-        prop_assert_eq!(hear(&mut decoder), vec![Heard::Frame(frame)]);
+        prop_assert_eq!(decode(&mut decoder), vec![Packet::Frame(frame)]);
         prop_assert!(!decoder.is_partial());
     }
 }
 
-/// How many packets nobody meant are tried.
+/// How many random packets are tried.
 const PACKETS: usize = 1_000_000;
 
-/// Every packet leaves the decoder able to hear the next good one, and holding next to nothing.
+/// After every packet the decoder can decode the next valid one, and keeps at most one partial packet.
 #[test]
-fn a_million_packets_that_nobody_meant() {
+fn a_million_random_packets() {
     let good = [
         r#"42["hi",{"a":[1,2,{"b":"c"}]},null]"#,
         r#"4217["hi","text \u00e4 \ud83d\ude00"]"#,
@@ -260,27 +262,27 @@ fn a_million_packets_that_nobody_meant() {
         if random.random_ratio(1, 8) {
             decoder.binary(packet.into());
         } else {
-            // The WebSocket layer lets no text pass that is not UTF-8.
+            // The WebSocket layer delivers only texts that are UTF-8.
             decoder.text(String::from_utf8_lossy(&packet).into_owned().into());
         }
-        let mut heard = 0;
+        let mut packets = 0;
         while let Some(next) = decoder.take() {
-            heard += 1;
+            packets += 1;
             match next {
-                Heard::Frame(Frame::Malformed(_)) => malformed += 1,
-                Heard::Frame(_) => frames += 1,
+                Packet::Frame(Frame::Malformed(_)) => malformed += 1,
+                Packet::Frame(_) => frames += 1,
                 _ => {}
             }
         }
-        assert!(heard <= 2, "one message made {heard} things heard");
+        assert!(packets <= 2, "one message made {packets} packets");
         let waiting =
             decoder.partial.as_ref().map_or(0, |partial| partial.attachments.len() + partial.missing);
         assert!(waiting <= MAX_ATTACHMENTS);
     }
     decoder.give_up("the end");
-    let _ = hear(&mut decoder);
+    let _ = decode(&mut decoder);
     decoder.text(Bytes::from_static(b"42[\"alive\"]"));
-    assert_eq!(hear(&mut decoder), [event("alive", &[], None)]);
+    assert_eq!(decode(&mut decoder), [event("alive", &[], None)]);
     assert!(frames > PACKETS / 100 && malformed > PACKETS / 10, "{frames} frames, {malformed} malformed");
 }
 
