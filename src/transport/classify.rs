@@ -67,7 +67,7 @@ pub fn is_rate_limit(reason: &str) -> bool {
 }
 
 /// The kind of a failed upgrade, by its HTTP status (RFC 9110 §15).
-pub fn status(status: u16) -> DialErrorKind {
+pub fn kind_of_status(status: u16) -> DialErrorKind {
     match status {
         // Unauthorized, forbidden, and a proxy that wants credentials.
         401 | 403 | 407 => DialErrorKind::Credentials,
@@ -78,10 +78,10 @@ pub fn status(status: u16) -> DialErrorKind {
 }
 
 /// The kind of a failed CONNECT, by the proxy's status: 401 and 403 are not about the service's credentials.
-pub fn proxy_status(status: u16) -> DialErrorKind {
+pub fn kind_of_proxy_status(status: u16) -> DialErrorKind {
     match status {
         401 | 403 => DialErrorKind::WrongAddress,
-        status => status(status),
+        status => kind_of_status(status),
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
             (503, DialErrorKind::Unreachable),
             (200, DialErrorKind::WrongAddress),
         ] {
-            assert_eq!(status(status), kind, "{status}");
+            assert_eq!(kind_of_status(status), kind, "{status}");
         }
         for (status, kind) in [
             (403, DialErrorKind::WrongAddress),
@@ -141,7 +141,7 @@ mod tests {
             (425, DialErrorKind::Unreachable),
             (502, DialErrorKind::Unreachable),
         ] {
-            assert_eq!(proxy_status(status), kind, "{status}");
+            assert_eq!(kind_of_proxy_status(status), kind, "{status}");
         }
     }
 }

@@ -164,7 +164,7 @@ impl Proxy {
         let header = |name| response.headers().get(name)?.to_str().ok();
         let retry_after =
             header(RETRY_AFTER).and_then(|text| refusal::retry_after(text, header(hyper::header::DATE)));
-        let kind = classify::proxy_status(code);
+        let kind = classify::kind_of_proxy_status(code);
         let hint = match kind {
             DialErrorKind::Credentials => {
                 "it wants other credentials; check user and password of the proxy's url"

@@ -16,7 +16,7 @@ pub fn refusal<'a>(address: &Address, code: u16, header: &dyn Fn(&str) -> Option
     let edge = if code == 403 { edge(header) } else { None };
     let kind = match code {
         403 if edge.is_some() => DialErrorKind::Edge,
-        code => classify::status(code),
+        code => classify::kind_of_status(code),
     };
     let hint = match (code, edge) {
         (_, Some(edge)) => format!(

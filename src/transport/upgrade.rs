@@ -302,9 +302,8 @@ mod tests {
             (429, DialErrorKind::Unreachable),
             (503, DialErrorKind::Unreachable),
         ] {
-            let error = upgrade
-                .authorize(format!("HTTP/1.1 {code} X\r\nRetry-After: 7\r\n\r\n").as_bytes())
-                .unwrap_err();
+            let error =
+                upgrade.check(format!("HTTP/1.1 {code} X\r\nRetry-After: 7\r\n\r\n").as_bytes()).unwrap_err();
             assert_eq!((error.kind, error.retry_after), (kind, Some(Duration::from_secs(7))), "{code}");
         }
         assert_eq!(upgrade.check(b"SSH-2.0-OpenSSH\r\n\r\n").unwrap_err().kind, DialErrorKind::WrongAddress);

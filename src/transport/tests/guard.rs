@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Silentx};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pontoon_sdk::WebSocket;
@@ -31,7 +31,7 @@ impl Service for Silent {
 #[derive(Clone, Default)]
 struct Zone {
     /// For each name, its addresses at the first lookup, the second, and so on; the last entry repeats.
-    answers: Arc<Silentx<HashMap<String, Vec<Vec<IpAddr>>>>>,
+    answers: Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>,
     asked: Arc<AtomicUsize>,
 }
 
