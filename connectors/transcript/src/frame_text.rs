@@ -2,12 +2,12 @@
 
 use base64::Engine as _;
 use pontoon_sdk::Bytes;
-use serde_json::Value;
-
-use super::Names;
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::event::Raw;
 use pontoon_sdk::{socketio, websocket};
+use serde_json::Value;
+
+use crate::pattern::Names;
 
 /// A frame as transcripts write it.
 pub trait FrameText: Frame + Sized {

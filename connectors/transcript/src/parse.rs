@@ -1,12 +1,12 @@
 //! Reads a transcript's text.
 
+use pontoon_sdk::error::Kind;
+use pontoon_sdk::units::Span;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{CommandStep, EventStep, ReplyStep, Status, Step, StepKind, Transcript};
-use pontoon_sdk::error::Kind;
-use pontoon_sdk::units::Span;
+use crate::steps::{CommandStep, EventStep, ReplyStep, Status, Step, StepKind, Transcript};
 
 impl Transcript {
     /// Reads a transcript; `name` stands in messages.

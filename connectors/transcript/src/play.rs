@@ -1,18 +1,13 @@
-//! Plays a transcript against a session, as the daemon would: same calls, same rules, a clock of its own.
+//! Plays a transcript against a session, as the daemon would: same calls, same rules, a simulated clock.
 
-mod held;
+mod callers;
 mod outputs;
-mod under_way;
+mod waiting;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use self::held::{Held, HeldBack};
-use self::outputs::Outputs;
-use self::under_way::{Callers, find};
-use super::parse::kind_word;
-use super::{CommandStep, FrameText, Status, Step, StepKind, Transcript};
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{CommandId, Reply};
 use pontoon_sdk::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transport};
@@ -21,6 +16,13 @@ use pontoon_sdk::event::{Event, EventType};
 use pontoon_sdk::operations::Request as _;
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::session::{Action, Outbox, Session};
+
+use self::callers::{Callers, find};
+use self::outputs::Outputs;
+use self::waiting::{Waiting, WaitingCommands};
+use crate::frame_text::FrameText;
+use crate::parse::kind_word;
+use crate::steps::{CommandStep, Status, Step, StepKind, Transcript};
 
 type FrameOf<C> = <<C as Connector>::Transport as Transport>::Frame;
 
@@ -46,7 +48,7 @@ where
 /// Plays every `.txt` file of a folder, and returns how many there are.
 ///
 /// # Errors
-/// What [`play`] says of each file that fails, one a line; or that there is no file.
+/// The error of [`play`] for each file that fails, one a line; or that there is no file.
 pub fn play_folder<C: Connector>(folder: impl AsRef<Path>) -> Result<usize, String>
 where
     FrameOf<C>: FrameText,
@@ -86,13 +88,13 @@ struct Player<C: Connector> {
     limiter: Option<RateLimiter>,
     joins: Vec<Join>,
     commands_flow: bool,
-    /// Whether the session has said that the link is not needed any more.
+    /// Whether the session has finished the link.
     finished: bool,
     /// Commands that the session has not taken yet.
-    held: HeldBack<C::Request>,
+    waiting: WaitingCommands<C::Request>,
     callers: Callers,
-    /// What has been published, by identity.
-    told: HashSet<(EventType, String)>,
+    /// What was published, by identity.
+    published: HashSet<(EventType, String)>,
     outputs: Outputs<FrameOf<C>>,
 }
 
@@ -121,9 +123,9 @@ where
             joins: Vec::new(),
             commands_flow: false,
             finished: false,
-            held: HeldBack::default(),
+            waiting: WaitingCommands::default(),
             callers: Callers::default(),
-            told: HashSet::new(),
+            published: HashSet::new(),
             outputs: Outputs::default(),
         })
     }
@@ -207,7 +209,7 @@ where
             Ok(request) => request,
             Err(error) => return self.encoded(id, Err(error)),
         };
-        let patient = match self.connector.route(&command, &request) {
+        let on_demand = match self.connector.route(&command, &request) {
             Err(error) => return self.encoded(id, Err(error)),
             Ok(Route::To(key)) if key != self.link => return Err(self.elsewhere(&key)),
             Ok(Route::Close(key)) if key == self.link => {
@@ -248,16 +250,16 @@ where
             }
         };
         if let Err(refused) =
-            self.held.add(Held { command, request, patient }, &self.connector.on_demand_limits())
+            self.waiting.add(Waiting { command, request, on_demand }, &self.connector.on_demand_limits())
         {
             return self.encoded(id, Err(refused));
         }
         self.flow()
     }
 
-    /// Gives the session the commands that are held back, as far as it takes them.
+    /// Gives the session the commands that wait, as far as it takes them.
     fn flow(&mut self) -> Result<(), String> {
-        while self.commands_flow && !self.held.is_empty() {
+        while self.commands_flow && !self.waiting.is_empty() {
             let (session, outbox) = self.connected()?;
             if !session.takes(outbox) {
                 break;
@@ -267,7 +269,7 @@ where
                 self.outbox.wake_at(at);
                 break;
             }
-            let Some((request, command)) = self.held.take() else { break };
+            let Some((request, command)) = self.waiting.take() else { break };
             let id = command.id;
             let (session, outbox) = self.connected()?;
             outbox.busy();
@@ -291,7 +293,7 @@ where
     fn elsewhere(&self, key: &LinkKey) -> String {
         format!(
             "this command goes to the link {key:?}, and this is the conversation of the link {:?}; write `link {key}` \
-             at the top of a transcript of its own",
+             at the top of another transcript",
             self.link
         )
     }
@@ -318,8 +320,8 @@ where
             while let Some((id, label, sent)) = self.callers.overdue(self.now) {
                 let status = if sent { Status::Unknown } else { Status::Expired };
                 self.outputs.daemon_replies(label, status);
-                // Of a command that it was never given the session has nothing to hear.
-                if !self.held.remove(id)
+                // A session does not know a command that it was never given.
+                if !self.waiting.remove(id)
                     && let Some(session) = &mut self.session
                 {
                     if !sent {
@@ -345,11 +347,11 @@ where
                     self.outputs.frame(frame);
                 }
                 Action::Publish(event) => {
-                    let told = event
+                    let published = event
                         .identity
                         .clone()
-                        .is_some_and(|identity| !self.told.insert((event.kind, identity)));
-                    if !told {
+                        .is_some_and(|identity| !self.published.insert((event.kind, identity)));
+                    if !published {
                         self.outputs.event(*event);
                     }
                 }
@@ -373,7 +375,7 @@ where
                     self.outputs.ready = true;
                 }
                 Action::Finish => {
-                    if self.held.is_empty() && !std::mem::replace(&mut self.finished, true) {
+                    if self.waiting.is_empty() && !std::mem::replace(&mut self.finished, true) {
                         self.joins.clear();
                         close = close.or(Some(End::disconnected("finished")));
                     }
@@ -384,7 +386,7 @@ where
         self.callers.settle_sent();
         let Some(end) = result.err().map(End::from).or(close) else { return Ok(()) };
         self.outputs.close(format!("{}: {}", kind_word(end.kind), end.reason));
-        // A session that was told of the end may still say that the link is not needed any more.
+        // A session may still finish the link after its end.
         if self.session.is_some() { self.end(end) } else { Ok(()) }
     }
 
@@ -395,8 +397,8 @@ where
         let kind = session.ended(&end, &mut self.outbox);
         self.outputs.ended = Some(kind);
         self.done(Ok(()))?;
-        self.held.refuse_impatient();
-        for (id, label, sent) in self.callers.cut_off(|id| self.held.has(id)) {
+        self.waiting.keep_on_demand();
+        for (id, label, sent) in self.callers.cut_off(|id| self.waiting.has(id)) {
             if !sent {
                 self.outbox.undo(id);
             }
@@ -413,9 +415,6 @@ where
         }
     }
 }
-
-/// The longest a caller waits where neither the connector nor the command says.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

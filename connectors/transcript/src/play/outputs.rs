@@ -1,15 +1,17 @@
-//! What the session did and no line has told yet.
+//! What the session did and no line expected yet.
 
 use std::collections::VecDeque;
 
-use serde_json::Value;
-
-use crate::parse::kind_word;
-use crate::{EventStep, FrameText, Names, ReplyStep, Status};
 use pontoon_sdk::Join;
 use pontoon_sdk::command::Reply;
 use pontoon_sdk::error::{Code, Error, Kind};
 use pontoon_sdk::event::{Event, EventType};
+use serde_json::Value;
+
+use crate::frame_text::FrameText;
+use crate::parse::kind_word;
+use crate::pattern::Names;
+use crate::steps::{EventStep, ReplyStep, Status};
 
 pub(super) struct Outputs<F> {
     pub(super) names: Names,
@@ -17,7 +19,7 @@ pub(super) struct Outputs<F> {
     line: usize,
     frames: VecDeque<F>,
     events: VecDeque<Published>,
-    replies: VecDeque<Told>,
+    replies: VecDeque<Replied>,
     joins: VecDeque<(String, Option<Value>)>,
     closes: VecDeque<String>,
     pub(super) ready: bool,
@@ -31,12 +33,12 @@ struct Published {
     body: Value,
 }
 
-struct Told {
+struct Replied {
     label: String,
     status: Status,
     code: Option<u16>,
     text: String,
-    /// Said by the daemon itself; a transcript may leave it out.
+    /// Sent by the daemon itself; a transcript may leave it out.
     by_daemon: bool,
 }
 
@@ -65,22 +67,22 @@ impl<F: FrameText> Outputs<F> {
         self.ended = None;
     }
 
-    /// Whether everything is told that must be.
+    /// Whether a line expected everything that must be.
     pub(super) fn settled(&self) -> Result<(), String> {
-        match self.untold().as_slice() {
+        match self.unexpected().as_slice() {
             [] => Ok(()),
-            untold => Err(format!(
-                "expected nothing more from line {}; got, and no line tells it:\n  {}",
+            unexpected => Err(format!(
+                "expected nothing more from line {}; got, and no line expects it:\n  {}",
                 self.line,
-                untold.join("\n  ")
+                unexpected.join("\n  ")
             )),
         }
     }
 
-    fn untold(&self) -> Vec<String> {
+    fn unexpected(&self) -> Vec<String> {
         let frames = self.frames.iter().map(|frame| format!("up -> {}", frame.to_text()));
         let events = self.events.iter().map(Published::show);
-        let replies = self.replies.iter().filter(|told| !told.by_daemon).map(Told::show);
+        let replies = self.replies.iter().filter(|replied| !replied.by_daemon).map(Replied::show);
         let joins = self.joins.iter().map(|(key, data)| show_join(key, data.as_ref()));
         let closes = self.closes.iter().map(|words| format!("up close {words}"));
         frames.chain(events).chain(replies).chain(joins).chain(closes).collect()
@@ -88,9 +90,11 @@ impl<F: FrameText> Outputs<F> {
 
     /// "expected …; got …", with what else is there if the thing itself is not.
     fn differs(&self, expected: &str, got: Option<String>) -> String {
-        let got = got.unwrap_or_else(|| match self.untold().as_slice() {
+        let got = got.unwrap_or_else(|| match self.unexpected().as_slice() {
             [] => format!("nothing of the kind from line {}", self.line),
-            untold => format!("nothing of the kind from line {}, but\n  {}", self.line, untold.join("\n  ")),
+            unexpected => {
+                format!("nothing of the kind from line {}, but\n  {}", self.line, unexpected.join("\n  "))
+            }
         });
         format!("expected {expected}; got {got}")
     }
@@ -156,12 +160,12 @@ impl<F: FrameText> Outputs<F> {
             Reply::Unknown(error) => return self.reply_error(label, Status::Unknown, error),
         };
         let text = value.get().to_owned();
-        self.replies.push_back(Told { label, status, code: None, text, by_daemon: false });
+        self.replies.push_back(Replied { label, status, code: None, text, by_daemon: false });
     }
 
     pub(super) fn reply_error(&mut self, label: String, status: Status, error: &Error) {
         let code = Some(error.code().number());
-        self.replies.push_back(Told { label, status, code, text: error.to_string(), by_daemon: false });
+        self.replies.push_back(Replied { label, status, code, text: error.to_string(), by_daemon: false });
     }
 
     pub(super) fn daemon_replies(&mut self, label: String, status: Status) {
@@ -172,34 +176,34 @@ impl<F: FrameText> Outputs<F> {
             _ => None,
         };
         let code = code.map(Code::number);
-        self.replies.push_back(Told { label, status, code, text: String::new(), by_daemon: true });
+        self.replies.push_back(Replied { label, status, code, text: String::new(), by_daemon: true });
     }
 
     pub(super) fn expect_reply(&mut self, expected: &ReplyStep) -> Result<(), String> {
-        // What the daemon says may be left out, so it may not stand in the way of what the session says.
-        let skipped = |told: &&Told| told.by_daemon && told.label != expected.label;
+        // A reply of the daemon may be left out, so it does not count before a reply of the session.
+        let skipped = |replied: &&Replied| replied.by_daemon && replied.label != expected.label;
         let position = self.replies.iter().take_while(skipped).count();
-        let told = self.replies.remove(position);
-        let same = told.as_ref().is_some_and(|told| {
+        let replied = self.replies.remove(position);
+        let same = replied.as_ref().is_some_and(|replied| {
             let text = if expected.status.has_data() {
-                expected.text.is_empty() || self.names.matches(&expected.text, &told.text)
+                expected.text.is_empty() || self.names.matches(&expected.text, &replied.text)
             } else {
-                told.by_daemon || told.text.contains(&expected.text)
+                replied.by_daemon || replied.text.contains(&expected.text)
             };
-            let code = told.code == expected.code;
-            told.label == expected.label && told.status == expected.status && code && text
+            let code = replied.code == expected.code;
+            replied.label == expected.label && replied.status == expected.status && code && text
         });
         if same {
             return Ok(());
         }
-        let wanted = Told {
+        let wanted = Replied {
             label: expected.label.clone(),
             status: expected.status,
             code: expected.code,
             text: expected.text.clone(),
             by_daemon: false,
         };
-        Err(self.differs(&wanted.show(), told.as_ref().map(Told::show)))
+        Err(self.differs(&wanted.show(), replied.as_ref().map(Replied::show)))
     }
 
     pub(super) fn join(&mut self, join: &Join) {
@@ -273,7 +277,7 @@ impl Published {
     }
 }
 
-impl Told {
+impl Replied {
     fn show(&self) -> String {
         let code = self.code.map(|code| format!(" {code}")).unwrap_or_default();
         format!("reply #{} {}{code} {}", self.label, self.status.as_str(), self.text)

@@ -1,15 +1,17 @@
 //! The player held to a small connector: it must find every difference, and nothing else.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use std::time::Duration;
 
-use super::*;
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{Command, CommandId, Reply};
 use pontoon_sdk::connector::{LinkSpec, OnDemandLimits};
 use pontoon_sdk::error::Code;
 use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::*;
 
 /// Says every command to the service; takes every text for an answer to the oldest. Those that are `slow` go one at a
 /// time, through a link that is opened for them, and is not needed once the last is done.

@@ -1,13 +1,16 @@
-//! The callers that wait: labels, deadlines, what was sent and who was answered.
+//! The callers: labels, deadlines, what was sent and what was replied.
 
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
-
-use super::{CommandStep, DEFAULT_TIMEOUT};
 use pontoon_sdk::command::{Command, CommandId, DeliveryLevel, Reply};
 use pontoon_sdk::operations::Operation;
 use pontoon_sdk::units::Span;
+use serde_json::value::RawValue;
+
+use crate::steps::CommandStep;
+
+/// How long a caller waits where neither the connector nor the command sets a timeout.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every command of the transcript so far; a command's id is its place here, from 1.
 #[derive(Default)]
@@ -16,7 +19,7 @@ pub(super) struct Callers(Vec<Caller>);
 struct Caller {
     label: String,
     deadline: Instant,
-    /// The most that its operation can say.
+    /// What its operation promises.
     delivery: DeliveryLevel,
     sent: bool,
     end: Option<Answer>,
@@ -102,14 +105,14 @@ impl Callers {
         Ok(())
     }
 
-    /// Notes that no more than this can be said of a command.
+    /// Notes that no more than this is promised to a command.
     pub(super) fn delivery(&mut self, id: CommandId, delivery: DeliveryLevel) -> Result<(), String> {
         let caller = self.of(id)?;
         caller.delivery = caller.delivery.min(delivery);
         Ok(())
     }
 
-    /// Those of whom nothing more can be said wait no more: once their frames are written, or at once.
+    /// Ends those to whom no more is promised: once their frames are written, or at once.
     pub(super) fn settle_sent(&mut self) {
         let done = |caller: &&mut Caller| {
             caller.delivery == DeliveryLevel::Accepted
@@ -161,7 +164,7 @@ impl Callers {
     }
 
     /// All that still wait, with whether their frames were written, but for those that wait for the next connection.
-    /// They wait no more.
+    /// They no longer wait.
     pub(super) fn cut_off(&mut self, waits_on: impl Fn(CommandId) -> bool) -> Vec<(CommandId, String, bool)> {
         let mut cut_off = Vec::new();
         for (index, caller) in self.0.iter_mut().enumerate() {
@@ -185,6 +188,6 @@ impl Callers {
         let index = usize::try_from(id.0).ok().and_then(|id| id.checked_sub(1));
         index
             .and_then(|index| self.0.get_mut(index))
-            .ok_or_else(|| format!("the session speaks of a command that it was never given: {id:?}"))
+            .ok_or_else(|| format!("the session names a command that it was never given: {id:?}"))
     }
 }
