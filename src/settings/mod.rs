@@ -182,7 +182,7 @@ pub enum Ordering {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
-    /// They are dropped, counted, and a gap event says so.
+    /// They are dropped and counted, and a gap event is published.
     DropNewest,
     /// The oldest that were not sent yet make room.
     DropOldest,

@@ -147,7 +147,7 @@ impl Upgrade {
         match chosen {
             Some(chosen) if self.offered.iter().any(|offered| offered == chosen) => Ok(()),
             None if self.offered.is_empty() || !self.require_subprotocol => Ok(()),
-            // Its choice may hold a secret of ours, so it is not shown.
+            // Its choice may hold one of our secrets, so it is not shown.
             Some(_) => Err(DialError::wrong_address(format!(
                 "{} chose a subprotocol that was not offered",
                 self.address

@@ -67,7 +67,7 @@ impl Store {
             .dangerous()
             .with_custom_certificate_verifier(store.clone())
             .with_client_cert_resolver(store);
-        // A session that is resumed is not verified again, whatever the files say by then.
+        // A resumed session is not verified again, even if the files have changed.
         config.resumption = Resumption::disabled();
         config
     }
