@@ -1,4 +1,4 @@
-//! What the crate calls back with, as frames and as what they mean to the link.
+//! The crate's callbacks: queues frames for the session, and signals the state of the connection.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use tokio::time::timeout;
 
 use pontoon::transport::socketio::codec;
 
-/// How many frames wait for the session.
+/// How many frames may be queued for the session.
 const QUEUE: usize = 1_024;
-/// How long the crate is held up when they find no room. It answers no pings meanwhile, so this is half of what a
-/// service that was not told otherwise waits for the answer.
+/// How long the crate is blocked when the queue is full. It answers no pings meanwhile, so this is half of the default
+/// ping timeout of a service.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);
-/// How the crate begins the words of a refusal.
+/// The prefix of the crate's text for a CONNECT_ERROR.
 const REFUSED: &str = "Received an ConnectError frame: ";
-/// How the crate begins its own errors, which it tells as it tells an event named `error`.
-const OWN: [&str; 16] = [
+/// The prefixes of the crate's errors, which it passes on like an event named `error`.
+const ERRORS: [&str; 16] = [
     "A lock was poisoned",
     "An error occurred while decoding the utf-8 text: ",
     "An error occurred while encoding/decoding base64: ",
@@ -46,23 +46,23 @@ const OWN: [&str; 16] = [
     "string is not json serializable: ",
 ];
 
-/// A frame on its way to the session.
+/// A frame that is queued for the session.
 pub(crate) struct Queued {
     /// The frame.
     pub(crate) frame: Frame,
-    /// Its bytes, which others may take once it is gone.
+    /// Its permits: one a byte.
     _room: OwnedSemaphorePermit,
 }
 
-/// What the crate says of the connection.
+/// A change of the connection's state.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Signal {
     /// The namespace is confirmed.
     Confirmed,
-    /// It is refused, for this reason.
+    /// The namespace is refused, for this reason.
     Refused(String),
-    /// It is over.
-    Over(End),
+    /// The connection has ended.
+    Ended(End),
 }
 
 /// The callbacks.
@@ -75,7 +75,7 @@ pub(crate) struct Callbacks {
     confirmed: Arc<AtomicBool>,
 }
 
-/// What a callback means.
+/// The meaning of a callback.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Frame(Frame),
@@ -85,30 +85,30 @@ enum Outcome {
 }
 
 impl Callbacks {
-    /// Frames of at most `limit` bytes, of which no more than that waits, and the signals beside them.
+    /// The callbacks, the queue of frames (each, and all together, of at most `limit` bytes), and the signals.
     pub(crate) fn new(limit: usize) -> (Self, mpsc::Receiver<Queued>, mpsc::Receiver<Signal>) {
         let (frames, queue) = mpsc::channel(QUEUE);
-        // A confirmation and an end: what comes behind them changes nothing.
-        let (signals, said) = mpsc::channel(2);
+        // One confirmation and one end; later signals have no effect.
+        let (signals, receiver) = mpsc::channel(2);
         let limit = limit.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let room = Arc::new(Semaphore::new(limit));
-        (Self { frames, signals, room, limit, confirmed: Arc::default() }, queue, said)
+        (Self { frames, signals, room, limit, confirmed: Arc::default() }, queue, receiver)
     }
 
-    /// Has the crate call back.
-    pub(crate) fn listen(self, builder: ClientBuilder) -> ClientBuilder {
+    /// Registers the callbacks.
+    pub(crate) fn register(self, builder: ClientBuilder) -> ClientBuilder {
         let builder = [Name::Connect, Name::Close, Name::Error].into_iter().fold(builder, |builder, name| {
             let callbacks = self.clone();
             builder
-                .on(name.clone(), move |payload, _| callbacks.clone().called(name.clone(), payload).boxed())
+                .on(name.clone(), move |payload, _| callbacks.clone().receive(name.clone(), payload).boxed())
         });
         let (any, lost) = (self.clone(), self);
-        builder.on_any(move |name, payload, _| any.clone().called(name, payload).boxed()).on_reconnect(
+        builder.on_any(move |name, payload, _| any.clone().receive(name, payload).boxed()).on_reconnect(
             move || {
-                // The crate would dial now: it is held here until it is gone.
+                // The crate would redial now: it is blocked here until its thread ends.
                 let lost = lost.clone();
                 async move {
-                    lost.over("the connection was closed").await;
+                    lost.disconnected("the connection was closed").await;
                     ReconnectSettings::new()
                 }
                 .boxed()
@@ -116,27 +116,27 @@ impl Callbacks {
         )
     }
 
-    async fn called(self, name: Name, payload: Payload) {
+    async fn receive(self, name: Name, payload: Payload) {
         match outcome(name, payload, self.confirmed.load(Ordering::Relaxed)) {
-            Outcome::Frame(frame) => self.pass_on(frame).await,
+            Outcome::Frame(frame) => self.queue_frame(frame).await,
             Outcome::Final(frame, end) => {
-                self.pass_on(frame).await;
-                self.last(Signal::Over(end)).await;
+                self.queue_frame(frame).await;
+                self.end_with(Signal::Ended(end)).await;
             }
             Outcome::Signal(Signal::Confirmed) => {
                 self.confirmed.store(true, Ordering::Relaxed);
                 let _ = self.signals.try_send(Signal::Confirmed);
             }
-            Outcome::Signal(signal) => self.last(signal).await,
+            Outcome::Signal(signal) => self.end_with(signal).await,
         }
     }
 
-    async fn pass_on(&self, frame: Frame) {
+    async fn queue_frame(&self, frame: Frame) {
         let size = frame.size();
         if size > self.limit {
             let limit = self.limit;
             let reason = format!("a message of {size} bytes is over transport.message_limit ({limit} bytes)");
-            return self.over(reason).await;
+            return self.disconnected(reason).await;
         }
         let passing = async {
             let bytes = u32::try_from(size).unwrap_or(u32::MAX);
@@ -144,31 +144,33 @@ impl Callbacks {
             self.frames.send(Queued { frame, _room: room }).await.ok()
         };
         if timeout(HOLD_LIMIT, passing).await.is_err() {
-            let reason =
-                format!("events found no room for {} s; they are lost from here on", HOLD_LIMIT.as_secs());
-            self.over(reason).await;
+            let reason = format!(
+                "the queue of events was full for {} s; events are lost from here on",
+                HOLD_LIMIT.as_secs()
+            );
+            self.disconnected(reason).await;
         }
     }
 
-    async fn over(&self, reason: impl Into<String>) {
-        self.last(Signal::Over(End::disconnected(reason))).await;
+    async fn disconnected(&self, reason: impl Into<String>) {
+        self.end_with(Signal::Ended(End::disconnected(reason))).await;
     }
 
-    /// Says how it ends. The crate goes no further: what comes behind would not be heard.
-    async fn last(&self, signal: Signal) {
-        // Where there is no room an end has been said before.
+    /// Signals the end, and blocks the crate: later callbacks would not be handled.
+    async fn end_with(&self, signal: Signal) {
+        // If the channel is full, an end was signalled before.
         let _ = self.signals.try_send(signal);
         pending::<()>().await;
     }
 }
 
-/// The crate tells what happens to the connection as it tells events of the service that have certain names: apart from
-/// the payload, nothing tells them from each other.
+/// The crate calls back for changes of the connection as for events of the service with certain names; only the payload
+/// distinguishes them.
 fn outcome(name: Name, payload: Payload, confirmed: bool) -> Outcome {
     let values = match payload {
         Payload::Text(values) => values,
         Payload::Binary(bytes) => return binary(name.as_str(), &bytes),
-        // The crate takes this form, and never gives it.
+        // The crate accepts this form, and never passes it.
         #[allow(deprecated)]
         Payload::String(text) => vec![text.into()],
     };
@@ -180,15 +182,15 @@ fn outcome(name: Name, payload: Payload, confirmed: bool) -> Outcome {
         (Name::Connect, Some("")) if !confirmed => Outcome::Signal(Signal::Confirmed),
         (Name::Connect, Some("")) => Outcome::Frame(malformed(
             json!(["open", ""]),
-            "an event named \"open\", or a second confirmation: the engine rust-socketio does not tell which",
+            "an event named \"open\", or a second confirmation: the engine rust-socketio does not distinguish them",
         )),
-        (Name::Close, Some("")) => over("the service ended the session"),
+        (Name::Close, Some("")) => disconnected("the service ended the session"),
         (Name::Error, Some(text)) if text.starts_with(REFUSED) => {
-            let words = text.get(REFUSED.len()..).unwrap_or_default().to_owned();
-            Outcome::Signal(Signal::Refused(codec::refusal(&Bytes::from(words))))
+            let text = text.get(REFUSED.len()..).unwrap_or_default().to_owned();
+            Outcome::Signal(Signal::Refused(codec::refusal(&Bytes::from(text))))
         }
-        (Name::Error, Some(text)) if OWN.iter().any(|own| text.starts_with(own)) => {
-            over(format!("the connection broke, or the service broke the protocol: {text}"))
+        (Name::Error, Some(text)) if ERRORS.iter().any(|own| text.starts_with(own)) => {
+            disconnected(format!("the connection broke, or the service broke the protocol: {text}"))
         }
         _ => event(&name, values),
     }
@@ -206,19 +208,19 @@ fn event(name: &Name, values: Vec<Value>) -> Outcome {
     })
 }
 
-/// Of a binary event the crate gives the first attachment, and the rest without quotes and placeholders. It takes the
-/// byte 0x1E in an attachment for the border to another packet: whoever has a service pass on binary data could make up
-/// what follows, so nothing that follows is heard.
+/// Of a binary event the crate passes the first attachment, and the rest without quotes and placeholders. It takes the
+/// byte 0x1E in an attachment for the border to another packet, so a third party whose binary data a service passes on
+/// could forge packets: nothing after a binary event is read.
 fn binary(rest: &str, bytes: &[u8]) -> Outcome {
     let bytes = base64::engine::general_purpose::STANDARD.encode(bytes);
     let frame = malformed(
         json!({ "packet": rest, "attachments": [bytes] }),
-        "a binary event, of which the engine rust-socketio tells only a part; the engine native can read it",
+        "a binary event, of which the engine rust-socketio passes only a part; the engine native can read it",
     );
     Outcome::Final(
         frame,
         End::disconnected(
-            "a binary event came, behind which the engine rust-socketio may hear what nobody said; write engine = \
+            "a binary event was received, after which the engine rust-socketio may read forged packets; write engine = \
              \"native\"",
         ),
     )
@@ -230,8 +232,8 @@ fn malformed(raw: Value, reason: impl Into<String>) -> Frame {
     Frame::Malformed(Malformed { raw, reason: reason.into() })
 }
 
-fn over(reason: impl Into<String>) -> Outcome {
-    Outcome::Signal(Signal::Over(End::disconnected(reason)))
+fn disconnected(reason: impl Into<String>) -> Outcome {
+    Outcome::Signal(Signal::Ended(End::disconnected(reason)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod callbacks;
-mod halves;
+mod connection;
 mod plan;
 mod thread;
 
@@ -11,7 +11,7 @@ use pontoon_sdk::socketio::{Endpoint, Engine, Frame};
 use pontoon_sdk::{Error, SocketIo, Transport};
 use tokio::time::timeout;
 
-pub use halves::{Reader, Writer};
+pub use connection::{Reader, Writer};
 use plan::Plan;
 
 /// Socket.IO over the engine that the endpoint names: the daemon's, or the crate rust_socketio.
@@ -41,19 +41,19 @@ impl Dial for EitherEngine {
         settings: &Settings,
     ) -> Result<Dialled<Reader, Writer>, DialError> {
         if endpoint.engine == Engine::Native {
-            return SocketIo::dial(endpoint, memory, settings).await.map(halves::native);
+            return SocketIo::dial(endpoint, memory, settings).await.map(connection::native);
         }
         let plan = Plan::new(endpoint, settings)?;
         let limit = settings.config.connect_timeout;
         let dialled = timeout(limit.0, thread::open(plan, settings)).await;
-        dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit))).map(halves::second)
+        dialled.unwrap_or_else(|_| Err(unconfirmed(endpoint, limit))).map(connection::second)
     }
 }
 
-/// Whether the crate can do what else the endpoint wants.
+/// Checks that the crate supports the endpoint's settings.
 ///
 /// # Errors
-/// The setting that it cannot honour.
+/// The setting that it does not support.
 fn check(endpoint: &Endpoint) -> Result<(), Error> {
     let names: Vec<_> = endpoint.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     match names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {

@@ -1,4 +1,4 @@
-//! What a connection of the crate is made of, and why there is none.
+//! The parameters of a connection of the crate, and dial errors.
 
 use std::{error, fs, io, iter};
 
@@ -12,7 +12,7 @@ use pontoon_sdk::websocket;
 use rust_socketio::Error as Fault;
 use serde_json::Value;
 
-/// What a connection is made of, with every secret looked up.
+/// The parameters of a connection, with every secret resolved.
 pub(crate) struct Plan {
     pub(crate) url: String,
     address: Address,
@@ -52,53 +52,52 @@ impl Plan {
         })
     }
 
-    /// Says why there is no connection.
+    /// The dial error for an error of the crate.
     pub(crate) fn explain(&self, fault: &Fault) -> DialError {
         let address = &self.address;
         let causes: Vec<_> =
             iter::successors(Some(fault as &dyn error::Error), |cause| cause.source()).collect();
-        let words: Vec<String> = causes.iter().map(ToString::to_string).collect();
-        let status =
-            words.iter().find_map(|words| words.strip_prefix("HTTP error: ")?.get(..3)?.parse().ok());
+        let texts: Vec<String> = causes.iter().map(ToString::to_string).collect();
+        let status = texts.iter().find_map(|text| text.strip_prefix("HTTP error: ")?.get(..3)?.parse().ok());
         if let Some(code) = status {
             return refusal::refusal(address, code, &|_| None);
         }
-        let last = words.last().map_or("", String::as_str);
+        let last = texts.last().map_or("", String::as_str);
         let tls = causes.iter().position(|cause| cause.is::<native_tls::Error>());
         if last.contains(":SSL routines:") || tls.is_some() {
-            let words = tls.and_then(|place| words.get(place)).map_or(last, String::as_str);
-            return untrusted(address, words);
+            let text = tls.and_then(|place| texts.get(place)).map_or(last, String::as_str);
+            return untrusted(address, text);
         }
         if causes.iter().any(|cause| cause.is::<io::Error>()) {
             return DialError::unreachable(format!("{address} cannot be reached: {last}"));
         }
-        // The crate's words for a connection that ends before the answer is whole.
+        // The crate's texts for a connection that ends before the response is complete.
         if last.contains("Handshake not finished") || last.contains("without closing handshake") {
             return DialError::unreachable(format!("{address} closed the connection during the handshake"));
         }
         DialError::wrong_address(format!(
-            "what answers at {address} is no Engine.IO 4 server (Socket.IO 3 or later): {last}"
+            "the server at {address} is not an Engine.IO 4 server (Socket.IO 3 or later): {last}"
         ))
     }
 }
 
-/// What a failure of TLS means, in OpenSSL's words: from TLS 1.3 on, a server says only after the handshake that it does not
-/// take our certificate.
-fn untrusted(address: &Address, words: &str) -> DialError {
-    let says = |part: &str| words.contains(part);
-    if says(" alert ") && ["certificate", "unknown ca", "access denied"].into_iter().any(says) {
+/// The dial error for a TLS failure, by OpenSSL's text: with TLS 1.3 a server refuses a client certificate only after the
+/// handshake.
+fn untrusted(address: &Address, text: &str) -> DialError {
+    let has = |part: &str| text.contains(part);
+    if has(" alert ") && ["certificate", "unknown ca", "access denied"].into_iter().any(has) {
         return DialError::credentials(format!(
-            "{address} refused our certificate: {words}; check transport.tls.cert_file and key_file"
+            "{address} refused our certificate: {text}; check transport.tls.cert_file and key_file"
         ));
     }
-    let advice = match says("certificate verify failed") {
+    let advice = match has("certificate verify failed") {
         true => "check the host of the url or, if it is the right one, set transport.tls.ca_file",
-        false => "it may not speak TLS, or want a certificate of ours",
+        false => "it may not speak TLS, or require a client certificate",
     };
-    DialError::wrong_address(format!("TLS with {address} failed: {words}; {advice}"))
+    DialError::wrong_address(format!("TLS with {address} failed: {text}; {advice}"))
 }
 
-/// Trust and our certificate, from the same files as for the native engine.
+/// Trusted authorities and our certificate, from the same files as for the native engine.
 fn tls(tls: &Tls) -> Result<TlsConnector, DialError> {
     let wrong = |what: &str, file: &std::path::Path, why: &dyn std::fmt::Display| {
         DialError::credentials(format!("the {what} {} cannot be used: {why}", file.display()))

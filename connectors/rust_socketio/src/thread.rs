@@ -1,5 +1,5 @@
-//! A thread with a runtime of its own for each connection of the crate: whatever hangs in it or breaks is dropped with
-//! it.
+//! A thread with a separate runtime for each connection of the crate: if the crate hangs or breaks, the runtime is dropped
+//! with everything in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -20,12 +20,12 @@ use crate::plan::Plan;
 use pontoon::transport::socketio::refused;
 use pontoon::transport::{DialError, Dialled, Read, Received, Resumed, Settings, Write};
 
-/// How many frames are handed over before they are written.
+/// How many requests may be queued for the thread.
 const QUEUE: usize = 16;
-/// How often the crate's task is looked after.
+/// How often the crate's task is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long nothing at all may happen on the thread. The crate notices a missing ping by itself, but can then wait for
-/// ever to say so; how often the service pings it does not tell.
+/// How long the thread may be idle. The crate notices a missing ping itself, but can then wait forever to report it; it
+/// does not expose the ping interval of the service.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// Connects, and waits for the namespace to be confirmed. Dropping the future ends the thread.
@@ -35,11 +35,11 @@ pub(crate) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Read
     let (up, confirmed) = oneshot::channel();
     let ending = Arc::new(Ending::default());
     let guard = Arc::new(Guard(ending.clone()));
-    let crate_ = Crate { plan, callbacks, signals, requests: receiver, up };
+    let worker = Worker { plan, callbacks, signals, requests: receiver, up };
     let name = "rust-socketio".to_owned();
     std::thread::Builder::new()
         .name(name)
-        .spawn(move || crate_.run(&ending))
+        .spawn(move || worker.run(&ending))
         .map_err(|error| DialError::unreachable(format!("no thread can be started: {error}")))?;
     let metrics = match confirmed.await {
         Ok(dialled) => dialled?,
@@ -53,7 +53,7 @@ pub(crate) async fn open(plan: Plan, settings: &Settings) -> Result<Dialled<Read
     Ok(Dialled { reader, writer: Writer { requests, guard }, resumed: Resumed::No, limit: None })
 }
 
-/// How a connection ended, said once.
+/// How a connection ended; set once.
 #[derive(Default)]
 struct Ending {
     end: OnceLock<End>,
@@ -61,7 +61,7 @@ struct Ending {
 }
 
 impl Ending {
-    /// It ends so, unless it has ended before.
+    /// Sets the end, unless it was set before.
     fn set(&self, end: End) {
         let _ = self.end.set(end);
         self.stop.cancel();
@@ -72,7 +72,7 @@ impl Ending {
     }
 }
 
-/// Ends the thread when nobody reads and writes any more.
+/// Ends the thread when reader and writer are dropped.
 struct Guard(Arc<Ending>);
 
 impl Drop for Guard {
@@ -81,18 +81,18 @@ impl Drop for Guard {
     }
 }
 
-/// What is wanted of the crate.
+/// A request to the crate.
 enum Request {
     /// Send an event.
     Emit(String, Vec<Value>),
-    /// Say so when what came before is done.
+    /// Report when the requests before it are done.
     Report(oneshot::Sender<()>),
-    /// Leave.
+    /// Disconnect.
     Close,
 }
 
-/// All that lives on the thread.
-struct Crate {
+/// The state of the thread.
+struct Worker {
     plan: Plan,
     callbacks: Callbacks,
     signals: mpsc::Receiver<Signal>,
@@ -100,40 +100,40 @@ struct Crate {
     up: oneshot::Sender<Result<RuntimeMetrics, DialError>>,
 }
 
-impl Crate {
+impl Worker {
     fn run(self, ending: &Ending) {
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return ending.set(End::disconnected(format!("no runtime can be made: {error}"))),
         };
-        let converse = ending.stop.run_until_cancelled(self.converse());
-        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(converse))) {
+        let work = ending.stop.run_until_cancelled(self.run_client());
+        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(work))) {
             Ok(Some(end)) => ending.set(end),
             Ok(None) => {}
             Err(_) => ending.set(panicked()),
         }
-        // Not dropped: that would wait for a name that is still looked up.
+        // Not dropped: that would wait for a name lookup in progress.
         runtime.shutdown_background();
     }
 
-    async fn converse(self) -> End {
+    async fn run_client(self) -> End {
         let Self { plan, callbacks, mut signals, mut requests, up } = self;
         let unread = End::disconnected("there was no connection");
-        let client = match callbacks.listen(plan.builder()).connect().await {
+        let client = match callbacks.register(plan.builder()).connect().await {
             Ok(client) => client,
             Err(fault) => {
                 let _ = up.send(Err(plan.explain(&fault)));
                 return unread;
             }
         };
-        // The crate connects without waiting for this, and what is sent before it is lost.
+        // The crate's `connect` does not wait for this, and events that are sent earlier are lost.
         let confirmed = match signals.recv().await {
             Some(Signal::Confirmed) => Ok(Handle::current().metrics()),
-            Some(Signal::Refused(words)) => Err(refused(&plan.namespace, &words)),
-            Some(Signal::Over(end)) => {
+            Some(Signal::Refused(text)) => Err(refused(&plan.namespace, &text)),
+            Some(Signal::Ended(end)) => {
                 Err(DialError::unreachable(format!("the handshake of Socket.IO was broken off: {end}")))
             }
-            None => Err(DialError::unreachable("the engine rust-socketio says nothing")),
+            None => Err(DialError::unreachable("the engine rust-socketio reports nothing")),
         };
         let refused = confirmed.is_err();
         if up.send(confirmed).is_err() || refused {
@@ -143,7 +143,7 @@ impl Crate {
             let done = async {
                 match requests.recv().await {
                     Some(request) => request.perform(&client).await,
-                    // Nobody writes any more, and what was heard may still be read.
+                    // The writer is gone; queued frames may still be read.
                     None => std::future::pending().await,
                 }
             };
@@ -165,7 +165,7 @@ impl Plan {
             .namespace(self.namespace.clone())
             // Its long-polling loses what does not fit one chunk.
             .transport_type(TransportType::Websocket)
-            // Only to be told of a loss: see `Callbacks::listen`.
+            // Only to be called back when the connection is lost: see `Callbacks::register`.
             .reconnect(true)
             .reconnect_on_disconnect(true);
         let builder = match self.auth.as_object().is_some_and(|auth| auth.is_empty()) {
@@ -183,7 +183,7 @@ impl Request {
     async fn perform(self, client: &Client) -> Result<(), End> {
         match self {
             Self::Emit(name, values) => {
-                // Made from a text, a name such as "open" would be sent as another.
+                // Converted from a string, a name such as "open" would be sent as another.
                 let emitted = client.emit(Name::Custom(name), Payload::Text(values)).await;
                 emitted.map_err(|fault| End::disconnected(format!("an event cannot be sent: {fault}")))
             }
@@ -201,24 +201,24 @@ impl Request {
 
 fn ending(signal: Option<Signal>) -> End {
     match signal {
-        Some(Signal::Over(end)) => end,
-        Some(Signal::Refused(words)) => {
-            End::disconnected(format!("the service refused the namespace: {words}"))
+        Some(Signal::Ended(end)) => end,
+        Some(Signal::Refused(text)) => {
+            End::disconnected(format!("the service refused the namespace: {text}"))
         }
-        Some(Signal::Confirmed) | None => End::disconnected("the engine rust-socketio lost its place"),
+        Some(Signal::Confirmed) | None => End::disconnected("the engine rust-socketio ended unexpectedly"),
     }
 }
 
 fn panicked() -> End {
-    End::disconnected("the engine rust-socketio stopped without a word: most likely it panicked")
+    End::disconnected("the engine rust-socketio stopped without an error: most likely it panicked")
 }
 
-/// Receives frames, and looks after the crate's task.
+/// Receives frames, and checks the crate's task.
 pub struct Reader {
     queue: mpsc::Receiver<Queued>,
     checks: Interval,
     metrics: RuntimeMetrics,
-    /// How often the thread had slept when it was seen last, and since when it sleeps.
+    /// The thread's park count at the last check, and since when it is unchanged.
     parks: u64,
     since: Instant,
     silence: Duration,
@@ -229,20 +229,20 @@ impl Read<Frame> for Reader {
     async fn read(&mut self) -> Result<Received<Frame>, End> {
         loop {
             tokio::select! {
-                biased;
-                queued = self.queue.recv() => return match queued {
-                    Some(queued) => Ok(Received::Message(queued.frame)),
-                    // All that was heard has been read, and whoever could hear more is gone.
-                    None => Err(self.guard.0.end()),
-                },
-                _ = self.checks.tick() => self.check_task(),
-            }
+                            biased;
+                            queued = self.queue.recv() => return match queued {
+                                Some(queued) => Ok(Received::Message(queued.frame)),
+            // All queued frames have been read, and the callbacks are gone.
+                                None => Err(self.guard.0.end()),
+                            },
+                            _ = self.checks.tick() => self.check_task(),
+                        }
         }
     }
 }
 
 impl Reader {
-    /// The crate gives no handle of its task, but it is the only one of its runtime.
+    /// The crate exposes no handle of its task, but it is the only task of its runtime.
     fn check_task(&mut self) {
         let (alive, parks) = (self.metrics.num_alive_tasks(), self.metrics.worker_park_count(0));
         if parks != self.parks {
@@ -251,7 +251,7 @@ impl Reader {
         if alive == 0 {
             self.guard.0.set(panicked());
         } else if self.since.elapsed() >= self.silence {
-            let reason = format!("nothing was heard for {:?}, not even a ping", self.silence);
+            let reason = format!("nothing was received for {:?}, not even a ping", self.silence);
             self.guard.0.set(End::disconnected(reason));
         }
     }
@@ -273,7 +273,7 @@ impl Write<Frame> for Writer {
             Frame::Event(Event { ack: None, .. }) => Err(unable("send binary data")),
             Frame::Event(_) => Err(unable("ask for an acknowledgement")),
             Frame::Ack(_) => Err(unable("send an acknowledgement")),
-            // What was received is never sent.
+            // A malformed message is never sent.
             Frame::Malformed(_) => Ok(()),
         }
     }
@@ -284,7 +284,7 @@ impl Write<Frame> for Writer {
         reported.await.map_err(|_| self.guard.0.end())
     }
 
-    /// The service asks for signs of life; the crate answers.
+    /// Does nothing: the service pings, and the crate answers.
     async fn ping(&mut self) -> Result<(), End> {
         Ok(())
     }

@@ -2,17 +2,17 @@ use pontoon_sdk::socketio::Args;
 
 use super::*;
 
-/// The crate's own words for a packet that it cannot read.
-const BROKEN: &str = "Error while parsing an incomplete packet";
+/// The crate's text for a packet that it cannot decode.
+const CRATE_ERROR: &str = "Error while parsing an incomplete packet";
 
 fn text(values: Value) -> Payload {
     Payload::Text(values.as_array().unwrap().clone())
 }
 
 #[test]
-fn events_of_the_service_are_told_from_those_of_the_connection() {
-    let over = |reason: &str| Outcome::Signal(Signal::Over(End::disconnected(reason)));
-    let refused = |words: &str| Outcome::Signal(Signal::Refused(words.to_owned()));
+fn events_of_the_service_are_distinguished_from_those_of_the_connection() {
+    let disconnected = |reason: &str| Outcome::Signal(Signal::Ended(End::disconnected(reason)));
+    let refused = |text: &str| Outcome::Signal(Signal::Refused(text.to_owned()));
     let event = |name: &str, values: Value| {
         let values = values.as_array().unwrap().iter().map(|value| Raw::json(value).unwrap()).collect();
         Outcome::Frame(Frame::Event(Event { name: name.to_owned(), args: Args::new(values), ack: None }))
@@ -24,14 +24,14 @@ fn events_of_the_service_are_told_from_those_of_the_connection() {
         ("connect", text(json!([1])), event("connect", json!([1]))),
         ("open", text(json!([{}])), event("open", json!([{}]))),
         ("Close", text(json!(["", ""])), event("close", json!(["", ""]))),
-        ("close", text(json!([""])), over("the service ended the session")),
+        ("close", text(json!([""])), disconnected("the service ended the session")),
         ("error", text(json!(["out of milk"])), event("error", json!(["out of milk"]))),
         ("error", text(json!([{"code": 1}])), event("error", json!([{"code": 1}]))),
-        ("error", text(json!([BROKEN, 2])), event("error", json!([BROKEN, 2]))),
+        ("error", text(json!([CRATE_ERROR, 2])), event("error", json!([CRATE_ERROR, 2]))),
         (
             "error",
-            text(json!([BROKEN])),
-            over(&format!("the connection broke, or the service broke the protocol: {BROKEN}")),
+            text(json!([CRATE_ERROR])),
+            disconnected(&format!("the connection broke, or the service broke the protocol: {CRATE_ERROR}")),
         ),
         ("error", refusal(r#"{"message":"no such user","data":{}}"#), refused("no such user")),
         ("error", refusal(r#""no""#), refused("no")),
@@ -46,24 +46,24 @@ fn events_of_the_service_are_told_from_those_of_the_connection() {
 fn only_the_first_confirmation_is_one() {
     assert_eq!(outcome(Name::Connect, text(json!([""])), false), Outcome::Signal(Signal::Confirmed));
     let Outcome::Frame(Frame::Malformed(again)) = outcome(Name::Connect, text(json!([""])), true) else {
-        panic!("it is told as something else");
+        panic!("the outcome is another");
     };
     assert_eq!(again.raw.as_bytes(), br#"["open",""]"#);
 }
 
 #[test]
-fn of_a_binary_event_is_shown_what_the_crate_gives() {
+fn of_a_binary_event_the_part_that_the_crate_passes_is_shown() {
     let payload = Payload::Binary(Bytes::from_static(&[0, 255]));
     let Outcome::Final(Frame::Malformed(part), _) = outcome(Name::from("file,{size:2,data:}"), payload, true)
     else {
-        panic!("it is told as something else");
+        panic!("the outcome is another");
     };
     assert_eq!(part.raw.as_bytes(), br#"{"attachments":["AP8="],"packet":"file,{size:2,data:}"}"#);
 }
 
-/// Every error of the crate's own that it tells as an event is known for what it is.
+/// Every error that the crate passes on as an event is recognised.
 #[test]
-fn the_crates_own_words_are_known() {
+fn the_crates_errors_are_recognised() {
     use ::rust_socketio::Error;
     let own = [
         Error::InvalidPacketId('9'),
@@ -82,24 +82,24 @@ fn the_crates_own_words_are_known() {
     ];
     for fault in own {
         let outcome = outcome(Name::Error, Payload::from(fault.to_string()), true);
-        assert!(matches!(outcome, Outcome::Signal(Signal::Over(_))), "{fault}: {outcome:?}");
+        assert!(matches!(outcome, Outcome::Signal(Signal::Ended(_))), "{fault}: {outcome:?}");
     }
-    // It wraps errors of another crate, and shows of them only this.
+    // For errors of another crate that it wraps, it shows only this.
     let outcome = outcome(Name::Error, Payload::from("EngineIO Error"), true);
-    assert!(matches!(outcome, Outcome::Signal(Signal::Over(_))), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Signal(Signal::Ended(_))), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_finds_no_room_ends_the_link_and_what_came_before_is_heard() {
+async fn a_full_queue_ends_the_link_after_the_queued_frames() {
     let (callbacks, mut queue, mut signals) = Callbacks::new(1_000);
-    let event = |n: u64| callbacks.clone().called(Name::from("e"), text(json!([n, "x".repeat(400)])));
+    let event = |n: u64| callbacks.clone().receive(Name::from("e"), text(json!([n, "x".repeat(400)])));
     for n in [0, 1] {
         event(n).await;
     }
-    // The third finds no room, and the crate is held there for ever.
+    // The third does not fit, and the crate stays blocked there.
     assert!(timeout(HOLD_LIMIT * 3, event(2)).await.is_err());
-    let Some(Signal::Over(end)) = signals.recv().await else { panic!("no end") };
-    assert!(end.reason.contains("no room"), "{end}");
+    let Some(Signal::Ended(end)) = signals.recv().await else { panic!("no end") };
+    assert!(end.reason.contains("full"), "{end}");
     for n in [0, 1] {
         let Frame::Event(event) = queue.recv().await.unwrap().frame else { panic!("no event") };
         assert_eq!(event.read::<u64>(0).unwrap(), n);

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::*;
 use pontoon::settings;
 
-/// How long anything may take that is not itself a matter of time.
+/// The deadline of conditions that are waited for.
 const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A connection to a server that pings often.
@@ -25,11 +25,11 @@ fn event(size: usize) -> Frame {
 }
 
 #[tokio::test]
-async fn a_crate_that_waits_for_ever_is_noticed() {
+async fn a_crate_that_hangs_is_noticed() {
     let server = SocketIoServer::start().await;
     let Dialled { mut reader, mut writer, .. } = connect(&server).await;
     reader.silence = Duration::from_secs(2);
-    // What is written holds the lock that the crate needs to say that it misses pings.
+    // The blocked write holds the lock that the crate needs to report missing pings.
     server.freeze();
     let full = timeout(Duration::from_secs(1), async {
         loop {
@@ -40,24 +40,24 @@ async fn a_crate_that_waits_for_ever_is_noticed() {
     assert!(full.await.is_err());
     let end = timeout(HOLD_LIMIT, reader.read()).await.expect("it is noticed").unwrap_err();
     assert!(end.reason.contains("not even a ping"), "{end}");
-    // The writer hears the same.
+    // The writer gets the same error.
     assert_eq!(writer.feed(event(1)).await.unwrap_err(), end);
 }
 
 #[tokio::test]
-async fn a_service_that_only_pings_is_no_silent_one() {
+async fn a_service_that_only_pings_is_not_silent() {
     let server = SocketIoServer::start().await;
     let Dialled { mut reader, .. } = connect(&server).await;
     reader.silence = Duration::from_secs(2);
     tokio::select! {
-        queued = reader.read() => panic!("nothing was said: {queued:?}"),
+        queued = reader.read() => panic!("no frame was sent: {queued:?}"),
         () = eventually(HOLD_LIMIT, async || server.peer(0).pongs > 50) => {}
     }
     assert_eq!(server.upgrades(), 1);
 }
 
 #[tokio::test]
-async fn what_it_cannot_send_ends_the_link_with_a_word_on_it() {
+async fn an_unsupported_frame_ends_the_link_with_a_hint() {
     let server = SocketIoServer::start().await;
     let Dialled { mut writer, .. } = connect(&server).await;
     let placed = vec![Raw::json(&json!({"_placeholder": true, "num": 0})).unwrap()];
@@ -74,7 +74,7 @@ async fn what_it_cannot_send_ends_the_link_with_a_word_on_it() {
 }
 
 #[tokio::test]
-async fn the_thread_ends_with_the_last_half_and_says_goodbye_before() {
+async fn the_thread_disconnects_and_ends_with_the_last_half() {
     let server = SocketIoServer::start().await;
     let Dialled { mut reader, mut writer, .. } = connect(&server).await;
     writer.feed(event(10)).await.unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::ENGINE;
 use crate::fixture::{Fixture, NUMBERED};
-use crate::scene::Scene;
+use crate::scenario::Scenario;
 use crate::server::Server;
 use crate::support::{DEADLINE, ask, listen, next, start};
 
@@ -29,7 +29,7 @@ async fn a_server_that_dies_is_dialled_again_and_its_rooms_are_joined_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_sends_us_away_is_dialled_again() {
+async fn a_server_that_disconnects_is_dialled_again() {
     let mut fixture = Fixture::ready(&format!("{ENGINE}{NUMBERED}"), json!({})).await;
     let away = [
         json!({"do": "disconnect", "close": false}),
@@ -119,74 +119,74 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
 /// A binary event whose attachment never comes makes the crate's task panic when the service closes the connection.
 #[tokio::test]
 async fn a_panic_of_the_crate_is_noticed_and_the_daemon_lives() {
-    let mut scene = Scene::ready("").await;
+    let mut scenario = Scenario::ready("").await;
     for life in 1..=2 {
-        scene.joined(life).await;
-        scene.service.send_text(&format!(r#"42["before",{life}]"#));
-        scene.service.send_text(r#"451-["file",{"_placeholder":true,"num":0}]"#);
-        scene.service.close(1000, "");
-        scene.joined(life + 1).await;
+        scenario.joined(life).await;
+        scenario.service.send_text(&format!(r#"42["before",{life}]"#));
+        scenario.service.send_text(r#"451-["file",{"_placeholder":true,"num":0}]"#);
+        scenario.service.close(1000, "");
+        scenario.joined(life + 1).await;
     }
-    scene.service.send_text(r#"42["after",0]"#);
+    scenario.service.send_text(r#"42["after",0]"#);
     let gap = "gap disconnected";
-    assert_eq!(scene.told(5).await, ["before 1", gap, "before 2", gap, "after 0"]);
-    let panics = scene.daemon.logged("a fault of the daemon (panic)");
-    assert_eq!(panics.len(), 2, "the crate has panicked, else this shows nothing: {}", scene.daemon.log());
+    assert_eq!(scenario.published(5).await, ["before 1", gap, "before 2", gap, "after 0"]);
+    let panics = scenario.daemon.logged("a fault of the daemon (panic)");
+    assert_eq!(panics.len(), 2, "the crate has panicked, else this shows nothing: {}", scenario.daemon.log());
     assert!(panics.iter().all(|panic| panic.to_string().contains("rust_socketio")), "{panics:?}");
-    assert!(scene.daemon.log().contains("stopped without a word"), "{}", scene.daemon.log());
-    assert_eq!(scene.daemon.get("/livez").await.0, 200);
-    eventually(DEADLINE, async || scene.threads() == 1).await;
+    assert!(scenario.daemon.log().contains("stopped without an error"), "{}", scenario.daemon.log());
+    assert_eq!(scenario.daemon.get("/livez").await.0, 200);
+    eventually(DEADLINE, async || scenario.threads() == 1).await;
 }
 
 /// None of these can be read by the crate; the link ends, and is back.
 #[tokio::test]
 async fn a_malformed_packet_ends_the_link_and_not_the_daemon() {
-    let scene = Scene::ready("").await;
+    let scenario = Scenario::ready("").await;
     let wrong = ["42[\"x\"", "49", "4", "", "x", "42[]", "4299999999999[\"x\"]", "0{}", "45[\"x\"]", "3"];
     for (place, packet) in wrong.iter().enumerate() {
-        scene.joined(place + 1).await;
-        scene.service.send_text(&format!(r#"42["before",{place}]"#));
-        scene.service.send_text(packet);
+        scenario.joined(place + 1).await;
+        scenario.service.send_text(&format!(r#"42["before",{place}]"#));
+        scenario.service.send_text(packet);
     }
-    scene.joined(wrong.len() + 1).await;
-    let told = scene.told(wrong.len() as u64 * 2).await;
-    for (place, pair) in told.chunks(2).enumerate() {
+    scenario.joined(wrong.len() + 1).await;
+    let published = scenario.published(wrong.len() as u64 * 2).await;
+    for (place, pair) in published.chunks(2).enumerate() {
         assert_eq!(pair, [format!("before {place}"), "gap disconnected".to_owned()], "{:?}", wrong[place]);
     }
 }
 
-/// The crate says nothing of these, so neither can we.
+/// The crate does not report these, so the daemon cannot.
 #[tokio::test]
-async fn some_packets_are_passed_over_unseen() {
-    let scene = Scene::ready("").await;
+async fn some_packets_are_ignored_without_notice() {
+    let scenario = Scenario::ready("").await;
     for packet in
         ["42{\"a\":1}", "42", "431[\"an answer\"]", "42/elsewhere,[\"x\"]", "450-[\"no file\"]", "6"]
     {
-        scene.service.send_text(packet);
+        scenario.service.send_text(packet);
     }
-    scene.service.send_text(r#"42["after",0]"#);
-    assert_eq!(scene.told(1).await, ["after 0"]);
-    assert_eq!(scene.service.upgrades(), 1);
+    scenario.service.send_text(r#"42["after",0]"#);
+    assert_eq!(scenario.published(1).await, ["after 0"]);
+    assert_eq!(scenario.service.upgrades(), 1);
 }
 
 #[tokio::test]
 async fn nothing_is_left_behind_by_links_that_end() {
-    let scene = Scene::ready("").await;
+    let scenario = Scenario::ready("").await;
     for life in 1..=BREAKS {
-        scene.joined(life).await;
+        scenario.joined(life).await;
         // By turns: a clean end, a break, and a link that is given up by us while the service is frozen.
         match life % 3 {
-            0 => scene.service.close(1001, ""),
-            1 => scene.service.cut(),
+            0 => scenario.service.close(1001, ""),
+            1 => scenario.service.cut(),
             _ => {
-                scene.service.freeze();
-                scene.ask("reconnect", "").await;
-                scene.link("connecting").await;
-                scene.service.thaw();
+                scenario.service.freeze();
+                scenario.ask("reconnect", "").await;
+                scenario.link("connecting").await;
+                scenario.service.thaw();
             }
         }
     }
-    scene.joined(BREAKS + 1).await;
-    eventually(DEADLINE, async || scene.threads() == 1).await;
-    eventually(DEADLINE, async || scene.service.connections().len() == 1).await;
+    scenario.joined(BREAKS + 1).await;
+    eventually(DEADLINE, async || scenario.threads() == 1).await;
+    eventually(DEADLINE, async || scenario.service.connections().len() == 1).await;
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::ENGINE;
 use crate::fixture::{Fixture, NUMBERED};
-use crate::scene::Scene;
+use crate::scenario::Scenario;
 use crate::support::DEADLINE;
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn ten_thousand_events_are_stored_in_order() {
 }
 
 #[tokio::test]
-async fn any_name_with_any_arguments_goes_as_it_was_asked_for() {
+async fn any_name_is_sent_with_any_arguments() {
     let fixture = Fixture::ready(ENGINE, json!({})).await;
     let names =
         ["news", "open", "Close", "error", "message", "a name with spaces", "\"quoted\\\"", "名前", "1", ""];
@@ -35,8 +35,8 @@ async fn any_name_with_any_arguments_goes_as_it_was_asked_for() {
             assert_eq!(reply.verdict(), ("sent", None), "{name} {args}: {}", reply.message());
             sent += 1;
             eventually(DEADLINE, async || fixture.server.saw("event").len() == sent).await;
-            let heard = fixture.server.receives(name, 1).await.pop().unwrap();
-            assert_eq!((&heard["args"], &heard["asks"]), (&args, &json!(false)));
+            let received = fixture.server.receives(name, 1).await.pop().unwrap();
+            assert_eq!((&received["args"], &received["asks"]), (&args, &json!(false)));
         }
     }
     assert_eq!(fixture.server.saw("connect").len(), 1);
@@ -65,7 +65,7 @@ async fn what_the_engine_cannot_do_is_refused_before_anything_is_sent() {
 
 /// The table in the engine's documentation, row by row.
 #[tokio::test]
-async fn events_are_told_as_the_crate_gives_them() {
+async fn events_are_published_as_the_crate_passes_them() {
     let mut fixture = Fixture::ready(ENGINE, json!({})).await;
     let cases = [
         (json!(["news", "a", 1]), "news", json!(["a", 1])),
@@ -79,39 +79,40 @@ async fn events_are_told_as_the_crate_gives_them() {
         (json!(["bare"]), "message", json!("bare")),
         (json!(["keys", {"b": 1, "a": 2}]), "keys", json!({"a": 2, "b": 1})),
     ];
-    for (said, ..) in &cases {
-        fixture.server.order(json!({"do": "packet", "data": said})).await;
+    for (sent, ..) in &cases {
+        fixture.server.order(json!({"do": "packet", "data": sent})).await;
     }
     eventually(DEADLINE, async || fixture.events().len() >= cases.len()).await;
-    for (event, (said, name, raw)) in fixture.events().iter().zip(&cases) {
-        assert_eq!((event.name.as_str(), &event.body["raw"]), (*name, raw), "{said}");
+    for (event, (sent, name, raw)) in fixture.events().iter().zip(&cases) {
+        assert_eq!((event.name.as_str(), &event.body["raw"]), (*name, raw), "{sent}");
     }
     assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
 #[tokio::test]
 async fn numbers_and_keys_may_change_form_and_nothing_else_does() {
-    let scene = Scene::ready("").await;
-    let said = r#"42["data",{"z":1.50,"a":12345678901234567890123,"text":"\u00e9\u001e☃"},1E2]"#;
-    scene.service.send_text(said);
-    let told = r#"data [{"a":1.2345678901234568e+22,"text":"é\u001e☃","z":1.5},100.0]"#;
-    assert_eq!(scene.told(1).await, [told]);
+    let scenario = Scenario::ready("").await;
+    let sent = r#"42["data",{"z":1.50,"a":12345678901234567890123,"text":"\u00e9\u001e☃"},1E2]"#;
+    scenario.service.send_text(sent);
+    let published = r#"data [{"a":1.2345678901234568e+22,"text":"é\u001e☃","z":1.5},100.0]"#;
+    assert_eq!(scenario.published(1).await, [published]);
 }
 
 /// What the engine does not tell apart is said to be so.
 #[tokio::test]
 async fn an_event_that_looks_like_one_of_the_connection_is_published_or_ends_the_link() {
-    let scene = Scene::ready("").await;
-    let say = |name: &str, value: &Value| scene.service.send(&Frame::event(name, Raw::json(value).unwrap()));
-    say("open", &json!(""));
-    assert_eq!(scene.told(1).await, [r#"- ["open",""]"#]);
+    let scenario = Scenario::ready("").await;
+    let send =
+        |name: &str, value: &Value| scenario.service.send(&Frame::event(name, Raw::json(value).unwrap()));
+    send("open", &json!(""));
+    assert_eq!(scenario.published(1).await, [r#"- ["open",""]"#]);
     let words = ["", "EngineIO Error", "Received an ConnectError frame: no"];
     for (place, (name, value)) in ["close", "error", "error"].into_iter().zip(words).enumerate() {
-        say(name, &json!(value));
-        scene.joined(place + 2).await;
+        send(name, &json!(value));
+        scenario.joined(place + 2).await;
     }
     let gap = "gap disconnected";
-    assert_eq!(scene.told(4).await[1..], [gap, gap, gap]);
+    assert_eq!(scenario.published(4).await[1..], [gap, gap, gap]);
 }
 
 #[tokio::test]
@@ -129,8 +130,8 @@ type File = (Vec<Value>, Vec<&'static [u8]>, &'static str, &'static [u8]);
 
 /// The crate takes the byte 0x1E for the border between two packets: what follows it could be anybody's.
 #[tokio::test]
-async fn of_a_binary_event_a_part_is_told_and_nothing_that_follows_is_believed() {
-    let scene = Scene::ready("").await;
+async fn of_a_binary_event_a_part_is_published_and_nothing_after_it_is_read() {
+    let scenario = Scenario::ready("").await;
     let place = |num: u64| json!({"_placeholder": true, "num": num});
     let files: [File; 3] = [
         (vec![place(0)], vec![b"abc"], "file", b"abc"),
@@ -144,15 +145,15 @@ async fn of_a_binary_event_a_part_is_told_and_nothing_that_follows_is_believed()
     ];
     let mut expected = Vec::new();
     for (round, (values, attachments, packet, part)) in files.into_iter().enumerate() {
-        scene.joined(round + 1).await;
+        scenario.joined(round + 1).await;
         let values = values.iter().map(|value| Raw::json(value).unwrap()).collect();
         let attachments = attachments.into_iter().map(bytes::Bytes::from_static).collect();
         let args = Args::with_attachments(values, attachments).unwrap();
-        scene.service.send(&Frame::Event(Event { name: "file".into(), args, ack: None }));
+        scenario.service.send(&Frame::Event(Event { name: "file".into(), args, ack: None }));
         let part = STANDARD.encode(part);
         expected.push(format!(r#"- {{"attachments":["{part}"],"packet":"{packet}"}}"#));
         expected.push("gap disconnected".to_owned());
     }
-    scene.joined(4).await;
-    assert_eq!(scene.told(expected.len() as u64).await, expected);
+    scenario.joined(4).await;
+    assert_eq!(scenario.published(expected.len() as u64).await, expected);
 }

@@ -1,4 +1,4 @@
-//! How a link comes to be with this engine: what is sent along, refusals, and servers that say nothing.
+//! Dials with this engine: headers and auth, refusals, and silent servers.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::ENGINE;
 use crate::fixture::Fixture;
-use crate::scene::Scene;
+use crate::scenario::Scenario;
 use crate::server::Server;
 use crate::support::DEADLINE;
 
@@ -73,21 +73,21 @@ async fn a_namespace_that_is_not_there_is_a_wrong_address() {
 async fn a_dial_that_fails_reports_the_cause() {
     let refuse = |status| move |service: &SocketIoServer| service.refuse(Refusal::status(status));
     for (status, phase) in [(401, "credentials_refused"), (404, "wrong_address"), (503, "waiting")] {
-        let scene = Scene::with("", refuse(status)).await;
-        let detail = scene.link(phase).await;
+        let scenario = Scenario::with("", refuse(status)).await;
+        let detail = scenario.link(phase).await;
         assert!(detail.contains(&status.to_string()), "{status}: {detail}");
     }
-    let scene = Scene::with("", |service| service.opening(Opening::Text("hello".into()))).await;
-    let detail = scene.link("wrong_address").await;
+    let scenario = Scenario::with("", |service| service.opening(Opening::Text("hello".into()))).await;
+    let detail = scenario.link("wrong_address").await;
     assert!(detail.contains("no Engine.IO 4 server"), "{detail}");
-    let scene = Scene::with("", |service| service.listener(Listener::Slam)).await;
-    scene.link("waiting").await;
-    let scene = Scene::ready("").await;
-    scene.service.stop_listening().await;
-    scene.service.hang_up();
+    let scenario = Scenario::with("", |service| service.listener(Listener::Slam)).await;
+    scenario.link("waiting").await;
+    let scenario = Scenario::ready("").await;
+    scenario.service.stop_listening().await;
+    scenario.service.hang_up();
     let detail = async {
         loop {
-            let detail = scene.link("waiting").await;
+            let detail = scenario.link("waiting").await;
             if detail.contains("refused") {
                 return detail;
             }
@@ -96,7 +96,7 @@ async fn a_dial_that_fails_reports_the_cause() {
     assert!(detail.await.contains("cannot be reached"));
 }
 
-/// Each of them keeps its socket open and says too little; none is waited for beyond the deadline.
+/// Each of these servers keeps its socket open and sends too little; the dial ends at its deadline.
 #[tokio::test]
 async fn a_service_that_keeps_silent_is_given_up_and_dialled_again() {
     for name in ["no upgrade", "no open packet", "no confirmation"] {
@@ -105,27 +105,27 @@ async fn a_service_that_keeps_silent_is_given_up_and_dialled_again() {
             "no open packet" => service.opening(Opening::Nothing),
             _ => service.welcome(Welcome::Silence),
         };
-        let scene = Scene::with("transport.connect_timeout = \"1s\"", keep_silent).await;
-        let detail = scene.link("waiting").await;
+        let scenario = Scenario::with("transport.connect_timeout = \"1s\"", keep_silent).await;
+        let detail = scenario.link("waiting").await;
         assert!(detail.contains("within 1s"), "{name}: {detail}");
-        scene.service.authorize();
-        scene.service.opening(Opening::Timers(Default::default()));
-        scene.service.welcome(Welcome::Confirm);
-        scene.link("ready").await;
+        scenario.service.authorize();
+        scenario.service.opening(Opening::Timers(Default::default()));
+        scenario.service.welcome(Welcome::Confirm);
+        scenario.link("ready").await;
         // The threads of the dials that failed are gone.
-        eventually(DEADLINE, async || scene.threads() == 1).await;
+        eventually(DEADLINE, async || scenario.threads() == 1).await;
     }
 }
 
 #[tokio::test]
 async fn it_says_who_dials_and_that_it_cannot_go_through_a_proxy() {
-    let scene = Scene::ready("").await;
+    let scenario = Scenario::ready("").await;
     let agent = concat!("pontoon/", env!("CARGO_PKG_VERSION"));
-    assert_eq!(scene.service.requests()[0].header("user-agent"), Some(agent));
-    let scene = Scene::ready("headers = { user-agent = \"mine/1\" }").await;
-    assert_eq!(scene.service.requests()[0].header("user-agent"), Some("mine/1"));
-    let scene = Scene::with("transport.proxy = \"http://127.0.0.1:1\"", |_| {}).await;
-    let detail = scene.link("wrong_address").await;
+    assert_eq!(scenario.service.requests()[0].header("user-agent"), Some(agent));
+    let scenario = Scenario::ready("headers = { user-agent = \"mine/1\" }").await;
+    assert_eq!(scenario.service.requests()[0].header("user-agent"), Some("mine/1"));
+    let scenario = Scenario::with("transport.proxy = \"http://127.0.0.1:1\"", |_| {}).await;
+    let detail = scenario.link("wrong_address").await;
     assert!(detail.contains("cannot go through a proxy; write engine = \"native\""), "{detail}");
-    assert!(scene.service.dials().is_empty());
+    assert!(scenario.service.dials().is_empty());
 }

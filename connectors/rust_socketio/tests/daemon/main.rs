@@ -7,7 +7,7 @@
 mod breaks;
 mod events;
 mod links;
-mod scene;
+mod scenario;
 mod tls;
 
 #[path = "../../../../tests/e2e/interop/fixture.rs"]

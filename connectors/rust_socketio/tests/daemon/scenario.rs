@@ -1,4 +1,4 @@
-//! The daemon with this engine against a scripted server, which can say and withhold what the reference server cannot.
+//! The daemon with this engine against a scripted server, which can send and withhold what the reference server cannot.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::ENGINE;
 use crate::support::{DEADLINE, Reply, ask, contents, filled, start};
 
 /// A daemon with one instance, named `any`.
-pub(crate) struct Scene {
+pub(crate) struct Scenario {
     // Dropped in this order.
     pub(crate) daemon: Daemon,
     pub(crate) service: SocketIoServer,
@@ -21,7 +21,7 @@ pub(crate) struct Scene {
     pub(crate) client: Client,
 }
 
-impl Scene {
+impl Scenario {
     /// The service is told something before the daemon starts.
     pub(crate) async fn with(settings: &str, tell: impl FnOnce(&SocketIoServer)) -> Self {
         let nats = NatsServer::start().await;
@@ -35,9 +35,9 @@ impl Scene {
 
     /// With its link ready.
     pub(crate) async fn ready(settings: &str) -> Self {
-        let scene = Self::with(settings, |_| {}).await;
-        scene.link("ready").await;
-        scene
+        let scenario = Self::with(settings, |_| {}).await;
+        scenario.link("ready").await;
+        scenario
     }
 
     pub(crate) async fn ask(&self, operation: &str, body: &str) -> Reply {
@@ -79,14 +79,14 @@ impl Scene {
     }
 
     /// What the stream holds once it has this many: gaps by their reason, else name and arguments.
-    pub(crate) async fn told(&self, number: u64) -> Vec<String> {
+    pub(crate) async fn published(&self, number: u64) -> Vec<String> {
         filled(&self.nats, "PONTOON_ANY", number, DEADLINE).await;
         let events = contents(&self.nats, "PONTOON_ANY").await;
-        let told = events.iter().map(|(kind, body)| match kind.as_str() {
+        let published = events.iter().map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),
             _ => format!("{} {}", body["name"].as_str().unwrap_or("-"), body["raw"]),
         });
-        told.collect()
+        published.collect()
     }
 
     /// How many threads of the daemon are this engine's.

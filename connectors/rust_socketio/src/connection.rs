@@ -1,4 +1,4 @@
-//! The halves of a connection, of one engine or the other.
+//! The two halves of a connection, of either engine.
 
 use pontoon::transport::{Dialled, Read, Received, Write, socketio};
 use pontoon_sdk::End;
