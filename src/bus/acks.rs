@@ -9,10 +9,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::Info;
 use futures_util::{StreamExt as _, stream};
+use time::OffsetDateTime;
 
 use super::advice;
-use super::jetstream::{self, Answer, Info, JetStream, Stored, code};
+use super::jetstream::{JetStream, PubAck, Stored, StreamError};
 use super::spool::Spool;
 use crate::envelope::Envelope;
 use crate::settings::{Delivery, DeliveryMode, Ordering};
@@ -67,12 +70,12 @@ impl Acks {
     ///
     /// # Errors
     /// If it was stored at another place than expected: the stream must be read back.
-    pub fn stored(&mut self, sequence: u64, answer: &Answer, spool: &Spool) -> Result<(), String> {
+    pub fn stored(&mut self, sequence: u64, ack: &PubAck, spool: &Spool) -> Result<(), String> {
         // It is stored in any case; at another place than expected, the others must be read back.
         spool.confirm(sequence);
         let Self::Strict { expected, confirmed, .. } = self else { return Ok(()) };
         match expected.pop_front() {
-            Some((sent, place)) if sent == sequence && place == answer.seq && !answer.duplicate => {
+            Some((sent, place)) if sent == sequence && place == ack.seq && !ack.duplicate => {
                 *confirmed = place;
                 Ok(())
             }
@@ -96,7 +99,7 @@ pub struct Tracker {
 }
 
 struct Known {
-    created: String,
+    created: OffsetDateTime,
     /// The stream's sequence up to which everything is accounted for.
     accounted: u64,
     /// Whether everything stored since was confirmed in order, so that `accounted` is exact.
@@ -193,19 +196,19 @@ impl Tracker {
                 let (instance, stream) = (&self.instance, &self.stream);
                 tracing::info!(instance, stream, "events go to another stream from now on");
             }
-            Some(known) if known.created != info.created || info.last_sequence < known.accounted => {
+            Some(known) if known.created != info.created || info.state.last_sequence < known.accounted => {
                 self.fence = None;
                 spool.stream_reset();
             }
             Some(known) if strict && known.strict => {
-                let read = reader.read_back(known.accounted, info.last_sequence).await?;
+                let read = reader.read_back(known.accounted, info.state.last_sequence).await?;
                 self.check_owner(&read, &info, spool)?;
             }
             // Nothing is read back, so a fence of earlier settings would never end.
             Some(_) => self.fence = None,
         }
         self.moved = false;
-        let last = info.last_sequence;
+        let last = info.state.last_sequence;
         self.known = Some(Known { created: info.created, accounted: last, strict });
         if !strict {
             return Ok(Acks::BestEffort);
@@ -216,7 +219,7 @@ impl Tracker {
     /// Decides whether another daemon owns the stream. It does while it writes under a later epoch; once it has written
     /// nothing for a while, this one goes on under a later epoch still.
     fn check_owner(&mut self, read: &ReadBack, info: &Info, spool: &Spool) -> Result<(), Blocked> {
-        let last = info.last_sequence;
+        let last = info.state.last_sequence;
         if let Some(epoch) = read.later_epoch {
             self.fence = Some(Fence { epoch, last, since: Instant::now() });
         } else if let Some(fence) = &mut self.fence
@@ -270,9 +273,9 @@ impl Tracker {
     /// The stream, made if it is missing and may be made; never changed.
     async fn ensure(&self, js: JetStream<'_>, envelope: &Envelope) -> Result<Info, String> {
         let (stream, subject) = (&self.stream, envelope.subjects().all_events());
-        let info = match jetstream::info(js, stream).await {
-            Err(error) if error.is(code::STREAM_NOT_FOUND) && self.delivery.provision => {
-                match jetstream::create(js, stream, &subject, &self.instance, &self.delivery).await {
+        let info = match js.info(stream).await {
+            Err(error) if error.is(ErrorCode::STREAM_NOT_FOUND) && self.delivery.provision => {
+                match js.create(stream, &subject, &self.instance, &self.delivery).await {
                     Ok(info) => info,
                     Err(error) => {
                         return Err(advice::not_created(js, stream, &subject, &self.delivery, &error).await);
@@ -280,7 +283,7 @@ impl Tracker {
                 }
             }
             other => other.map_err(|error| match error {
-                error if error.is(code::STREAM_NOT_FOUND) => {
+                error if error.is(ErrorCode::STREAM_NOT_FOUND) => {
                     format!("the stream {stream} is missing; create it for {subject}, or set delivery.provision = true")
                 }
                 error if error.not_enabled() => {
@@ -289,12 +292,12 @@ impl Tracker {
                 error => format!("the stream {stream} cannot be looked up: {error}"),
             })?,
         };
-        if info.no_ack {
+        if info.config.no_ack {
             return Err(format!(
                 "the stream {stream} has no_ack, so that it confirms nothing; set it to false (nats stream edit {stream} --ack)"
             ));
         }
-        advice::subjects(stream, &info.subjects, &subject, self.delivery.ordering)?;
+        advice::subjects(stream, &info.config.subjects, &subject, self.delivery.ordering)?;
         Ok(info)
     }
 }
@@ -325,15 +328,15 @@ impl Reader<'_> {
     /// The first look at the stream in this run: its last event shows where an earlier run ended.
     async fn first_look(&self, info: &Info) -> Result<(), String> {
         let mut recorded = None;
-        if info.messages > 0 {
+        if info.state.messages > 0 {
             let subject = self.spool.envelope.subjects().all_events();
-            let last = jetstream::last_message(self.js, self.stream, &subject).await;
+            let last = self.js.last_message(self.stream, &subject).await;
             if let Some(stored) = last.map_err(|error| self.unreadable(&error))? {
                 if let Some((epoch, _)) = self.id(&stored) {
                     // Also where the clock was set back since: sequences and ids must grow over all runs.
                     self.spool.follow_epoch(epoch);
                 }
-                recorded = stored.covered_until();
+                recorded = Some(stored.covered_until());
             }
         }
         self.spool.previous_run(recorded);
@@ -351,7 +354,7 @@ impl Reader<'_> {
         let (mut newest, mut gone, mut stored_here) = (None, 0_usize, 0_u64);
         let mut read = ReadBack::default();
         let mut messages = stream::iter((accounted + 1..=end).chain(beyond))
-            .map(|sequence| jetstream::message(self.js, self.stream, sequence))
+            .map(|sequence| self.js.message(self.stream, sequence))
             .buffered(READ_AHEAD);
         while let Some(found) = messages.next().await {
             let Some(stored) = found.map_err(|error| self.unreadable(&error))? else {
@@ -393,7 +396,7 @@ impl Reader<'_> {
         self.spool.envelope.parse_message_id(stored.message_id.as_deref()?)
     }
 
-    fn unreadable(&self, error: &jetstream::StreamError) -> String {
+    fn unreadable(&self, error: &StreamError) -> String {
         format!("the stream {} cannot be read back: {error}", self.stream)
     }
 }

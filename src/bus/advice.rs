@@ -1,6 +1,8 @@
 //! What an operator can do about a stream that JetStream does not create, or that does not take our events.
 
-use super::jetstream::{JetStream, StreamError, code, names};
+use async_nats::jetstream::ErrorCode;
+
+use super::jetstream::{JetStream, NO_PEERS, NO_SPACE, StreamError};
 use crate::settings::{Delivery, Ordering};
 
 /// Why the stream cannot be created, and what to do. Asks for the name of a stream that is in the way.
@@ -13,9 +15,9 @@ pub(super) async fn not_created(
 ) -> String {
     let what = format!("the stream {stream} cannot be created: {error}");
     let Delivery { max_bytes, replicas, .. } = delivery;
-    if error.is(code::OVERLAP) {
+    if error.is(ErrorCode::STREAM_SUBJECT_OVERLAP) {
         // Where the user may not ask, there is no name.
-        let others = names(js, subject).await.unwrap_or_default();
+        let others = js.names(subject).await.unwrap_or_default();
         let (who, name) = match others.as_slice() {
             [] => ("another stream takes".to_owned(), "<its name>"),
             [name] => (format!("the stream {name} takes"), name.as_str()),
@@ -26,19 +28,19 @@ pub(super) async fn not_created(
              delivery.ordering = \"best_effort\", or take these subjects out of it"
         );
     }
-    if error.is_any(&code::NO_SPACE) {
+    if error.is_any(&NO_SPACE) {
         return format!(
             "{what}; JetStream reserves {max_bytes} for it (delivery.max_bytes, for each of {replicas} replicas): write \
              less, or give the server or the account more (max_file_store)"
         );
     }
-    if error.is(code::TOO_MANY_STREAMS) {
+    if error.is(ErrorCode::MAXIMUM_STREAMS_LIMIT) {
         return format!(
             "{what}; the account may have no more streams: raise its limit, or share one stream with delivery.stream \
              and delivery.ordering = \"best_effort\""
         );
     }
-    if error.is_any(&code::NO_PEERS) {
+    if error.is_any(&NO_PEERS) {
         return format!(
             "{what}; it needs {replicas} servers (delivery.replicas) with {max_bytes} free (delivery.max_bytes)"
         );

@@ -1,44 +1,95 @@
 //! The JetStream API, as far as one stream per instance needs it (ADR-8, ADR-31).
 //!
-//! Spoken directly, because the client's own calls hide the error codes that decide what is done.
+//! The types are those of the client, but not its calls: a request of the client that times out leaves an entry behind for
+//! ever, while a subscription that is dropped does not.
 
 use std::time::Duration;
 
-use async_nats::Client;
-use base64::Engine as _;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RawMessage, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Error, ErrorCode};
+use async_nats::{Client, Message, StatusCode};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
-use super::inbox::{RequestError, request};
 use crate::envelope::parse_time;
 use crate::settings::Delivery;
 
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream remembers message ids. It may not be longer than it keeps messages.
 const DUPLICATES: Duration = Duration::from_secs(120);
+/// The largest message that a stream takes, in bytes.
+const MAX_MESSAGE: i32 = 1 << 20;
 
-/// JetStream's own error codes, where something is done about them.
-pub mod code {
-    /// The account or the server has no JetStream.
-    pub const NOT_ENABLED: [u32; 3] = [10_039, 10_076, 10_035];
-    /// There is no such stream.
-    pub const STREAM_NOT_FOUND: u32 = 10_059;
-    /// There is no message with this sequence.
-    pub const NO_MESSAGE: u32 = 10_037;
-    /// The message is larger than the stream takes.
-    pub const TOO_LARGE: u32 = 10_054;
-    /// Another stream takes subjects that this one should take.
-    pub const OVERLAP: u32 = 10_065;
-    /// There is not enough of the file store, or of what the account may have of it.
-    pub const NO_SPACE: [u32; 5] = [10_047, 10_028, 10_023, 10_002, 10_122];
-    /// The account may have no more streams.
-    pub const TOO_MANY_STREAMS: u32 = 10_027;
-    /// There are not enough servers for the replicas.
-    pub const NO_PEERS: [u32; 2] = [10_005, 10_074];
-    /// The stream is full, and refuses rather than forgets.
-    pub const FULL: u32 = 10_077;
+/// The account or the server has no JetStream.
+const NOT_ENABLED: [ErrorCode; 3] =
+    [ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT, ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::NO_ACCOUNT];
+/// There is not enough of the file store, or of what the account may have of it.
+pub const NO_SPACE: [ErrorCode; 5] = [
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
+];
+/// There are not enough servers for the replicas.
+pub const NO_PEERS: [ErrorCode; 2] = [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED];
+
+/// What a stream answers to a publish. One comes for each event, and the client's type would be read twice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PubAck {
+    /// Why the message was not stored.
+    pub error: Option<Error>,
+    /// The stream that stored the message.
+    pub stream: String,
+    /// The stream's sequence of the message.
+    pub seq: u64,
+    /// Whether the message was there already.
+    pub duplicate: bool,
+}
+
+/// Why a call did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// There is no JetStream, or it may not be used.
+    #[error("nothing answers on {0}")]
+    NoResponders(String),
+    /// No answer came in time.
+    #[error("no answer from {0} in time")]
+    TimedOut(String),
+    /// The client was closed.
+    #[error("the connection to NATS was closed")]
+    Closed,
+    /// JetStream refused.
+    #[error("{0}")]
+    Api(Error),
+    /// The answer was not what JetStream sends.
+    #[error("the answer of JetStream cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl StreamError {
+    /// Whether the server has no JetStream, or not for this account.
+    pub fn not_enabled(&self) -> bool {
+        matches!(self, Self::NoResponders(_)) || self.is_any(&NOT_ENABLED)
+    }
+
+    /// Whether it is JetStream's error with one of these codes.
+    pub fn is_any(&self, codes: &[ErrorCode]) -> bool {
+        codes.iter().any(|code| self.is(*code))
+    }
+
+    /// Whether it is JetStream's error with this code.
+    pub fn is(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Api(error) if error.error_code() == code)
+    }
 }
 
 /// Where the JetStream API is reached.
@@ -50,73 +101,116 @@ pub struct JetStream<'a> {
     pub api: &'a str,
 }
 
-/// A stream's answer to a publish, or the API's to a call.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Answer {
-    /// What went wrong.
-    pub error: Option<ApiError>,
-    /// The stream that stored the message.
-    pub stream: String,
-    /// The stream's sequence of the message.
-    pub seq: u64,
-    /// Whether the message was there already.
-    pub duplicate: bool,
-    streams: Vec<String>,
-    state: Option<StreamState>,
-    config: Option<StreamConfig>,
-    created: Option<String>,
-    message: Option<StoredMessage>,
-}
+impl JetStream<'_> {
+    /// Configuration and state of a stream.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn info(self, stream: &str) -> Result<Info, StreamError> {
+        self.call(format!("STREAM.INFO.{stream}"), Bytes::new()).await
+    }
 
-/// An error of JetStream.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct ApiError {
-    /// As in HTTP.
-    pub code: u32,
-    /// The precise reason.
-    pub err_code: u32,
-    /// In words.
-    pub description: String,
-}
+    /// Makes the stream of an instance.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn create(
+        self,
+        stream: &str,
+        subject: &str,
+        instance: &str,
+        delivery: &Delivery,
+    ) -> Result<Info, StreamError> {
+        let metadata = [("owner", "pontoon"), ("instance", instance), ("schema", "1")];
+        let max_age = delivery.max_age.0;
+        let config = Config {
+            name: stream.to_owned(),
+            subjects: vec![subject.to_owned()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: delivery.replicas.into(),
+            max_age,
+            max_bytes: i64::try_from(delivery.max_bytes.0).unwrap_or(i64::MAX),
+            max_message_size: MAX_MESSAGE,
+            max_messages: delivery.max_messages.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX)),
+            max_consumers: -1,
+            discard: DiscardPolicy::Old,
+            duplicate_window: DUPLICATES.min(max_age),
+            allow_direct: true,
+            deny_delete: true,
+            metadata: metadata.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..Config::default()
+        };
+        self.call(format!("STREAM.CREATE.{stream}"), serde_json::to_vec(&config)?.into()).await
+    }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct StreamState {
-    last_seq: u64,
-    messages: u64,
-}
+    /// The names of the streams that take some of these subjects.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn names(self, subject: &str) -> Result<Vec<String>, StreamError> {
+        #[derive(Deserialize)]
+        struct Names {
+            streams: Option<Vec<String>>,
+        }
+        let body = json!({ "subject": subject }).to_string().into();
+        let names: Names = self.call("STREAM.NAMES".to_owned(), body).await?;
+        Ok(names.streams.unwrap_or_default())
+    }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct StreamConfig {
-    subjects: Vec<String>,
-    no_ack: bool,
-}
+    /// The message with this sequence; `None` if it is not there any more.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn message(self, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
+        self.get(stream, &json!({ "seq": sequence })).await
+    }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct StoredMessage {
-    hdrs: Option<String>,
-    data: Option<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    time: Option<OffsetDateTime>,
-}
+    /// The last message with one of these subjects; `None` if there is none.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn last_message(self, stream: &str, subjects: &str) -> Result<Option<Stored>, StreamError> {
+        self.get(stream, &json!({ "last_by_subj": subjects })).await
+    }
 
-/// What a stream says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Info {
-    /// The sequence of the last message that was ever stored.
-    pub last_sequence: u64,
-    /// How many messages it holds.
-    pub messages: u64,
-    /// The subjects it takes.
-    pub subjects: Vec<String>,
-    /// When it was made; another value is another stream.
-    pub created: String,
-    /// Whether it confirms nothing.
-    pub no_ack: bool,
+    async fn get(self, stream: &str, which: &Value) -> Result<Option<Stored>, StreamError> {
+        #[derive(Deserialize)]
+        struct Found {
+            message: RawMessage,
+        }
+        match self.call(format!("STREAM.MSG.GET.{stream}"), which.to_string().into()).await {
+            Ok(Found { message }) => Ok(Some(Stored::from(message))),
+            Err(error) if error.is(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(self, operation: String, body: Bytes) -> Result<T, StreamError> {
+        let message = self.request(format!("{}.{operation}", self.api), body).await?;
+        match serde_json::from_slice(&message.payload)? {
+            Response::Ok(answer) => Ok(answer),
+            Response::Err { error } => Err(StreamError::Api(error)),
+        }
+    }
+
+    /// Publishes a request, and waits for the first answer.
+    async fn request(self, subject: String, body: Bytes) -> Result<Message, StreamError> {
+        let exchange = async {
+            let inbox = self.client.new_inbox();
+            let mut answers = self.client.subscribe(inbox.clone()).await.ok()?;
+            self.client.publish_with_reply(subject.clone(), inbox, body).await.ok()?;
+            answers.next().await
+        };
+        match timeout(API_TIMEOUT, exchange).await {
+            Err(_) => Err(StreamError::TimedOut(subject)),
+            Ok(None) => Err(StreamError::Closed),
+            Ok(Some(answer)) if answer.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(StreamError::NoResponders(subject))
+            }
+            Ok(Some(answer)) => Ok(answer),
+        }
+    }
 }
 
 /// A message of the stream.
@@ -124,159 +218,13 @@ pub struct Info {
 pub struct Stored {
     /// Its `Nats-Msg-Id`.
     pub message_id: Option<String>,
-    /// When its frame was read: what an event says of itself.
-    recorded: Option<OffsetDateTime>,
+    /// When the frame of an event was read; of another message, when it was stored.
+    recorded: OffsetDateTime,
     /// Since when a link was down whose gap was not published yet.
     ongoing_gap: Option<OffsetDateTime>,
 }
 
-impl Stored {
-    /// Until when all events of the instance are accounted for, up to this one.
-    pub fn covered_until(&self) -> Option<OffsetDateTime> {
-        self.recorded.map(|recorded| self.ongoing_gap.map_or(recorded, |since| since.min(recorded)))
-    }
-}
-
-/// Why a call did not work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
-    /// No answer: the server is away, or there is no JetStream.
-    #[error("{0}")]
-    Request(#[from] RequestError),
-    /// JetStream refused.
-    #[error("{} (code {})", .0.description, .0.err_code)]
-    Api(ApiError),
-    /// The answer was not what JetStream sends.
-    #[error("the answer of JetStream cannot be read")]
-    Unreadable,
-}
-
-impl StreamError {
-    /// Whether the server has no JetStream, or not for this account.
-    pub fn not_enabled(&self) -> bool {
-        match self {
-            Self::Request(RequestError::NoResponders(_)) => true,
-            _ => self.is_any(&code::NOT_ENABLED),
-        }
-    }
-
-    /// Whether it is JetStream's error with one of these codes.
-    pub fn is_any(&self, codes: &[u32]) -> bool {
-        codes.iter().any(|code| self.is(*code))
-    }
-
-    /// Whether it is JetStream's error with this code.
-    pub fn is(&self, code: u32) -> bool {
-        matches!(self, Self::Api(error) if error.err_code == code)
-    }
-}
-
-/// Reads the answer to a publish or a call.
-///
-/// # Errors
-/// `Unreadable` if it is no JSON.
-pub fn answer(payload: &[u8]) -> Result<Answer, StreamError> {
-    serde_json::from_slice(payload).map_err(|_| StreamError::Unreadable)
-}
-
-async fn call(js: JetStream<'_>, operation: String, body: Bytes) -> Result<Answer, StreamError> {
-    let subject = format!("{}.{operation}", js.api);
-    let message = request(js.client, &subject, body, API_TIMEOUT).await?;
-    let mut answer = answer(&message.payload)?;
-    match answer.error.take() {
-        Some(error) => Err(StreamError::Api(error)),
-        None => Ok(answer),
-    }
-}
-
-/// What the stream says of itself.
-///
-/// # Errors
-/// See [`StreamError`].
-pub async fn info(js: JetStream<'_>, stream: &str) -> Result<Info, StreamError> {
-    describe(call(js, format!("STREAM.INFO.{stream}"), Bytes::new()).await?)
-}
-
-/// Makes the stream of an instance.
-///
-/// # Errors
-/// See [`StreamError`].
-pub async fn create(
-    js: JetStream<'_>,
-    stream: &str,
-    subject: &str,
-    instance: &str,
-    delivery: &Delivery,
-) -> Result<Info, StreamError> {
-    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let max_age = delivery.max_age.0;
-    let config = json!({
-        "name": stream,
-        "subjects": [subject],
-        "retention": "limits",
-        "storage": "file",
-        "num_replicas": delivery.replicas,
-        "max_age": nanoseconds(max_age),
-        "max_bytes": delivery.max_bytes.0,
-        "max_msg_size": 1 << 20,
-        "max_msgs": delivery.max_messages.map_or(json!(-1), |most| json!(most)),
-        "max_consumers": -1,
-        "discard": "old",
-        "duplicate_window": nanoseconds(DUPLICATES.min(max_age)),
-        "allow_direct": true,
-        "deny_delete": true,
-        "allow_rollup_hdrs": false,
-        "metadata": { "owner": "pontoon", "instance": instance, "schema": "1" },
-    });
-    describe(call(js, format!("STREAM.CREATE.{stream}"), config.to_string().into()).await?)
-}
-
-/// The streams that take some of these subjects.
-///
-/// # Errors
-/// See [`StreamError`].
-pub async fn names(js: JetStream<'_>, subject: &str) -> Result<Vec<String>, StreamError> {
-    let body = json!({ "subject": subject }).to_string().into();
-    Ok(call(js, "STREAM.NAMES".to_owned(), body).await?.streams)
-}
-
-fn describe(answer: Answer) -> Result<Info, StreamError> {
-    let (Some(state), Some(config), Some(created)) = (answer.state, answer.config, answer.created) else {
-        return Err(StreamError::Unreadable);
-    };
-    let StreamConfig { subjects, no_ack } = config;
-    Ok(Info { last_sequence: state.last_seq, messages: state.messages, subjects, created, no_ack })
-}
-
-/// The message with this sequence; `None` if it is not there any more.
-///
-/// # Errors
-/// See [`StreamError`].
-pub async fn message(js: JetStream<'_>, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
-    get(js, stream, &json!({ "seq": sequence })).await
-}
-
-/// The last message with one of these subjects; `None` if there is none.
-///
-/// # Errors
-/// See [`StreamError`].
-pub async fn last_message(
-    js: JetStream<'_>,
-    stream: &str,
-    subjects: &str,
-) -> Result<Option<Stored>, StreamError> {
-    get(js, stream, &json!({ "last_by_subj": subjects })).await
-}
-
-async fn get(js: JetStream<'_>, stream: &str, which: &Value) -> Result<Option<Stored>, StreamError> {
-    match call(js, format!("STREAM.MSG.GET.{stream}"), which.to_string().into()).await {
-        Ok(answer) => Ok(answer.message.as_ref().map(stored)),
-        Err(error) if error.is(code::NO_MESSAGE) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// What an event says of itself in structured mode.
+/// The times of an event in structured mode.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Document {
@@ -285,66 +233,78 @@ struct Document {
     ongoinggap: Option<String>,
 }
 
-fn stored(message: &StoredMessage) -> Stored {
-    let decode = |text: Option<&str>| base64::engine::general_purpose::STANDARD.decode(text?).ok();
-    let headers = decode(message.hdrs.as_deref()).unwrap_or_default();
-    let headers = String::from_utf8_lossy(&headers);
-    let header = |name: &str| {
-        let value = headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        Some(value.trim().to_owned())
-    };
-    let document = match header("ce-id") {
-        Some(_) => Document {
-            time: header("ce-time"),
-            recordedtime: header("ce-recordedtime"),
-            ongoinggap: header("ce-ongoinggap"),
-        },
-        None => decode(message.data.as_deref())
-            .and_then(|data| serde_json::from_slice(&data).ok())
-            .unwrap_or_default(),
-    };
-    let time = |text: Option<String>| text.as_deref().and_then(parse_time);
-    // Without `recordedtime` the event's time is that of reading. A message of another client has neither.
-    let recorded = time(document.recordedtime).or_else(|| time(document.time)).or(message.time);
-    Stored { message_id: header("Nats-Msg-Id"), recorded, ongoing_gap: time(document.ongoinggap) }
+impl Stored {
+    /// Until when all events of the instance are accounted for, up to this one.
+    pub fn covered_until(&self) -> OffsetDateTime {
+        self.ongoing_gap.map_or(self.recorded, |since| since.min(self.recorded))
+    }
+}
+
+impl From<RawMessage> for Stored {
+    fn from(message: RawMessage) -> Self {
+        let stored = message.time;
+        // Of a message of another client, headers and payload may be anything.
+        let message = StreamMessage::try_from(message).ok();
+        let header = |name| message.as_ref()?.headers.get(name).map(ToString::to_string);
+        let payload = message.as_ref().map(|message| message.payload.clone()).unwrap_or_default();
+        let document = match header("ce-id") {
+            Some(_) => Document {
+                time: header("ce-time"),
+                recordedtime: header("ce-recordedtime"),
+                ongoinggap: header("ce-ongoinggap"),
+            },
+            None => serde_json::from_slice(&payload).unwrap_or_default(),
+        };
+        let time = |text: Option<String>| text.as_deref().and_then(parse_time);
+        // Without `recordedtime` the event's time is that of reading. A message of another client has neither.
+        let recorded = time(document.recordedtime).or_else(|| time(document.time)).unwrap_or(stored);
+        Self { message_id: header("Nats-Msg-Id"), recorded, ongoing_gap: time(document.ongoinggap) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
+    fn at(second: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(second).unwrap()
+    }
+
+    /// A message as JetStream gives it, stored 100 s after 1970.
+    fn message(headers: &str, data: &str) -> Stored {
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let headers = (!headers.is_empty()).then(|| encode(&format!("NATS/1.0\r\n{headers}\r\n\r\n")));
+        let raw =
+            RawMessage { subject: "s".into(), sequence: 1, payload: encode(data), headers, time: at(100) };
+        raw.into()
+    }
+
     #[test]
-    fn answers_of_a_server_are_read() {
-        let ack = answer(br#"{"stream":"S","seq":22,"duplicate":true}"#).unwrap();
-        assert_eq!((ack.seq, ack.duplicate, ack.error), (22, true, None));
-        let refused = answer(br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"},"stream":"S","seq":0}"#);
-        assert_eq!(refused.unwrap().error.unwrap().err_code, 10_071);
-        assert!(answer(b"").is_err());
+    fn acks_of_a_server_are_read() {
+        let read = serde_json::from_slice::<PubAck>;
+        let ack = read(br#"{"stream":"S","seq":22,"duplicate":true}"#).unwrap();
+        assert!((ack.seq, ack.duplicate) == (22, true) && ack.error.is_none());
+        let refused = read(br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"},"stream":"S","seq":0}"#);
+        let error = refused.unwrap().error.unwrap();
+        assert_eq!(error.error_code(), ErrorCode::STREAM_WRONG_LAST_SEQUENCE);
+        assert!(read(b"").is_err());
     }
 
     #[test]
     fn the_message_id_is_found_among_the_headers() {
-        let hdrs = base64::engine::general_purpose::STANDARD
-            .encode("NATS/1.0\r\nce-id: 1-2\r\nNats-Msg-Id: sub0.a:1-2\r\n\r\n");
-        let message = StoredMessage { hdrs: Some(hdrs), ..StoredMessage::default() };
-        assert_eq!(stored(&message).message_id.as_deref(), Some("sub0.a:1-2"));
-        assert_eq!(stored(&StoredMessage::default()).message_id, None);
+        let stored = message("ce-id: 1-2\r\nNats-Msg-Id: sub0.a:1-2", "");
+        assert_eq!(stored.message_id.as_deref(), Some("sub0.a:1-2"));
+        assert_eq!(message("", "x").message_id, None);
+        assert_eq!(message("no header", "x").message_id, None);
     }
 
     #[test]
-    fn an_event_tells_until_when_all_are_accounted_for() {
-        let encode = |text: &str| Some(base64::engine::general_purpose::STANDARD.encode(text));
-        let at = |second: i64| OffsetDateTime::from_unix_timestamp(second).unwrap();
-        let binary = |headers: &str| StoredMessage {
-            hdrs: encode(&format!("NATS/1.0\r\nce-id: 1-2\r\n{headers}\r\n\r\n")),
-            data: None,
-            time: Some(at(100)),
-        };
-        let structured = |body: &str| StoredMessage {
-            hdrs: encode("NATS/1.0\r\nContent-Type: application/cloudevents+json\r\n\r\n"),
-            data: encode(body),
-            time: Some(at(100)),
-        };
+    fn an_event_shows_until_when_all_are_accounted_for() {
+        let binary = |headers: &str| message(&format!("ce-id: 1-2\r\n{headers}"), "{}");
+        let structured = |body: &str| message("Content-Type: application/cloudevents+json", body);
+        let foreign = message("", "");
         for (message, until) in [
             (binary("ce-time: 1970-01-01T00:00:50.000Z"), 50),
             (binary("ce-time: 1970-01-01T00:02:50.000Z"), 170),
@@ -355,9 +315,9 @@ mod tests {
             (structured(r#"{"time":"1970-01-01T00:00:10Z","recordedtime":"1970-01-01T00:00:50Z"}"#), 50),
             (structured("{}"), 100),
             (structured("no JSON"), 100),
+            (foreign, 100),
         ] {
-            assert_eq!(stored(&message).covered_until(), Some(at(until)), "{message:?}");
+            assert_eq!(message.covered_until(), at(until), "{message:?}");
         }
-        assert_eq!(stored(&StoredMessage::default()).covered_until(), None);
     }
 }

@@ -1,7 +1,6 @@
 //! NATS: the only place that knows it.
 //!
 //! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
-//! * [`inbox`]: requests and confirmations without the client's own, which leaks entries that time out
 //! * [`spool`]: events that were read and are not confirmed yet
 //! * [`publisher`]: from the spool to NATS; [`jetstream`]: the JetStream API, as far as it is needed;
 //!   `advice`: what to do about a stream that cannot be used
@@ -14,7 +13,6 @@ pub mod commands;
 pub mod connect;
 pub mod context;
 pub mod dedup;
-pub mod inbox;
 pub mod jetstream;
 mod outgoing;
 pub mod publisher;

@@ -8,6 +8,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::acks::{Acks, Blocked, Tracker, WINDOW};
 use super::connect::Connection;
-use super::jetstream::{self, code};
+use super::jetstream::PubAck;
 use super::outgoing::{Outgoing, TooLarge, put};
 use super::spool::{Reduced, Spool};
 use crate::backoff;
@@ -291,28 +292,27 @@ impl Publisher {
             )));
         }
         // Subscribers see where the confirmation of an event goes, and may send there, too.
-        let Ok(answer) = jetstream::answer(&message.payload) else { return Ok(()) };
-        if answer.error.is_none() && (answer.stream != self.tracker.stream() || answer.seq == 0) {
+        let Ok(ack) = serde_json::from_slice::<PubAck>(&message.payload) else { return Ok(()) };
+        if ack.error.is_none() && (ack.stream != self.tracker.stream() || ack.seq == 0) {
             return Ok(());
         }
-        self.window = if answer.error.is_none() { WINDOW } else { 1 };
-        match answer.error {
+        self.window = if ack.error.is_none() { WINDOW } else { 1 };
+        match ack.error {
             None => {
-                let stored = acks.stored(sequence, &answer, &self.spool);
+                let stored = acks.stored(sequence, &ack, &self.spool);
                 // Not only at the end: this may be dropped while it waits.
                 self.tracker.note(acks);
                 stored.map_err(PublishError)
             }
-            Some(error) if error.err_code == code::TOO_LARGE => {
+            Some(error) if error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
                 self.reduce(TooLarge { sequence, size: 0, discarded: false, headers: HeaderMap::new() })
                     .await?;
                 Err(PublishError("the stream takes no message of that size".into()))
             }
-            Some(error) if error.err_code == code::FULL => Err(PublishError(format!(
-                "the stream is full: {}; raise its limits or remove messages",
-                error.description
-            ))),
-            Some(error) => Err(PublishError(format!("the stream refused an event: {}", error.description))),
+            Some(error) if error.error_code() == ErrorCode::STREAM_STORE_FAILED => Err(PublishError(
+                format!("the stream is full: {}; raise its limits or remove messages", error),
+            )),
+            Some(error) => Err(PublishError(format!("the stream refused an event: {}", error))),
         }
     }
 
