@@ -17,8 +17,7 @@ pub const LINK: Backoff = Backoff { base: Duration::from_millis(500), cap: Durat
 pub const NATS: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(4) };
 /// Between attempts to reach NATS with credentials that were refused, on top of a pause.
 pub const NATS_REFUSED: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(30) };
-/// Between attempts with credentials that were refused, or at an address that is not the service's. Half of it is
-/// certain: nobody gets hammered.
+/// Between attempts with credentials that were refused, or at an address that is not the service's.
 pub const REFUSED: Duration = Duration::from_secs(300);
 
 impl Backoff {
@@ -30,10 +29,10 @@ impl Backoff {
     }
 }
 
-/// A slow delay around [`REFUSED`], or what the service asked for if that is longer, capped at an hour.
+/// A slow delay around [`REFUSED`], or the service's `Retry-After` if that is longer, capped at an hour.
 pub fn slow(retry_after: Option<Duration>) -> Duration {
     let jittered = rand::rng().random_range(REFUSED.mul_f64(0.8)..=REFUSED.mul_f64(1.2));
-    retry_after.map_or(jittered, |asked| asked.max(jittered).min(Duration::from_secs(3600)))
+    retry_after.map_or(jittered, |wanted| wanted.max(jittered).min(Duration::from_secs(3600)))
 }
 
 #[cfg(test)]
@@ -52,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_tried_slowly() {
+    fn after_a_refusal_attempts_are_slow() {
         assert!(slow(None) >= Duration::from_secs(240));
         assert_eq!(slow(Some(Duration::from_secs(1200))), Duration::from_secs(1200));
         assert_eq!(slow(Some(Duration::from_secs(1_000_000))), Duration::from_secs(3600));

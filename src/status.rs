@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 pub enum Phase {
     /// Dialling, or authenticating.
     Connecting,
-    /// The session said that it is ready; commands flow.
+    /// The session is ready; commands flow.
     Ready,
     /// It ended or could not be dialled; it is tried again soon.
     Waiting,
@@ -23,7 +23,7 @@ impl Phase {
     /// Those of a link that has failed.
     pub const DOWN: [Self; 3] = [Self::Waiting, Self::CredentialsRefused, Self::WrongAddress];
 
-    /// The word for it.
+    /// Its name, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
@@ -45,7 +45,7 @@ pub struct LinkStatus {
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
-    /// Why, where there is something to say.
+    /// Why, where there is a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// When it is tried again.
@@ -58,7 +58,7 @@ pub struct LinkStatus {
 pub struct BusStatus {
     /// Whether the server answers.
     pub connected: bool,
-    /// Whether events are being confirmed; `false` with a reason in `detail` while, say, the stream is missing.
+    /// Whether events are being confirmed; `false` with a reason in `detail` while, for example, the stream is missing.
     pub publishing: bool,
     /// Whether another daemon writes to the stream: until it stops, events are kept and not published.
     pub fenced: bool,

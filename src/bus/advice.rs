@@ -1,4 +1,4 @@
-//! What an operator can do about a stream that JetStream does not create, or that does not take our events.
+//! What an operator can do about a stream that JetStream does not create, or that does not take the events of an instance.
 
 use async_nats::jetstream::ErrorCode;
 
@@ -16,7 +16,7 @@ pub(super) async fn not_created(
     let what = format!("the stream {stream} cannot be created: {error}");
     let Delivery { max_bytes, replicas, .. } = delivery;
     if error.is(ErrorCode::STREAM_SUBJECT_OVERLAP) {
-        // Where the user may not ask, there is no name.
+        // Where the user may not request them, there are no names.
         let others = js.names(subject).await.unwrap_or_default();
         let (who, name) = match others.as_slice() {
             [] => ("another stream takes".to_owned(), "<its name>"),
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_takes_our_events_or_it_is_said_what_to_do() {
+    fn a_stream_takes_our_events_or_the_error_says_what_to_do() {
         const OURS: &str = "acme.prod.event.sub0.shop.>";
         for (pattern, covered) in [
             (OURS, true),

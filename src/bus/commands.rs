@@ -1,6 +1,6 @@
 //! Commands in, and the micro service that tools see (ADR-32).
 //!
-//! One subscription takes every operation of an instance, so that a caller of an unknown one is told which there are.
+//! One subscription takes every operation of an instance, so that the caller of an unknown one gets an error that lists them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const QUEUE_GROUP: &str = "q";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 const ROUND_TRIP: Duration = Duration::from_secs(5);
 
-/// A command as it came.
+/// A command as it was received.
 pub struct Request {
     message: Message,
     tokens: String,
@@ -35,7 +35,7 @@ impl Request {
         &self.tokens
     }
 
-    /// Where the caller listens.
+    /// Where the caller receives replies.
     pub fn reply(&self) -> Option<&str> {
         self.message.reply.as_ref().map(|reply| reply.as_str())
     }
@@ -64,7 +64,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Listens on `<subject>.>`.
+    /// Subscribes to `<subject>.>`.
     ///
     /// # Errors
     /// If the client was closed.
@@ -130,7 +130,7 @@ pub async fn subscribed(client: &Client, mut connection: watch::Receiver<Connect
     }
 }
 
-/// What tools are told of an instance.
+/// An instance as tools see it.
 #[derive(Clone)]
 pub struct Micro {
     /// Instance, connector.
@@ -145,7 +145,7 @@ pub struct Micro {
     pub operations: Vec<Operation>,
     /// Their figures.
     pub tally: Arc<Tally>,
-    /// Where answers may go.
+    /// Where responses may go.
     pub reply_prefixes: Vec<String>,
     /// First tokens of our own subjects, where they may not.
     pub own_prefix: String,
@@ -154,28 +154,28 @@ pub struct Micro {
 }
 
 impl Micro {
-    /// Answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` until the client is closed.
+    /// Responds to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` until the client is closed.
     pub async fn serve(self, client: Client) {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for verb in ["PING", "INFO", "STATS"] {
             for name in [String::new(), format!(".{}", self.name), format!(".{}.{}", self.name, self.id)] {
                 let Ok(subscriber) = client.subscribe(format!("$SRV.{verb}{name}")).await else { return };
-                asked.push(subscriber);
+                requests.push(subscriber);
             }
         }
-        let mut asked = select_all(asked);
-        while let Some(message) = asked.next().await {
+        let mut requests = select_all(requests);
+        while let Some(message) = requests.next().await {
             let Some(reply) =
                 message.reply.filter(|to| reply_allowed(to, &self.reply_prefixes, &self.own_prefix))
             else {
                 continue;
             };
-            let answer = match message.subject.split('.').nth(1) {
+            let response = match message.subject.split('.').nth(1) {
                 Some("PING") => self.head("ping"),
                 Some("INFO") => self.info(),
                 _ => self.stats(),
             };
-            let _ = timeout(PUBLISH_TIMEOUT, client.publish(reply, answer.to_string().into())).await;
+            let _ = timeout(PUBLISH_TIMEOUT, client.publish(reply, response.to_string().into())).await;
         }
     }
 

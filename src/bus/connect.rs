@@ -25,12 +25,12 @@ const READ_BUFFER: u16 = 16 * 1024;
 /// the wire, so what is read in one turn is below it; after that turn, [`super::commands::Requests`] takes all.
 const SUBSCRIPTION_CAPACITY: usize = 131_072;
 
-/// How the client words a refusal of our credentials.
+/// The text of the client's error where the server refuses our credentials.
 const REFUSED: &str = "authorization violation";
 const REFUSED_HINT: &str =
     "NATS refused our credentials; check nats.user and password, token, nkey or credentials";
 
-/// How it words that we could not answer its challenge.
+/// How the text begins where the server's challenge could not be signed.
 const UNSIGNED: &str = "failed signing nonce: AuthError(";
 
 /// What is known of the connection.
@@ -40,14 +40,14 @@ pub struct Connection {
     pub up: bool,
     /// How often the server refused a publish under [`client`]'s `events`.
     pub refusals: u64,
-    /// Grows with every break, so that what was sent before can be told from what is sent now.
+    /// Grows with every disconnect, to distinguish what was sent before from what is sent now.
     pub generation: u64,
     /// Whether the server has refused the subscription to commands on this connection.
     pub commands_refused: bool,
-    /// How many messages the client dropped because they came faster than they were taken. Its notices of that can be lost
-    /// too, so there may be more.
+    /// How many messages the client dropped because they came faster than they were taken; at least, as its notices of that
+    /// can be lost, too.
     pub dropped: u64,
-    /// What the server or the client said last while it was not well.
+    /// The last error of the server or the client, while there is one.
     pub detail: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Connection {
 /// them, and it is noted if it refuses the subscription to `commands`.
 ///
 /// # Errors
-/// A sentence on what is wrong with the settings; an unreachable server is no error.
+/// A sentence on what is wrong with the settings; an unreachable server is not an error.
 pub async fn client(
     nats: &Nats,
     name: &str,
@@ -105,7 +105,7 @@ pub async fn client(
         let state = state.clone();
         let rounds = Mutex::new(Rounds::default());
         let handshake_first = nats.tls.handshake_first;
-        // It chooses no server: it is asked before every round of attempts, and is told how the last one ended.
+        // It does not choose a server: it is called before every round of attempts, with the errors of the last one.
         move |servers, _| {
             let failed = rounds.lock().unwrap_or_else(PoisonError::into_inner).failed(servers);
             if let Some(why) = why(&failed, handshake_first) {
@@ -146,7 +146,8 @@ pub async fn client(
 
 fn addresses(nats: &Nats) -> Result<Vec<ServerAddr>, String> {
     let parse = |url: &str| {
-        url.parse().map_err(|_| format!("\"{}\" is no NATS address; write nats://host:4222", redacted(url)))
+        url.parse()
+            .map_err(|_| format!("\"{}\" is not a NATS address; write nats://host:4222", redacted(url)))
     };
     nats.url.list().into_iter().map(parse).collect()
 }
@@ -159,7 +160,7 @@ fn redacted(url: &str) -> String {
     }
 }
 
-/// Makes the answer to the server's challenge. Files are read anew each time, so that they can be replaced.
+/// Signs the server's challenge. Files are read again each time, so that they can be replaced.
 fn authenticate(nats: &Nats, nonce: &[u8]) -> Result<Auth, String> {
     let mut auth = Auth::new();
     if let Some(file) = &nats.credentials {
@@ -223,7 +224,7 @@ impl Rounds {
     }
 }
 
-/// Says why there is no connection, from the last errors of the servers that failed.
+/// Why there is no connection, from the last errors of the servers that failed.
 fn why(servers: &[Server], handshake_first: bool) -> Option<String> {
     let failed: Vec<_> =
         servers.iter().filter_map(|server| Some((&server.addr, server.last_error.as_deref()?))).collect();
@@ -293,7 +294,7 @@ fn note(state: &watch::Sender<Connection>, event: Event, events: &str, commands:
             });
             set(None, Some(format!("NATS refused what the daemon did: {text}")));
         }
-        // It names only the kind of an error; `why` says more before the next attempt.
+        // It names only the kind of an error; `why` has the rest before the next attempt.
         Event::ClientError(_) => {}
         Event::SlowConsumer(_) => state.send_modify(|connection| connection.dropped += 1),
         Event::LameDuckMode | Event::Draining => {}
@@ -336,7 +337,7 @@ mod tests {
             is_discovered: false,
             last_error: error.map(str::to_owned),
         };
-        let said = |error| {
+        let reason = |error| {
             why(&[server("nats://a:1", None), server("nats://u:p@[::1]:2", Some(error))], false).unwrap()
         };
         for (error, wanted) in [
@@ -356,7 +357,7 @@ mod tests {
                 "NATS cannot be reached at [::1]:2: expected INFO, got nothing; if its tls block has handshake_first, set nats.tls.handshake_first = true",
             ),
         ] {
-            assert_eq!(said(error), wanted);
+            assert_eq!(reason(error), wanted);
         }
         assert_eq!(why(&[server("nats://a:1", None)], false), None);
     }

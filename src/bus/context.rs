@@ -33,7 +33,7 @@ struct Context {
     windows_cert_store: String,
 }
 
-/// Fills in what a named context says; settings of our own override it.
+/// Fills in the settings of a named context; settings of Pontoon override them.
 ///
 /// # Errors
 /// A sentence that names the file that is missing or cannot be read.
@@ -96,7 +96,7 @@ fn merge(nats: &Nats, context: &Context) -> Result<Nats, String> {
         merged.user_seed = secret("user_seed", &context.user_seed)?;
         merged.credentials = path("creds", &context.creds)?;
         if let Some(file) = path("nkey", &context.nkey)? {
-            // Kept as a file, so that it is read anew at each connect.
+            // Kept as a file, so that it is read again at each connect.
             let seed = looked_up("nkey", "file", &file.to_string_lossy())?;
             seed.reveal().map_err(|error| format!("the nkey of the context: {}", error.message()))?;
             merged.nkey = Some(seed);

@@ -77,8 +77,8 @@ impl Spool {
         Self { instance, envelope, metrics, state, filled: Notify::new(), freed: Notify::new() }
     }
 
-    /// Changes the bounds and the policy. What is over smaller bounds stays: there is no room for more until enough of it is
-    /// confirmed.
+    /// Changes the bounds and the policy. Records over smaller bounds stay: there is no room for more until enough of them
+    /// are confirmed.
     pub fn reconfigure(&self, delivery: &Delivery) {
         let mut state = self.state.borrow_mut();
         state.delivery = delivery.clone();
@@ -155,8 +155,8 @@ impl Spool {
         self.push_gap(state, gap);
     }
 
-    /// A link is down since this time; a gap will say so once it is over. Until then the events of other links carry the
-    /// time, so that a gap after the death of the daemon can begin there.
+    /// A link is down since this time; its gap is published once it is up again. Until then the events of other links carry
+    /// the time, so that a gap after a crash of the daemon can begin there.
     pub fn gap_begins(&self, link: &LinkKey, since: OffsetDateTime) {
         self.state.borrow_mut().ongoing.begin(link, since);
     }
@@ -172,7 +172,7 @@ impl Spool {
         self.state.borrow().ongoing.since()
     }
 
-    /// The first record of a run says that earlier runs may have lost something, on any link.
+    /// The first record of a run is a gap over all links: earlier runs may have lost something.
     fn begin(&self, state: &mut State, first: Option<&mut Gap>) {
         if std::mem::replace(&mut state.begun, true) {
             return;

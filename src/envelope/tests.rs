@@ -128,7 +128,7 @@ fn sequences_grow_and_ids_are_read_back() {
 #[test]
 fn the_time_of_reading_is_there_where_the_service_gave_another() {
     let time = |text: &str| parse_time(text).unwrap();
-    for (said, read, recorded) in [
+    for (given, read, recorded) in [
         (None, "2025-11-21T08:00:00.100Z", None),
         (Some("2025-11-21T08:00:00.100Z"), "2025-11-21T08:00:00.100Z", None),
         (Some("2025-11-21T07:59:58.5Z"), "2025-11-21T08:00:00.2Z", Some("2025-11-21T08:00:00.200Z")),
@@ -136,7 +136,7 @@ fn the_time_of_reading_is_there_where_the_service_gave_another() {
         (None, "2025-11-21T07:00:00Z", Some("2025-11-21T08:00:00.300Z")),
     ] {
         let mut event = sample();
-        event.time = said.map(time);
+        event.time = given.map(time);
         for mode in [EventMode::Binary, EventMode::Structured] {
             let envelope = envelope(mode, true);
             if read.starts_with("2025-11-21T07") {

@@ -1,4 +1,4 @@
-//! Makes text from outside harmless in a log: it can neither steer a terminal nor begin a line of its own.
+//! Makes text from outside harmless in a log: it can neither steer a terminal nor begin a line.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};

@@ -1,4 +1,4 @@
-//! Logs on stderr: text on a terminal, JSON elsewhere, and never in the way of what they tell about.
+//! Logs on stderr: text on a terminal, JSON elsewhere. A slow stderr never holds the daemon up.
 
 mod escape;
 pub(crate) mod printable;
@@ -20,7 +20,7 @@ pub use queue::Guard;
 use queue::Lines;
 pub use throttle::Throttle;
 
-/// A log that runs. Its level and its format can change.
+/// A log that runs. Its level and its format can be changed.
 pub struct Live {
     filter: Handle<EnvFilter, Registry>,
     format: Handle<Format, Filtered>,
@@ -45,7 +45,7 @@ impl Live {
 /// Starts to log. Lines that stderr does not take in time are counted in `dropped`.
 ///
 /// # Errors
-/// If the filter cannot be read, or somebody logs already.
+/// If the filter cannot be read, or there is a log already.
 pub fn start(log: &Log, dropped: Counter) -> Result<(Live, Guard), String> {
     let (lines, guard) = queue::queue(io::stderr(), dropped)
         .map_err(|error| format!("the log's thread cannot be made: {error}"))?;
@@ -80,8 +80,8 @@ fn format(format: LogFormat, lines: Lines) -> Format {
     layer.fmt_fields(fields.delimited(" ")).with_writer(lines).boxed()
 }
 
-/// Reads a filter. The NATS client tells of every slow message at `info` and of its traffic below that, so it is kept
-/// at `warn` unless the operator names it or wants to hear even less.
+/// Reads a filter. The NATS client logs every slow message at `info` and its traffic below that, so it is kept at `warn`
+/// unless the operator names it or wants even less.
 ///
 /// # Errors
 /// A sentence on what is wrong.
@@ -93,7 +93,7 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
     } else {
         format!("{level},async_nats=warn")
     };
-    EnvFilter::try_new(&text).map_err(|error| format!("\"{level}\" is no log filter: {error}"))
+    EnvFilter::try_new(&text).map_err(|error| format!("\"{level}\" is not a log filter: {error}"))
 }
 
 #[cfg(test)]

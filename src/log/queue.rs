@@ -1,4 +1,4 @@
-//! The way of lines to stderr: through a bounded queue and a thread, so that a stderr that takes nothing holds up nobody.
+//! Lines on their way to stderr: through a bounded queue and a thread, so that a stderr that takes nothing never blocks.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -51,19 +51,19 @@ pub(super) fn queue(out: impl Write + Send + 'static, dropped: Counter) -> io::R
 }
 
 fn write(mut out: impl Write, waiting: &Receiver<Entry>, level: &Level) {
-    let mut said = 0;
+    let mut logged = 0;
     loop {
         let entry = match waiting.try_recv() {
             Ok(entry) => entry,
             Err(TryRecvError::Disconnected) => return,
             Err(TryRecvError::Empty) => {
                 let dropped = level.dropped.load(Ordering::Relaxed);
-                if dropped > said {
+                if dropped > logged {
                     tracing::warn!(
-                        lines = dropped - said,
+                        lines = dropped - logged,
                         "stderr took no more: lines of the log were dropped"
                     );
-                    said = dropped;
+                    logged = dropped;
                 }
                 match waiting.recv() {
                     Ok(entry) => entry,
@@ -74,7 +74,7 @@ fn write(mut out: impl Write, waiting: &Receiver<Entry>, level: &Level) {
         match entry {
             Entry::Line(line) => {
                 level.bytes.fetch_sub(line.len(), Ordering::Relaxed);
-                // There is nowhere to say that stderr is gone.
+                // There is nowhere to log that stderr is gone.
                 drop(out.write_all(&line));
             }
             Entry::Flush(done) => drop(done.try_send(())),
@@ -137,7 +137,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let (done, flushed) = sync_channel(1);
         let (end, mut entry) = (Instant::now() + LAST, Entry::Flush(done));
-        // A full queue is no reason to lose the last words, as long as it moves.
+        // A full queue is not a reason to lose the last lines, as long as it moves.
         while let Err(TrySendError::Full(back)) = self.0.try_send(entry) {
             if Instant::now() >= end {
                 return;
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes one write for every word of permission.
+    /// Takes one write for every permission.
     struct Slow(Receiver<()>, Sender<Vec<u8>>);
 
     impl Write for Slow {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
-/// How long after a line there is no other.
+/// The least time between two lines.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes one kind of line, at most once a second.

@@ -11,7 +11,7 @@ macro_rules! labels {
             /// Every value.
             pub const ALL: [Self; [$($word),*].len()] = [$(Self::$value),*];
 
-            /// The word for it.
+            /// Its value in the exposition format.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $word,)* }
             }
@@ -66,7 +66,7 @@ labels! {
 }
 
 labels! {
-    /// What became of a command: the last word that its caller was given.
+    /// How a command ended: the status of the last reply to its caller.
     Outcome {
         /// Checked and queued.
         Accepted = "accepted",

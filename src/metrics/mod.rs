@@ -3,7 +3,7 @@
 //! * [`table`] holds every name, label, help text and bucket
 //! * [`DropReason`] and the other sets of label values are closed, so that nothing from outside can make a series
 //! * [`InstanceMetrics`] holds the handles of one instance: finding a handle costs more than counting
-//! * `process` reads what the system says of the process
+//! * `process` reads the system's figures of the process
 //!
 //! All series of an instance exist from its start, at 0. An instance that is taken out by a reload keeps its series,
 //! since counters that vanish cannot be summed; what it counted stays, and its gauges fall to 0.
@@ -74,7 +74,7 @@ fn describe() {
     }
 }
 
-/// What the daemon counts that is no instance's.
+/// What the daemon counts besides its instances.
 pub struct DaemonMetrics {
     reloads: [Counter; ReloadOutcome::ALL.len()],
     reload_failed: Gauge,
@@ -272,7 +272,7 @@ impl InstanceMetrics {
         &self.connects[outcome as usize]
     }
 
-    /// Commands of this operation whose callers were told this.
+    /// Commands of this operation that ended like this.
     pub fn command(&self, operation: &str, outcome: Outcome) -> &Counter {
         &self.operation(operation).outcomes[outcome as usize]
     }

@@ -1,4 +1,4 @@
-//! What the system says of this process, in the words that Prometheus has for it.
+//! The system's figures of this process, under the names that Prometheus has for them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use super::table::{
 /// Linux counts in these ticks towards programs, whatever the kernel's own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Appends the samples; those that this system does not tell are left out.
+/// Appends the samples; those that this system does not have are left out.
 ///
 /// They are written here and not recorded, since recorded counters are whole numbers and seconds are not.
 pub(super) fn render(text: &mut String) {

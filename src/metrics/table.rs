@@ -11,7 +11,7 @@ pub struct Metric {
     pub kind: Kind,
     /// Its labels; each has a closed set of values, so that nothing from outside can make a series.
     pub labels: &'static [&'static str],
-    /// What it says, for people.
+    /// Its help text.
     pub help: &'static str,
 }
 
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word for it in the exposition format.
+    /// Its name in the exposition format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",

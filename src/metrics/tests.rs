@@ -155,8 +155,8 @@ fn promtool_finds_nothing_to_say() {
         .expect("there is no promtool: run `make tools`, or name one in PONTOON_PROMTOOL");
     check.stdin.take().unwrap().write_all(export(|_| ()).as_bytes()).unwrap();
     let output = check.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let printed = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && printed.is_empty(), "{}", String::from_utf8_lossy(&printed));
 }
 
 fn promtool() -> PathBuf {

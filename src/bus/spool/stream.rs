@@ -1,4 +1,4 @@
-//! What the stream says of records that were published before: by an earlier run, or out of order, or lost again.
+//! What the stream holds of records that were published before: by an earlier run, or out of order, or lost again.
 
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use crate::envelope::{Gap, Start};
 use crate::metrics::GapReason;
 
 impl Spool {
-    /// What the stream says of earlier runs: when its last event was recorded, if it holds one. What the service sent shortly
-    /// before may have been lost, too. Only the first answer counts.
+    /// What the stream holds of earlier runs: when its last event was recorded, if there is one. What the service sent
+    /// shortly before may have been lost, too. Only the first call counts.
     pub fn previous_run(&self, recorded: Option<OffsetDateTime>) {
         let mut state = self.state.borrow_mut();
         if !matches!(state.previous, PreviousRun::NotRead) {
@@ -35,15 +35,15 @@ impl Spool {
         }
     }
 
-    /// The stream has lost what it had confirmed. The records that are kept come first in what takes its place, and carry
-    /// that everything before them may be missing, until the gap follows.
+    /// The stream has lost what it had confirmed. The records that are kept come first in what takes its place, and carry,
+    /// until the gap follows, that everything before them may be missing.
     pub fn stream_reset(&self) {
         self.change_all(|record| self.envelope.set_ongoing_gap(record, OffsetDateTime::UNIX_EPOCH));
         self.gap(Gap::new(GapReason::StreamReset, None, Start::Unknown));
     }
 
     /// The stream holds this record, and other clients wrote to it: older records that it does not hold will stand behind newer
-    /// ones. Returns how many, each counted once, and publishes an event that says so.
+    /// ones. Returns how many, each counted once, and publishes an event about them.
     pub fn passed_over(&self, newest: u64, stream: &str) -> u64 {
         let mut state = self.state.borrow_mut();
         let before = |sequence: u64| state.records.partition_point(|record| record.sequence < sequence);
