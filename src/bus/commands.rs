@@ -2,7 +2,7 @@
 //!
 //! One subscription takes every operation of an instance, so that the caller of an unknown one gets an error that lists them.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subscriber};
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::connect::Connection;
 use crate::envelope::subject::reply_allowed;
-use crate::reply::Tally;
+use crate::reply::Stats;
 
 /// Instances of one name that run twice share their callers.
 const QUEUE_GROUP: &str = "q";
@@ -144,7 +144,7 @@ pub struct Micro {
     /// The endpoints.
     pub operations: Vec<Operation>,
     /// Their figures.
-    pub tally: Arc<Tally>,
+    pub stats: Rc<Stats>,
     /// Where responses may go.
     pub reply_prefixes: Vec<String>,
     /// First tokens of our own subjects, where they may not.
@@ -209,7 +209,7 @@ impl Micro {
     fn stats(&self) -> Value {
         let endpoint = |operation: &Operation| {
             let mut endpoint = self.endpoint(operation);
-            let figures = self.tally.figures(operation.name);
+            let figures = self.stats.figures(operation.name);
             endpoint["num_requests"] = figures.requests.into();
             endpoint["num_errors"] = figures.errors.into();
             endpoint["last_error"] = figures.last_error.into();

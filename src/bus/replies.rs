@@ -1,6 +1,6 @@
-//! Replies out, and the news of parts that found nobody.
+//! Replies out, and the reports of NATS about parts that had no subscriber.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use async_nats::client::{PublishError, PublishErrorKind};
@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::connect::Connection;
-use crate::reply::{Answer, Interest, Outgoing, Replying, Space};
+use crate::reply::{Answer, Liveness, Outgoing, ReplyReceiver, Space};
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// A part is hardly worth waiting for: last words are behind it.
+/// A part is hardly worth waiting for: last replies are behind it.
 const PART_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where replies go: over the connection that their commands came by, for their callers are there; over the instance's
@@ -36,50 +36,50 @@ impl Route {
     }
 }
 
-/// Publishes replies until the last that could send any is gone. `interest` is told which parts found nobody.
-pub async fn publish(route: &Route, mut replies: Replying, interest: Arc<Interest>) {
+/// Publishes replies until the last sender of any is gone. `liveness` gets the parts that had no subscriber.
+pub async fn publish(route: &Route, mut replies: ReplyReceiver, liveness: Rc<Liveness>) {
     let inbox = route.client.new_inbox();
-    let Ok(mut unheard) = route.client.subscribe(format!("{inbox}.*.*")).await else { return };
-    let (mut handed, mut written) = (Vec::new(), JoinSet::new());
+    let Ok(mut reports) = route.client.subscribe(format!("{inbox}.*.*")).await else { return };
+    let (mut spaces, mut written) = (Vec::new(), JoinSet::new());
     loop {
         tokio::select! {
             next = replies.next() => {
                 let Some(outgoing) = next else { return };
                 let report = outgoing.part.as_ref().map(|part| format!("{inbox}.{}", part.name));
-                hand_over(&route.client(), &outgoing, report).await;
+                publish_outgoing(&route.client(), &outgoing, report).await;
                 let part = outgoing.part;
-                handed.extend(part.map(|part| part.space));
+                spaces.extend(part.map(|part| part.space));
             }
-            Some(message) = unheard.next() => tell(&message, &inbox, &interest),
+            Some(message) = reports.next() => report(&message, &inbox, &liveness),
             Some(_) = written.join_next() => {}
         }
-        if written.is_empty() && !handed.is_empty() {
-            written.spawn(give_back(route.client(), std::mem::take(&mut handed)));
+        if written.is_empty() && !spaces.is_empty() {
+            written.spawn_local(give_back(route.client(), std::mem::take(&mut spaces)));
         }
     }
 }
 
-/// Gives back what parts take of the way when the client has written them: else they could fill its own queue.
+/// Gives the parts' share of the queue back when the client has written them: else they could fill the client's queue.
 #[expect(
     clippy::disallowed_methods,
-    reason = "no round trip is wanted; and this one would not outlive a break"
+    reason = "no round trip is wanted; and this one would not outlive a disconnect"
 )]
-async fn give_back(client: Client, handed: Vec<Space>) {
+async fn give_back(client: Client, spaces: Vec<Space>) {
     let _ = client.flush().await;
-    drop(handed);
+    drop(spaces);
 }
 
-/// The server answers in the place of those who are not there; what anybody else says is of no interest.
-fn tell(message: &Message, inbox: &str, interest: &Interest) {
+/// The server replies in the place of a subscriber that is not there; a message of another client does not count.
+fn report(message: &Message, inbox: &str, liveness: &Liveness) {
     let name = message.subject.strip_prefix(inbox).and_then(|rest| rest.strip_prefix('.'));
     if let Some(name) = name
         && message.status == Some(StatusCode::NO_RESPONDERS)
     {
-        interest.nobody(name, Instant::now());
+        liveness.no_responders(name, Instant::now());
     }
 }
 
-async fn hand_over(client: &Client, outgoing: &Outgoing, report: Option<String>) {
+async fn publish_outgoing(client: &Client, outgoing: &Outgoing, report: Option<String>) {
     let Outgoing { subject, answer, traceparent, .. } = outgoing;
     let (trace, report) = (traceparent.as_deref(), report.as_deref());
     let mut sent = publish_reply(client, subject, answer, trace, report).await;

@@ -2,7 +2,6 @@
 //! it moves to another connection, while links stay open and events are kept.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -24,7 +23,7 @@ use crate::bus::context;
 use crate::bus::publisher::Publisher;
 use crate::bus::replies::{self, Route};
 use crate::envelope::{Subjects, rfc3339};
-use crate::reply::{Outlet, Tally};
+use crate::reply::{ReplySender, Stats};
 use crate::settings::Nats;
 use crate::status::{BusStatus, InstanceStatus};
 
@@ -51,7 +50,7 @@ pub(super) struct Bus {
     state: JoinSet<()>,
     micro_service: JoinSet<()>,
     /// What sends replies: one task for the current connection, and one for each former one that still has callers.
-    replying: JoinSet<()>,
+    receiver: JoinSet<()>,
     /// A change of the settings on its way.
     preparing: Option<JoinHandle<Change>>,
 }
@@ -80,7 +79,7 @@ pub(super) struct Change {
 /// The bus has gone over to another connection.
 pub(super) struct Moved {
     /// The way of replies to the commands that come over it. Those that came over the former one are still answered there.
-    pub(super) replies: Outlet,
+    pub(super) replies: ReplySender,
     /// Whether the former connection was up.
     pub(super) former_up: bool,
 }
@@ -91,8 +90,8 @@ impl Bus {
         context: &Context,
         shared: Rc<Shared>,
         operations: Vec<Operation>,
-        tally: Arc<Tally>,
-    ) -> Option<(Self, Outlet)> {
+        stats: Rc<Stats>,
+    ) -> Option<(Self, ReplySender)> {
         let bus = watch::Sender::new(context.status.borrow().bus.clone());
         let kind = context.status.borrow().kind.clone();
         let micro = Micro {
@@ -101,7 +100,7 @@ impl Bus {
             id: format!("{:x}", context.epoch),
             subject: String::new(),
             operations,
-            tally,
+            stats,
             reply_prefixes: Vec::new(),
             own_prefix: String::new(),
             started: rfc3339(time::OffsetDateTime::now_utc()),
@@ -128,7 +127,7 @@ impl Bus {
             status: context.status.clone(),
             state: JoinSet::new(),
             micro_service: JoinSet::new(),
-            replying: JoinSet::new(),
+            receiver: JoinSet::new(),
             preparing: None,
             shared,
             settings,
@@ -175,7 +174,7 @@ impl Bus {
 
     /// Waits until all replies are sent. The senders must be gone, or nothing ends.
     pub(super) async fn replied(&mut self) {
-        while self.replying.join_next().await.is_some() {}
+        while self.receiver.join_next().await.is_some() {}
     }
 
     /// Waits until changed settings can be put in force, or until a part of the bus ends, which none should: then there
@@ -305,21 +304,21 @@ impl Bus {
         self.micro_service.spawn_local(micro.serve(self.connected.client.clone()));
     }
 
-    fn start_replies(&mut self) -> Outlet {
-        let (outlet, outgoing) = Outlet::new(MOST_COMMANDS);
+    fn start_replies(&mut self) -> ReplySender {
+        let (sender, outgoing) = ReplySender::new(MOST_COMMANDS);
         let route = Route {
             client: self.connected.client.clone(),
             connection: self.connected.connection.clone(),
             current: self.current.subscribe(),
         };
-        let interest = outlet.interest();
-        while self.replying.try_join_next().is_some() {}
-        self.replying.spawn_local(async move {
+        let liveness = sender.liveness();
+        while self.receiver.try_join_next().is_some() {}
+        self.receiver.spawn_local(async move {
             // As many replies in one turn as the client takes: commands come in bursts, and so do their refusals.
-            unconstrained(replies::publish(&route, outgoing, interest)).await;
+            unconstrained(replies::publish(&route, outgoing, liveness)).await;
             commands::barrier(&route.client(), ROUND_TRIP).await;
         });
-        outlet
+        sender
     }
 }
 

@@ -23,8 +23,8 @@ use crate::envelope::trace_context::traceparent;
 use crate::link::lifetime::Lifetime;
 use crate::link::queue::{QueuedCommand, WhenDown};
 use crate::metrics::Outcome;
-use crate::reply::idempotency::{Claim, Keys, What};
-use crate::reply::{Caller, Outlet, Tally};
+use crate::reply::idempotency::{Entry, Fingerprint, Keys};
+use crate::reply::{Caller, ReplySender, Stats};
 use crate::status::{InstanceStatus, LinkStatus, Phase};
 use crate::transport::Dial;
 
@@ -70,10 +70,10 @@ pub struct Router<C: Connector> {
     /// The links.
     pub links: Links<C>,
     status: watch::Receiver<InstanceStatus>,
-    replies: Outlet,
-    tally: Arc<Tally>,
+    replies: ReplySender,
+    stats: Rc<Stats>,
     permits: Arc<Semaphore>,
-    keys: Arc<Keys>,
+    keys: Rc<Keys>,
     /// Answers those in time that wait for the answer to a key; ends with this value.
     _expiry: JoinSet<()>,
     last: CommandId,
@@ -88,8 +88,8 @@ where
         shared: Rc<Shared>,
         connector: Rc<C>,
         status: watch::Receiver<InstanceStatus>,
-        replies: Outlet,
-        tally: Arc<Tally>,
+        replies: ReplySender,
+        stats: Rc<Stats>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(MOST_COMMANDS));
         let keys = Keys::new(&shared.settings().commands);
@@ -103,7 +103,7 @@ where
             known: C::Request::operations().into_iter().map(Rc::new).collect(),
             status,
             replies,
-            tally,
+            stats,
             permits,
             keys,
             _expiry: expiry,
@@ -112,7 +112,7 @@ where
     }
 
     /// Sends the replies to the commands that come from now on to this outlet.
-    pub fn reply_to(&mut self, replies: Outlet) {
+    pub fn reply_to(&mut self, replies: ReplySender) {
         self.replies = replies;
     }
 
@@ -167,9 +167,9 @@ where
             traceparent: request.header(TRACEPARENT).and_then(traceparent).map(Arc::from),
             replies: self.replies.clone(),
             metrics: self.shared.link.metrics.clone(),
-            tally: self.tally.clone(),
+            stats: self.stats.clone(),
             permit: None,
-            slot: None,
+            on_answer: None,
             answered: false,
         };
         let Some((operation, argument)) = known else {
@@ -198,13 +198,13 @@ where
         // Where a trace goes changes nothing of what is done.
         let headers = command.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(TRACEPARENT));
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
-        let what = What::new(request.tokens(), command.body.get(), headers);
+        let fingerprint = Fingerprint::new(request.tokens(), command.body.get(), headers);
         self.keys.reconfigure(&self.shared.settings().commands);
-        match self.keys.claim(key, what, caller) {
-            Claim::First(caller) => self.carry_out(command, operation, caller),
-            Claim::Joined => {}
-            Claim::Answered(caller, answer) => caller.repeat(&answer),
-            Claim::Refused(caller, error) => caller.refuse(&error),
+        match self.keys.entry(key, fingerprint, caller) {
+            Entry::First(caller) => self.carry_out(command, operation, caller),
+            Entry::Joined => {}
+            Entry::Answered(caller, answer) => caller.repeat(&answer),
+            Entry::Refused(caller, error) => caller.refuse(&error),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::Connector;
@@ -24,7 +23,7 @@ use crate::link;
 use crate::link::lifetime::Lifetime;
 use crate::link::phases::LinkPhases;
 use crate::link::slots::Slots;
-use crate::reply::Tally;
+use crate::reply::Stats;
 use crate::settings::DeliveryMode;
 use crate::transport::{self, Dial};
 
@@ -44,11 +43,11 @@ where
     let shared = Rc::new(shared(&*connector, &context));
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.link.activity.clone()));
-    let tally = Arc::new(Tally::default());
-    let started = Bus::start(&context, shared.clone(), router::operations(&*connector), tally.clone()).await;
+    let stats = Rc::new(Stats::default());
+    let started = Bus::start(&context, shared.clone(), router::operations(&*connector), stats.clone()).await;
     let Some((mut bus, replies)) = started else { return };
     let status = context.status.subscribe();
-    let mut router = Router::new(shared.clone(), connector.clone(), status, replies, tally);
+    let mut router = Router::new(shared.clone(), connector.clone(), status, replies, stats);
     let (sender, mut accepted) = mpsc::channel(ACCEPTED);
     if let Some(listener) = connector.listener() {
         parts.spawn_local(listener::listen(

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use self::backpressure::PartRoom;
 pub use self::backpressure::{Backpressure, over};
 use crate::metrics::Outcome;
-use crate::reply::{Caller, Held, Stream, may_be_done, outcome_of};
+use crate::reply::{Caller, Detached, Stream, may_be_done, outcome_of};
 use crate::transport::writer::Ticket;
 
 /// How many may be known to be gone and not be given up yet.
@@ -29,7 +29,7 @@ pub struct PendingCommands {
     part_room: PartRoom,
     /// The traces of the last commands of this connection.
     traces: BTreeMap<CommandId, Arc<str>>,
-    /// Both ends of the channel on which [`crate::reply::Interest`] reports commands whose caller is gone.
+    /// Both ends of the channel on which [`crate::reply::Liveness`] reports commands whose caller is gone.
     gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
 }
 
@@ -51,7 +51,7 @@ enum Waiter {
     /// A caller.
     Caller(Caller),
     /// The caller has its reply already; the command itself goes on.
-    Detached(Held),
+    Detached(Detached),
 }
 
 impl Default for PendingCommands {
@@ -80,7 +80,7 @@ impl PendingCommands {
                 self.traces.pop_first();
             }
         }
-        let stream = command.stream.then(|| Stream::new(caller.replies.interest(), id, self.gone.0.clone()));
+        let stream = command.stream.then(|| Stream::new(caller.replies.liveness(), id, self.gone.0.clone()));
         let waiter = Waiter::Caller(caller);
         let waiting =
             PendingCommand { waiter, deadline, delivery, tickets: Vec::new(), written: false, stream };
@@ -303,7 +303,7 @@ impl PendingCommand {
 
     /// Whether its answer is kept for others than its caller.
     fn has_key(&self) -> bool {
-        matches!(&self.waiter, Waiter::Caller(caller) if caller.slot.is_some())
+        matches!(&self.waiter, Waiter::Caller(caller) if caller.on_answer.is_some())
     }
 }
 

@@ -264,21 +264,20 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::link::pending::tests::caller;
-    use crate::reply::{Outlet, Replying};
+    use crate::reply::{ReplyReceiver, ReplySender, test_caller};
 
     struct Fixture {
-        outlet: Outlet,
-        replies: Replying,
+        reply_sender: ReplySender,
+        replies: ReplyReceiver,
         sender: CommandSender<()>,
         queue: CommandQueue<()>,
     }
 
     impl Fixture {
         fn new(limits: OnDemandLimits) -> Self {
-            let (outlet, replies) = Outlet::new(16);
+            let (reply_sender, replies) = ReplySender::new(16);
             let (sender, queue) = queue(limits);
-            Self { outlet, replies, sender, queue }
+            Self { reply_sender, replies, sender, queue }
         }
 
         /// Pushes a command with a body of this many bytes.
@@ -293,7 +292,7 @@ mod tests {
                 deadline,
                 stream: false,
             };
-            let caller = caller(&self.outlet, number);
+            let caller = test_caller(&self.reply_sender, number);
             let delivery = DeliveryLevel::Response;
             self.sender.push(QueuedCommand { request: (), command, delivery, caller, when_down });
         }

@@ -1,6 +1,6 @@
-//! What callers are told, made once for all who are told it.
+//! The replies to commands, each made once for all callers that get it.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use pontoon_sdk::{Code, Error};
@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 
 use crate::metrics::Outcome;
 
-/// What a caller is told.
+/// A reply to a command.
 #[derive(Debug)]
 pub struct Answer {
-    /// How the command ended; `None` if this is a part, and more comes.
+    /// How the command ended; `None` if this is a part, and more follows.
     pub outcome: Option<Outcome>,
     /// Code and text of an error, for the headers.
     pub error: Option<(u16, String)>,
-    /// The command's name for people.
+    /// The command's id in replies.
     pub id: String,
     /// The body.
     pub body: Bytes,
@@ -61,12 +61,12 @@ struct Fault<'a> {
     message: &'a str,
 }
 
-/// Whether a key is used up by a command that ended so.
+/// Whether a command that ended so may have been done, so that its key is used up.
 pub(crate) fn may_be_done(outcome: Outcome) -> bool {
     !matches!(outcome, Outcome::Rejected | Outcome::Failed | Outcome::Expired | Outcome::BadReply)
 }
 
-/// What an error says of its command.
+/// How a command ended, by its error.
 pub(crate) fn outcome_of(error: &Error) -> Outcome {
     match error.code() {
         Code::NotConnected | Code::Bug | Code::Refused => Outcome::Failed,
@@ -82,7 +82,7 @@ pub(crate) fn compose(
     outcome: Option<Outcome>,
     data: Option<&RawValue>,
     error: Option<&Error>,
-) -> Option<Arc<Answer>> {
+) -> Option<Rc<Answer>> {
     let text = error.map(ToString::to_string);
     let fault = error.zip(text.as_deref());
     let fault = fault.map(|(error, message)| Fault { code: error.code().number(), message });
@@ -90,5 +90,5 @@ pub(crate) fn compose(
     let mut answer = Answer { outcome, error, id: name.to_owned(), body: Bytes::new() };
     let body = Body { status: answer.status(), id: name, data, error: fault };
     answer.body = serde_json::to_vec(&body).ok()?.into();
-    Some(Arc::new(answer))
+    Some(Rc::new(answer))
 }

@@ -1,61 +1,64 @@
-//! One caller: told parts while its command goes on, and one last word, even when it is dropped.
+//! The caller of one command: it gets parts while the command goes on, and one last reply, even when it is dropped.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pontoon_sdk::{Code, DeliveryLevel, Error};
 use serde_json::value::RawValue;
 
-use super::answer::{Answer, compose, may_be_done, outcome_of};
+use super::answer::{Answer, compose, outcome_of};
 use super::liveness::Stream;
-use super::outbox::{Outgoing, Permit, Refusal};
-use super::{Outlet, Tally};
+use super::outbox::{Outgoing, Permit, Refusal, ReplySender};
+use super::stats::Stats;
 use crate::metrics::{InstanceMetrics, Outcome};
-use crate::reply::idempotency::Slot;
 
-/// Somebody who waits for the end of a command. Dropped without an answer, it says that nobody knows.
+/// Called with the last reply to a command. Dropped, if there is none.
+pub type OnAnswer = Box<dyn FnOnce(&Rc<Answer>)>;
+
+/// Waits for the end of a command. Dropped without an answer, it replies `unknown`.
 pub struct Caller {
-    /// The command's name for people.
+    /// The command's id in replies.
     pub name: String,
-    /// Where the caller listens, if anywhere.
+    /// The subject that the caller receives replies on, if it wants any.
     pub subject: Option<String>,
     /// What it waits for.
     pub wait: DeliveryLevel,
-    /// Whether it named what it waits for: then it is refused where no reply can say as much.
+    /// Whether it named what it waits for: then it is refused where no reply can claim as much.
     pub named_wait: bool,
     /// The operation.
     pub operation: &'static str,
-    /// When the command came.
+    /// When the command was received.
     pub started: Instant,
     /// When it stops waiting.
     pub deadline: Instant,
     /// The trace that the command belongs to (W3C Trace Context), given back in every reply.
     pub traceparent: Option<Arc<str>>,
     /// Where replies go.
-    pub replies: Outlet,
+    pub replies: ReplySender,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// Counts for the micro service.
-    pub tally: Arc<Tally>,
-    /// Its place among the commands under way; a command that found none is refused.
+    pub stats: Rc<Stats>,
+    /// Its place among the commands under way; without one, the command is refused.
     pub permit: Option<Permit>,
-    /// Where the answer is kept for those who ask again with its key.
-    pub slot: Option<Slot>,
+    /// Keeps the answer for commands with the same key.
+    pub on_answer: Option<OnAnswer>,
     /// Whether it was answered.
     pub answered: bool,
 }
 
 impl Caller {
-    /// The last word.
+    /// Sends the last reply.
     pub fn answer(mut self, outcome: Outcome, data: Option<&RawValue>, error: Option<&Error>) {
         self.finish(outcome, data, error);
     }
 
-    /// Tells the caller all that it waits for while the command goes on. Returns what the command still holds.
-    pub(crate) fn answer_early(mut self, outcome: Outcome) -> Held {
-        let (permit, slot) = (self.permit.clone(), self.slot.take());
+    /// Sends all that the caller waits for while the command goes on. Returns what the command still holds.
+    pub(crate) fn answer_early(mut self, outcome: Outcome) -> Detached {
+        let (permit, on_answer) = (self.permit.clone(), self.on_answer.take());
         let answer = self.finish(outcome, None, None);
-        Held { _permit: permit, slot: slot.zip(answer), name: self.name.clone() }
+        Detached { _permit: permit, on_answer: on_answer.zip(answer), name: self.name.clone() }
     }
 
     /// Refused before anything was sent.
@@ -68,7 +71,7 @@ impl Caller {
         outcome: Outcome,
         data: Option<&RawValue>,
         error: Option<&Error>,
-    ) -> Option<Arc<Answer>> {
+    ) -> Option<Rc<Answer>> {
         if self.answered {
             return None;
         }
@@ -81,10 +84,9 @@ impl Caller {
             self.count(outcome, None);
             return None;
         };
-        let slot = self.slot.take();
         self.deliver(&answer);
-        for follower in slot.map(|slot| slot.fill(&answer, may_be_done(outcome))).unwrap_or_default() {
-            follower.repeat(&answer);
+        if let Some(on_answer) = self.on_answer.take() {
+            on_answer(&answer);
         }
         Some(answer)
     }
@@ -99,7 +101,7 @@ impl Caller {
     }
 
     /// Counts the end of the command, and publishes it. The caller's place is free once that has left for NATS.
-    fn deliver(&mut self, answer: &Arc<Answer>) {
+    fn deliver(&mut self, answer: &Rc<Answer>) {
         let Some(outcome) = answer.outcome else { return };
         self.count(outcome, answer.error.as_ref().map(|(code, text)| (*code, text.as_str())));
         let permit = self.permit.take();
@@ -115,10 +117,10 @@ impl Caller {
         self.answered = true;
         self.metrics.command(self.operation, outcome).increment(1);
         self.metrics.command_duration(self.operation).record(self.started.elapsed());
-        self.tally.count(self.operation, self.started, error);
+        self.stats.count(self.operation, self.started, error);
     }
 
-    /// One more part of the answer.
+    /// Sends one more part of the answer.
     pub(crate) fn part(&self, data: &RawValue, stream: &mut Stream) {
         if let (Some(subject), Some(answer)) =
             (self.subject.clone(), compose(&self.name, None, Some(data), None))
@@ -127,13 +129,13 @@ impl Caller {
         }
     }
 
-    /// Gives this caller the answer that another got for the same command.
-    pub fn repeat(mut self, answer: &Arc<Answer>) {
+    /// Sends the answer that another caller got for the same command.
+    pub fn repeat(mut self, answer: &Rc<Answer>) {
         self.deliver(answer);
     }
 
-    /// The time of a caller ran out that waited for the answer to another's command, which goes on: that it will not be
-    /// done cannot be said, even if it was not sent yet.
+    /// The deadline of a caller is over that waited for the answer to the command of another, which goes on: it may still be
+    /// done, even if it was not sent yet.
     pub fn leave(self) {
         let text = "its time ran out while the first command with this Idempotency-Key was under way, which goes on; the \
                     same key returns its answer";
@@ -144,41 +146,57 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         let error =
-            Error::internal("the command was lost in the daemon; nobody knows whether it was carried out");
+            Error::internal("the command was lost in the daemon; it is not known whether it was carried out");
         self.finish(Outcome::Unknown, None, Some(&error));
     }
 }
 
-/// What a command holds while it goes on after its caller has heard what it waited for. Dropped without a word, it
-/// counts as possibly done.
-pub(crate) struct Held {
+/// What a command holds while it goes on after its caller was answered. Dropped, the command counts as possibly done.
+pub(crate) struct Detached {
     _permit: Option<Permit>,
-    /// The key, and what those who ask again with it are told.
-    slot: Option<(Slot, Arc<Answer>)>,
+    /// Keeps the answer that its caller got, unless the command fails.
+    on_answer: Option<(OnAnswer, Rc<Answer>)>,
     name: String,
 }
 
-impl Held {
-    /// The command came to no good end: those who asked with its key are told, as its caller would have been.
+impl Detached {
+    /// The command failed: commands with the same key get this answer.
     pub(crate) fn fail(mut self, outcome: Outcome, error: &Error) {
-        if let Some((slot, _)) = self.slot.take()
+        if let Some((on_answer, _)) = self.on_answer.take()
             && let Some(answer) = compose(&self.name, Some(outcome), None, Some(error))
         {
-            fill(slot, &answer, outcome);
+            on_answer(&answer);
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for Detached {
     fn drop(&mut self) {
-        if let Some((slot, answer)) = self.slot.take() {
-            fill(slot, &answer, Outcome::Accepted);
+        if let Some((on_answer, answer)) = self.on_answer.take() {
+            on_answer(&answer);
         }
     }
 }
 
-fn fill(slot: Slot, answer: &Arc<Answer>, outcome: Outcome) {
-    for follower in slot.fill(answer, may_be_done(outcome)) {
-        follower.repeat(answer);
+/// A caller whose inbox has this number.
+#[cfg(test)]
+pub(crate) fn test_caller(replies: &ReplySender, number: u64) -> Caller {
+    let now = Instant::now();
+    let permits = Arc::new(tokio::sync::Semaphore::new(1));
+    Caller {
+        name: number.to_string(),
+        subject: Some(format!("_INBOX.{number}")),
+        wait: DeliveryLevel::Response,
+        named_wait: false,
+        operation: "message",
+        started: now,
+        deadline: now + std::time::Duration::from_secs(60),
+        traceparent: None,
+        replies: replies.clone(),
+        metrics: Arc::new(InstanceMetrics::new("test", "test", &["message"])),
+        stats: Rc::default(),
+        permit: permits.try_acquire_owned().ok().map(Arc::new),
+        on_answer: None,
+        answered: false,
     }
 }

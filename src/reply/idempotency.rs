@@ -1,10 +1,11 @@
 //! Commands that are sent again with the key of an earlier one: they are not carried out twice.
 //!
-//! Kept in memory, for a time and within bounds; where those are reached, new keys are refused rather than young ones
-//! forgotten. A command that was certainly not done leaves no trace, so that it can be tried again under its key.
+//! Keys and their answers are kept in memory, for a time and within bounds; beyond the bounds new keys are refused, and
+//! young ones are not forgotten. The key of a command that was certainly not done is free again.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::{Code, Error};
@@ -12,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
-use crate::reply::{Answer, Caller};
+use super::answer::{Answer, may_be_done};
+use super::caller::Caller;
 use crate::settings::Commands;
 
 /// How long a key may be, in bytes.
@@ -20,21 +22,21 @@ const MAX_KEY: usize = 256;
 /// How many callers may wait for one answer besides the first.
 const MAX_FOLLOWERS: usize = 64;
 /// What a key takes in memory besides its text, about, with room for an answer without data.
-const ENTRY: usize = 256 + ANSWER;
+const KEPT: usize = 256 + ANSWER;
 /// The room for an answer that is kept with its key, in bytes; what an answer takes beyond that is counted as it is.
 const ANSWER: usize = 512;
 
 /// The keys of one instance.
 #[derive(Default)]
 pub struct Keys {
-    state: Mutex<State>,
-    /// A caller has joined, and may be the next whose time runs out.
+    state: RefCell<State>,
+    /// A caller has joined, and may have the next deadline.
     joined: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, Kept>,
     /// Keys that were answered, in that order.
     order: VecDeque<(Instant, String)>,
     /// Bytes of all entries.
@@ -51,14 +53,14 @@ struct State {
     followers: u64,
 }
 
-struct Entry {
-    what: What,
+struct Kept {
+    fingerprint: Fingerprint,
     progress: Progress,
 }
 
 enum Progress {
     UnderWay(Vec<Follower>),
-    Done(Arc<Answer>),
+    Done(Rc<Answer>),
 }
 
 /// A caller that waits for the answer to the command of another.
@@ -67,11 +69,11 @@ struct Follower {
     caller: Caller,
 }
 
-/// What a command asks for, so that two can be compared.
+/// A digest of what a command requests, so that two can be compared.
 #[derive(Clone, PartialEq, Eq)]
-pub struct What([u8; 32]);
+pub struct Fingerprint([u8; 32]);
 
-impl What {
+impl Fingerprint {
     /// By the tokens that name the operation, the body, and the headers that change what is done.
     pub fn new<'a>(tokens: &str, body: &str, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut headers: Vec<_> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
@@ -91,96 +93,94 @@ impl What {
     }
 }
 
-/// What a key says of a command.
-pub enum Claim {
-    /// It is the first: carry it out. Its caller holds the place for the answer.
+/// The entry of a key, for one more command that has it.
+pub enum Entry {
+    /// The command is the first: carry it out. Its caller holds the entry until it is answered.
     First(Caller),
-    /// The first is under way: its answer goes to this caller, too, if it comes before this caller's deadline.
+    /// The first command is under way: its answer goes to this caller, too, if it comes before this caller's deadline.
     Joined,
-    /// It was answered already.
-    Answered(Caller, Arc<Answer>),
-    /// It is refused: the key is unusable, was used for another command, or finds no room.
+    /// The first command was answered already.
+    Answered(Caller, Rc<Answer>),
+    /// The command is refused: the key is unusable, was used for another command, or there is no room for it.
     Refused(Caller, Error),
 }
 
-/// The place for an answer; a slot that is dropped frees its key.
-pub struct Slot {
-    keys: Arc<Keys>,
+/// The entry of a command under way; dropped without an answer, its key is free again.
+struct Reservation {
+    keys: Rc<Keys>,
     key: String,
-    filled: bool,
+    answered: bool,
 }
 
 impl Keys {
     /// No keys yet, with the bounds of these settings.
-    pub fn new(settings: &Commands) -> Arc<Self> {
+    pub fn new(settings: &Commands) -> Rc<Self> {
         let keys = Self::default();
         keys.reconfigure(settings);
-        Arc::new(keys)
+        Rc::new(keys)
     }
 
     /// Other bounds for the keys to come. Those that are kept stay for as long as the settings say now.
     pub fn reconfigure(&self, settings: &Commands) {
-        let mut state = self.state();
+        let mut state = self.state.borrow_mut();
         state.most_keys = settings.idempotency_keys;
         state.most_bytes = settings.idempotency_bytes.0;
         state.time = settings.idempotency_time.0;
     }
 
-    /// Looks a command up.
-    pub fn claim(self: &Arc<Self>, key: &str, what: What, mut caller: Caller) -> Claim {
+    /// Looks up the key of a command.
+    pub fn entry(self: &Rc<Self>, key: &str, fingerprint: Fingerprint, mut caller: Caller) -> Entry {
         if key.is_empty() || key.len() > MAX_KEY {
             let text = format!("the Idempotency-Key must have 1 to {MAX_KEY} bytes");
-            return Claim::Refused(caller, Error::rejected(Code::BadBody, text));
+            return Entry::Refused(caller, Error::rejected(Code::BadBody, text));
         }
-        let mut state = self.state();
+        let state = &mut *self.state.borrow_mut();
         state.forget();
         let is_full = state.is_full(key);
-        let State { entries, deadlines, followers, bytes, time, .. } = &mut *state;
+        let State { entries, deadlines, followers, bytes, time, .. } = state;
         match entries.get_mut(key) {
-            Some(entry) if entry.what != what => {
+            Some(kept) if kept.fingerprint != fingerprint => {
                 let text = "the Idempotency-Key was used for another operation, action or body";
-                Claim::Refused(caller, Error::rejected(Code::KeyReused, text))
+                Entry::Refused(caller, Error::rejected(Code::KeyReused, text))
             }
-            Some(Entry { progress: Progress::Done(answer), .. }) => Claim::Answered(caller, answer.clone()),
-            Some(Entry { progress: Progress::UnderWay(waiting), .. }) => {
+            Some(Kept { progress: Progress::Done(answer), .. }) => Entry::Answered(caller, answer.clone()),
+            Some(Kept { progress: Progress::UnderWay(waiting), .. }) => {
                 if waiting.len() >= MAX_FOLLOWERS {
                     let text = format!("{MAX_FOLLOWERS} callers wait for the answer to this key already");
-                    return Claim::Refused(caller, Error::rejected(Code::TooMany, text));
+                    return Entry::Refused(caller, Error::rejected(Code::TooMany, text));
                 }
                 *followers += 1;
                 deadlines.insert((caller.deadline, *followers), key.to_owned());
                 waiting.push(Follower { number: *followers, caller });
                 self.joined.notify_one();
-                Claim::Joined
+                Entry::Joined
             }
             None => {
                 if is_full {
-                    return Claim::Refused(caller, full(entries.len(), *time));
+                    return Entry::Refused(caller, full(entries.len(), *time));
                 }
                 *bytes += cost(key);
-                entries.insert(key.to_owned(), Entry { what, progress: Progress::UnderWay(Vec::new()) });
-                caller.slot = Some(Slot { keys: self.clone(), key: key.to_owned(), filled: false });
-                Claim::First(caller)
+                entries
+                    .insert(key.to_owned(), Kept { fingerprint, progress: Progress::UnderWay(Vec::new()) });
+                let reservation = Reservation { keys: self.clone(), key: key.to_owned(), answered: false };
+                caller.on_answer = Some(Box::new(|answer| reservation.answer(answer)));
+                Entry::First(caller)
             }
         }
     }
 
-    /// Answers those that have joined when their time runs out; never ends.
-    pub async fn expire(self: Arc<Self>) {
+    /// Answers callers that have joined at their deadlines; never ends.
+    pub async fn expire(self: Rc<Self>) {
         loop {
-            let next = self.state().deadlines.first_key_value().map(|((deadline, _), _)| *deadline);
+            let next = self.state.borrow().deadlines.first_key_value().map(|((deadline, _), _)| *deadline);
             tokio::select! {
                 () = self.joined.notified() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
-                    let late = self.state().late(Instant::now());
+                    let late = self.state.borrow_mut().late(Instant::now());
                     late.into_iter().for_each(Caller::leave);
                 }
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,18 +202,18 @@ impl State {
     fn forget(&mut self) {
         while self.order.front().is_some_and(|(at, _)| at.elapsed() >= self.time) {
             let Some((_, key)) = self.order.pop_front() else { break };
-            if let Some(Entry { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
+            if let Some(Kept { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
                 self.bytes -= cost(&key) + beyond(&answer);
             }
         }
     }
 
-    /// Takes the followers whose time has run out.
+    /// Takes the followers whose deadline is over.
     fn late(&mut self, now: Instant) -> Vec<Caller> {
         let mut late = Vec::new();
         while let Some(first) = self.deadlines.first_entry().filter(|first| first.key().0 <= now) {
             let ((_, number), key) = first.remove_entry();
-            if let Some(Entry { progress: Progress::UnderWay(waiting), .. }) = self.entries.get_mut(&key)
+            if let Some(Kept { progress: Progress::UnderWay(waiting), .. }) = self.entries.get_mut(&key)
                 && let Some(place) = waiting.iter().position(|follower| follower.number == number)
             {
                 late.push(waiting.remove(place).caller);
@@ -222,63 +222,71 @@ impl State {
         late
     }
 
-    /// The command of this key has ended. Returns those that wait for its answer, and what it asked for.
-    fn end(&mut self, key: &str) -> Option<(What, Vec<Caller>)> {
-        let Entry { what, progress: Progress::UnderWay(waiting) } = self.entries.remove(key)? else {
+    /// The command of this key has ended. Returns its fingerprint, and the callers that wait for its answer.
+    fn end(&mut self, key: &str) -> Option<(Fingerprint, Vec<Caller>)> {
+        let Kept { fingerprint, progress: Progress::UnderWay(waiting) } = self.entries.remove(key)? else {
             return None;
         };
         self.bytes -= cost(key);
         for follower in &waiting {
             self.deadlines.remove(&(follower.caller.deadline, follower.number));
         }
-        Some((what, waiting.into_iter().map(|follower| follower.caller).collect()))
+        Some((fingerprint, waiting.into_iter().map(|follower| follower.caller).collect()))
     }
 
     /// Keeps an answer for a key.
-    fn keep(&mut self, key: &str, what: What, answer: Arc<Answer>) {
+    fn keep(&mut self, key: &str, fingerprint: Fingerprint, answer: Rc<Answer>) {
         self.bytes += cost(key) + beyond(&answer);
         self.order.push_back((Instant::now(), key.to_owned()));
-        self.entries.insert(key.to_owned(), Entry { what, progress: Progress::Done(answer) });
+        self.entries.insert(key.to_owned(), Kept { fingerprint, progress: Progress::Done(answer) });
     }
 }
 
-/// What a key takes in memory: its text stands in two places.
+/// What a key takes in memory, in bytes: its text stands in two places.
 fn cost(key: &str) -> usize {
-    ENTRY + 2 * key.len()
+    KEPT + 2 * key.len()
 }
 
-/// What an answer takes beyond the room that its key has for one.
+/// What an answer takes beyond the room that its key has for one, in bytes.
 fn beyond(answer: &Answer) -> usize {
     answer.size().saturating_sub(ANSWER)
 }
 
-impl Slot {
-    /// The command was answered. Returns who else gets the answer; it is kept only if something may have been done.
-    /// Where there is no room for all of it, it is kept without its data.
-    pub fn fill(mut self, answer: &Arc<Answer>, keep: bool) -> Vec<Caller> {
-        self.filled = true;
-        let mut state = self.keys.state();
-        let Some((what, waiting)) = state.end(&self.key) else { return Vec::new() };
-        if keep {
-            let fits = state.bytes + cost(&self.key) + beyond(answer) <= state.most_bytes;
+impl Reservation {
+    /// Gives the answer to those that have joined, and keeps it if something may have been done: where there is no room for
+    /// all of it, without its data.
+    fn answer(mut self, answer: &Rc<Answer>) {
+        self.answered = true;
+        let ended = self.end(|state, key, fingerprint| {
+            if !answer.outcome.is_none_or(may_be_done) {
+                return;
+            }
+            let fits = state.bytes + cost(key) + beyond(answer) <= state.most_bytes;
             let kept = if fits {
                 answer.clone()
             } else {
                 let why = "the first caller got the data; they were not kept (commands.idempotency_bytes)";
-                Arc::new(answer.without_data(why.to_owned()))
+                Rc::new(answer.without_data(why.to_owned()))
             };
-            state.keep(&self.key, what, kept);
-        }
+            state.keep(key, fingerprint, kept);
+        });
+        ended.into_iter().for_each(|follower| follower.repeat(answer));
+    }
+
+    /// Ends the entry. Returns the callers that have joined, which answer when they are dropped: by then, the keys must not be
+    /// borrowed any more.
+    fn end(&self, then: impl FnOnce(&mut State, &str, Fingerprint)) -> Vec<Caller> {
+        let state = &mut *self.keys.state.borrow_mut();
+        let Some((fingerprint, waiting)) = state.end(&self.key) else { return Vec::new() };
+        then(state, &self.key, fingerprint);
         waiting
     }
 }
 
-impl Drop for Slot {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        if !self.filled {
-            // Callers answer when they are dropped, and must not find the keys locked.
-            let ended = self.keys.state().end(&self.key);
-            drop(ended);
+        if !self.answered {
+            drop(self.end(|_, _, _| ()));
         }
     }
 }

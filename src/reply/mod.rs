@@ -1,8 +1,8 @@
 //! Replies to commands.
 //!
-//! * [`Caller`]: who waits for a reply, and answers even when it is dropped; [`Answer`]: what it is told
-//! * [`outbox`]: replies on their way to NATS; `liveness`: whether a caller still listens to parts
-//! * [`idempotency`]: commands that are sent twice; [`stats`]: what is counted
+//! * [`Caller`]: waits for the replies to a command, and sends the last one even when it is dropped; [`Answer`]: a reply
+//! * [`outbox`]: replies on their way to NATS; `liveness`: whether a caller still receives parts
+//! * [`idempotency`]: commands that are sent twice; [`stats`]: figures of each operation
 
 mod answer;
 mod caller;
@@ -13,10 +13,12 @@ pub mod stats;
 
 pub use answer::Answer;
 pub(crate) use answer::{may_be_done, outcome_of};
-pub use caller::Caller;
-pub(crate) use caller::Held;
-pub use liveness::Interest;
+pub(crate) use caller::Detached;
+#[cfg(test)]
+pub(crate) use caller::test_caller;
+pub use caller::{Caller, OnAnswer};
+pub use liveness::Liveness;
 pub(crate) use liveness::Stream;
 pub(crate) use outbox::Quota;
-pub use outbox::{Outgoing, Outlet, Part, Permit, Replying, Space};
-pub use stats::{Figures, Tally};
+pub use outbox::{Outgoing, Part, Permit, ReplyReceiver, ReplySender, Space};
+pub use stats::{Figures, Stats};

@@ -1,17 +1,18 @@
-//! The way of replies to the bus. Replies to commands that were taken always find room on it: there are no more of them than
-//! commands may be under way. Parts take only some of it, and refusals a queue beside it, so that neither can displace them.
+//! Replies on their way to the bus. Replies to commands that were taken always find room: there are no more of them than
+//! commands may be under way. Parts take only a share of the queue, and refusals another queue, so that neither displaces them.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use pontoon_sdk::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::answer::{Answer, compose, outcome_of};
-use super::liveness::{Interest, Stream};
+use super::liveness::{Liveness, Stream};
 use crate::log::Throttle;
 
-/// Parts that may be on their way, until they have left for NATS: no more than half of what its client holds.
+/// Parts that may be on their way, until the client has written them: no more than half of what its queue holds.
 const PARTS: usize = 1_024;
 /// Their bytes. One alone may have more.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -33,7 +34,7 @@ pub struct Outgoing {
     /// The subject that the caller receives replies on.
     pub subject: String,
     /// What is published.
-    pub answer: Arc<Answer>,
+    pub answer: Rc<Answer>,
     /// The trace that the command belongs to.
     pub traceparent: Option<Arc<str>>,
     /// Set if more will come.
@@ -44,22 +45,22 @@ pub struct Outgoing {
 
 /// What makes a reply a part.
 pub struct Part {
-    /// Its name for [`Interest::nobody`]: two tokens of a subject.
+    /// Its name for [`Liveness::no_responders`]: two tokens of a subject.
     pub name: String,
-    /// Its share of the way, given back when the reply has left for NATS.
+    /// Its share of the queue, given back when the client has written the reply.
     pub space: Space,
 }
 
-/// A share of the way.
+/// A share of the queue.
 pub struct Space {
     _part: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
-    left: Arc<AtomicU64>,
+    left: Rc<Cell<u64>>,
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
-        self.left.fetch_add(1, Ordering::Relaxed);
+        self.left.set(self.left.get() + 1);
     }
 }
 
@@ -67,7 +68,7 @@ impl Drop for Space {
 /// published, as there can be many.
 pub(crate) struct Refusal {
     pub(crate) subject: String,
-    /// The command's name for people.
+    /// The command's id in replies.
     pub(crate) name: String,
     pub(crate) error: Error,
     pub(crate) traceparent: Option<Arc<str>>,
@@ -86,60 +87,60 @@ impl Refusal {
     }
 }
 
-/// The end of the way that callers are at. The other end is at its end when all of these are gone.
+/// Sends replies to the bus. The receiver ends when all of these are gone.
 #[derive(Clone)]
-pub struct Outlet {
+pub struct ReplySender {
     queue: mpsc::Sender<Outgoing>,
     refusals: mpsc::Sender<(Refusal, OwnedSemaphorePermit)>,
     refusal_bytes: Arc<Semaphore>,
     drops: Throttle,
     quota: Quota,
-    interest: Arc<Interest>,
+    liveness: Rc<Liveness>,
 }
 
-/// How much of the way parts may take.
+/// How much of the queue parts may take.
 #[derive(Clone)]
 pub(crate) struct Quota {
     parts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// How many parts have left so far.
-    left: Arc<AtomicU64>,
+    left: Rc<Cell<u64>>,
 }
 
-/// The end of the way that the bus is at.
-pub struct Replying {
+/// Receives replies for the bus.
+pub struct ReplyReceiver {
     queue: mpsc::Receiver<Outgoing>,
     refusals: mpsc::Receiver<(Refusal, OwnedSemaphorePermit)>,
 }
 
-impl Outlet {
-    /// A way for the replies to this many commands under way, and its other end.
-    pub fn new(commands: usize) -> (Self, Replying) {
+impl ReplySender {
+    /// For the replies to this many commands under way.
+    pub fn new(commands: usize) -> (Self, ReplyReceiver) {
         let (queue, outgoing) = mpsc::channel(commands + PARTS);
         let (refusals, refused) = mpsc::channel(REFUSALS);
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let outlet = Self {
+        let sender = Self {
             queue,
             refusals,
             refusal_bytes: semaphore(REFUSAL_BYTES),
             drops: Throttle::default(),
-            quota: Quota { parts: semaphore(PARTS), bytes: semaphore(PART_BYTES), left: Arc::default() },
-            interest: Arc::default(),
+            quota: Quota { parts: semaphore(PARTS), bytes: semaphore(PART_BYTES), left: Rc::default() },
+            liveness: Rc::default(),
         };
-        (outlet, Replying { queue: outgoing, refusals: refused })
+        (sender, ReplyReceiver { queue: outgoing, refusals: refused })
     }
 
-    /// Where it is known who listens to parts.
-    pub fn interest(&self) -> Arc<Interest> {
-        self.interest.clone()
+    /// Which callers still receive parts.
+    pub fn liveness(&self) -> Rc<Liveness> {
+        self.liveness.clone()
     }
 
-    /// How much of it parts may take.
+    /// How much of the queue parts may take.
     pub(crate) fn quota(&self) -> Quota {
         self.quota.clone()
     }
 
-    /// Queues a reply that is no part. Returns whether it found room, which it does if it holds a permit.
+    /// Queues a reply that is not a part. Returns whether it found room, which it does if it holds a permit.
     pub(crate) fn send(&self, outgoing: Outgoing) -> bool {
         self.queue.try_send(outgoing).is_ok()
     }
@@ -159,10 +160,11 @@ impl Outlet {
         taken
     }
 
+    /// Queues a part, unless there is no room for it.
     pub(crate) fn send_part(
         &self,
         subject: String,
-        answer: Arc<Answer>,
+        answer: Rc<Answer>,
         traceparent: Option<Arc<str>>,
         stream: &mut Stream,
     ) {
@@ -178,12 +180,12 @@ impl Outlet {
 }
 
 impl Quota {
-    /// Whether one more part finds a place.
+    /// Whether there is room for one more part.
     pub(crate) fn has_room(&self) -> bool {
         self.parts.available_permits() > 0 && self.bytes.available_permits() >= ROOM as usize
     }
 
-    /// Waits until one may.
+    /// Waits until there may be.
     pub(crate) async fn room(&self) {
         drop(self.parts.acquire().await);
         drop(self.bytes.acquire_many(ROOM).await);
@@ -191,7 +193,7 @@ impl Quota {
 
     /// How many parts have left so far: it shows whether any do.
     pub(crate) fn left(&self) -> u64 {
-        self.left.load(Ordering::Relaxed)
+        self.left.get()
     }
 
     fn space(&self, bytes: usize) -> Option<Space> {
@@ -202,8 +204,8 @@ impl Quota {
     }
 }
 
-impl Replying {
-    /// The next reply: refusals come when nothing else waits. `None` once every [`Outlet`] is gone and all replies were
+impl ReplyReceiver {
+    /// The next reply: refusals come when nothing else waits. `None` once every [`ReplySender`] is gone and all replies were
     /// taken. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Outgoing> {
         loop {
@@ -245,24 +247,24 @@ mod tests {
 
     #[test]
     fn a_flood_of_refusals_displaces_no_reply_and_is_bounded() {
-        let (outlet, mut replying) = Outlet::new(2);
-        let taken = (0..REFUSALS * 2).filter(|number| outlet.refuse(refusal(*number))).count();
+        let (sender, mut receiver) = ReplySender::new(2);
+        let taken = (0..REFUSALS * 2).filter(|number| sender.refuse(refusal(*number))).count();
         assert!((1..=REFUSALS).contains(&taken));
         let permits = Arc::new(Semaphore::new(2));
-        assert!(outlet.send(reply(&permits, "one")) && outlet.send(reply(&permits, "two")));
+        assert!(sender.send(reply(&permits, "one")) && sender.send(reply(&permits, "two")));
         assert_eq!(permits.available_permits(), 0, "a reply that waits keeps its place");
         for wanted in ["one", "two", "0", "1"] {
-            assert_eq!(replying.try_next().unwrap().answer.id, wanted);
+            assert_eq!(receiver.try_next().unwrap().answer.id, wanted);
         }
         assert_eq!(permits.available_permits(), 2);
-        assert!(outlet.refuse(refusal(0)), "what was taken makes room");
+        assert!(sender.refuse(refusal(0)), "what was taken makes room");
     }
 
     #[test]
     fn the_bytes_of_refusals_are_bounded_too() {
-        let (outlet, _replying) = Outlet::new(1);
+        let (sender, _replying) = ReplySender::new(1);
         let large = || Refusal { name: "x".repeat(1 << 20), ..refusal(0) };
-        let taken = (0..1_000).filter(|_| outlet.refuse(large())).count();
+        let taken = (0..1_000).filter(|_| sender.refuse(large())).count();
         assert!(taken < 32, "{taken}");
     }
 }

@@ -1,5 +1,6 @@
 //! Callers who are told parts, and those who are gone: without NATS, and with the time given.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::metrics::InstanceMetrics;
-use crate::reply::idempotency::{Claim, Keys, What};
+use crate::reply::idempotency::{Entry, Fingerprint, Keys};
 use crate::reply::liveness::GRACE;
-use crate::reply::{Outgoing, Outlet, Replying, Tally};
+use crate::reply::{Outgoing, ReplyReceiver, ReplySender, Stats, test_caller};
 use crate::settings::Commands;
 
 /// Commands that may be under way.
@@ -22,31 +23,31 @@ const OPERATION: &str = "message";
 /// The callers of one connection, and what has left for the bus.
 struct Desk {
     replies: PendingCommands,
-    outlet: Outlet,
-    outgoing: Replying,
+    sender: ReplySender,
+    outgoing: ReplyReceiver,
     metrics: Arc<InstanceMetrics>,
-    tally: Arc<Tally>,
+    stats: Rc<Stats>,
     permits: Arc<Semaphore>,
     now: Instant,
 }
 
 impl Desk {
     fn new() -> Self {
-        let (outlet, outgoing) = Outlet::new(PERMITS);
+        let (sender, outgoing) = ReplySender::new(PERMITS);
         Self {
             replies: PendingCommands::default(),
-            outlet,
+            sender,
             outgoing,
             metrics: Arc::new(InstanceMetrics::new("desk", "test", &[OPERATION])),
-            tally: Arc::default(),
+            stats: Rc::default(),
             permits: Arc::new(Semaphore::new(PERMITS)),
             now: Instant::now(),
         }
     }
 
     fn caller(&self, number: u64) -> Caller {
-        let mut caller = caller(&self.outlet, number);
-        (caller.metrics, caller.tally) = (self.metrics.clone(), self.tally.clone());
+        let mut caller = test_caller(&self.sender, number);
+        (caller.metrics, caller.stats) = (self.metrics.clone(), self.stats.clone());
         caller.permit = self.permits.clone().try_acquire_owned().ok().map(Arc::new);
         caller
     }
@@ -108,39 +109,18 @@ impl Desk {
     }
 
     fn nobody(&mut self, name: &str, after: Duration) -> Option<(CommandId, bool)> {
-        self.outlet.interest().nobody(name, self.now + after);
+        self.sender.liveness().no_responders(name, self.now + after);
         let gone = self.replies.gone.1.try_recv().ok()?;
         self.replies.dismiss(gone).map(|sent| (gone, sent))
     }
 
     fn counted(&self) -> (u64, u64) {
-        let figures = self.tally.figures(OPERATION);
+        let figures = self.stats.figures(OPERATION);
         (figures.requests, figures.errors)
     }
 
     fn is_clean(&self) -> bool {
-        self.outlet.interest().len() == 0 && self.permits.available_permits() == PERMITS
-    }
-}
-
-/// A caller that waits for a response, and has a place among the commands under way.
-pub(crate) fn caller(outlet: &Outlet, number: u64) -> Caller {
-    let now = Instant::now();
-    Caller {
-        name: number.to_string(),
-        subject: Some(format!("_INBOX.{number}")),
-        wait: DeliveryLevel::Response,
-        named_wait: false,
-        operation: OPERATION,
-        started: now,
-        deadline: now + Duration::from_secs(60),
-        traceparent: None,
-        replies: outlet.clone(),
-        metrics: Arc::new(InstanceMetrics::new("desk", "test", &[OPERATION])),
-        tally: Arc::default(),
-        permit: Arc::new(Semaphore::new(1)).try_acquire_owned().ok().map(Arc::new),
-        slot: None,
-        answered: false,
+        self.sender.liveness().len() == 0 && self.permits.available_permits() == PERMITS
     }
 }
 
@@ -202,7 +182,7 @@ fn a_caller_who_is_gone_is_given_up_once() {
     desk.response(command);
     assert_eq!(desk.sent(), [("_INBOX.1".to_owned(), "unknown", Value::Null)]);
     assert_eq!(desk.counted(), (1, 1));
-    assert_eq!((desk.permits.available_permits(), desk.outlet.interest().len()), (15, 1));
+    assert_eq!((desk.permits.available_permits(), desk.sender.liveness().len()), (15, 1));
     desk.part(other, 0);
     desk.response(other);
     assert_eq!(desk.sent().len(), 2);
@@ -235,14 +215,14 @@ fn a_caller_who_comes_back_is_not_given_up() {
 fn a_command_with_a_key_goes_on_without_parts() {
     let mut desk = Desk::new();
     let keys = Keys::new(&Commands::default());
-    let claim = |caller| keys.claim("key", What::new("message", "{}", [].into_iter()), caller);
-    let Claim::First(caller) = claim(desk.caller(1)) else { panic!("not the first") };
+    let claim = |caller| keys.entry("key", Fingerprint::new("message", "{}", [].into_iter()), caller);
+    let Entry::First(caller) = claim(desk.caller(1)) else { panic!("not the first") };
     let command = desk.begin(caller, 1, true);
     desk.replies.written(command);
-    assert!(matches!(claim(desk.caller(2)), Claim::Joined));
+    assert!(matches!(claim(desk.caller(2)), Entry::Joined));
     assert_eq!(desk.unheard(command, Duration::ZERO), None);
     assert_eq!(desk.unheard(command, GRACE), None);
-    assert_eq!(desk.outlet.interest().len(), 0);
+    assert_eq!(desk.sender.liveness().len(), 0);
     desk.part(command, 1);
     assert!(desk.sent().is_empty());
     desk.response(command);

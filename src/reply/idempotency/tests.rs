@@ -1,44 +1,44 @@
 //! Keys without NATS, and with the time given.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::Size;
 use tokio::time::timeout;
 
 use super::*;
-use crate::link::pending::tests;
 use crate::metrics::Outcome;
-use crate::reply::{Outlet, Replying};
+use crate::reply::{ReplyReceiver, ReplySender, test_caller};
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn keys(change: impl FnOnce(&mut Commands)) -> Arc<Keys> {
+fn keys(change: impl FnOnce(&mut Commands)) -> Rc<Keys> {
     let mut config = Commands::default();
     change(&mut config);
     Keys::new(&config)
 }
 
-fn claim(keys: &Arc<Keys>, outlet: &Outlet, key: &str, body: &str, reply: u64) -> Claim {
-    let what = What::new("call.x", body, [("Pontoon-Action", "a")].into_iter());
-    keys.claim(key, what, tests::caller(outlet, reply))
+fn entry(keys: &Rc<Keys>, sender: &ReplySender, key: &str, body: &str, reply: u64) -> Entry {
+    let fingerprint = Fingerprint::new("call.x", body, [("Pontoon-Action", "a")].into_iter());
+    keys.entry(key, fingerprint, test_caller(sender, reply))
 }
 
-fn first(keys: &Arc<Keys>, outlet: &Outlet, key: &str) -> Caller {
-    match claim(keys, outlet, key, "{}", 1) {
-        Claim::First(caller) => caller,
+fn first(keys: &Rc<Keys>, sender: &ReplySender, key: &str) -> Caller {
+    match entry(keys, sender, key, "{}", 1) {
+        Entry::First(caller) => caller,
         _ => panic!("not the first"),
     }
 }
 
-fn refused(claim: Claim) -> Code {
-    let Claim::Refused(caller, error) = claim else { panic!("not refused") };
+fn refused(entry: Entry) -> Code {
+    let Entry::Refused(caller, error) = entry else { panic!("not refused") };
     caller.refuse(&error);
     error.code()
 }
 
 /// Where replies went, and their status.
-fn sent(replying: &mut Replying) -> Vec<(String, &'static str)> {
-    let next = || replying.try_next().map(|one| (one.subject, one.answer.status()));
+fn sent(receiver: &mut ReplyReceiver) -> Vec<(String, &'static str)> {
+    let next = || receiver.try_next().map(|one| (one.subject, one.answer.status()));
     std::iter::from_fn(next).collect()
 }
 
@@ -53,59 +53,65 @@ fn of(reply: u64, status: &'static str) -> (String, &'static str) {
 
 #[test]
 fn a_key_is_carried_out_once() {
-    let (keys, (outlet, mut replying)) = (keys(|_| {}), Outlet::new(16));
-    let caller = first(&keys, &outlet, "k");
-    assert!(matches!(claim(&keys, &outlet, "k", "{}", 2), Claim::Joined));
-    assert_eq!(refused(claim(&keys, &outlet, "k", "[]", 3)), Code::KeyReused);
+    let (keys, (sender, mut receiver)) = (keys(|_| {}), ReplySender::new(16));
+    let caller = first(&keys, &sender, "k");
+    assert!(matches!(entry(&keys, &sender, "k", "{}", 2), Entry::Joined));
+    assert_eq!(refused(entry(&keys, &sender, "k", "[]", 3)), Code::KeyReused);
     done(caller, "done");
-    assert_eq!(sent(&mut replying), [of(3, "rejected"), of(1, "response"), of(2, "response")]);
-    let Claim::Answered(caller, kept) = claim(&keys, &outlet, "k", "{}", 4) else { panic!("not answered") };
+    assert_eq!(sent(&mut receiver), [of(3, "rejected"), of(1, "response"), of(2, "response")]);
+    let Entry::Answered(caller, kept) = entry(&keys, &sender, "k", "{}", 4) else { panic!("not answered") };
     assert!(kept.body.ends_with(b"\"data\":\"done\"}"));
     caller.repeat(&kept);
-    assert_eq!(sent(&mut replying), [of(4, "response")]);
-    assert_eq!(keys.state().deadlines.len(), 0);
+    assert_eq!(sent(&mut receiver), [of(4, "response")]);
+    assert_eq!(keys.state.borrow().deadlines.len(), 0);
 }
 
 #[test]
-fn what_changes_what_is_done_tells_commands_apart_and_nothing_else() {
-    let what = |headers: &[(&'static str, &'static str)]| What::new("call.x", "{}", headers.iter().copied());
-    let one = what(&[("Pontoon-Action", "pay"), ("Pontoon-X", "1")]);
-    assert!(one == what(&[("pontoon-x", "1"), ("pontoon-action", "pay")]));
+fn only_what_changes_the_effect_makes_commands_differ() {
+    let fingerprint =
+        |headers: &[(&'static str, &'static str)]| Fingerprint::new("call.x", "{}", headers.iter().copied());
+    let one = fingerprint(&[("Pontoon-Action", "pay"), ("Pontoon-X", "1")]);
+    assert!(one == fingerprint(&[("pontoon-x", "1"), ("pontoon-action", "pay")]));
     for other in [&[("Pontoon-Action", "refund"), ("Pontoon-X", "1")][..], &[("Pontoon-Action", "pay")], &[]]
     {
-        assert!(one != what(other), "{other:?}");
+        assert!(one != fingerprint(other), "{other:?}");
     }
-    assert!(What::new("a", "bc", [].into_iter()) != What::new("ab", "c", [].into_iter()));
+    assert!(Fingerprint::new("a", "bc", [].into_iter()) != Fingerprint::new("ab", "c", [].into_iter()));
 }
 
 #[test]
-fn what_was_not_done_can_be_tried_again() {
-    let (keys, (outlet, _replying)) = (keys(|_| {}), Outlet::new(16));
-    first(&keys, &outlet, "k").refuse(&Error::disconnected("no"));
-    drop(first(&keys, &outlet, "k").slot.take());
-    drop(first(&keys, &outlet, "k"));
-    // It is dropped without an answer, so that nobody knows.
-    assert!(matches!(claim(&keys, &outlet, "k", "{}", 1), Claim::Answered(..)));
+fn a_command_that_was_not_done_can_be_tried_again() {
+    let (keys, (sender, _replying)) = (keys(|_| {}), ReplySender::new(16));
+    first(&keys, &sender, "k").refuse(&Error::disconnected("no"));
+    drop(first(&keys, &sender, "k").on_answer.take());
+    drop(first(&keys, &sender, "k"));
+    // It is dropped without an answer, so that it may have been done.
+    assert!(matches!(entry(&keys, &sender, "k", "{}", 1), Entry::Answered(..)));
 }
 
 #[tokio::test]
 async fn each_caller_waits_for_its_own_time() {
-    let (keys, (outlet, mut replying)) = (keys(|_| {}), Outlet::new(16));
-    let _expiry = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(keys.clone().expire()));
-    let caller = first(&keys, &outlet, "k");
+    let (keys, (sender, mut receiver)) = (keys(|_| {}), ReplySender::new(16));
+    let caller = first(&keys, &sender, "k");
     for (reply, wait) in [(2, LONG), (3, Duration::from_millis(20)), (4, Duration::ZERO)] {
-        let mut caller = tests::caller(&outlet, reply);
+        let mut caller = test_caller(&sender, reply);
         caller.deadline = Instant::now() + wait;
-        let what = What::new("call.x", "{}", [("Pontoon-Action", "a")].into_iter());
-        assert!(matches!(keys.claim("k", what, caller), Claim::Joined));
+        let fingerprint = Fingerprint::new("call.x", "{}", [("Pontoon-Action", "a")].into_iter());
+        assert!(matches!(keys.entry("k", fingerprint, caller), Entry::Joined));
     }
     for reply in [4, 3] {
-        let one = timeout(LONG, replying.next()).await.expect("in time").expect("a reply");
+        let next = async {
+            tokio::select! {
+                one = receiver.next() => one,
+                () = keys.clone().expire() => None,
+            }
+        };
+        let one = timeout(LONG, next).await.expect("in time").expect("a reply");
         assert_eq!((one.subject, one.answer.status()), of(reply, "unknown"));
         assert_eq!(one.answer.error.as_ref().map(|(code, _)| *code), Some(504));
     }
     done(caller, "done");
-    assert_eq!(sent(&mut replying), [of(1, "response"), of(2, "response")]);
+    assert_eq!(sent(&mut receiver), [of(1, "response"), of(2, "response")]);
 }
 
 #[test]
@@ -113,20 +119,20 @@ fn a_full_table_refuses_new_keys_and_forgets_no_young_one() {
     for change in [(|config: &mut Commands| config.idempotency_keys = 100) as fn(&mut Commands), |config| {
         config.idempotency_bytes = Size(100 * 1_500)
     }] {
-        let (keys, (outlet, mut replying)) = (keys(change), Outlet::new(16));
+        let (keys, (sender, mut receiver)) = (keys(change), ReplySender::new(16));
         let mut number = 0;
         let full = loop {
-            match claim(&keys, &outlet, &number.to_string(), "{}", 1) {
-                Claim::First(caller) => done(caller, &"x".repeat(900)),
+            match entry(&keys, &sender, &number.to_string(), "{}", 1) {
+                Entry::First(caller) => done(caller, &"x".repeat(900)),
                 other => break refused(other),
             }
             number += 1;
         };
         assert_eq!(full, Code::TooMany);
         assert!((80..=120).contains(&number), "{number}");
-        assert!(matches!(claim(&keys, &outlet, "0", "{}", 1), Claim::Answered(..)));
-        drop(sent(&mut replying));
-        let state = keys.state();
+        assert!(matches!(entry(&keys, &sender, "0", "{}", 1), Entry::Answered(..)));
+        drop(sent(&mut receiver));
+        let state = keys.state.borrow();
         assert_eq!((state.entries.len(), state.order.len()), (number, number));
         assert!(state.bytes <= state.most_bytes);
     }
@@ -134,10 +140,10 @@ fn a_full_table_refuses_new_keys_and_forgets_no_young_one() {
 
 #[test]
 fn a_large_answer_is_kept_without_its_data() {
-    let (keys, (outlet, _replying)) =
-        (keys(|config| config.idempotency_bytes = Size::kib(4)), Outlet::new(16));
-    done(first(&keys, &outlet, "k"), &"x".repeat(10_000));
-    let Claim::Answered(_, kept) = claim(&keys, &outlet, "k", "{}", 2) else { panic!("not answered") };
+    let (keys, (sender, _replying)) =
+        (keys(|config| config.idempotency_bytes = Size::kib(4)), ReplySender::new(16));
+    done(first(&keys, &sender, "k"), &"x".repeat(10_000));
+    let Entry::Answered(_, kept) = entry(&keys, &sender, "k", "{}", 2) else { panic!("not answered") };
     assert_eq!((kept.status(), kept.error.as_ref().map(|(code, _)| *code)), ("response", Some(413)));
     assert!(kept.body.len() < 300);
 }
@@ -148,22 +154,22 @@ fn old_answers_make_room() {
         config.idempotency_keys = 1;
         config.idempotency_time = pontoon_sdk::Span(Duration::ZERO);
     });
-    let (outlet, _replying) = Outlet::new(16);
+    let (sender, _replying) = ReplySender::new(16);
     for _ in 0..3 {
-        done(first(&keys, &outlet, "k"), "done");
-        done(first(&keys, &outlet, "another"), "done");
+        done(first(&keys, &sender, "k"), "done");
+        done(first(&keys, &sender, "another"), "done");
     }
-    assert_eq!(keys.state().entries.len(), 1);
+    assert_eq!(keys.state.borrow().entries.len(), 1);
 }
 
 #[test]
 fn a_key_has_a_length_and_few_wait_for_one() {
-    let (keys, (outlet, _replying)) = (keys(|_| {}), Outlet::new(256));
-    assert_eq!(refused(claim(&keys, &outlet, "", "{}", 1)), Code::BadBody);
-    assert_eq!(refused(claim(&keys, &outlet, &"k".repeat(MAX_KEY + 1), "{}", 1)), Code::BadBody);
-    let _first = first(&keys, &outlet, "k");
+    let (keys, (sender, _replying)) = (keys(|_| {}), ReplySender::new(256));
+    assert_eq!(refused(entry(&keys, &sender, "", "{}", 1)), Code::BadBody);
+    assert_eq!(refused(entry(&keys, &sender, &"k".repeat(MAX_KEY + 1), "{}", 1)), Code::BadBody);
+    let _first = first(&keys, &sender, "k");
     for reply in 0..MAX_FOLLOWERS as u64 {
-        assert!(matches!(claim(&keys, &outlet, "k", "{}", reply), Claim::Joined));
+        assert!(matches!(entry(&keys, &sender, "k", "{}", reply), Entry::Joined));
     }
-    assert_eq!(refused(claim(&keys, &outlet, "k", "{}", 1)), Code::TooMany);
+    assert_eq!(refused(entry(&keys, &sender, "k", "{}", 1)), Code::TooMany);
 }
