@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use pontoon::config;
-use pontoon::transport::{Class, Dial as _, DialError, Dialled, Read as _, Received, Settings, Write as _};
+use pontoon::settings;
+use pontoon::transport::{
+    Dial as _, DialError, DialErrorKind, Dialled, Read as _, Received, Settings, Write as _,
+};
 use pontoon_sdk::{End, Size, Span};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -101,6 +103,6 @@ async fn a_failed_dial_names_the_address() {
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
     let error = dial(&Endpoint::new(&address).unwrap()).await.err().unwrap();
-    assert_eq!(error.class, Class::Unreachable);
+    assert_eq!(error.kind, DialErrorKind::Unreachable);
     assert!(error.message.contains(&address), "{error}");
 }
