@@ -24,7 +24,7 @@ mod steps;
 pub use frame_text::FrameText;
 pub use pattern::Names;
 pub use play::{play, play_folder};
-pub use sample::check_sample;
+pub use sample::{check_sample, uncommented};
 pub use steps::{CommandStep, EventStep, ReplyStep, Status, Step, StepKind, Transcript};
 
 /// The README of the connectors, whose example is run here.

@@ -20,7 +20,7 @@ pub fn check_sample<C: Connector>() -> Result<(), String> {
     let schema = schema_for!(C::Config);
     let settings = schema.get("properties").and_then(Value::as_object);
     for (setting, described) in settings.into_iter().flatten() {
-        let ways = [format!("\n{setting} = "), format!(".{setting}]"), format!(".{setting}.")];
+        let ways = ["\n{} = ", "\n{}.", ".{}]", ".{}."].map(|way| way.replace("{}", setting));
         if !ways.iter().any(|way| all.contains(way)) {
             return Err(format!("the sample lacks the setting {setting}; add a line `# {setting} = …`"));
         }
@@ -47,15 +47,18 @@ fn config<C: Connector>(text: &str) -> Result<C::Config, String> {
 }
 
 /// The sample with the settings that it has in comments.
-fn uncommented(sample: &str) -> String {
+pub fn uncommented(sample: &str) -> String {
     let line = |line: &str| match line.strip_prefix("# ") {
-        Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => {
-            setting.to_owned()
-        }
+        Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| is_key(key)) => setting.to_owned(),
         Some(table) if table.starts_with("[connectors.") && table.ends_with(']') => table.to_owned(),
         _ => line.to_owned(),
     };
     sample.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a text is a key of TOML; in quotes it may have spaces.
+fn is_key(text: &str) -> bool {
+    text.split('"').step_by(2).all(|outside| !outside.contains(' '))
 }
 
 #[cfg(test)]
