@@ -24,7 +24,7 @@ server := auth:: cli:: delivery:: domains:: gaps:: nats permissions:: reload:: s
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc graph licences dashboard deploy unit outside kubernetes static rust-socketio
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside kubernetes static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
@@ -34,7 +34,7 @@ demo:
 test: lint unit outside kubernetes
 	$(call step,done)
 
-lint: fmt clippy doc graph licences dashboard deploy
+lint: fmt clippy doc floors graph licences dashboard deploy
 
 tools:
 	$(call step,tools)
@@ -57,6 +57,10 @@ clippy:
 doc:
 	$(call step,documentation)
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(locked) --no-deps
+
+floors:
+	$(call step,floors of the source tree)
+	@"$${PYTHON:-python3}" tests/tools/floors.py
 
 graph:
 	$(call step,crate graph)

@@ -16,6 +16,7 @@ use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Result,
 pub use config::{Auth, Config};
 pub use operations::Request;
 pub use session::AuiSession;
+use session::Shared;
 
 /// A network of agents on AUI.
 pub struct Aui {
@@ -23,13 +24,6 @@ pub struct Aui {
     endpoint: Endpoint,
     /// One for all links.
     limiter: Option<RateLimiter>,
-}
-
-/// What the sessions of an instance share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    /// Whether the service has accepted our key, and nothing has contradicted that since.
-    pub(crate) key_accepted: AtomicBool,
 }
 
 impl Connector for Aui {

@@ -1,7 +1,7 @@
 //! One connection for one task: requests go out one at a time, their answers come in parts and then whole.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::connector::Frame as _;
@@ -15,7 +15,7 @@ use pontoon_sdk::{
 };
 use serde_json::value::RawValue;
 
-use crate::Shared;
+use crate::config::Config;
 use crate::decode::{Received, RequestError, Update, decode};
 use crate::operations::Request;
 
@@ -25,6 +25,13 @@ const CLOSING: Duration = Duration::from_secs(3);
 /// Close codes that the service sends after an error.
 const POLICY: u16 = 1008;
 const INTERNAL: u16 = 1011;
+
+/// What the sessions of an instance share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// Whether the service has accepted our key, and nothing has contradicted that since.
+    pub(crate) key_accepted: AtomicBool,
+}
 
 /// One connection.
 pub struct AuiSession {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::socketio::Frame;
+use pontoon_sdk::streams::Streams;
 use pontoon_sdk::{Code, Command, CommandId, DeliveryLevel, Error, Event, Join, Raw, Reply, Result, Session};
 
 use crate::answers::Answers;

@@ -5,7 +5,6 @@
 //! are. A surrogate pair may be split between two parts: its first half is held back until the second one comes.
 
 mod piece;
-mod streams;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventType, Fields};
 
 pub use piece::Piece;
-pub use streams::Streams;
 
 /// The longest text that is kept to find out what the parts of an answer are ([`Mode::Auto`]), in bytes.
 const MAX_UNDECIDED: usize = 1024 * 1024;
@@ -128,7 +126,7 @@ impl Accumulator {
     }
 
     /// Bytes of the text that is kept.
-    fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         match &self.state {
             State::Delta => 0,
             State::Cumulative(text) => text.len(),

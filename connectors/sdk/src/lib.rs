@@ -14,7 +14,7 @@
 //!   a caller names
 //! * [`url`]: takes URLs apart, for settings and for commands
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
-//! * [`accumulator`]: messages that come in parts
+//! * [`accumulator`]: messages that come in parts; [`streams`]: many of them at a time
 //! * [`Pending`]: which request an answer belongs to
 //! * [`MessageSend`](message::MessageSend): the body of the command `message.send`
 //! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
@@ -28,6 +28,7 @@ pub mod event;
 mod joins;
 pub mod json;
 pub mod lenient;
+mod link;
 pub mod listener;
 pub mod mask;
 pub mod message;
@@ -40,6 +41,7 @@ pub mod secret;
 pub mod session;
 pub mod settings;
 pub mod socketio;
+pub mod streams;
 pub mod units;
 pub mod url;
 pub mod uuid;
@@ -48,10 +50,11 @@ pub mod websocket;
 pub use accumulator::{Accumulator, Piece};
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, DeliveryLevel, Reply};
-pub use connector::{Connector, LinkKey, LinkSpec, LinkState, OnDemandLimits, Route, Transport};
+pub use connector::{Connector, LinkSpec, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use joins::Join;
+pub use link::{LinkKey, LinkState, OnDemandLimits};
 pub use object::Object;
 pub use operations::{AnyJson, Operation, Request};
 pub use pending::Pending;

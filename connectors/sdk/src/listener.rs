@@ -11,7 +11,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::connector::LinkKey;
+use crate::link::LinkKey;
 use crate::secret::Secret;
 
 /// Where services come in.

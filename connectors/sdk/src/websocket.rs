@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::connector;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::Raw;
 use crate::object::Object;
 use crate::secret::{Param, Secret};
@@ -117,6 +117,23 @@ impl Endpoint {
             secrets: Vec::new(),
             guard: None,
         })
+    }
+}
+
+impl Guard {
+    /// Judges the URL that a caller gave. The endpoint has it in one form, scheme and host in lower case, and carries this
+    /// guard.
+    ///
+    /// # Errors
+    /// `Rejected`: 400 if it is no URL, 403 with the rule by which it may not be dialled. Without a pointer: only the
+    /// caller of this knows where in the body it stood.
+    pub fn check_url(&self, url: &str) -> Result<Endpoint> {
+        let url = Url::parse_strict(url).map_err(guard::refused)?;
+        self.authorize(&url.host, url.port)?;
+        let mut endpoint = Endpoint::new(&url.to_string())
+            .map_err(|error| Error::rejected(Code::BadBody, error.message()))?;
+        endpoint.guard = Some(self.clone());
+        Ok(endpoint)
     }
 }
 

@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{CommandId, Reply};
-use pontoon_sdk::connector::{Connector, Frame as _, LinkKey, LinkState, Route, Transport};
+use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::error::{End, Error, Kind};
 use pontoon_sdk::event::{Event, EventType};
 use pontoon_sdk::operations::Request as _;
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::session::{Action, Outbox, Session};
+use pontoon_sdk::{Connector, LinkKey, LinkState, Route, Transport};
 
 use self::callers::{Callers, find};
 use self::outputs::Outputs;

@@ -7,10 +7,11 @@ use super::entry::{Mapping, is_message};
 use super::find::{Payload, find};
 use super::pointer::Document;
 use super::time::time_of;
-use pontoon_sdk::accumulator::{Mode, Piece, Streams};
+use pontoon_sdk::accumulator::{Mode, Piece};
 use pontoon_sdk::event::{Event, EventType, Fields, Message, MessageObject, Raw, Sender, ServiceError};
 use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::lenient::Timestamp;
+use pontoon_sdk::streams::Streams;
 
 impl<D: Document> Mapping<D> {
     /// The event that a payload becomes. `raw` is shown in it as the payload, unless it is a part of a message; `streams`

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::socketio::{Ack, Event, Frame};
+use pontoon_sdk::streams::Streams;
 use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Result, Session};
 
 use crate::answer::reply;

@@ -1,9 +1,9 @@
 //! From a frame of the service to the event that it becomes, or to the error that it reports.
 
-use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::object::cut;
+use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Error, Event, Object, Raw, Result};
 

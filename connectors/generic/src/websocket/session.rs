@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::accumulator::Streams;
 use pontoon_sdk::pending::{Answered, Order, Pending};
+use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Event, Join, Outbox, Reply, Result, Session};
 use serde_json::value::RawValue;

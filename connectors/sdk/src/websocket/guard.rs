@@ -23,9 +23,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::hosts::HostRule;
-use super::Endpoint;
 use crate::error::{Code, Error, Result};
-use crate::url::{Fault, Host, Url};
+use crate::url::{Fault, Host};
 
 /// What may be dialled, as configured. Nothing may unless it is listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -70,21 +69,6 @@ impl Guard {
         self.0.proxy
     }
 
-    /// Judges the URL that a caller gave. The endpoint has it in one form, scheme and host in lower case, and carries this
-    /// guard.
-    ///
-    /// # Errors
-    /// `Rejected`: 400 if it is no URL, 403 with the rule by which it may not be dialled. Without a pointer: only the
-    /// caller of this knows where in the body it stood.
-    pub fn check_url(&self, url: &str) -> Result<Endpoint> {
-        let url = Url::parse_strict(url).map_err(refused)?;
-        self.authorize(&url.host, url.port)?;
-        let mut endpoint = Endpoint::new(&url.to_string())
-            .map_err(|error| Error::rejected(Code::BadBody, error.message()))?;
-        endpoint.guard = Some(self.clone());
-        Ok(endpoint)
-    }
-
     /// Judges a host, without brackets, and its port.
     ///
     /// # Errors
@@ -110,7 +94,7 @@ impl Guard {
         Err(forbidden(format!("{purpose} may not be dialled unless {}.addresses lists it", self.0.name)))
     }
 
-    fn authorize(&self, host: &Host, port: u16) -> Result<()> {
+    pub(super) fn authorize(&self, host: &Host, port: u16) -> Result<()> {
         if port == 0 {
             return Err(forbidden("the port is 0; a port is 1 to 65535"));
         }
@@ -133,7 +117,7 @@ fn read<T>(entries: &[String], parse: fn(&str) -> Result<T, String>, pointer: &s
     entries.iter().enumerate().map(read).collect()
 }
 
-fn refused(fault: Fault) -> Error {
+pub(super) fn refused(fault: Fault) -> Error {
     let code = if matches!(fault, Fault::Malformed(..)) { Code::BadBody } else { Code::Forbidden };
     Error::rejected(code, fault.to_string())
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{Command, CommandId, Reply};
-use pontoon_sdk::connector::{LinkSpec, OnDemandLimits};
 use pontoon_sdk::error::Code;
 use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
+use pontoon_sdk::{LinkSpec, OnDemandLimits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use pontoon_sdk::OnDemandLimits;
 use pontoon_sdk::command::{Command, CommandId};
-use pontoon_sdk::connector::OnDemandLimits;
 use pontoon_sdk::error::{Code, Error, Result};
 
 /// The commands that wait, in order.

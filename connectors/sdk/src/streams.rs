@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Accumulator, Mode, Part, Piece};
+use crate::accumulator::{Accumulator, Mode, Part, Piece};
 
 /// How many texts may come in parts at a time. The oldest beyond that begins again with its next part.
 const MAX_STREAMS: usize = 64;
