@@ -78,7 +78,7 @@ impl Endpoint {
         &self.settings
     }
 
-    /// Ends it, and waits up to [`CLOSE_TIMEOUT`] for the port to be free.
+    /// Ends it, and waits up to `CLOSE_TIMEOUT` for the port to be free.
     pub fn close(self) {
         self.stop.cancel();
         let _ = self.closed.recv_timeout(CLOSE_TIMEOUT);

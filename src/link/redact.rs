@@ -7,7 +7,7 @@ use pontoon_sdk::Redactor;
 /// How many characters of a reason are shown.
 const LONGEST: usize = 1_000;
 
-/// The text without the secrets, cut to [`LONGEST`] characters. It is cut after they are masked, so that no piece of one is
+/// The text without the secrets, cut to `LONGEST` characters. It is cut after they are masked, so that no piece of one is
 /// left.
 pub fn shown(redactor: &Redactor, text: &str) -> String {
     let mut text = redactor.text(text);

@@ -27,8 +27,8 @@ without() {
 connectors=0
 for manifest in connectors/*/Cargo.toml; do
     package=$(sed -n 's/^name = "\(.*\)"/\1/p' "$manifest" | head -1)
-    # An engine, not a connector.
-    [[ $package == pontoon-rust-socketio ]] && continue
+    # An engine, and a connector that is its own program.
+    [[ $package == pontoon-rust-socketio || $package == pontoon-board ]] && continue
     without "$package" "a connector has no socket and no runtime; the daemon has them" \
         tokio tokio-util async-std smol mio socket2 async-nats tungstenite tokio-tungstenite hyper reqwest \
         rustls tokio-rustls pontoon

@@ -25,7 +25,7 @@ pub trait Connector: Send + Sync + Sized + 'static {
     type Transport: Transport;
     /// The instance's table, without the keys that the daemon uses itself. Unknown keys must be errors.
     type Config: DeserializeOwned + JsonSchema;
-    /// What callers can ask for: see [`operations!`](crate::operations).
+    /// What callers can ask for: see [`operations!`](crate::operations!).
     type Request: Request;
     /// One conversation.
     type Session: Session<Frame = <Self::Transport as Transport>::Frame, Request = Self::Request>;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::command::{Command, DeliveryLevel};
 use crate::error::{Error, Result};
 
-/// What callers can ask for: an enum with a variant for each operation. [`operations!`](crate::operations) writes it.
+/// What callers can ask for: an enum with a variant for each operation. [`operations!`](crate::operations!) writes it.
 pub trait Request: Sized + Send + 'static {
     /// Every operation, with the most that any instance can promise of it.
     fn operations() -> Vec<Operation>;
