@@ -160,7 +160,7 @@ impl<B: DeserializeOwned + JsonSchema> pontoon_sdk::operations::Body for Body<B>
     }
 
     fn read(command: &Command) -> Result<Self> {
-        command.parse().map(Self).map_err(|error| {
+        <B as pontoon_sdk::operations::Body>::read(command).map(Self).map_err(|error| {
             let fields: BTreeMap<String, IgnoredAny> = command.parse().unwrap_or_default();
             match REFUSED.iter().find(|(field, _)| fields.contains_key(*field)) {
                 Some((field, why)) => wrong(format!("\"{field}\" is not taken: {why}"), &format!("/{field}")),

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
 
 use crate::command::{Command, DeliveryLevel};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// What callers can ask for: an enum with a variant for each operation. [`operations!`](crate::operations!) writes it.
 pub trait Request: Sized + Send + 'static {
@@ -55,6 +55,13 @@ impl<T: DeserializeOwned + JsonSchema> Body for T {
     }
 
     fn read(command: &Command) -> Result<Self> {
+        // Serde reads a list into a struct, by the order of its fields.
+        let is_list = command.body.get().starts_with('[');
+        if is_list && Self::schema().get("type").is_some_and(|kind| kind == "object") {
+            let text =
+                format!("the body is not what {} takes: it is a list; write an object", command.operation);
+            return Err(Error::rejected(Code::BadBody, text).at(""));
+        }
         command.parse()
     }
 }

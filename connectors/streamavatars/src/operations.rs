@@ -100,7 +100,7 @@ impl Body for MessageSend {
     }
 
     fn read(command: &Command) -> Result<Self> {
-        let ChannelText { channel: peer, text } = command.parse()?;
+        let ChannelText { channel: peer, text } = Body::read(command)?;
         let text = if peer.is_script() { write_chat(&text)? } else { text };
         Ok(Self { peer, text })
     }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::command::CommandId;
-use crate::error::{Code, Kind};
+use crate::error::Kind;
 
 #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -96,8 +96,10 @@ fn a_body_that_does_not_fit_is_refused_with_its_place() {
     for (operation, body, at, words) in [
         ("room.join", "{}", "", "the body is not what room.join takes: missing field `room`"),
         ("room.join", r#"{"room":5}"#, "/room", "the body is not what room.join takes: invalid type"),
+        ("room.join", r#"["a"]"#, "", "the body is not what room.join takes: it is a list; write an object"),
         ("say", "\"\"", "", "the text is empty"),
         ("list", r#"{"room":"a"}"#, "/room", "unknown field `room`"),
+        ("list", "[]", "", "it is a list; write an object"),
     ] {
         let error = parse(operation, body).unwrap_err();
         assert_eq!((error.code(), error.pointer()), (Code::BadBody, Some(at)), "{operation} {body}");
