@@ -1,4 +1,4 @@
-//! Pontoon: a message bridge between services that speak over persistent sockets and NATS. This is its map.
+//! Pontoon: a message bridge between services with persistent sockets and NATS. This is its map.
 //!
 //! A **connector** is the code for one kind of service, an **instance** one configured use of it, a **link** one socket
 //! of an instance. An **event** comes from a service, a **command** goes to one.

@@ -11,7 +11,8 @@ template=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$template/../.." && pwd)
 
 mkdir -p "$folder"
-cp -r "$template"/{Cargo.toml,README.md,config.toml,src,transcripts} "$folder"
+cp -r "$template"/{Cargo.toml,config.toml,src,transcripts} "$folder"
+printf '# %s\n\nWhat the service is, its operations and its events.\n' "${name^}" >"$folder/README.md"
 cp "$root/Cargo.lock" "$folder"
 find "$folder" -type f ! -name Cargo.lock -exec sed -i -E \
   -e "s/pontoon([-_])board/pontoon\1$name/g" \
@@ -20,6 +21,7 @@ find "$folder" -type f ! -name Cargo.lock -exec sed -i -E \
   -e "s/(type|TYPE: &'static str) = \"board\"/\1 = \"$name\"/" \
   -e "s/\`board\` instance/\`$name\` instance/" \
   -e "s/BOARD_TOKEN/${name^^}_TOKEN/" \
+  -e "s/^description = .*/description = \"A connector of Pontoon for ${name^}\"/" \
   -e "s#path = \"\.\./\.\.\"#path = \"$root\"#" \
   -e "s#path = \"\.\./([a-z]+)\"#path = \"$root/connectors/\1\"#" \
   {} +

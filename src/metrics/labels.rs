@@ -54,7 +54,7 @@ labels! {
     ConnectOutcome {
         /// It is connected.
         Connected = "connected",
-        /// Nobody answered, or not to the end.
+        /// There was no answer, or not a whole one.
         Unreachable = "unreachable",
         /// The service refused our credentials.
         Credentials = "credentials",

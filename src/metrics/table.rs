@@ -122,7 +122,7 @@ table! {
         "When the oldest event that is kept was read, in seconds since 1970; 0 if none is kept.");
 
     COMMANDS = counter("pontoon_commands_total", &["instance", "type", "operation", "outcome"],
-        "Commands, by what their callers were told.");
+        "Commands, by the outcome that was replied.");
     COMMAND_DURATION = Metric { name: "pontoon_command_duration_seconds", kind: Kind::Histogram(DURATION),
         labels: &["instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
 

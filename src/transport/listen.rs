@@ -93,7 +93,7 @@ pub async fn accept(
     let silence = listener.silence.max(settings.config.ping_interval.0 * 2);
     let (mut reader, mut writer) = halves(wire, &[], Role::Server, silence, settings);
     let link = match request.accept {
-        Some(Accept::In { link, .. }) => link,
+        Some(Accept::As { link, .. }) => link,
         _ => {
             let first = match read_and_answer(&mut reader, &mut writer).await {
                 Ok(Received::Message(first)) => first,
@@ -107,8 +107,8 @@ pub async fn accept(
                 }
             };
             match authorize(&request.handshake(Some(&first))) {
-                Ok(Accept::In { link, .. }) => link,
-                Ok(Accept::Hear) => {
+                Ok(Accept::As { link, .. }) => link,
+                Ok(Accept::AfterFirstMessage) => {
                     let reason = "authenticate first";
                     reject(reader, writer, POLICY, reason).await;
                     return Err(reason.to_owned());
@@ -172,7 +172,7 @@ impl UpgradeRequest {
         }
         let accept =
             authorize(&self.handshake(None)).map_err(|error| refusal(status(&error), public_text(&error)))?;
-        if let Accept::In { subprotocol: Some(chosen), .. } = &accept {
+        if let Accept::As { subprotocol: Some(chosen), .. } = &accept {
             let chosen = HeaderValue::from_str(chosen)
                 .map_err(|_| refusal(StatusCode::BAD_REQUEST, "the subprotocol cannot be chosen"))?;
             response.headers_mut().insert("Sec-WebSocket-Protocol", chosen);

@@ -2,8 +2,9 @@
 
 use pontoon_sdk::accumulator::Mode;
 use pontoon_sdk::rate::RateLimit;
+use pontoon_sdk::settings::check;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Error, OnDemandLimits, Result, Secret, Size, Span};
+use pontoon_sdk::{OnDemandLimits, Result, Secret, Size, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -123,8 +124,4 @@ impl Config {
     pub(crate) fn on_demand_limits(&self) -> OnDemandLimits {
         OnDemandLimits { links: self.max_links, commands: self.max_queue, bytes: self.max_queue_bytes.0 }
     }
-}
-
-fn check(good: bool, pointer: &str, wrong: &str) -> Result<()> {
-    if good { Ok(()) } else { Err(Error::config(wrong).at(pointer)) }
 }

@@ -77,8 +77,8 @@ pub trait Connector: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// `Auth` if it has not authenticated, `Rejected` if its message is wrong: the peer is closed with it as the reason.
-    fn authorize(&self, _visitor: &Handshake<'_, <Self::Transport as Transport>::Frame>) -> Result<Accept> {
-        Err(Error::auth("nobody is let in here"))
+    fn authorize(&self, _handshake: &Handshake<'_, <Self::Transport as Transport>::Frame>) -> Result<Accept> {
+        Err(Error::auth("this connector accepts no connections"))
     }
 
     /// Bounds on the links that [`Route::OnDemand`] opens.

@@ -18,7 +18,7 @@ pub enum Kind {
     Protocol,
     /// The caller's: the caller gets it as the reply, and nothing is sent.
     Rejected,
-    /// Nobody's: the link is dialled again after a backoff.
+    /// The network's: the link is dialled again after a backoff.
     Disconnected,
     /// Not to be tried again soon: the service asks for fewer attempts, or the next one would end the same way. The link
     /// is dialled again slowly.

@@ -60,7 +60,7 @@ pub fn text(json: &str) -> Option<String> {
 }
 
 /// The JSON with `\ufffd` in the place of every escape of half a surrogate pair.
-pub fn paired(json: &str) -> Cow<'_, str> {
+pub(crate) fn paired(json: &str) -> Cow<'_, str> {
     let mut paired = String::new();
     let mut from = 0;
     for half in halves(json) {

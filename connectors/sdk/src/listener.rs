@@ -1,7 +1,7 @@
-//! Services that connect to us because they can only dial out: where they come in, and who they are.
+//! Services that connect to the daemon because they can only dial out.
 //!
-//! A connector that has a [`Listener`] is asked of everyone who comes ([`crate::Connector::authorize`]). Whoever is let in is a
-//! link like any other, under the name that the connector gives it, in the place of one of that name that is there.
+//! A connector that has a [`Listener`] decides on each connection ([`crate::Connector::authorize`]). One that is accepted is a
+//! link like any other, with the name that the connector gives it; it replaces a link with the same name.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::link::LinkKey;
 use crate::secret::Secret;
 
-/// Where services come in.
+/// Where services connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Address and port; port 0 takes a free one.
@@ -23,7 +23,7 @@ pub struct Listener {
     pub path: String,
     /// The certificate that is shown; `None` to listen without TLS.
     pub tls: Option<Identity>,
-    /// How many may be in at a time; one more is let go.
+    /// How many may be connected at a time; one more is closed.
     pub most: usize,
     /// A peer that sends nothing for this long, not even a pong, is taken for gone; no sooner than after two pings.
     pub silence: Duration,
@@ -32,7 +32,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// What the state calls the door while it cannot be opened. No link may be called so.
+    /// Its name in the state while it cannot be opened. No link may have this name.
     pub const NAME: &str = "listen";
 
     /// The texts of its secrets, as far as they are there.
@@ -51,7 +51,7 @@ pub struct Identity {
     pub key_file: PathBuf,
 }
 
-/// Somebody at the door. What it shows may be secret, so that it does not print.
+/// The handshake of a peer. It may hold secrets, so it does not print.
 pub struct Handshake<'a, F> {
     /// The parameters of the URL's query, decoded.
     pub query: &'a [(String, String)],
@@ -71,23 +71,23 @@ impl<F> Handshake<'_, F> {
 /// What becomes of a handshake.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Accept {
-    /// It is let in as this link.
-    In {
+    /// Accepted as this link.
+    As {
         /// The link's name.
         link: LinkKey,
         /// The subprotocol that is chosen of those that it offers.
         subprotocol: Option<String>,
     },
-    /// Its first message must be received before. After that message, it refuses the peer.
-    Hear,
+    /// Decided once the first message is there. The same after that message refuses the peer.
+    AfterFirstMessage,
 }
 
 /// Without the subprotocol, which may be a secret.
 impl fmt::Debug for Accept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::In { link, .. } => write!(f, "In({link:?})"),
-            Self::Hear => f.write_str("Hear"),
+            Self::As { link, .. } => write!(f, "As({link:?})"),
+            Self::AfterFirstMessage => f.write_str("AfterFirstMessage"),
         }
     }
 }

@@ -38,7 +38,7 @@ impl RateLimit {
 }
 
 /// The bucket of one instance. It holds the time at which it is full again, and no tokens.
-pub struct Bucket {
+struct Bucket {
     /// How long a token takes to come back.
     interval: Duration,
     /// How far ahead the bucket may be drawn on.
@@ -48,24 +48,19 @@ pub struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub fn new(limit: RateLimit) -> Self {
+    fn new(limit: RateLimit) -> Self {
         let interval = limit.per.0 / limit.requests.max(1);
         Self { interval, depth: interval * (limit.requests.max(1) - 1), full_at: None }
     }
 
     /// Takes a token, or says when there is one.
-    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         if full_at.duration_since(now) > self.depth {
             return Err(full_at - self.depth);
         }
         self.full_at = Some(full_at + self.interval);
         Ok(())
-    }
-
-    /// Puts a token back that was not used.
-    pub fn give_back(&mut self) {
-        self.full_at = self.full_at.and_then(|at| at.checked_sub(self.interval));
     }
 }
 
@@ -85,11 +80,6 @@ impl RateLimiter {
     /// When the next token is there.
     pub fn take(&self, now: Instant) -> Result<(), Instant> {
         self.bucket().take(now)
-    }
-
-    /// Puts a token back that was not used.
-    pub fn give_back(&self) {
-        self.bucket().give_back();
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -120,23 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_can_be_taken_again() {
-        let (mut bucket, start) = (bucket(1, 10), Instant::now());
-        assert_eq!(bucket.take(start), Ok(()));
-        assert!(bucket.take(start).is_err());
-        bucket.give_back();
-        assert_eq!(bucket.take(start), Ok(()));
-        assert!(bucket.take(start).is_err());
-    }
-
-    #[test]
     fn clones_of_a_limiter_share_one_bucket() {
         let limiter = RateLimiter::new(RateLimit { requests: 2, per: Span::seconds(10) });
         let (clone, start) = (limiter.clone(), Instant::now());
         assert_eq!((limiter.take(start), clone.take(start)), (Ok(()), Ok(())));
         assert!(limiter.take(start).is_err() && clone.take(start).is_err());
-        clone.give_back();
-        assert_eq!(limiter.take(start), Ok(()));
     }
 
     #[test]
@@ -147,7 +125,6 @@ mod tests {
             for _ in 0..1000 {
                 let _ = bucket.take(now);
             }
-            bucket.give_back();
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Frames and endpoints of the Socket.IO transport (protocol 5 over Engine.IO 4).
 
-mod calls;
-
 use std::fmt;
 
 use base64::Engine as _;
@@ -14,8 +12,6 @@ use crate::error::{Error, Result};
 use crate::event::Raw;
 use crate::secret::{Param, Secret};
 use crate::url::{self, Url};
-
-pub use calls::{Answered, Calls};
 
 /// The Socket.IO transport. A connection is up once the service has confirmed the namespace.
 pub enum SocketIo {}
@@ -46,7 +42,7 @@ pub struct Event {
     pub name: String,
     /// What comes with it.
     pub args: Args,
-    /// The number to answer under, if an acknowledgement is asked for: by the service, or by us (see [`Calls`]).
+    /// The number to answer under, if an acknowledgement is asked for: by the service, or by us (see [`crate::Pending`]).
     pub ack: Option<u64>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn authorize(handshake: &Handshake<'_, Frame>, listen: Option<&Listen
     let Some(first) = handshake.first else {
         let offered = handshake.subprotocols;
         let Some(shown) = offered.iter().find(|shown| is_same(shown, &token)).or(offered.first()) else {
-            return Ok(Accept::Hear);
+            return Ok(Accept::AfterFirstMessage);
         };
         check_token(shown, &token)?;
         return accept(title_in_query, Some(shown.clone()));
@@ -49,5 +49,5 @@ fn is_same(shown: &str, token: &str) -> bool {
 fn accept(title: Option<String>, subprotocol: Option<String>) -> Result<Accept> {
     let title = title.map_or_else(|| Ok(Title::main()), Title::try_from);
     let title = title.map_err(|wrong| Error::rejected(Code::BadBody, wrong))?;
-    Ok(Accept::In { link: Peer::Script(title).key(), subprotocol })
+    Ok(Accept::As { link: Peer::Script(title).key(), subprotocol })
 }

@@ -198,10 +198,10 @@ fn accepted(query: &[(&str, &str)], subprotocols: &[&str], first: Option<&str>) 
 #[test]
 fn only_the_token_is_accepted() {
     let accept = |link: &str, subprotocol: Option<&str>| {
-        Ok(Accept::In { link: LinkKey::new(link), subprotocol: subprotocol.map(str::to_owned) })
+        Ok(Accept::As { link: LinkKey::new(link), subprotocol: subprotocol.map(str::to_owned) })
     };
     let auth = |title: &str| format!(r#"{{"type":"auth","token":"t0ken"{title}}}"#);
-    assert_eq!(accepted(&[], &[], None), Ok(Accept::Hear));
+    assert_eq!(accepted(&[], &[], None), Ok(Accept::AfterFirstMessage));
     assert_eq!(accepted(&[], &["t0ken"], None), accept("script/main", Some("t0ken")));
     assert_eq!(accepted(&[("title", "a b")], &["x", "t0ken"], None), accept("script/a b", Some("t0ken")));
     assert_eq!(accepted(&[], &[], Some(&auth(""))), accept("script/main", None));

@@ -1,7 +1,8 @@
 //! An instance's settings, and the endpoint that they make.
 
+use pontoon_sdk::settings::{check, is_token};
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Error, Param, Result, Secret, Size, Span};
+use pontoon_sdk::{Param, Result, Secret, Size, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -109,7 +110,7 @@ impl Config {
             endpoint.headers.push(("Origin".to_owned(), Param::Plain(origin.clone())));
         }
         check(
-            !self.token_name.is_empty() && self.token_name.bytes().all(is_token),
+            is_token(&self.token_name),
             "/token_name",
             "token_name is not a subprotocol; write letters, digits and hyphens, such as x-access-token",
         )?;
@@ -131,13 +132,4 @@ impl Config {
         check(self.max_calls > 0, "/max_calls", "max_calls is 0, so no call could be made; write 1 or more")?;
         Ok(endpoint)
     }
-}
-
-fn check(good: bool, pointer: &str, wrong: &str) -> Result<()> {
-    if good { Ok(()) } else { Err(Error::config(wrong).at(pointer)) }
-}
-
-/// A byte of a token (RFC 9110 §5.6.2), of which subprotocols are made.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
