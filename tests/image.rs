@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
-use pontoon_testkit::{Dir, NatsServer, until_some};
+use pontoon_testkit::{Dir, NatsServer, eventually, until_some};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What the image has of a system, and where it looks for its configuration.
@@ -155,8 +155,11 @@ async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_car
     assert!(heard.is_ok(), "nothing of {silent:?}:\n{}", said());
 
     // The image's own probe, which has no shell and no flags to go by.
-    let output = image.pontoon(&["health"]).output().unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"ok\n"[..]), "{output:?}");
+    eventually(DEADLINE, async || {
+        let output = image.pontoon(&["health"]).output().unwrap();
+        (output.status.code(), output.stdout.as_slice()) == (Some(0), b"ok\n")
+    })
+    .await;
     let term = format!("kill -TERM {}", daemon.0.id());
     assert!(Command::new("sh").args(["-c", &term]).status().unwrap().success());
     assert_eq!(daemon.ended().await.code(), Some(0), "{}", said());
