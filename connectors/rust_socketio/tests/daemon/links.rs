@@ -79,7 +79,7 @@ async fn a_dial_that_fails_reports_the_cause() {
     }
     let scenario = Scenario::with("", |service| service.opening(Opening::Text("hello".into()))).await;
     let detail = scenario.link("wrong_address").await;
-    assert!(detail.contains("no Engine.IO 4 server"), "{detail}");
+    assert!(detail.contains("not an Engine.IO 4 server"), "{detail}");
     let scenario = Scenario::with("", |service| service.listener(Listener::Slam)).await;
     scenario.link("waiting").await;
     let scenario = Scenario::ready("").await;
