@@ -79,8 +79,8 @@ async fn a_call_while_disconnected_fails_at_once() {
     let reply = fixture.ask("call.x", "{}", &[]).await;
     assert_eq!(reply.verdict(), ("failed", Some("503")));
     assert!(fixture.sub0.texts().is_empty());
-    let nobody = ask(&fixture.client, "pontoon.command.sub0.other.call.x", "{}", &[]).await;
-    assert_eq!(nobody.status, "no responders");
+    let absent = ask(&fixture.client, "pontoon.command.sub0.other.call.x", "{}", &[]).await;
+    assert_eq!(absent.status, "no responders");
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ fn log_entry(entry: &Object<'_>, raw: Raw) -> Result<Event> {
     Ok(event)
 }
 
-/// The name of a level. ElizaOS has three of its own between debug (20) and info (30): success, progress and log.
+/// The name of a level. ElizaOS adds three between debug (20) and info (30): success, progress and log.
 fn level(number: i64) -> &'static str {
     match number {
         60.. => "fatal",

@@ -97,7 +97,7 @@ impl Service for Advice {
     fn call(&mut self) -> Call {
         let number = self.sent.len() + 1;
         let task = TASKS[self.sent.len() % TASKS.len()];
-        // No one can guess the price, so whoever knows it was told by the agent, and in this answer.
+        // The price cannot be guessed: text that holds it comes from the agent, and from this answer.
         let price = RandomState::new().hash_one(number) % 1_000;
         let answer = AuiAnswer::default().text(&format!("take number {number}, it costs {price} EUR"));
         self.aui.answers_in(task, answer.updates(PARTS).after(PAUSES).envelope(AuiEnvelope::Full));

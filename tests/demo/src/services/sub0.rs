@@ -59,7 +59,7 @@ impl Service for Shop {
     }
 
     fn call(&mut self) -> Call {
-        // No one can guess it, so whoever knows it was told by the service, and in this answer.
+        // It cannot be guessed: text that holds it comes from the service, and from this answer.
         self.balance = RandomState::new().hash_one(self.balance) % 1_000_000_000;
         self.sub0.resource(RESOURCE, Resource::data(json!({ "wallet_balance": self.balance })));
         Call::new(self.kind(), self.instance(), &format!("call.{RESOURCE}"), json!({"currency": "EUR"}))
