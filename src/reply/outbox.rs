@@ -16,7 +16,7 @@ use crate::log::Throttle;
 const PARTS: usize = 1_024;
 /// Their bytes. One alone may have more.
 const PART_BYTES: usize = 8 * 1024 * 1024;
-/// There is room while a part of this size finds a place; NATS takes none that is larger unless it is told to.
+/// There is room while a part of this size finds a place; NATS takes none that is larger unless it is configured to.
 const ROOM: u32 = 1024 * 1024;
 /// Refusals that may wait for NATS. Enough for a burst of that many commands; later ones are dropped and counted.
 const REFUSALS: usize = 131_072;

@@ -10,7 +10,7 @@ use crate::bus::dedup::Recent;
 use crate::envelope::{Gap, Record, Start};
 use crate::settings::{Delivery, Overflow};
 
-/// How many links may have an ongoing gap of their own.
+/// How many links may have an ongoing gap.
 const MAX_ONGOING: usize = 16_384;
 
 /// The records of one instance, and what is known of its gaps.

@@ -7,7 +7,7 @@
 //! back ([`Guard::check_address`]) and connects to those very addresses, so that a name cannot lead somewhere else
 //! between the judgement and the connection.
 //!
-//! What cannot be known here is where a network translates addresses by a prefix of its own (RFC 6052 §2.2): an operator
+//! What cannot be known here is where a network translates addresses by its own prefix (RFC 6052 §2.2): an operator
 //! of such a network lists hosts, not `"*"`.
 
 mod hosts;

@@ -81,7 +81,7 @@ pub(super) fn purpose(address: IpAddr) -> Option<&'static Purpose> {
 /// The IPv4 address that this one stands for.
 pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
-    // These two have a meaning of their own.
+    // These two have special meanings.
     if address.is_unspecified() || address.is_loopback() {
         return None;
     }
