@@ -7,8 +7,6 @@ mod settings;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use figment::Figment;
-use figment::providers::{Format, Toml};
 use pontoon_sdk::event::Message;
 use pontoon_sdk::socketio::{AuthValue, Frame};
 use pontoon_sdk::{

@@ -11,3 +11,6 @@ pub mod websocket;
 
 pub use socketio::{Socketio, SocketioOver};
 pub use websocket::Websocket;
+
+#[cfg(test)]
+mod tests;

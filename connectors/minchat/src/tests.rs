@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use figment::Figment;
-use figment::providers::{Format, Toml};
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed};
 use pontoon_sdk::{
     Action, Code, CommandId, DeliveryLevel, EventType, Join, Kind, Outbox, Raw, Reply, Request as _, Session,
 };
-use pontoon_transcript::play_folder;
+use pontoon_transcript::{check_sample, play_folder};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -22,35 +20,11 @@ fn every_transcript_plays() {
     assert!(count >= 45, "only {count} transcripts");
 }
 
-fn sample(text: &str) -> Config {
-    let mut table: Value = Figment::from(Toml::string(text)).extract_inner("connectors.support").unwrap();
-    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), MinChat::TYPE);
-    serde_json::from_value(table).unwrap()
-}
-
 #[test]
-fn the_sample_is_a_configuration() {
-    assert!(MinChat::new(sample(MinChat::SAMPLE)).is_ok());
-}
-
-#[test]
-fn the_sample_names_every_setting_with_its_default() {
-    let uncommented = MinChat::SAMPLE
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => setting,
-            _ => line,
-        })
-        .collect::<Vec<_>>()
-        .join("\n");
-    let (plain, all) = (sample(MinChat::SAMPLE), sample(&uncommented));
+fn the_sample_lists_every_setting_with_its_default() {
+    let (plain, all) = check_sample::<MinChat>().unwrap();
     assert_eq!((&all.url, all.links), (&plain.url, plain.links));
     assert!(all.user.is_some() && plain.user.is_none());
-    let schema = schemars::schema_for!(Config);
-    for (setting, described) in schema.get("properties").unwrap().as_object().unwrap() {
-        assert!(uncommented.contains(&format!("\n{setting} = ")), "the sample lacks {setting}");
-        assert!(described.get("description").is_some(), "{setting} has no description");
-    }
 }
 
 fn settings(mut more: Value) -> Value {

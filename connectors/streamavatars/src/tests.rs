@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use figment::Figment;
-use figment::providers::{Format, Toml};
 use pontoon_sdk::{CommandId, Kind, Request as _};
-use pontoon_transcript::play_folder;
+use pontoon_transcript::{check_sample, play_folder, uncommented};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -17,33 +15,9 @@ fn every_transcript_plays() {
     assert!(count >= 29, "only {count} transcripts");
 }
 
-fn sample(text: &str) -> Config {
-    let mut table: Value = Figment::from(Toml::string(text)).extract_inner("connectors.avatars").unwrap();
-    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), StreamAvatars::TYPE);
-    serde_json::from_value(table).unwrap()
-}
-
 #[test]
-fn the_sample_is_a_configuration() {
-    let avatars = StreamAvatars::new(sample(StreamAvatars::SAMPLE)).unwrap();
-    let listener = avatars.listener().unwrap();
-    assert_eq!(
-        (listener.listen.to_string().as_str(), listener.path.as_str()),
-        ("127.0.0.1:9465", "/streamavatars")
-    );
-    assert_eq!(avatars.links().len(), 1);
-}
-
-#[test]
-fn the_sample_names_every_setting_with_its_default() {
-    let uncommented: Vec<_> = StreamAvatars::SAMPLE
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => setting,
-            _ => line,
-        })
-        .collect();
-    let (plain, all) = (sample(StreamAvatars::SAMPLE), sample(&uncommented.join("\n")));
+fn the_sample_lists_every_setting_with_its_default() {
+    let (plain, all) = check_sample::<StreamAvatars>().unwrap();
     let defaults = |config: &Config| {
         let listen = config.listen.as_ref().unwrap();
         let dynamic = &config.dynamic;
@@ -60,11 +34,18 @@ fn the_sample_names_every_setting_with_its_default() {
         )
     };
     assert_eq!(defaults(&plain), defaults(&all));
+    let avatars = StreamAvatars::new(plain).unwrap();
+    let listener = avatars.listener().unwrap();
+    assert_eq!(
+        (listener.listen.to_string().as_str(), listener.path.as_str()),
+        ("127.0.0.1:9465", "/streamavatars")
+    );
+    assert_eq!(avatars.links().len(), 1);
+    let sample = uncommented(StreamAvatars::SAMPLE);
     let definitions = serde_json::to_value(schemars::schema_for!(Config)).unwrap()["$defs"].take();
     for table in ["Listen", "Socket", "Dynamic"] {
         for (setting, described) in definitions[table]["properties"].as_object().unwrap() {
-            let named = uncommented.iter().any(|line| line.starts_with(&format!("{setting} = ")));
-            assert!(named, "the sample lacks {setting} of {table}");
+            assert!(sample.contains(&format!("\n{setting} = ")), "the sample lacks {setting} of {table}");
             assert!(described.get("description").is_some(), "{setting} has no description");
         }
     }

@@ -7,16 +7,20 @@ use schemars::schema_for;
 use serde_json::{Map, Value};
 
 /// Checks [`Connector::SAMPLE`]: it is a table `[connectors.<name>]` with the connector's `type`, the connector can be built
-/// from it as it is, the settings that it has in comments (`# key = value`, `# [connectors.<name>.key]`) are read, too, and
-/// it has every setting of the schema, each with a description.
+/// from it as it is and with the settings that it has in comments (`# key = value`, `# [connectors.<name>.key]`), and it
+/// has every setting of the schema, each with a description.
+///
+/// Returns the settings of both, as it is and with those in comments, so that a test can compare them: what stands in a
+/// comment is the default, where there is one.
 ///
 /// # Errors
 /// What is wrong, and what to write.
-pub fn check_sample<C: Connector>() -> Result<(), String> {
-    let plain = config::<C>(C::SAMPLE).map_err(|error| format!("the sample: {error}"))?;
-    C::new(plain).map_err(|error| format!("the sample is refused: {error}"))?;
+pub fn check_sample<C: Connector>() -> Result<(C::Config, C::Config), String> {
     let all = uncommented(C::SAMPLE);
-    config::<C>(&all).map_err(|error| format!("the sample with its comments as settings: {error}"))?;
+    for (sample, text) in [("the sample", C::SAMPLE), ("the sample with its comments as settings", &all)] {
+        let config = config::<C>(text).map_err(|error| format!("{sample}: {error}"))?;
+        C::new(config).map_err(|error| format!("{sample} is refused: {error}"))?;
+    }
     let schema = schema_for!(C::Config);
     let settings = schema.get("properties").and_then(Value::as_object);
     for (setting, described) in settings.into_iter().flatten() {
@@ -28,7 +32,7 @@ pub fn check_sample<C: Connector>() -> Result<(), String> {
             return Err(format!("the setting {setting} has no description; give its field a doc comment"));
         }
     }
-    Ok(())
+    Ok((config::<C>(C::SAMPLE)?, config::<C>(&all)?))
 }
 
 /// The settings of the one instance of a sample.

@@ -1,40 +1,18 @@
 //! The sample, good and bad settings, and what follows from them.
 
+use pontoon_transcript::check_sample;
+
 use super::*;
 
-fn sample(text: &str) -> Config {
-    let mut table: Value = Figment::from(Toml::string(text)).extract_inner("connectors.agents").unwrap();
-    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), ElizaOs::TYPE);
-    serde_json::from_value(table).unwrap()
-}
-
 #[test]
-fn the_sample_is_a_configuration() {
-    assert!(ElizaOs::new(sample(ElizaOs::SAMPLE)).is_ok());
-}
-
-#[test]
-fn the_sample_names_every_setting_with_its_default() {
-    let uncommented = ElizaOs::SAMPLE
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => setting,
-            _ => line,
-        })
-        .collect::<Vec<_>>()
-        .join("\n");
-    let (plain, all) = (sample(ElizaOs::SAMPLE), sample(&uncommented));
+fn the_sample_lists_every_setting_with_its_default() {
+    let (plain, all) = check_sample::<ElizaOs>().unwrap();
     assert_eq!(
         (all.dialect, &all.name, all.server_id, all.logs, &all.rooms),
         (plain.dialect, &plain.name, plain.server_id, plain.logs, &plain.rooms)
     );
     assert!(all.entity_id.is_some() && plain.entity_id.is_none());
     assert!(all.api_key.is_some() && plain.api_key.is_none());
-    let schema = schemars::schema_for!(Config);
-    for (setting, described) in schema.get("properties").unwrap().as_object().unwrap() {
-        assert!(uncommented.contains(&format!("\n{setting} = ")), "the sample lacks {setting}");
-        assert!(described.get("description").is_some(), "{setting} has no description");
-    }
 }
 
 #[test]

@@ -2,17 +2,19 @@
 
 mod settings;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame};
-use pontoon_sdk::{Action, Code, CommandId, EventType, Kind, Outbox, Raw, Reply, Request as _, Session};
+use pontoon_sdk::{Action, Code, CommandId, EventType, Kind, Outbox, Raw, Reply, Session};
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tests::{self, BODY, command, encode, route, with_url};
 
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/socketio/transcripts");
+const URL: &str = "https://h";
 
 #[test]
 fn every_transcript_plays() {
@@ -27,42 +29,12 @@ fn every_transcript_plays_that_needs_no_daemon() {
 }
 
 /// A connector with these settings, and a URL.
-fn socketio(mut settings: Value) -> Socketio {
-    settings.as_object_mut().unwrap().entry("url").or_insert(json!("https://h"));
-    Socketio::new(serde_json::from_value(settings).unwrap()).unwrap()
+fn socketio(settings: Value) -> Socketio {
+    Socketio::new(serde_json::from_value(with_url(settings, URL)).unwrap()).unwrap()
 }
 
-/// A session and its outbox, past `open`.
 fn session(settings: Value) -> (SocketioSession, Outbox<Frame>) {
-    let mut session = socketio(settings).session(&LinkKey::new(LINK));
-    let mut out = Outbox::new(Instant::now());
-    session.open(&[], &mut out).unwrap();
-    out.drain();
-    (session, out)
-}
-
-fn command(id: u64, operation: &'static str, argument: Option<&str>, body: &str) -> Command {
-    Command {
-        id: CommandId(id),
-        operation,
-        argument: argument.map(str::to_owned),
-        body: RawValue::from_string(body.to_owned()).unwrap(),
-        headers: Vec::new(),
-        deadline: Instant::now() + Duration::from_secs(3600),
-        stream: false,
-    }
-}
-
-/// Reads the command as the daemon does, and hands it to the session.
-fn encode(session: &mut SocketioSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-    session.encode(Request::parse(&command)?, command, out)
-}
-
-/// Where a command goes: refused, read and routed in the order in which the daemon does it.
-fn route(connector: &Socketio, command: &Command) -> Result<Route<SocketIo>> {
-    let operation = Request::operations().into_iter().find(|known| known.name == command.operation).unwrap();
-    connector.offers(&operation)?;
-    connector.route(command, &Request::parse(command)?)
+    tests::session(&socketio(settings))
 }
 
 fn raw(json: &str) -> Raw {
@@ -72,9 +44,6 @@ fn raw(json: &str) -> Raw {
 fn said(name: &str, args: &[&str]) -> Frame {
     Frame::Event(Event::new(name, args.iter().map(|json| raw(json)).collect()))
 }
-
-/// A body whose bytes must not change.
-const BODY: &str = r#"{"z": 1.0, "a": 123456789012345678901234567890, "u":"\u00e9", "z2" :1e999}"#;
 
 #[test]
 fn arguments_and_acknowledgements_keep_every_byte() {

@@ -5,14 +5,16 @@ mod settings;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Action, Bytes, Code, CommandId, Kind, Outbox, Reply, Request as _, Session};
+use pontoon_sdk::{Action, Bytes, Code, CommandId, Kind, Outbox, Reply, Session};
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tests::{self, BODY, encode, route, with_url};
 
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/websocket/transcripts");
+const URL: &str = "wss://h";
 
 #[test]
 fn every_transcript_plays() {
@@ -27,42 +29,16 @@ fn every_transcript_plays_that_needs_no_daemon() {
 }
 
 /// A connector with these settings, and a URL.
-fn websocket(mut settings: Value) -> Websocket {
-    settings.as_object_mut().unwrap().entry("url").or_insert(json!("wss://h"));
-    Websocket::new(serde_json::from_value(settings).unwrap()).unwrap()
+fn websocket(settings: Value) -> Websocket {
+    Websocket::new(serde_json::from_value(with_url(settings, URL)).unwrap()).unwrap()
 }
 
-/// A session and its outbox, past `open`.
 fn session(settings: Value) -> (WebsocketSession, Outbox<Frame>) {
-    let mut session = websocket(settings).session(&LinkKey::new(LINK));
-    let mut out = Outbox::new(Instant::now());
-    session.open(&[], &mut out).unwrap();
-    out.drain();
-    (session, out)
+    tests::session(&websocket(settings))
 }
 
 fn command(id: u64, operation: &'static str, body: &str) -> Command {
-    Command {
-        id: CommandId(id),
-        operation,
-        argument: None,
-        body: RawValue::from_string(body.to_owned()).unwrap(),
-        headers: Vec::new(),
-        deadline: Instant::now() + Duration::from_secs(3600),
-        stream: false,
-    }
-}
-
-/// Reads the command as the daemon does, and hands it to the session.
-fn encode(session: &mut WebsocketSession, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-    session.encode(Request::parse(&command)?, command, out)
-}
-
-/// Where a command goes: refused, read and routed in the order in which the daemon does it.
-fn route(connector: &Websocket, command: &Command) -> Result<Route<WebSocket>> {
-    let operation = Request::operations().into_iter().find(|known| known.name == command.operation).unwrap();
-    connector.offers(&operation)?;
-    connector.route(command, &Request::parse(command)?)
+    tests::command(id, operation, None, body)
 }
 
 fn done(out: &mut Outbox<Frame>) -> Vec<Action<Frame>> {
@@ -77,9 +53,6 @@ fn sent(out: &mut Outbox<Frame>) -> Vec<String> {
     });
     frames.collect()
 }
-
-/// A text whose bytes must not change.
-const BODY: &str = r#"{"z": 1.0, "a": 123456789012345678901234567890, "u":"\u00e9", "z2" :1e999}"#;
 
 #[test]
 fn frames_calls_and_answers_keep_every_byte() {

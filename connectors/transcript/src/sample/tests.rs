@@ -28,8 +28,7 @@ struct Config {
     url: String,
     /// As what.
     #[serde(default)]
-    #[serde(rename = "name")]
-    _name: Option<String>,
+    name: Option<String>,
     /// More.
     #[serde(default)]
     #[serde(rename = "more")]
@@ -89,9 +88,10 @@ impl Session for Silent {
 
 #[test]
 fn a_sample_is_held_to_the_settings() {
-    assert_eq!(check_sample::<Sampled<0>>(), Ok(()));
-    let fault = |checked: Result<(), String>, words: &str| {
-        let fault = checked.unwrap_err();
+    let (plain, all) = check_sample::<Sampled<0>>().unwrap();
+    assert_eq!((plain.name, all.name.as_deref()), (None, Some("b")));
+    let fault = |checked: Result<(Config, Config), String>, words: &str| {
+        let fault = checked.err().unwrap();
         assert!(fault.contains(words), "{words}: {fault}");
     };
     fault(check_sample::<Sampled<1>>(), "lacks `type = \"sampled\"`");

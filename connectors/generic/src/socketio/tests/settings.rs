@@ -1,33 +1,16 @@
 //! Settings: the sample, the README's example, what the endpoint is made of, and every way to be wrong.
 
-use figment::Figment;
-use figment::providers::{Format, Toml};
 use pontoon_sdk::socketio::{self as wire, AuthValue};
 use pontoon_sdk::{Param, Secret};
-use pontoon_transcript::{check_sample, uncommented};
+use pontoon_transcript::check_sample;
 use schemars::schema_for;
 
 use super::*;
-
-fn table(text: &str) -> Value {
-    let mut table: Value = Figment::from(Toml::string(text)).extract_inner("connectors.chat").unwrap();
-    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), Socketio::TYPE);
-    table
-}
-
-fn sample(text: &str) -> Config {
-    serde_json::from_value(table(text)).unwrap()
-}
-
-#[test]
-fn the_sample_is_a_configuration() {
-    check_sample::<Socketio>().unwrap();
-    assert!(Socketio::new(sample(&uncommented(Socketio::SAMPLE))).is_ok());
-}
+use crate::tests::{example, refusal};
 
 #[test]
 fn the_sample_and_the_readme_have_every_setting_with_its_default() {
-    let (plain, all) = (sample(Socketio::SAMPLE), sample(&uncommented(Socketio::SAMPLE)));
+    let (plain, all) = check_sample::<Socketio>().unwrap();
     assert_eq!((&all.namespace, all.engine, all.unmapped), (&plain.namespace, plain.engine, plain.unmapped));
     assert_eq!(all.events.len(), 2);
     let mapping = schema_for!(Mapping);
@@ -43,8 +26,7 @@ fn the_sample_and_the_readme_have_every_setting_with_its_default() {
 /// The README's example makes the event that the README shows.
 #[test]
 fn the_example_of_the_readme_works() {
-    let (_, rest) = include_str!("../../../socketio/README.md").split_once("```toml\n").unwrap();
-    let mut settings = table(rest.split_once("```").unwrap().0);
+    let (mut settings, rest) = example::<Socketio>(include_str!("../../../socketio/README.md"));
     settings["auth"] = json!({});
     let (mut session, mut out) = session(settings);
     let argument = r#"{"room":"lobby","id":7,"rev":1,"from":{"id":"u1"},"text":"hi","at":1700000000123}"#;
@@ -195,10 +177,7 @@ fn wrong_settings_are_refused_with_their_place() {
             "set engine = \"native\"",
         ),
     ] {
-        let mut with_url = settings.clone();
-        with_url.as_object_mut().unwrap().entry("url").or_insert(json!("https://h"));
-        let config = serde_json::from_value(with_url).unwrap_or_else(|error| panic!("{settings}: {error}"));
-        let error = Socketio::new(config).err().unwrap_or_else(|| panic!("{settings} is taken"));
+        let error = refusal::<Socketio>(&with_url(settings.clone(), URL));
         assert_eq!((error.kind(), error.pointer()), (Kind::Config, Some(pointer)), "{settings}: {error}");
         assert!(error.message().contains(words), "{settings}: {error}");
     }

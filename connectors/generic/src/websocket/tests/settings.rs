@@ -1,32 +1,15 @@
 //! Settings: the sample, the README's example, what the endpoint is made of, and every way to be wrong.
 
-use figment::Figment;
-use figment::providers::{Format, Toml};
 use pontoon_sdk::{EventType, Param, Secret};
-use pontoon_transcript::{check_sample, uncommented};
+use pontoon_transcript::check_sample;
 use schemars::schema_for;
 
 use super::*;
-
-fn table(text: &str, instance: &str) -> Value {
-    let mut table: Value = Figment::from(Toml::string(text)).extract_inner(instance).unwrap();
-    assert_eq!(table.as_object_mut().unwrap().remove("type").unwrap(), Websocket::TYPE);
-    table
-}
-
-fn sample(text: &str) -> Config {
-    serde_json::from_value(table(text, "connectors.feed")).unwrap()
-}
-
-#[test]
-fn the_sample_is_a_configuration() {
-    check_sample::<Websocket>().unwrap();
-    assert!(Websocket::new(sample(&uncommented(Websocket::SAMPLE))).is_ok());
-}
+use crate::tests::{example, refusal};
 
 #[test]
 fn the_sample_and_the_readme_have_every_setting_with_its_default() {
-    let (plain, all) = (sample(Websocket::SAMPLE), sample(&uncommented(Websocket::SAMPLE)));
+    let (plain, all) = check_sample::<Websocket>().unwrap();
     assert_eq!((all.unmapped, all.require_subprotocol), (plain.unmapped, plain.require_subprotocol));
     assert_eq!(all.events.len(), 2);
     let least: Call = serde_json::from_value(json!({"id": "/id"})).unwrap();
@@ -46,8 +29,7 @@ fn the_sample_and_the_readme_have_every_setting_with_its_default() {
 /// The README's example makes the event and the call that the README shows.
 #[test]
 fn the_example_of_the_readme_works() {
-    let (_, rest) = include_str!("../../../websocket/README.md").split_once("```toml\n").unwrap();
-    let mut settings = table(rest.split_once("```").unwrap().0, "connectors.chat");
+    let (mut settings, rest) = example::<Websocket>(include_str!("../../../websocket/README.md"));
     settings["secrets"]["token"] = json!("hunter2");
     let connector = Websocket::new(serde_json::from_value(settings).unwrap()).unwrap();
     let mut session = connector.session(&LinkKey::new(LINK));
@@ -264,10 +246,7 @@ fn wrong_settings_are_refused_with_their_place() {
             "what a caller writes here could be taken for the number of a call",
         ),
     ] {
-        let mut with_url = settings.clone();
-        with_url.as_object_mut().unwrap().entry("url").or_insert(json!("wss://h"));
-        let config = serde_json::from_value(with_url).unwrap_or_else(|error| panic!("{settings}: {error}"));
-        let error = Websocket::new(config).err().unwrap_or_else(|| panic!("{settings} is taken"));
+        let error = refusal::<Websocket>(&with_url(settings.clone(), URL));
         assert_eq!((error.kind(), error.pointer()), (Kind::Config, Some(pointer)), "{settings}: {error}");
         assert!(error.message().contains(words), "{settings}: {error}");
     }
@@ -295,11 +274,8 @@ fn good_settings_are_taken() {
 /// Settings that cannot be read.
 #[test]
 fn settings_of_a_wrong_form_are_refused() {
-    let with = |mut more: Value| {
-        more["url"] = json!("wss://h");
-        more
-    };
-    let events = |entry: Value| json!({"url": "wss://h", "kind": "/t", "events": {"a": entry}});
+    let with = |more: Value| with_url(more, URL);
+    let events = |entry: Value| json!({"url": URL, "kind": "/t", "events": {"a": entry}});
     for (settings, words) in [
         (json!({}), "missing field `url`"),
         (with(json!({"urll": "x"})), "unknown field `urll`"),
