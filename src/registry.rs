@@ -8,6 +8,7 @@ use schemars::Schema;
 use serde_json::{Map, Value};
 
 use crate::instance::{Run, Typed};
+use crate::transport::guard::Guard;
 use crate::transport::{Dial, listen};
 
 /// The connectors that this binary knows, by type.
@@ -123,6 +124,9 @@ where
         for spec in connector.links() {
             <C::Transport as Dial>::check(&spec.endpoint).map_err(settings_error)?;
         }
+        if let Some(allow_list) = connector.allow_list() {
+            Guard::new(allow_list).map_err(settings_error)?;
+        }
         if let Some(listener) = connector.listener() {
             listen::check(&listener).map_err(|message| settings_error(Error::config(message)))?;
         }
@@ -140,4 +144,24 @@ pub fn keys(path: &serde_path_to_error::Path) -> Vec<String> {
         Segment::Unknown => None,
     };
     path.iter().filter_map(key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn where_callers_may_have_links_lead_is_checked_before_anything_starts() {
+        for (hosts, addresses, place) in [
+            (json!(["h", "http://h"]), json!([]), "hosts/1"),
+            (json!(["h"]), json!(["10.0.0.0/33"]), "addresses/0"),
+        ] {
+            let settings = json!({"dynamic": {"enabled": true, "hosts": hosts, "addresses": addresses}});
+            let registry = Registry::built_in();
+            let built = registry.get("streamavatars").unwrap().build(settings.as_object().unwrap());
+            assert_eq!(built.err().unwrap().path.join("/"), format!("dynamic/{place}"));
+        }
+    }
 }

@@ -79,8 +79,9 @@ where
     /// Opens a link in the place of one of its name.
     ///
     /// # Errors
-    /// `Rejected` with 403 if `most` others that were created are open, else as [`Links::open`].
+    /// `Rejected`: as [`Dial::check`], or with 403 if `most` others that were created are open, else as [`Links::open`].
     pub fn create(&mut self, spec: LinkSpec<C::Transport>, most: usize) -> Result<()> {
+        <C::Transport as Dial>::check(&spec.endpoint)?;
         if self.count(&spec.key, Lifetime::is_dynamic) >= most {
             let text =
                 format!("{most} links are open that were created by commands, and no more are allowed");

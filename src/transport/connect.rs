@@ -2,11 +2,11 @@
 
 use std::io;
 
-use pontoon_sdk::websocket::Guard;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 
+use super::guard::Guard;
 use super::tcp::{Address, reach};
 use super::wire::Wire;
 use super::{DialError, Settings, proxy, tls};

@@ -19,10 +19,11 @@ pub trait Dial: pontoon_sdk::Transport {
     /// State that is kept for a link from one connection to the next.
     type Memory: Default + Send;
 
-    /// Checks that this daemon can dial the endpoint. Called before anything is started.
+    /// Checks that this daemon can and may dial the endpoint. Called before anything is started: an instance, or a link that
+    /// a command creates.
     ///
     /// # Errors
-    /// The setting that is wrong, and what to write instead.
+    /// The setting, or the place in the body, that is wrong, and what to write instead.
     fn check(_endpoint: &Self::Endpoint) -> Result<(), Error> {
         Ok(())
     }

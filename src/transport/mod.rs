@@ -2,6 +2,7 @@
 //!
 //! * [`dial`]: the traits of a transport
 //! * [`connect`]: a stream to an address, over [`tcp`] or through a [`proxy`]; [`resolve`]: names; [`tls`]; [`wire`]
+//! * [`guard`]: where a link may lead whose URL a caller names
 //! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); [`refusal`]: errors for HTTP statuses other than 101
 //! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
 //! * [`listen`]: the server's side: WebSocket connections that services open to the daemon
@@ -13,6 +14,7 @@ pub mod classify;
 pub mod connect;
 pub mod deadline;
 pub mod dial;
+pub mod guard;
 pub mod listen;
 pub mod proxy;
 pub mod refusal;

@@ -15,10 +15,10 @@ use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AG
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use pontoon_sdk::url::{Fault, Scheme, Url};
-use pontoon_sdk::websocket::Guard;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::guard::Guard;
 use super::tcp::{Address, reach};
 use super::{DialError, DialErrorKind, Settings, classify, refusal};
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use pontoon_sdk::url::{Host, Url};
-use pontoon_sdk::websocket::Guard;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use super::guard::Guard;
 use super::{DialError, Settings};
 
 /// How long one address of a name is tried alone before the next joins in (RFC 8305 §5).

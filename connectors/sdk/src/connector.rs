@@ -81,6 +81,11 @@ pub trait Connector: Send + Sync + Sized + 'static {
         Err(Error::auth("this connector accepts no connections"))
     }
 
+    /// Where links may lead whose URL a caller names. The daemon checks it before the instance starts.
+    fn allow_list(&self) -> Option<&AllowList> {
+        None
+    }
+
     /// Bounds on the links that [`Route::OnDemand`] opens.
     fn on_demand_limits(&self) -> OnDemandLimits {
         OnDemandLimits::default()
@@ -144,6 +149,21 @@ impl<T: Transport> Clone for LinkSpec<T> {
     fn clone(&self) -> Self {
         Self { key: self.key.clone(), endpoint: self.endpoint.clone(), redial: self.redial }
     }
+}
+
+/// Where a link may lead whose URL a caller names: to the hosts that are listed here, and of these only to public
+/// addresses and those that are listed as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowList {
+    /// `"ws.example.com"`; `"*.example.com"` for all below it, but not for itself; `"*"` for any. With a port behind it
+    /// (`"ws.example.com:8443"`), only that port.
+    pub hosts: Vec<String>,
+    /// Addresses that may be dialled although they are not public: `"127.0.0.1"`, `"10.1.0.0/16"`, `"::1"`.
+    pub addresses: Vec<String>,
+    /// Whether a proxy is used, if one is configured. It looks names up by itself: then only hosts are checked.
+    pub proxy: bool,
+    /// The table of these settings as a JSON pointer (RFC 6901), such as `/dynamic`, for errors.
+    pub pointer: &'static str,
 }
 
 /// Where a command goes.

@@ -10,8 +10,7 @@
 //! * [`session`]: [`Session`], [`Outbox`], what a service was asked to remember ([`Join`])
 //! * [`event`]: what a service sent; [`command`]: what it is asked to do, and the [`Reply`]
 //! * [`error`]: an [`Error`] is an instruction; its [`Kind`] decides what the daemon does
-//! * [`websocket`], [`socketio`]: frames and endpoints of the transports; [`websocket::guard`]: where a URL may lead that
-//!   a caller names
+//! * [`websocket`], [`socketio`]: frames and endpoints of the transports
 //! * [`url`]: takes URLs apart, for settings and for commands
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
 //! * [`accumulator`]: messages that come in parts; [`streams`]: many of them at a time

@@ -1,18 +1,14 @@
 //! Frames and endpoints of the WebSocket transport (RFC 6455).
 
-pub mod guard;
-
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::connector;
-use crate::error::{Code, Error, Result};
+use crate::connector::{self, AllowList};
+use crate::error::{Error, Result};
 use crate::event::Raw;
 use crate::object::Object;
 use crate::secret::{Param, Secret};
 use crate::url::{self, Url};
-
-pub use guard::Guard;
 
 /// The WebSocket transport.
 pub enum WebSocket {}
@@ -97,8 +93,8 @@ pub struct Endpoint {
     pub require_subprotocol: bool,
     /// Secrets that the session puts into messages: the reason of a close is shown without them.
     pub secrets: Vec<Secret>,
-    /// Judges where it leads, if a caller named the URL: what it does not allow is not dialled.
-    pub guard: Option<Guard>,
+    /// Where it may lead, if a caller named the URL: anything else is not dialled.
+    pub allow_list: Option<AllowList>,
 }
 
 impl Endpoint {
@@ -108,32 +104,24 @@ impl Endpoint {
     /// `Config` if it is not a `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
         Url::parse(url, url::WEBSOCKET)?;
-        Ok(Self {
+        Ok(Self::unchecked(url, None))
+    }
+
+    /// An endpoint whose URL a caller named. The daemon checks it by the list, before it opens the link and at each dial.
+    pub fn restricted(url: &str, allow_list: AllowList) -> Self {
+        Self::unchecked(url, Some(allow_list))
+    }
+
+    fn unchecked(url: &str, allow_list: Option<AllowList>) -> Self {
+        Self {
             url: url.to_owned(),
             query: Vec::new(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
             require_subprotocol: true,
             secrets: Vec::new(),
-            guard: None,
-        })
-    }
-}
-
-impl Guard {
-    /// Judges the URL that a caller gave. The endpoint has it in one form, scheme and host in lower case, and carries this
-    /// guard.
-    ///
-    /// # Errors
-    /// `Rejected`: 400 if it is no URL, 403 with the rule by which it may not be dialled. Without a pointer: only the
-    /// caller of this knows where in the body it stood.
-    pub fn check_url(&self, url: &str) -> Result<Endpoint> {
-        let url = Url::parse_strict(url).map_err(guard::refused)?;
-        self.authorize(&url.host, url.port)?;
-        let mut endpoint = Endpoint::new(&url.to_string())
-            .map_err(|error| Error::rejected(Code::BadBody, error.message()))?;
-        endpoint.guard = Some(self.clone());
-        Ok(endpoint)
+            allow_list,
+        }
     }
 }
 

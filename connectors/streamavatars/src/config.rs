@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::listener::{Identity, Listener};
 use pontoon_sdk::rate::RateLimit;
 use pontoon_sdk::settings::{TextOrSecret, check, escaped, params};
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::websocket::guard::{self, Guard};
 use pontoon_sdk::{Code, Error, Param, Result, Secret, Size, Span};
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -135,8 +135,9 @@ fn rate_limit() -> RateLimit {
 pub(crate) struct Checked {
     pub(crate) listen: Option<Listen>,
     pub(crate) sockets: BTreeMap<Title, Endpoint>,
-    pub(crate) dynamic: Dynamic,
-    guard: Guard,
+    dynamic: bool,
+    pub(crate) max_dynamic: usize,
+    pub(crate) allow_list: AllowList,
 }
 
 impl Checked {
@@ -161,16 +162,15 @@ impl Checked {
             let title = Title::try_from(title).map_err(|wrong| Error::config(wrong).at(at))?;
             endpoints.insert(title, endpoint);
         }
-        let Dynamic { hosts, addresses, proxy, .. } = &dynamic;
-        let allowed = guard::Settings { hosts: hosts.clone(), addresses: addresses.clone(), proxy: *proxy };
-        let guard = Guard::new(&allowed, "/dynamic")?;
         check(dynamic.max > 0, "/dynamic/max", "max is 0, so no socket could be created; write 1 or more")?;
         check(
             !dynamic.enabled || !dynamic.hosts.is_empty(),
             "/dynamic/hosts",
             "no host is listed, so no socket could be created; write hosts = [\"ws.example.com\"], or [\"*\"] for any",
         )?;
-        Ok(Self { listen, sockets: endpoints, dynamic, guard })
+        let Dynamic { enabled, hosts, addresses, proxy, max } = dynamic;
+        let allow_list = AllowList { hosts, addresses, proxy, pointer: "/dynamic" };
+        Ok(Self { listen, sockets: endpoints, dynamic: enabled, max_dynamic: max, allow_list })
     }
 
     /// Refuses what this instance can never do, whatever the body.
@@ -178,7 +178,7 @@ impl Checked {
     /// # Errors
     /// `Rejected` with 403, or with 404 where there is nothing to send to.
     pub(crate) fn allows(&self, operation: &str) -> Result<()> {
-        let dynamic = self.dynamic.enabled;
+        let dynamic = self.dynamic;
         let (code, text) = match operation {
             "create" | "remove" if !dynamic => (
                 Code::Forbidden,
@@ -198,10 +198,10 @@ impl Checked {
     /// The endpoint of a socket that a caller creates.
     ///
     /// # Errors
-    /// `Rejected` with 403 and the rule that forbids it, or with 400.
+    /// `Rejected` with 403 if the socket is configured.
     pub(crate) fn created(&self, create: &Create) -> Result<Endpoint> {
         self.not_configured(&create.title)?;
-        let mut endpoint = self.guard.check_url(&create.url).map_err(|error| error.at("/url"))?;
+        let mut endpoint = Endpoint::restricted(&create.url, self.allow_list.clone());
         endpoint.subprotocols = create.protocols.iter().cloned().map(Param::Plain).collect();
         endpoint.require_subprotocol = false;
         Ok(endpoint)

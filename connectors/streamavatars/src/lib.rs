@@ -9,6 +9,7 @@ mod session;
 
 use std::time::Duration;
 
+use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::websocket::Frame;
@@ -69,7 +70,7 @@ impl Connector for StreamAvatars {
                 let endpoint = self.config.created(create)?;
                 let spec = LinkSpec::new(create.title.as_str(), endpoint);
                 let spec = if create.reconnect { spec } else { spec.once() };
-                Route::Create { spec, most: self.config.dynamic.max }
+                Route::Create { spec, most: self.config.max_dynamic }
             }
             Request::Remove(remove) => {
                 self.config.not_configured(&remove.title)?;
@@ -80,6 +81,10 @@ impl Connector for StreamAvatars {
             Request::ScriptSend(body) => self.send(&Peer::Script(body.title.clone()), &body.message.0)?,
             Request::MessageSend(body) => self.send(&body.peer, &body.text)?,
         })
+    }
+
+    fn allow_list(&self) -> Option<&AllowList> {
+        Some(&self.config.allow_list)
     }
 
     fn session(&self, link: &LinkKey) -> AvatarsSession {

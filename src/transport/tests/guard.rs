@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pontoon_sdk::WebSocket;
+use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::websocket::guard::{Guard, Settings as Lists};
 use pontoon_testkit::{Connection, Refusal, Service, WebSocketServer, eventually};
 use proptest::prelude::*;
 
 use crate::settings;
+use crate::transport::guard::Guard;
 use crate::transport::resolve::Resolver;
 use crate::transport::upgrade::Upgrade;
 use crate::transport::{Dial as _, DialError, DialErrorKind, Settings};
@@ -60,17 +61,9 @@ impl Zone {
     }
 }
 
-fn guard(hosts: &str, addresses: &str) -> Guard {
+fn allow(hosts: &str, addresses: &str) -> AllowList {
     let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-    Guard::new(&Lists { hosts: list(hosts), addresses: list(addresses), proxy: false }, "/dynamic").unwrap()
-}
-
-/// An endpoint that its guard has not checked.
-fn unchecked(url: &str, guard: &Guard) -> Endpoint {
-    let mut endpoint = Endpoint::new("ws://placeholder.example/").unwrap();
-    url.clone_into(&mut endpoint.url);
-    endpoint.guard = Some(guard.clone());
-    endpoint
+    AllowList { hosts: list(hosts), addresses: list(addresses), proxy: false, pointer: "/dynamic" }
 }
 
 async fn dial(endpoint: &Endpoint, settings: &Settings) -> Result<(), DialError> {
@@ -87,7 +80,7 @@ async fn every_dial_of_the_table_ends_as_expected() {
     let table = include_str!("guard.txt").replace("{port}", &server.address().port().to_string());
     let zone = Zone::default();
     let settings = zone.settings();
-    let (mut guard, mut connected) = (guard("", ""), 0);
+    let (mut allowed, mut connected) = (allow("", ""), 0);
     for line in lines(&table) {
         if let Some(entry) = line.strip_prefix("zone ") {
             let (name, addresses) = entry.split_once(' ').unwrap_or((entry, ""));
@@ -96,16 +89,11 @@ async fn every_dial_of_the_table_ends_as_expected() {
         }
         if let Some(lists) = line.strip_prefix("= ") {
             let (hosts, addresses) = lists.split_once('|').unwrap();
-            guard = self::guard(hosts, addresses);
+            allowed = allow(hosts, addresses);
             continue;
         }
         let [kind, word, lookups, url] = line.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
-        // A connector checks the URL first; the transport does not rely on that.
-        let early = guard.check_url(url);
-        let ended = match &early {
-            Ok(endpoint) => dial(endpoint, &settings).await,
-            Err(_) => dial(&unchecked(url, &guard), &settings).await,
-        };
+        let ended = dial(&Endpoint::restricted(url, allowed.clone()), &settings).await;
         assert_eq!(zone.asked().to_string(), lookups, "{line}");
         match (kind, ended) {
             ("connected", Ok(())) => {
@@ -138,19 +126,19 @@ async fn the_host_of_a_refused_url_is_not_looked_up() {
         asked.fetch_add(1, Ordering::SeqCst);
         Ok(vec![address])
     });
-    let (mut guard, mut count) = (guard("", ""), 0);
-    for line in lines(include_str!("../../../connectors/sdk/src/websocket/guard/urls.txt")) {
+    let (mut allowed, mut count) = (allow("", ""), 0);
+    for line in lines(include_str!("../guard/urls.txt")) {
         if let Some(hosts) = line.strip_prefix("= hosts ") {
-            guard = self::guard(hosts, "");
+            allowed = allow(hosts, "");
             continue;
         }
         let [verdict, _, url] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
         let url = if url.starts_with('"') { serde_json::from_str(url).unwrap() } else { url.to_owned() };
         if verdict == "allowed" {
-            dials_the_checked_host(&guard, &url).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
+            dials_the_checked_host(&allowed, &url).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
             continue;
         }
-        let error = dial(&unchecked(&url, &guard), &settings).await.expect_err(line);
+        let error = dial(&Endpoint::restricted(&url, allowed.clone()), &settings).await.expect_err(line);
         assert_eq!((error.kind, zone.asked()), (DialErrorKind::Forbidden, 0), "{line}: {error}");
         count += 1;
     }
@@ -167,7 +155,7 @@ async fn a_lookup_that_changes_after_the_check_changes_nothing() {
     zone.add("rebind.example", "255.255.255.255");
     zone.add("rebind.example", "127.0.0.1");
     let settings = zone.settings();
-    let endpoint = guard("rebind.example", "255.255.255.255").check_url(&url).unwrap();
+    let endpoint = Endpoint::restricted(&url, allow("rebind.example", "255.255.255.255"));
     let first = dial(&endpoint, &settings).await.unwrap_err();
     assert_eq!((first.kind, zone.asked()), (DialErrorKind::Unreachable, 1), "{first}");
     let second = dial(&endpoint, &settings).await.unwrap_err();
@@ -185,7 +173,7 @@ async fn the_address_that_was_checked_is_the_one_that_is_dialled() {
     zone.add("rebind.example", "127.0.0.1");
     zone.add("rebind.example", "127.0.0.2");
     let settings = zone.settings();
-    let endpoint = guard("rebind.example", "127.0.0.1").check_url(&url).unwrap();
+    let endpoint = Endpoint::restricted(&url, allow("rebind.example", "127.0.0.1"));
     dial(&endpoint, &settings).await.unwrap();
     assert_eq!((server.upgrades(), zone.asked()), (1, 1));
     let later = dial(&endpoint, &settings).await.unwrap_err();
@@ -197,7 +185,7 @@ async fn a_redirect_is_not_followed() {
     let server = WebSocketServer::start(Arc::new(Silent)).await;
     let elsewhere = WebSocketServer::start(Arc::new(Silent)).await;
     let settings = Zone::default().settings();
-    let endpoint = guard("*", "127.0.0.1").check_url(&format!("ws://{}/", server.address())).unwrap();
+    let endpoint = Endpoint::restricted(&format!("ws://{}/", server.address()), allow("*", "127.0.0.1"));
     for (place, status) in [301, 302, 303, 307, 308].into_iter().enumerate() {
         let location = format!("ws://{}/", elsewhere.address());
         server.refuse(Refusal::status(status).header("Location", &location));
@@ -220,16 +208,18 @@ async fn without_a_guard_every_address_is_dialled() {
 }
 
 /// Checks that the upgrade request goes to the host and port that the guard has checked.
-fn dials_the_checked_host(guard: &Guard, url: &str) -> Result<(), String> {
-    let endpoint = guard.check_url(url).map_err(|error| error.to_string())?;
+fn dials_the_checked_host(allowed: &AllowList, url: &str) -> Result<(), String> {
+    let guard = Guard::new(allowed).map_err(|error| error.to_string())?;
+    let form = guard.check_url(url).map_err(|error| error.to_string())?.to_string();
+    let endpoint = Endpoint::restricted(url, allowed.clone());
     let address = Upgrade::new(&endpoint, "test").map_err(|error| error.to_string())?.address;
     guard.check_host(&address.host, address.port).map_err(|error| error.to_string())?;
     let (scheme, usual) = if address.secure { ("wss", 443) } else { ("ws", 80) };
     let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host };
     let with_port = format!("{scheme}://{host}:{}/", address.port);
-    let same = endpoint.url.starts_with(&with_port)
-        || (address.port == usual && endpoint.url.starts_with(&format!("{scheme}://{host}/")));
-    same.then_some(()).ok_or(format!("{} would lead to {with_port}", endpoint.url))
+    let same = form.starts_with(&with_port)
+        || (address.port == usual && form.starts_with(&format!("{scheme}://{host}/")));
+    same.then_some(()).ok_or(format!("{} would lead to {with_port}", form))
 }
 
 proptest! {
@@ -237,9 +227,9 @@ proptest! {
     fn an_allowed_url_dials_the_checked_host(
         url in "[wW][sS]{1,2}://[a-z0-9.:@/\\\\?#%\\[\\]é -]{0,10}(good|8\\.8\\.8\\.8|\\[2003::[0-9a-f:.]{1,4}\\])(:[0-9]{1,5})?([/?][ -~]{0,20})?",
     ) {
-        let guard = guard("*", "");
-        if guard.check_url(&url).is_ok() {
-            prop_assert_eq!(dials_the_checked_host(&guard, &url), Ok(()));
+        let allowed = allow("*", "");
+        if Guard::new(&allowed).unwrap().check_url(&url).is_ok() {
+            prop_assert_eq!(dials_the_checked_host(&allowed, &url), Ok(()));
         }
     }
 }

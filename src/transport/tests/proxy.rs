@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_sdk::websocket::guard::{Guard, Settings as Lists};
+use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::websocket::{Endpoint, Frame};
 use pontoon_sdk::{Secret, SocketIo, WebSocket, socketio};
 use pontoon_testkit::{ConnectAnswer, ConnectProxy, Connection, Service, WebSocketServer};
@@ -162,24 +162,25 @@ async fn a_guarded_endpoint_uses_the_proxy_only_if_the_operator_allows_it() {
     let (server, proxy) = (WebSocketServer::start(Arc::new(Echo)).await, ConnectProxy::start().await);
     let settings = through(&format!("http://{}", proxy.address()));
     let port = server.address().port();
-    let guard = |host: &str, proxy| {
-        let lists = Lists { hosts: vec![host.to_owned()], addresses: vec!["127.0.0.1".to_owned()], proxy };
-        Guard::new(&lists, "/dynamic").unwrap()
+    let endpoint = |url: &str, host: &str, proxy| {
+        let (hosts, addresses) = (vec![host.to_owned()], vec!["127.0.0.1".to_owned()]);
+        Endpoint::restricted(url, AllowList { hosts, addresses, proxy, pointer: "/dynamic" })
     };
-    let direct = guard("*", false).check_url(&format!("ws://127.0.0.1:{port}/")).unwrap();
+    let direct = endpoint(&format!("ws://127.0.0.1:{port}/"), "*", false);
     WebSocket::dial(&direct, &mut (), &settings).await.unwrap();
     assert_eq!((proxy.requests().len(), server.upgrades()), (0, 1));
 
     proxy.name("svc.internal.example:80", server.address());
-    let allowed = guard("*.example", true).check_url("ws://svc.internal.example/").unwrap();
+    let allowed = endpoint("ws://svc.internal.example/", "*.example", true);
     WebSocket::dial(&allowed, &mut (), &settings).await.unwrap();
     assert_eq!((proxy.requests().len(), server.upgrades()), (1, 2));
 
     // Hosts and literal addresses are still checked.
     for (url, hosts) in [("ws://other.test/", "*.example"), ("ws://10.0.0.1/", "*")] {
-        let mut endpoint = Endpoint::new(url).unwrap();
-        endpoint.guard = Some(guard(hosts, true));
-        let error = WebSocket::dial(&endpoint, &mut (), &settings).await.map(|_| ()).expect_err(url);
+        let error = WebSocket::dial(&endpoint(url, hosts, true), &mut (), &settings)
+            .await
+            .map(|_| ())
+            .expect_err(url);
         assert_eq!(error.kind, DialErrorKind::Forbidden, "{error}");
     }
     assert_eq!(proxy.requests().len(), 1);

@@ -10,12 +10,13 @@ pub mod socket;
 
 use pontoon_sdk::listener::Listener;
 use pontoon_sdk::websocket::{Endpoint, Frame};
-use pontoon_sdk::{Param, WebSocket};
+use pontoon_sdk::{Error, Param, WebSocket};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use self::socket::{Reader, Writer, halves};
 use super::connect::connect;
+use super::guard::Guard;
 use super::listen;
 use super::upgrade::Upgrade;
 use super::wire::Wire;
@@ -25,6 +26,11 @@ impl Dial for WebSocket {
     type Reader = Reader;
     type Writer = Writer;
     type Memory = ();
+
+    fn check(endpoint: &Endpoint) -> Result<(), Error> {
+        guard(endpoint).map_err(|error| if error.pointer().is_none() { error.at("/url") } else { error })?;
+        Ok(())
+    }
 
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
         let Endpoint { query, headers, subprotocols, .. } = endpoint;
@@ -40,14 +46,11 @@ impl Dial for WebSocket {
         _memory: &mut (),
         settings: &Settings,
     ) -> Result<Dialled<Reader, Writer>, DialError> {
-        let guard = endpoint.guard.as_ref();
-        if let Some(guard) = guard {
-            guard.check_url(&endpoint.url).map_err(|error| DialError::forbidden(error.message()))?;
-        }
+        let guard = guard(endpoint).map_err(|error| DialError::forbidden(error.message()))?;
         let upgrade = Upgrade::new(endpoint, settings.user_agent())?;
         let limit = settings.config.connect_timeout.0;
         let handshake = async {
-            let mut wire = connect(&upgrade.address, guard, settings).await?;
+            let mut wire = connect(&upgrade.address, guard.as_ref(), settings).await?;
             let rest = upgrade.perform(&mut wire).await?;
             Ok::<_, DialError>((wire, rest))
         };
@@ -70,4 +73,12 @@ impl Dial for WebSocket {
     ) -> Result<Accepted<Reader, Writer>, String> {
         listen::accept(wire, listener, settings, authorize).await
     }
+}
+
+/// The guard of an endpoint whose URL a caller named. The URL has passed it.
+fn guard(endpoint: &Endpoint) -> Result<Option<Guard>, Error> {
+    let Some(allow_list) = &endpoint.allow_list else { return Ok(None) };
+    let guard = Guard::new(allow_list)?;
+    guard.check_url(&endpoint.url)?;
+    Ok(Some(guard))
 }

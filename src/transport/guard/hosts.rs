@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::url::Host;
+use pontoon_sdk::url::Host;
 
 /// One entry of the list.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,12 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
+use pontoon_sdk::Kind;
+
 use super::*;
-use crate::error::Kind;
 
 fn guarding(hosts: &[&str], addresses: &[&str]) -> Result<Guard> {
     let owned = |entries: &[&str]| entries.iter().map(|&entry| entry.to_owned()).collect();
-    Guard::new(&Settings { hosts: owned(hosts), addresses: owned(addresses), proxy: false }, "/dynamic")
+    Guard::new(&AllowList {
+        hosts: owned(hosts),
+        addresses: owned(addresses),
+        proxy: false,
+        pointer: "/dynamic",
+    })
 }
 
 fn lines(table: &str) -> impl Iterator<Item = &str> {
@@ -17,7 +23,7 @@ fn lines(table: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_url_of_the_table_is_judged_as_it_says() {
+fn every_url_of_the_table_is_checked_as_it_says() {
     let mut guard = guarding(&[], &[]).unwrap();
     let mut count = 0;
     for line in lines(include_str!("urls.txt")) {
@@ -31,17 +37,13 @@ fn every_url_of_the_table_is_judged_as_it_says() {
         let url = if url.starts_with('"') { serde_json::from_str(url).unwrap() } else { url.to_owned() };
         count += 1;
         match (verdict, guard.check_url(&url)) {
-            ("allowed", Ok(endpoint)) => {
-                assert_eq!(endpoint.url, if word == "same" { &url } else { word }, "{line}");
-                assert!(endpoint.guard.is_some(), "{line}");
-                assert_eq!(
-                    guard.check_url(&endpoint.url).unwrap().url,
-                    endpoint.url,
-                    "{line}: not its one form"
-                );
+            ("allowed", Ok(read)) => {
+                let form = read.to_string();
+                assert_eq!(form, if word == "same" { &url } else { word }, "{line}");
+                assert_eq!(guard.check_url(&form).unwrap().to_string(), form, "{line}: not its one form");
             }
             ("allowed", Err(error)) => panic!("{line}: {error}"),
-            (_, Ok(endpoint)) => panic!("{line}: leads to {}", endpoint.url),
+            (_, Ok(read)) => panic!("{line}: leads to {read}"),
             (status, Err(error)) => {
                 assert_eq!(error.kind(), Kind::Rejected, "{line}: {error}");
                 assert_eq!(error.code().number().to_string(), status, "{line}: {error}");
@@ -55,13 +57,13 @@ fn every_url_of_the_table_is_judged_as_it_says() {
 }
 
 #[test]
-fn every_address_of_the_table_is_judged_as_it_says() {
+fn every_address_of_the_table_is_checked_as_it_says() {
     let guard = guarding(&["*"], &[]).unwrap();
     for line in lines(include_str!("addresses.txt")) {
         let (word, address) = line.split_once(' ').unwrap();
         let address: IpAddr = address.trim().parse().unwrap();
         match (word, guard.check_address(address)) {
-            ("allowed", judged) => judged.unwrap_or_else(|error| panic!("{line}: {error}")),
+            ("allowed", checked) => checked.unwrap_or_else(|error| panic!("{line}: {error}")),
             (word, Ok(())) => panic!("{line}: allowed, not refused as {word}"),
             (word, Err(error)) => {
                 assert_eq!(error.code(), Code::Forbidden, "{line}");
@@ -114,7 +116,7 @@ fn a_listed_address_is_still_no_listed_host() {
 }
 
 #[test]
-fn a_host_is_judged_without_its_url() {
+fn a_host_is_checked_without_its_url() {
     let guard = guarding(&["ws.example.com:443", "[2606:4700::1111]"], &[]).unwrap();
     assert!(guard.check_host("WS.example.com", 443).is_ok());
     assert!(guard.check_host("2606:4700::1111", 1).is_ok());
@@ -144,7 +146,7 @@ fn a_url_is_as_long_as_2_kib_at_most() {
 
 #[test]
 fn nothing_may_be_dialled_unless_it_is_listed() {
-    let guard = Guard::new(&Settings::default(), "/dynamic").unwrap();
+    let guard = guarding(&[], &[]).unwrap();
     for url in ["wss://ws.ifelse.io/", "wss://8.8.8.8/", "ws://127.0.0.1/"] {
         let error = guard.check_url(url).unwrap_err();
         assert!(error.message().contains("is not among dynamic.hosts"), "{error}");
@@ -307,12 +309,13 @@ proptest! {
     #[test]
     fn what_is_allowed_has_a_listed_host_in_its_plain_form(text in "[wW][sS]{1,2}://[a-c1.:@/\\\\?#%\\[\\]x\t -]{0,12}(\\.good|@good|good)[a-c1.:@/\\\\?#%\\[\\] -]{0,12}") {
         let guard = guarding(&["*.good", "good"], &[]).unwrap();
-        if let Ok(endpoint) = guard.check_url(&text) {
-            let rest = endpoint.url.split_once("://").unwrap().1;
+        if let Ok(read) = guard.check_url(&text) {
+            let url = read.to_string();
+            let rest = url.split_once("://").unwrap().1;
             let authority = rest.split(['/', '?']).next().unwrap();
             let host = authority.split(':').next().unwrap();
-            prop_assert!(host == "good" || host.ends_with(".good"), "{}", endpoint.url);
-            prop_assert!(host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-'), "{}", endpoint.url);
+            prop_assert!(host == "good" || host.ends_with(".good"), "{}", url);
+            prop_assert!(host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-'), "{}", url);
         }
     }
 }
