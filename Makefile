@@ -5,12 +5,13 @@
 #   make lint             the part of it that runs nothing
 #   make unit             the part of it that runs the tests of this workspace
 #   make outside          the tests of a connector and a transport in a crate outside of the workspace
+#   make template         the tests of a connector that is made from connectors/template
 #   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… says how many
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
 #   make tools            only fetch what the tests need, into target/tools
-#   make outside-lock     the lock of tests/outside anew from ours, after ours or a dependency has changed
+#   make outside-lock     write the lock of tests/outside again, after a change of Cargo.lock or of its dependencies
 
 CARGO ?= cargo
 # Without the second Socket.IO engine, which needs OpenSSL.
@@ -24,14 +25,14 @@ server := auth:: cli:: delivery:: domains:: gaps:: nats permissions:: reload:: s
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside kubernetes static rust-socketio
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static rust-socketio
 
 demo:
 	@tests/tools/nats-server.sh
 	@$(CARGO) build --quiet --locked -p pontoon -p pontoon-demo --bins
 	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" $(if $(FOREVER),--forever)
 
-test: lint unit outside kubernetes
+test: lint unit outside template kubernetes
 	$(call step,done)
 
 lint: fmt clippy doc floors graph licences dashboard deploy
@@ -91,6 +92,11 @@ unit: tools
 outside: tools
 	$(call step,a connector and a transport in a crate outside of the workspace)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(CARGO) test $(outside) --locked --target-dir "$${CARGO_TARGET_DIR:-target}"
+
+# After outside, whose build of the dependencies it uses.
+template:
+	$(call step,a connector from the template)
+	@tests/tools/template.sh
 
 # Some of these runs are among the tests, too.
 chaos: tools
