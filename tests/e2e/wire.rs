@@ -5,6 +5,7 @@ mod codes;
 mod large;
 mod listener;
 mod stopped;
+mod unsent;
 
 use std::time::Duration;
 
