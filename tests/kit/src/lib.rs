@@ -12,7 +12,7 @@
 //! * [`Daemon`]: the real `pontoon` with a [`DaemonConfig`], its log, metrics and signals
 //! * [`TranscriptPlayer`]: plays transcripts with the real daemon between a service and NATS; a [`Profile`] is what it
 //!   must know of a connector
-//! * [`Proxy`]: a TCP connection that can stall, vanish, slow down or break
+//! * [`Proxy`]: a TCP proxy that breaks connections and refuses them
 //! * [`ConnectProxy`]: an HTTP proxy that makes tunnels, and may refuse to
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
@@ -56,7 +56,7 @@ pub use metrics::Metrics;
 pub use minchat::MinChat;
 pub use nats::{NatsOptions, NatsServer};
 pub use player::{LinkOf, Profile, TranscriptPlayer};
-pub use proxy::{Direction, Proxy, Toxic};
+pub use proxy::Proxy;
 pub use script::ScriptSocket;
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};

@@ -30,11 +30,6 @@ impl Metrics {
         found.peek()?;
         Some(found.map(|sample| sample.value).sum())
     }
-
-    /// How many series there are.
-    pub fn series(&self) -> usize {
-        self.0.len()
-    }
 }
 
 fn sample(line: &str) -> Option<Sample> {
@@ -89,6 +84,6 @@ mod tests {
         assert_eq!(metrics.value("a", &[]), Some(9.0));
         assert_eq!(metrics.value("b", &[]), Some(0.5));
         assert_eq!(metrics.value("b", &[("x", "1")]), None);
-        assert_eq!(metrics.series(), 4);
+        assert_eq!(metrics.0.len(), 4);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -24,8 +24,6 @@ pub struct Sub0 {
 pub struct Resource {
     answer: Answer,
     after: Duration,
-    copies: usize,
-    broadcasts: Vec<(Audience, String, Value)>,
 }
 
 /// What a caller gets.
@@ -37,8 +35,6 @@ pub enum Answer {
     Data(Value),
     /// An error, in one of the shapes in which it may come.
     Error(ErrorShape, String),
-    /// This text, whatever it is.
-    Text(String),
     /// Nothing, ever.
     Nothing,
 }
@@ -54,8 +50,6 @@ pub enum ErrorShape {
     ErrorObject,
     /// `{uid, action, status, message}`
     Status,
-    /// `{uid, action}` and no data
-    NoData,
     /// `{message}`, which says not even which action
     Anonymous,
 }
@@ -86,7 +80,7 @@ pub enum SubprotocolEcho {
 impl Resource {
     /// A resource that answers so.
     pub fn new(answer: Answer) -> Self {
-        Self { answer, after: Duration::ZERO, copies: 1, broadcasts: Vec::new() }
+        Self { answer, after: Duration::ZERO }
     }
 
     /// Answers with its payload.
@@ -115,20 +109,6 @@ impl Resource {
         self.after = time;
         self
     }
-
-    /// Answers twice, as a resource does that returns and broadcasts under one action.
-    #[must_use]
-    pub fn twice(mut self) -> Self {
-        self.copies = 2;
-        self
-    }
-
-    /// Broadcasts too, before it answers.
-    #[must_use]
-    pub fn broadcasts(mut self, to: Audience, action: &str, data: Value) -> Self {
-        self.broadcasts.push((to, action.to_owned(), data));
-        self
-    }
 }
 
 impl Sub0 {
@@ -137,15 +117,7 @@ impl Sub0 {
     /// # Panics
     /// If there is no free port.
     pub async fn start() -> Self {
-        let rules = Rules {
-            resources: HashMap::new(),
-            otherwise: Resource::echo(),
-            token: None,
-            echo: SubprotocolEcho::First,
-            force_uid: false,
-            connections: Vec::new(),
-        };
-        let backend = Arc::new(Backend(Mutex::new(rules)));
+        let backend = Arc::<Backend>::default();
         let server = WebSocketServer::start(Arc::clone(&backend) as Arc<dyn Service>).await;
         Self { server, backend }
     }
@@ -160,11 +132,6 @@ impl Sub0 {
         self.backend.rules().resources.insert(name.to_owned(), resource);
     }
 
-    /// What every other resource does from now on.
-    pub fn other_resources(&self, resource: Resource) {
-        self.backend.rules().otherwise = resource;
-    }
-
     /// Those who connect need this token, offered as the subprotocols `name, token`; others are refused with 401.
     pub fn require_token(&self, name: &str, token: &str) {
         self.backend.rules().token = Some((name.to_owned(), token.to_owned()));
@@ -175,11 +142,6 @@ impl Sub0 {
         self.backend.rules().echo = echo;
     }
 
-    /// Those who connect need a uid (`FORCE_WEBSOCKET_WITH_UID`); others are refused with 400.
-    pub fn force_uid(&self, force: bool) {
-        self.backend.rules().force_uid = force;
-    }
-
     /// Broadcasts to everyone.
     pub fn broadcast(&self, action: &str, data: &Value) {
         self.broadcast_to(&Audience::All, action, data);
@@ -188,7 +150,7 @@ impl Sub0 {
     /// Broadcasts to an audience.
     pub fn broadcast_to(&self, audience: &Audience, action: &str, data: &Value) {
         for connection in self.connections().iter().filter(|connection| audience.has(uid(connection))) {
-            connection.send_text(&told(connection, action, data).to_string());
+            connection.send_text(&frame(connection, action, data).to_string());
         }
     }
 
@@ -208,18 +170,14 @@ impl Deref for Sub0 {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Backend(Mutex<Rules>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Rules {
     resources: HashMap<String, Resource>,
-    otherwise: Resource,
     token: Option<(String, String)>,
     echo: SubprotocolEcho,
-    force_uid: bool,
-    /// Who may receive a broadcast that a resource makes.
-    connections: Vec<Weak<Connection>>,
 }
 
 impl Backend {
@@ -233,9 +191,6 @@ impl Service for Backend {
         let rules = self.rules();
         if request.path != "/ws" {
             return Err(Refusal::status(404));
-        }
-        if rules.force_uid && request.parameter("uid").is_none() {
-            return Err(Refusal::status(400).body(r#"{"message":"uid is required"}"#));
         }
         let offered = request.subprotocols();
         if let Some((name, token)) = &rules.token
@@ -251,57 +206,39 @@ impl Service for Backend {
         Ok(echoed.map(|name| (*name).to_owned()))
     }
 
-    fn connected(&self, connection: &Arc<Connection>) {
-        let mut rules = self.rules();
-        rules.connections.retain(|other| other.strong_count() > 0);
-        rules.connections.push(Arc::downgrade(connection));
-    }
-
     fn text(&self, connection: &Arc<Connection>, text: &str) {
         let Ok(call) = serde_json::from_str::<Value>(text) else {
             connection.send_text(r#"{"message":"Invalid JSON"}"#);
             return;
         };
-        let (resource, listeners) = {
-            let rules = self.rules();
-            let resource = call["resource"].as_str().and_then(|name| rules.resources.get(name));
-            let listeners: Vec<_> = rules.connections.iter().filter_map(Weak::upgrade).collect();
-            (resource.unwrap_or(&rules.otherwise).clone(), listeners)
-        };
+        let resource = call["resource"].as_str().and_then(|name| self.rules().resources.get(name).cloned());
+        let resource = resource.unwrap_or_else(Resource::echo);
         let connection = Arc::clone(connection);
         if resource.after.is_zero() {
-            resource.respond(&connection, call, &listeners);
+            resource.respond(&connection, call);
         } else {
             tokio::spawn(async move {
                 tokio::time::sleep(resource.after).await;
-                resource.respond(&connection, call, &listeners);
+                resource.respond(&connection, call);
             });
         }
     }
 }
 
 impl Resource {
-    fn respond(&self, connection: &Connection, mut call: Value, listeners: &[Arc<Connection>]) {
-        for (audience, action, data) in &self.broadcasts {
-            for listener in listeners.iter().filter(|listener| audience.has(uid(listener))) {
-                listener.send_text(&told(listener, action, data).to_string());
-            }
-        }
+    fn respond(&self, connection: &Connection, mut call: Value) {
         let mut payload = call["payload"].take();
         if let (Some(uid), Some(fields)) = (uid(connection), payload.as_object_mut()) {
             fields.insert("id".to_owned(), uid.into());
         }
         let action = call["action"].as_str().unwrap_or_default();
-        let text = match &self.answer {
-            Answer::Echo => told(connection, action, &payload).to_string(),
-            Answer::Data(data) => told(connection, action, data).to_string(),
-            Answer::Error(shape, message) => shape.frame(uid(connection), action, message).to_string(),
-            Answer::Text(text) => text.clone(),
+        let frame = match &self.answer {
+            Answer::Echo => frame(connection, action, &payload),
+            Answer::Data(data) => frame(connection, action, data),
+            Answer::Error(shape, message) => shape.frame(uid(connection), action, message),
             Answer::Nothing => return,
         };
-        for _ in 0..self.copies {
-            connection.send_text(&text);
-        }
+        connection.send_text(&frame.to_string());
     }
 }
 
@@ -314,7 +251,6 @@ impl ErrorShape {
                 json!({"uid": uid, "action": action, "error": {"code": 400, "message": message}})
             }
             Self::Status => json!({"uid": uid, "action": action, "status": 400, "message": message}),
-            Self::NoData => json!({"uid": uid, "action": action}),
             Self::Anonymous => json!({"message": message}),
         }
     }
@@ -334,6 +270,7 @@ fn uid(connection: &Connection) -> Option<&str> {
     connection.request().parameter("uid")
 }
 
-fn told(connection: &Connection, action: &str, data: &Value) -> Value {
+/// A reply or a broadcast.
+fn frame(connection: &Connection, action: &str, data: &Value) -> Value {
     json!({"uid": uid(connection), "action": action, "data": data})
 }

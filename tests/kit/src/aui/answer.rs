@@ -20,7 +20,6 @@ pub struct AuiAnswer {
     updates: usize,
     pace: Duration,
     envelope: AuiEnvelope,
-    deltas: bool,
     end: End,
 }
 
@@ -53,7 +52,7 @@ impl Default for AuiAnswer {
     /// What it was told, at once and whole.
     fn default() -> Self {
         let (pace, envelope) = (Duration::ZERO, AuiEnvelope::Flat);
-        Self { text: None, updates: 0, pace, envelope, deltas: false, end: End::Whole }
+        Self { text: None, updates: 0, pace, envelope, end: End::Whole }
     }
 }
 
@@ -83,13 +82,6 @@ impl AuiAnswer {
     #[must_use]
     pub fn envelope(mut self, envelope: AuiEnvelope) -> Self {
         self.envelope = envelope;
-        self
-    }
-
-    /// With updates that say only what is new, as the service's later library takes them.
-    #[must_use]
-    pub fn deltas(mut self) -> Self {
-        self.deltas = true;
         self
     }
 
@@ -138,12 +130,9 @@ impl AuiAnswer {
     /// The updates of this answer, as they are sent; `message` is its id.
     pub(super) fn updates_of(&self, text: &str, task: &str, message: &str) -> Vec<Value> {
         let letters: Vec<char> = text.chars().collect();
-        let up_to = |number: usize| letters.len() * number / self.updates;
-        let piece = |number: usize| {
-            let from = if self.deltas { up_to(number - 1) } else { 0 };
-            letters[from..up_to(number)].iter().collect::<String>()
-        };
-        (1..=self.updates).map(|number| self.envelope.wrap(&piece(number), task, message)).collect()
+        let up_to =
+            |number: usize| letters[..letters.len() * number / self.updates].iter().collect::<String>();
+        (1..=self.updates).map(|number| self.envelope.wrap(&up_to(number), task, message)).collect()
     }
 }
 
