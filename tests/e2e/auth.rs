@@ -10,7 +10,7 @@ use nkeys::KeyPair;
 use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, Sub0, until_some};
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask_when_served, listen, next, start};
 
 /// How long a mended secret may take to be tried: what was refused is not tried again at once.
 const RETRIED: Duration = Duration::from_secs(60);
@@ -275,7 +275,7 @@ impl Way {
             sub0.connected(1, DEADLINE).await;
             sub0.broadcast("tick", &json!({ "n": 1 }));
             next(&mut events, |_, body| body["action"] == "tick").await;
-            let reply = ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await;
+            let reply = ask_when_served(&client, "pontoon.command.sub0.shop.call.x", "{}").await;
             assert_eq!(reply.status, "response", "{}", case.lines);
         }
     }

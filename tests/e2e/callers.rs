@@ -1,10 +1,8 @@
 //! Callers who share a key, traces, and how many keys are kept.
 
-use std::time::Duration;
-
 use async_nats::{HeaderMap, Message};
 use futures_util::StreamExt as _;
-use pontoon_testkit::{DaemonConfig, MinChat, NatsServer, Resource, Sub0, eventually};
+use pontoon_testkit::{Daemon, DaemonConfig, MinChat, NatsServer, Resource, Sub0, eventually};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -59,7 +57,7 @@ async fn each_caller_of_a_key_waits_for_its_own_time() {
 
     // One that waits for its turn may still be sent for its first caller.
     fixture.sub0.resource("held", Resource::nothing());
-    assert_eq!(fixture.ask("call.held", "{}", &[("Pontoon-Timeout", "100ms")]).await.status, "unknown");
+    assert_eq!(fixture.ask("call.held", "{}", &[("Pontoon-Timeout", "1s")]).await.status, "unknown");
     let key = ("Idempotency-Key", "held");
     let times = ["2s", "50ms"].map(|time| [key, ("Pontoon-Timeout", time)]);
     let (first, second) =
@@ -140,7 +138,7 @@ async fn a_trace_goes_on_in_every_reply_and_in_the_event_that_the_command_causes
         ("call.x", "{}", ("Pontoon-Wait", "sent"), "sent"),
         ("call.x", "{}", ("Pontoon-Wait", "accepted"), "accepted"),
         ("call.broke", "{}", ("Pontoon-X", "1"), "failed"),
-        ("call.silent", "{}", ("Pontoon-Timeout", "100ms"), "unknown"),
+        ("call.silent", "{}", ("Pontoon-Timeout", "1s"), "unknown"),
         ("call.x", "{bad", ("Pontoon-X", "1"), "rejected"),
         ("call.x", "{}", ("Pontoon-Wait", "soon"), "rejected"),
         ("nope", "{}", ("Pontoon-X", "1"), "rejected"),
@@ -192,15 +190,24 @@ async fn an_event_that_names_its_command_is_in_the_commands_trace() {
 #[tokio::test]
 async fn one_that_joins_counts_as_a_command_under_way() {
     let mut fixture = Fixture::with(NatsServer::options(), "commands.max_in_flight = 2").await;
-    fixture.sub0.resource("pay", Resource::echo().after(Duration::from_millis(500)));
+    fixture.sub0.resource("pay", Resource::nothing());
     let key = [("Idempotency-Key", "k")];
-    let calls = (0..3).map(|_| fixture.ask("call.pay", "{}", &key));
-    let mut statuses: Vec<_> =
-        futures_util::future::join_all(calls).await.into_iter().map(|reply| reply.status).collect();
+    let counted = async |daemon: &mut Daemon, outcome| {
+        let labels = [("operation", "call"), ("outcome", outcome)];
+        daemon.metrics().await.value("pontoon_commands_total", &labels).unwrap_or_default()
+    };
+    let Fixture { daemon, sub0, client, .. } = &mut fixture;
+    let calls = (0..3).map(|_| ask(client, "pontoon.command.sub0.shop.call.pay", "{}", &key));
+    let calls = futures_util::future::join_all(calls);
+    // The service replies once all three have come.
+    let answer = async {
+        eventually(DEADLINE, async || counted(daemon, "rejected").await == 1.0).await;
+        eventually(DEADLINE, async || sub0.calls("pay").len() == 1).await;
+        sub0.send_text(r#"{"uid":null,"action":"pay","data":{"paid":true}}"#);
+    };
+    let (replies, ()) = tokio::join!(calls, answer);
+    let mut statuses: Vec<_> = replies.into_iter().map(|reply| reply.status).collect();
     statuses.sort();
     assert_eq!(statuses, ["rejected", "response", "response"]);
-    let metrics = fixture.daemon.metrics().await;
-    let counted =
-        |outcome| metrics.value("pontoon_commands_total", &[("operation", "call"), ("outcome", outcome)]);
-    assert_eq!((counted("response"), counted("rejected")), (Some(2.0), Some(1.0)));
+    assert_eq!((counted(daemon, "response").await, counted(daemon, "rejected").await), (2.0, 1.0));
 }

@@ -133,6 +133,7 @@ async fn the_environments_proxy_is_used_but_for_what_it_excepts() {
     assert_eq!((reply.status.as_str(), &reply.body["data"]["n"]), ("response", &json!(1)), "{reply:?}");
     let mut lines: Vec<_> = proxy.requests().into_iter().map(|request| request.line).collect();
     lines.sort();
+    lines.dedup();
     assert_eq!(lines, ["CONNECT chat.internal.example:80", "CONNECT shop.internal.example:8000"]);
     assert_eq!(proxy.requests()[0].header("proxy-authorization"), Some("Basic dXNlcjpjYW5hcnk="));
     let detail = link(&mut daemon, "socks", "wrong_address").await;

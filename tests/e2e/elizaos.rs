@@ -85,10 +85,11 @@ async fn rooms_are_joined_again_before_anything_is_sent_to_them() {
     let fixture = ElizaFixture::ready(Eliza::options()).await;
     let other = "4c1f0a7e-2b6d-4e95-a3c8-7d9e0f1a2b3c";
     assert_eq!(fixture.ask("join", &json!({"roomId": other})).await.verdict(), ("acked", None));
-    for round in 2..4 {
+    for _ in 0..2 {
+        let before = fixture.eliza.joins(other);
         fixture.eliza.cut();
         eventually(DEADLINE, async || {
-            fixture.eliza.joins(other) == round && fixture.eliza.members(ROOM) == 1
+            fixture.eliza.joins(other) > before && fixture.eliza.members(ROOM) == 1
         })
         .await;
         fixture.link(|link| link["phase"] == "ready").await;

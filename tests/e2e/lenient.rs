@@ -28,7 +28,10 @@ impl Bridge {
         let subject = format!("pontoon.command.{kind}.any.status");
         eventually(DEADLINE, async || {
             let state = ask(&client, &subject, "", &[]).await.body["data"].take();
-            state["bus"]["publishing"] == true && state["links"][0]["phase"] == "ready"
+            // The gap with which the run begins is published then, too.
+            state["bus"]["publishing"] == true
+                && state["links"][0]["phase"] == "ready"
+                && state["unconfirmed_events"] == 0
         })
         .await;
         let events = listen(&client, &format!("pontoon.event.{kind}.any.>")).await;

@@ -6,7 +6,7 @@ use std::path::Path;
 use async_nats::jetstream::{self, consumer, stream};
 use async_nats::{Client, ConnectOptions};
 use futures_util::{FutureExt as _, StreamExt as _};
-use pontoon_testkit::{DaemonConfig, NatsServer, Sub0};
+use pontoon_testkit::{DaemonConfig, NatsServer, Sub0, eventually};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -75,9 +75,12 @@ async fn the_caller_commands_its_instance_and_nothing_else() {
         sent.await.expect("sent");
     }
     answer(&caller, status).await;
-    let metrics = fixture.daemon.metrics().await;
     let labels = [("instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
-    assert_eq!(metrics.value("pontoon_commands_total", &labels), Some(2.0));
+    let daemon = &mut fixture.daemon;
+    eventually(DEADLINE, async || {
+        daemon.metrics().await.value("pontoon_commands_total", &labels) == Some(2.0)
+    })
+    .await;
     assert_eq!(contents(&fixture.nats, "PONTOON_SHOP").await, before);
 }
 

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_testkit::{DaemonConfig, NatsServer, Refusal, Sub0, eventually};
 use serde_json::json;
 
-use crate::support::{DEADLINE, ask, listen, next, start};
+use crate::support::{DEADLINE, ask, link, listen, next, start};
 
 const TOKEN: &str = "canary-token-5f1c";
 const PASSWORD: &str = "canary-password-9a7e";
@@ -32,6 +32,7 @@ async fn a_secret_appears_nowhere() {
         message.subject.as_str() == "pontoon.state.sub0.shop" && state["links"][0]["phase"] == "ready"
     })
     .await;
+    daemon.ready(DEADLINE).await;
     assert_eq!(ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await.status, "response");
     ask(&client, "pontoon.command.sub0.shop.status", "", &[]).await;
     sub0.broadcast("tick", &json!(1));
@@ -106,6 +107,7 @@ async fn a_secret_is_masked_in_every_form_in_which_it_comes_back() {
     sockets.connected(1, DEADLINE).await;
     assert_eq!(feed.requests()[0].parameter("key"), Some(ODD));
     daemon.ready(DEADLINE).await;
+    link(&mut daemon, "feed", "ready").await;
 
     // An answer, an event and a frame that no one understands, in each form.
     let call = "pontoon.command.websocket.feed.call";

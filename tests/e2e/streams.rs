@@ -222,7 +222,7 @@ async fn a_caller_who_loses_its_connection_receives_the_rest() {
     let fixture = ElizaFixture::with(NatsServer::start().await, "").await;
     let proxy = Proxy::to(fixture.nats.address()).await;
     let client = async_nats::connect(proxy.address().to_string()).await.unwrap();
-    fixture.eliza.replies(slowly(100));
+    fixture.eliza.replies(slowly(200));
     let mut listener = Listener::ask(&client, ROOM, "a story", &[]).await;
     listener.hear_parts(3).await;
     proxy.refuse().await;
@@ -236,7 +236,7 @@ async fn a_caller_who_loses_its_connection_receives_the_rest() {
 #[tokio::test]
 async fn a_stream_outlives_a_restart_of_nats() {
     let mut fixture = ElizaFixture::with(NatsServer::start().await, "").await;
-    fixture.eliza.replies(slowly(100));
+    fixture.eliza.replies(slowly(200));
     let mut listener = Listener::ask(&fixture.client, ROOM, "a story", &[]).await;
     listener.hear_parts(3).await;
     fixture.nats.restart().await;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::files::Files;
 use self::service::{Plain, Service};
-use crate::support::{DEADLINE, ask, instance, link, listen, next, start};
+use crate::support::{DEADLINE, ask_when_served, instance, link, listen, next, start};
 
 type Versions = &'static [&'static SupportedProtocolVersion];
 const BOTH: Versions = &[&TLS13, &TLS12];
@@ -49,7 +49,8 @@ async fn a_trusted_service_is_spoken_to_with_every_version_and_with_our_certific
         let mut events = listen(&client, &format!("pontoon.event.sub0.{name}.>")).await;
         service.sub0.broadcast("tick", &json!({ "n": 1 }));
         next(&mut events, |_, body| body["action"] == "tick" && body["data"]["n"] == 1).await;
-        let reply = ask(&client, &format!("pontoon.command.sub0.{name}.call.x"), r#"{"n":2}"#, &[]).await;
+        let command = format!("pontoon.command.sub0.{name}.call.x");
+        let reply = ask_when_served(&client, &command, r#"{"n":2}"#).await;
         assert_eq!((reply.status.as_str(), &reply.body["data"]["n"]), ("response", &json!(2)), "{name}");
         assert_eq!(service.versions(), [*version], "{name}");
     }

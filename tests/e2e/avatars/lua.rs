@@ -111,8 +111,10 @@ async fn a_script_with_a_wrong_token_is_refused_with_the_reason() {
     assert_eq!(fixture.ask("list", "").await.body["data"], json!([]));
 }
 
-/// A port that was free a moment ago: the daemon listens on it again after a restart.
+/// A free port: the daemon listens on it again after a restart. It is below those that the system gives to others meanwhile
+/// (`net.ipv4.ip_local_port_range`).
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let first = 20_000 + std::process::id() as u16 % 10_000;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..32_768).find(is_free).expect("a port is free")
 }

@@ -102,7 +102,14 @@ async fn a_script_without_a_handshake_is_closed() {
     for stranger in &strangers {
         stranger.closed().await;
     }
-    script(&mut fixture).await;
+    // One whose handshake comes too late on a busy machine tries again.
+    until_some(DEADLINE, async || {
+        let script = ScriptSocket::dial(&url, &[]).await.unwrap();
+        script.send(AUTH);
+        until_some(DEADLINE, async || (!script.is_open() || !script.texts().is_empty()).then_some(())).await;
+        (!script.texts().is_empty()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -179,7 +186,7 @@ async fn a_script_is_sent_no_more_than_it_can_take() {
     assert_eq!(reply.verdict(), ("expired", Some("408")), "{reply:?}");
     let large = json!({"message": "x".repeat(5000)}).to_string();
     assert_eq!(fixture.ask("script.send", &large).await.verdict(), ("rejected", Some("413")));
-    assert_eq!(script.texts().len(), 3);
+    assert_eq!(script.receives(3).await.len(), 3);
 }
 
 #[tokio::test]

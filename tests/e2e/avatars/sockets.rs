@@ -63,20 +63,23 @@ async fn a_server_that_refuses_or_hangs_is_an_error_of_the_socket() {
     fixture.event("socket.opened").await;
     fixture.echo.refuse(Refusal::status(503));
     fixture.echo.cut();
-    fixture.event("socket.failed").await;
-    let (name, body) = fixture.event("socket.failed").await;
-    assert_eq!(name, "OnError");
-    assert!(body["reason"].as_str().unwrap().contains("503"), "{body}");
+    failed(&mut fixture, "503").await;
     fixture.echo.listener(Listener::Silent);
-    loop {
-        let (_, body) = fixture.event("socket.failed").await;
-        if body["reason"].as_str().unwrap().contains("did not answer within") {
-            break;
-        }
-    }
+    failed(&mut fixture, "did not answer within").await;
     let reply = fixture.ask("send", r#"{"title":"my_socket_title","message":"x"}"#).await;
     assert_eq!(reply.verdict(), ("failed", Some("503")), "{reply:?}");
     fixture.echo.authorize();
     fixture.event("socket.opened").await;
     fixture.echo.connected(1, DEADLINE).await;
+}
+
+/// Waits for an error of the socket with these words, behind others.
+async fn failed(fixture: &mut Fixture, words: &str) {
+    loop {
+        let (name, body) = fixture.event("socket.failed").await;
+        assert_eq!(name, "OnError");
+        if body["reason"].as_str().unwrap().contains(words) {
+            return;
+        }
+    }
 }

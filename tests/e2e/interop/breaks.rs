@@ -43,7 +43,7 @@ async fn a_server_that_sends_us_away_is_dialled_again() {
     let gap = "gap disconnected";
     assert_eq!(fixture.stored(7).await, ["0", gap, "1", gap, "2", gap, "3"]);
     assert_eq!(fixture.server.saw("connect").len(), 4);
-    assert!(fixture.daemon.log().contains("disconnected us from the namespace"), "{}", fixture.daemon.log());
+    fixture.daemon.logs("disconnected us from the namespace").await;
 }
 
 #[tokio::test]
@@ -64,9 +64,9 @@ async fn calls_that_are_under_way_when_the_server_dies_get_unknown() {
     eventually(DEADLINE, async || fixture.ask("call.echo", &json!("again")).await.status == "response").await;
 }
 
-/// Signs of life are asked for every second here, and may take another.
+/// Pings are sent every second here. Their answers may take longer, as on a busy machine.
 fn lively() -> Value {
-    json!({"pingInterval": 1_000, "pingTimeout": 1_000})
+    json!({"pingInterval": 1_000, "pingTimeout": 4_000})
 }
 
 #[tokio::test]

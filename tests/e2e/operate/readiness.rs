@@ -51,6 +51,7 @@ async fn a_start_without_nats_is_not_ready_with_a_reason_and_a_later_break_keeps
     assert_eq!(status(&mut daemon, "shop").await["commands"]["subscribed"], false);
     nats.restart().await;
     daemon.ready(DEADLINE).await;
+    daemon.logs("subscribed to commands").await;
     assert_eq!(daemon.logged("subscribed to commands").len(), 1);
     nats.kill();
     counted(&mut daemon, "pontoon_nats_connected", "shop", 0.0).await;

@@ -1,6 +1,6 @@
 //! SIGHUP: what did not change is not touched, and a bad file changes nothing.
 
-use pontoon_testkit::{Answer, Resource};
+use pontoon_testkit::Resource;
 use serde_json::json;
 
 use super::*;
@@ -184,7 +184,7 @@ async fn an_instance_that_is_taken_out_and_put_back_starts_when_the_old_one_has_
     let mut daemon = start(base().sub0("shop", &sub0));
     sub0.connected(1, DEADLINE).await;
     publishing(&mut daemon, "shop").await;
-    sub0.resource("slow", Resource::new(Answer::Echo).after(Duration::from_millis(700)));
+    sub0.resource("slow", Resource::nothing());
     let client = nats.client().await;
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.unwrap();
@@ -193,6 +193,7 @@ async fn an_instance_that_is_taken_out_and_put_back_starts_when_the_old_one_has_
     reload(&mut daemon, base(), "applied").await;
     assert_eq!(status(&mut daemon, "shop").await["running"], true, "it drains, and is shown");
     reload(&mut daemon, base().sub0("shop", &sub0), "applied").await;
+    sub0.send_text(r#"{"uid":null,"action":"slow","data":{}}"#);
     let reply = tokio::time::timeout(DEADLINE, futures_util::StreamExt::next(&mut replies)).await;
     let body: Value = serde_json::from_slice(&reply.unwrap().unwrap().payload).unwrap();
     assert_eq!(body["status"], "response", "{body}");

@@ -17,7 +17,7 @@ async fn stopping(daemon: &Daemon) {
 async fn both_signals_drain_and_a_call_under_way_gets_its_answer() {
     for signal in ["TERM", "INT"] {
         let (nats, sub0, mut daemon) = fixture("").await;
-        sub0.resource("slow", Resource::echo().after(Duration::from_millis(400)));
+        sub0.resource("slow", Resource::nothing());
         let client = nats.client().await;
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await.unwrap();
@@ -28,6 +28,7 @@ async fn both_signals_drain_and_a_call_under_way_gets_its_answer() {
         stopping(&daemon).await;
         assert_eq!(daemon.get("/readyz").await, (503, "the daemon is stopping\n".to_owned()));
         assert_eq!(daemon.get("/livez").await.0, 200);
+        sub0.send_text(r#"{"uid":null,"action":"slow","data":{"n":1}}"#);
         let reply = tokio::time::timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
         let body: Value = serde_json::from_slice(&reply.payload).unwrap();
         assert_eq!((&body["status"], &body["data"]), (&json!("response"), &json!({"n": 1})), "{body}");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::LOOPBACK;
 use super::files::Files;
-use crate::support::{DEADLINE, ask, instance, link, listen, next, start};
+use crate::support::{DEADLINE, ask_when_served, instance, link, listen, next, start};
 
 #[tokio::test]
 async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
@@ -109,7 +109,8 @@ async fn nats_is_spoken_to_over_tls_with_our_certificate() {
         let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
         sub0.broadcast("tick", &json!({ "n": 1 }));
         next(&mut events, |_, body| body["action"] == "tick").await;
-        assert_eq!(ask(&client, "pontoon.command.sub0.shop.call.x", "{}", &[]).await.status, "response");
+        let reply = ask_when_served(&client, "pontoon.command.sub0.shop.call.x", "{}").await;
+        assert_eq!(reply.status, "response");
     }
 }
 

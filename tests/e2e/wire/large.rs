@@ -48,7 +48,7 @@ async fn check(kind: &'static str, message: fn(usize) -> String) {
     };
     assert_eq!(value("pontoon_events_dropped_total", "too_large"), 2.0);
     assert_eq!(value("pontoon_gaps_total", "too_large"), 2.0);
-    assert!(scenario.daemon.log().contains("transport.message_limit"));
+    scenario.daemon.logs("transport.message_limit").await;
     // It is still the first connection.
     read(&mut socket, b"there").await;
 }
@@ -90,5 +90,5 @@ async fn a_message_without_end_closes_the_link_which_is_dialled_again_slowly() {
     let link = scenario.link(|link| link["phase"] == "waiting").await;
     assert!(link["detail"].as_str().unwrap().contains("transport.message_limit"), "{link}");
     super::codes::assert_slow(&link);
-    assert!(scenario.daemon.log().contains("over 64 times transport.message_limit"));
+    scenario.daemon.logs("over 64 times transport.message_limit").await;
 }

@@ -143,6 +143,8 @@ pub struct Daemon {
     binary: PathBuf,
     config: DaemonConfig,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads the log until the process ends.
+    reader: Option<thread::JoinHandle<()>>,
     // Before the directory, so that the daemon is gone when its file is removed.
     process: Process,
     dir: Dir,
@@ -157,8 +159,8 @@ impl Daemon {
         let binary = binary.as_ref().to_owned();
         let dir = Dir::new("daemon");
         let log = Arc::default();
-        let process = launch(&binary, &config, &dir, &log);
-        Self { binary, config, log, process, dir }
+        let (process, reader) = launch(&binary, &config, &dir, &log);
+        Self { binary, config, log, reader: Some(reader), process, dir }
     }
 
     /// The daemon beside the program that is running, or beside the folder of the test that is running.
@@ -181,9 +183,10 @@ impl Daemon {
 
     /// Kills it, if it still runs, and runs it again with the same configuration.
     pub fn restart(&mut self) {
-        self.process.kill();
+        self.kill();
         self.log.lock().unwrap().clear();
-        self.process = launch(&self.binary, &self.config, &self.dir, &self.log);
+        let (process, reader) = launch(&self.binary, &self.config, &self.dir, &self.log);
+        (self.process, self.reader) = (process, Some(reader));
     }
 
     /// Replaces the file. The daemon reads it on `SIGHUP`, or when it is restarted.
@@ -253,6 +256,16 @@ impl Daemon {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Waits until it has logged this text: a line may come a moment after what it reports.
+    ///
+    /// # Panics
+    /// If it does not in time; the message shows the log.
+    pub async fn logs(&self, text: &str) {
+        let logged = async || self.log().contains(text).then_some(());
+        let found = timeout(ANSWER, until_some(ANSWER * 2, logged)).await;
+        assert!(found.is_ok(), "{text:?} is not logged:\n{}", self.log());
+    }
+
     /// The lines of the log with this message, as JSON.
     pub fn logged(&self, message: &str) -> Vec<Value> {
         let log = self.log.lock().unwrap();
@@ -295,19 +308,29 @@ impl Daemon {
         self.process.thaw();
     }
 
-    /// Kills it (SIGKILL).
+    /// Kills it (SIGKILL). Its log is complete then.
     pub fn kill(&mut self) {
         self.process.kill();
+        self.read_log_to_end();
     }
 
-    /// Waits until it ends. Returns its exit code; `None` if a signal ended it.
+    /// Waits until it ends, and its log is complete. Returns its exit code; `None` if a signal ended it.
     ///
     /// # Panics
     /// If it does not end within `deadline`; the message shows the log.
     pub async fn wait_exit(&mut self, deadline: Duration) -> Option<i32> {
         let process = &mut self.process;
         let status = timeout(deadline, until_some(deadline * 2, async || process.ended())).await;
-        status.unwrap_or_else(|_| panic!("the daemon runs after {deadline:?}:\n{}", self.log())).code()
+        let status = status.unwrap_or_else(|_| panic!("the daemon runs after {deadline:?}:\n{}", self.log()));
+        self.read_log_to_end();
+        status.code()
+    }
+
+    /// Waits for the rest of the log of a process that has ended.
+    fn read_log_to_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log can be read");
+        }
     }
 
     fn admin_logged(&mut self) -> Option<String> {
@@ -321,7 +344,13 @@ impl Daemon {
     }
 }
 
-fn launch(binary: &Path, config: &DaemonConfig, dir: &Dir, log: &Arc<Mutex<Vec<String>>>) -> Process {
+/// Runs the daemon. Returns the thread that reads its log, too.
+fn launch(
+    binary: &Path,
+    config: &DaemonConfig,
+    dir: &Dir,
+    log: &Arc<Mutex<Vec<String>>>,
+) -> (Process, thread::JoinHandle<()>) {
     let file = dir.write("pontoon.toml", config.text());
     let mut command = Command::new(binary);
     command.args(["run", "--config"]).arg(file).current_dir(dir.path());
@@ -340,14 +369,14 @@ fn launch(binary: &Path, config: &DaemonConfig, dir: &Dir, log: &Arc<Mutex<Vec<S
     let lines = BufReader::new(process.stderr()).split(b'\n');
     let mut copy = fs::File::create(dir.path().join("log")).expect("the daemon's log can be written");
     let log = Arc::clone(log);
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             let _ = writeln!(copy, "{line}");
             log.lock().unwrap().push(line);
         }
     });
-    process
+    (process, reader)
 }
 
 /// A field of a line of the log, wherever the format puts it.

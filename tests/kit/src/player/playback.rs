@@ -18,7 +18,7 @@ use super::{Profile, needs_connection};
 use crate::websocket::Connection;
 
 /// How long a line may take to come true.
-const LINE: Duration = Duration::from_secs(10);
+const LINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(2);
 
 pub(super) struct Playback<'a, S> {
