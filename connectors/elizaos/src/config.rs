@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
 
+use pontoon_sdk::settings::text_or_table;
 use pontoon_sdk::socketio::{AuthValue, Endpoint};
 use pontoon_sdk::{Error, Result, Secret, Uuid};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, IntoDeserializer as _, MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 /// The settings of an `elizaos` instance.
@@ -76,26 +75,9 @@ struct RoomTable {
 
 impl<'de> Deserialize<'de> for Room {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct IdOrTable;
-
-        impl<'de> Visitor<'de> for IdOrTable {
-            type Value = Room;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a room: its id, or { id = \"…\", agent_id = \"…\" }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Room, E> {
-                Ok(Room { id: id(text.into_deserializer())?, agent_id: None })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Room, A::Error> {
-                let RoomTable { id, agent_id } = RoomTable::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Room { id, agent_id })
-            }
-        }
-
-        deserializer.deserialize_any(IdOrTable)
+        let expected = "a room: its id, or { id = \"…\", agent_id = \"…\" }";
+        let of_id = |text: &str| Ok(Self { id: checked_id(text.to_owned())?, agent_id: None });
+        text_or_table(deserializer, expected, of_id, |RoomTable { id, agent_id }| Self { id, agent_id })
     }
 }
 
@@ -161,15 +143,18 @@ impl Setup {
 
 /// An id or a name.
 pub(crate) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    checked_id(String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn checked_id(text: String) -> Result<String, String> {
     if (1..=MAX_ID).contains(&text.len()) && !text.contains(char::is_control) {
         return Ok(text);
     }
-    Err(D::Error::custom(format!("this has 1 to {MAX_ID} bytes, and no control characters")))
+    Err(format!("this has 1 to {MAX_ID} bytes, and no control characters"))
 }
 
 /// An id or a name, or `null`.
 pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| id(text.into_deserializer())).transpose()
+    text.map(checked_id).transpose().map_err(D::Error::custom)
 }

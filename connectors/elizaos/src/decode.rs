@@ -43,7 +43,7 @@ impl ElizaOsSession {
             "channel_joined" | "room_joined" => return self.joined(event, raw, out),
             "world-state" => in_room(Event::new(Kind::StateSnapshot, raw), &object()?),
             // Lines of the log can carry the messages of others.
-            "logEntry" | "log_stream" if !self.subscriptions.logs => return Ok(None),
+            "logEntry" | "log_stream" if !self.subscriptions(out).logs() => return Ok(None),
             "logEntry" => log_entry(&object()?, raw)?,
             "log_stream" => {
                 let object = object()?;

@@ -30,7 +30,6 @@ pub struct ElizaOsSession {
     pub(crate) dialect: Dialect,
     /// When it is decided without a greeting.
     decide_by: Option<Instant>,
-    pub(crate) subscriptions: Subscriptions,
     pub(crate) pending: Pending,
     pub(crate) answers: Answers,
     pub(crate) streams: Streams,
@@ -52,7 +51,6 @@ pub(crate) struct Server {
 impl ElizaOsSession {
     pub(crate) fn new(setup: Arc<Setup>, server: Arc<Server>) -> Self {
         Self {
-            subscriptions: Subscriptions::new(Arc::clone(&setup), &[]),
             setup,
             server,
             dialect: Dialect::Auto,
@@ -66,22 +64,29 @@ impl ElizaOsSession {
         }
     }
 
+    /// What is subscribed to.
+    pub(crate) fn subscriptions<'a>(&'a self, out: &'a Outbox) -> Subscriptions<'a> {
+        Subscriptions { setup: &self.setup, joins: out.joins() }
+    }
+
     /// The dialect is decided: subscribes again to all that the service forgets with a connection, and takes commands.
     fn start(&mut self, dialect: Dialect, out: &mut Outbox) -> Result<()> {
         self.dialect = dialect;
         self.decide_by = None;
         let is_native = dialect == Dialect::Native;
-        for room in &self.subscriptions.rooms {
-            out.send(dialect::join(&self.setup, dialect, room)?);
+        let subscriptions = self.subscriptions(out);
+        let (rooms, logs, filter) = (subscriptions.rooms(), subscriptions.logs(), subscriptions.filter());
+        for room in rooms {
+            out.send(dialect::join(&self.setup, dialect, &room)?);
             if is_native {
-                self.pending.add(None, Expected::Joined(room.room_id.clone()));
+                self.pending.add(None, Expected::Joined(room.room_id));
             }
         }
-        if is_native && self.subscriptions.logs {
+        if is_native && logs {
             out.send(dialect::logs(true)?);
             self.pending.add(None, Expected::Subscribed(true));
-            if let Some(filter) = &self.subscriptions.filter {
-                out.send(dialect::filter(filter)?);
+            if let Some(filter) = filter {
+                out.send(dialect::filter(&filter)?);
                 self.pending.add(None, Expected::Filtered);
             }
         }
@@ -117,7 +122,7 @@ impl ElizaOsSession {
     /// Undoes what the command of a refused request changed, and replies to its caller.
     pub(crate) fn fail(&mut self, request: &pending::Request, reply: Reply, out: &mut Outbox) {
         let Some(command) = request.command else { return };
-        self.subscriptions.undo(command, out);
+        out.undo(command);
         self.answers.remove(command);
         if let Some(caller) = request.caller() {
             out.reply(caller, reply);
@@ -128,6 +133,7 @@ impl ElizaOsSession {
         &mut self,
         mut message: Message,
         command: &Command,
+        out: &Outbox,
     ) -> Result<(Option<Frame>, Option<Expected>)> {
         let room = message.room_id.clone();
         let writer = *message.user_id.get_or_insert(self.setup.entity);
@@ -144,10 +150,10 @@ impl ElizaOsSession {
                 format!("pontoon-{}-{}", self.messages, self.salt)
             });
         }
-        let frame =
-            dialect::message(&self.setup, self.dialect, &message, self.subscriptions.agent_in(&room))?;
+        let subscriptions = self.subscriptions(out);
+        let frame = dialect::message(&self.setup, self.dialect, &message, subscriptions.agent_in(&room))?;
         if command.stream {
-            if self.subscriptions.room(&room).is_none() {
+            if subscriptions.room(&room).is_none() {
                 let text = format!(
                     "the room {room:?} is not joined, so that no answer would be received; send join first"
                 );
@@ -166,8 +172,7 @@ impl Session for ElizaOsSession {
     type Frame = Frame;
     type Request = Request;
 
-    fn open(&mut self, joins: &[Join], out: &mut Outbox) -> Result<()> {
-        self.subscriptions = Subscriptions::new(Arc::clone(&self.setup), joins);
+    fn open(&mut self, _: &[Join], out: &mut Outbox) -> Result<()> {
         match self.setup.config.dialect {
             Dialect::Auto => {
                 let decide_by = out.now() + GREETING;
@@ -206,36 +211,36 @@ impl Session for ElizaOsSession {
         let (id, is_native) = (command.id, self.dialect == Dialect::Native);
         let is_answered = command.stream && matches!(request, Request::Message(_) | Request::MessageSend(_));
         if let Request::Join(room) | Request::Leave(room) = &mut request {
-            room.agent_id = room.agent_id.or_else(|| self.subscriptions.agent_in(&room.room_id));
+            room.agent_id = room.agent_id.or_else(|| self.subscriptions(out).agent_in(&room.room_id));
         }
         let (frame, expected) = match request {
             Request::Join(room) => {
                 let frame = dialect::join(&self.setup, self.dialect, &room)?;
                 let expected = Expected::Joined(room.room_id.clone());
-                self.subscriptions.change(Change::Join(room), id, out)?;
+                Change::Join(room).keep(&self.setup, id, out)?;
                 (Some(frame), Some(expected))
             }
             Request::Leave(room) => {
                 // Natively there is no leaving: the next connection does not join.
                 let frame = if is_native { None } else { Some(dialect::leave(&room)?) };
-                self.subscriptions.change(Change::Leave(room.room_id), id, out)?;
+                Change::Leave(room.room_id).keep(&self.setup, id, out)?;
                 (frame, None)
             }
-            Request::Message(message) => self.message(message, &command)?,
-            Request::MessageSend(message) => self.message(message.into(), &command)?,
+            Request::Message(message) => self.message(message, &command, out)?,
+            Request::MessageSend(message) => self.message(message.into(), &command, out)?,
             Request::WorldState(body) => (Some(dialect::world_state(&body)?), None),
             Request::Subscribe | Request::Unsubscribe => {
                 let on = matches!(request, Request::Subscribe);
-                self.subscriptions.change(Change::Logs(on), id, out)?;
+                Change::Logs(on).keep(&self.setup, id, out)?;
                 // A subscription begins without a filter.
-                self.subscriptions.change(Change::Filter(None), id, out)?;
+                Change::Filter(None).keep(&self.setup, id, out)?;
                 (Some(dialect::logs(on)?), Some(Expected::Subscribed(on)))
             }
             Request::Filter(filter) => {
                 filter.check()?;
                 let frame = dialect::filter(&filter)?;
-                let merged = self.subscriptions.filter.clone().unwrap_or_default().with(filter);
-                self.subscriptions.change(Change::Filter(Some(merged)), id, out)?;
+                let merged = self.subscriptions(out).filter().unwrap_or_default().with(filter);
+                Change::Filter(Some(merged)).keep(&self.setup, id, out)?;
                 (Some(frame), Some(Expected::Filtered))
             }
         };
@@ -262,9 +267,6 @@ impl Session for ElizaOsSession {
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox) {
         self.answers.remove(command);
         self.pending.abandoned(command, sent);
-        if !sent {
-            self.subscriptions.undo(command, out);
-        }
         self.reply_refused(out);
     }
 }

@@ -1,31 +1,18 @@
 //! The subscriptions of this connection and of the next ones: the rooms that are joined, and the server's log.
 
-use std::collections::VecDeque;
-use std::mem::replace;
-use std::sync::Arc;
-
 use pontoon_sdk::{Code, CommandId, Error, Join, Object, Result, Uuid};
+use serde::Deserialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
-use crate::config::{MAX_ROOMS, Setup};
+use crate::config::{MAX_ROOMS, Room, Setup};
 use crate::dialect::Outbox;
 use crate::operations::{Filter, Membership};
 
-/// How many changes can be undone when their commands turn out not to be carried out.
-const MAX_UNDO: usize = 256;
-
-/// What the settings subscribe to, and what commands changed of it. The daemon keeps what differs from the settings.
-pub(crate) struct Subscriptions {
-    setup: Arc<Setup>,
-    /// In the order in which they are joined.
-    pub(crate) rooms: Vec<Membership>,
-    /// Whether the log is subscribed to.
-    pub(crate) logs: bool,
-    /// Which lines of the log are sent; all if absent.
-    pub(crate) filter: Option<Filter>,
-    /// The reverse of the newest changes.
-    undo: VecDeque<(CommandId, Change)>,
+/// What the settings subscribe to, and what commands changed of it: the daemon keeps what differs from the settings.
+pub(crate) struct Subscriptions<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) joins: &'a [Join],
 }
 
 /// A change of the subscriptions.
@@ -40,123 +27,87 @@ const ROOM: &str = "room:";
 const LOGS: &str = "logs";
 const FILTER: &str = "logs.filter";
 
-impl Subscriptions {
-    /// The subscriptions of the settings, and the changes that the daemon kept.
-    pub(crate) fn new(setup: Arc<Setup>, joins: &[Join]) -> Self {
-        let rooms = setup.config.rooms.iter();
-        let rooms =
-            rooms.map(|room| Membership { room_id: room.id.clone(), agent_id: room.agent_id }).collect();
-        let logs = setup.config.logs;
-        let mut subscriptions = Self { setup, rooms, logs, filter: None, undo: VecDeque::new() };
-        for change in joins.iter().filter_map(Change::of) {
-            subscriptions.apply(change);
+impl<'a> Subscriptions<'a> {
+    /// The rooms that are joined, in the order in which they are.
+    pub(crate) fn rooms(&self) -> Vec<Membership> {
+        let mut rooms: Vec<_> = self.setup.config.rooms.iter().map(Membership::from).collect();
+        for join in self.joins {
+            if let Some(id) = join.key.strip_prefix(ROOM) {
+                rooms.retain(|room| room.room_id != id);
+                rooms.extend(membership(id, join));
+            }
         }
-        subscriptions
+        rooms
     }
 
     /// The room, if it is joined.
-    pub(crate) fn room(&self, id: &str) -> Option<&Membership> {
-        self.rooms.iter().find(|room| room.room_id == id)
+    pub(crate) fn room(&self, id: &str) -> Option<Membership> {
+        match self.joins.iter().find(|join| join.key.strip_prefix(ROOM) == Some(id)) {
+            Some(join) => membership(id, join),
+            None => self.setup.room(id).map(Membership::from),
+        }
     }
 
     /// The agent in a room, joined or not.
     pub(crate) fn agent_in(&self, room: &str) -> Option<Uuid> {
-        match self.room(room) {
-            Some(room) => room.agent_id,
-            None => self.setup.room(room)?.agent_id,
-        }
+        self.room(room).or_else(|| self.setup.room(room).map(Membership::from))?.agent_id
     }
 
-    /// Makes a change for a command. It holds for the next connections, too, unless it is undone.
-    ///
-    /// # Errors
-    /// `Rejected` with 429 if it is one room too many.
-    pub(crate) fn change(&mut self, change: Change, command: CommandId, out: &mut Outbox) -> Result<()> {
-        if let Change::Join(room) = &change
-            && self.rooms.len() >= MAX_ROOMS
-            && self.room(&room.room_id).is_none()
-        {
-            let text = format!("{MAX_ROOMS} rooms are joined already, which is the most; leave one first");
-            return Err(Error::rejected(Code::TooMany, text));
-        }
-        self.keep(&change, out)?;
-        let reverse = self.apply(change);
-        self.undo.push_back((command, reverse));
-        if self.undo.len() > MAX_UNDO {
-            self.undo.pop_front();
-        }
-        Ok(())
+    /// Whether the log is subscribed to.
+    pub(crate) fn logs(&self) -> bool {
+        self.kept(LOGS).unwrap_or(self.setup.config.logs)
     }
 
-    /// Undoes the changes of a command that was not carried out.
-    pub(crate) fn undo(&mut self, command: CommandId, out: &mut Outbox) {
-        while let Some(place) = self.undo.iter().rposition(|(id, _)| *id == command)
-            && let Some((_, reverse)) = self.undo.remove(place)
-        {
-            // What could be kept once can be again.
-            let _ = self.keep(&reverse, out);
-            self.apply(reverse);
-        }
+    /// Which lines of the log are sent; all if absent.
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        self.kept(FILTER)
     }
 
-    /// Returns the reverse of the change.
-    fn apply(&mut self, change: Change) -> Change {
-        match change {
-            Change::Join(room) => match self.rooms.iter_mut().find(|joined| joined.room_id == room.room_id) {
-                Some(joined) => Change::Join(replace(joined, room)),
-                None => {
-                    let id = room.room_id.clone();
-                    self.rooms.push(room);
-                    Change::Leave(id)
-                }
-            },
-            Change::Leave(id) => match self.rooms.iter().position(|room| room.room_id == id) {
-                Some(place) => Change::Join(self.rooms.remove(place)),
-                None => Change::Leave(id),
-            },
-            Change::Logs(logs) => Change::Logs(replace(&mut self.logs, logs)),
-            Change::Filter(filter) => Change::Filter(replace(&mut self.filter, filter)),
-        }
-    }
-
-    /// Has the daemon keep what differs from the settings.
-    fn keep(&self, change: &Change, out: &mut Outbox) -> Result<()> {
-        let (key, data) = match change {
-            Change::Join(Membership { room_id, agent_id }) => {
-                let is_default = self.setup.room(room_id).is_some_and(|room| room.agent_id == *agent_id);
-                let data = agent_id.map_or(json!({}), |agent| json!({ "agentId": agent }));
-                (format!("{ROOM}{room_id}"), (!is_default).then_some(data))
-            }
-            Change::Leave(id) => (format!("{ROOM}{id}"), self.setup.room(id).map(|_| Value::from(false))),
-            Change::Logs(logs) => {
-                (LOGS.to_owned(), (*logs != self.setup.config.logs).then_some(Value::from(*logs)))
-            }
-            Change::Filter(filter) => (FILTER.to_owned(), filter.as_ref().map(|filter| json!(filter))),
-        };
-        let Some(data) = data else {
-            out.forget(key);
-            return Ok(());
-        };
-        let data = to_raw_value(&data).map_err(|error| Error::internal(error.to_string()))?;
-        out.remember(Join { key, data })?;
-        Ok(())
+    fn kept<T: Deserialize<'a>>(&self, key: &str) -> Option<T> {
+        let join = self.joins.iter().find(|join| join.key == key)?;
+        serde_json::from_str(join.data.get()).ok()
     }
 }
 
+impl From<&Room> for Membership {
+    fn from(room: &Room) -> Self {
+        Self { room_id: room.id.clone(), agent_id: room.agent_id }
+    }
+}
+
+/// What the daemon keeps of a room, if that is that it was joined.
+fn membership(id: &str, join: &Join) -> Option<Membership> {
+    let agent_id = Object::within(&join.data)?.value("agentId");
+    Some(Membership { room_id: id.to_owned(), agent_id })
+}
+
 impl Change {
-    /// Reads a change that the daemon kept; `None` if it is none.
-    fn of(join: &Join) -> Option<Self> {
-        let data = join.data.get();
-        Some(match join.key.as_str() {
-            LOGS => Self::Logs(serde_json::from_str(data).ok()?),
-            FILTER => Self::Filter(serde_json::from_str(data).ok()?),
-            key => {
-                let room_id = key.strip_prefix(ROOM)?.to_owned();
-                if data == "false" {
-                    return Some(Self::Leave(room_id));
+    /// Has the daemon keep the change for the next connections, unless its command turns out not to be carried out.
+    ///
+    /// # Errors
+    /// `Rejected` with 429 if it is one room too many.
+    pub(crate) fn keep(self, setup: &Setup, command: CommandId, out: &mut Outbox) -> Result<()> {
+        let (key, data) = match self {
+            Self::Join(Membership { room_id, agent_id }) => {
+                let joined = Subscriptions { setup, joins: out.joins() };
+                if joined.room(&room_id).is_none() && joined.rooms().len() >= MAX_ROOMS {
+                    let text =
+                        format!("{MAX_ROOMS} rooms are joined already, which is the most; leave one first");
+                    return Err(Error::rejected(Code::TooMany, text));
                 }
-                Self::Join(Membership { room_id, agent_id: Object::within(&join.data)?.value("agentId") })
+                let is_default = setup.room(&room_id).is_some_and(|room| room.agent_id == agent_id);
+                let data = agent_id.map_or(json!({}), |agent| json!({ "agentId": agent }));
+                (format!("{ROOM}{room_id}"), (!is_default).then_some(data))
             }
-        })
+            Self::Leave(id) => (format!("{ROOM}{id}"), setup.room(&id).map(|_| Value::from(false))),
+            Self::Logs(logs) => (LOGS.to_owned(), (logs != setup.config.logs).then_some(Value::from(logs))),
+            Self::Filter(filter) => (FILTER.to_owned(), filter.map(|filter| json!(filter))),
+        };
+        let Some(data) = data else {
+            out.forget_for(command, key);
+            return Ok(());
+        };
+        let data = to_raw_value(&data).map_err(|error| Error::internal(error.to_string()))?;
+        out.remember_for(command, Join { key, data })
     }
 }

@@ -1,10 +1,12 @@
-//! Settings of an endpoint that may be secret, and how headers are checked.
+//! Settings that can be written in two ways, and how headers are checked.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -43,6 +45,41 @@ impl JsonSchema for TextOrSecret {
             "anyOf": [{ "type": "string" }, generator.subschema_for::<Secret>()]
         })
     }
+}
+
+/// Reads a setting that is a text in its short form and a table in its long one; `expected` says so.
+///
+/// # Errors
+/// That it is neither, or what is wrong with the text or the table.
+pub fn text_or_table<'de, D: Deserializer<'de>, Table: Deserialize<'de>, T>(
+    deserializer: D,
+    expected: &str,
+    of_text: fn(&str) -> Result<T, String>,
+    of_table: fn(Table) -> T,
+) -> Result<T, D::Error> {
+    struct TextOrTable<'e, Table, T> {
+        expected: &'e str,
+        of_text: fn(&str) -> Result<T, String>,
+        of_table: fn(Table) -> T,
+    }
+
+    impl<'de, Table: Deserialize<'de>, T> Visitor<'de> for TextOrTable<'_, Table, T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expected)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            (self.of_text)(text).map_err(E::custom)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            Table::deserialize(MapAccessDeserializer::new(map)).map(self.of_table)
+        }
+    }
+
+    deserializer.deserialize_any(TextOrTable { expected, of_text, of_table })
 }
 
 /// What an endpoint takes of a table of such settings.

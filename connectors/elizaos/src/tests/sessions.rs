@@ -113,23 +113,9 @@ fn a_version_has_one_identity_over_every_connection_of_an_instance() {
     );
 }
 
-/// Keeps joins as the daemon does.
-fn keep(joins: &mut Vec<Join>, out: &mut Outbox<Frame>) {
-    for action in out.drain() {
-        match action {
-            Action::Remember(join) => {
-                joins.retain(|known| known.key != join.key);
-                joins.push(join);
-            }
-            Action::Forget(key) => joins.retain(|known| known.key != key),
-            _ => {}
-        }
-    }
-}
-
 /// The rooms and the log events that a new session subscribes to.
 fn subscribed_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
-    let mut out = Outbox::new(Instant::now());
+    let mut out = Outbox::with_joins(Instant::now(), joins.to_vec());
     let mut session = elizaos.session(&LinkKey::new(LINK));
     session.open(joins, &mut out).unwrap();
     receive(&mut session, &mut out, "connection_established", &json!({}))
@@ -149,25 +135,24 @@ fn subscribed_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
 fn a_change_that_was_not_written_is_not_kept() {
     let elizaos = elizaos(json!({"rooms": ["a"]}));
     let (mut session, mut out) = session(&elizaos);
-    let mut joins = Vec::new();
     encode(&mut session, command(1, "join", r#"{"roomId":"b"}"#), &mut out).unwrap();
     encode(&mut session, command(2, "logs.subscribe", "{}"), &mut out).unwrap();
     encode(&mut session, command(3, "logs.filter", r#"{"level":"warn"}"#), &mut out).unwrap();
     encode(&mut session, command(4, "leave", r#"{"roomId":"a"}"#), &mut out).unwrap();
-    keep(&mut joins, &mut out);
     let filter = r#"update_log_filters {"level":"warn"}"#;
-    assert_eq!(subscribed_after(&elizaos, &joins), ["b", "subscribe_logs {}", filter]);
+    assert_eq!(subscribed_after(&elizaos, out.joins()), ["b", "subscribe_logs {}", filter]);
+    // As the daemon does for commands whose frames were never written.
     for id in [3, 2, 1, 4] {
+        out.undo(CommandId(id));
         session.abandoned(CommandId(id), false, &mut out);
     }
-    keep(&mut joins, &mut out);
-    assert_eq!(subscribed_after(&elizaos, &joins), ["a"]);
+    assert_eq!(subscribed_after(&elizaos, out.joins()), ["a"]);
     // A change that may have been written is kept.
     encode(&mut session, command(5, "join", r#"{"roomId":"c"}"#), &mut out).unwrap();
     session.abandoned(CommandId(5), true, &mut out);
-    keep(&mut joins, &mut out);
-    assert_eq!(subscribed_after(&elizaos, &joins), ["a", "c"]);
+    assert_eq!(subscribed_after(&elizaos, out.joins()), ["a", "c"]);
     // A join that no session wrote changes nothing.
+    let mut joins = out.joins().to_vec();
     joins.push(Join { key: "room:d".into(), data: raw("7") });
     joins.push(Join { key: "elsewhere".into(), data: raw("true") });
     joins.push(Join { key: "logs".into(), data: raw("{}") });

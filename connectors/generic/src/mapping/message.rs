@@ -1,47 +1,26 @@
 //! The body of `message.send` where templates say what is sent: a channel only if one of them has a place for it.
 
-use schemars::{Schema, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use pontoon_sdk::operations::Body;
-use pontoon_sdk::{Code, Command, Error, Result};
+use pontoon_sdk::{Code, Error, Result};
 
-/// The body of `message.send`: a conversation, if the service wants one, and words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The body of `message.send`: a conversation, if the service wants one, and a text.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "{\"channel\": \"…\", \"text\": \"…\"}")]
 pub struct TemplateMessage {
-    /// As JSON, as the caller wrote it.
-    channel: Option<String>,
+    /// The conversation.
+    #[serde(default)]
+    #[schemars(schema_with = "scalar")]
+    channel: Option<Box<RawValue>>,
+    /// The text.
     text: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fields<'a> {
-    #[serde(borrow, default)]
-    channel: Option<&'a RawValue>,
-    text: String,
-}
-
-impl Body for TemplateMessage {
-    fn schema() -> Schema {
-        json_schema!({
-            "type": "object",
-            "properties": {
-                "channel": { "description": "The conversation", "type": ["string", "number"] },
-                "text": { "description": "The words", "type": "string" }
-            },
-            "required": ["text"],
-            "additionalProperties": false
-        })
-    }
-
-    fn read(command: &Command) -> Result<Self> {
-        needs_object(command, "{\"channel\": \"…\", \"text\": \"…\"}")?;
-        let Fields { channel, text } = command.parse()?;
-        Ok(Self { channel: channel.map(|channel| channel.get().to_owned()), text })
-    }
+fn scalar(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "number"] })
 }
 
 impl TemplateMessage {
@@ -61,7 +40,7 @@ impl TemplateMessage {
             |text: &str| Error::rejected(Code::BadBody, format!("the body of {} {text}", Self::OPERATION));
         let scalar =
             |json: &str| json.starts_with(['"', '-']) || json.starts_with(|c: char| c.is_ascii_digit());
-        match (self.channel.as_deref(), wants_channel) {
+        match (self.channel.as_deref().map(RawValue::get), wants_channel) {
             (None, true) => Err(wrong("lacks the channel, and this service wants one").at("")),
             // To leave it out here would be to send the message somewhere else than its caller says.
             (Some(_), false) => {
@@ -77,23 +56,11 @@ impl TemplateMessage {
     /// What one of [`TemplateMessage::NAMES`] stands for, as JSON. A number keeps its digits.
     pub fn json(&self, name: &str) -> Option<String> {
         match name {
-            "channel" => self.channel.clone(),
+            "channel" => self.channel.as_ref().map(|channel| channel.get().to_owned()),
             "text" => Some(Value::from(self.text.as_str()).to_string()),
             _ => None,
         }
     }
-}
-
-/// Refuses a body that is no object: Serde would read an array into a struct, field by field. `form` is what to write.
-///
-/// # Errors
-/// `Rejected`.
-pub fn needs_object(command: &Command, form: &str) -> Result<()> {
-    if command.body.get().starts_with('{') {
-        return Ok(());
-    }
-    let text = format!("the body of {} is {form}", command.operation);
-    Err(Error::rejected(Code::BadBody, text).at(""))
 }
 
 #[cfg(test)]
@@ -101,7 +68,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use pontoon_sdk::CommandId;
+    use pontoon_sdk::operations::Body as _;
+    use pontoon_sdk::{Command, CommandId};
 
     fn read(body: &str, wants_channel: bool) -> Result<TemplateMessage> {
         let command = Command {
@@ -130,7 +98,8 @@ mod tests {
     #[test]
     fn a_channel_is_given_exactly_where_one_is_wanted() {
         for (body, wants_channel, at, words) in [
-            (r#"["c","a"]"#, true, "", "is {\"channel\": \"…\", \"text\": \"…\"}"),
+            (r#"["c","a"]"#, true, "", "it is a list; write an object"),
+            ("7", true, "", "expected {\"channel\": \"…\", \"text\": \"…\"}"),
             (r#"{"text":"a"}"#, true, "", "lacks the channel"),
             (r#"{"text":"a","channel":null}"#, true, "", "lacks the channel"),
             (r#"{"text":"a","channel":true}"#, true, "/channel", "by a string or a number"),

@@ -4,10 +4,11 @@
 //! * [`Pointer`]: a JSON pointer (RFC 6901) into a payload; several are followed in one pass, without parsing the rest
 //! * [`Mapping`]: what one of a service's names becomes, `noun.verb` with fields, and the event that is made by it
 //! * [`Template`]: what is sent, with `${name}` in the place of what is known later; [`Secrets`] has the secrets' texts
-//! * [`time_of`]: times as services write them
+//! * [`time_of`]: times as services write them; [`Base64`]: binary data as callers write it
 //!
 //! A connector says by its own [`Document`] what its pointers lead into; errors and schemas use its terms.
 
+mod base64;
 mod entry;
 mod event;
 mod find;
@@ -18,10 +19,11 @@ mod secrets;
 mod template;
 mod time;
 
+pub use base64::Base64;
 pub use entry::{MappedType, Mapping, Unmapped};
 pub use event::unmapped;
 pub use find::{Payload, find};
-pub use message::{TemplateMessage, needs_object};
+pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
 pub use secrets::Secrets;
 pub use template::{Known, Template, ValueOf};

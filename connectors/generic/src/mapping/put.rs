@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -30,10 +30,12 @@ fn place(json: &str, way: &[Token], value: &str, out: &mut String) -> Result<(),
         out.push_str(value);
         return Ok(());
     };
-    match serde_json::from_str(json) {
-        Ok(Parts::Fields(fields)) => into_fields(&fields, token, rest, value, out),
-        Ok(Parts::Elements(elements)) => into_elements(&elements, token, rest, value, out),
-        Err(_) => Err("nothing can stand, as it leads through neither an object nor an array"),
+    if let Ok(Fields(fields)) = serde_json::from_str(json) {
+        into_fields(&fields, token, rest, value, out)
+    } else if let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(json) {
+        into_elements(&elements, token, rest, value, out)
+    } else {
+        Err("nothing can stand, as it leads through neither an object nor an array")
     }
 }
 
@@ -110,15 +112,12 @@ fn name(key: &str, out: &mut String) {
     out.push(':');
 }
 
-/// What an object or an array is made of, in order.
-enum Parts<'a> {
-    Fields(Vec<(Cow<'a, str>, &'a RawValue)>),
-    Elements(Vec<&'a RawValue>),
-}
+/// The fields of an object, in order.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PartsVisitor)
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 
@@ -126,29 +125,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-struct PartsVisitor;
+struct FieldsVisitor;
 
-impl<'de> Visitor<'de> for PartsVisitor {
-    type Value = Parts<'de>;
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array")
+        f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
         let mut fields = Vec::new();
         while let Some(Key(key)) = map.next_key()? {
             fields.push((key, map.next_value()?));
         }
-        Ok(Parts::Fields(fields))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Parts<'de>, A::Error> {
-        let mut elements = Vec::new();
-        while let Some(element) = seq.next_element()? {
-            elements.push(element);
-        }
-        Ok(Parts::Elements(elements))
+        Ok(Fields(fields))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use pontoon_sdk::error::{Error, Result};
 use pontoon_sdk::event::Raw;
@@ -54,18 +55,12 @@ impl Template {
 
     /// The JSON to send, with every name replaced by what it stands for; `null` where that is not known.
     pub fn json(&self, value_of: ValueOf<'_>) -> Raw {
-        let mut out = String::new();
-        write(&self.0, value_of, &mut out);
-        Raw::checked(out)
+        Raw::checked(Filled { value: &self.0, value_of }.json())
     }
 
     /// The same for services that take texts: a string by itself is that text, without quotes.
     pub fn text(&self, value_of: ValueOf<'_>) -> String {
-        let Value::String(text) = &self.0 else {
-            let mut out = String::new();
-            write(&self.0, value_of, &mut out);
-            return out;
-        };
+        let Value::String(text) = &self.0 else { return Filled { value: &self.0, value_of }.json() };
         match name(text) {
             None => text.clone(),
             Some(name) => {
@@ -145,35 +140,34 @@ fn uses(value: &Value, wanted: &str) -> bool {
     }
 }
 
-fn write(value: &Value, value_of: ValueOf<'_>, out: &mut String) {
-    match value {
-        Value::String(text) => match name(text) {
-            Some(name) => out.push_str(&value_of(name).unwrap_or_else(|| "null".to_owned())),
-            None => out.push_str(&value.to_string()),
-        },
-        Value::Array(items) => {
-            out.push('[');
-            for (place, item) in items.iter().enumerate() {
-                if place > 0 {
-                    out.push(',');
-                }
-                write(item, value_of, out);
+/// A template with every name replaced.
+struct Filled<'a> {
+    value: &'a Value,
+    value_of: ValueOf<'a>,
+}
+
+impl Filled<'_> {
+    fn json(&self) -> String {
+        // A value fails to be written only where a key of an object is not a text.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Filled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let value_of = self.value_of;
+        let within = |value| Filled { value, value_of };
+        match self.value {
+            Value::String(text) if let Some(name) = name(text) => {
+                let json = value_of(name).and_then(|json| RawValue::from_string(json).ok());
+                json.serialize(serializer)
             }
-            out.push(']');
-        }
-        Value::Object(fields) => {
-            out.push('{');
-            for (place, (key, value)) in fields.iter().enumerate() {
-                if place > 0 {
-                    out.push(',');
-                }
-                out.push_str(&Value::from(key.as_str()).to_string());
-                out.push(':');
-                write(value, value_of, out);
+            Value::Array(items) => serializer.collect_seq(items.iter().map(within)),
+            Value::Object(fields) => {
+                serializer.collect_map(fields.iter().map(|(key, value)| (key, within(value))))
             }
-            out.push('}');
+            other => other.serialize(serializer),
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
     }
 }
 

@@ -1,8 +1,5 @@
 //! The operations, and the event that is sent for each, or its refusal.
 
-use crate::mapping::TemplateMessage;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pontoon_sdk::operations::Body;
 use pontoon_sdk::socketio::Args;
 use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Raw, Result, operations};
@@ -10,7 +7,7 @@ use schemars::{Schema, json_schema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::mapping::Secrets;
+use crate::mapping::{Base64, Secrets, TemplateMessage};
 use crate::socketio::config::{Config, Engine, RESERVED, SendTemplate};
 
 /// The operations that depend on the configuration.
@@ -75,7 +72,7 @@ struct Exact<'a> {
     #[serde(borrow, default)]
     args: Vec<&'a RawValue>,
     #[serde(default)]
-    attachments: Vec<String>,
+    attachments: Vec<Base64>,
 }
 
 /// Refuses an operation that this instance cannot carry out.
@@ -165,14 +162,8 @@ fn exact(command: &Command) -> Result<Emitted> {
     {
         return Ok(Emitted { event: body.event, args: Args::new(values), is_binary: false });
     }
-    let decoded = body.attachments.iter().enumerate().map(|(place, code)| {
-        let bytes = STANDARD.decode(code).map(Bytes::from);
-        bytes.map_err(|error| {
-            let text = format!("the attachment is not base64 (RFC 4648 §4, with padding): {error}");
-            Error::rejected(Code::BadBody, text).at(format!("/attachments/{place}"))
-        })
-    });
-    let args = Args::with_attachments(values, decoded.collect::<Result<_>>()?)
+    let attachments = body.attachments.into_iter().map(|Base64(bytes)| bytes).collect();
+    let args = Args::with_attachments(values, attachments)
         .map_err(|error| Error::rejected(Code::BadBody, error.message()).at("/args"))?;
     Ok(Emitted { event: body.event, args, is_binary: true })
 }

@@ -1,14 +1,12 @@
 //! The operations, and the frame that is sent for each, or its refusal.
 
-use crate::mapping::{TemplateMessage, needs_object};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pontoon_sdk::operations::Body;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Bytes, Code, Command, DeliveryLevel, Error, Result, operations};
-use schemars::{Schema, json_schema};
+use pontoon_sdk::{AnyJson, Code, Command, DeliveryLevel, Error, Result, operations};
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
+use crate::mapping::{Base64, TemplateMessage};
 use crate::websocket::config::{Call, Config, ID, SendTemplate};
 use crate::websocket::ids::RequestIds;
 
@@ -21,7 +19,7 @@ operations! {
     /// What callers can ask for.
     pub enum Request {
         /// Sends the body as a frame.
-        Send(AnyFrame) = "send", Sent;
+        Send(AnyJson) = "send", Sent;
         /// Sends a text as it is.
         SendText(TextBody) = "send.text", Sent;
         /// Sends binary data.
@@ -33,17 +31,20 @@ operations! {
     }
 }
 
-/// The body of `send`: a frame.
-pub struct AnyFrame;
+/// The body of `send.text`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "{\"text\": \"…\"}")]
+pub struct TextBody {
+    /// The text.
+    text: String,
+}
 
-impl Body for AnyFrame {
-    fn schema() -> Schema {
-        json_schema!({ "description": "The frame: any JSON, sent as it is" })
-    }
-
-    fn read(_: &Command) -> Result<Self> {
-        Ok(Self)
-    }
+/// The body of `send.binary`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "{\"base64\": \"…\"}")]
+pub struct BinaryBody {
+    /// The data (RFC 4648 §4).
+    base64: Base64,
 }
 
 /// The body of `call`: a frame.
@@ -71,61 +72,6 @@ pub(crate) struct Outgoing {
     pub(crate) id: Option<u64>,
 }
 
-/// The body of `send.text`.
-pub struct TextBody(String);
-
-impl Body for TextBody {
-    fn schema() -> Schema {
-        of_one("text", "The text")
-    }
-
-    fn read(command: &Command) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Fields {
-            text: String,
-        }
-
-        needs_object(command, "{\"text\": \"…\"}")?;
-        command.parse().map(|Fields { text }| Self(text))
-    }
-}
-
-/// The body of `send.binary`, decoded.
-pub struct BinaryBody(Bytes);
-
-impl Body for BinaryBody {
-    fn schema() -> Schema {
-        of_one("base64", "The data (RFC 4648 §4)")
-    }
-
-    fn read(command: &Command) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Fields {
-            base64: String,
-        }
-
-        needs_object(command, "{\"base64\": \"…\"}")?;
-        let Fields { base64 } = command.parse()?;
-        let bytes = STANDARD.decode(base64).map_err(|error| {
-            let text = format!("this is not base64 (RFC 4648 §4, with padding): {error}");
-            Error::rejected(Code::BadBody, text).at("/base64")
-        })?;
-        Ok(Self(Bytes::from(bytes)))
-    }
-}
-
-/// The schema of a body with one text in it.
-fn of_one(field: &str, description: &str) -> Schema {
-    json_schema!({
-        "type": "object",
-        "properties": { field: { "description": description, "type": "string" } },
-        "required": [field],
-        "additionalProperties": false
-    })
-}
-
 /// Refuses an operation that this instance cannot carry out.
 pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
     match operation {
@@ -149,8 +95,8 @@ pub(crate) fn outgoing(
         }
         Request::Message(body) => return message(&body, config, ids, secret),
         Request::Send(_) => (Frame::text(command.body.get()), None),
-        Request::SendText(TextBody(text)) => (Frame::text(text), Some("/text")),
-        Request::SendBinary(BinaryBody(bytes)) => (Frame::Binary(bytes), Some("/base64")),
+        Request::SendText(TextBody { text }) => (Frame::text(text), Some("/text")),
+        Request::SendBinary(BinaryBody { base64: Base64(bytes) }) => (Frame::Binary(bytes), Some("/base64")),
     };
     // The field of the body that the frame came from; for a whole body, where the number stands in it.
     let at = at.or(config.call.as_ref().map(|call| call.id.as_str())).unwrap_or_default();

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use pontoon_sdk::json::text as text_of;
+use pontoon_sdk::settings::text_or_table;
 use pontoon_sdk::{Error, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -19,7 +20,8 @@ use crate::websocket::content::{Content, Pointer};
 pub struct Discriminator(Vec<KindPlace>);
 
 /// One place where a kind may stand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(untagged)]
 enum KindPlace {
     /// The string, number or truth value here is the kind.
     Pointer(Pointer),
@@ -75,19 +77,15 @@ impl<'de> Deserialize<'de> for Discriminator {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Discriminator, E> {
-                KindVisitor.visit_str(text).map(|one| Discriminator(vec![one]))
+                KindPlace::deserialize(text.into_deserializer()).map(|one| Discriminator(vec![one]))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Discriminator, A::Error> {
-                KindVisitor.visit_map(map).map(|one| Discriminator(vec![one]))
+                KindPlace::deserialize(MapAccessDeserializer::new(map)).map(|one| Discriminator(vec![one]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Discriminator, A::Error> {
-                let mut places = Vec::new();
-                while let Some(place) = seq.next_element()? {
-                    places.push(place);
-                }
-                Ok(Discriminator(places))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Discriminator, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Discriminator)
             }
         }
 
@@ -97,25 +95,8 @@ impl<'de> Deserialize<'de> for Discriminator {
 
 impl<'de> Deserialize<'de> for KindPlace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(KindVisitor)
-    }
-}
-
-struct KindVisitor;
-
-impl<'de> Visitor<'de> for KindVisitor {
-    type Value = KindPlace;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON pointer such as \"/type\", or { has = \"/error\", is = \"error\" }")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KindPlace, E> {
-        text.parse().map(KindPlace::Pointer).map_err(E::custom)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KindPlace, A::Error> {
-        HasField::deserialize(MapAccessDeserializer::new(map)).map(KindPlace::HasField)
+        let expected = "a JSON pointer such as \"/type\", or { has = \"/error\", is = \"error\" }";
+        text_or_table(deserializer, expected, |text| text.parse().map(Self::Pointer), Self::HasField)
     }
 }
 
@@ -125,15 +106,12 @@ impl JsonSchema for Discriminator {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = json_schema!({
-            "anyOf": [generator.subschema_for::<Pointer>(), generator.subschema_for::<HasField>()]
-        });
         json_schema!({
             "description": "Where the kind of a frame stands: one place, or a list of places to look at in turn",
             "anyOf": [
                 generator.subschema_for::<Pointer>(),
                 generator.subschema_for::<HasField>(),
-                { "type": "array", "items": one }
+                { "type": "array", "items": generator.subschema_for::<KindPlace>() }
             ]
         })
     }
@@ -197,25 +175,9 @@ impl Selector {
 
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KindOrTable;
-
-        impl<'de> Visitor<'de> for KindOrTable {
-            type Value = Selector;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a kind, or a table with kind, text and where")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, kind: &str) -> Result<Selector, E> {
-                Ok(Selector(Conditions { kind: Some(kind.to_owned()), ..Conditions::default() }))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Selector, A::Error> {
-                Conditions::deserialize(MapAccessDeserializer::new(map)).map(Selector)
-            }
-        }
-
-        deserializer.deserialize_any(KindOrTable)
+        let of_kind =
+            |kind: &str| Ok(Self(Conditions { kind: Some(kind.to_owned()), ..Conditions::default() }));
+        text_or_table(deserializer, "a kind, or a table with kind, text and where", of_kind, Self)
     }
 }
 
