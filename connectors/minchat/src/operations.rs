@@ -8,8 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use crate::config::{Config, Id, User};
+use crate::config::{Config, Id};
 
 operations! {
     /// What callers can ask for.
@@ -253,11 +254,10 @@ impl Request {
 
     /// The name and the payload of the event that is sent for it.
     pub(crate) fn event(&self, config: &Config, api_key: &str) -> Result<(&'static str, Raw)> {
-        let user = Some(config.user_id.as_str());
-        let key = Added { api_key, user_id: None, channel_user_id: None, user: None };
-        let member = Added { channel_user_id: user, ..key.clone() };
-        let author = Added { user_id: user, ..key.clone() };
-        let profile = Added { user: Some(config.profile()), ..key.clone() };
+        let key = json!({ "apiKey": api_key });
+        let member = json!({ "apiKey": api_key, "channelUserId": config.user_id });
+        let author = json!({ "apiKey": api_key, "user_id": config.user_id });
+        let profile = json!({ "apiKey": api_key, "user": config.profile() });
         match self {
             Self::JoinUser(body) => body.event("room.user.join", member),
             Self::LeaveUser(body) => body.event("room.user.leave", member),
@@ -274,28 +274,15 @@ impl Request {
     }
 }
 
-/// What is added to a body. It has no `Debug`: the key must not print.
-#[derive(Clone, Serialize)]
-struct Added<'a> {
-    #[serde(rename = "apiKey")]
-    api_key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
-    #[serde(rename = "channelUserId", skip_serializing_if = "Option::is_none")]
-    channel_user_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<User>,
-}
-
 impl<B: Serialize> Body<B> {
     /// The event of this name, whose payload is the body and what is added to it.
-    fn event(&self, name: &'static str, added: Added<'_>) -> Result<(&'static str, Raw)> {
+    fn event(&self, name: &'static str, added: Value) -> Result<(&'static str, Raw)> {
         #[derive(Serialize)]
         struct Payload<'a, B> {
             #[serde(flatten)]
             body: &'a B,
             #[serde(flatten)]
-            added: Added<'a>,
+            added: Value,
         }
         Ok((name, Raw::json(&Payload { body: &self.0, added })?))
     }

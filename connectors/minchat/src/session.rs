@@ -85,27 +85,22 @@ impl MinChatSession {
         let Some(chat) = request.chat() else { return Ok(()) };
         let key = join_key(&Room::Chat(chat.clone()));
         let changed = joins.iter().find(|join| join.key == key).map(is_joined);
-        match request {
-            _ if changed.unwrap_or_else(|| self.config.chats.contains(chat)) => Ok(()),
-            Request::LeaveChat(_) => Ok(()),
-            Request::JoinChat(_) => {
-                // Only what differs from the settings is remembered.
-                let (joined, left): (Vec<_>, Vec<_>) =
-                    joins.iter().filter(|join| join.key.starts_with(CHAT)).partition(|join| is_joined(join));
-                let chats = self.config.chats.len() + joined.len() - left.len();
-                if chats < MAX_CHATS {
-                    return Ok(());
-                }
-                let text = format!("{chats} chats are joined already; one socket joins at most {MAX_CHATS}");
-                Err(Error::rejected(Code::TooMany, text))
-            }
-            _ => {
-                let chat = chat.as_str();
-                let text =
-                    format!("the chat {chat:?} is not joined; send room.join first, or list it in chats");
-                Err(Error::rejected(Code::NotFound, text))
-            }
+        if changed.unwrap_or_else(|| self.config.chats.contains(chat))
+            || matches!(request, Request::LeaveChat(_))
+        {
+            return Ok(());
         }
+        if !matches!(request, Request::JoinChat(_)) {
+            let chat = chat.as_str();
+            let text = format!("the chat {chat:?} is not joined; send room.join first, or list it in chats");
+            return Err(Error::rejected(Code::NotFound, text));
+        }
+        let chats = self.rooms(joins).iter().filter(|room| **room != Room::User).count();
+        if chats < MAX_CHATS {
+            return Ok(());
+        }
+        let text = format!("{chats} chats are joined already; one socket joins at most {MAX_CHATS}");
+        Err(Error::rejected(Code::TooMany, text))
     }
 
     fn acknowledged(&mut self, ack: &Ack, out: &mut Outbox<Frame>) -> Result<()> {
