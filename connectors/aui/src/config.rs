@@ -41,7 +41,6 @@ pub struct Config {
     #[serde(default = "max_queue_bytes")]
     pub max_queue_bytes: Size,
     /// How many requests are sent in a time, over all links. More wait. Absent: as many as come.
-    #[serde(default)]
     pub rate_limit: Option<RateLimit>,
 }
 

@@ -20,10 +20,8 @@ pub struct Config {
     #[serde(default)]
     pub dialect: Dialect,
     /// The entity that this instance writes as. If absent, it is derived from `url` and `name`, and so stays the same.
-    #[serde(default)]
     pub entity_id: Option<Uuid>,
     /// The key that the server's sockets ask for (`SERVER_API_KEY`); looked up at each connect.
-    #[serde(default)]
     pub api_key: Option<Secret>,
     /// The name that others see.
     #[serde(default = "name", deserialize_with = "id")]
@@ -69,7 +67,6 @@ struct RoomTable {
     #[serde(deserialize_with = "id")]
     id: String,
     /// The agent, if the room is a conversation with one: it is made a participant with the first message.
-    #[serde(default)]
     agent_id: Option<Uuid>,
 }
 

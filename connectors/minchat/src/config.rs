@@ -20,7 +20,6 @@ pub struct Config {
     /// The id of the MinChat user that this instance writes as.
     pub user_id: Id,
     /// The user's profile, which others are shown when this instance types or has seen a message.
-    #[serde(default)]
     pub user: Option<User>,
     /// The ids of the chats that are joined from the start.
     #[serde(default)]
@@ -35,19 +34,19 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// The user's id; `user_id` if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// The name that is unique in the project.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The name that people see.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Address of a picture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
     /// Anything else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, Value>>,
 }
 

@@ -14,16 +14,13 @@ pub struct Config {
     pub url: String,
     /// Names this connection for broadcasts to single clients. Sub0 puts it into object payloads as `id`, over the
     /// caller's `id`.
-    #[serde(default)]
     pub uid: Option<String>,
     /// The token for protected resources. It holds as long as the connection, and is looked up at each connect.
-    #[serde(default)]
     pub token: Option<Secret>,
     /// The resources' `provide_as`: offered as a subprotocol before the token.
     #[serde(default = "token_name")]
     pub token_name: String,
     /// The `Origin` header, for backends that list the origins that they allow.
-    #[serde(default)]
     pub origin: Option<String>,
     /// How long a caller waits that sets no `Pontoon-Timeout`.
     #[serde(default = "call_timeout")]
@@ -33,7 +30,6 @@ pub struct Config {
     pub late_answer_window: Span,
     /// The action of calls without the header `Pontoon-Action`; without this either, the resource's name is the
     /// action.
-    #[serde(default)]
     pub default_action: Option<String>,
     /// How an answer finds its call.
     #[serde(default)]

@@ -25,63 +25,44 @@ pub struct Mapping<D> {
     #[serde(rename = "type")]
     pub kind: MappedType<D>,
     /// Where its conversation stands; becomes `channel` and the last token of the subject.
-    #[serde(default)]
     pub channel: Option<Pointer<D>>,
     /// Where the server or space of the conversation stands.
-    #[serde(default)]
     pub server: Option<Pointer<D>>,
     /// Where its id stands; becomes `message.id` for messages.
-    #[serde(default)]
     pub id: Option<Pointer<D>>,
     /// Where its version stands. Of several events with one channel, id and version, the first is published.
-    #[serde(default)]
     pub version: Option<Pointer<D>>,
     /// Where the sender's id stands.
-    #[serde(default)]
     pub sender: Option<Pointer<D>>,
     /// Where the sender's name stands.
-    #[serde(default)]
     pub sender_name: Option<Pointer<D>>,
     /// Where its text stands: the message's, the log line's, the error's, the reason. For a part of a message, all of its
     /// text so far.
-    #[serde(default)]
     pub text: Option<Pointer<D>>,
     /// Where what is new stands in a part of a message. Where `text` finds something, too, that is used.
-    #[serde(default)]
     pub delta: Option<Pointer<D>>,
     /// Where its time stands: RFC 3339, or a number of milliseconds since 1970.
-    #[serde(default)]
     pub time: Option<Pointer<D>>,
     /// What the number counts, if it is not milliseconds or is written as a text.
-    #[serde(default)]
     pub time_unit: Option<TimeUnit>,
     /// Where the title of a conversation or a socket stands.
-    #[serde(default)]
     pub title: Option<Pointer<D>>,
     /// Where the presence stands, in the service's own word.
-    #[serde(default)]
     pub status: Option<Pointer<D>>,
     /// Where the level of a log line stands.
-    #[serde(default)]
     pub level: Option<Pointer<D>>,
     /// Where the code of an error stands.
-    #[serde(default)]
     pub code: Option<Pointer<D>>,
     /// Where the resource's name stands.
-    #[serde(default)]
     pub resource: Option<Pointer<D>>,
     /// Where the action's name stands.
-    #[serde(default)]
     pub action: Option<Pointer<D>>,
     /// Where the client stands that the service addressed.
-    #[serde(default)]
     pub uid: Option<Pointer<D>>,
     /// Where the data of a resource stands; any JSON.
-    #[serde(default)]
     pub data: Option<Pointer<D>>,
     /// What to acknowledge it with where the service asks for that; `[]` is an acknowledgement without arguments. Left
     /// out, it is never acknowledged.
-    #[serde(default)]
     pub acknowledge: Option<Vec<Value>>,
 }
 

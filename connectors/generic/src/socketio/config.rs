@@ -63,7 +63,6 @@ pub struct Config {
     #[serde(default)]
     pub events: BTreeMap<String, Mapping>,
     /// What is sent for the command `message.send`. Without it that command is refused.
-    #[serde(default)]
     pub send: Option<SendTemplate>,
 }
 

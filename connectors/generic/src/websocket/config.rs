@@ -39,13 +39,10 @@ pub struct Config {
     #[serde(default)]
     pub send_on_connect: Vec<Template>,
     /// The frame that must come before the link is ready for commands. Without it the link is ready once it is open.
-    #[serde(default)]
     pub ready_when: Option<Selector>,
     /// The frame by which the service refuses our credentials. The link ends, and is dialled again slowly.
-    #[serde(default)]
     pub refused_when: Option<Selector>,
     /// The frame by which the service says that there were too many requests. The link ends, and is dialled again slowly.
-    #[serde(default)]
     pub slow_when: Option<Selector>,
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
@@ -60,16 +57,12 @@ pub struct Config {
     #[serde(default)]
     pub unmapped: Unmapped,
     /// What frames become that are text and not a JSON object or array.
-    #[serde(default)]
     pub text: Option<Mapping>,
     /// What binary frames become.
-    #[serde(default)]
     pub binary: Option<Mapping>,
     /// How an answer finds its call. Without it the command `call` is refused.
-    #[serde(default)]
     pub call: Option<Call>,
     /// What is sent for the command `message.send`. Without it that command is refused.
-    #[serde(default)]
     pub send: Option<SendTemplate>,
 }
 
@@ -78,10 +71,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// How often `send` is sent, from the opening on.
-    #[serde(default)]
     pub every: Option<Span>,
     /// The frame that is sent every so often: a string as text, anything else as JSON.
-    #[serde(default)]
     pub send: Option<Template>,
     /// Frames that only keep the connection alive, and are never published.
     #[serde(default)]
@@ -112,19 +103,14 @@ pub struct Call {
     #[serde(default)]
     pub form: Form,
     /// Where an answer has the number of its call; the same place if it is left out.
-    #[serde(default)]
     pub answer: Option<Pointer>,
     /// Selector frames are answers. Without it any is that has the number of a call and whose kind `events` does not list.
-    #[serde(default)]
     pub when: Option<Selector>,
     /// Where an answer has an error. It has none if nothing stands there, or `null`, `false`, `0` or an empty string.
-    #[serde(default)]
     pub error: Option<Pointer>,
     /// Selector answers are refusals, beyond those that have something at `error`.
-    #[serde(default)]
     pub failed_when: Option<Selector>,
     /// Where an answer has what the caller is given; the whole frame if it is left out or nothing stands there.
-    #[serde(default)]
     pub data: Option<Pointer>,
     /// How long a caller waits that sets no timeout.
     #[serde(default = "timeout")]

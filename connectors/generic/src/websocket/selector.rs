@@ -126,10 +126,8 @@ pub struct Selector(Conditions);
 #[serde(deny_unknown_fields)]
 struct Conditions {
     /// Its kind.
-    #[serde(default)]
     kind: Option<String>,
     /// Its whole text; such a frame is not JSON.
-    #[serde(default)]
     text: Option<String>,
     /// What stands at these JSON pointers.
     #[serde(default, rename = "where")]
