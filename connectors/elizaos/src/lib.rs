@@ -14,7 +14,7 @@ mod subscriptions;
 use std::sync::Arc;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo};
 
 use config::Setup;
 use session::Server;
@@ -22,9 +22,6 @@ use session::Server;
 pub use config::{Config, Dialect, Room};
 pub use operations::Request;
 pub use session::ElizaOsSession;
-
-/// The one link of an instance.
-const LINK: &str = "main";
 
 /// An ElizaOS server.
 pub struct ElizaOs {
@@ -56,11 +53,7 @@ impl Connector for ElizaOs {
     }
 
     fn links(&self) -> Vec<LinkSpec<SocketIo>> {
-        vec![LinkSpec::new(LINK, self.endpoint.clone())]
-    }
-
-    fn route(&self, _: &Command, _: &Request) -> Result<Route<SocketIo>> {
-        Ok(Route::To(LinkKey::new(LINK)))
+        vec![LinkSpec::main(self.endpoint.clone())]
     }
 
     fn session(&self, _: &LinkKey) -> ElizaOsSession {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use pontoon_sdk::event::Message;
 use pontoon_sdk::socketio::{AuthValue, Frame};
 use pontoon_sdk::{
-    Action, Code, CommandId, DeliveryLevel, Event, EventType, Join, Kind, Outbox, Raw, Reply, Request as _,
-    Session, Uuid,
+    Action, Code, Command, CommandId, DeliveryLevel, Event, EventType, Join, Kind, Outbox, Raw, Reply,
+    Request as _, Route, Session, Uuid,
 };
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
@@ -63,7 +63,7 @@ fn encode(session: &mut ElizaOsSession, command: Command, out: &mut Outbox<Frame
 
 /// A session in the native dialect, past `open`, and its outbox.
 fn session(elizaos: &ElizaOs) -> (ElizaOsSession, Outbox<Frame>) {
-    let mut session = elizaos.session(&LinkKey::new(LINK));
+    let mut session = elizaos.session(&LinkKey::main());
     let mut out = Outbox::new(Instant::now());
     session.open(&[], &mut out).unwrap();
     receive(&mut session, &mut out, "connection_established", &json!({}));

@@ -25,7 +25,7 @@ pub(crate) fn command(id: u64, operation: &'static str, argument: Option<&str>, 
 
 /// A session and its outbox, past `open`.
 pub(crate) fn session<C: Connector>(connector: &C) -> (C::Session, Outbox<<C::Session as Session>::Frame>) {
-    let mut session = connector.session(&LinkKey::new("main"));
+    let mut session = connector.session(&LinkKey::main());
     let mut out = Outbox::new(Instant::now());
     session.open(&[], &mut out).unwrap();
     out.drain();

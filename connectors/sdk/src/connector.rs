@@ -53,11 +53,13 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// The links that are wanted from the start.
     fn links(&self) -> Vec<LinkSpec<Self::Transport>>;
 
-    /// Which link a command goes to.
+    /// Which link a command goes to: [`LinkKey::main`], unless a connector with other links says otherwise.
     ///
     /// # Errors
     /// `Rejected`: the caller gets it as the reply, nothing is sent.
-    fn route(&self, command: &Command, request: &Self::Request) -> Result<Route<Self::Transport>>;
+    fn route(&self, _command: &Command, _request: &Self::Request) -> Result<Route<Self::Transport>> {
+        Ok(Route::To(LinkKey::main()))
+    }
 
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
@@ -137,6 +139,11 @@ impl<T: Transport> LinkSpec<T> {
     /// A link of this name, to there, which is dialled again and again.
     pub fn new(name: impl AsRef<str>, endpoint: T::Endpoint) -> Self {
         Self { key: LinkKey::new(name), endpoint, redial: true }
+    }
+
+    /// The only link of an instance: [`LinkKey::main`].
+    pub fn main(endpoint: T::Endpoint) -> Self {
+        Self { key: LinkKey::main(), endpoint, redial: true }
     }
 
     /// The same, dialled only once.

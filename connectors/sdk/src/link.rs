@@ -13,6 +13,11 @@ impl LinkKey {
         Self(Arc::from(name.as_ref()))
     }
 
+    /// The key of the only link of an instance, `main`.
+    pub fn main() -> Self {
+        Self::new("main")
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

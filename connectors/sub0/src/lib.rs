@@ -9,14 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Result, Route, WebSocket};
+use pontoon_sdk::{Connector, LinkKey, LinkSpec, Result, WebSocket};
 
 pub use config::{Config, Correlation};
 pub use operations::Request;
 pub use session::Sub0Session;
-
-/// The one link of an instance.
-const LINK: &str = "main";
 
 /// A backend on Sub0.
 pub struct Sub0 {
@@ -38,11 +35,7 @@ impl Connector for Sub0 {
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
-        vec![LinkSpec::new(LINK, self.endpoint.clone())]
-    }
-
-    fn route(&self, _command: &Command, _request: &Request) -> Result<Route<WebSocket>> {
-        Ok(Route::To(LinkKey::new(LINK)))
+        vec![LinkSpec::main(self.endpoint.clone())]
     }
 
     fn session(&self, _link: &LinkKey) -> Sub0Session {

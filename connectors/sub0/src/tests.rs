@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Action, CommandId, Kind, Outbox, Param, Reply, Request as _, Session};
+use pontoon_sdk::{Action, Command, CommandId, Kind, Outbox, Param, Reply, Request as _, Session};
 use pontoon_transcript::{check_sample, play_folder};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ fn wrong_settings_are_refused_with_their_place() {
 /// A session and its outbox, past `open`.
 fn session(more: Value) -> (Sub0Session, Outbox<Frame>) {
     let sub0 = Sub0::new(serde_json::from_value(settings(more)).unwrap()).unwrap();
-    let mut session = sub0.session(&LinkKey::new(LINK));
+    let mut session = sub0.session(&LinkKey::main());
     let mut out = Outbox::new(Instant::now());
     session.open(&[], &mut out).unwrap();
     out.drain();

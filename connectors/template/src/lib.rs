@@ -6,14 +6,11 @@ mod operations;
 mod session;
 
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Result, Route, WebSocket};
+use pontoon_sdk::{Connector, LinkKey, LinkSpec, Result, WebSocket};
 
 pub use config::Config;
 pub use operations::Request;
 pub use session::BoardSession;
-
-/// The one link of an instance.
-const LINK: &str = "main";
 
 /// A notice board.
 pub struct Board {
@@ -33,11 +30,7 @@ impl Connector for Board {
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
-        vec![LinkSpec::new(LINK, self.endpoint.clone())]
-    }
-
-    fn route(&self, _: &Command, _: &Request) -> Result<Route<WebSocket>> {
-        Ok(Route::To(LinkKey::new(LINK)))
+        vec![LinkSpec::main(self.endpoint.clone())]
     }
 
     fn session(&self, _: &LinkKey) -> BoardSession {

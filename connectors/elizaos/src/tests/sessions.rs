@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn nothing_is_sent_or_taken_before_the_dialect_is_decided() {
     let elizaos = elizaos(json!({"rooms": [ROOM]}));
-    let mut session = elizaos.session(&LinkKey::new(LINK));
+    let mut session = elizaos.session(&LinkKey::main());
     let start = Instant::now();
     let mut out = Outbox::new(start);
     session.open(&[], &mut out).unwrap();
@@ -116,7 +116,7 @@ fn a_version_has_one_identity_over_every_connection_of_an_instance() {
 /// The rooms and the log events that a new session subscribes to.
 fn subscribed_after(elizaos: &ElizaOs, joins: &[Join]) -> Vec<String> {
     let mut out = Outbox::with_joins(Instant::now(), joins.to_vec());
-    let mut session = elizaos.session(&LinkKey::new(LINK));
+    let mut session = elizaos.session(&LinkKey::main());
     session.open(joins, &mut out).unwrap();
     receive(&mut session, &mut out, "connection_established", &json!({}))
         .into_iter()
@@ -192,7 +192,7 @@ fn a_native_leave_promises_no_more_than_that_it_was_accepted() {
 #[test]
 fn the_documented_dialect_promises_no_more_than_that_a_frame_was_sent() {
     let elizaos = elizaos(json!({"dialect": "documented", "rooms": [ROOM]}));
-    let mut session = elizaos.session(&LinkKey::new(LINK));
+    let mut session = elizaos.session(&LinkKey::main());
     let mut out = Outbox::new(Instant::now());
     session.open(&[], &mut out).unwrap();
     out.drain();

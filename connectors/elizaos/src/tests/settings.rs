@@ -92,10 +92,10 @@ fn the_key_goes_with_the_connect_and_never_prints() {
 #[test]
 fn every_operation_goes_to_the_one_link() {
     let elizaos = elizaos(json!({}));
-    assert_eq!(elizaos.links().remove(0).key.as_str(), LINK);
+    assert_eq!(elizaos.links().remove(0).key, LinkKey::main());
     for body in ["join", "leave", "request-world-state"].map(|name| command(1, name, r#"{"roomId":"a"}"#)) {
         let request = Request::parse(&body).unwrap();
-        assert!(matches!(elizaos.route(&body, &request), Ok(Route::To(key)) if key.as_str() == LINK));
+        assert!(matches!(elizaos.route(&body, &request), Ok(Route::To(key)) if key == LinkKey::main()));
     }
     for operation in Request::operations() {
         let error = Request::parse(&command(1, operation.name, "7")).err().unwrap();

@@ -9,18 +9,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use pontoon_sdk::socketio::{Endpoint, Frame};
-use pontoon_sdk::{
-    Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo, Transport,
-};
+use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo, Transport};
 
 use operations::Request;
 
 pub use auth::AuthField;
 pub use config::{Arguments, Config, Emit, Engine, Mapping, SendTemplate};
 pub use session::SocketioSession;
-
-/// The one link of an instance.
-const LINK: &str = "main";
 
 /// Any Socket.IO service, as its configuration describes it.
 pub type Socketio = SocketioOver<SocketIo>;
@@ -53,11 +48,7 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
     }
 
     fn links(&self) -> Vec<LinkSpec<T>> {
-        vec![LinkSpec::new(LINK, self.endpoint.clone())]
-    }
-
-    fn route(&self, _: &Command, _: &Request) -> Result<Route<T>> {
-        Ok(Route::To(LinkKey::new(LINK)))
+        vec![LinkSpec::main(self.endpoint.clone())]
     }
 
     fn session(&self, _link: &LinkKey) -> SocketioSession {

@@ -5,7 +5,7 @@ mod settings;
 use std::time::Instant;
 
 use pontoon_sdk::socketio::{Ack, Args, Event, Frame};
-use pontoon_sdk::{Action, Code, CommandId, EventType, Kind, Outbox, Raw, Reply, Session};
+use pontoon_sdk::{Action, Code, Command, CommandId, EventType, Kind, Outbox, Raw, Reply, Session};
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -191,7 +191,7 @@ fn secrets_are_looked_up_at_each_connect() {
     let connector = socketio(settings);
     for secret in ["first", "second"] {
         std::fs::write(&file, secret).unwrap();
-        let mut session = connector.session(&LinkKey::new(LINK));
+        let mut session = connector.session(&LinkKey::main());
         let mut out = Outbox::new(Instant::now());
         session.open(&[], &mut out).unwrap();
         // What is written later belongs to the next connection.
@@ -209,7 +209,7 @@ fn secrets_are_looked_up_at_each_connect() {
     }
     std::fs::remove_file(&file).unwrap();
     let mut out = Outbox::new(Instant::now());
-    let error = connector.session(&LinkKey::new(LINK)).open(&[], &mut out).unwrap_err();
+    let error = connector.session(&LinkKey::main()).open(&[], &mut out).unwrap_err();
     assert_eq!(error.kind(), Kind::Auth);
     assert_eq!(out.drain().count(), 0);
 }

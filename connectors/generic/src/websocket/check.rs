@@ -127,11 +127,7 @@ impl Config {
             names.push(ID);
         }
         for (place, frame) in self.send_on_connect.iter().enumerate() {
-            self.check_frame(
-                frame,
-                Known { names: &names, answered: nothing_answered },
-                &format!("/send_on_connect/{place}"),
-            )?;
+            self.check_frame(frame, unprompted(&names), &format!("/send_on_connect/{place}"))?;
         }
         self.check_heartbeat(&names)?;
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
@@ -139,7 +135,7 @@ impl Config {
         if *acknowledged {
             names.retain(|name| *name != ID);
         }
-        self.check_frame(frame, Known { names: &names, answered: nothing_answered }, "/send/frame")?;
+        self.check_frame(frame, unprompted(&names), "/send/frame")?;
         check(
             frame.uses("text"),
             "/send/frame",
@@ -180,7 +176,7 @@ impl Config {
             (Some(every), Some(frame)) => {
                 let text = "this is sent too often; write \"100ms\" or more";
                 check(every.0 >= MIN_EVERY, "/heartbeat/every", text)?;
-                self.check_frame(frame, Known { names, answered: nothing_answered }, "/heartbeat/send")?;
+                self.check_frame(frame, unprompted(names), "/heartbeat/send")?;
             }
             (None, None) => {}
         }
@@ -238,10 +234,13 @@ fn answered(pointer: &str) -> Result<(), String> {
     pointer.parse::<Pointer>().map(drop)
 }
 
-/// `${/pointer}` in any other frame.
-fn nothing_answered(pointer: &str) -> Result<(), String> {
-    answered(pointer)?;
-    Err(format!(
-        "${{{pointer}}} stands for a part of the frame that is answered; only heartbeat.answer answers one"
-    ))
+/// What is known in any other frame.
+fn unprompted<'a>(names: &'a [&'a str]) -> Known<'a> {
+    let nothing_answered = |pointer: &str| {
+        answered(pointer)?;
+        Err(format!(
+            "${{{pointer}}} stands for a part of the frame that is answered; only heartbeat.answer answers one"
+        ))
+    };
+    Known { names, answered: nothing_answered }
 }

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{
-    Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, WebSocket,
-};
+use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, WebSocket};
 
 pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate};
 pub use content::{Frames, Mapping, Pointer};
@@ -23,9 +21,6 @@ use ids::RequestIds;
 use operations::Request;
 pub use selector::{Discriminator, Selector};
 pub use session::WebsocketSession;
-
-/// The one link of an instance.
-const LINK: &str = "main";
 
 /// Any WebSocket service, as its configuration describes it.
 pub struct Websocket {
@@ -56,11 +51,7 @@ impl Connector for Websocket {
     }
 
     fn links(&self) -> Vec<LinkSpec<WebSocket>> {
-        vec![LinkSpec::new(LINK, self.endpoint.clone())]
-    }
-
-    fn route(&self, _: &Command, _: &Request) -> Result<Route<WebSocket>> {
-        Ok(Route::To(LinkKey::new(LINK)))
+        vec![LinkSpec::main(self.endpoint.clone())]
     }
 
     fn session(&self, _link: &LinkKey) -> WebsocketSession {

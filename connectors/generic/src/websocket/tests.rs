@@ -5,7 +5,7 @@ mod settings;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Action, Bytes, Code, CommandId, Kind, Outbox, Reply, Session};
+use pontoon_sdk::{Action, Bytes, Code, Command, CommandId, Kind, Outbox, Reply, Session};
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -132,8 +132,8 @@ fn four_hundred_calls_at_once_get_their_own_answers() {
 #[test]
 fn numbers_go_on_over_connections() {
     let connector = websocket(json!({"call": {"id": "/id"}}));
-    let mut old = connector.session(&LinkKey::new(LINK));
-    let mut new = connector.session(&LinkKey::new(LINK));
+    let mut old = connector.session(&LinkKey::main());
+    let mut new = connector.session(&LinkKey::main());
     let mut out = Outbox::new(Instant::now());
     encode(&mut old, command(1, "call", "{}"), &mut out).unwrap();
     encode(&mut new, command(2, "call", "{}"), &mut out).unwrap();
@@ -181,7 +181,7 @@ fn secrets_are_looked_up_at_each_connect() {
     let connector = websocket(settings);
     for secret in ["first", "second"] {
         std::fs::write(&file, secret).unwrap();
-        let mut session = connector.session(&LinkKey::new(LINK));
+        let mut session = connector.session(&LinkKey::main());
         let mut out = Outbox::new(Instant::now());
         session.open(&[], &mut out).unwrap();
         // What is written later belongs to the next connection.
@@ -192,7 +192,7 @@ fn secrets_are_looked_up_at_each_connect() {
     }
     std::fs::remove_file(&file).unwrap();
     let mut out = Outbox::new(Instant::now());
-    let error = connector.session(&LinkKey::new(LINK)).open(&[], &mut out).unwrap_err();
+    let error = connector.session(&LinkKey::main()).open(&[], &mut out).unwrap_err();
     assert_eq!(error.kind(), Kind::Auth);
     assert_eq!(out.drain().count(), 0);
 }

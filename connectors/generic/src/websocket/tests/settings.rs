@@ -32,7 +32,7 @@ fn the_example_of_the_readme_works() {
     let (mut settings, rest) = example::<Websocket>(include_str!("../../../websocket/README.md"));
     settings["secrets"]["token"] = json!("hunter2");
     let connector = Websocket::new(serde_json::from_value(settings).unwrap()).unwrap();
-    let mut session = connector.session(&LinkKey::new(LINK));
+    let mut session = connector.session(&LinkKey::main());
     let mut out = Outbox::new(Instant::now());
     session.open(&[], &mut out).unwrap();
     assert_eq!(sent(&mut out), [r#"{"token":"hunter2","type":"hello"}"#]);
