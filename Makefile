@@ -1,12 +1,12 @@
 # What people type. Rust, make and Python are enough; the tools that are missing are fetched.
 #
-#   make demo             see it work for 20 seconds; FOREVER=1 goes on until Ctrl-C
+#   make demo             see it work for 20 seconds; FOREVER=1 runs until Ctrl-C
 #   make test             what must hold for every change; .ci/run adds static, rust-socketio and demo
 #   make lint             the part of it that runs nothing
 #   make unit             the part of it that runs the tests of this workspace
 #   make outside          the tests of a connector and a transport in a crate outside of the workspace
 #   make template         the tests of a connector that is made from connectors/template
-#   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… says how many
+#   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… is their number
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
@@ -16,7 +16,7 @@
 CARGO ?= cargo
 # Without the second Socket.IO engine, which needs OpenSSL.
 locked := --workspace --exclude pontoon-rust-socketio --locked
-# A crate of its own, which no command for the workspace reaches.
+# A crate outside of the workspace, which no command for the workspace reaches.
 outside := --manifest-path tests/outside/Cargo.toml
 # Tests wait most of the time: for a server, a process, a deadline.
 threads := $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))

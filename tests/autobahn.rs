@@ -58,7 +58,7 @@ impl Server {
         server
     }
 
-    /// What the server says at a path, until it closes.
+    /// What the server sends at a path, until it closes.
     async fn ask(&self, path: &str) -> Option<String> {
         let mut socket = BareSocket::dial(&format!("ws://{}/{path}", self.address)).await;
         let mut text = None;

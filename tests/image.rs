@@ -52,7 +52,8 @@ impl Image {
         Self { root, enter, environment: BTreeMap::new() }
     }
 
-    /// How this system lets us make a folder the root: as root itself, and then as nobody inside, else in a namespace.
+    /// How this system lets us make a folder the root: as root itself, and then as the user nobody inside, or in
+    /// a namespace.
     fn way_in(root: &Path) -> Vec<String> {
         let ways: [&[&str]; 2] =
             [&["chroot", "--userspec=65532:65532"], &["unshare", "--map-root-user", "chroot"]];
@@ -142,7 +143,7 @@ async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_car
     let mut daemon = Running(image.pontoon(&["run"]).stderr(stderr).spawn().unwrap());
     let mut silent: Vec<_> =
         INSTANCES.iter().map(|(kind, instance, ..)| format!("{kind}.{}.", instance.to_lowercase())).collect();
-    let all_heard = async {
+    let all_received = async {
         while let Some(event) = events.next().await {
             silent.retain(|instance| !event.subject.contains(instance.as_str()));
             if silent.is_empty() {
@@ -150,9 +151,9 @@ async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_car
             }
         }
     };
-    let heard = tokio::time::timeout(DEADLINE, all_heard).await;
-    let said = || fs::read_to_string(&log).unwrap();
-    assert!(heard.is_ok(), "nothing of {silent:?}:\n{}", said());
+    let received = tokio::time::timeout(DEADLINE, all_received).await;
+    let log_text = || fs::read_to_string(&log).unwrap();
+    assert!(received.is_ok(), "nothing of {silent:?}:\n{}", log_text());
 
     // The image's own probe, which has no shell and no flags to go by.
     eventually(DEADLINE, async || {
@@ -162,7 +163,7 @@ async fn in_an_empty_root_it_looks_up_names_trusts_what_the_image_trusts_and_car
     .await;
     let term = format!("kill -TERM {}", daemon.0.id());
     assert!(Command::new("sh").args(["-c", &term]).status().unwrap().success());
-    assert_eq!(daemon.ended().await.code(), Some(0), "{}", said());
+    assert_eq!(daemon.ended().await.code(), Some(0), "{}", log_text());
     let output = image.pontoon(&["health"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }

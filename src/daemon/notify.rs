@@ -21,7 +21,7 @@ const UNTIL_READY: Duration = Duration::from_secs(10);
 const READY_POLL: Duration = Duration::from_millis(20);
 /// How often the status line is compared with the one that was sent last.
 const STATUS_POLL: Duration = Duration::from_secs(1);
-/// The shortest interval between keepalives, whatever `WatchdogSec` is.
+/// The shortest interval between keepalives, for any `WatchdogSec`.
 const MIN_KEEPALIVE: Duration = Duration::from_millis(10);
 /// Added to the drain's timeout in `EXTEND_TIMEOUT_USEC`.
 const GRACE: Duration = Duration::from_secs(5);

@@ -100,7 +100,7 @@ pub(super) async fn listen<C: Connector>(
     std::future::pending().await
 }
 
-/// Retries until the address can be listened on; meanwhile the state says why not.
+/// Retries until the address can be listened on; meanwhile the state shows why not.
 async fn bind(settings: &Listener, shared: &Shared) -> TcpListener {
     let phase = shared.link.phases.handle(LinkKey::new(Listener::NAME));
     let mut attempt = 0;

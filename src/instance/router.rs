@@ -34,7 +34,7 @@ pub const RECONNECT: &str = "reconnect";
 pub const STATUS: &str = "status";
 /// The header by which a command belongs to a trace.
 const TRACEPARENT: &str = "traceparent";
-/// What is counted for a command that names no operation of ours.
+/// The label for a command whose operation is unknown.
 pub const UNKNOWN: &str = "unknown";
 
 /// The most that `commands.max_in_flight` may be. A reload may raise it up to this while links are open.

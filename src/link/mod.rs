@@ -81,8 +81,8 @@ impl<R> Link<R> {
         }
     }
 
-    /// Ends the link for good. `error` is what the callers of commands that wait are sent, where there is more to say than
-    /// that there is no connection.
+    /// Ends the link for good. `error` is what the callers of commands that wait are sent, where more is known than that
+    /// there is no connection.
     pub fn close(mut self, error: Option<Error>) {
         self.gaps.closed();
         self.slot = None;

@@ -51,8 +51,8 @@ enum Next {
         after: Duration,
         detail: String,
     },
-    /// The link is closed for good. The error is for the callers of commands that wait, where there is more to say than that
-    /// there is no connection.
+    /// The link is closed for good. The error is for the callers of commands that wait, where more is known than that there
+    /// is no connection.
     Close(Option<Error>),
 }
 
@@ -157,7 +157,7 @@ where
             needed = pause(link, after, on_demand) => return needed,
             _ = redial.changed() => {}
         }
-        // At once, but not more often than the backoff allows, whatever is asked for.
+        // At once, but never more often than the backoff allows.
         tokio::select! {
             () = stop.cancelled() => false,
             needed = pause(link, backoff::LINK.delay(1), on_demand) => needed,
@@ -246,7 +246,7 @@ where
     }
 }
 
-/// Dials. Transports keep the deadline themselves, and say what took so long; one that does not must not keep its link from
+/// Dials. Transports keep the deadline themselves, and report what took so long; one that does not must not keep its link from
 /// ever being dialled again.
 async fn dial<T: Dial>(
     endpoint: &T::Endpoint,

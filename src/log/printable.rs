@@ -22,7 +22,7 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// The JSON on one line, as it came, with every dangerous character escaped as JSON does; other text as a JSON string.
+/// The JSON on one line, unchanged, but with every dangerous character escaped as JSON does; other text as a JSON string.
 pub(crate) fn printable_json(bytes: &[u8]) -> String {
     let text = match serde_json::from_slice::<&RawValue>(bytes) {
         Ok(json) => json.get().to_owned(),

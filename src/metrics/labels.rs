@@ -44,7 +44,7 @@ labels! {
         Restarted = "restarted",
         /// The stream lost what it had confirmed.
         StreamReset = "stream_reset",
-        /// A fault of ours.
+        /// A fault of the daemon.
         Internal = "internal",
     }
 }

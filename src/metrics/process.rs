@@ -7,7 +7,7 @@ use super::table::{
     Metric, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS,
 };
 
-/// Linux counts in these ticks towards programs, whatever the kernel's own clock does.
+/// Linux counts in these ticks for programs, at any rate of the kernel's clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Appends the samples; those that this system does not have are left out.

@@ -142,7 +142,7 @@ table! {
     INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,
         "Times that the instance ended unasked and was started again.");
 
-    // By Prometheus' convention what is the same for every program has no prefix of ours.
+    // By Prometheus' convention metrics that are the same for every program have no prefix.
     PROCESS_CPU = counter("process_cpu_seconds_total", &[], "Time on processors, in seconds.");
     PROCESS_MEMORY = gauge("process_resident_memory_bytes", &[], "Resident memory.");
     PROCESS_FDS = gauge("process_open_fds", &[], "Open file descriptors.");

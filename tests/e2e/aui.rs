@@ -40,7 +40,7 @@ impl Network {
         network
     }
 
-    /// Says something in a task, behind all that was said before, and asks for parts.
+    /// Sends a message in a task, behind all that was sent before, and asks for parts.
     async fn send(&self, task: &str, text: &str, headers: &[(&str, &str)]) -> Asked {
         let inbox = self.client.new_inbox();
         let replies = self.client.subscribe(inbox.clone()).await.unwrap();
@@ -63,7 +63,7 @@ impl Network {
         .await
     }
 
-    /// Waits until the service has taken so many messages. Returns what they say, in order.
+    /// Waits until the service has taken so many messages. Returns their texts, in order.
     async fn taken(&self, count: usize) -> Vec<String> {
         until_some(DEADLINE, async || {
             let turns = self.service.turns();
@@ -74,7 +74,7 @@ impl Network {
 }
 
 impl Asked {
-    /// The parts of the answer, and the last word.
+    /// The parts of the answer, and the last reply.
     async fn answer(mut self) -> (Vec<Value>, Reply) {
         let mut parts = Vec::new();
         loop {
@@ -87,13 +87,13 @@ impl Asked {
         }
     }
 
-    /// The last word alone.
+    /// The last reply alone.
     async fn end(self) -> Reply {
         self.answer().await.1
     }
 }
 
-/// The text that these parts make, which are numbered from 0 and each say what is new in them.
+/// The text that these parts make, which are numbered from 0 and each hold what is new.
 fn whole(parts: &[Value]) -> String {
     let mut text = String::new();
     for (index, part) in parts.iter().enumerate() {
@@ -145,10 +145,10 @@ async fn two_hundred_tasks_at_once_over_64_links_each_get_their_own_answer_whole
     filled(&network.nats, "PONTOON_AGENTS", number as u64, DEADLINE).await;
     let events = contents(&network.nats, "PONTOON_AGENTS").await;
     assert_eq!(events.len(), number);
-    let mut told: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    let mut received: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     for (kind, body) in &events {
         let channel = body["channel"].as_str().unwrap();
-        let (index, text) = told.entry(channel).or_default();
+        let (index, text) = received.entry(channel).or_default();
         match kind.as_str() {
             "pontoon.message.delta.v1" => {
                 text.push_str(body["delta"].as_str().unwrap());
@@ -162,7 +162,7 @@ async fn two_hundred_tasks_at_once_over_64_links_each_get_their_own_answer_whole
         }
         *index += 1;
     }
-    assert!(told.len() == TASKS && told.values().all(|(count, _)| *count == UPDATES + 1));
+    assert!(received.len() == TASKS && received.values().all(|(count, _)| *count == UPDATES + 1));
 }
 
 #[tokio::test]

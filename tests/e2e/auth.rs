@@ -194,8 +194,8 @@ async fn a_token_that_changes_at_the_server_and_then_here_is_taken_up() {
 struct Way {
     /// What the server needs to know.
     server: String,
-    /// How somebody else signs in who looks on.
-    looks_on: ConnectOptions,
+    /// How an observer signs in.
+    observer: ConnectOptions,
     /// Variables that every daemon has.
     environment: Vec<(String, String)>,
     cases: Vec<Case>,
@@ -209,13 +209,13 @@ struct Case {
 }
 
 impl Way {
-    fn new(server: &str, looks_on: ConnectOptions) -> Self {
-        Self { server: server.into(), looks_on, environment: Vec::new(), cases: Vec::new() }
+    fn new(server: &str, observer: ConnectOptions) -> Self {
+        Self { server: server.into(), observer, environment: Vec::new(), cases: Vec::new() }
     }
 
     fn user_and_password() -> Self {
-        let looks_on = ConnectOptions::with_user_and_password("pontoon".into(), "right".into());
-        Self::new("authorization { user: pontoon, password: right }", looks_on)
+        let observer = ConnectOptions::with_user_and_password("pontoon".into(), "right".into());
+        Self::new("authorization { user: pontoon, password: right }", observer)
     }
 
     fn token() -> Self {
@@ -228,8 +228,8 @@ impl Way {
     }
 
     fn operator(operator: &Operator) -> Self {
-        let looks_on = ConnectOptions::with_credentials(&operator.credentials(json!({})));
-        Self::new(&operator.server(), looks_on.expect("credentials"))
+        let observer = ConnectOptions::with_credentials(&operator.credentials(json!({})));
+        Self::new(&operator.server(), observer.expect("credentials"))
     }
 
     fn right(&mut self, lines: &str, environment: &[(&str, &str)]) {
@@ -266,7 +266,7 @@ impl Way {
             let detail = refused(&mut daemon).await;
             assert!(detail.contains("credentials"), "{}: {detail}", case.lines);
         }
-        let client = self.looks_on.clone().connect(nats.url()).await.expect("we are let in");
+        let client = self.observer.clone().connect(nats.url()).await.expect("we are let in");
         for case in self.cases.iter().filter(|case| case.right) {
             let sub0 = Sub0::start().await;
             let mut daemon = self.daemon(&nats, &sub0, &case.lines, &case.environment);
@@ -290,7 +290,7 @@ impl Way {
         // What is sent while NATS is away is kept for it.
         sub0.connected(1, DEADLINE).await;
         sub0.broadcast("tick", &json!({ "n": 1 }));
-        let client = self.looks_on.clone().connect(nats.url()).await.expect("we are let in");
+        let client = self.observer.clone().connect(nats.url()).await.expect("we are let in");
         let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
         let next_to_it = dir.write("new", right);
         fs::rename(next_to_it, dir.path().join(file)).expect("replaced at once");
@@ -299,14 +299,14 @@ impl Way {
     }
 }
 
-/// Waits until the daemon says why it is not let in. Returns what it says.
+/// Waits until the daemon reports why it is refused. Returns the detail.
 async fn refused(daemon: &mut Daemon) -> String {
-    let said = until_some(DEADLINE, async || {
+    let refused_with = until_some(DEADLINE, async || {
         let bus = bus(daemon).await?;
         let detail = bus["detail"].as_str().filter(|detail| detail.contains("credentials"))?.to_owned();
         (bus["publishing"] == false).then_some(detail)
     });
-    said.await
+    refused_with.await
 }
 
 /// Waits until events get through.

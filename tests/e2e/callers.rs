@@ -181,7 +181,7 @@ async fn an_event_that_names_its_command_is_in_the_commands_trace() {
         let (event, _) = next(&mut events, |message, _| message.subject.contains(kind)).await;
         assert_eq!(trace(&event), Some(TRACE.1), "{kind}");
     }
-    // One without a trace has none, whatever came before.
+    // One without a trace has none, even behind one that has.
     assert_eq!(ask(&client, send, body, &[]).await.status, "acked");
     let (event, _) = next(&mut events, |message, _| message.subject.contains("message.accepted")).await;
     assert_eq!(trace(&event), None);

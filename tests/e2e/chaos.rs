@@ -2,8 +2,8 @@
 //! published without a cause; nothing is stored twice or out of order.
 //!
 //! Each run is drawn from a seed: a nats-server, the daemon with two instances, and two services that send numbered events,
-//! under kills, freezes, outages, deletions, reloads, breaks and clocks that are set. `PONTOON_CHAOS_RUNS` says how many
-//! runs there are, `PONTOON_CHAOS_SEED` repeats one, or begins with it where there are more.
+//! under kills, freezes, outages, deletions, reloads, breaks and clocks that are set. `PONTOON_CHAOS_RUNS` is the number
+//! of runs, `PONTOON_CHAOS_SEED` repeats one, or begins with it where there are more.
 
 mod bridge;
 mod faketime;
@@ -23,7 +23,7 @@ use self::faketime::FakeTime;
 use self::plan::Plan;
 use self::report::Report;
 
-/// How many runs there are unless the environment says otherwise.
+/// How many runs there are unless the environment sets another number.
 const RUNS: u64 = 10;
 /// From so many runs on, every kind of fault must have been among them.
 const ENOUGH: u64 = 200;
@@ -56,12 +56,12 @@ fn what_is_lost_lies_inside_a_gap_and_no_gap_is_without_a_cause() {
                     }
                     let plan = Plan::draw(first + run, fake_time);
                     let outcome = carry_out(&plan);
-                    report.lock().expect("no one panics with it").add(&plan, outcome);
+                    report.lock().expect("no thread panics with it").add(&plan, outcome);
                 }
             });
         }
     });
-    let report = report.into_inner().expect("no one panicked with it");
+    let report = report.into_inner().expect("no thread panicked with it");
     println!("{report}");
     assert!(report.is_kept(), "the promise was broken; see above");
     let kinds = KINDS + usize::from(fake_time);
@@ -69,7 +69,7 @@ fn what_is_lost_lies_inside_a_gap_and_no_gap_is_without_a_cause() {
     assert!(runs < ENOUGH || done >= kinds, "{done} of {kinds} kinds of faults were among the runs");
 }
 
-/// Runs on threads of its own, so that a run that panics ends alone.
+/// Runs on new threads, so that a run that panics ends alone.
 fn carry_out(plan: &Plan) -> Result<bridge::Outcome, String> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

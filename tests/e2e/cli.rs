@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::support::{DEADLINE, Fixture};
 
-/// The command line, set up to find this NATS server and no configuration of whoever runs the tests.
+/// The command line, set up to find this NATS server and not to read the configuration of the user that runs the tests.
 pub(crate) fn pontoon(nats: &NatsServer, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
     command.args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml")]);
@@ -38,9 +38,9 @@ async fn send_prints_the_reply_and_exits_with_its_status() {
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["error"]["code"], 404);
     let (code, _, err) = output(pontoon(&fixture.nats, &["send", "shop", "call.echo", "{bad"])).await;
     assert_eq!(code, Some(2), "{err}");
-    let (code, _, err) = output(pontoon(&fixture.nats, &["send", "nobody", "call.echo"])).await;
+    let (code, _, err) = output(pontoon(&fixture.nats, &["send", "absent", "call.echo"])).await;
     assert_ne!(code, Some(0));
-    assert!(err.contains("nobody"), "{err}");
+    assert!(err.contains("absent"), "{err}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What callers are told, and what is sent for them.
+//! The replies to callers, and what is sent for them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Configurations as data: every file in `tests/config/invalid` says in its first comments what is wrong with it,
-//! and the real binary has to say exactly that; every file in `tests/config/valid` loads.
+//! Configurations as data: the first comments of every file in `tests/config/invalid` list what is wrong with it,
+//! and the real binary must report exactly that; every file in `tests/config/valid` loads.
 //!
 //! `# expect: a … b` is one fault, a line that holds `a` and later `b`; `# warn: …` one warning; `# env: A=b` a variable.
 
@@ -56,14 +56,14 @@ impl Case {
         files.into_iter().map(case).collect()
     }
 
-    fn told(&self, word: &str) -> Vec<&str> {
+    fn annotations(&self, word: &str) -> Vec<&str> {
         let head = self.text.lines().take_while(|line| line.starts_with('#'));
         head.filter_map(|line| line.strip_prefix("# ")?.strip_prefix(word)?.strip_prefix(": ")).collect()
     }
 
     fn check(&self) -> Output {
         let variables: Vec<_> =
-            self.told("env").into_iter().map(|pair| pair.split_once('=').unwrap()).collect();
+            self.annotations("env").into_iter().map(|pair| pair.split_once('=').unwrap()).collect();
         let output = pontoon(&["check", "--config", &self.name], &variables);
         for stream in [&output.stdout, &output.stderr] {
             assert!(!String::from_utf8_lossy(stream).contains(CANARY), "{} shows a secret", self.name);
@@ -89,10 +89,10 @@ fn compare(name: &str, wanted: &[&str], lines: &[&str]) {
     for wanted in wanted {
         assert!(
             lines.iter().any(|line| holds(line, wanted)),
-            "{name}: nobody said\n  {wanted}\nbut\n{shown}"
+            "{name}: not reported:\n  {wanted}\nbut\n{shown}"
         );
     }
-    assert_eq!(lines.len(), wanted.len(), "{name}: other things were said too\n{shown}");
+    assert_eq!(lines.len(), wanted.len(), "{name}: more was reported\n{shown}");
 }
 
 #[test]
@@ -101,11 +101,12 @@ fn every_invalid_file_is_refused_with_all_that_is_wrong_and_nothing_else() {
     assert!(cases.len() >= 25);
     for case in cases {
         let output = case.check();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(78), "{}: {said}", case.name);
+        let output_text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{}: {output_text}", case.name);
         assert!(output.stdout.is_empty(), "{}", case.name);
-        let lines: Vec<&str> = said.lines().map(|line| line.strip_prefix("error: ").unwrap()).collect();
-        compare(&case.name, &case.told("expect"), &lines);
+        let lines: Vec<&str> =
+            output_text.lines().map(|line| line.strip_prefix("error: ").unwrap()).collect();
+        compare(&case.name, &case.annotations("expect"), &lines);
     }
 }
 
@@ -113,11 +114,12 @@ fn every_invalid_file_is_refused_with_all_that_is_wrong_and_nothing_else() {
 fn every_valid_file_loads_with_the_warnings_it_announces() {
     for case in Case::all("valid") {
         let output = case.check();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}: {said}", case.name);
+        let output_text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}: {output_text}", case.name);
         assert!(output.stdout.starts_with(b"ok: "), "{}", case.name);
-        let lines: Vec<&str> = said.lines().map(|line| line.strip_prefix("warning: ").unwrap()).collect();
-        compare(&case.name, &case.told("warn"), &lines);
+        let lines: Vec<&str> =
+            output_text.lines().map(|line| line.strip_prefix("warning: ").unwrap()).collect();
+        compare(&case.name, &case.annotations("warn"), &lines);
     }
 }
 
@@ -177,7 +179,7 @@ fn a_file_that_was_named_must_be_there() {
 }
 
 #[test]
-fn a_secret_that_everybody_may_read_is_warned_about() {
+fn a_secret_that_every_user_may_read_is_warned_about() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (secret, file) = (folder.join("open.secret"), folder.join("open-secret.toml"));
@@ -299,8 +301,9 @@ fn the_sample_of_every_connector_passes_the_check() {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-{kind}.toml"));
         std::fs::write(&file, sample).unwrap();
         let output = pontoon(&["check", "--config", file.to_str().unwrap()], &secrets);
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        assert!(output.status.success(), "{kind}: {said}");
-        assert!(said.contains("1 configured, 1 to run, 0 warnings"), "{kind}: {said}");
+        let output_text =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(output.status.success(), "{kind}: {output_text}");
+        assert!(output_text.contains("1 configured, 1 to run, 0 warnings"), "{kind}: {output_text}");
     }
 }

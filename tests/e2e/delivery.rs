@@ -1,4 +1,4 @@
-//! What was read is in the stream, once and in order, whatever happens to NATS; and what is lost is reported.
+//! What was read is in the stream, once and in order, though NATS fails; and what is lost is reported.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn every_broadcast_is_in_the_stream_once_and_in_order_though_nats_is_kille
     assert!(numbers(&events) == expected, "once and in order");
 }
 
-// With threads of its own, and room for all, the subscriber is never the slow consumer that NATS drops messages for.
+// With two threads, and room for all, the subscriber is never the slow consumer that NATS drops messages for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_core_mode_a_subscriber_that_stays_gets_every_one() {
     let mut fixture = Fixture::with(NatsServer::options(), "delivery.mode = \"core\"").await;
@@ -112,8 +112,8 @@ async fn a_full_buffer_drops_by_the_policy_counts_and_publishes_a_gap() {
         assert_eq!(kept.len() as f64 + dropped, 20_000.0, "{policy}");
         assert!(kept.is_sorted(), "{policy}");
         let gaps: Vec<_> = events.iter().filter(|(kind, _)| kind == "pontoon.gap.detected.v1").collect();
-        let said: u64 = gaps.iter().filter_map(|(_, gap)| gap["dropped"].as_u64()).sum();
-        assert_eq!(said as f64, dropped, "{policy}: {gaps:?}");
+        let reported: u64 = gaps.iter().filter_map(|(_, gap)| gap["dropped"].as_u64()).sum();
+        assert_eq!(reported as f64, dropped, "{policy}: {gaps:?}");
         assert!(
             gaps.iter().all(|(_, gap)| gap["reason"] == "overflow" && gap["from"].is_string()),
             "{gaps:?}"

@@ -13,7 +13,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// An instruction of a Dockerfile, its words and the stage that it is in.
+/// An instruction of a Dockerfile, its arguments and the stage that it is in.
 struct Instruction {
     stage: String,
     name: String,
@@ -27,7 +27,7 @@ fn dockerfile() -> Vec<Instruction> {
     let mut stage = String::new();
     let mut all = Vec::new();
     for line in text.replace("\\\n", " ").lines().filter(|line| !line.trim().is_empty()) {
-        let (name, rest) = line.trim().split_once(' ').expect("an instruction has words");
+        let (name, rest) = line.trim().split_once(' ').expect("an instruction has arguments");
         if name == "FROM" {
             rest.rsplit(" AS ").next().unwrap().clone_into(&mut stage);
         }
@@ -36,26 +36,26 @@ fn dockerfile() -> Vec<Instruction> {
     all
 }
 
-/// What this instruction says in a stage.
-fn said<'a>(all: &'a [Instruction], stage: &str, name: &str) -> Vec<&'a str> {
+/// The arguments of this instruction in a stage.
+fn arguments<'a>(all: &'a [Instruction], stage: &str, name: &str) -> Vec<&'a str> {
     let its = all.iter().filter(|one| one.stage == stage && one.name == name);
     its.map(|one| one.rest.as_str()).collect()
 }
 
-/// The daemon with this configuration and these variables only: its exit code and what it said.
+/// The daemon with this configuration and these variables only: its exit code and output.
 fn check(config: &str, variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
     command.env_clear().envs(variables.iter().copied());
     let output = command.args(["check", "--config"]).arg(root().join(config)).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(printed).unwrap())
 }
 
 #[test]
 fn the_image_is_made_from_what_is_there_and_from_nothing_else() {
     let all = dockerfile();
     let mut sources = Vec::new();
-    for copy in said(&all, "sources", "COPY") {
+    for copy in arguments(&all, "sources", "COPY") {
         let mut paths: Vec<_> = copy.split_whitespace().collect();
         let target = paths.pop().unwrap();
         for path in &paths {
@@ -80,7 +80,7 @@ fn the_image_is_made_from_what_is_there_and_from_nothing_else() {
     }
     let manifest = read("Cargo.toml");
     let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
-    assert_eq!(said(&all, "", "ARG"), [format!("RUST_VERSION={}", rust.trim_matches('"'))]);
+    assert_eq!(arguments(&all, "", "ARG"), [format!("RUST_VERSION={}", rust.trim_matches('"'))]);
 }
 
 #[test]
@@ -89,21 +89,21 @@ fn the_image_runs_without_privileges_stops_by_the_daemons_signal_and_asks_its_pr
     let last = all.last().unwrap().stage.clone();
     assert_eq!(last, "pontoon", "what is built where no target is named");
     for stage in ["pontoon", "simulators"] {
-        assert_eq!(said(&all, stage, "FROM"), [format!("scratch AS {stage}")]);
-        assert_eq!(said(&all, stage, "USER"), ["65532:65532"]);
-        assert_eq!(said(&all, stage, "STOPSIGNAL"), ["SIGTERM"]);
+        assert_eq!(arguments(&all, stage, "FROM"), [format!("scratch AS {stage}")]);
+        assert_eq!(arguments(&all, stage, "USER"), ["65532:65532"]);
+        assert_eq!(arguments(&all, stage, "STOPSIGNAL"), ["SIGTERM"]);
     }
-    // There is no shell, so that everything is a list of words.
-    assert_eq!(said(&all, &last, "ENTRYPOINT"), [r#"["/usr/bin/pontoon"]"#]);
-    assert_eq!(said(&all, &last, "CMD"), [r#"["run"]"#]);
-    let probe = said(&all, &last, "HEALTHCHECK");
+    // There is no shell, so that every command is a list of arguments.
+    assert_eq!(arguments(&all, &last, "ENTRYPOINT"), [r#"["/usr/bin/pontoon"]"#]);
+    assert_eq!(arguments(&all, &last, "CMD"), [r#"["run"]"#]);
+    let probe = arguments(&all, &last, "HEALTHCHECK");
     assert!(probe[0].ends_with(r#"CMD ["/usr/bin/pontoon", "health"]"#), "{probe:?}");
-    let labels = said(&all, &last, "LABEL").concat();
+    let labels = arguments(&all, &last, "LABEL").concat();
     for label in ["title", "description", "version", "revision", "licenses"] {
         assert!(labels.contains(&format!("org.opencontainers.image.{label}=\"")), "{label}");
     }
     let version = format!("VERSION={}", env!("CARGO_PKG_VERSION"));
-    assert!(said(&all, &last, "ARG").contains(&version.as_str()), "the image's version is the daemon's");
+    assert!(arguments(&all, &last, "ARG").contains(&version.as_str()), "the image's version is the daemon's");
 }
 
 #[test]
@@ -111,11 +111,11 @@ fn the_demonstration_is_configured_well_and_mounts_what_is_there() {
     let compose = read("deploy/compose.yaml");
     let key = compose.lines().find_map(|line| line.trim().strip_prefix("MINCHAT_API_KEY: ")).unwrap();
     let keys = [("MINCHAT_API_KEY", key), ("AUI_NETWORK_API_KEY", key)];
-    let (code, said) = check("deploy/compose/pontoon.toml", &keys);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.starts_with("ok: 5 configured, 5 to run"), "{said}");
-    let warnings = said.lines().filter(|line| line.starts_with("warning: "));
-    assert!(warnings.clone().all(|line| line.contains("without encryption")), "{said}");
+    let (code, printed) = check("deploy/compose/pontoon.toml", &keys);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.starts_with("ok: 5 configured, 5 to run"), "{printed}");
+    let warnings = printed.lines().filter(|line| line.starts_with("warning: "));
+    assert!(warnings.clone().all(|line| line.contains("without encryption")), "{printed}");
     assert_eq!(check("deploy/compose/pontoon.toml", &[]).0, Some(78), "without the key it is not");
 
     // Each simulated service is where an instance looks for it.

@@ -139,7 +139,7 @@ async fn the_environments_proxy_is_used_but_for_what_it_excepts() {
     let detail = link(&mut daemon, "socks", "wrong_address").await;
     assert!(detail.contains("HTTPS_PROXY") && detail.contains("socks5"), "{detail}");
 
-    // A wrong password of the proxy is not told as one of the service.
+    // A wrong password of the proxy is not reported as one of the service.
     proxy.demand("Basic another");
     proxied.cut();
     let detail = link(&mut daemon, "shop", "credentials_refused").await;

@@ -1,4 +1,4 @@
-//! Peers that freeze, refuse, or are not who they should be: noticed, recovered from, and no one else's business.
+//! Peers that freeze, refuse, or are not who they should be: noticed, recovered from, and without effect on others.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn a_frozen_nats_is_noticed_and_nothing_that_was_read_is_lost() {
         .status(|status| status["bus"]["connected"] == false || status["bus"]["publishing"] == false)
         .await;
     let noticed = since.elapsed();
-    // The frozen time is the test's subject; nothing else tells when it is over.
+    // The frozen time is the test's subject; no condition shows when it is over.
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(since.elapsed())).await;
     fixture.nats.thaw();
     fixture.at_rest(2_000).await;
@@ -108,7 +108,7 @@ async fn a_frozen_service_is_noticed_while_it_is_written_to_and_replies_claim_no
     let arrived = fixture.sub0.texts().len();
     assert!(
         arrived <= unknown,
-        "{arrived} calls arrived, and only {unknown} callers were told that theirs might have"
+        "{arrived} calls arrived, and only {unknown} callers got the reply that theirs might have"
     );
 }
 

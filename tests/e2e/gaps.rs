@@ -1,4 +1,5 @@
-//! A gap covers every event that was read and not stored, whatever killed the daemon, the stream or the clock.
+//! A gap covers every event that was read and not stored, after a kill of the daemon, a deleted stream or a clock that was
+//! set.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};

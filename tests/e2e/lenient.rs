@@ -97,12 +97,12 @@ async fn every_connector_reads_text_in_halves_and_json_with_something_around_it(
             let lines = format!("events.raw = {raw}");
             let settings = format!("url = \"{url}\"\n{settings}");
             let mut bridge = Bridge::start(kind, &settings, &lines).await;
-            // Of a message that comes again, some connectors publish the first: each has an id of its own.
+            // Of a message that comes again, some connectors publish the first: each has another id.
             let numbered = |number: usize| frame.replace(r#""id":"1""#, &format!(r#""id":"{number}""#));
             server.send_text(&numbered(0));
             server.send_text(&format!("\u{FEFF}{}", numbered(1)));
             server.send_text(&format!("{}\0", numbered(2)));
-            // Binary messages of Socket.IO are attachments, whatever is in them.
+            // Binary messages of Socket.IO are attachments, even if they hold a packet.
             if !packets {
                 server.send_binary(numbered(3).as_bytes());
             }

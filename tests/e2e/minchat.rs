@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{DEADLINE, ask, listen, next, start};
 
-/// A daemon with one instance of MinChat, named `support`, which speaks as `u1`.
+/// A daemon with one instance of MinChat, named `support`, whose user is `u1`.
 struct Fixture {
     // Dropped in this order.
     daemon: Daemon,
@@ -72,17 +72,17 @@ async fn fifty_chats_know_who_types_where() {
         fixture.service.typing(name, "u2", true);
         fixture.service.typing(name, "u2", false);
     }
-    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut received: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for _ in 0..names.len() * 2 {
         let (message, body) = next(&mut events, |_, _| true).await;
         assert_eq!(body["sender"]["id"], "u2");
         let chat = body["channel"].as_str().unwrap().to_owned();
         assert!(message.subject.ends_with(&format!(".{chat}")), "{}", message.subject);
         let verb = message.subject.split('.').nth(5).unwrap().to_owned();
-        told.entry(chat).or_default().push(verb);
+        received.entry(chat).or_default().push(verb);
     }
     let each = ["started".to_owned(), "stopped".to_owned()];
-    assert!(told.len() == 50 && told.values().all(|verbs| *verbs == each), "{told:?}");
+    assert!(received.len() == 50 && received.values().all(|verbs| *verbs == each), "{received:?}");
 }
 
 #[tokio::test]
@@ -109,16 +109,16 @@ async fn chats_are_joined_and_left_while_it_runs_and_a_message_is_published_once
     assert_eq!(fixture.ask("message.send", &json!({"channel": "c2", "text": "ours"})).await, "acked");
     fixture.service.post("c2", "u2", "theirs");
     let message = |body: &Value| body["message"]["text"].as_str().map(str::to_owned);
-    let mut told = Vec::new();
-    while told.len() < 2 {
+    let mut received = Vec::new();
+    while received.len() < 2 {
         let (event, body) = next(&mut events, |_, body| message(body).is_some()).await;
         if event.subject.contains(".message.created.") {
-            told.push((message(&body).unwrap(), body["sender"]["kind"].as_str().unwrap().to_owned()));
+            received.push((message(&body).unwrap(), body["sender"]["kind"].as_str().unwrap().to_owned()));
         }
     }
-    assert_eq!(told, [("ours".into(), "self".into()), ("theirs".into(), "user".into())]);
+    assert_eq!(received, [("ours".into(), "self".into()), ("theirs".into(), "user".into())]);
     assert_eq!(fixture.ask("message.send", &json!({"channel": "c3", "text": "x"})).await, "rejected");
-    // Every link learns of a chat's new message, and one of them publishes it.
+    // Every link receives a chat's new message, and one of them publishes it.
     let labels = [("instance", "support"), ("type", "minchat")];
     let repeated = async || {
         let metrics = fixture.daemon.metrics().await;

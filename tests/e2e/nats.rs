@@ -1,4 +1,4 @@
-//! A NATS server that is not as it should be: the daemon says what to do, keeps running, and goes on by itself.
+//! A NATS server that is not as it should be: the daemon reports what to do, keeps running, and recovers by itself.
 
 use async_nats::jetstream::{self, stream};
 use pontoon_testkit::NatsServer;
@@ -193,8 +193,9 @@ async fn in_core_mode_a_publish_that_is_not_allowed_is_not_taken_for_done() {
 }
 
 async fn detail(fixture: &mut Fixture, words: &str) -> String {
-    let said = |status: &serde_json::Value| status["bus"]["detail"].as_str().unwrap_or_default().to_owned();
-    said(&fixture.status(|status| said(status).contains(words)).await)
+    let detail_of =
+        |status: &serde_json::Value| status["bus"]["detail"].as_str().unwrap_or_default().to_owned();
+    detail_of(&fixture.status(|status| detail_of(status).contains(words)).await)
 }
 
 async fn create(fixture: &Fixture, name: &str, subject: &str) {

@@ -1,5 +1,5 @@
-//! What an instance offers is what its configuration allows: in the micro service, in refusals, and to who names what to
-//! wait for.
+//! What an instance offers is what its configuration allows: in the micro service, in refusals, and to callers that
+//! name a level to wait for.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, ask, start};
 const NOWHERE: &str = "url = \"ws://127.0.0.1:1/\"";
 const WEB: &str = "url = \"http://127.0.0.1:1/\"";
 
-/// A type, settings, what is listed with which promise, and what is not, with a word of the reason.
+/// A type, settings, what is listed with which promise, and what is not, with a part of the reason.
 type Case = (&'static str, String, &'static [Pair], &'static [Pair]);
 type Pair = (&'static str, &'static str);
 
@@ -138,7 +138,7 @@ async fn what_the_configuration_refuses_is_not_listed_and_promises_are_the_insta
             assert_eq!(reply.status, "rejected", "{kind} {settings}: {name}");
             assert!(reply.message().contains(reason), "{name}: {}", reply.message());
         }
-        // One more than what is promised is refused, whatever the body.
+        // A wait for more than is promised is refused, even if the body is wrong too.
         let levels = ["accepted", "sent", "acked", "response"];
         for (name, delivery) in *listed {
             let place = levels.iter().position(|level| level == delivery).expect("a level");

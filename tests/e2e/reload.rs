@@ -331,9 +331,9 @@ async fn another_prefix_reports_what_to_do_about_the_stream_and_goes_on_once_tha
             fixture.sub0.connected(1, DEADLINE).await;
         }
         let subject = "acme.prod.event.sub0.shop.>";
-        let told = fixture
+        let status = fixture
             .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains(subject)));
-        let detail = told.await["bus"]["detail"].as_str().unwrap().to_owned();
+        let detail = status.await["bus"]["detail"].as_str().unwrap().to_owned();
         for part in
             [STREAM, "pontoon.event.sub0.shop.>", "nats.prefix", "nats stream edit", "delivery.stream"]
         {
@@ -382,10 +382,10 @@ async fn a_stream_that_is_in_the_way_is_named() {
     jetstream::new(fixture.client.clone()).create_stream(config).await.expect("created");
     fixture.sub0.connected(1, DEADLINE).await;
     reload(&mut fixture.daemon, DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0)).await;
-    let told = fixture
+    let status = fixture
         .status(|status| status["bus"]["detail"].as_str().is_some_and(|text| text.contains("ALL")))
         .await;
-    let detail = told["bus"]["detail"].as_str().unwrap();
+    let detail = status["bus"]["detail"].as_str().unwrap();
     for part in [STREAM, "delivery.stream = \"ALL\"", "delivery.ordering = \"best_effort\""] {
         assert!(detail.contains(part), "{part} is not in: {detail}");
     }

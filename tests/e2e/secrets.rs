@@ -40,7 +40,7 @@ async fn a_secret_appears_nowhere() {
     sub0.close(4_001, &format!("who is {TOKEN}?"));
     eventually(DEADLINE, async || daemon.log().contains("who is ***?")).await;
     sub0.connected(1, DEADLINE).await;
-    // Refusals and breaks make the daemon talk most.
+    // Refusals and breaks are logged most.
     sub0.refuse(Refusal::status(401));
     sub0.cut();
     eventually(DEADLINE, async || daemon.get("/status").await.1.contains("credentials_refused")).await;
@@ -48,11 +48,11 @@ async fn a_secret_appears_nowhere() {
         [daemon.get("/status").await.1, daemon.get("/metrics").await.1, daemon.get("/readyz").await.1];
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
-    let mut said = daemon.log();
-    assert!(said.contains("TRACE") || said.contains("DEBUG"), "the log was loud");
-    said.push_str(&pages.concat());
+    let mut output = daemon.log();
+    assert!(output.contains("TRACE") || output.contains("DEBUG"), "the log was loud");
+    output.push_str(&pages.concat());
     while let Some(Some(message)) = futures_util::FutureExt::now_or_never(all.next()) {
-        said.push_str(&format!(
+        output.push_str(&format!(
             "{} {:?} {}",
             message.subject,
             message.headers,
@@ -60,7 +60,7 @@ async fn a_secret_appears_nowhere() {
         ));
     }
     for secret in [TOKEN, PASSWORD] {
-        assert!(!said.contains(secret), "{secret} was said");
+        assert!(!output.contains(secret), "{secret} was shown");
     }
 }
 
@@ -109,7 +109,7 @@ async fn a_secret_is_masked_in_every_form_in_which_it_comes_back() {
     daemon.ready(DEADLINE).await;
     link(&mut daemon, "feed", "ready").await;
 
-    // An answer, an event and a frame that no one understands, in each form.
+    // An answer, an event and a frame that is not recognised, in each form.
     let call = "pontoon.command.websocket.feed.call";
     for (number, form) in forms().iter().enumerate() {
         let quoted = serde_json::Value::from(format!("bad key {form}, no"));
@@ -145,11 +145,11 @@ async fn a_secret_is_masked_in_every_form_in_which_it_comes_back() {
     feed.refuse(Refusal::status(401).body(&format!("no such key {ODD}")));
     feed.cut();
     eventually(DEADLINE, async || daemon.get("/status").await.1.contains("credentials_refused")).await;
-    let mut said = daemon.get("/status").await.1 + &daemon.get("/readyz").await.1 + &daemon.log();
+    let mut output = daemon.get("/status").await.1 + &daemon.get("/readyz").await.1 + &daemon.log();
     while let Some(Some(message)) = all.next().now_or_never() {
-        said.push_str(&String::from_utf8_lossy(&message.payload));
+        output.push_str(&String::from_utf8_lossy(&message.payload));
     }
     for form in forms() {
-        assert!(!said.contains(&form), "{form} was said");
+        assert!(!output.contains(&form), "{form} was shown");
     }
 }

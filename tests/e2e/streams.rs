@@ -16,7 +16,7 @@ const OTHER_ROOM: &str = "4c1f0a7e-2b6d-4e95-a3c8-7d9e0f1a2b3c";
 const SUBJECT: &str = "pontoon.command.elizaos.agents.message";
 const OPERATION: [(&str, &str); 2] = [("instance", "agents"), ("operation", "message")];
 
-/// Somebody who asked for parts.
+/// A caller that asked for parts.
 struct Listener {
     client: Client,
     inbox: String,
@@ -24,7 +24,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Says something in a room, and asks for the answer in parts.
+    /// Sends a message to a room, and asks for the answer in parts.
     async fn ask(client: &Client, room: &str, text: &str, headers: &[(&str, &str)]) -> Self {
         let inbox = client.new_inbox();
         let replies = listen(client, &inbox).await;
@@ -39,13 +39,13 @@ impl Listener {
         Self { client: client.clone(), inbox, replies }
     }
 
-    async fn hear(&mut self) -> Reply {
+    async fn receive(&mut self) -> Reply {
         Reply::of(&timeout(DEADLINE, self.replies.next()).await.expect("in time").expect("subscribed"))
     }
 
-    async fn hear_parts(&mut self, number: usize) {
+    async fn receive_parts(&mut self, number: usize) {
         for _ in 0..number {
-            assert_eq!(self.hear().await.status, "part");
+            assert_eq!(self.receive().await.status, "part");
         }
     }
 
@@ -53,7 +53,7 @@ impl Listener {
     async fn all(&mut self) -> (Vec<Value>, Reply) {
         let mut parts = Vec::new();
         loop {
-            let reply = self.hear().await;
+            let reply = self.receive().await;
             if reply.status != "part" {
                 return (parts, reply);
             }
@@ -78,7 +78,7 @@ impl Listener {
 }
 
 /// Waits until the agent has sent so many more parts, whether they are received or not.
-async fn said(fixture: &ElizaFixture, number: usize) {
+async fn sent_parts(fixture: &ElizaFixture, number: usize) {
     let mut deltas = listen(&fixture.client, "pontoon.event.elizaos.agents.message.delta.>").await;
     for _ in 0..number {
         timeout(DEADLINE, deltas.next()).await.expect("in time").expect("subscribed");
@@ -104,7 +104,7 @@ async fn ended_at_all(fixture: &mut ElizaFixture) -> f64 {
     fixture.daemon.metrics().await.value("pontoon_commands_total", &OPERATION).unwrap_or_default()
 }
 
-/// Requests and errors of the operation, as the micro service tells them.
+/// Requests and errors of the operation, as the micro service reports them.
 async fn tallied(fixture: &ElizaFixture) -> (Value, Value) {
     let mut answers = listen(&fixture.client, "_INBOX.stats").await;
     let subject = "$SRV.STATS.pontoon-elizaos-agents";
@@ -138,8 +138,8 @@ async fn a_caller_who_does_not_ask_for_parts_gets_none() {
     let fixture = ElizaFixture::with(NatsServer::start().await, "").await;
     fixture.eliza.replies(slowly(100));
     let mut listener = Listener::ask(&fixture.client, ROOM, "hello", &[("Pontoon-Stream", "false")]).await;
-    assert_eq!(listener.hear().await.verdict(), ("acked", None));
-    said(&fixture, 3).await;
+    assert_eq!(listener.receive().await.verdict(), ("acked", None));
+    sent_parts(&fixture, 3).await;
     listener.receives_nothing().await;
 }
 
@@ -148,20 +148,20 @@ async fn a_caller_who_is_gone_ends_its_command_once() {
     let mut fixture = ElizaFixture::with(NatsServer::start().await, "commands.max_in_flight = 1").await;
     fixture.eliza.replies(slowly(500));
     let mut listener = Listener::ask(&fixture.client, ROOM, "a long story, please", &[]).await;
-    listener.hear_parts(3).await;
+    listener.receive_parts(3).await;
     let body = json!({"roomId": ROOM, "text": "me, too"});
     assert_eq!(fixture.ask("message", &body).await.verdict(), ("rejected", Some("429")));
     listener.leave().await;
     until_some(DEADLINE, async || (ended(&mut fixture, "unknown").await == 1.0).then_some(())).await;
     listener.come_back().await;
-    said(&fixture, 3).await;
+    sent_parts(&fixture, 3).await;
     listener.receives_nothing().await;
-    // Its place is free, and the session listens to others in the same room.
+    // Its place is free, and the session serves others in the same room.
     fixture.eliza.replies(AgentReply::default().text("as you like").chunks(2));
     let (parts, last) = Listener::ask(&fixture.client, ROOM, "and now a short one", &[]).await.all().await;
     assert_eq!((deltas_of(&parts).as_str(), last.status.as_str()), ("as you like", "response"));
-    // The story goes on: it was the caller who is gone, not the agent.
-    said(&fixture, 3).await;
+    // The agent sends more parts: the caller is gone, not the agent.
+    sent_parts(&fixture, 3).await;
     assert_eq!((ended(&mut fixture, "unknown").await, ended_at_all(&mut fixture).await), (1.0, 3.0));
     assert_eq!(tallied(&fixture).await, (json!(3), json!(2)));
 }
@@ -174,7 +174,7 @@ async fn a_deadline_between_parts_is_the_last_reply() {
     let (parts, last) = listener.all().await;
     assert!(!parts.is_empty());
     assert_eq!(last.verdict(), ("unknown", Some("504")));
-    said(&fixture, 3).await;
+    sent_parts(&fixture, 3).await;
     listener.receives_nothing().await;
     assert_eq!((ended(&mut fixture, "unknown").await, ended_at_all(&mut fixture).await), (1.0, 1.0));
 }
@@ -186,7 +186,7 @@ async fn those_who_joined_get_the_answer_though_the_first_is_gone() {
     fixture.eliza.replies(slowly(200));
     let key = [("Idempotency-Key", "story")];
     let mut first = Listener::ask(&fixture.client, ROOM, "a story", &key).await;
-    first.hear_parts(3).await;
+    first.receive_parts(3).await;
     let mut second = Listener::ask(&fixture.client, ROOM, "a story", &key).await;
     round_trip(&fixture.client).await;
     first.leave().await;
@@ -206,9 +206,9 @@ async fn a_caller_who_comes_back_receives_the_rest() {
     let mut listener = Listener::ask(&fixture.client, ROOM, "a story", &[]).await;
     // Between the first time and the last it is longer than a caller may be gone.
     for _ in 0..3 {
-        listener.hear_parts(60).await;
+        listener.receive_parts(60).await;
         listener.leave().await;
-        said(&fixture, 2).await;
+        sent_parts(&fixture, 2).await;
         listener.come_back().await;
     }
     let (parts, last) = listener.all().await;
@@ -224,9 +224,9 @@ async fn a_caller_who_loses_its_connection_receives_the_rest() {
     let client = async_nats::connect(proxy.address().to_string()).await.unwrap();
     fixture.eliza.replies(slowly(200));
     let mut listener = Listener::ask(&client, ROOM, "a story", &[]).await;
-    listener.hear_parts(3).await;
+    listener.receive_parts(3).await;
     proxy.refuse().await;
-    said(&fixture, 3).await;
+    sent_parts(&fixture, 3).await;
     proxy.accept_again().await;
     let (parts, last) = listener.all().await;
     assert!(!parts.is_empty());
@@ -238,7 +238,7 @@ async fn a_stream_outlives_a_restart_of_nats() {
     let mut fixture = ElizaFixture::with(NatsServer::start().await, "").await;
     fixture.eliza.replies(slowly(200));
     let mut listener = Listener::ask(&fixture.client, ROOM, "a story", &[]).await;
-    listener.hear_parts(3).await;
+    listener.receive_parts(3).await;
     fixture.nats.restart().await;
     let (_, last) = listener.all().await;
     assert_eq!(last.verdict(), ("response", None), "{}", last.message());
@@ -277,7 +277,7 @@ async fn while_nats_takes_nothing_parts_are_dropped_and_the_last_reply_is_kept()
     let text = "a long word ".repeat(1_500_000);
     fixture.eliza.replies(AgentReply::default().text(&text).chunks(600).after(Duration::from_micros(1)));
     let mut listener = Listener::ask(&fixture.client, ROOM, "all at once", &[]).await;
-    listener.hear_parts(1).await;
+    listener.receive_parts(1).await;
     fixture.nats.freeze();
     until_some(DEADLINE, async || (ended(&mut fixture, "response").await == 1.0).then_some(())).await;
     fixture.nats.thaw();
@@ -297,7 +297,7 @@ async fn a_part_that_is_larger_than_nats_takes_comes_without_its_data() {
     let mut listener = Listener::ask(&fixture.client, ROOM, "a story", &[]).await;
     let mut codes = Vec::new();
     loop {
-        let reply = listener.hear().await;
+        let reply = listener.receive().await;
         codes.push(reply.code.clone());
         if reply.status != "part" {
             assert_eq!(reply.verdict(), ("response", Some("413")), "{}", reply.message());

@@ -23,7 +23,7 @@ const ONLY_13: Versions = &[&TLS13];
 const LOOPBACK: [&str; 2] = ["localhost", "127.0.0.1"];
 
 #[tokio::test]
-async fn a_trusted_service_is_spoken_to_with_every_version_and_with_our_certificate() {
+async fn a_trusted_service_is_reached_with_every_version_and_with_our_certificate() {
     let files = Files::new();
     let cases: [(&str, &str, Versions, bool, ProtocolVersion); 6] = [
         ("by_name", "localhost", BOTH, false, ProtocolVersion::TLSv1_3),
@@ -167,7 +167,7 @@ async fn what_is_not_trusted_is_refused_and_the_failed_check_is_reported() {
         ),
         ("expired", open("expired"), with(""), "wrong_address", ["expired", "replaced"]),
         ("not_yet", open("early"), with(""), "wrong_address", ["not valid yet", "clock"]),
-        // Only TLS 1.2 says so within the handshake.
+        // Only TLS 1.2 reports it within the handshake.
         ("none_12", demanding(ONLY_12), with(""), "credentials_refused", uncertified),
         ("none_13", demanding(ONLY_13), with(""), "credentials_refused", uncertified),
         (
@@ -207,7 +207,7 @@ async fn what_is_not_trusted_is_refused_and_the_failed_check_is_reported() {
         config = config.connector(name, "sub0", &service.settings("localhost", tls));
         services.push(service);
     }
-    // A neighbour that is well, so that refusals of others are seen to be none of its business.
+    // A neighbour that is well, so that refusals of others are seen not to affect it.
     let well = Service::start(demanding(BOTH)).await;
     let mut daemon = start(config.connector("well", "sub0", &well.settings("localhost", &with(&client))));
     for ((name, _, _, phase, words), service) in cases.iter().zip(&services) {
@@ -221,7 +221,7 @@ async fn what_is_not_trusted_is_refused_and_the_failed_check_is_reported() {
 }
 
 #[tokio::test]
-async fn a_service_without_tls_is_never_spoken_to_in_plain_text() {
+async fn a_service_without_tls_is_never_sent_plain_text() {
     const TOKEN: &str = "canary-of-plain-text";
     let answers = [
         (
@@ -253,12 +253,12 @@ async fn a_service_without_tls_is_never_spoken_to_in_plain_text() {
         let detail = link(&mut daemon, name, phase).await;
         assert!(detail.contains(words), "{name}: {detail}");
         eventually(DEADLINE, async || server.received().len() >= 3).await;
-        for heard in server.received() {
+        for received in server.received() {
             assert!(
-                heard.starts_with(&[0x16, 0x03]),
-                "{name}: a dial begins with a TLS handshake: {heard:?}"
+                received.starts_with(&[0x16, 0x03]),
+                "{name}: a dial begins with a TLS handshake: {received:?}"
             );
-            let text = String::from_utf8_lossy(&heard);
+            let text = String::from_utf8_lossy(&received);
             assert!(!text.contains("GET ") && !text.contains(TOKEN), "{name}: {text}");
         }
     }

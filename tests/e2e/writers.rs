@@ -1,4 +1,4 @@
-//! Streams that others write to, or that refuse: the daemon says so, loses nothing, and burdens no subscriber.
+//! Streams that others write to, or that refuse: the daemon reports it, loses nothing, and floods no subscriber.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,8 +80,8 @@ async fn messages_of_strangers_in_a_strict_stream_are_counted_and_reported() {
     let value = |name: &str| metrics.value(name, &labels).expect("counted");
     assert_eq!(value("pontoon_stream_foreign_messages_total"), 100.0);
     assert_eq!(value("pontoon_events_reordered_total"), behind as f64);
-    let told = events.iter().filter(|(_, body)| body["error"]["code"] == "out_of_order");
-    assert_eq!(told.count() > 0, behind > 0);
+    let out_of_order = events.iter().filter(|(_, body)| body["error"]["code"] == "out_of_order");
+    assert_eq!(out_of_order.count() > 0, behind > 0);
     let status = fixture.status(|status| status["bus"]["foreign_messages"] == 100).await;
     assert_eq!(status["bus"]["reordered_events"].as_u64().unwrap_or(0), behind as u64);
     kept.sort_unstable();

@@ -39,13 +39,13 @@ def refusals(helm):
 
 
 def undocumented():
-    """Yields values without a word in the README, and where the schema and values.yaml differ."""
+    """Yields values that the README does not name, and where the schema and values.yaml differ."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     readme = (CHART / "README.md").read_text()
     described = set(leaves_of_schema(schema)) - {"global"}
     there = set(leaves_of_values(yaml.safe_load((CHART / "values.yaml").read_text()), described))
     yield from (f"values.yaml and values.schema.json differ in {name}" for name in described ^ there)
-    yield from (f"README.md of the chart says nothing of {name}" for name in there if f"`{name}`" not in readme)
+    yield from (f"README.md of the chart does not name {name}" for name in there if f"`{name}`" not in readme)
 
 
 def leaves_of_schema(schema, prefix=""):

@@ -8,7 +8,7 @@ import tomllib
 from rules import containers_of
 from run import attempt, run
 
-# What the daemon has where nothing is said.
+# What the daemon has where nothing is set.
 DRAIN = "20s"
 
 

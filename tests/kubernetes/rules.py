@@ -1,4 +1,4 @@
-"""What every manifest of ours has to keep, beyond the schemas of Kubernetes. Each function yields the faults it finds."""
+"""What every manifest here has to keep, beyond the schemas of Kubernetes. Each function yields the faults it finds."""
 
 import re
 
@@ -41,7 +41,7 @@ def of_workload(spec):
             yield f"volume {name} is of a kind that a restricted pod may not have"
     for container in pod.get("initContainers", []):
         if container.get("restartPolicy") != "Always":
-            yield f"{container['name']} is no sidecar: the application would wait for it to end"
+            yield f"{container['name']} is not a sidecar: the application would wait for it to end"
     containers = containers_of(pod)
     if [container["name"] for container in containers].count("pontoon") != 1:
         yield "there is not one container named pontoon"
@@ -69,7 +69,7 @@ def of_container(container, volumes):
         yield "overrides the pod's security context"
     for mount in container.get("volumeMounts", []):
         if mount["name"] not in volumes:
-            yield f"mounts {mount['name']}, which is no volume"
+            yield f"mounts {mount['name']}, which is not a volume"
     names = [variable["name"] for variable in container.get("env", [])]
     if len(names) != len(set(names)):
         yield "has a variable twice"
@@ -112,7 +112,7 @@ def of_policy(spec, workloads):
         if not wanted <= ports:
             yield f"the NetworkPolicy has no {direction} for {sorted(wanted - ports)}"
         if not all(rule.get(peers) for rule in spec[direction]):
-            yield f"the NetworkPolicy has {direction} for everybody"
+            yield f"the NetworkPolicy has {direction} for every peer"
 
 
 def selects(selector, template):

@@ -5,7 +5,7 @@ import sys
 
 
 def attempt(*command, **how):
-    """Its exit code, what it printed, and what it said of it."""
+    """Its exit code, its stdout and its stderr."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **how)
     return done.returncode, done.stdout, done.stderr
 

@@ -53,7 +53,7 @@ def check_dashboard(path):
         if panel["type"] == "row":
             continue
         if not panel.get("description"):
-            faults.append(f"{title}: it does not say what it shows")
+            faults.append(f"{title}: it has no description")
         for asks in [panel, *panel["targets"]]:
             if asks["datasource"] != {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}:
                 faults.append(f"{title}: it asks another datasource")

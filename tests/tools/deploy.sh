@@ -19,7 +19,7 @@ if [[ -z ${PONTOON_HADOLINT:-} ]] && ! "$hadolint" --version >/dev/null 2>&1; th
     mv "$work/hadolint" "$hadolint"
 fi
 "$hadolint" --failure-threshold style Dockerfile
-echo "Dockerfile: hadolint has nothing to say"
+echo "Dockerfile: hadolint finds nothing"
 
 if ! grep -qs "\"version\": \"$dclint_version\"" "$tools/dclint/node_modules/dclint/package.json"; then
     say "installing dclint $dclint_version with npm"
@@ -48,4 +48,4 @@ said=$(systemd-analyze verify --man=no --recursive-errors=no "$work/unit/pontoon
 [[ -z $said ]] || { say "$said"; exit 1; }
 security=$(systemd-analyze security --no-pager --offline=true --threshold="$exposure" systemd/pontoon.service) ||
     { say "$security"; exit 1; }
-echo "pontoon.service: systemd has nothing to say; ${security##*→ }"
+echo "pontoon.service: systemd finds nothing; ${security##*→ }"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Holds the crate graph to what the architecture says of it.
+# Checks that the crate graph is as the architecture wants it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}

@@ -1,6 +1,6 @@
 """Holds every dependency to deny.toml: its licence, its name, and where it comes from.
 
-It says less than cargo-deny, and needs nothing but Python and cargo.
+It checks less than cargo-deny, and needs nothing but Python and cargo.
 """
 
 import json
@@ -73,7 +73,7 @@ def main():
     if len(registries) > 1:
         problems.append(f"there is more than one registry: {', '.join(sorted(registries))}")
     if problems:
-        sys.exit("\n".join([*problems, "deny.toml says why"]))
+        sys.exit("\n".join([*problems, "deny.toml lists the reasons"]))
     print(f"{len(packages)} packages: licences, names and sources are as deny.toml has them")
 
 

@@ -7,14 +7,14 @@
 #   lua5.3            runs the script for Stream Avatars, PONTOON_LUA may name it instead; lua/ where it is
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
-# Those from nats-server-2.9 to lua5.3 come from Debian. Without it, PONTOON_WITHOUT_DEBIAN=1 goes on without them.
+# Those from nats-server-2.9 to lua5.3 come from Debian. Without it, PONTOON_WITHOUT_DEBIAN=1 continues without them.
 set -euo pipefail
 "$(dirname "$0")/nats-server.sh"
 "$(dirname "$0")/interop.sh"
 source "$(dirname "$0")/common.sh"
 
 missing() {
-    say "$1 could not be had; name one in $2, or set PONTOON_WITHOUT_DEBIAN=1 to go on without it"
+    say "$1 could not be had; name one in $2, or set PONTOON_WITHOUT_DEBIAN=1 to continue without it"
     [[ -n ${PONTOON_WITHOUT_DEBIAN:-} ]]
 }
 

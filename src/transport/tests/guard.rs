@@ -1,4 +1,4 @@
-//! Tests: a dial connects only to addresses that the guard allows, whatever its name resolves to.
+//! Tests: a dial connects only to addresses that the guard allows, for any result of the lookup.
 
 use std::collections::HashMap;
 use std::io;

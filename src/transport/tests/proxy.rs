@@ -193,7 +193,7 @@ async fn socket_io_goes_through_the_proxy_as_well() {
     let endpoint = socketio::Endpoint::new("http://chat.internal.example:3000").unwrap();
     let mut settings = through(&format!("http://{}", proxy.address()));
     settings.config.connect_timeout = pontoon_sdk::Span(Duration::from_secs(2));
-    // The server speaks no Engine.IO: what matters is that it was reached.
+    // The server has no Engine.IO: what matters is that it was reached.
     SocketIo::dial(&endpoint, &mut Default::default(), &settings).await.map(|_| ()).unwrap_err();
     assert_eq!(proxy.requests()[0].line, "CONNECT chat.internal.example:3000");
     assert_eq!(server.requests()[0].path, "/socket.io/");

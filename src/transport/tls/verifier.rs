@@ -1,7 +1,7 @@
 //! Which servers are trusted: those that webpki verifies, and a self-signed certificate that is itself in the `ca_file`.
 //!
 //! `openssl req -x509` marks the certificate that it makes as an authority (CA:TRUE). webpki takes no authority for a
-//! server, whatever the `ca_file` holds; OpenSSL does, if the certificate is trusted itself. So does this verifier, if the
+//! server, even one in the `ca_file`; OpenSSL does, if the certificate is trusted itself. So does this verifier, if the
 //! server's certificate is byte for byte one of the `ca_file`: the operator has named this server. webpki looks at the
 //! time before it looks at that mark, so only a valid certificate comes so far; the name is checked here; the signature of
 //! the handshake proves the key, as always. What is left out is the purpose (extended key usage), and who signed the

@@ -151,7 +151,7 @@ impl Decoder {
         Ok(Some(Payload { header, left: length }))
     }
 
-    /// Begins a message, or goes on with one.
+    /// Begins or continues a message.
     fn data(&mut self, kind: Data, length: u64) -> Result<(), Violation> {
         let message = match (kind, &mut self.message) {
             (Data::Continue, None) => return Err(violation("a continuation without a message")),

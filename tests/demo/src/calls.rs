@@ -24,7 +24,7 @@ pub(crate) struct Call {
 
 /// One reply to it.
 pub(crate) struct Reply {
-    /// As the reply's header says, or what went wrong.
+    /// The status in the reply's header, or what went wrong.
     pub(crate) status: String,
     /// `data`, or else `error`.
     pub(crate) data: Value,
@@ -53,21 +53,21 @@ impl Call {
     }
 
     /// Makes it, and hands on each reply. The one that is not a part is the last, and there always is one.
-    pub(crate) async fn make(self, client: Client, mut told: impl FnMut(Reply)) {
+    pub(crate) async fn make(self, client: Client, mut on_reply: impl FnMut(Reply)) {
         let start = Instant::now();
-        let error = match timeout(ANSWER, self.ask(&client, start, &mut told)).await {
+        let error = match timeout(ANSWER, self.ask(&client, start, &mut on_reply)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no reply".to_owned(),
         };
-        told(Reply { status: error, data: Value::Null, text: String::new(), took: start.elapsed() });
+        on_reply(Reply { status: error, data: Value::Null, text: String::new(), took: start.elapsed() });
     }
 
     async fn ask(
         &self,
         client: &Client,
         start: Instant,
-        told: &mut impl FnMut(Reply),
+        on_reply: &mut impl FnMut(Reply),
     ) -> Result<(), async_nats::Error> {
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await?;
@@ -81,7 +81,7 @@ impl Call {
             let message = replies.next().await.ok_or("the connection to NATS ended")?;
             let reply = Reply::read(&message, start.elapsed())?;
             let is_last = !reply.is_part();
-            told(reply);
+            on_reply(reply);
             if is_last {
                 return Ok(());
             }
@@ -95,11 +95,11 @@ impl Reply {
         self.status == "part"
     }
 
-    /// What in a long reply is worth being shown: what was done, and the words.
+    /// What is shown of a long reply: what was done, and the text.
     pub(crate) fn gist(&self) -> String {
-        let told = ["id", "messageId", "text", "status"].into_iter();
-        let told = told.filter_map(|name| Some(format!("{name:?}:{}", self.data.get(name)?)));
-        format!("{{{},…}}", told.collect::<Vec<_>>().join(","))
+        let names = ["id", "messageId", "text", "status"].into_iter();
+        let fields = names.filter_map(|name| Some(format!("{name:?}:{}", self.data.get(name)?)));
+        format!("{{{},…}}", fields.collect::<Vec<_>>().join(","))
     }
 
     fn read(message: &Message, took: Duration) -> Result<Self, async_nats::Error> {
@@ -109,8 +109,8 @@ impl Reply {
         let status = message.headers.as_ref().and_then(|headers| headers.get("Pontoon-Status"));
         let status = status.ok_or("the reply has no status")?.as_str().to_owned();
         let body: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&message.payload)?;
-        let told = body.get("data").or_else(|| body.get("error"));
-        let text = told.map(|told| told.get().to_owned()).unwrap_or_default();
+        let content = body.get("data").or_else(|| body.get("error"));
+        let text = content.map(|content| content.get().to_owned()).unwrap_or_default();
         Ok(Self { status, data: serde_json::from_str(&text).unwrap_or_default(), text, took })
     }
 }

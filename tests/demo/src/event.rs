@@ -1,4 +1,4 @@
-//! An event as the daemon published it: what its subject, its headers and its body say.
+//! An event as the daemon published it: its subject, headers and body.
 
 use async_nats::HeaderMap;
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Event {
         self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What it says, for people.
+    /// Its content, for people.
     pub(crate) fn gist(&self) -> String {
         let who = match self.text("/sender/name") {
             "" => self.text("/sender/id"),

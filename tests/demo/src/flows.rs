@@ -12,11 +12,11 @@ pub(crate) struct Flow {
     what: String,
     /// The channel, or what else is the event's scope.
     place: String,
-    /// What kind of sender, and its id: `user u1`. Or what else tells this flow from others in the same place.
+    /// What kind of sender, and its id: `user u1`. Or what else distinguishes this flow from others in the same place.
     by: String,
 }
 
-/// Every flow, and its words in order.
+/// Every flow, and its texts in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Flows(BTreeMap<Flow, Vec<String>>);
 
@@ -25,11 +25,11 @@ impl Flow {
         Self { what: what.to_owned(), place: place.to_owned(), by: by.to_owned() }
     }
 
-    /// Whose words an event has, and the words.
+    /// The flow that an event belongs to, and its text.
     pub(crate) fn of(event: &Event) -> (Self, String) {
         let kind = event.kind();
         let sender = format!("{} {}", event.text("/sender/kind"), event.text("/sender/id"));
-        let (what, by, words) = match kind.as_str() {
+        let (what, by, text) = match kind.as_str() {
             "message.accepted" => (kind.as_str(), "", event.text("/message/id")),
             "message.delta" => (kind.as_str(), event.text("/message/id"), event.text("/delta")),
             "typing.started" => ("typing", sender.trim(), "started"),
@@ -41,25 +41,25 @@ impl Flow {
             channel if channel.is_empty() || channel == event.scope() => event.scope().to_owned(),
             channel => format!("{} in the subject, {channel} in the body", event.scope()),
         };
-        (Self::new(what, &place, by), words.to_owned())
+        (Self::new(what, &place, by), text.to_owned())
     }
 }
 
 impl Flows {
     /// Something was sent.
-    pub(crate) fn push(&mut self, flow: Flow, words: impl Into<String>) {
-        self.0.entry(flow).or_default().push(words.into());
+    pub(crate) fn push(&mut self, flow: Flow, text: impl Into<String>) {
+        self.0.entry(flow).or_default().push(text.into());
     }
 
-    /// One more part of words. `length` is how many characters they have by now; then they stand there once.
+    /// One more part of a text, which is kept as one. `length` is how many characters it has by now.
     pub(crate) fn grow(&mut self, flow: Flow, delta: &str, length: Option<u64>) {
-        let words = self.0.entry(flow).or_default();
-        let so_far = words.last().map(String::as_str).unwrap_or_default().to_owned() + delta;
+        let texts = self.0.entry(flow).or_default();
+        let so_far = texts.last().map(String::as_str).unwrap_or_default().to_owned() + delta;
         let fits = length == Some(so_far.chars().count() as u64);
-        match words.last_mut() {
+        match texts.last_mut() {
             Some(last) if fits => *last = so_far,
-            None if fits => words.push(so_far),
-            _ => words.push(format!("{delta} after something else than the part before it")),
+            None if fits => texts.push(so_far),
+            _ => texts.push(format!("{delta} after something else than the part before it")),
         }
     }
 
@@ -96,9 +96,8 @@ impl Flows {
             }
             let place =
                 expected.iter().zip(received).take_while(|(expected, received)| expected == received).count();
-            let at = |words: &[String]| {
-                words.get(place).map_or("nothing".to_owned(), |words| format!("{words:?}"))
-            };
+            let at =
+                |texts: &[String]| texts.get(place).map_or("nothing".to_owned(), |text| format!("{text:?}"));
             Some(format!(
                 "{flow}: after {place} alike, {} was sent, and {} received",
                 at(expected),
@@ -120,10 +119,10 @@ impl fmt::Display for Flow {
 mod tests {
     use super::*;
 
-    fn flows(words: &[&str]) -> Flows {
+    fn flows(texts: &[&str]) -> Flows {
         let mut flows = Flows::default();
-        for words in words {
-            flows.push(Flow::new("message.created", "c1", "user u1"), *words);
+        for text in texts {
+            flows.push(Flow::new("message.created", "c1", "user u1"), *text);
         }
         flows
     }
@@ -140,8 +139,9 @@ mod tests {
         let elsewhere = Flow::new("message.created", "c2", "user u1");
         let mut received = expected.clone();
         received.push(elsewhere, "1");
-        let told = "message.created in c2 by user u1: after 0 alike, nothing was sent, and \"1\" received";
-        assert_eq!(expected.differences(&received), [told]);
+        let difference =
+            "message.created in c2 by user u1: after 0 alike, nothing was sent, and \"1\" received";
+        assert_eq!(expected.differences(&received), [difference]);
     }
 
     #[test]
@@ -169,8 +169,8 @@ mod tests {
         let body =
             |channel: &str| format!(r#"{{"channel":"{channel}","sender":{{"id":"u1","kind":"user"}}}}"#);
         let subject = "pontoon.event.minchat.support.typing.started.c1";
-        let (right, words) = Flow::of(&Event::read(subject, None, body("c1").as_bytes()));
-        assert_eq!((right.clone(), words.as_str()), (Flow::new("typing", "c1", "user u1"), "started"));
+        let (right, text) = Flow::of(&Event::read(subject, None, body("c1").as_bytes()));
+        assert_eq!((right.clone(), text.as_str()), (Flow::new("typing", "c1", "user u1"), "started"));
         let (wrong, _) = Flow::of(&Event::read(subject, None, body("c2").as_bytes()));
         assert_ne!(wrong, right);
     }

@@ -6,7 +6,7 @@
 //!
 //! `pontoon-demo simulators sub0=127.0.0.1:7101 …` runs [`simulators`] alone.
 //!
-//! [`services`] says what there is on the one side, [`show`] what happens, [`flows`] what should be received of it, and
+//! [`services`] holds the services, [`show`] what happens, [`flows`] what should be received of it, and
 //! [`report`] whether it was.
 
 mod calls;
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
     exit(run(forever).await)
 }
 
-/// What comes of it, for whoever started us.
+/// The exit code.
 fn exit(outcome: Result<bool, Box<dyn Error + Send + Sync>>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -71,7 +71,7 @@ fn checks(scenario: &Scenario, kept: &Kept) -> Vec<Check> {
     checks
 }
 
-/// What the stream says that the service said.
+/// What the stream holds of the service.
 fn stored(scenario: &Scenario, kept: &Kept) -> Flows {
     let mut flows = Flows::default();
     for event in &kept.events {
@@ -80,7 +80,7 @@ fn stored(scenario: &Scenario, kept: &Kept) -> Flows {
     flows
 }
 
-/// Says where what was received is not what was sent.
+/// Prints where what was received differs from what was sent.
 fn explain(view: &View, scenario: &Scenario, kept: &Kept) {
     let expected = scenario.service.expected();
     for (place, received) in [("on NATS", &scenario.received), ("in the stream", &stored(scenario, kept))] {

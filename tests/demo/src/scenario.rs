@@ -82,15 +82,15 @@ impl Scenario {
     }
 }
 
-/// Adds what an event says.
+/// Adds an event to its flow.
 pub(crate) fn record(service: &dyn Service, received: &mut Flows, event: &Event) {
     // Every run of an instance begins with a gap; no service sent it.
     if event.text("/reason") == "restarted" {
         return;
     }
-    let (flow, words) = service.flow(event);
+    let (flow, text) = service.flow(event);
     match event.body["delta"].as_str() {
         Some(delta) => received.grow(flow, delta, event.body["length"].as_u64()),
-        None => received.push(flow, words),
+        None => received.push(flow, text),
     }
 }

@@ -15,7 +15,7 @@ use crate::flows::{Flow, Flows};
 /// A check of a service's own: what must hold, and whether it does. `None` if it was not tried yet.
 pub(crate) type Check = (&'static str, Option<bool>);
 
-/// A simulated service, and the instance that talks to it.
+/// A simulated service, and the instance that is connected to it.
 pub(crate) trait Service {
     /// What people call it.
     fn name(&self) -> &'static str;
@@ -29,7 +29,7 @@ pub(crate) trait Service {
     /// Where it listens.
     fn url(&self) -> String;
 
-    /// What there is to know of it, in a few words.
+    /// What there is to know of it, in short.
     fn note(&self) -> String;
 
     /// Adds its instance.
@@ -40,29 +40,29 @@ pub(crate) trait Service {
         true
     }
 
-    /// Whether it would tell the daemon what it says from now on.
+    /// Whether the daemon would receive what it sends from now on.
     fn is_listened_to(&self) -> bool {
         true
     }
 
-    /// Says or does something by itself.
-    fn speak(&mut self);
+    /// Sends or does something by itself.
+    fn send_next(&mut self);
 
     /// The next call. There is one at a time.
     fn call(&mut self) -> Call;
 
-    /// Whether the replies, parts and the last one, can only come from the service, and are what it should say.
+    /// Whether the replies, parts and the last one, can only come from the service, and are as they should be.
     fn authorize(&mut self, parts: &[Reply], last: &Reply) -> bool;
 
-    /// Whether nothing is to be expected of it while no one calls it.
+    /// Whether nothing is to be expected of it while it is not called.
     fn is_idle(&self) -> bool {
         true
     }
 
-    /// All that it has said so far, as it should be received.
+    /// All that it has sent so far, as it should be received.
     fn expected(&self) -> Flows;
 
-    /// Whose words an event of its instance has, and the words.
+    /// The flow that an event of its instance belongs to, and its text.
     fn flow(&self, event: &Event) -> (Flow, String) {
         Flow::of(event)
     }

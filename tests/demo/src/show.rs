@@ -1,4 +1,4 @@
-//! What happens while the demo runs: services speak and are called in turn, and what comes of it is shown.
+//! What happens while the demo runs: services send and are called in turn, and what comes of it is shown.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::view::View;
 
 /// Services take turns at this pace, so that people can follow.
 const TURN: Duration = Duration::from_millis(500);
-/// How long what is under way may take to arrive once nothing new is said.
+/// How long what is under way may take to arrive once nothing new is sent.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// The services, and those who look at what they say.
+/// The services, and the flows of what they send.
 pub(crate) struct Show {
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) view: View,
@@ -35,7 +35,7 @@ impl Show {
         Self { scenarios, view, client, events, replies, replied, turns: 0 }
     }
 
-    /// Goes on for this long, or until it is interrupted. Returns whether it was not.
+    /// Runs for this long, or until it is interrupted. Returns whether it was not.
     pub(crate) async fn play(&mut self, length: Option<Duration>, interrupt: &mut Signal) -> bool {
         let mut turns = interval(TURN);
         // Turns that are late are not made up for.
@@ -52,7 +52,7 @@ impl Show {
         }
     }
 
-    /// Waits until all that was sent was received. What has not come after a while is missing, and the table says so.
+    /// Waits until all that was sent was received. What has not come after a while is missing, and the table shows it.
     /// Another interrupt ends it at once.
     pub(crate) async fn settle(&mut self, interrupt: &mut Signal) {
         let rest = async {
@@ -73,20 +73,20 @@ impl Show {
         Ok(())
     }
 
-    /// First all services speak, then all are called, and so on.
+    /// First all services send, then all are called, and so on.
     fn turn(&mut self) {
         let place = self.turns % self.scenarios.len();
-        let speaks = (self.turns / self.scenarios.len()).is_multiple_of(2);
+        let sends = (self.turns / self.scenarios.len()).is_multiple_of(2);
         self.turns += 1;
         let Some(scenario) = self.scenarios.get_mut(place) else { return };
-        if speaks {
-            return scenario.service.speak();
+        if sends {
+            return scenario.service.send_next();
         }
         let Some(call) = scenario.call() else { return };
         self.view.call(scenario.service.name(), &call);
         let (client, replied) = (self.client.clone(), self.replied.clone());
         tokio::spawn(async move {
-            // There is no one to tell once the show is over.
+            // Nothing reads it once the show is over.
             call.make(client, |reply| drop(replied.send((place, reply)))).await;
         });
     }

@@ -1,7 +1,7 @@
-//! The simulated services by themselves, at addresses that somebody names, for a daemon that runs elsewhere: in
+//! The simulated services by themselves, at given addresses, for a daemon that runs elsewhere: in
 //! containers, see `deploy/compose.yaml`.
 //!
-//! They listen on loopback, so that what comes to a named address is handed on. They speak in turn, every second, and
+//! They listen on loopback, so that what comes to a named address is handed on. They send in turn, every second, and
 //! keep what was sent and received: this is for a demonstration, not for weeks.
 
 use std::error::Error;
@@ -14,10 +14,10 @@ use tokio::time::interval;
 
 use crate::services::{self, Service};
 
-/// How often somebody says something.
+/// How often one of them sends something.
 const TURN: Duration = Duration::from_secs(1);
 
-/// Runs those that are named, `sub0=0.0.0.0:7101`, until it is told to stop.
+/// Runs those that are named, `sub0=0.0.0.0:7101`, until it is stopped.
 pub(crate) async fn run(places: &[String]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut all = services::all().await;
@@ -43,7 +43,7 @@ pub(crate) async fn run(places: &[String]) -> Result<(), Box<dyn Error + Send + 
             _ = turns.tick() => {
                 let count = running.len().max(1);
                 if let Some(service) = running.get_mut(next % count) {
-                    service.speak();
+                    service.send_next();
                 }
                 next += 1;
             }
@@ -64,7 +64,7 @@ async fn hand_on(listener: TcpListener, to: String) {
             if let Ok(mut service) = TcpStream::connect(to).await {
                 let _ = client.set_nodelay(true);
                 let _ = service.set_nodelay(true);
-                // Whoever breaks off first ends it for both.
+                // The side that breaks off first ends it for both.
                 let _ = copy_bidirectional(&mut client, &mut service).await;
             }
         });

@@ -11,9 +11,9 @@ use crate::event::Event;
 pub(crate) const WIDTH: usize = 100;
 /// How wide the names of services are.
 const NAME: usize = 7;
-/// Where a line's own words begin: after the time, the name and the arrow.
+/// Where a line's text begins: after the time, the name and the arrow.
 const MARGIN: usize = NAME + 10;
-/// Where what an event says begins, after its subject.
+/// Where an event's content begins, after its subject.
 const SUBJECT: usize = 51;
 /// How long a UUID is as text, how long an id of a document, and how much of their ends is shown.
 const UUID: usize = 36;
@@ -80,8 +80,8 @@ impl View {
         let status = format!("{} after {:.1} ms  ", reply.status, reply.took.as_secs_f64() * 1000.0);
         let room = WIDTH - MARGIN - length(&status);
         let whole = Some(short(&reply.text)).filter(|text| length(text) <= room || !reply.data.is_object());
-        let told = cut(&whole.unwrap_or_else(|| short(&reply.gist())), room);
-        self.line(service, colour, "↳", &status, &told);
+        let text = cut(&whole.unwrap_or_else(|| short(&reply.gist())), room);
+        self.line(service, colour, "↳", &status, &text);
     }
 
     /// Text in a colour, where there is colour.
@@ -90,14 +90,14 @@ impl View {
     }
 
     /// What has no room on the line goes to the next one, if it has room there; else as much is shown as there is room.
-    fn line(&self, service: &str, colour: &str, arrow: &str, what: &str, words: &str) {
+    fn line(&self, service: &str, colour: &str, arrow: &str, what: &str, text: &str) {
         let time = format!("{:5.1}", self.start.elapsed().as_secs_f64());
         let start = format!("{} {service:<NAME$} {}  ", self.paint(DIM, &time), self.paint(colour, arrow));
-        let (room, rest) = (WIDTH - MARGIN, length(words));
+        let (room, rest) = (WIDTH - MARGIN, length(text));
         let text = if length(what) + rest <= room || rest > room {
-            format!("{what}{}", cut(words, room.saturating_sub(length(what))))
+            format!("{what}{}", cut(text, room.saturating_sub(length(what))))
         } else {
-            format!("{}\n{:MARGIN$}{words}", what.trim_end(), "")
+            format!("{}\n{:MARGIN$}{text}", what.trim_end(), "")
         };
         self.print(format!("{start}{text}").trim_end());
     }

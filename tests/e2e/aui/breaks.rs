@@ -24,7 +24,7 @@ async fn what_is_cut_off_is_unknown_and_is_not_sent_again() {
             assert_eq!(last.verdict(), ("unknown", Some("504")), "{}", last.message());
             assert!("a question".starts_with(&whole(&parts)));
         }
-        // Somebody may have missed the answer, and is told.
+        // The answer may have been missed, which a gap reports.
         let mut missed = BTreeSet::new();
         while missed.len() < TASKS {
             let (message, body) = next(&mut gaps, |_, body| body["reason"] == "disconnected").await;
@@ -32,7 +32,7 @@ async fn what_is_cut_off_is_unknown_and_is_not_sent_again() {
             assert!(link.starts_with(&format!("round {round} ")), "{}", message.subject);
             assert!(missed.insert(link), "{body}");
         }
-        // The next request of a task is answered, over a connection of its own.
+        // The next request of a task is answered, over a new connection.
         network.service.answers(AuiAnswer::default());
         for number in 0..TASKS {
             let last = network.send(&task(number), "another", &[]).await.end().await;
@@ -80,7 +80,7 @@ async fn requests_wait_in_order_for_a_service_that_is_away_and_expire_in_time() 
     }
     assert_eq!(network.taken(5).await[2..], ["4", "5", "6"]);
 
-    // Where no one waits any more, the link is given up.
+    // Once no caller waits any more, the link is given up.
     network.service.stop_listening().await;
     network.service.cut();
     network.state(|state| state["links"] == json!([])).await;
@@ -99,7 +99,7 @@ async fn a_task_goes_on_whatever_becomes_of_its_connections() {
         eventually(DEADLINE, async || network.service.connections().is_empty()).await;
     };
     let mut number = 0;
-    let mut talk = async || {
+    let mut ask_next = async || {
         number += 1;
         let last = network.send("t1", &number.to_string(), &[]).await.end().await;
         assert_eq!(
@@ -107,18 +107,18 @@ async fn a_task_goes_on_whatever_becomes_of_its_connections() {
             (("response", None), &json!(number.to_string()))
         );
     };
-    talk().await;
-    talk().await;
+    ask_next().await;
+    ask_next().await;
     let reconnected = ask(&network.client, "pontoon.command.aui.agents.reconnect", "", &[]).await;
     assert_eq!(reconnected.verdict(), ("accepted", None));
     gone().await;
-    talk().await;
+    ask_next().await;
     let ends: [fn(&Aui); 3] =
         [|service| service.cut(), |service| service.hang_up(), |service| service.close(1000, "idle")];
     for end in ends {
         end(&network.service);
         gone().await;
-        talk().await;
+        ask_next().await;
     }
     let turns = network.service.turns();
     let connections: Vec<_> = turns.iter().map(|turn| turn.connection).collect();

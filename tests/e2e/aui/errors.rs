@@ -1,4 +1,4 @@
-//! Errors that the service tells of, in words or by how it closes: the caller gets them, and the task goes on.
+//! Errors that the service sends, as a message or as a close code: the caller gets them, and the task can be used again.
 
 use pontoon_testkit::AuiAnswer;
 
@@ -10,9 +10,9 @@ async fn an_error_is_the_callers_and_the_next_request_works_over_a_new_connectio
     let network = Network::start("").await;
     let mut errors = listen(&network.client, "pontoon.event.aui.agents.error.raised.>").await;
     let started = AuiAnswer::default().updates(2);
-    let talk = async |task: &str, text: &str| network.send(task, text, &[]).await.answer().await;
+    let ask = async |task: &str, text: &str| network.send(task, text, &[]).await.answer().await;
     // That the key is good is known once it has answered.
-    assert_eq!(talk("t0", "hello").await.1.verdict(), ("response", None));
+    assert_eq!(ask("t0", "hello").await.1.verdict(), ("response", None));
     for (number, (answer, verdict, words, code)) in [
         (AuiAnswer::default().fails(404, "no such task"), "failed", "Not found: no such task (404)", "404"),
         (started.clone().fails(422, "too long"), "failed", "Validation error: too long (422)", "422"),
@@ -26,7 +26,7 @@ async fn an_error_is_the_callers_and_the_next_request_works_over_a_new_connectio
     {
         let task = format!("t{}", number + 1);
         network.service.answers_in(&task, answer);
-        let (parts, last) = talk(&task, "a question").await;
+        let (parts, last) = ask(&task, "a question").await;
         assert_eq!(last.verdict(), (verdict, Some("502")), "{task}: {}", last.message());
         assert!(last.message().contains(words), "{task}: {}", last.message());
         assert!("a question".starts_with(&whole(&parts)));
@@ -34,7 +34,7 @@ async fn an_error_is_the_callers_and_the_next_request_works_over_a_new_connectio
         assert_eq!((&event["channel"], &event["error"]["code"]), (&json!(task), &json!(code)), "{event}");
 
         network.service.answers_in(&task, AuiAnswer::default());
-        let (_, last) = talk(&task, "another").await;
+        let (_, last) = ask(&task, "another").await;
         assert_eq!((last.verdict(), &last.body["data"]["text"]), (("response", None), &json!("another")));
         let turns: Vec<_> = network.service.turns().into_iter().filter(|turn| turn.task == task).collect();
         assert_eq!(turns.iter().map(|turn| &*turn.text).collect::<Vec<_>>(), ["a question", "another"]);

@@ -1,4 +1,4 @@
-//! The key: a bad one is reported and tried slowly, and no key is shown anywhere, whatever the service says of it.
+//! The key: a bad one is reported and tried slowly, and no key is shown anywhere, even if the service repeats it.
 
 use futures_util::FutureExt as _;
 use pontoon_testkit::AuiRefusal;
@@ -27,12 +27,12 @@ async fn a_bad_key_is_reported_and_tried_slowly_and_no_key_is_shown() {
                 None => assert_eq!(first.verdict(), ("response", None), "{auth}: {}", first.message()),
                 Some(_) => scenario.is_refused(&first).await,
             }
-            let said = scenario.all_that_was_said().await;
-            assert!(said.contains("TRACE") || said.contains("DEBUG"), "the log was loud");
+            let output = scenario.all_output().await;
+            assert!(output.contains("TRACE") || output.contains("DEBUG"), "the log was loud");
             let repeats = refusal == Some(AuiRefusal::ErrorWithKey);
-            assert_eq!(said.contains("Invalid API key: ***"), repeats, "{auth} {refusal:?}");
+            assert_eq!(output.contains("Invalid API key: ***"), repeats, "{auth} {refusal:?}");
             for key in [CANARY, ENCODED] {
-                assert!(!said.contains(key), "{auth} {refusal:?}: the key was shown");
+                assert!(!output.contains(key), "{auth} {refusal:?}: the key was shown");
             }
         }
     }
@@ -75,7 +75,7 @@ impl Scenario {
         let time =
             |name: &str| OffsetDateTime::parse(state["links"][0][name].as_str().unwrap(), &Rfc3339).unwrap();
         assert!(time("retry_at") - time("since") > Duration::from_secs(200), "{state}");
-        // Whoever asks now waits for that, and does not make it come sooner.
+        // A request now waits for that dial, and does not bring it forward.
         for _ in 0..3 {
             let later = network.send("t1", "hello?", &[("Pontoon-Timeout", "100ms")]).await.end().await;
             assert_eq!(later.verdict(), ("expired", Some("408")));
@@ -85,20 +85,20 @@ impl Scenario {
     }
 
     /// Ends the daemon. Returns its log, its pages, and every message on NATS.
-    async fn all_that_was_said(&mut self) -> String {
+    async fn all_output(&mut self) -> String {
         let daemon = &mut self.network.daemon;
-        let mut said = String::new();
+        let mut output = String::new();
         for page in ["/status", "/metrics", "/readyz"] {
-            said.push_str(&daemon.get(page).await.1);
+            output.push_str(&daemon.get(page).await.1);
         }
         daemon.signal("TERM");
         assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0));
-        said.push_str(&daemon.log());
+        output.push_str(&daemon.log());
         round_trip(&self.network.client).await;
         while let Some(Some(message)) = self.all.next().now_or_never() {
             let body = String::from_utf8_lossy(&message.payload);
-            said.push_str(&format!("{} {:?} {body}", message.subject, message.headers));
+            output.push_str(&format!("{} {:?} {body}", message.subject, message.headers));
         }
-        said
+        output
     }
 }

@@ -42,15 +42,15 @@ async fn cycle(fixture: &Arc<Fixture>, number: usize) {
         tokio::spawn(async move {
             for turn in (first + worker..first + number).step_by(AT_ONCE) {
                 let title = format!("socket {turn}");
-                let told = async |operation: &str, body: serde_json::Value| {
+                let request = async |operation: &str, body: serde_json::Value| {
                     let subject = format!("pontoon.command.streamavatars.avatars.{operation}");
                     ask(&fixture.client, &subject, &body.to_string(), &[]).await
                 };
-                let created = told("create", json!({"title": title, "url": fixture.echo.url()})).await;
+                let created = request("create", json!({"title": title, "url": fixture.echo.url()})).await;
                 assert_eq!(created.status, "acked", "{turn}: {created:?}");
-                let sent = told("send", json!({"title": title, "message": "gogo!"})).await;
+                let sent = request("send", json!({"title": title, "message": "gogo!"})).await;
                 assert_eq!(sent.status, "sent", "{turn}: {sent:?}");
-                let removed = told("remove", json!({"title": title})).await;
+                let removed = request("remove", json!({"title": title})).await;
                 assert_eq!(removed.status, "accepted", "{turn}: {removed:?}");
             }
         })

@@ -1,4 +1,4 @@
-//! Sockets that callers create: what they may, what they are told, and what becomes of the sockets.
+//! Sockets that callers create: which are allowed, what is replied, and how the sockets end.
 
 use pontoon_testkit::{Listener, Refusal, eventually};
 use serde_json::json;
@@ -101,19 +101,19 @@ async fn a_created_socket_that_breaks_leaves_a_gap_and_one_that_is_closed_does_n
         }
         fixture.state(|state| state["links"] == json!([])).await;
     }
-    let mut told = Vec::new();
-    while told.last().map(String::as_str) != Some("socket.closed end") {
+    let mut received = Vec::new();
+    while received.last().map(String::as_str) != Some("socket.closed end") {
         let (message, body) = crate::support::next(&mut fixture.events, |_, _| true).await;
         let kind = message.headers.unwrap().get("ce-type").unwrap().to_string();
         let kind = kind.trim_start_matches("pontoon.").trim_end_matches(".v1").to_owned();
         let title = body["title"].as_str().or(body["link"].as_str()).unwrap_or_default();
         let ignored = kind.ends_with("message") || kind.ends_with("opened") || body["reason"] == "restarted";
         if !ignored {
-            told.push(format!("{kind} {title}"));
+            received.push(format!("{kind} {title}"));
         }
     }
     assert_eq!(
-        told,
+        received,
         ["socket.closed closed", "socket.failed broken", "gap.detected broken", "socket.closed end"]
     );
 }

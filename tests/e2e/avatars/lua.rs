@@ -9,7 +9,7 @@ use crate::support::DEADLINE;
 const LISTEN: &str = r#"listen = { address = "127.0.0.1:0", token = "canary-t0ken" }"#;
 /// The title under which the script has its socket in the app.
 const SOCKET: &str = "pontoon";
-/// How much faster time passes in the app. Its heartbeats wait for 45 seconds of its own.
+/// How much faster time passes in the app. Its heartbeats wait for 45 seconds of the app's time.
 const SPEED: f64 = 5.0;
 
 /// The app with the script in it, let in by the daemon. `None` where there may be no Lua.

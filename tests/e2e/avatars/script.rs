@@ -85,14 +85,14 @@ impl Fixture {
         Some(Self { server, daemon, app })
     }
 
-    /// Waits until the script says for this time that it is connected.
+    /// Waits until the script has logged so many times that it is connected.
     async fn joined(&self, times: usize) {
         eventually(DEADLINE, async || self.logged("connected as main") == times).await;
-        // The frame in which it said so is over.
+        // The app's frame in which it logged that is over.
         self.app.advance(0.0).await;
     }
 
-    /// How often the script logged something with these words.
+    /// How often the script logged something with this text.
     fn logged(&self, words: &str) -> usize {
         self.app.log().iter().filter(|line| line.contains(words)).count()
     }
@@ -134,7 +134,7 @@ impl Drop for Fixture {
                 app.dialled()
             );
             eprintln!("delivered: {}, waiting: {}", app.delivered(), app.waiting());
-            eprintln!("heard: {:#?}", server.received());
+            eprintln!("received: {:#?}", server.received());
         }
     }
 }

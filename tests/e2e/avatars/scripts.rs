@@ -40,8 +40,8 @@ async fn a_script_and_a_client_of_nats_exchange_messages() {
     assert_eq!(script.receives(3).await[2], r#"{"type":"writeChat","text":"hello / chat"}"#);
     script.send(r#"{"type":"heartbeat"}"#);
     assert_eq!(script.receives(4).await[3], r#"{"type":"heartbeat"}"#);
-    script.send(r#"{"type":"error","message":"nobody knows dance"}"#);
-    assert_eq!(fixture.event("error.raised").await.1["error"]["message"], "nobody knows dance");
+    script.send(r#"{"type":"error","message":"unknown command: dance"}"#);
+    assert_eq!(fixture.event("error.raised").await.1["error"]["message"], "unknown command: dance");
     script.send_binary(b"\x00");
     fixture.event("frame.unrecognised").await;
     let listed = fixture.ask("list", "").await.body["data"].take();

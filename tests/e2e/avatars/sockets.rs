@@ -73,12 +73,12 @@ async fn a_server_that_refuses_or_hangs_is_an_error_of_the_socket() {
     fixture.echo.connected(1, DEADLINE).await;
 }
 
-/// Waits for an error of the socket with these words, behind others.
-async fn failed(fixture: &mut Fixture, words: &str) {
+/// Waits for an error of the socket with this text, behind others.
+async fn failed(fixture: &mut Fixture, text: &str) {
     loop {
         let (name, body) = fixture.event("socket.failed").await;
         assert_eq!(name, "OnError");
-        if body["reason"].as_str().unwrap().contains(words) {
+        if body["reason"].as_str().unwrap().contains(text) {
             return;
         }
     }

@@ -130,7 +130,7 @@ impl Bridge {
         bridge
     }
 
-    /// Does what the step says, unless the part is not as the step needs it.
+    /// Performs a step, unless the part is not as the step needs it.
     async fn perform(&mut self, step: Step) {
         let (daemon, nats) = (self.daemon_is, self.nats_is);
         let fault = match step {

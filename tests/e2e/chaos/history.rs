@@ -4,7 +4,7 @@
 /// Microseconds since 1970.
 pub(crate) type Micros = i64;
 
-/// Everything that the oracle judges by. Times are those of the machine unless said otherwise.
+/// Everything that the oracle judges by. Times are those of the machine unless a field's comment names another clock.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     /// The events that the service sent, by their number.

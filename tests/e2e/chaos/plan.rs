@@ -88,7 +88,7 @@ pub(crate) enum Change {
 const INSTANCES: std::ops::Range<usize> = 0..2;
 
 impl Plan {
-    /// Draws a run. Without `fake_time`, no one's clock is set.
+    /// Draws a run. Without `fake_time`, no clock is set.
     pub(crate) fn draw(seed: u64, fake_time: bool) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let fake_time = random.random_ratio(3, 20) && fake_time;

@@ -47,9 +47,9 @@ fn micros(time: Duration) -> Micros {
 /// Which connector the service is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Sub0, which gives no times of its own.
+    /// Sub0, whose events have no time.
     Sub0,
-    /// A service for the connector `websocket`, whose events have times of the service's own that are far off.
+    /// A service for the connector `websocket`, whose events have times of the service that are far off.
     Chat,
 }
 
@@ -170,7 +170,7 @@ impl Drop for Source {
 
 impl ServerState {
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().expect("no one panics with it")
+        self.log.lock().expect("no thread panics with it")
     }
 
     /// The frame of an event.
@@ -224,7 +224,7 @@ async fn send(server: Arc<WebSocketServer>, state: Arc<ServerState>) {
     }
 }
 
-/// Lets everyone in.
+/// Accepts every client.
 struct Listener(Arc<ServerState>);
 
 impl Service for Listener {

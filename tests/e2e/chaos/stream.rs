@@ -69,7 +69,7 @@ fn content(headers: &HeaderMap, body: &[u8]) -> Content {
             from: body["from"].as_str().map(time),
             to: time(body["to"].as_str().expect("a gap ends")),
         }),
-        (_, Some(number)) => Content::Event(usize::try_from(number).expect("a number of ours")),
+        (_, Some(number)) => Content::Event(usize::try_from(number).expect("a number that was sent")),
         _ => Content::Other(format!("{kind}: {body}")),
     }
 }

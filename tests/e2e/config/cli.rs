@@ -9,7 +9,7 @@ use super::pontoon;
 
 const MINIMAL: [&str; 2] = ["--config", "../../config/minimal.toml"];
 
-/// What a command says: exit code, stdout, stderr.
+/// The exit code, stdout and stderr of a command.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = pontoon(arguments, &[]);
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -67,7 +67,7 @@ fn without_nats_the_address_is_named() {
     }
 }
 
-/// Answers one request after another, on a port of its own.
+/// Answers one request after another, on a free port.
 fn endpoint(answers: Vec<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! Whatever stands in a file or a variable: no panic, and no message that shows a secret.
+//! Damaged files and hostile variables cause no panic, and no message shows a secret.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ token = "hunter2canary"
 max_calls = 8
 "#;
 
-/// Characters that mean something to TOML, and some that mean nothing to anybody.
+/// Characters that mean something to TOML, and some without a meaning.
 const CHARACTERS: [&str; 16] =
     ["\"", "'", "=", "[", "]", "{", "}", ",", ".", "\n", "#", "1", "\\", "\u{202e}", "\u{1b}", "x"];
 
@@ -52,9 +52,9 @@ proptest! {
                 text = edited;
             }
         }
-        let said = messages(&text, "damaged.toml", Vec::new());
-        prop_assert!(!said.contains(CANARY), "{text}\n{said}");
-        prop_assert!(!said.contains(['\u{202e}', '\u{1b}']), "{text}\n{said}");
+        let shown = messages(&text, "damaged.toml", Vec::new());
+        prop_assert!(!shown.contains(CANARY), "{text}\n{shown}");
+        prop_assert!(!shown.contains(['\u{202e}', '\u{1b}']), "{text}\n{shown}");
     }
 
     #[test]
@@ -62,8 +62,8 @@ proptest! {
         let known = ["NATS__", "CONNECTORS__SHOP__", "DELIVERY__", ""];
         for lead in known {
             let env = vec![(format!("PONTOON_{lead}{name}"), Some(text.clone()))];
-            let said = messages(GOOD, "variables.toml", env);
-            prop_assert!(!said.contains(CANARY), "{said}");
+            let shown = messages(GOOD, "variables.toml", env);
+            prop_assert!(!shown.contains(CANARY), "{shown}");
         }
     }
 }

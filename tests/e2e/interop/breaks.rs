@@ -1,4 +1,5 @@
-//! Links that end: by the server's death, its word, its silence. They come back, and say what may have been missed.
+//! Links that end, because the server dies, disconnects or is silent: they are dialled again, and gaps report what may have
+//! been missed.
 
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,7 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         let body = json!("x".repeat(size)).to_string();
         let busy = async {
             for round in 0.. {
-                // No one waits for these to be answered: they are only to be written.
+                // Their answers are not awaited: they are only to be written.
                 let headers = [("Pontoon-Wait", "accepted")];
                 ask(&client, "pontoon.command.socketio.sick.emit.load", &body, &headers).await;
                 let reply = ask(&client, "pontoon.command.socketio.well.call.echo", "1", &[]).await;

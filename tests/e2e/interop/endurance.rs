@@ -11,7 +11,7 @@ use super::fixture::{Fixture, NUMBERED};
 use super::server::Server;
 use crate::support::DEADLINE;
 
-/// How many events it says in a second.
+/// How many events it sends in a second.
 const RATE: u64 = 2_000;
 /// How many of them are waited for before anything happens to the connection.
 const SOME: usize = 2_500;
@@ -65,14 +65,14 @@ async fn endure(deaths: u64, resumed: bool) {
     let sids = |reports: &[Value]| reports.iter().map(|report| report["sid"].clone()).collect::<Vec<_>>();
     assert_eq!(sids(&fixture.server.saw("joined")), sids(&connects), "the room is joined in each connection");
 
-    let said = at_rest(&mut fixture, deaths).await;
-    let stored = fixture.stored(said).await;
-    assert_eq!(stored.len(), said + deaths as usize, "all that was read, and the gaps");
+    let sent = at_rest(&mut fixture, deaths).await;
+    let stored = fixture.stored(sent).await;
+    assert_eq!(stored.len(), sent + deaths as usize, "all that was read, and the gaps");
     assert_eq!(gaps(&stored), deaths, "one for each death");
 }
 
 /// Waits until the link is back in its room, for the so-and-so-many-th time. A link waits longer the more often it
-/// fails, up to half a minute. With `PONTOON_ENDURANCE` set it is left to that, which takes minutes; else it is told to
+/// fails, up to half a minute. With `PONTOON_ENDURANCE` set it is left to that, which takes minutes; else it is asked to
 /// dial at once, as an operator would.
 async fn back(fixture: &Fixture, times: usize) {
     let patient = std::env::var_os("PONTOON_ENDURANCE").is_some();
@@ -100,22 +100,23 @@ async fn some(fixture: &Fixture) {
     eventually(DEADLINE, async || fixture.ticks() >= before + SOME).await;
 }
 
-/// Waits until all that was read is published, and the gap with which the run begins. Returns how much the service said.
+/// Waits until all that was read is published, and the gap with which the run begins. Returns how many
+/// events the service sent.
 async fn at_rest(fixture: &mut Fixture, gaps: u64) -> usize {
     let labels = [("instance", "any"), ("type", "socketio")];
     until_some(DEADLINE, async || {
         let metrics = fixture.daemon.metrics().await;
         let value = |name: &str| metrics.value(name, &labels).unwrap_or_else(|| panic!("no {name}"));
         let waiting = value("pontoon_spool_events") + value("pontoon_publish_inflight");
-        let said = value("pontoon_frames_received_total");
+        let sent = value("pontoon_frames_received_total");
         let published = value("pontoon_events_published_total");
         assert_eq!(value("pontoon_events_dropped_total") + value("pontoon_events_deduplicated_total"), 0.0);
-        (waiting == 0.0 && published == said + (gaps + 1) as f64).then_some(said as usize)
+        (waiting == 0.0 && published == sent + (gaps + 1) as f64).then_some(sent as usize)
     })
     .await
 }
 
-/// Holds the stream to what the server said: in order, nothing twice, no hole in a life, and between two lives a gap.
+/// Compares the stream with what the server sent: in order, nothing twice, no hole in a life, and between two lives a gap.
 /// Returns how many gaps there are.
 fn gaps(stored: &[String]) -> u64 {
     let (mut last, mut since, mut all) = (None, 0, 0);
@@ -125,7 +126,7 @@ fn gaps(stored: &[String]) -> u64 {
             all += 1;
             continue;
         }
-        let number: u64 = entry.parse().unwrap_or_else(|_| panic!("nobody said {entry}"));
+        let number: u64 = entry.parse().unwrap_or_else(|_| panic!("{entry} was never sent"));
         if let Some(last) = last {
             let same_life = number / LIFE == last / LIFE;
             assert!(

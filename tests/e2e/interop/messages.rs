@@ -97,22 +97,22 @@ async fn what_is_not_answered_is_unknown_and_what_we_do_not_answer_is_seen() {
 #[tokio::test]
 async fn any_name_with_any_arguments_arrives_as_it_was_emitted() {
     let mut fixture = Fixture::ready("", json!({})).await;
-    let said: Vec<(&str, Value)> = NAMES
+    let emitted: Vec<(&str, Value)> = NAMES
         .into_iter()
         .flat_map(|name| {
             [json!([]), json!([1]), json!(["a", {"b": [null, "é\u{1e}☃"]}, 1.50])].map(|args| (name, args))
         })
         .collect();
-    for (name, args) in &said {
+    for (name, args) in &emitted {
         fixture.server.emit(name, args.clone()).await;
     }
-    eventually(DEADLINE, async || fixture.events().len() >= said.len()).await;
+    eventually(DEADLINE, async || fixture.events().len() >= emitted.len()).await;
     let events = fixture.events();
-    for (event, (name, args)) in events.iter().zip(&said) {
+    for (event, (name, args)) in events.iter().zip(&emitted) {
         assert_eq!((event.kind.as_str(), event.body["name"].as_str()), ("frame.unrecognised", Some(*name)));
         assert_eq!(event.body["raw"], payload(args), "{name}");
     }
-    assert_eq!(events.len(), said.len());
+    assert_eq!(events.len(), emitted.len());
     assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
@@ -147,12 +147,12 @@ async fn any_name_with_any_arguments_goes_as_it_was_asked_for() {
             asked.extend([true, false].map(|asks| (json!(name), args.clone(), json!(asks))));
         }
     }
-    let heard = fixture.server.sees("event", asked.len()).await;
-    let heard: Vec<_> = heard
+    let received = fixture.server.sees("event", asked.len()).await;
+    let received: Vec<_> = received
         .iter()
         .map(|event| (event["name"].clone(), event["args"].clone(), event["asks"].clone()))
         .collect();
-    assert_eq!(heard, asked);
+    assert_eq!(received, asked);
     assert_eq!(fixture.server.saw("connect").len(), 1);
 }
 
@@ -180,12 +180,12 @@ async fn binary_data_pass_both_ways_byte_by_byte() {
 
     let body = json!({"event": "files", "args": placed, "attachments": base64});
     assert_eq!(fixture.ask("emit", &body).await.verdict(), ("sent", None));
-    // The server says back what it got.
+    // The server echoes what it received.
     let reply = fixture.ask("call", &body).await;
     assert_eq!(reply.verdict(), ("response", None), "{}", reply.message());
     assert_eq!(reply.body["data"], raw);
-    let heard = fixture.server.sees("event", 2).await;
-    assert!(heard.iter().all(|event| event["args"] == args), "{heard:?}");
+    let received = fixture.server.sees("event", 2).await;
+    assert!(received.iter().all(|event| event["args"] == args), "{received:?}");
 }
 
 #[tokio::test]
@@ -200,9 +200,9 @@ async fn ten_attachments_pass_and_more_are_published_raw() {
     fixture.server.emit("after", json!([])).await;
     fixture.event("after").await;
     let events = fixture.events();
-    let told = &events[1..events.len() - 1];
-    assert!(told.iter().all(|event| event.kind == "frame.unrecognised"), "{told:?}");
-    let all = format!("{told:?}");
+    let published = &events[1..events.len() - 1];
+    assert!(published.iter().all(|event| event.kind == "frame.unrecognised"), "{published:?}");
+    let all = format!("{published:?}");
     assert!(all.contains("eleven"), "{all}");
     for n in 0..11_u8 {
         assert!(all.contains(&STANDARD.encode([n])), "{n}: {all}");

@@ -17,14 +17,14 @@ async fn proxied(options: Value) -> (Fixture, Proxy) {
     (fixture, proxy)
 }
 
-/// Breaks the connection; the server has noticed on return, and no one gets in.
+/// Breaks the connection; the server has noticed on return, and no connection gets through.
 async fn cut(fixture: &Fixture, proxy: &Proxy) {
     let before = fixture.server.saw("disconnect").len();
     proxy.refuse().await;
     fixture.server.sees("disconnect", before + 1).await;
 }
 
-/// Whether the server says that it has gone on with the session, for each connection so far.
+/// Whether the server reports that it resumed the session, for each connection so far.
 fn recovered(fixture: &Fixture) -> Vec<Value> {
     fixture.server.saw("connect").iter().map(|connect| connect["recovered"].clone()).collect()
 }
@@ -44,8 +44,8 @@ async fn a_resumed_session_publishes_what_was_missed_once_in_order_and_without_a
     assert_eq!(recovered(&fixture), [false, true]);
     assert_eq!(fixture.stored(9).await, ["0", "1", "2", "3", "4", "5", "file", "6", "7"]);
     assert_eq!(fixture.event("file").await.body["raw"]["attachments"], json!(["Hh4="]));
-    // Once more: where it stands now is where the replay ended. No one knows from which break the server goes on the second
-    // time, and so it is reported that something may have been missed.
+    // Once more: where it stands now is where the replay ended. From which break the server resumes the second time
+    // is not known, and so it is reported that something may have been missed.
     cut(&fixture, &proxy).await;
     fixture.blast(8, 2).await;
     proxy.accept_again().await;

@@ -1,4 +1,4 @@
-// Shows, with the reference client, that the server in this folder does as it is told: what fails between it and the
+// Shows, with the reference client, that the server in this folder carries out orders: what fails between it and the
 // daemon is then not the server's. Prints "ok" and ends, or fails.
 'use strict';
 
@@ -53,8 +53,8 @@ async function main() {
 
   const client = connect('t');
   await once(client, 'connect');
-  const heard = [];
-  client.onAny((...all) => heard.push(all));
+  const received = [];
+  client.onAny((...all) => received.push(all));
   assert.equal((await saw((report) => report.saw === 'connect')).recovered, false);
 
   assert.deepEqual(await client.emitWithAck('file', { a: every }, every), [{ a: every }, every][0]);
@@ -68,8 +68,8 @@ async function main() {
   const last = once(client, 'last');
   await order({ do: 'packet', namespace: '/chat', data: ['last', 0] });
   await last;
-  assert.deepEqual(heard.slice(0, 1000).map(([, { n }]) => n), Array.from({ length: 1000 }, (_, n) => n));
-  assert.equal(heard[1000][0], 'no arguments');
+  assert.deepEqual(received.slice(0, 1000).map(([, { n }]) => n), Array.from({ length: 1000 }, (_, n) => n));
+  assert.equal(received[1000][0], 'no arguments');
 
   client.on('question', ({ n }, acknowledge) => acknowledge(n * 2));
   await order({ do: 'ask', namespace: '/chat', name: 'question', count: 3, timeout: 10_000 });
@@ -80,15 +80,15 @@ async function main() {
   const calls = await Promise.all(Array.from({ length: 5 }, (_, n) => client.emitWithAck('call', n)));
   assert.deepEqual(calls, [0, 1, 2, 3, 4]);
 
-  // What is said while the client is away is said again.
-  heard.length = 0;
+  // What is emitted while the client is away is emitted again.
+  received.length = 0;
   const again = once(client, 'connect');
   client.io.engine.close();
   await saw((report) => report.saw === 'disconnect');
   await order({ do: 'emit', namespace: '/chat', name: 'missed', room: 'room' });
   await again;
   assert.equal(client.recovered, true);
-  assert.equal(heard[0][0], 'missed');
+  assert.equal(received[0][0], 'missed');
 
   await order({ do: 'disconnect', namespace: '/chat', close: false });
   client.close();

@@ -1,4 +1,4 @@
-// The reference Socket.IO server under a test's orders. It does as it is told, and says what it sees.
+// The reference Socket.IO server under a test's orders. It carries them out, and reports what it sees.
 //
 // Started with one JSON object of options, it prints `{"port":…}` once it listens. Then it takes orders, one JSON
 // object a line, on stdin, and reports what it sees, likewise, on stdout. It ends when stdin does, so it outlives no
@@ -7,7 +7,7 @@
 //   options   port, path, namespaces, token (what `auth.token` must be), pingInterval, pingTimeout,
 //             connectTimeout, maxHttpBufferSize, recovery (whether sessions can be resumed), greetings (how many
 //             events `greeting` with {"n":0…} a socket is sent as soon as it is connected)
-//   orders    {"do":"emit", name, args, room?}      an event, to everybody or to a room
+//   orders    {"do":"emit", name, args, room?}      an event, to every client or to a room
 //             {"do":"packet", data}                 an event that the server's own `emit` would refuse to send
 //             {"do":"ask", name, count, timeout, args?}   events with {"n":0…} before the arguments, each of which
 //                                                   asks for an acknowledgement; reports {"saw":"answers", answers},

@@ -38,7 +38,7 @@ impl Server {
     /// Kills it (SIGKILL) if it runs, and starts it on the same port.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        // The port may be somebody else's for a moment: of a connection, too, that was being made to it.
+        // Another socket may have the port for a moment: also that of a connection that was being made to it.
         self.port = until_some(DEADLINE, async || self.launch()).await;
     }
 
@@ -85,7 +85,7 @@ impl Server {
         self.saw("done").iter().any(|report| report["order"] == number)
     }
 
-    /// An event for everybody in the first namespace.
+    /// An event for every client in the first namespace.
     pub(crate) async fn emit(&mut self, name: &str, args: Value) {
         self.order(json!({ "do": "emit", "name": name, "args": args })).await;
     }
@@ -104,8 +104,8 @@ impl Server {
     /// Waits until it has reported so many events with this name that clients have sent. What it answers may be here
     /// before its report.
     pub(crate) async fn receives(&self, name: &str, number: usize) -> Vec<Value> {
-        let heard = || self.saw("event").into_iter().filter(|event| event["name"] == name);
-        until_some(DEADLINE, async || Some(heard().collect::<Vec<_>>()).filter(|all| all.len() >= number))
+        let received = || self.saw("event").into_iter().filter(|event| event["name"] == name);
+        until_some(DEADLINE, async || Some(received().collect::<Vec<_>>()).filter(|all| all.len() >= number))
             .await
     }
 

@@ -45,7 +45,7 @@ impl Bare {
             }
             (bare, lines)
         });
-        tokio::time::timeout(DEADLINE, reading).await.expect("the log goes on").unwrap()
+        tokio::time::timeout(DEADLINE, reading).await.expect("more is logged").unwrap()
     }
 
     fn hang_up(&self) {
@@ -99,7 +99,7 @@ async fn a_stderr_that_takes_nothing_delays_nothing_and_the_loss_is_logged() {
         Bare::start(&DaemonConfig::new(&nats).sub0("shop", &sub0), &[]).lines("admin listens").await;
     let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
     let address = line["address"].as_str().unwrap();
-    // From here on no one reads, and a file with very many errors makes the daemon talk.
+    // From here on stderr is not read, and a file with very many errors makes the daemon log.
     let mut bad = "[connectors]\n".to_owned();
     for n in 0..1_000 {
         writeln!(bad, "no_table_{n} = 1").unwrap();
@@ -118,10 +118,10 @@ async fn a_stderr_that_takes_nothing_delays_nothing_and_the_loss_is_logged() {
     }
     eventually(DEADLINE, async || value("pontoon_events_published_total").await >= 100.0).await;
     assert!(page(address, "/livez").await.contains("200 OK"));
-    // Once somebody reads again, the log says what is missing.
+    // Once it is read again, the log shows how much is missing.
     let (_daemon, lines) = daemon.lines("lines of the log were dropped").await;
-    let said: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
-    assert!(said["lines"].as_u64().unwrap() > 0, "{said}");
+    let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert!(line["lines"].as_u64().unwrap() > 0, "{line}");
 }
 
 #[tokio::test]

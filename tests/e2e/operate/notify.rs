@@ -40,8 +40,8 @@ impl NotifySocket {
     /// Waits for a datagram with a line that begins so. Returns its lines.
     async fn receives(&self, start: &str) -> Vec<String> {
         until_some(DEADLINE, async || {
-            let said = |lines: &Vec<String>| lines.iter().any(|line| line.starts_with(start));
-            std::iter::from_fn(|| self.next()).find(said)
+            let matches = |lines: &Vec<String>| lines.iter().any(|line| line.starts_with(start));
+            std::iter::from_fn(|| self.next()).find(matches)
         })
         .await
     }
@@ -65,7 +65,7 @@ async fn it_is_notified_of_start_watchdog_reload_and_stop() {
         notify.receives("WATCHDOG=1").await;
     }
 
-    // A daemon that stands still says nothing, until it goes on.
+    // A daemon that is stopped sends nothing until it is continued.
     daemon.freeze();
     while notify.next().is_some() {}
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -103,12 +103,12 @@ async fn without_nats_and_without_the_service_the_daemon_runs_all_the_same() {
 #[tokio::test]
 async fn a_manager_that_reads_nothing_or_is_missing_delays_nothing() {
     let (nats, sub0) = (NatsServer::start().await, Sub0::start().await);
-    // No one reads there, and the queue of a socket is short.
-    let deaf = NotifySocket::new();
+    // This socket is not read, and its queue is short.
+    let unread = NotifySocket::new();
     let config = DaemonConfig::new(&nats).sub0("shop", &sub0);
     let gone = config.clone().environment("NOTIFY_SOCKET", "/nowhere/at/all");
-    let hurried = deaf.starts(config).environment("WATCHDOG_USEC", "1");
-    for (config, complaints) in [(hurried, 0), (gone, 1)] {
+    let hurried = unread.starts(config).environment("WATCHDOG_USEC", "1");
+    for (config, expected) in [(hurried, 0), (gone, 1)] {
         let mut daemon = start(config);
         publishing(&mut daemon, "shop").await;
         let before = daemon.metrics().await.value("pontoon_events_published_total", &[]).unwrap();
@@ -118,7 +118,7 @@ async fn a_manager_that_reads_nothing_or_is_missing_delays_nothing() {
         counted(&mut daemon, "pontoon_events_published_total", "shop", before + 50.0).await;
         daemon.signal("TERM");
         assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0), "{}", daemon.log());
-        let complained = daemon.logged("the service manager cannot be notified").len();
-        assert_eq!(complained, complaints, "{}", daemon.log());
+        let warnings = daemon.logged("the service manager cannot be notified").len();
+        assert_eq!(warnings, expected, "{}", daemon.log());
     }
 }

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics`, `/status`: what each says when, and that no one can be kept from asking.
+//! `/livez`, `/readyz`, `/metrics`, `/status`: what each shows when, and that no client can keep others from asking.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -171,10 +171,10 @@ async fn a_port_in_use_is_named() {
             .envs(config.variables())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("admin.listen {address} cannot be used")), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let output_text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{output_text}");
+        assert!(output_text.contains(&format!("admin.listen {address} cannot be used")), "{output_text}");
+        assert_eq!(output_text.lines().count(), 1, "{output_text}");
     }
 }
 
@@ -246,6 +246,6 @@ async fn promtool_accepts_the_metrics_of_a_daemon_at_work_and_the_sums_are_right
         .expect("there is no promtool: run `make tools`, or name one in PONTOON_PROMTOOL");
     check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = check.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let output_text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && output_text.is_empty(), "{}", String::from_utf8_lossy(&output_text));
 }

@@ -13,11 +13,11 @@ async fn begun(options: NatsOptions, lines: &str) -> (NatsServer, Sub0, Daemon) 
     (nats, sub0, daemon)
 }
 
-/// Waits until it is not ready for a reason with these words.
-async fn unready(daemon: &mut Daemon, words: &str) {
+/// Waits until it is not ready for a reason with this text.
+async fn unready(daemon: &mut Daemon, reason: &str) {
     let found = async |daemon: &mut Daemon| {
         let (code, text) = daemon.get("/readyz").await;
-        (code == 503 && text.contains(words)).then_some(())
+        (code == 503 && text.contains(reason)).then_some(())
     };
     until_some(DEADLINE, async || found(daemon).await).await;
 }
@@ -34,7 +34,7 @@ async fn a_command_at_the_first_sign_of_readiness_is_answered() {
         daemon.ready(DEADLINE).await;
         client.publish_with_reply("pontoon.command.sub0.shop.status", inbox, "".into()).await.unwrap();
         let reply = tokio::time::timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
-        assert_eq!(reply.status, None, "round {round}: nobody listens");
+        assert_eq!(reply.status, None, "round {round}: no responders");
         let body: Value = serde_json::from_slice(&reply.payload).unwrap();
         assert_eq!(body["data"]["commands"]["subscribed"], true, "{body}");
     }
@@ -83,7 +83,7 @@ async fn a_subscription_that_is_refused_is_named() {
     let (mut nats, _sub0, mut daemon) = begun(options, lines).await;
     unready(&mut daemon, "allow the daemon's user to subscribe to pontoon.command.sub0.shop.>").await;
     nats.reconfigure(&rights("nothing.of.ours").replace("pw,", "pw-x,"));
-    // The server tells no one of new rights; the next connection has them.
+    // The server announces no new rights; the next connection has them.
     nats.restart().await;
     daemon.ready(DEADLINE).await;
 }

@@ -112,8 +112,8 @@ async fn a_reload_that_would_stop_every_instance_is_refused() {
     }
     let refused = "the configuration is refused and changes nothing";
     eventually(DEADLINE, async || daemon.logged(refused).len() == 3).await;
-    let said = &daemon.logged(refused)[0];
-    assert!(said["reason"].as_str().unwrap().contains("stop the daemon"), "{said}");
+    let line = &daemon.logged(refused)[0];
+    assert!(line["reason"].as_str().unwrap().contains("stop the daemon"), "{line}");
     assert_eq!((sub0.upgrades(), sub0.connections().len()), (1, 1));
     publishing(&mut daemon, "shop").await;
     daemon.signal("TERM");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Waits until the daemon has said that it stops.
+/// Waits until the daemon has logged that it stops.
 async fn stopping(daemon: &Daemon) {
     eventually(DEADLINE, async || !daemon.logged("stopping; instances drain").is_empty()).await;
 }

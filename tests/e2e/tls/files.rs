@@ -94,14 +94,14 @@ impl Files {
         (self.trust(authority) + &own).replace("transport.", "nats.")
     }
 
-    /// What a nats-server needs to show this certificate, and to demand one of ours.
+    /// What a nats-server needs to show this certificate, and to demand a client's.
     pub(super) fn nats(&self, name: &str) -> String {
         let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}-key.pem")));
         let ca = self.path("ca.pem");
         format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}")
     }
 
-    /// A server that shows this certificate, speaks these versions, and may demand a certificate of ours.
+    /// A server that shows this certificate, supports these versions, and may demand a client's.
     pub(super) fn server(&self, name: &str, versions: Versions, demands: bool) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_protocol_versions(versions);
         let builder = if demands {

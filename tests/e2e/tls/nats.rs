@@ -30,8 +30,8 @@ async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
         let mut daemon = start(config.sub0("shop", &sub0));
         let bus = until_some(DEADLINE, async || {
             let bus = instance(&mut daemon, "shop").await?["bus"].clone();
-            let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(':'));
-            (bus["publishing"] == true || told).then_some(bus)
+            let reported = bus["detail"].as_str().is_some_and(|detail| detail.contains(':'));
+            (bus["publishing"] == true || reported).then_some(bus)
         });
         let bus = bus.await;
         assert_eq!(bus["publishing"], taken, "{shown}: {bus}");
@@ -40,7 +40,7 @@ async fn nats_with_a_self_signed_certificate_is_trusted_by_that_certificate() {
 }
 
 #[tokio::test]
-async fn a_nats_server_that_begins_with_tls_is_spoken_to_so_or_the_setting_is_named() {
+async fn a_nats_server_that_begins_with_tls_is_reached_or_the_setting_is_named() {
     // An old server may stand in for the current one; it does not know the option.
     if NatsServer::version() < vec![2, 10, 4] {
         return;
@@ -73,8 +73,8 @@ async fn a_nats_server_that_begins_with_tls_is_spoken_to_so_or_the_setting_is_na
         let mut daemon = start(config.sub0("shop", &sub0));
         let bus = until_some(DEADLINE, async || {
             let bus = instance(&mut daemon, "shop").await?["bus"].clone();
-            let told = bus["detail"].as_str().is_some_and(|detail| detail.contains(';'));
-            (bus["publishing"] == true || told).then_some(bus)
+            let reported = bus["detail"].as_str().is_some_and(|detail| detail.contains(';'));
+            (bus["publishing"] == true || reported).then_some(bus)
         });
         let bus = bus.await;
         assert_eq!(bus["publishing"], taken, "{lines}: {bus}");
@@ -83,7 +83,7 @@ async fn a_nats_server_that_begins_with_tls_is_spoken_to_so_or_the_setting_is_na
 }
 
 #[tokio::test]
-async fn nats_is_spoken_to_over_tls_with_our_certificate() {
+async fn nats_is_reached_over_tls_with_our_certificate() {
     let files = Files::new();
     let context = json!({
         "ca": files.path("ca.pem"), "cert": files.path("client.pem"), "key": files.path("client-key.pem")
@@ -136,7 +136,7 @@ async fn a_nats_server_that_is_not_trusted_is_refused_and_the_failed_check_is_re
     for ((name, nats, _, words), daemon) in cases.iter().zip(&mut daemons) {
         let bus = until_some(DEADLINE, async || {
             let bus = instance(daemon, "shop").await?["bus"].clone();
-            // Until the first attempt has failed there is nothing to say.
+            // Until the first attempt has failed there is no detail.
             bus["detail"].as_str().is_some_and(|detail| detail.contains(':')).then_some(bus)
         });
         let bus = bus.await;

@@ -22,14 +22,14 @@ impl Service {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let versions = Arc::<Mutex<Vec<_>>>::default();
-        let (acceptor, behind, spoken) = (TlsAcceptor::from(config), sub0.address(), versions.clone());
+        let (acceptor, behind, agreed) = (TlsAcceptor::from(config), sub0.address(), versions.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, spoken) = (acceptor.clone(), spoken.clone());
+                let (acceptor, agreed) = (acceptor.clone(), agreed.clone());
                 tokio::spawn(async move {
                     match acceptor.accept(stream).into_fallible().await {
                         Ok(mut secure) => {
-                            spoken.lock().unwrap().extend(secure.get_ref().1.protocol_version());
+                            agreed.lock().unwrap().extend(secure.get_ref().1.protocol_version());
                             let mut plain = TcpStream::connect(behind).await.expect("the service is there");
                             let _ = copy_bidirectional(&mut secure, &mut plain).await;
                         }

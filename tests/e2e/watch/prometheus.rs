@@ -118,7 +118,7 @@ impl Prometheus {
         until_some(DEADLINE, async || serde_json::from_str(&self.page(path).await?).ok()).await
     }
 
-    /// The body of a page; `None` unless the answer is a good one, or says what is wrong with the question.
+    /// The body of a page; `None` unless the answer is a result or reports an error in the query.
     async fn page(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(&self.address).await.ok()?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;

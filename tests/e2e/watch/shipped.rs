@@ -1,4 +1,4 @@
-//! The files themselves: Prometheus' own tool understands them, each alert has all that it should say, and both sides of
+//! The files themselves: Prometheus' own tool understands them, each alert has its annotations, and both sides of
 //! its threshold are tested.
 
 use std::process::Command;
@@ -13,17 +13,17 @@ use super::{DEADLINE, deploy, program, shipped};
 const DISCOVERY: (&str, &str) =
     ("kubernetes_sd_configs:\n      - role: pod\n", "file_sd_configs:\n      - files: [pods.json]\n");
 
-/// Runs promtool, and returns what it says.
+/// Runs promtool, and returns its output.
 fn promtool(arguments: &[&str]) -> Option<String> {
     let output = Command::new(program("promtool")?)
         .args(arguments)
         .current_dir(deploy("prometheus"))
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    assert!(output.status.success(), "promtool {arguments:?}\n{said}");
-    Some(said)
+    let output_text = [output.stdout, output.stderr].concat();
+    let output_text = String::from_utf8_lossy(&output_text).into_owned();
+    assert!(output.status.success(), "promtool {arguments:?}\n{output_text}");
+    Some(output_text)
 }
 
 #[test]

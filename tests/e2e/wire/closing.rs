@@ -106,7 +106,7 @@ async fn a_service_sees_its_close_echoed_and_its_violations_answered() {
     while let Some(played) = playing.join_next().await {
         played.unwrap();
     }
-    // A code that must not be on the wire is reported as it came.
+    // A code that must not be on the wire is reported unchanged.
     for code in [999, 1005, 1006, 1015, 5000] {
         let words = format!("closed by the service with code {code}");
         eventually(DEADLINE, async || daemon.log().contains(&words)).await;
@@ -128,7 +128,7 @@ async fn a_script_sees_its_close_echoed_and_its_violations_answered() {
         // The server is the one that ends the connection below.
         assert!(script.ended().await, "{}: the connection was reset", case.0);
     }
-    // Before it has said who it is.
+    // Before it has authenticated.
     for (bytes, code) in [
         (bare_frame(CLOSE, &1000_u16.to_be_bytes(), true), 1000),
         (bare_frame(TEXT, &[0xFF], true), 1007),

@@ -2,10 +2,10 @@
 //!
 //! Taken from the facts: the key stands in the query or in a header, and is looked at only after the upgrade, when a bad
 //! one closes the connection with 1008; an answer comes in updates, in one envelope or the other, and then whole; neither
-//! the whole nor the plain envelope names its task; an error is told and closes the connection, with 1008, or with 1011
+//! the whole nor the plain envelope names its task; an error is sent and closes the connection, with 1008, or with 1011
 //! where it is the service's own.
 //!
-//! Not known, and made up: the words of errors, that an error of the service's own is one with a status from 500, whether
+//! Not known, and made up: the texts of errors, that an error of the service's own is one with a status from 500, whether
 //! several messages of one connection are answered side by side (here: yes, unless they are refused), what cards there
 //! are, and that any task exists.
 
@@ -33,7 +33,7 @@ pub struct Aui {
     server: Arc<Server>,
 }
 
-/// What those are told who come with a bad key, before they are closed with 1008.
+/// What a client with a bad key is sent before it is closed with 1008.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AuiRefusal {
     /// Nothing.
@@ -52,7 +52,7 @@ pub struct AuiTurn {
     pub connection: usize,
     /// Its task.
     pub task: String,
-    /// What it says.
+    /// Its text.
     pub text: String,
     /// All of it.
     pub body: Value,
@@ -62,12 +62,12 @@ pub struct AuiTurn {
     pub updates: usize,
     /// The final message, once it was sent.
     pub answer: Option<Value>,
-    /// Whether nothing more will be said to it.
+    /// Whether nothing more will be sent for it.
     pub is_over: bool,
 }
 
 impl Aui {
-    /// Starts one with this key, whose agent says back what it is told.
+    /// Starts one with this key, whose agent echoes what it receives.
     ///
     /// # Panics
     /// If there is no free port.
@@ -89,7 +89,7 @@ impl Aui {
 
     // --- How it behaves ---
 
-    /// What those with a bad key are told from now on.
+    /// What a client with a bad key is sent from now on.
     pub fn refuses(&self, refusal: AuiRefusal) {
         self.server.state().refusal = refusal;
     }

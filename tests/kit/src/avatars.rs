@@ -1,10 +1,10 @@
 //! The Stream Avatars app, played by a stub: a real Lua runs a script under an API like the app's, and the script's
 //! sockets are real WebSockets.
 //!
-//! Time passes for the script only when a test says so with [`LuaApp::advance`], or by itself at a chosen
+//! Time passes for the script only with [`LuaApp::advance`], or by itself at a chosen
 //! [`LuaOptions::speed`]. What comes over a socket is handed over at once, in frames that take no time.
 //!
-//! The stub does what is known of the app, and where that is little, what is hard on a script: a failure is told twice,
+//! The stub does what is known of the app, and where that is little, what is hard on a script: a failure is reported twice,
 //! the end of a socket comes late under the title of the next, JSON is read as the app's interpreter reads it, and
 //! functions that are called for an event see none of the script's variables but through `get` and `set`.
 
@@ -35,7 +35,7 @@ pub use self::script::LuaScript;
 pub struct RanCommand {
     /// The command, such as `!jump`.
     pub command: String,
-    /// Whether it was to say nothing in the chat.
+    /// Whether nothing was to be written to the chat.
     pub quiet: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct LuaApp {
 }
 
 impl LuaApp {
-    /// Whether there is a Lua to run: always, except where `PONTOON_WITHOUT_DEBIAN` says that it could not be had.
+    /// Whether there is a Lua to run: always, except where `PONTOON_WITHOUT_DEBIAN` is set.
     pub fn available() -> bool {
         lua::find().is_some() || env::var_os("PONTOON_WITHOUT_DEBIAN").is_none()
     }
@@ -178,12 +178,12 @@ impl LuaApp {
         self.seen(|seen| seen.failures.clone())
     }
 
-    /// How many things it has been told of its sockets: that one opened or ended, and messages.
+    /// How many events of its sockets it has received: that one opened or ended, and messages.
     pub fn delivered(&self) -> usize {
         self.seen(|seen| seen.delivered)
     }
 
-    /// How many more it is to be told of, once the app shows frames again.
+    /// How many more it is to receive once the app shows frames again.
     pub fn waiting(&self) -> usize {
         self.seen(|seen| seen.waiting)
     }

@@ -68,7 +68,7 @@ pub struct BareSocket {
     masks: bool,
 }
 
-/// A frame as it came.
+/// A frame as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BareFrame {
     /// Its first byte: FIN, reserved bits and opcode.
@@ -141,7 +141,7 @@ impl BareSocket {
         }
     }
 
-    /// The close frame that comes, behind whatever stands before it.
+    /// The next close frame; frames before it are passed over.
     ///
     /// # Panics
     /// If none comes.
@@ -193,7 +193,7 @@ impl BareSocket {
     }
 }
 
-/// The bytes of a frame, masked or not, whatever its first byte says.
+/// The bytes of a frame with any first byte, masked or not.
 pub fn bare_frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     const KEY: [u8; 4] = [7, 77, 0, 177];
     let mask = u8::from(masked) << 7;

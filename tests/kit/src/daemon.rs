@@ -26,7 +26,7 @@ use crate::wait::until_some;
 /// How long the daemon may take to listen, or to answer a request.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// What a service manager tells those that it starts.
+/// The variables that a service manager sets.
 const MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A configuration file in the making.
@@ -88,7 +88,7 @@ impl DaemonConfig {
         self.connector(instance, "elizaos", &format!("url = \"{}\"{key}", eliza.url()))
     }
 
-    /// An instance of MinChat at this simulator, which speaks as this user and joins these chats.
+    /// An instance of MinChat at this simulator, with this user, in these chats.
     #[must_use]
     pub fn minchat(self, instance: &str, minchat: &MinChat, user: &str, chats: &[&str]) -> Self {
         let (url, key) = (minchat.url(), minchat.api_key());
@@ -119,7 +119,7 @@ impl DaemonConfig {
         self
     }
 
-    /// A process group of its own, so that a Ctrl-C at the terminal does not reach the daemon.
+    /// A new process group, so that a Ctrl-C at the terminal does not reach the daemon.
     #[must_use]
     pub fn own_group(mut self) -> Self {
         self.own_group = true;
@@ -240,7 +240,7 @@ impl Daemon {
         answer.unwrap_or_else(|error| panic!("GET {path} from {address}: {error}\n{}", self.log()))
     }
 
-    /// Waits until `/readyz` says so.
+    /// Waits until `/readyz` replies 200.
     ///
     /// # Panics
     /// If it does not within `deadline`; the message shows the log.

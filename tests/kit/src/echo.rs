@@ -1,4 +1,4 @@
-//! An echo server that greets, as the one of Stream Avatars' page does: what a titled socket talks to.
+//! An echo server that greets, as the one of Stream Avatars' page does: the server of a titled socket.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::websocket::{Connection, Refusal, Request, Service, WebSocketServer};
 
-/// What it says before it echoes anything.
+/// What it sends before it echoes anything.
 const GREETING: &str = "Request served by 7811941b0e3285";
 
 /// An echo server on loopback. What every WebSocket server can do, it can do too: close, break, refuse, hang.
@@ -15,7 +15,7 @@ const GREETING: &str = "Request served by 7811941b0e3285";
 pub struct Echo(WebSocketServer);
 
 impl Echo {
-    /// What it says to everyone who comes.
+    /// What it sends to every client first.
     pub const GREETING: &str = GREETING;
 
     /// Starts it.

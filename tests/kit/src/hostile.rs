@@ -57,7 +57,7 @@ impl HostileCase {
         Self::parse(include_str!("hostile.txt")).unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 
-    /// Reads such a list; the file's head says what it may hold.
+    /// Reads such a list; the file's head describes what it may hold.
     ///
     /// # Errors
     /// The number of a line, and what is wrong there.
@@ -149,7 +149,7 @@ impl HostileCase {
         match (self.messages.is_empty(), is_told, self.ignored) {
             (true, ..) => wrong("sends nothing"),
             (false, false, false) => {
-                wrong("does not say what must follow; write `ignored` if nothing is published")
+                wrong("does not list what must follow; write `ignored` if nothing is published")
             }
             (false, true, true) => wrong("is ignored, and something is published"),
             _ => Ok(()),

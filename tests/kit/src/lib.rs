@@ -4,7 +4,7 @@
 //! * [`Sub0`]: the Sub0 backend, played over real WebSockets; [`WebSocketServer`] is what it stands on
 //! * [`BareSocket`]: a WebSocket peer whose frames are bytes that a test chose
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server, on a Socket.IO server with rooms
-//! * [`Echo`], [`ScriptSocket`]: what a titled socket of Stream Avatars talks to, and what a script's own is
+//! * [`Echo`], [`ScriptSocket`]: the server of a titled socket of Stream Avatars, and the socket of a script
 //! * [`Aui`]: a network of agents on AUI
 //! * [`SocketIoServer`]: a Socket.IO server that sends what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each

@@ -1,12 +1,12 @@
 //! MinChat's socket server, as its SDK and its documentation show it; its source is not public.
 //!
 //! Taken from the facts: a connection needs no key, but every event carries it, and a wrong one is answered
-//! with `error`; joins are taken without a word; `message` and `message.update` are acknowledged with the message as it is
-//! stored; the room is told, but not the socket that it came from; those who take part in the chat are told with `chat`;
-//! `message.delete` and `message.seen` are bare texts, typing is a bare user, and none of these says in which chat; rooms
+//! with `error`; joins are not confirmed; `message` and `message.update` are acknowledged with the message as it is
+//! stored; the room receives it, but not the socket that it came from; the participants of the chat receive `chat`;
+//! `message.delete` and `message.seen` are bare texts, typing is a bare user, and none of these names its chat; rooms
 //! are lost with the connection.
 //!
-//! Not known, and made up: the words of errors and the rest of a refusal, whether the sender's own socket gets `chat`
+//! Not known, and made up: the texts of errors and the rest of a refusal, whether the sender's own socket gets `chat`
 //! (here: no), and what becomes of an event with a wrong key that asks for an acknowledgement (here: none comes).
 
 mod events;
@@ -68,7 +68,7 @@ impl MinChat {
         message["id"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Somebody begins to type, or stops.
+    /// A user begins to type, or stops.
     pub fn typing(&self, chat: &str, user: &str, starts: bool) {
         let user = self.server.state().user(user);
         let name = if starts { "typing.start" } else { "typing.stop" };
@@ -92,7 +92,7 @@ impl MinChat {
         self.rooms.members(&chat_room(chat))
     }
 
-    /// How many connections listen for a user.
+    /// How many connections are in a user's room.
     pub fn user_members(&self, user: &str) -> usize {
         self.rooms.members(&user_room(user))
     }

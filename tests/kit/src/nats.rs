@@ -1,4 +1,4 @@
-//! A real nats-server, on a free port and with a store of its own.
+//! A real nats-server, on a free port and with a new store.
 
 mod users;
 
@@ -52,7 +52,7 @@ impl NatsOptions {
         self
     }
 
-    /// More configuration in the server's own words, such as `max_payload: 4096` or `authorization { … }`.
+    /// More configuration for the server, such as `max_payload: 4096` or `authorization { … }`.
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         let _ = writeln!(self.config, "{text}");
@@ -67,15 +67,15 @@ impl NatsOptions {
         self.config(&users::authorization(instances))
     }
 
-    /// The daemon may do everything, whoever it is where a whole suite runs: for subjects and streams that are not the
-    /// usual ones.
+    /// The daemon may do everything, even where the suite runs with the shipped users: for subjects and
+    /// streams that are not the usual ones.
     #[must_use]
     pub fn every_right(mut self) -> Self {
         self.every_right = true;
         self
     }
 
-    /// A process group of its own, so that a Ctrl-C at the terminal ends others first.
+    /// A new process group, so that a Ctrl-C at the terminal ends others first.
     #[must_use]
     pub fn own_group(mut self) -> Self {
         self.own_group = true;
@@ -136,7 +136,7 @@ impl NatsServer {
         }
     }
 
-    /// What the program says of its version: `[2, 9, 10]`.
+    /// The program's version: `[2, 9, 10]`.
     ///
     /// # Panics
     /// If there is none, or it cannot be run.
@@ -243,7 +243,7 @@ impl NatsServer {
     async fn run(&mut self) {
         let end = Instant::now() + START;
         while !self.launch(end).await {
-            // The port was free a moment ago; whoever took it since may give it back.
+            // The port was free a moment ago; the process that took it since may give it back.
             assert!(self.started > 0 && Instant::now() < end, "nats-server does not start:\n{}", self.log());
             sleep(POLL).await;
         }
@@ -275,7 +275,7 @@ impl NatsServer {
 }
 
 impl Drop for NatsServer {
-    /// Whatever a test is about, the daemon must get by with what its user may do.
+    /// In every test, the daemon must get by with what its user may do.
     fn drop(&mut self) {
         if self.options.shipped_users && !std::thread::panicking() {
             let violations = self.violations();

@@ -37,7 +37,7 @@ pub struct TranscriptPlayer<'a> {
 /// What must be known of a connector so that its transcripts can be played.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile<'a> {
-    /// The operations that take an argument, such as `emit`. All others are whole, whatever dots are in them.
+    /// The operations that take an argument, such as `emit`. All others are whole, even with dots in them.
     pub arguments: &'a [&'a str],
     /// Whether links are opened by the commands that go over them. Then `up open` waits for no connection; one is there
     /// once a command has opened it.

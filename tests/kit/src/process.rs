@@ -66,7 +66,7 @@ impl Process {
         self.signal("CONT");
     }
 
-    /// Whether every thread is stopped, where the system tells.
+    /// Whether every thread is stopped, where the system shows it.
     fn is_stopped(&self) -> bool {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return true };
         threads.flatten().all(|thread| {

@@ -44,12 +44,12 @@ pub struct Timers {
     pub ping_interval: Duration,
     /// How long it waits for the answer.
     pub ping_timeout: Duration,
-    /// The size of the largest message that it says it takes, in bytes.
+    /// The size of the largest message that it announces to take, in bytes.
     pub max_payload: u64,
 }
 
 impl Default for Timers {
-    /// What Socket.IO 4 says unless it is told otherwise.
+    /// The defaults of Socket.IO 4.
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_secs(25),
@@ -170,12 +170,12 @@ impl SocketIoServer {
 
     /// What came over a connection, by its number.
     pub fn peer(&self, connection: usize) -> Peer {
-        self.script.state().talks.get(&connection).map(|talk| talk.peer.clone()).unwrap_or_default()
+        self.script.state().sessions.get(&connection).map(|session| session.peer.clone()).unwrap_or_default()
     }
 
     /// What came over every connection, in the order of upgrades.
     pub fn peers(&self) -> Vec<Peer> {
-        self.script.state().talks.values().map(|talk| talk.peer.clone()).collect()
+        self.script.state().sessions.values().map(|session| session.peer.clone()).collect()
     }
 
     /// The events and acknowledgements that came, connection by connection.
@@ -198,7 +198,7 @@ impl SocketIoServer {
 
     fn namespace(&self, connection: usize) -> String {
         let state = self.script.state();
-        let connect = state.talks.get(&connection).and_then(|talk| talk.peer.connects.last());
+        let connect = state.sessions.get(&connection).and_then(|session| session.peer.connects.last());
         connect.map_or_else(|| "/".to_owned(), |connect| connect.namespace.clone())
     }
 }

@@ -39,7 +39,7 @@ pub enum Answer {
     Nothing,
 }
 
-/// How an error may look; the documentation does not say.
+/// How an error may look; the documentation does not define it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorShape {
     /// `{uid, action, message, code}`
@@ -50,7 +50,7 @@ pub enum ErrorShape {
     ErrorObject,
     /// `{uid, action, status, message}`
     Status,
-    /// `{message}`, which says not even which action
+    /// `{message}`, without even the action
     Anonymous,
 }
 
@@ -65,7 +65,7 @@ pub enum Audience {
     Bulk(Vec<String>),
 }
 
-/// What is echoed of the subprotocols that a client offers with its token; the documentation does not say.
+/// What is echoed of the subprotocols that a client offers with its token; the documentation does not define it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SubprotocolEcho {
     /// The first: the token's name.
@@ -112,7 +112,7 @@ impl Resource {
 }
 
 impl Sub0 {
-    /// Starts one; its resources answer with their payload until [`Sub0::resource`] says otherwise.
+    /// Starts one; its resources answer with their payload unless [`Sub0::resource`] changes one.
     ///
     /// # Panics
     /// If there is no free port.
@@ -142,7 +142,7 @@ impl Sub0 {
         self.backend.rules().echo = echo;
     }
 
-    /// Broadcasts to everyone.
+    /// Broadcasts to every connection.
     pub fn broadcast(&self, action: &str, data: &Value) {
         self.broadcast_to(&Audience::All, action, data);
     }

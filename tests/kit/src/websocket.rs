@@ -216,7 +216,7 @@ impl WebSocketServer {
     /// Opens the port again.
     ///
     /// # Panics
-    /// If somebody else keeps it.
+    /// If another process keeps it.
     pub async fn listen_again(&self) {
         self.stop_listening().await;
         let listener =
@@ -230,19 +230,19 @@ impl WebSocketServer {
         self.shared.frozen.send_replace(true);
     }
 
-    /// Goes on.
+    /// Continues.
     pub fn thaw(&self) {
         self.shared.frozen.send_replace(false);
     }
 
     // --- What it sends ---
 
-    /// Sends a text message to everyone, whatever the text is: JSON, or a keepalive such as `ping`.
+    /// Sends a text message to every client: JSON, or a keepalive such as `ping`.
     pub fn send_text(&self, text: &str) {
         self.each(|connection| connection.send_text(text));
     }
 
-    /// Sends a binary message to everyone.
+    /// Sends a binary message to every client.
     pub fn send_binary(&self, data: &[u8]) {
         self.each(|connection| connection.send_binary(data));
     }
@@ -252,7 +252,7 @@ impl WebSocketServer {
         self.each(|connection| connection.send_bytes(Bytes::copy_from_slice(bytes)));
     }
 
-    /// Sends many text messages to everyone, as fast as they are read, and waits until they are written.
+    /// Sends many text messages to every client, as fast as they are read, and waits until they are written.
     /// Returns how many connections took all of them.
     pub async fn blast(&self, count: usize, mut frame: impl FnMut(usize) -> String) -> usize {
         const CHUNK: usize = 256 * 1024;
@@ -429,7 +429,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream) {
     }
 }
 
-/// Reads what comes, and says nothing, until the client gives up.
+/// Reads and sends nothing until the client gives up.
 async fn silence(mut stream: TcpStream) {
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }

@@ -20,19 +20,19 @@ pub struct Config {
     /// The password that belongs to the name.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// The rooms that are entered at each connect, and of which messages are heard.
+    /// The rooms that are entered at each connect, and whose messages are received.
     #[serde(default)]
     pub rooms: Vec<String>,
 }
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings, and returns the address.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         if !is_word(&self.name) {
-            return Err(Error::config("the name is no word; write one such as \"bridge\"").at("/name"));
+            return Err(Error::config("the name is not a word; write one such as \"bridge\"").at("/name"));
         }
         if let Some(place) = self.rooms.iter().position(|room| !is_word(room)) {
-            return Err(Error::config("this is no word, so no room").at(format!("/rooms/{place}")));
+            return Err(Error::config("this is not a word, so not a room").at(format!("/rooms/{place}")));
         }
         let mut endpoint = Endpoint::new(&self.address).map_err(|error| error.at("/address"))?;
         endpoint.limit = Some(LONGEST);

@@ -1,4 +1,4 @@
-//! A transport of its own: lines of text over TCP, as IRC, SMTP and many others speak. A line is a frame.
+//! A new transport: lines of text over TCP, as in IRC, SMTP and many other protocols. A line is a frame.
 //!
 //! Here is what sessions see of it; `socket` is what the daemon dials.
 
@@ -22,10 +22,10 @@ impl Transport for Lines {
 pub struct Line(Bytes);
 
 impl Line {
-    /// A line of ours.
+    /// A line to send.
     ///
     /// # Errors
-    /// `Rejected` if it has an end of a line in it: what a caller writes must not become an order of its own.
+    /// `Rejected` if it has an end of a line in it: what a caller writes must not become another order.
     pub fn new(text: impl Into<String>) -> Result<Self> {
         let text = text.into();
         if text.contains(['\n', '\r', '\0']) {
@@ -60,11 +60,11 @@ pub struct Endpoint {
     pub address: Address,
     /// The longest line that the service takes, in bytes, if it has a limit.
     pub limit: Option<usize>,
-    /// What makes the service say something. Without it, a service may be silent for as long as it likes.
+    /// A line that makes the service reply. Without it, a service may be silent for as long as it likes.
     pub ping: Option<Line>,
-    /// What is said before the connection is closed.
+    /// The line that is sent before the connection is closed.
     pub goodbye: Option<Line>,
-    /// Secrets that the session puts into lines: what the service says at the end is shown without them.
+    /// Secrets that the session puts into lines: the service's reason at the end is shown without them.
     pub secrets: Vec<Secret>,
 }
 
@@ -77,7 +77,7 @@ impl Endpoint {
         let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
         let parts = parts.filter(|(host, _)| !host.is_empty() && !host.contains(['/', '@', ' ']));
         let (host, port) = parts.ok_or_else(|| {
-            Error::config("this is no address; write host:port, such as \"chat.example:7300\"")
+            Error::config("this is not an address; write host:port, such as \"chat.example:7300\"")
         })?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let address = Address { host, port, secure: false };

@@ -1,4 +1,4 @@
-//! One conversation with a Parley server: what we say goes out with a number, what others say comes in.
+//! One conversation with a Parley server: requests are sent with a number, messages of others are received.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const MAX_WAITING: usize = 1_000;
 operations! {
     /// What callers can ask for.
     pub enum Request {
-        /// Says something in a room.
+        /// Sends a message to a room.
         Say(Say) = "message.send", Acked;
     }
 }
@@ -30,9 +30,9 @@ operations! {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Say {
-    /// The room to say it in.
+    /// The room.
     pub channel: String,
-    /// What to say: one line.
+    /// The text: one line.
     pub text: String,
 }
 
@@ -42,22 +42,22 @@ pub struct ParleySession {
     welcome: bool,
     /// Who waits, by the number that the service gives back.
     waiting: BTreeMap<u64, CommandId>,
-    /// The number of what was said last.
-    said: u64,
+    /// The number of the last request.
+    last_number: u64,
 }
 
 impl ParleySession {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, welcome: false, waiting: BTreeMap::new(), said: 0 }
+        Self { config, welcome: false, waiting: BTreeMap::new(), last_number: 0 }
     }
 
-    /// `MSG room id name words`
+    /// `MSG room id name text`
     fn message(line: &Line, rest: &str, out: &mut Outbox<Line>) -> Result<()> {
         let mut parts = rest.splitn(4, ' ');
         let (Some(room), Some(id), Some(name), Some(text)) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(Error::protocol("MSG lacks its room, id, name or words"));
+            return Err(Error::protocol("MSG lacks its room, id, name or text"));
         };
         let mut event = Event::new(EventType::MessageCreated, line.raw()).scope(room).upstream("MSG");
         event.fields = Fields {
@@ -74,7 +74,7 @@ impl ParleySession {
         Ok(())
     }
 
-    /// `OK number id`: whoever gave up is not told.
+    /// `OK number id`: ignored if the command was abandoned.
     fn taken(&mut self, rest: &str, out: &mut Outbox<Line>) -> Result<()> {
         let (number, id) = numbered(rest)?;
         if let Some(caller) = self.waiting.remove(&number) {
@@ -84,7 +84,7 @@ impl ParleySession {
         Ok(())
     }
 
-    /// `NO number words`: about what we said under this number, or about us.
+    /// `NO number text`: an error of the request with this number, or of the session.
     fn refused(&mut self, line: &Line, rest: &str, out: &mut Outbox<Line>) -> Result<()> {
         let (number, words) = numbered(rest)?;
         match self.waiting.remove(&number) {
@@ -128,21 +128,23 @@ impl Session for ParleySession {
             "OK" => self.taken(rest, out),
             "NO" => self.refused(line, rest, out),
             "PONG" => Ok(()),
-            _ => Err(Error::protocol("Parley has no such word")),
+            _ => Err(Error::protocol("Parley has no such order")),
         }
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Line>) -> Result<()> {
         let Request::Say(Say { channel, text }) = request;
         if !is_word(&channel) {
-            return Err(Error::rejected(Code::BadBody, "the channel is no word, so no room").at("/channel"));
+            return Err(
+                Error::rejected(Code::BadBody, "the channel is not a word, so not a room").at("/channel")
+            );
         }
         if self.waiting.len() >= MAX_WAITING {
             return Err(Error::rejected(Code::TooMany, format!("{MAX_WAITING} callers wait already")));
         }
-        let number = self.said + 1;
+        let number = self.last_number + 1;
         let line = Line::new(format!("SAY {number} {channel} {text}")).map_err(|error| error.at("/text"))?;
-        self.said = number;
+        self.last_number = number;
         self.waiting.insert(number, command.id);
         out.send_for(command.id, line);
         Ok(())

@@ -1,4 +1,4 @@
-//! AUI: shoppers who ask an agent for advice, each in a task of its own, and are answered in parts.
+//! AUI: shoppers who ask an agent for advice, each in another task, and are answered in parts.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -21,7 +21,7 @@ pub(super) struct Advice {
     aui: Aui,
     /// What was asked in which task, in order.
     sent: Vec<(&'static str, String)>,
-    /// What the agent said unasked, in which task, and after how many questions.
+    /// What the agent sent unasked, in which task, and after how many questions.
     remarks: Vec<(usize, &'static str, String)>,
     /// Whether the parts of every answer make the answer; `None` before there is one.
     add_up: Option<bool>,
@@ -47,7 +47,7 @@ impl Advice {
     }
 
     /// Whether no connection was used for two tasks.
-    fn is_told_apart(&self) -> bool {
+    fn is_kept_apart(&self) -> bool {
         let mut tasks = HashMap::new();
         self.aui.turns().into_iter().all(|turn| {
             let task = tasks.entry(turn.connection).or_insert_with(|| turn.task.clone());
@@ -85,8 +85,8 @@ impl Service for Advice {
         false
     }
 
-    // It has no one to say anything to before there is a question, and then waits for the last one's answer.
-    fn speak(&mut self) {
+    // It sends nothing before there is a question, and then waits for the answer to the last one.
+    fn send_next(&mut self) {
         let Some((task, _)) = self.sent.last().filter(|_| self.is_idle()) else { return };
         let text = format!("anything else, after {}?", self.sent.len());
         if self.aui.post(task, &text).is_some() {
@@ -141,7 +141,7 @@ impl Service for Advice {
         vec![
             super::message_send(tried, || self.has_all()),
             ("the parts of an answer add up to it", self.add_up),
-            ("each task has a connection of its own", tried.then(|| self.is_told_apart())),
+            ("each task has a connection of its own", tried.then(|| self.is_kept_apart())),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! Stream Avatars: a script in the app that tells of the chat, an echo server under a title, and a socket that comes and
+//! Stream Avatars: a script in the app that forwards the chat, an echo server under a title, and a socket that comes and
 //! goes by commands.
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -32,7 +32,7 @@ pub(super) struct Avatars {
     /// The socket that was created and not removed yet.
     created: Option<String>,
     /// What was sent to the script, in order.
-    told: Vec<String>,
+    sent_to_script: Vec<String>,
     expected: Flows,
 }
 
@@ -48,7 +48,7 @@ impl Avatars {
             chats: 0,
             calls: 0,
             created: None,
-            told: Vec::new(),
+            sent_to_script: Vec::new(),
             expected: Flows::default(),
         };
         avatars.opened(ECHO);
@@ -66,8 +66,8 @@ impl Avatars {
         self.script.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref().map(read)
     }
 
-    /// What the script was told after its welcome.
-    fn heard_by_script(&self) -> Vec<String> {
+    /// What the script received after its welcome.
+    fn received_by_script(&self) -> Vec<String> {
         self.with_script(|script| script.texts().split_off(1)).unwrap_or_default()
     }
 }
@@ -126,7 +126,7 @@ impl Service for Avatars {
         self.with_script(|script| !script.texts().is_empty()).unwrap_or(false)
     }
 
-    fn speak(&mut self) {
+    fn send_next(&mut self) {
         self.chats += 1;
         let message = format!("chat number {}", self.chats);
         let frame =
@@ -152,7 +152,7 @@ impl Service for Avatars {
             }
             2 => {
                 let message = json!({"type": "runCommand", "command": format!("!jump {number}")});
-                self.told.push(message.to_string());
+                self.sent_to_script.push(message.to_string());
                 ("script.send", json!({"title": SCRIPT, "message": message}))
             }
             _ => {
@@ -174,12 +174,12 @@ impl Service for Avatars {
     }
 
     fn is_idle(&self) -> bool {
-        self.heard_by_script().len() >= self.told.len()
+        self.received_by_script().len() >= self.sent_to_script.len()
     }
 
     fn expected(&self) -> Flows {
         let mut expected = self.expected.clone();
-        // Once the daemon has ended, it has said goodbye over every socket.
+        // Once the daemon has ended, it has closed every socket.
         if self.echo.upgrades() > 0 && self.echo.connections().is_empty() {
             for title in self.created.iter().map(String::as_str).chain([ECHO]) {
                 expected.push(Flow::new("socket.closed", title, ""), "closed");
@@ -203,8 +203,8 @@ impl Service for Avatars {
     }
 
     fn checks(&self, _heard: &Flows) -> Vec<Check> {
-        let tried = !self.told.is_empty();
-        let all = tried.then(|| self.heard_by_script() == self.told);
+        let tried = !self.sent_to_script.is_empty();
+        let all = tried.then(|| self.received_by_script() == self.sent_to_script);
         vec![("what was sent to the script came to it once, in order", all)]
     }
 }

@@ -1,4 +1,4 @@
-//! ElizaOS: a room with a visitor and an agent, who answers what the instance says.
+//! ElizaOS: a room with a visitor and an agent, who answers what the instance sends.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::calls::{Call, Reply};
 use crate::flows::{Flow, Flows};
 
 const ROOM: &str = "5e0f3c1a-7b2d-4c86-9a41-d2b6c0f1a7e4";
-/// The entity that the instance speaks as.
+/// The entity of the instance.
 const OURS: &str = "b3c7f2d8-1e64-4f0a-8d35-6a9e0c4b1f52";
 const VISITOR: &str = "c94d5e01-6f8a-4b27-b1c3-70e2d8a5f963";
 /// How long the agent thinks before it answers, and how long before each part.
@@ -49,7 +49,7 @@ impl Agents {
         messages
     }
 
-    /// Whether the service has all that was sent, once and in order, and nothing else of ours.
+    /// Whether the service has all that was sent, once and in order, and nothing else from the instance.
     fn has_all(&self) -> bool {
         self.messages_of(OURS).iter().map(|message| text(message, "text")).eq(self.sent.iter().cloned())
     }
@@ -102,7 +102,7 @@ impl Service for Agents {
         self.eliza.members(ROOM) == 1
     }
 
-    fn speak(&mut self) {
+    fn send_next(&mut self) {
         self.remarks += 1;
         let text = format!("number {}", self.remarks);
         self.eliza.post(ROOM, VISITOR, &text);

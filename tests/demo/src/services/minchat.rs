@@ -8,9 +8,9 @@ use crate::calls::{Call, Reply};
 use crate::event::Event;
 use crate::flows::{Flow, Flows};
 
-/// The user that the instance speaks as.
+/// The user of the instance.
 const DESK: &str = "desk";
-/// Each chat, its title, and who is in it beside the desk. No one is in two, so that typing shows the chat.
+/// Each chat, its title, and who is in it beside the desk. No user is in two, so that typing shows the chat.
 const CHATS: [(&str, &str, &str); 3] =
     [("c1", "Delivery", "Ann"), ("c2", "Returns", "Ben"), ("c3", "Invoices", "Eve")];
 
@@ -18,7 +18,7 @@ const CHATS: [(&str, &str, &str); 3] =
 pub(super) struct Support {
     minchat: MinChat,
     expected: Flows,
-    /// How often somebody began to type, or wrote.
+    /// How often a user began to type, or wrote.
     turns: usize,
     /// What was sent to each chat, in order.
     sent: Vec<(&'static str, String)>,
@@ -42,7 +42,7 @@ impl Support {
         messages
     }
 
-    /// Whether the service has all that was sent, once and in order, and nothing else of ours.
+    /// Whether the service has all that was sent, once and in order, and nothing else from the instance.
     fn has_all(&self) -> bool {
         CHATS.iter().all(|(chat, _, _)| {
             let own = self.own(chat);
@@ -85,7 +85,7 @@ impl Service for Support {
             && self.minchat.user_members(DESK) == users
     }
 
-    fn speak(&mut self) {
+    fn send_next(&mut self) {
         let number = self.turns / 2 + 1;
         let (chat, _, name) = CHATS[(number - 1) % CHATS.len()];
         let user = name.to_lowercase();
@@ -126,7 +126,7 @@ impl Service for Support {
                 let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
                 expected.push(Flow::new("message.accepted", chat, ""), text("id"));
                 expected.push(Flow::new("message.created", chat, &format!("self {DESK}")), text("text"));
-                // The desk's other sockets are told that there is something new.
+                // The desk's other sockets are notified of something new.
                 expected.push(Flow::new("channel.updated", chat, DESK), text("text"));
             }
         }

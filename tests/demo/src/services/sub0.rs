@@ -1,4 +1,4 @@
-//! Sub0: a shop that tells of orders, and of its balance when it is asked.
+//! Sub0: a shop that broadcasts its orders, and returns its balance on request.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -51,7 +51,7 @@ impl Service for Shop {
         config.sub0(self.instance(), &self.sub0)
     }
 
-    fn speak(&mut self) {
+    fn send_next(&mut self) {
         self.orders += 1;
         let text = format!("order number {}", self.orders);
         self.sub0.broadcast(ACTION, &json!({ "text": text }));

@@ -77,9 +77,9 @@ async fn invalid_commands_are_reported_within_bounds_and_break_nothing() {
     assert_eq!((fixture.app.commands().len(), fixture.app.failures()), (1, vec![]));
     assert_eq!((fixture.server.upgrades(), fixture.logged("Trying again")), (1, 0));
     let errors = fixture.received("error");
-    let said: Vec<_> = errors.iter().filter_map(|error| error["message"].as_str()).collect();
-    assert_eq!(said[..5], ["a message that makes no sense"; 5]);
-    assert!(said.iter().all(|message| message.len() <= 200), "{said:?}");
+    let messages: Vec<_> = errors.iter().filter_map(|error| error["message"].as_str()).collect();
+    assert_eq!(messages[..5], ["a message that makes no sense"; 5]);
+    assert!(messages.iter().all(|message| message.len() <= 200), "{messages:?}");
 }
 
 #[tokio::test]
@@ -89,10 +89,10 @@ async fn wrong_types_are_named() {
     fixture.server.send_text(r#"{"type":"runCommand"}"#);
     fixture.server.send_text(r#"{"type":"writeChat"}"#);
     let errors = fixture.receives("error", 3).await;
-    let said: Vec<_> = errors.iter().map(|error| error["message"].as_str().unwrap()).collect();
+    let messages: Vec<_> = errors.iter().map(|error| error["message"].as_str().unwrap()).collect();
     let expected =
         ["there is no such type: dance", "runCommand without a command", "writeChat without a text"];
-    assert_eq!(said, expected);
+    assert_eq!(messages, expected);
     // They are reported in the log, too, for who looks there.
     eventually(DEADLINE, async || fixture.logged("there is no such type: dance") == 1).await;
 }

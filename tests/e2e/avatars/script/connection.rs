@@ -137,8 +137,10 @@ async fn a_reloaded_script_drops_the_socket_of_the_one_before() {
 #[tokio::test]
 async fn the_socket_of_another_script_is_none_of_ours() {
     let Some(fixture) = Fixture::open().await else { return };
-    let said = r#"{"type":"writeChat","text":"not for us"}"#;
-    for (kind, message, code) in [("OnMessage", said, ""), ("OnError", "", ""), ("OnClose", "", "1008")] {
+    let message_of_another = r#"{"type":"writeChat","text":"not for us"}"#;
+    for (kind, message, code) in
+        [("OnMessage", message_of_another, ""), ("OnError", "", ""), ("OnClose", "", "1008")]
+    {
         fixture.app.fire("websocket", json!(["another", kind, message, code])).await;
         fixture.app.advance(1.0).await;
     }
@@ -169,7 +171,7 @@ async fn after_45_seconds_of_silence_the_script_connects_again() {
     fixture.server.connected(0, DEADLINE).await;
     fixture.next_dial().await;
     fixture.joined(2).await;
-    // As with a daemon that takes a connection and says nothing.
+    // As with a daemon that takes a connection and sends nothing.
     fixture.server.listener(Listener::Silent);
     fixture.server.cut();
     eventually(DEADLINE, async || fixture.logged("Trying again") == 2).await;

@@ -211,7 +211,7 @@ fn times_of_a_clock_that_was_set_are_those_of_the_daemon() {
 #[test]
 fn where_the_clock_was_set_a_gap_in_the_place_of_the_event_covers_it() {
     const HOUR: Micros = 3_600_000;
-    // The clock goes back by an hour while the daemon is down: the end of the gap says nothing.
+    // The clock goes back by an hour while the daemon is down: the end of the gap proves nothing.
     let story = |place: usize| {
         let story = Story::sent(20).stored(0..5).clock(100, -HOUR).restarted(105);
         let gap = Gap { reason: "restarted".into(), from: Some(41 * MS), to: 41 * MS };

@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 /// The only agent there is.
 pub(super) const AGENT: &str = "66f2a1b4c5d6e7f801234567";
-/// Everybody who asks.
+/// Every user.
 const USER: &str = "66f2a1b4c5d6e7f8089abcde";
 /// The event that carries an update.
 const UPDATED: &str = "thread-message-text-content-updated";
@@ -26,10 +26,10 @@ pub struct AuiAnswer {
 /// How updates are wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AuiEnvelope {
-    /// `{event, data}`, as the page says.
+    /// `{event, data}`, as on the page.
     #[default]
     Flat,
-    /// `{channel: {event_name}, scope: {context}, data}`, as the service's own library says; it names task and message.
+    /// `{channel: {event_name}, scope: {context}, data}`, as in the service's library; it names task and message.
     Full,
 }
 
@@ -38,7 +38,7 @@ pub enum AuiEnvelope {
 pub(super) enum End {
     /// The final message.
     Whole,
-    /// An error with this status and these words, and the connection is closed.
+    /// An error with this status and message, and the connection is closed.
     Error(u16, String),
     /// The connection is closed with this code.
     Close(u16),
@@ -49,7 +49,7 @@ pub(super) enum End {
 }
 
 impl Default for AuiAnswer {
-    /// What it was told, at once and whole.
+    /// The text of the message, at once and whole.
     fn default() -> Self {
         let (pace, envelope) = (Duration::ZERO, AuiEnvelope::Flat);
         Self { text: None, updates: 0, pace, envelope, end: End::Whole }
@@ -123,8 +123,8 @@ impl AuiAnswer {
     }
 
     /// The text of the answer to this.
-    pub(super) fn text_for<'a>(&'a self, told: &'a str) -> &'a str {
-        self.text.as_deref().unwrap_or(told)
+    pub(super) fn text_for<'a>(&'a self, asked: &'a str) -> &'a str {
+        self.text.as_deref().unwrap_or(asked)
     }
 
     /// The updates of this answer, as they are sent; `message` is its id.

@@ -59,7 +59,7 @@ impl State {
         whole(&self.new_id(), text)
     }
 
-    /// Tells of an error, and closes the connection.
+    /// Sends an error, and closes the connection.
     fn fail(&mut self, connection: &Connection, status: u16, words: &str) {
         connection.send_text(&error(status, words).to_string());
         self.close(connection, if status < 500 { POLICY } else { INTERNAL });
@@ -80,7 +80,7 @@ impl State {
             self.fail(connection, 500, "the message is not JSON");
             return None;
         };
-        let (Some(task), Some(said)) = (body["task_id"].as_str(), body["text"].as_str()) else {
+        let (Some(task), Some(text)) = (body["task_id"].as_str(), body["text"].as_str()) else {
             self.fail(connection, 422, "task_id and text are required");
             return None;
         };
@@ -90,9 +90,8 @@ impl State {
             return None;
         }
         let answer = self.answers.get(task).unwrap_or(&self.answer).clone();
-        let (task, said, at) = (task.to_owned(), said.to_owned(), Instant::now());
-        let turn =
-            AuiTurn { connection: id, task, text: said, body, at, updates: 0, answer: None, is_over: false };
+        let (task, text, at) = (task.to_owned(), text.to_owned(), Instant::now());
+        let turn = AuiTurn { connection: id, task, text, body, at, updates: 0, answer: None, is_over: false };
         self.turns.push(turn);
         Some((self.turns.len() - 1, answer))
     }

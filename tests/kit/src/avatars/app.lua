@@ -1,10 +1,10 @@
--- A stub of Stream Avatars: runs a script as the app does, and tells the kit what it did.
+-- A stub of Stream Avatars: runs a script as the app does, and reports to the kit what it did.
 --
--- The kit gives orders, one JSON object a line, on stdin. What the script does is told on stdout, one object a line,
+-- The kit gives orders, one JSON object a line, on stdin. What the script does is reported on stdout, one object a line,
 -- and then that the order is done. Time passes only by order, a frame at a time.
 --
--- As in the app, every function that is called for an event is a coroutine with globals of its own. The app's
--- documentation shows some that read a global of the script's, and says elsewhere that they cannot: here they cannot,
+-- As in the app, every function that is called for an event is a coroutine with separate globals. The app's
+-- documentation shows some that read a global of the script's, and states elsewhere that they cannot: here they cannot,
 -- but for functions.
 
 local json = require 'json'
@@ -19,7 +19,7 @@ local subscriptions = {}
 local routines = {}
 local now, passed = 0, 0
 
-local function tell(what)
+local function report(what)
     io.stdout:write(json.serialize(what), '\n')
 end
 
@@ -92,7 +92,7 @@ local start
 local app = {}
 
 function app.createWebsocket(title, url, protocols)
-    tell({ did = 'create', title = text_of(title), url = text_of(url), third = protocols })
+    report({ did = 'create', title = text_of(title), url = text_of(url), third = protocols })
     if options.opens_at_once then
         io.stdout:flush()
         if json.parse(io.read('*l')).opened then
@@ -102,11 +102,11 @@ function app.createWebsocket(title, url, protocols)
 end
 
 function app.sendWebsocketMessage(title, text)
-    tell({ did = 'send', title = text_of(title), text = text_of(text) })
+    report({ did = 'send', title = text_of(title), text = text_of(text) })
 end
 
 function app.removeWebSocket(title)
-    tell({ did = 'remove', title = text_of(title) })
+    report({ did = 'remove', title = text_of(title) })
 end
 
 local function environment()
@@ -126,7 +126,7 @@ local function environment()
         isnull = function(value) return value == nil or value == json.null end,
     }
     env.getApp = function() return app end
-    env.log = function(text) tell({ did = 'log', text = tostring(text) }) end
+    env.log = function(text) report({ did = 'log', text = tostring(text) }) end
     env.get = function(name) return copied(main[name]) end
     env.set = function(name, value) main[name] = copied(value) end
     env.wait = function(seconds) coroutine.yield(now + seconds) end
@@ -137,18 +137,18 @@ local function environment()
     env.keepAlive = function() coroutine.yield(math.huge) end
     env.addEvent = function(event, name)
         subscriptions[#subscriptions + 1] = { event = text_of(event), name = text_of(name) }
-        tell({ did = 'addEvent', event = event, ['function'] = name })
+        report({ did = 'addEvent', event = event, ['function'] = name })
     end
     env.runCommand = function(command, quiet)
-        tell({ did = 'runCommand', command = text_of(command), quiet = quiet == true })
+        report({ did = 'runCommand', command = text_of(command), quiet = quiet == true })
     end
-    env.writeChat = function(text) tell({ did = 'writeChat', text = text_of(text) }) end
+    env.writeChat = function(text) report({ did = 'writeChat', text = text_of(text) }) end
     return env
 end
 
 -- ----- Running it -----
 
--- The script in globals of its own. Returns what it returns: the function to begin with.
+-- The script with separate globals. Returns what it returns: the function to begin with.
 local function run_script(env)
     return assert(load(script, 'script', 't', env))()
 end
@@ -157,7 +157,7 @@ local function resume(routine, ...)
     debug.sethook(routine.thread, function() error('the script never waits', 0) end, '', STEPS)
     local ok, wake = coroutine.resume(routine.thread, ...)
     if not ok then
-        tell({ did = 'failed', error = debug.traceback(routine.thread, tostring(wake)) })
+        report({ did = 'failed', error = debug.traceback(routine.thread, tostring(wake)) })
     end
     routine.wake = wake
     return ok and coroutine.status(routine.thread) ~= 'dead'
@@ -221,6 +221,6 @@ end
 for line in io.lines() do
     local order = json.parse(line)
     orders[order.order](order)
-    tell({ did = 'done' })
+    report({ did = 'done' })
     io.stdout:flush()
 end

@@ -59,7 +59,7 @@ impl Engine {
         Self { lua, script, world, orders, later, frozen: false, last_frame }
     }
 
-    /// Goes until it is told to end, or the interpreter is gone.
+    /// Runs until it is ordered to end, or the interpreter is gone.
     pub(super) fn run(mut self) {
         while self.turn().is_some() {}
     }
@@ -109,7 +109,7 @@ impl Engine {
             }
             Order::Freeze(frozen) => self.frozen = frozen,
             Order::Cut(title) => self.world.act(&title, Act::Cut),
-            Order::Socket(number, title, what) => self.world.hear(number, &title, what),
+            Order::Socket(number, title, what) => self.world.receive(number, &title, what),
             Order::End => return None,
         }
         Some(())
@@ -126,17 +126,17 @@ impl Engine {
         if self.frozen { Some(()) } else { self.frame(0.0) }
     }
 
-    /// Hears what happened to the sockets, and keeps other orders for later.
+    /// Receives what happened to the sockets, and keeps other orders for later.
     fn absorb(&mut self) {
         while let Ok(order) = self.orders.try_recv() {
             match order {
-                Order::Socket(number, title, what) => self.world.hear(number, &title, what),
+                Order::Socket(number, title, what) => self.world.receive(number, &title, what),
                 other => self.later.push_back(other),
             }
         }
     }
 
-    /// A frame of the app's: the script is told some of what waits, and then those who wait go on.
+    /// A frame of the app's: the script receives some of what waits, and then the functions that wait are resumed.
     fn frame(&mut self, seconds: f64) -> Option<()> {
         self.last_frame = Instant::now();
         self.world.now += seconds;

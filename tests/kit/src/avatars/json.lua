@@ -34,7 +34,7 @@ end
 
 local written = { string = true, number = true, boolean = true, table = true }
 
--- What may be written; `opaque` says which tables are objects of the app's.
+-- What may be written; `opaque` holds the tables that are objects of the app.
 function json.serialize(value, dialect, opaque)
     local kind = type(value)
     if value == json.null or value == nil then
@@ -84,7 +84,7 @@ local function unescaped(text, dialect)
     end))
 end
 
--- The table or value that the text says. Throws if it says none.
+-- The table or value in the text. Throws if there is none.
 function json.parse(text, dialect)
     local place = 1
 

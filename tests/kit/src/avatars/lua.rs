@@ -1,4 +1,4 @@
-//! The interpreter: a real Lua in a process of its own, which runs the stub; it is given orders a line at a time.
+//! The interpreter: a real Lua in a child process, which runs the stub; it is given orders a line at a time.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ impl Lua {
     /// Starts one. It is gone when the process is dropped, and needs its files as long as it runs.
     ///
     /// # Panics
-    /// If there is none; the message says how to get it.
+    /// If there is none; the message explains how to get it.
     pub(super) fn start() -> (Process, Dir, Self) {
         let binary = find()
             .unwrap_or_else(|| panic!("there is no {NAME}: run `make tools`, or name one in {VARIABLE}"));
@@ -89,7 +89,7 @@ impl Lua {
     pub(super) fn order(
         &mut self,
         order: &Value,
-        mut hear: impl FnMut(Did) -> Option<Value>,
+        mut receive: impl FnMut(Did) -> Option<Value>,
     ) -> io::Result<()> {
         self.send(order)?;
         let mut line = Vec::new();
@@ -100,10 +100,10 @@ impl Lua {
             }
             // Lua knows bytes only.
             let text = String::from_utf8_lossy(&line);
-            match serde_json::from_str(&text).expect("the stub tells what was done") {
+            match serde_json::from_str(&text).expect("the stub reports what was done") {
                 Did::Done => return Ok(()),
                 did => {
-                    if let Some(answer) = hear(did) {
+                    if let Some(answer) = receive(did) {
                         self.send(&answer)?;
                     }
                 }

@@ -14,7 +14,7 @@ pub struct LuaOptions {
     pub(super) max_waiting: usize,
 }
 
-/// How a script is told that a socket broke or could not be opened.
+/// How a broken or unopened socket is reported to a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Farewell {
     /// By `OnClose` alone.
@@ -49,7 +49,7 @@ impl LuaOptions {
         self
     }
 
-    /// How a failure is told; both ways where nothing is chosen.
+    /// How a failure is reported; both ways where nothing is chosen.
     #[must_use]
     pub fn farewell(mut self, farewell: Farewell) -> Self {
         self.farewell = farewell;
@@ -80,7 +80,7 @@ impl LuaOptions {
     /// Starts the app, and the script in it up to where it first waits.
     ///
     /// # Panics
-    /// If there is no Lua; the message says how to get it.
+    /// If there is no Lua; the message explains how to get it.
     pub async fn start(self, script: &LuaScript) -> LuaApp {
         LuaApp::run(self, script).await
     }

@@ -43,7 +43,7 @@ impl LuaScript {
                 found = true;
                 filled.push_str(&begins);
                 filled.push_str(code);
-                // A list is closed on a line of its own.
+                // A list is closed on a separate line.
                 if line.ends_with('{') {
                     lines.find(|line| *line == "}");
                 }

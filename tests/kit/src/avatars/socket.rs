@@ -52,19 +52,19 @@ pub(super) async fn dial(request: Request<()>) -> Result<WebSocketStream<TcpStre
     Ok(socket)
 }
 
-/// Dials and speaks until it ends.
-pub(super) async fn run(dial: Dialling, mut acts: UnboundedReceiver<Act>, tell: impl Fn(Happened)) {
+/// Dials, sends and receives until the socket ends.
+pub(super) async fn run(dial: Dialling, mut acts: UnboundedReceiver<Act>, report: impl Fn(Happened)) {
     let mut socket = tokio::select! {
         // What is sent to a socket that is open already is not lost.
         biased;
         dialled = dial => match dialled {
             Ok(socket) => socket,
-            Err(reason) => return tell(Happened::Failed(reason)),
+            Err(reason) => return report(Happened::Failed(reason)),
         },
         // Nothing can be sent before it is open.
-        () = given_up(&mut acts) => return tell(Happened::Failed("it was given up".into())),
+        () = given_up(&mut acts) => return report(Happened::Failed("it was given up".into())),
     };
-    tell(Happened::Opened);
+    report(Happened::Opened);
     let mut removed = false;
     loop {
         tokio::select! {
@@ -74,23 +74,23 @@ pub(super) async fn run(dial: Dialling, mut acts: UnboundedReceiver<Act>, tell: 
                 Some(Act::Close) => drop(socket.close(None).await),
                 Some(Act::Cut) => {
                     let _ = socket.get_ref().set_zero_linger();
-                    return tell(Happened::Failed("the connection was reset".into()));
+                    return report(Happened::Failed("the connection was reset".into()));
                 }
                 None => removed = true,
             },
             message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => tell(Happened::Text(text.to_string())),
+                Some(Ok(Message::Text(text))) => report(Happened::Text(text.to_string())),
                 Some(Ok(Message::Close(frame))) => {
                     let (code, reason) =
                         frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
-                    tell(Happened::Closed(code, reason));
+                    report(Happened::Closed(code, reason));
                     // What is read after it is only the end.
                     while let Some(Ok(_)) = socket.next().await {}
                     return;
                 }
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return tell(Happened::Failed(error.to_string())),
-                None => return tell(Happened::Closed(1005, String::new())),
+                Some(Err(error)) => return report(Happened::Failed(error.to_string())),
+                None => return report(Happened::Closed(1005, String::new())),
             },
         }
     }

@@ -23,7 +23,7 @@ pub(super) struct World {
     happenings: Sender<Order>,
     sockets: HashMap<String, Socket>,
     made: u64,
-    /// What the script is to be told, in order.
+    /// What the script is to receive, in order.
     pub(super) queue: VecDeque<Delivery>,
     /// How many seconds have passed for the script.
     pub(super) now: f64,
@@ -37,7 +37,7 @@ struct Socket {
     ended: bool,
 }
 
-/// What the script is still to be told of a socket.
+/// What the script is still to receive of a socket.
 pub(super) struct Delivery {
     pub(super) title: String,
     pub(super) kind: &'static str,
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// The script did something. Returns what it is told back.
+    /// The script did something. Returns the answer to it.
     pub(super) fn did(&mut self, did: Did) -> Option<Value> {
         let mut seen = self.seen.lock().unwrap();
         match did {
@@ -114,11 +114,11 @@ impl World {
         let (acts, to_do) = mpsc::unbounded_channel();
         self.sockets.insert(title.clone(), Socket { number, acts, opened, ended: false });
         let happenings = self.happenings.clone();
-        let tell = move |what| {
-            // No one reads it once the app has ended.
+        let report = move |what| {
+            // It is not read once the app has ended.
             let _ = happenings.send(Order::Socket(number, title.clone(), what));
         };
-        self.tasks.spawn_on(socket::run(dial, to_do, tell), &self.runtime);
+        self.tasks.spawn_on(socket::run(dial, to_do, report), &self.runtime);
         self.answer(opened)
     }
 
@@ -139,12 +139,12 @@ impl World {
 
     pub(super) fn act(&self, title: &str, act: Act) {
         if let Some(socket) = self.sockets.get(title) {
-            // A socket that has ended takes nothing, and says nothing of it.
+            // A socket that has ended takes nothing, and reports nothing.
             let _ = socket.acts.send(act);
         }
     }
 
-    pub(super) fn hear(&mut self, number: u64, title: &str, what: Happened) {
+    pub(super) fn receive(&mut self, number: u64, title: &str, what: Happened) {
         self.happened(number, title, what);
         self.count();
     }
@@ -157,7 +157,7 @@ impl World {
         let known = self.sockets.get_mut(title);
         let Some(socket) = known.filter(|socket| socket.number == number && !socket.ended) else { return };
         match what {
-            // The script was told so when it asked.
+            // The script got that as the answer.
             Happened::Opened if socket.opened => {}
             Happened::Opened => {
                 socket.opened = true;

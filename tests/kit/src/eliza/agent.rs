@@ -18,7 +18,7 @@ pub struct AgentReply {
 }
 
 impl AgentReply {
-    /// Always with this text. Otherwise it says back what it is told.
+    /// Always with this text. Otherwise it echoes what it receives.
     #[must_use]
     pub fn text(mut self, text: &str) -> Self {
         self.text = Some(text.to_owned());

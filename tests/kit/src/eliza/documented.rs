@@ -1,4 +1,4 @@
-//! What the documentation says that the server understands. No server that was ever released does.
+//! The events that the documentation describes. No released server understands them.
 
 use std::sync::Arc;
 

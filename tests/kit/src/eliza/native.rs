@@ -17,7 +17,7 @@ impl Server {
         let (kind, payload) = match event.name.as_str() {
             "message" => match (event.payload()["type"].as_u64(), event.payload().get("payload")) {
                 (Some(kind), Some(payload)) => (kind, Some(payload)),
-                // It says in its log that this is malformed, and no more.
+                // It logs that this is malformed, and does no more.
                 _ => return,
             },
             "1" => (ROOM_JOINING, event.args.first()),
@@ -94,7 +94,7 @@ impl Server {
         }
         let (id, message) = self.user_message(&channel, &sender, text, payload);
         rooms.emit(&channel, Some(client), "messageBroadcast", &message);
-        // The sender need not have joined to be told.
+        // The sender receives it without having joined.
         let mut echo = message;
         let mut ack = json!({
             "messageId": id,

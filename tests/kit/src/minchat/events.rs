@@ -50,7 +50,7 @@ impl Backend for Arc<Server> {
                 let chat = self.state().chat_of(text("lastMessageId"));
                 self.relay(rooms, client, chat, name, &payload["lastMessageId"]);
             }
-            // The user is relayed as it came: the server adds nothing, and takes nothing away.
+            // The user is relayed unchanged.
             "typing.start" | "typing.stop" => {
                 self.relay(rooms, client, Some(text("channelId").to_owned()), name, &payload["user"]);
             }

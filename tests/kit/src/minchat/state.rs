@@ -33,12 +33,12 @@ pub(super) struct Chat {
     created_at: String,
 }
 
-/// The room of those who follow a chat.
+/// The room of a chat.
 pub(super) fn chat_room(chat: &str) -> String {
     format!("chat:{chat}")
 }
 
-/// The room of those who listen for a user.
+/// The room of a user.
 pub(super) fn user_room(user: &str) -> String {
     format!("user:{user}")
 }
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-/// Puts what is given into a message. A file is stored somewhere, and told of by its address.
+/// Puts what is given into a message. A file is represented by the address where it is stored.
 fn put(message: &mut Value, given: &Value) {
     for name in ["text", "metadata"] {
         if !given[name].is_null() {

@@ -7,7 +7,7 @@ use pontoon_sdk::websocket;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What a text message is, as far as it can be told without what follows it.
+/// What a text message is, as far as that is known without what follows it.
 #[derive(Debug)]
 pub(super) enum Packet {
     /// `40`

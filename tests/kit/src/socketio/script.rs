@@ -1,4 +1,4 @@
-//! The server's side of each connection: what it answers by itself, and what it makes of what comes.
+//! The server's side of each connection: what it replies by itself, and how it reads what it receives.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -28,11 +28,11 @@ pub(super) struct State {
     pub(super) welcome: Welcome,
     pub(super) pings: bool,
     /// By connection.
-    pub(super) talks: BTreeMap<usize, Talk>,
+    pub(super) sessions: BTreeMap<usize, Session>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Talk {
+pub(super) struct Session {
     pub(super) peer: Peer,
     /// The message whose attachments are awaited.
     partial: Option<Partial>,
@@ -61,7 +61,7 @@ impl Service for Script {
 
     fn connected(&self, connection: &Arc<Connection>) {
         let mut state = self.state();
-        let ponged = Arc::clone(&state.talks.entry(connection.id()).or_default().ponged);
+        let ponged = Arc::clone(&state.sessions.entry(connection.id()).or_default().ponged);
         match &state.opening {
             Opening::Timers(timers) => {
                 connection.send_text(&open_packet(connection.id(), *timers));
@@ -75,7 +75,7 @@ impl Service for Script {
     }
 
     fn text(&self, connection: &Arc<Connection>, text: &str) {
-        let connect = self.take(connection, |talk| talk.text(text));
+        let connect = self.take(connection, |session| session.text(text));
         let Some(connect) = connect else { return };
         let rooms = self.rooms.get().and_then(Weak::upgrade);
         let welcome = match &rooms {
@@ -91,7 +91,7 @@ impl Service for Script {
     }
 
     fn binary(&self, connection: &Arc<Connection>, data: &Bytes) {
-        self.take(connection, |talk| talk.binary(data));
+        self.take(connection, |session| session.binary(data));
     }
 }
 
@@ -102,7 +102,7 @@ impl Script {
             opening: Opening::Timers(Timers::default()),
             welcome: Welcome::Confirm,
             pings: true,
-            talks: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         };
         Arc::new_cyclic(|own| Self {
             own: own.clone(),
@@ -117,13 +117,13 @@ impl Script {
     }
 
     /// Takes in a message, and gives the frames that it completes to the service.
-    fn take<T>(&self, connection: &Arc<Connection>, take: impl FnOnce(&mut Talk) -> T) -> T {
+    fn take<T>(&self, connection: &Arc<Connection>, take: impl FnOnce(&mut Session) -> T) -> T {
         let (taken, frames) = {
             let mut state = self.state();
-            let talk = state.talks.entry(connection.id()).or_default();
-            let before = talk.peer.frames.len();
-            let taken = take(talk);
-            (taken, talk.peer.frames[before..].to_vec())
+            let session = state.sessions.entry(connection.id()).or_default();
+            let before = session.peer.frames.len();
+            let taken = take(session);
+            (taken, session.peer.frames[before..].to_vec())
         };
         if let Some(rooms) = self.rooms.get().and_then(Weak::upgrade) {
             frames.iter().for_each(|frame| rooms.received(connection, frame));
@@ -152,7 +152,7 @@ impl Welcome {
     }
 }
 
-impl Talk {
+impl Session {
     /// Takes in a text message. Returns the CONNECT, if it is one.
     fn text(&mut self, text: &str) -> Option<Connect> {
         if let Some(partial) = self.partial.take() {

@@ -53,13 +53,13 @@ pub struct Reader {
     /// How much was discarded of a line over the limit.
     discarded: usize,
     silence: Option<Duration>,
-    heard: Instant,
+    received_at: Instant,
 }
 
 impl Reader {
     fn new(wire: ReadHalf<Wire>, limit: usize, silence: Option<Duration>) -> Self {
         let arrived = BytesMut::new();
-        Self { wire, arrived, searched: 0, limit, discarded: 0, silence, heard: Instant::now() }
+        Self { wire, arrived, searched: 0, limit, discarded: 0, silence, received_at: Instant::now() }
     }
 
     /// A line that has arrived whole, or the end of one that is too long.
@@ -94,12 +94,12 @@ impl Reader {
         self.arrived.reserve(CHUNK);
         let reading = self.wire.read_buf(&mut self.arrived);
         let read = match self.silence {
-            Some(silence) => deadline::by(self.heard + silence, reading)
+            Some(silence) => deadline::by(self.received_at + silence, reading)
                 .await
-                .ok_or_else(|| End::disconnected(format!("nothing was heard for {silence:?}")))?,
+                .ok_or_else(|| End::disconnected(format!("nothing was received for {silence:?}")))?,
             None => reading.await,
         };
-        self.heard = Instant::now();
+        self.received_at = Instant::now();
         match read {
             Ok(0) => Err(End::disconnected("the connection was closed")),
             Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! The transport over real sockets: whole lines, whatever the pieces they come in, and ends that say why.
+//! The transport over real sockets: whole lines, in any pieces, and ends with their reason.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ async fn a_line_over_the_limit_is_discarded_and_the_next_one_comes() {
 #[tokio::test]
 async fn a_silent_peer_is_gone_if_it_was_to_answer_pings() {
     let (mut link, _service) = pair(|endpoint| endpoint.ping = Line::new("PING").ok()).await;
-    assert!(link.reader.read().await.unwrap_err().reason.starts_with("nothing was heard"));
+    assert!(link.reader.read().await.unwrap_err().reason.starts_with("nothing was received"));
 }
 
 #[tokio::test]
@@ -92,9 +92,9 @@ async fn lines_are_written_together_and_the_close_is_sent() {
     link.writer.feed(Line::new("one").unwrap()).await.unwrap();
     link.writer.ping().await.unwrap();
     link.writer.close().await.unwrap();
-    let mut heard = String::new();
-    service.read_to_string(&mut heard).await.unwrap();
-    assert_eq!(heard, "one\r\nPING\r\nQUIT\r\n");
+    let mut received = String::new();
+    service.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "one\r\nPING\r\nQUIT\r\n");
 }
 
 #[tokio::test]

@@ -44,8 +44,8 @@ async fn it_bridges_both_ways_and_publishes_what_a_break_may_have_cost() {
 
     let body = r#"{"channel":"lobby","text":"Good evening, Ann"}"#;
     let file = file.to_str().expect("UTF-8");
-    let (code, reply, said) = run(&["--config", file, "send", "tavern", "message.send", body]).await;
-    assert_eq!(code, Some(0), "{said}\n{}", daemon.log());
+    let (code, reply, output_text) = run(&["--config", file, "send", "tavern", "message.send", body]).await;
+    assert_eq!(code, Some(0), "{output_text}\n{}", daemon.log());
     let reply: Value = serde_json::from_str(&reply).expect("JSON");
     assert_eq!((&reply["status"], &reply["data"]), (&json!("acked"), &json!({"id": "m1"})));
     server.receives("SAY 1 lobby Good evening, Ann").await;
@@ -83,18 +83,21 @@ async fn the_binary_knows_the_new_type_beside_one_of_ours() {
     let all = sample.replace("# password = { env = \"PARLEY_PASSWORD\" }", "password = \"x\"");
     let all = all.replace("# rooms", "rooms");
     assert_eq!(all.matches("\n# ").count(), sample.matches("\n# ").count() - 2);
-    let (code, _, said) = check("all.toml", &all).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (code, _, output_text) = check("all.toml", &all).await;
+    assert_eq!(code, Some(0), "{output_text}");
 
-    let (code, _, said) = check("place.toml", &sample.replace(":7300", "")).await;
+    let (code, _, output_text) = check("place.toml", &sample.replace(":7300", "")).await;
     assert_eq!(code, Some(78));
-    assert!(said.contains("connectors.tavern.address") && said.contains("write host:port"), "{said}");
-    let (code, _, said) = check("type.toml", &sample.replace("\"parley\"", "\"parly\"")).await;
+    assert!(
+        output_text.contains("connectors.tavern.address") && output_text.contains("write host:port"),
+        "{output_text}"
+    );
+    let (code, _, output_text) = check("type.toml", &sample.replace("\"parley\"", "\"parly\"")).await;
     assert_eq!(code, Some(78));
-    assert!(said.contains("parley"), "{said}");
+    assert!(output_text.contains("parley"), "{output_text}");
 }
 
-/// Exit code, stdout and stderr of the binary, without the settings of whoever runs the tests.
+/// Exit code, stdout and stderr of the binary, without the settings of the user that runs the tests.
 async fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(BINARY);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PONTOON_")) {
