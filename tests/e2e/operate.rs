@@ -12,13 +12,7 @@ use std::time::Duration;
 use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Sub0, eventually};
 use serde_json::Value;
 
-/// How long anything may take that is not itself a matter of time.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The daemon that was built with these tests.
-fn start(config: DaemonConfig) -> Daemon {
-    Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)
-}
+use crate::support::{self, DEADLINE, start};
 
 /// A daemon with one instance, `shop`, that is connected on both sides.
 async fn fixture(lines: &str) -> (NatsServer, Sub0, Daemon) {
@@ -30,13 +24,9 @@ async fn fixture(lines: &str) -> (NatsServer, Sub0, Daemon) {
     (nats, sub0, daemon)
 }
 
-/// What `/status` says of an instance; null if it does not know it.
+/// What `/status` shows of an instance; null if it is not there.
 async fn status(daemon: &mut Daemon, instance: &str) -> Value {
-    let (code, text) = daemon.get("/status").await;
-    assert_eq!(code, 200, "{text}");
-    let status: Value = serde_json::from_str(&text).unwrap();
-    let instances = status["instances"].as_array().unwrap();
-    instances.iter().find(|one| one["instance"] == instance).cloned().unwrap_or_default()
+    support::instance(daemon, instance).await.unwrap_or_default()
 }
 
 /// Waits until an instance is connected on both sides and has published the gap with which its run begins.

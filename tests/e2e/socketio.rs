@@ -1,4 +1,4 @@
-//! The Socket.IO transport against a scripted server: what is confirmed, refused, pinged, resumed, and told twice.
+//! The Socket.IO transport against a scripted server: what is confirmed, refused, pinged, resumed, and sent twice.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use pontoon_testkit::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, Reply, ask, contents, filled, listen, next, start};
+use crate::support::{DEADLINE, Reply, ask, contents, filled, link_state, listen, next, start};
 
 const EVENTS: &str = r#"
 events.said = { type = "message.created", channel = "/0/room", id = "/0/id", version = "/0/version", text = "/0/text" }
@@ -32,11 +32,11 @@ impl Scenario {
         Self::with(settings, |_| {}).await
     }
 
-    /// The service is told something before the daemon starts.
-    async fn with(settings: &str, tell: impl FnOnce(&SocketIoServer)) -> Self {
+    /// The service is prepared before the daemon starts.
+    async fn with(settings: &str, prepare: impl FnOnce(&SocketIoServer)) -> Self {
         let nats = NatsServer::start().await;
         let service = SocketIoServer::start().await;
-        tell(&service);
+        prepare(&service);
         let client = nats.client().await;
         let settings = format!("url = \"{}\"\n{EVENTS}\n{settings}", service.url());
         let daemon = start(DaemonConfig::new(&nats).connector("any", "socketio", &settings));
@@ -55,37 +55,28 @@ impl Scenario {
 
     /// Waits for a state of the link that is so, once events can be published.
     async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + DEADLINE;
-        while tokio::time::Instant::now() < end {
-            last = self.ask("status", "").await.body["data"].clone();
-            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
-                return last["links"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the state does not come: {last}\n{}", self.daemon.log());
+        link_state(&self.client, &self.daemon, "socketio", "any", wanted).await
     }
 
-    /// The service says something with a number.
+    /// The service sends a message with a number.
     fn send(&self, number: u64) {
-        self.service.send(&said(&json!({"room": "r", "id": format!("m{number}"), "text": number})));
+        self.service.send(&message(&json!({"room": "r", "id": format!("m{number}"), "text": number})));
     }
 
     /// What the stream holds once it has this many: gaps by their reason, messages by their text.
-    async fn told(&self, number: u64) -> Vec<String> {
+    async fn stored(&self, number: u64) -> Vec<String> {
         filled(&self.nats, "PONTOON_ANY", number, DEADLINE).await;
         let events = contents(&self.nats, "PONTOON_ANY").await;
-        let told = events.iter().map(|(kind, body)| match kind.as_str() {
+        let stored = events.iter().map(|(kind, body)| match kind.as_str() {
             "pontoon.gap.detected.v1" => format!("gap {}", body["reason"].as_str().unwrap_or_default()),
             "pontoon.message.created.v1" => body["message"]["text"].as_str().unwrap_or_default().to_owned(),
             other => other.to_owned(),
         });
-        told.collect()
+        stored.collect()
     }
 }
 
-fn said(value: &Value) -> Frame {
+fn message(value: &Value) -> Frame {
     Frame::event("said", Raw::json(value).unwrap())
 }
 
@@ -136,7 +127,7 @@ async fn pings_are_answered_and_missed_ones_noticed_while_we_write() {
     scenario.link(|link| link["phase"] == "ready").await;
     eventually(DEADLINE, async || scenario.service.peer(0).pongs >= 3).await;
     assert_eq!(scenario.service.upgrades(), 1);
-    // It still takes what is written, and says nothing more.
+    // It still reads what is written, and sends nothing more.
     scenario.service.pings(false);
     let writing = async {
         loop {
@@ -166,12 +157,12 @@ async fn a_message_that_the_service_would_hang_up_on_is_not_sent() {
 async fn a_disconnect_from_the_namespace_is_an_end_and_a_gap() {
     let scenario = Scenario::ready("").await;
     scenario.send(1);
-    scenario.told(1).await;
+    scenario.stored(1).await;
     scenario.service.disconnect();
     eventually(DEADLINE, async || scenario.service.upgrades() == 2).await;
     scenario.link(|link| link["phase"] == "ready").await;
     scenario.send(2);
-    assert_eq!(scenario.told(3).await, ["1", "gap disconnected", "2"]);
+    assert_eq!(scenario.stored(3).await, ["1", "gap disconnected", "2"]);
 }
 
 #[tokio::test]
@@ -186,14 +177,14 @@ async fn a_session_that_is_resumed_has_no_gap_and_one_that_is_not_has() {
         Frame::Event(pontoon_sdk::socketio::Event::new("said", values))
     };
     scenario.service.send(&at(1, "offset-1"));
-    scenario.told(1).await;
+    scenario.stored(1).await;
     scenario.service.cut();
     scenario.service.joined(1, DEADLINE).await;
     eventually(DEADLINE, async || scenario.service.peer(1).connects.len() == 1).await;
     let asked = scenario.service.peer(1).connects[0].auth.clone().unwrap();
     assert_eq!(asked, json!({"pid": "first", "offset": "offset-1"}));
     scenario.service.send(&at(2, "offset-2"));
-    assert_eq!(scenario.told(2).await, ["1", "2"]);
+    assert_eq!(scenario.stored(2).await, ["1", "2"]);
     // Now the server has forgotten the session.
     scenario.link(|link| link["phase"] == "ready").await;
     scenario.service.welcome(session("second"));
@@ -202,25 +193,25 @@ async fn a_session_that_is_resumed_has_no_gap_and_one_that_is_not_has() {
     assert_eq!(scenario.service.peer(2).connects[0].auth.clone().unwrap()["offset"], "offset-2");
     scenario.link(|link| link["phase"] == "ready").await;
     scenario.service.send(&at(3, "offset-3"));
-    assert_eq!(scenario.told(4).await, ["1", "2", "gap disconnected", "3"]);
+    assert_eq!(scenario.stored(4).await, ["1", "2", "gap disconnected", "3"]);
 }
 
 #[tokio::test]
 async fn what_is_sent_twice_is_published_once_and_counted() {
     let mut scenario = Scenario::ready("").await;
-    let message = json!({"room": "r", "id": "m1", "version": 1, "text": "a"});
+    let first = json!({"room": "r", "id": "m1", "version": 1, "text": "a"});
     let changed = json!({"room": "r", "id": "m1", "version": 2, "text": "b"});
-    for value in [&message, &message, &changed] {
-        scenario.service.send(&said(value));
+    for value in [&first, &first, &changed] {
+        scenario.service.send(&message(value));
     }
-    scenario.told(2).await;
-    // Over a break, too, as when a service replays what it said last.
+    scenario.stored(2).await;
+    // Over a break, too, as when a service replays what it sent last.
     scenario.service.cut();
     eventually(DEADLINE, async || scenario.service.upgrades() == 2).await;
     scenario.link(|link| link["phase"] == "ready").await;
-    scenario.service.send(&said(&changed));
-    scenario.service.send(&said(&json!({"room": "r", "id": "m2", "version": 1, "text": "c"})));
-    assert_eq!(scenario.told(4).await, ["a", "b", "gap disconnected", "c"]);
+    scenario.service.send(&message(&changed));
+    scenario.service.send(&message(&json!({"room": "r", "id": "m2", "version": 1, "text": "c"})));
+    assert_eq!(scenario.stored(4).await, ["a", "b", "gap disconnected", "c"]);
     let metrics = scenario.daemon.metrics().await;
     let labels = [("instance", "any"), ("type", "socketio")];
     assert_eq!(metrics.value("pontoon_events_deduplicated_total", &labels), Some(2.0));
@@ -278,7 +269,7 @@ async fn a_hostile_server_costs_no_good_event() {
         let HostileCase { name, line, .. } = case;
         let upgrades = scenario.service.upgrades();
         let connection =
-            scenario.service.connections().pop().unwrap_or_else(|| panic!("{name}: nobody is there"));
+            scenario.service.connections().pop().unwrap_or_else(|| panic!("{name}: no connection is open"));
         good += 1;
         scenario.send(good);
         case.send(&connection);
@@ -322,7 +313,7 @@ async fn a_hostile_server_costs_no_good_event() {
 }
 
 /// Waits until there is a new connection. The pauses between them grow; a long one is not waited for, and the daemon is
-/// told to dial only while there is nothing yet that this could break.
+/// asked to dial only while there is no connection that this could break.
 async fn redialled(scenario: &Scenario, upgrades: usize) {
     let rfc3339 = &time::format_description::well_known::Rfc3339;
     let mut asked = Value::Null;

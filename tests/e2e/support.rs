@@ -50,12 +50,12 @@ impl Fixture {
         Self { daemon, sub0, nats, client }
     }
 
-    /// Asks the instance, and waits for the last word.
+    /// Sends a command, and waits for the last reply.
     pub(crate) async fn ask(&self, operation: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
         ask(&self.client, &format!("pontoon.command.sub0.shop.{operation}"), body, headers).await
     }
 
-    /// Waits for a state of the instance that is so.
+    /// Waits until the state of the instance is as wanted.
     pub(crate) async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = timeout(DEADLINE, async {
             loop {
@@ -73,7 +73,7 @@ impl Fixture {
         }
     }
 
-    /// Waits until the admin endpoint's status of the instance is so; needs no NATS.
+    /// Waits until the admin endpoint's status of the instance is as wanted; needs no NATS.
     pub(crate) async fn status(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
@@ -120,14 +120,14 @@ impl Fixture {
     }
 }
 
-/// What `/status` says of an instance.
+/// What `/status` shows of an instance.
 pub(crate) async fn instance(daemon: &mut Daemon, name: &str) -> Option<Value> {
     let (_, text) = daemon.get("/status").await;
     let status: Value = serde_json::from_str(&text).ok()?;
     status["instances"].as_array()?.iter().find(|instance| instance["instance"] == name).cloned()
 }
 
-/// Waits until the instance's link is in this phase. Returns what it says about it.
+/// Waits until the instance's link is in this phase. Returns the link's detail.
 pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String {
     let end = tokio::time::Instant::now() + DEADLINE;
     loop {
@@ -137,6 +137,26 @@ pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String
         }
         assert!(tokio::time::Instant::now() < end, "{name} is not {phase}: {link}\n{}", daemon.log());
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until the first link of an instance is as wanted, once events can be published.
+pub(crate) async fn link_state(
+    client: &Client,
+    daemon: &Daemon,
+    kind: &str,
+    instance: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
+    let subject = format!("pontoon.command.{kind}.{instance}.status");
+    let end = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let mut state = ask(client, &subject, "", &[]).await.body["data"].take();
+        if state["bus"]["publishing"] == true && wanted(&state["links"][0]) {
+            return state["links"][0].take();
+        }
+        assert!(tokio::time::Instant::now() < end, "the state does not come: {state}\n{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 
@@ -168,7 +188,7 @@ impl Reply {
         };
         let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
         let status = header("Pontoon-Status").unwrap_or_default();
-        assert_eq!(body["status"], status.as_str(), "header and body say the same");
+        assert_eq!(body["status"], status.as_str(), "header and body agree");
         let code = header("Nats-Service-Error-Code");
         assert_eq!(code.is_some(), body.get("error").is_some());
         assert_eq!(code.is_some(), header("Nats-Service-Error").is_some());
@@ -206,7 +226,7 @@ pub(crate) async fn ask(client: &Client, subject: &str, body: &str, headers: &[(
     Reply::of(&message)
 }
 
-/// Asks as soon as the instance takes commands, and waits for the last word.
+/// Sends a command as soon as the instance takes commands, and waits for the last reply.
 pub(crate) async fn ask_when_served(client: &Client, subject: &str, body: &str) -> Reply {
     let served = async || {
         let reply = ask(client, subject, body, &[]).await;
@@ -215,7 +235,7 @@ pub(crate) async fn ask_when_served(client: &Client, subject: &str, body: &str) 
     until_some(DEADLINE, served).await
 }
 
-/// The next message whose body is so.
+/// The next message that is wanted.
 pub(crate) async fn next(
     messages: &mut Subscriber,
     wanted: impl Fn(&Message, &Value) -> bool,

@@ -2,7 +2,7 @@
 //! daemon by the real Prometheus.
 //!
 //! * `prometheus`: a running Prometheus with what is shipped, made faster
-//! * `shipped`: what can be said of the files without a daemon
+//! * `shipped`: what can be checked of the files without a daemon
 //! * `alerts`: what breaks is seen, and seen to be well again
 //! * `expressions`: everything that is asked has an answer
 //! * `links`: which links count as wanted, and which as down
@@ -16,15 +16,8 @@ mod shipped;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pontoon_testkit::{Daemon, DaemonConfig};
-
 /// How long anything may take that is not itself a matter of time. Prometheus looks once a second.
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// The daemon that was built with these tests.
-fn start(config: DaemonConfig) -> Daemon {
-    Daemon::start(env!("CARGO_BIN_EXE_pontoon"), config)
-}
 
 /// A file or folder of `deploy/`.
 fn deploy(name: &str) -> PathBuf {
@@ -37,7 +30,7 @@ fn shipped(name: &str) -> String {
 }
 
 /// A program of Prometheus': the one that is named, else the one that was fetched. `None` only where it could not be had
-/// and no one minds.
+/// and that is accepted.
 fn program(name: &str) -> Option<PathBuf> {
     let variable = format!("PONTOON_{}", name.to_uppercase());
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name);

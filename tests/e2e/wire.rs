@@ -7,13 +7,11 @@ mod listener;
 mod stopped;
 mod unsent;
 
-use std::time::Duration;
-
 use async_nats::Client;
 use pontoon_testkit::{BareSocket, Daemon, DaemonConfig, NatsServer};
 use serde_json::Value;
 
-use crate::support::{DEADLINE, ask, contents, filled, start};
+use crate::support::{DEADLINE, contents, filled, link_state, start};
 
 /// Frames of a server: text, and the control frames.
 const TEXT: u8 = 0x81;
@@ -40,17 +38,7 @@ impl Scenario {
 
     /// Waits for a state of the first link that is so, once events can be published.
     async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let subject = format!("pontoon.command.{}.any.status", self.kind);
-        let end = tokio::time::Instant::now() + DEADLINE;
-        let mut last = Value::Null;
-        while tokio::time::Instant::now() < end {
-            last = ask(&self.client, &subject, "", &[]).await.body["data"].clone();
-            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
-                return last["links"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the state does not come: {last}\n{}", self.daemon.log());
+        link_state(&self.client, &self.daemon, self.kind, "any", wanted).await
     }
 
     async fn ready(&self) {

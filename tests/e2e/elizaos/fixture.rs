@@ -1,12 +1,10 @@
 //! A daemon with an ElizaOS server, whose agent answers in parts.
 
-use std::time::Duration;
-
 use async_nats::Client;
 use pontoon_testkit::{Daemon, DaemonConfig, Eliza, ElizaOptions, NatsServer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{DEADLINE, Reply, ask, start};
+use crate::support::{Reply, ask, link_state, start};
 
 /// The room that is joined.
 pub(crate) const ROOM: &str = "9d6e1c52-7a0b-4c38-8f6d-1b2e3a4c5d6f";
@@ -54,7 +52,7 @@ impl ElizaFixture {
         fixture
     }
 
-    /// Asks the instance, and waits for the last word.
+    /// Sends a command, and waits for the last reply.
     pub(crate) async fn ask(&self, operation: &str, body: &Value) -> Reply {
         let subject = format!("pontoon.command.elizaos.agents.{operation}");
         ask(&self.client, &subject, &body.to_string(), &[]).await
@@ -62,15 +60,6 @@ impl ElizaFixture {
 
     /// Waits for a state of the link that is so, once events can be published.
     pub(crate) async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + DEADLINE;
-        while tokio::time::Instant::now() < end {
-            last = self.ask("status", &json!({})).await.body["data"].clone();
-            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
-                return last["links"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the state does not come: {last}\n{}", self.daemon.log());
+        link_state(&self.client, &self.daemon, "elizaos", "agents", wanted).await
     }
 }

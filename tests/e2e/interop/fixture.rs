@@ -1,7 +1,6 @@
 //! The daemon with one instance of the generic connector, the reference server, and everything that is published.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
@@ -9,7 +8,7 @@ use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, until_some};
 use serde_json::{Value, json};
 
 use super::server::Server;
-use crate::support::{DEADLINE, Reply, ask, contents, filled, listen, start};
+use crate::support::{DEADLINE, Reply, ask, contents, filled, link_state, listen, start};
 
 /// Joins the room `r` at each connect, and has numbered events that show their numbers.
 pub(crate) const NUMBERED: &str = r#"
@@ -80,7 +79,7 @@ impl Fixture {
         Self { daemon, server, nats, client, events }
     }
 
-    /// Asks the instance, and waits for the last word.
+    /// Sends a command, and waits for the last reply.
     pub(crate) async fn ask(&self, operation: &str, body: &Value) -> Reply {
         self.ask_within("25s", operation, body).await
     }
@@ -93,16 +92,7 @@ impl Fixture {
 
     /// Waits for a state of the link that is so, once events can be published.
     pub(crate) async fn link(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + DEADLINE;
-        while tokio::time::Instant::now() < end {
-            last = self.status().await;
-            if last["bus"]["publishing"] == true && wanted(&last["links"][0]) {
-                return last["links"][0].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the state does not come: {last}\n{}", self.daemon.log());
+        link_state(&self.client, &self.daemon, "socketio", "any", wanted).await
     }
 
     /// The state of the instance.

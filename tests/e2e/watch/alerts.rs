@@ -2,8 +2,9 @@
 
 use pontoon_testkit::{DaemonConfig, NatsServer, Refusal, Sub0, eventually};
 
+use super::DEADLINE;
 use super::prometheus::Prometheus;
-use super::{DEADLINE, start};
+use crate::support::start;
 
 /// Waits until these alerts fire, and none but these and gaps, which any break may leave.
 async fn fire(prometheus: &Prometheus, wanted: &[(&str, &str)]) {
@@ -58,7 +59,7 @@ async fn each_break_has_its_alert_and_no_other() {
     let failed = ("PontoonReloadFailed", address.as_str());
     fire(&prometheus, &[refused, failed]).await;
 
-    // Somebody has found a way: without the instance there is nothing to alert of.
+    // The operator removes the instance: there is nothing to alert of.
     daemon.reconfigure(DaemonConfig::new(&nats).sub0("shop", &shop));
     daemon.signal("HUP");
     fire(&prometheus, &[]).await;

@@ -8,7 +8,8 @@ use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::prometheus::Prometheus;
-use super::{DEADLINE, shipped, start};
+use super::{DEADLINE, shipped};
+use crate::support::start;
 
 #[tokio::test]
 async fn everything_that_is_asked_has_an_answer() {

@@ -1,10 +1,9 @@
-//! Which links count as wanted, and which as down: one that no one needs is neither.
+//! Which links count as wanted, and which as down: one that is not needed is neither.
 
-use async_nats::Client;
-use futures_util::StreamExt as _;
 use pontoon_testkit::{Aui, Daemon, DaemonConfig, Echo, NatsServer, ScriptSocket, eventually};
 
-use super::{DEADLINE, start};
+use super::DEADLINE;
+use crate::support::{ask, start};
 
 /// Waits until an instance has this many links that are wanted, ready and down.
 async fn links(daemon: &mut Daemon, instance: &str, expected: (f64, f64, f64)) {
@@ -22,18 +21,6 @@ async fn links(daemon: &mut Daemon, instance: &str, expected: (f64, f64, f64)) {
     seen.await;
 }
 
-/// A request; the status of its last reply, empty where no one is there to answer.
-async fn ask(client: &Client, subject: &str, body: &str) -> String {
-    let inbox = client.new_inbox();
-    let mut replies = client.subscribe(inbox.clone()).await.unwrap();
-    client.publish_with_reply(subject.to_owned(), inbox, body.to_owned().into()).await.unwrap();
-    let reply = tokio::time::timeout(DEADLINE, replies.next()).await.unwrap().unwrap();
-    reply
-        .headers
-        .and_then(|headers| headers.get("Pontoon-Status").map(ToString::to_string))
-        .unwrap_or_default()
-}
-
 #[tokio::test]
 async fn one_on_demand_is_wanted_while_there_is_demand() {
     let nats = NatsServer::start().await;
@@ -43,18 +30,20 @@ async fn one_on_demand_is_wanted_while_there_is_demand() {
     daemon.ready(DEADLINE).await;
     let client = nats.client().await;
     let (message, body) = ("pontoon.command.aui.agents.message", r#"{"task_id":"t1","text":"hello"}"#);
-    eventually(DEADLINE, async || ask(&client, "pontoon.command.aui.agents.status", "").await == "response")
-        .await;
+    eventually(DEADLINE, async || {
+        ask(&client, "pontoon.command.aui.agents.status", "", &[]).await.status == "response"
+    })
+    .await;
     links(&mut daemon, "agents", (0.0, 0.0, 0.0)).await;
-    assert_eq!(ask(&client, message, body).await, "response");
+    assert_eq!(ask(&client, message, body, &[]).await.status, "response");
     // It was there, and is idle now.
     assert_eq!(aui.upgrades(), 1);
     links(&mut daemon, "agents", (0.0, 0.0, 0.0)).await;
-    // Somebody needs it, and it cannot be had.
+    // A caller needs it, and it cannot be opened.
     aui.stop_listening().await;
     let insist = async {
         loop {
-            ask(&client, message, body).await;
+            ask(&client, message, body, &[]).await;
         }
     };
     tokio::select! {
@@ -79,9 +68,9 @@ async fn one_that_came_by_itself_or_is_not_made_again_is_never_down() {
 
     let client = nats.client().await;
     let command = |operation: &str| format!("pontoon.command.streamavatars.avatars.{operation}");
-    eventually(DEADLINE, async || ask(&client, &command("status"), "").await == "response").await;
+    eventually(DEADLINE, async || ask(&client, &command("status"), "", &[]).await.status == "response").await;
     let create = format!(r#"{{"title":"t","url":"{}"}}"#, echo.url());
-    assert_eq!(ask(&client, &command("create"), &create).await, "acked");
+    assert_eq!(ask(&client, &command("create"), &create, &[]).await.status, "acked");
     links(&mut daemon, "avatars", (1.0, 1.0, 0.0)).await;
     echo.cut();
     links(&mut daemon, "avatars", (0.0, 0.0, 0.0)).await;
