@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::fixture::{Fixture, NUMBERED};
+use super::recovery::cut;
 use super::server::Server;
 use crate::support::DEADLINE;
 
@@ -46,7 +47,8 @@ async fn endure(deaths: u64, resumed: bool) {
         back(&fixture, connections).await;
         some(&fixture).await;
         if resumed {
-            proxy.cut();
+            cut(&fixture, &proxy).await;
+            proxy.accept_again().await;
             connections += 1;
             back(&fixture, connections).await;
             some(&fixture).await;

@@ -17,8 +17,9 @@ async fn proxied(options: Value) -> (Fixture, Proxy) {
     (fixture, proxy)
 }
 
-/// Breaks the connection; the server has noticed on return, and no connection gets through.
-async fn cut(fixture: &Fixture, proxy: &Proxy) {
+/// Breaks the connection. The server has noticed on return, and has kept the session: a client that comes back before that
+/// finds none to resume. No connection gets through.
+pub(super) async fn cut(fixture: &Fixture, proxy: &Proxy) {
     let before = fixture.server.saw("disconnect").len();
     proxy.refuse().await;
     fixture.server.sees("disconnect", before + 1).await;
@@ -64,7 +65,8 @@ async fn a_session_that_is_cut_in_the_middle_of_a_flood_is_resumed_without_a_hol
     for breaks in 1..=3 {
         let before = fixture.ticks();
         eventually(DEADLINE, async || fixture.ticks() > before + 100).await;
-        proxy.cut();
+        cut(&fixture, &proxy).await;
+        proxy.accept_again().await;
         fixture.joined(breaks + 1).await;
     }
     eventually(DEADLINE, async || fixture.server.is_done(blast)).await;
