@@ -29,8 +29,13 @@ const TAKEOVER: Duration = Duration::from_secs(15);
 
 /// Which confirmations are expected in one attempt to publish.
 pub enum Acks {
-    /// A round trip to the server behind each batch.
-    Core,
+    /// A round trip to the server behind a batch, one at a time.
+    Core {
+        /// The last event that was sent behind the last ping.
+        last: Option<u64>,
+        /// The number of the ping that is not answered, and the last event before it.
+        ping: Option<(u64, u64)>,
+    },
     /// A PubAck for each event, in any order.
     BestEffort,
     /// A PubAck for each event, with the sequence that follows the one before.
@@ -47,30 +52,49 @@ pub enum Acks {
 impl Acks {
     /// Whether a stream confirms.
     pub fn is_stream(&self) -> bool {
-        !matches!(self, Self::Core)
+        !matches!(self, Self::Core { .. })
     }
 
     /// The sequence that the stream must be at when the next event comes.
     pub fn expected(&self) -> Option<u64> {
         match self {
             Self::Strict { last, .. } => Some(*last),
-            Self::Core | Self::BestEffort => None,
+            Self::Core { .. } | Self::BestEffort => None,
         }
     }
 
     /// An event was sent.
     pub fn sent(&mut self, sequence: u64) {
-        if let Self::Strict { last, expected, .. } = self {
-            *last += 1;
-            expected.push_back((sequence, *last));
+        match self {
+            Self::Core { last, .. } => *last = Some(sequence),
+            Self::BestEffort => {}
+            Self::Strict { last, expected, .. } => {
+                *last += 1;
+                expected.push_back((sequence, *last));
+            }
         }
+    }
+
+    /// Has a ping follow what was sent, if no other is under way. `send` returns its number.
+    pub fn ping(&mut self, send: impl FnOnce() -> u64) {
+        if let Self::Core { last, ping: ping @ None } = self
+            && let Some(sequence) = last.take()
+        {
+            *ping = Some((send(), sequence));
+        }
+    }
+
+    /// The ping of this number was answered. Returns up to which event the server has processed them, if one is behind it.
+    pub fn pong(&mut self, number: u64) -> Option<u64> {
+        let Self::Core { ping, .. } = self else { return None };
+        ping.take_if(|(ping, _)| *ping == number).map(|(_, sequence)| sequence)
     }
 
     /// The stream has stored an event.
     ///
     /// # Errors
     /// If it was stored at another place than expected: the stream must be read back.
-    pub fn stored(&mut self, sequence: u64, ack: &PubAck, spool: &Spool) -> Result<(), String> {
+    pub fn stored(&mut self, sequence: u64, ack: &PubAck<'_>, spool: &Spool) -> Result<(), String> {
         // It is stored in any case; at another place than expected, the others must be read back.
         spool.confirm(sequence);
         let Self::Strict { expected, confirmed, .. } = self else { return Ok(()) };
@@ -94,6 +118,8 @@ pub struct Tracker {
     /// Set while another daemon writes to the stream.
     fence: Option<Fence>,
     foreign: Foreign,
+    /// The last event that was sent while the order was not strict.
+    last_with_id: u64,
     /// Whether the settings may name another stream since the last look at it.
     moved: bool,
 }
@@ -142,7 +168,8 @@ impl Tracker {
     pub fn new(delivery: Delivery, instance: &str, api: String) -> Self {
         let stream = stream_of(&delivery, instance);
         let (known, fence, foreign) = (None, None, Foreign::default());
-        Self { delivery, instance: instance.to_owned(), stream, api, known, fence, foreign, moved: false }
+        let (last_with_id, moved, instance) = (0, false, instance.to_owned());
+        Self { delivery, instance, stream, api, known, fence, foreign, last_with_id, moved }
     }
 
     /// Goes on with other settings. `elsewhere` is whether they may lead to another server or account: then a stream
@@ -151,8 +178,7 @@ impl Tracker {
         let stream = stream_of(&delivery, &self.instance);
         self.moved |= elsewhere || stream != self.stream;
         if let Some(known) = &mut self.known {
-            known.strict &=
-                (delivery.mode, delivery.ordering) == (self.delivery.mode, self.delivery.ordering);
+            known.strict &= delivery.mode == self.delivery.mode;
         }
         (self.delivery, self.stream, self.api) = (delivery, stream, api);
     }
@@ -160,6 +186,28 @@ impl Tracker {
     /// The stream that confirms, if one does.
     pub fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// Whether the server confirms, and no stream.
+    pub fn is_core(&self) -> bool {
+        self.delivery.mode == DeliveryMode::Core
+    }
+
+    fn is_strict(&self) -> bool {
+        !self.is_core() && self.delivery.ordering == Ordering::Strict
+    }
+
+    /// Whether this event carries its `Nats-Msg-Id`. In strict order the sequences exclude doubles, and the server need not
+    /// remember ids; but what was sent before the order was strict may be stored under its id.
+    pub fn message_id(&self, sequence: u64) -> bool {
+        !self.is_strict() || self.delivery.message_id || sequence <= self.last_with_id
+    }
+
+    /// An event was sent.
+    pub fn sent(&mut self, sequence: u64) {
+        if !self.is_strict() {
+            self.last_with_id = self.last_with_id.max(sequence);
+        }
     }
 
     /// What other writers did to the stream so far.
@@ -180,12 +228,12 @@ impl Tracker {
     /// # Errors
     /// See [`Blocked`].
     pub async fn resync(&mut self, client: &Client, spool: &Spool) -> Result<Acks, Blocked> {
-        if self.delivery.mode == DeliveryMode::Core {
-            return Ok(Acks::Core);
+        if self.is_core() {
+            return Ok(Acks::Core { last: None, ping: None });
         }
         let js = JetStream { client, api: &self.api };
         let info = self.ensure(js, &spool.envelope).await?;
-        let strict = self.delivery.ordering == Ordering::Strict;
+        let strict = self.is_strict();
         let reader = Reader { js, stream: &self.stream, spool };
         match &self.known {
             None => reader.first_look(&info).await?,
@@ -200,9 +248,14 @@ impl Tracker {
                 self.fence = None;
                 spool.stream_reset();
             }
-            Some(known) if strict && known.strict => {
+            // Also where the order was strict until now: what was sent had no id by which the stream would know it again.
+            Some(known) if known.strict => {
                 let read = reader.read_back(known.accounted, info.state.last_sequence).await?;
-                self.check_owner(&read, &info, spool)?;
+                if strict {
+                    self.check_owner(&read, &info, spool)?;
+                } else {
+                    self.fence = None;
+                }
             }
             // Nothing is read back, so a fence of earlier settings would never end.
             Some(_) => self.fence = None,
@@ -393,7 +446,8 @@ impl Reader<'_> {
 
     /// Epoch and sequence of an event of this instance.
     fn id(&self, stored: &Stored) -> Option<(u64, u64)> {
-        self.spool.envelope.parse_message_id(stored.message_id.as_deref()?)
+        let Stored { message_id, source, id, .. } = stored;
+        self.spool.envelope.parse_id(message_id.as_deref(), source.as_deref(), id.as_deref())
     }
 
     fn unreadable(&self, error: &StreamError) -> String {

@@ -17,7 +17,7 @@ use crate::transport::tls::{self, Store, Trust};
 /// How often the server is pinged. It counts as gone when the second ping in a row is not answered.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much the client reads of its socket at a time. It reads on until nothing is there, or for the 128 operations that
 /// the runtime allows a task in one turn: 2 MiB.
 const READ_BUFFER: u16 = 16 * 1024;
@@ -32,14 +32,14 @@ const REFUSED_HINT: &str =
 
 /// How the text begins where the server's challenge could not be signed.
 const UNSIGNED: &str = "failed signing nonce: AuthError(";
+/// What stands before the reason why it could not.
+pub(super) const CANNOT_SIGN_IN: &str = "cannot sign in to NATS: ";
 
 /// What is known of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Connection {
     /// Whether it is up.
     pub up: bool,
-    /// How often the server refused a publish under [`client`]'s `events`.
-    pub refusals: u64,
     /// Grows with every disconnect, to distinguish what was sent before from what is sent now.
     pub generation: u64,
     /// Whether the server has refused the subscription to commands on this connection.
@@ -52,8 +52,7 @@ pub struct Connection {
 }
 
 /// Connects in the background: returns at once, and goes on trying while a receiver of the state is there. `name` is what the server's operator
-/// sees; inboxes begin with `inbox`. Publishes to subjects that begin with `events` are counted if the server refuses
-/// them, and it is noted if it refuses the subscription to `commands`.
+/// sees; inboxes begin with `inbox`. It is noted if the server refuses the subscription to `commands`.
 ///
 /// # Errors
 /// A sentence on what is wrong with the settings; an unreachable server is not an error.
@@ -61,7 +60,6 @@ pub async fn client(
     nats: &Nats,
     name: &str,
     inbox: &str,
-    events: &str,
     commands: &str,
 ) -> Result<(Client, watch::Receiver<Connection>), String> {
     let nats = context::apply(nats)?;
@@ -122,9 +120,9 @@ pub async fn client(
         }
     })
     .event_callback({
-        let (events, commands) = (format!("\"{events}"), format!("\"{commands}."));
+        let commands = format!("\"{commands}.");
         move |event| {
-            note(&state, event, &events, &commands);
+            note(&state, event, &commands);
             std::future::ready(())
         }
     });
@@ -161,7 +159,7 @@ fn redacted(url: &str) -> String {
 }
 
 /// Signs the server's challenge. Files are read again each time, so that they can be replaced.
-fn authenticate(nats: &Nats, nonce: &[u8]) -> Result<Auth, String> {
+pub(super) fn authenticate(nats: &Nats, nonce: &[u8]) -> Result<Auth, String> {
     let mut auth = Auth::new();
     if let Some(file) = &nats.credentials {
         let text = std::fs::read_to_string(file).map_err(|error| {
@@ -233,17 +231,21 @@ fn why(servers: &[Server], handshake_first: bool) -> Option<String> {
     }
     let (address, error) = failed.first()?;
     if let Some(ours) = error.strip_prefix(UNSIGNED) {
-        return Some(format!("cannot sign in to NATS: {}", ours.strip_suffix(')').unwrap_or(ours)));
+        return Some(format!("{CANNOT_SIGN_IN}{}", ours.strip_suffix(')').unwrap_or(ours)));
     }
     let text =
         ["IO error: ", "nats: "].iter().fold(*error, |text, kind| text.strip_prefix(kind).unwrap_or(text));
+    Some(unreachable(address, text, handshake_first))
+}
+
+/// Why a server cannot be connected to, with what to do about it.
+pub(super) fn unreachable(address: &ServerAddr, text: &str, handshake_first: bool) -> String {
+    if text.to_ascii_lowercase().contains(REFUSED) {
+        return REFUSED_HINT.into();
+    }
     let host = address.host();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    Some(format!(
-        "NATS cannot be reached at {host}:{}: {text}{}",
-        address.port(),
-        advice(text, handshake_first)
-    ))
+    format!("NATS cannot be reached at {host}:{}: {text}{}", address.port(), advice(text, handshake_first))
 }
 
 /// What to do about an error of TLS. The client hands on nothing but its text.
@@ -271,7 +273,7 @@ fn advice(error: &str, handshake_first: bool) -> Cow<'static, str> {
     advice.into()
 }
 
-fn note(state: &watch::Sender<Connection>, event: Event, events: &str, commands: &str) {
+fn note(state: &watch::Sender<Connection>, event: Event, commands: &str) {
     let set = |up: Option<bool>, detail: Option<String>| {
         state.send_modify(|connection| {
             if let Some(up) = up {
@@ -288,17 +290,19 @@ fn note(state: &watch::Sender<Connection>, event: Event, events: &str, commands:
         Event::ServerError(ServerError::AuthorizationViolation) => set(None, Some(REFUSED_HINT.into())),
         Event::ServerError(error) => {
             let text = error.to_string();
-            state.send_modify(|connection| {
-                connection.refusals += u64::from(text.contains(events));
-                connection.commands_refused |= text.contains(commands);
-            });
-            set(None, Some(format!("NATS refused what the daemon did: {text}")));
+            state.send_modify(|connection| connection.commands_refused |= text.contains(commands));
+            set(None, Some(not_allowed(&text)));
         }
         // It names only the kind of an error; `why` has the rest before the next attempt.
         Event::ClientError(_) => {}
         Event::SlowConsumer(_) => state.send_modify(|connection| connection.dropped += 1),
         Event::LameDuckMode | Event::Draining => {}
     }
+}
+
+/// The status when the server refuses a publish or a subscription.
+pub(super) fn not_allowed(text: &str) -> String {
+    format!("NATS refused what the daemon did: {text}")
 }
 
 #[cfg(test)]
@@ -367,7 +371,7 @@ mod tests {
         let patience = Duration::from_secs(60);
         let server = pontoon_testkit::NatsServer::options().without_jetstream().start().await;
         let nats = Nats { url: crate::settings::Urls::One(server.url()), ..Nats::default() };
-        let (client, mut connection) = client(&nats, "test", "_INBOX_test", "e.", "c").await.unwrap();
+        let (client, mut connection) = client(&nats, "test", "_INBOX_test", "c").await.unwrap();
         connection.wait_for(|connection| connection.up).await.unwrap();
         // Nothing is read here.
         let slow = client.subscribe("slow").await.unwrap();

@@ -3,6 +3,7 @@
 //! The types are those of the client, but not its calls: a request of the client that times out leaves an entry behind for
 //! ever, while a subscription that is dropped does not.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
@@ -44,11 +45,12 @@ pub const NO_PEERS: [ErrorCode; 2] = [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::ST
 /// What a stream answers to a publish. One comes for each event, and the client's type would be read twice.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct PubAck {
+pub struct PubAck<'a> {
     /// Why the message was not stored.
     pub error: Option<Error>,
     /// The stream that stored the message.
-    pub stream: String,
+    #[serde(borrow)]
+    pub stream: Cow<'a, str>,
     /// The stream's sequence of the message.
     pub seq: u64,
     /// Whether the message was there already.
@@ -218,16 +220,22 @@ impl JetStream<'_> {
 pub struct Stored {
     /// Its `Nats-Msg-Id`.
     pub message_id: Option<String>,
+    /// The source and the id of an event.
+    pub source: Option<String>,
+    /// See `source`.
+    pub id: Option<String>,
     /// When the frame of an event was read; of another message, when it was stored.
     recorded: OffsetDateTime,
     /// Since when a link was down whose gap was not published yet.
     ongoing_gap: Option<OffsetDateTime>,
 }
 
-/// The times of an event in structured mode.
+/// What is read of an event in structured mode.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Document {
+    source: Option<String>,
+    id: Option<String>,
     time: Option<String>,
     recordedtime: Option<String>,
     ongoinggap: Option<String>,
@@ -248,7 +256,9 @@ impl From<RawMessage> for Stored {
         let header = |name| message.as_ref()?.headers.get(name).map(ToString::to_string);
         let payload = message.as_ref().map(|message| message.payload.clone()).unwrap_or_default();
         let document = match header("ce-id") {
-            Some(_) => Document {
+            Some(id) => Document {
+                source: header("ce-source"),
+                id: Some(id),
                 time: header("ce-time"),
                 recordedtime: header("ce-recordedtime"),
                 ongoinggap: header("ce-ongoinggap"),
@@ -258,7 +268,8 @@ impl From<RawMessage> for Stored {
         let time = |text: Option<String>| text.as_deref().and_then(parse_time);
         // Without `recordedtime` the event's time is that of reading. A message of another client has neither.
         let recorded = time(document.recordedtime).or_else(|| time(document.time)).unwrap_or(stored);
-        Self { message_id: header("Nats-Msg-Id"), recorded, ongoing_gap: time(document.ongoinggap) }
+        let (message_id, ongoing_gap) = (header("Nats-Msg-Id"), time(document.ongoinggap));
+        Self { message_id, source: document.source, id: document.id, recorded, ongoing_gap }
     }
 }
 
@@ -293,11 +304,19 @@ mod tests {
     }
 
     #[test]
-    fn the_message_id_is_found_among_the_headers() {
-        let stored = message("ce-id: 1-2\r\nNats-Msg-Id: sub0.a:1-2", "");
-        assert_eq!(stored.message_id.as_deref(), Some("sub0.a:1-2"));
-        assert_eq!(message("", "x").message_id, None);
-        assert_eq!(message("no header", "x").message_id, None);
+    fn the_ids_of_an_event_are_found_in_both_modes() {
+        let ids =
+            |stored: Stored| [stored.message_id, stored.source, stored.id].map(Option::unwrap_or_default);
+        let binary = message("ce-id: 1-2\r\nce-source: urn:a\r\nNats-Msg-Id: sub0.a:1-2", r#"{"id":"x"}"#);
+        assert_eq!(ids(binary), ["sub0.a:1-2", "urn:a", "1-2"]);
+        let structured = message(
+            "Content-Type: application/cloudevents+json",
+            r#"{"id":"1-2","source":"urn:a","data":{}}"#,
+        );
+        assert_eq!(ids(structured), ["", "urn:a", "1-2"]);
+        for foreign in [message("", "x"), message("no header", "x"), message("", "[1]")] {
+            assert_eq!(ids(foreign), ["", "", ""]);
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
 //! * [`spool`]: events that were read and are not confirmed yet
-//! * [`publisher`]: from the spool to NATS; [`jetstream`]: the JetStream API, as far as it is needed;
-//!   `advice`: what to do about a stream that cannot be used
+//! * [`publisher`]: from the spool to NATS, over a `publish_connection`; [`handshake`]: how that is opened; `protocol`: what
+//!   is read and written on it
+//! * [`jetstream`]: the JetStream API, as far as it is needed; `advice`: what to do about a stream that cannot be used
 //! * [`acks`]: what a stream must confirm, and what it holds after a break
 //! * [`commands`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
 
@@ -13,8 +14,10 @@ pub mod commands;
 pub mod connect;
 pub mod context;
 pub mod dedup;
+pub mod handshake;
 pub mod jetstream;
-mod outgoing;
+mod protocol;
+mod publish_connection;
 pub mod publisher;
 pub mod replies;
 pub mod spool;

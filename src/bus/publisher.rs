@@ -1,30 +1,34 @@
 //! From the spool to NATS: publishes records, and confirms them to the spool when NATS has confirmed them.
 //!
-//! Every publish names a reply subject of ours, `<inbox>.<attempt>.<sequence>`, so that one subscription carries all
-//! confirmations: the PubAcks of a stream, and in `core` mode a message to ourselves behind each batch, which the
-//! server can only have sent after it took the batch. Anything else ends the attempt: it is read back which events the
-//! stream holds, and the rest is sent again from the oldest.
+//! Events go out on a `PublishConnection`. In `core` mode a ping follows them, which the server answers once it has taken
+//! what came before. Where a stream confirms, every publish names a reply subject of ours, `<inbox>.<attempt>.<sequence>`, so
+//! that one subscription of the same connection carries all PubAcks. Anything else ends the attempt: it is read back which
+//! events the stream holds, and the rest is sent again from the oldest.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::ErrorCode;
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
-use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::Size;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::acks::{Acks, Blocked, Tracker, WINDOW};
-use super::connect::Connection;
+use super::connect::{Connection, not_allowed};
+use super::handshake::Dialer;
 use super::jetstream::PubAck;
-use super::outgoing::{Outgoing, TooLarge, put};
+use super::protocol::{Message, Publish};
+use super::publish_connection::{ConnectionError, PublishConnection, Received};
 use super::spool::{Reduced, Spool};
 use crate::backoff;
+use crate::envelope::Record;
 use crate::log::Throttle;
 use crate::metrics::DropReason;
 use crate::status::BusStatus;
+use crate::transport::deadline::within;
 
 /// How long the oldest event on the wire may wait for any sign of progress.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +37,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Publisher {
     client: Client,
     connection: watch::Receiver<Connection>,
+    dialer: Dialer,
     spool: Rc<Spool>,
     status: watch::Sender<BusStatus>,
     tracker: Tracker,
@@ -40,30 +45,32 @@ pub struct Publisher {
     message_limit: Size,
     inbox: String,
     attempt: u64,
+    /// What the reply subjects of this attempt begin with, `<inbox>.<attempt>.`
+    reply: String,
     /// How many events may be on the wire now: one until it is confirmed, at the beginning and after a refusal. What a
     /// killed run had written comes first then, and the gap of this run is stored before its events.
     window: usize,
-    /// That in which this attempt began.
-    epoch: ConnectionEpoch,
+    /// The generation of the client's connection in which this attempt began: confirmations count within it only.
+    generation: u64,
     too_large: Throttle,
 }
 
 /// Why an attempt to publish ended.
 struct PublishError(String);
 
-/// Confirmations count within one of these only.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct ConnectionEpoch {
-    /// Generation of the connection.
-    generation: u64,
-    /// How many events its server has refused.
-    refusals: u64,
+impl From<ConnectionError> for PublishError {
+    fn from(error: ConnectionError) -> Self {
+        Self(format!("the connection to NATS was lost: {error}"))
+    }
 }
 
-impl ConnectionEpoch {
-    fn of(connection: &Connection) -> Self {
-        Self { generation: connection.generation, refusals: connection.refusals }
-    }
+/// An event that cannot be published: the server would not take it, or it stands for a message that was discarded.
+struct TooLarge {
+    sequence: u64,
+    size: usize,
+    discarded: bool,
+    /// The lines of its headers.
+    headers: Vec<u8>,
 }
 
 /// How often a fenced instance looks whether the other writer has stopped.
@@ -74,6 +81,7 @@ impl Publisher {
     pub fn new(
         client: Client,
         connection: watch::Receiver<Connection>,
+        dialer: Dialer,
         spool: Rc<Spool>,
         status: watch::Sender<BusStatus>,
         tracker: Tracker,
@@ -83,13 +91,15 @@ impl Publisher {
             inbox: client.new_inbox(),
             client,
             connection,
+            dialer,
             spool,
             status,
             tracker,
             message_limit,
             attempt: 0,
+            reply: String::new(),
             window: 1,
-            epoch: ConnectionEpoch::default(),
+            generation: 0,
             too_large: Throttle::default(),
         }
     }
@@ -99,14 +109,14 @@ impl Publisher {
         self.tracker
     }
 
-    /// Publishes until it is dropped, or until the client is closed.
+    /// Publishes until it is dropped.
     pub async fn run(&mut self) {
-        let Ok(mut confirmations) = self.client.subscribe(format!("{}.>", self.inbox)).await else { return };
-        let mut failures = 0;
+        let (mut open, mut failures) = (None, 0);
         loop {
-            let mut acks = self.establish(&mut confirmations).await;
+            let (mut acks, mut connection) = self.establish(open).await;
             let before = self.spool.nth(0);
-            let PublishError(reason) = self.flow(&mut acks, &mut confirmations).await;
+            let Err(PublishError(reason)) = self.flow(&mut acks, &mut connection).await;
+            open = Some(connection);
             self.tracker.note(&acks);
             let stuck = before.is_some() && self.spool.nth(0) == before;
             failures = if stuck { failures + 1 } else { 0 };
@@ -118,27 +128,37 @@ impl Publisher {
         }
     }
 
-    /// Waits for the server, finds out what of the unconfirmed is stored already, and makes ready to send the rest.
-    async fn establish(&mut self, confirmations: &mut Subscriber) -> Acks {
+    /// Waits for the server, finds out what of the unconfirmed is stored already, and makes ready to send the rest. A
+    /// connection that is open is kept, if everything that was written on it has reached the server.
+    async fn establish(&mut self, mut open: Option<PublishConnection>) -> (Acks, PublishConnection) {
         let mut failures = 0;
         loop {
             self.connected().await;
+            let generation = self.connection.borrow().generation;
+            open = open.filter(|_| generation == self.generation);
+            self.generation = generation;
             self.attempt += 1;
-            let settled = match self.barrier(confirmations).await {
-                Ok(()) => self.tracker.resync(&self.client, &self.spool).await,
-                Err(PublishError(reason)) => Err(reason.into()),
+            self.reply = format!("{}.{}.", self.inbox, self.attempt);
+            let blocked = match self.connect(open.take()).await {
+                Ok(connection) => match self.tracker.resync(&self.client, &self.spool).await {
+                    Ok(acks) => {
+                        self.spool.rewind();
+                        self.report(true, None);
+                        return (acks, connection);
+                    }
+                    Err(blocked) => {
+                        open = Some(connection);
+                        blocked
+                    }
+                },
+                Err(reason) => reason.into(),
             };
-            match settled {
-                Ok(acks) => {
-                    self.spool.rewind();
-                    self.report(true, None);
-                    return acks;
-                }
-                Err(Blocked { reason, fenced: true }) => {
+            match blocked {
+                Blocked { reason, fenced: true } => {
                     self.report_as(BusStatus { fenced: true, detail: Some(reason), ..BusStatus::default() });
                     let _ = timeout(FENCED, self.connection.changed()).await;
                 }
-                Err(Blocked { reason, fenced: false }) => {
+                Blocked { reason, fenced: false } => {
                     failures += 1;
                     // What the server refused, such as a subscription, explains more than its silence.
                     let detail = self.connection.borrow().detail.clone();
@@ -162,28 +182,26 @@ impl Publisher {
         }
     }
 
-    /// A message to ourselves: when it is back, everything sent before it has reached the server.
-    async fn barrier(&mut self, confirmations: &mut Subscriber) -> Result<(), PublishError> {
-        let subject = format!("{}.{}.b", self.inbox, self.attempt);
-        self.send(subject.clone(), None, Bytes::new()).await?;
-        let returned = async {
-            while let Some(message) = confirmations.next().await {
-                if message.subject.as_str() == subject {
-                    return;
-                }
-            }
-        };
-        timeout(CONFIRM_TIMEOUT, returned).await.map_err(|_| PublishError("NATS does not answer".into()))
+    async fn connect(&self, open: Option<PublishConnection>) -> Result<PublishConnection, String> {
+        if let Some(mut connection) = open
+            && within(CONFIRM_TIMEOUT, connection.round_trip()).await.is_some_and(|back| back.is_ok())
+        {
+            return Ok(connection);
+        }
+        let confirmations = (!self.tracker.is_core()).then(|| format!("{}.>", self.inbox));
+        self.dialer.dial(&self.client, confirmations.as_deref()).await
     }
 
-    async fn flow(&mut self, acks: &mut Acks, confirmations: &mut Subscriber) -> PublishError {
-        self.epoch = ConnectionEpoch::of(&self.connection.borrow());
+    async fn flow(
+        &mut self,
+        acks: &mut Acks,
+        connection: &mut PublishConnection,
+    ) -> Result<Infallible, PublishError> {
         // The oldest event that is not confirmed, and since when it is the oldest.
         let (mut oldest, mut since) = (None, Instant::now());
+        let mut alarm = pin!(sleep(CONFIRM_TIMEOUT));
         loop {
-            if let Err(error) = self.fill(acks).await {
-                return error;
-            }
+            self.fill(acks, connection);
             let level = self.spool.level();
             let now_oldest = self.spool.nth(0).filter(|_| level.sent > 0);
             if now_oldest != oldest {
@@ -192,122 +210,124 @@ impl Publisher {
             self.spool.gauge();
             tokio::select! {
                 biased;
-                // Before any confirmation counts: it may come from another connection, and confirm what was lost with the former one.
                 _ = self.connection.changed() => {
-                    let connection = self.connection.borrow_and_update().clone();
-                    if let Err(error) = self.unchanged(acks) {
-                        return error;
+                    let client = self.connection.borrow_and_update().clone();
+                    if client.generation != self.generation || !client.up {
+                        return Err(PublishError("the connection to NATS was lost".into()));
                     }
-                    self.report(true, connection.detail);
+                    self.report(true, client.detail);
                 }
-                message = confirmations.next() => {
-                    let mut next = message;
-                    while let Some(message) = next {
-                        if let Err(error) = self.confirmed(acks, &message).await {
-                            return error;
-                        }
-                        next = confirmations.next().now_or_never().flatten();
+                ready = connection.ready() => ready?,
+                () = self.spool.unsent(), if level.sent < self.window && !connection.is_full() => {}
+                // One timer, which goes on; a timer for each event would cost more than the event.
+                () = alarm.as_mut() => {
+                    let now = Instant::now();
+                    let is_waiting = level.sent > 0 || connection.is_pinged();
+                    if is_waiting && now >= since + CONFIRM_TIMEOUT {
+                        return Err(PublishError("NATS has not confirmed an event for 5 s".into()));
                     }
-                }
-                () = self.spool.unsent(), if level.sent < self.window => {}
-                () = sleep_until(since + CONFIRM_TIMEOUT), if level.sent > 0 => {
-                    return PublishError("NATS has not confirmed an event for 5 s".into());
+                    if !is_waiting {
+                        connection.shrink();
+                        // Shows that the connection still is one.
+                        connection.ping();
+                        since = now;
+                    }
+                    alarm.as_mut().reset(since + CONFIRM_TIMEOUT);
                 }
             }
+            self.receive(acks, connection)?;
         }
     }
 
-    /// Sends until the window is full or nothing waits.
-    async fn fill(&mut self, acks: &mut Acks) -> Result<(), PublishError> {
-        let mut last = None;
+    /// Writes until the window or the connection's buffer is full, or nothing waits.
+    fn fill(&mut self, acks: &mut Acks, connection: &mut PublishConnection) {
+        let reply = acks.is_stream().then_some(self.reply.as_str());
         for _ in self.spool.level().sent..self.window {
-            let limit = self.client.max_payload();
+            if connection.is_full() {
+                break;
+            }
             let expected = acks.expected();
-            match self.spool.send_next(|record| Outgoing::new(record, limit, expected)) {
+            let sent = self.spool.send_next(|record| {
+                let message_id = self.tracker.message_id(record.sequence);
+                write(connection, record, reply, message_id, expected)
+            });
+            match sent {
                 None => break,
-                Some(Err(too_large)) => self.reduce(too_large).await?,
-                Some(Ok(outgoing)) => {
-                    let reply = acks.is_stream().then(|| self.confirmation(outgoing.sequence));
-                    last = Some(outgoing.sequence);
-                    acks.sent(outgoing.sequence);
-                    self.send_with_headers(outgoing, reply).await?;
+                Some(Err(too_large)) => self.reduce(connection, too_large),
+                Some(Ok(sequence)) => {
+                    acks.sent(sequence);
+                    self.tracker.sent(sequence);
                 }
             }
         }
-        match last {
-            Some(sequence) if !acks.is_stream() => {
-                self.send(self.confirmation(sequence), None, Bytes::new()).await
-            }
-            _ => Ok(()),
-        }
+        acks.ping(|| connection.ping());
     }
 
-    fn confirmation(&self, sequence: u64) -> String {
-        format!("{}.{}.{sequence}", self.inbox, self.attempt)
-    }
-
-    async fn send_with_headers(&self, outgoing: Outgoing, reply: Option<String>) -> Result<(), PublishError> {
-        let subject = Subject::try_from(outgoing.subject).map_err(|error| PublishError(error.to_string()))?;
-        let sent = async {
-            match reply {
-                Some(reply) => {
-                    self.client
-                        .publish_with_reply_and_headers(subject, reply, outgoing.headers, outgoing.body)
-                        .await
+    /// Takes everything that was received.
+    fn receive(&mut self, acks: &mut Acks, connection: &mut PublishConnection) -> Result<(), PublishError> {
+        while let Some(received) = connection.next()? {
+            let too_large = match received {
+                Received::Pong(number) => {
+                    if let Some(sequence) = acks.pong(number) {
+                        self.window = WINDOW;
+                        self.spool.confirm_through(sequence);
+                    }
+                    None
                 }
-                None => self.client.publish_with_headers(subject, outgoing.headers, outgoing.body).await,
+                Received::Message(message) => self.confirmed(acks, &message)?,
+                Received::Refused(text) => {
+                    self.refused(&text)?;
+                    None
+                }
+                Received::Other => None,
+            };
+            if let Some(sequence) = too_large {
+                self.reduce(
+                    connection,
+                    TooLarge { sequence, size: 0, discarded: false, headers: Vec::new() },
+                );
+                return Err(PublishError("the stream takes no message of that size".into()));
             }
-        };
-        in_time(sent).await
-    }
-
-    async fn send(
-        &self,
-        subject: String,
-        headers: Option<HeaderMap>,
-        body: Bytes,
-    ) -> Result<(), PublishError> {
-        match headers {
-            Some(headers) => in_time(self.client.publish_with_headers(subject, headers, body)).await,
-            None => in_time(self.client.publish(subject, body)).await,
         }
+        Ok(())
     }
 
-    /// One message on the subscription of confirmations.
-    async fn confirmed(&mut self, acks: &mut Acks, message: &Message) -> Result<(), PublishError> {
-        let Some(sequence) = self.sequence_of(message.subject.as_str()) else { return Ok(()) };
-        if !acks.is_stream() {
-            // A server that refuses a publish sends an error, and confirms what is behind it all the same; the error is on
-            // its way through another part of the client.
-            tokio::task::yield_now().await;
-            self.unchanged(acks)?;
-            self.window = WINDOW;
-            self.spool.confirm_through(sequence);
+    /// The server does not allow a publish or the subscription. An event that it refuses is not confirmed, and in core mode
+    /// the error comes before the answer to the ping behind it; a dead letter is lost.
+    fn refused(&mut self, text: &str) -> Result<(), PublishError> {
+        let detail = not_allowed(&format!("nats: {text}"));
+        if text.contains(&self.spool.envelope.subjects().dead("")) {
+            self.report(true, Some(detail));
             return Ok(());
         }
-        if message.status.is_some() {
+        self.window = 1;
+        Err(PublishError(detail))
+    }
+
+    /// One message on the subscription of confirmations. Returns the event that the stream does not take because of its size.
+    fn confirmed(&mut self, acks: &mut Acks, message: &Message<'_>) -> Result<Option<u64>, PublishError> {
+        let Some(sequence) = self.sequence_of(message.subject) else { return Ok(None) };
+        if message.has_status {
             return Err(PublishError(format!(
                 "no stream takes {}",
                 self.spool.envelope.subjects().all_events()
             )));
         }
         // Subscribers see where the confirmation of an event goes, and may send there, too.
-        let Ok(ack) = serde_json::from_slice::<PubAck>(&message.payload) else { return Ok(()) };
+        let Ok(ack) = serde_json::from_slice::<PubAck<'_>>(message.payload) else { return Ok(None) };
         if ack.error.is_none() && (ack.stream != self.tracker.stream() || ack.seq == 0) {
-            return Ok(());
+            return Ok(None);
         }
-        self.window = if ack.error.is_none() { WINDOW } else { 1 };
+        self.window = if ack.error.is_none() && !ack.duplicate { WINDOW } else { 1 };
         match ack.error {
             None => {
                 let stored = acks.stored(sequence, &ack, &self.spool);
                 // Not only at the end: this may be dropped while it waits.
                 self.tracker.note(acks);
-                stored.map_err(PublishError)
+                stored.map(|()| None).map_err(PublishError)
             }
             Some(error) if error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
-                self.reduce(TooLarge { sequence, size: 0, discarded: false, headers: HeaderMap::new() })
-                    .await?;
-                Err(PublishError("the stream takes no message of that size".into()))
+                Ok(Some(sequence))
             }
             Some(error) if error.error_code() == ErrorCode::STREAM_STORE_FAILED => Err(PublishError(
                 format!("the stream is full: {}; raise its limits or remove messages", error),
@@ -317,16 +337,14 @@ impl Publisher {
     }
 
     /// The event that a confirmation of this attempt is about.
-    fn sequence_of(&self, subject: &str) -> Option<u64> {
-        let (attempt, sequence) = subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.split_once('.')?;
-        if attempt.parse() == Ok(self.attempt) { sequence.parse().ok() } else { None }
+    fn sequence_of(&self, subject: &[u8]) -> Option<u64> {
+        std::str::from_utf8(subject.strip_prefix(self.reply.as_bytes())?).ok()?.parse().ok()
     }
 
     /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, it is dead-lettered.
-    async fn reduce(&self, too_large: TooLarge) -> Result<(), PublishError> {
-        let TooLarge { sequence, size, discarded, headers } = too_large;
-        let Some(reduced) = self.spool.reduce(sequence) else { return Ok(()) };
-        let size = if let Reduced::Gap(body) = reduced { size.max(body) } else { size };
+    fn reduce(&self, connection: &mut PublishConnection, too_large: TooLarge) {
+        let TooLarge { sequence, size, .. } = too_large;
+        let Some(reduced) = self.spool.reduce(sequence) else { return };
         if reduced == Reduced::WithoutRaw {
             let instance = &self.spool.instance;
             tracing::debug!(
@@ -335,14 +353,15 @@ impl Publisher {
                 size,
                 "an event is published without raw, as NATS takes no more"
             );
-            return Ok(());
+            return;
         }
-        self.dead_letter(TooLarge { sequence, size, discarded, headers }).await
+        let size = if let Reduced::Gap(body) = reduced { size.max(body) } else { size };
+        self.dead_letter(connection, TooLarge { size, ..too_large });
     }
 
     /// Publishes the headers of an event that is lost, with size and reason, to the dead-letter subject.
-    async fn dead_letter(&self, lost: TooLarge) -> Result<(), PublishError> {
-        let TooLarge { sequence, size, discarded, mut headers } = lost;
+    fn dead_letter(&self, connection: &mut PublishConnection, lost: TooLarge) {
+        let TooLarge { sequence, size, discarded, headers } = lost;
         let instance = self.spool.instance.clone();
         let detail = if discarded {
             let limit = self.message_limit;
@@ -350,27 +369,20 @@ impl Publisher {
         } else {
             "an event is larger than NATS takes; raise its max_payload".to_owned()
         };
-        put(&mut headers, "Pontoon-Detail", &detail);
+        let reason = DropReason::TooLarge.as_str();
+        let own = format!("Pontoon-Detail: {detail}\r\nPontoon-Size: {size}\r\nPontoon-Reason: {reason}\r\n");
         self.too_large.log(move |count| {
             tracing::warn!(instance, sequence, size, count, detail, "an event is not published");
         });
-        let reason = DropReason::TooLarge.as_str();
-        put(&mut headers, "Pontoon-Size", &size.to_string());
-        put(&mut headers, "Pontoon-Reason", reason);
-        self.send(self.spool.envelope.subjects().dead(reason), Some(headers), Bytes::new()).await
-    }
-
-    /// Whether confirmations still count.
-    fn unchanged(&self, acks: &Acks) -> Result<(), PublishError> {
-        let connection = self.connection.borrow();
-        let now = ConnectionEpoch::of(&connection);
-        if now.generation != self.epoch.generation || !connection.up {
-            return Err(PublishError("the connection to NATS was lost".into()));
-        }
-        if now.refusals != self.epoch.refusals && !acks.is_stream() {
-            return Err(PublishError(connection.detail.clone().unwrap_or_default()));
-        }
-        Ok(())
+        let subject = self.spool.envelope.subjects().dead(reason);
+        let headers = &[headers.as_slice(), own.as_bytes()];
+        connection.publish(&Publish {
+            subject: subject.as_bytes(),
+            reply: None,
+            headers,
+            expected: None,
+            body: b"",
+        });
     }
 
     fn report(&self, publishing: bool, detail: Option<String>) {
@@ -407,12 +419,37 @@ impl Publisher {
     }
 }
 
-async fn in_time(
-    sent: impl Future<Output = Result<(), async_nats::PublishError>>,
-) -> Result<(), PublishError> {
-    match timeout(CONFIRM_TIMEOUT, sent).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(PublishError(format!("NATS: {error}"))),
-        Err(_) => Err(PublishError("NATS takes nothing".into())),
+/// Adds a record to what is written next, unless it is larger than the server takes. `reply` is what the subject of its
+/// confirmation begins with, `expected` the sequence that the stream must be at. Returns the record's sequence.
+fn write(
+    connection: &mut PublishConnection,
+    record: &Record,
+    reply: Option<&str>,
+    message_id: bool,
+    expected: Option<u64>,
+) -> Result<u64, TooLarge> {
+    let sequence = record.sequence;
+    let lost = |size, discarded| {
+        let headers = record.header_lines(true).concat();
+        Err(TooLarge { sequence, size, discarded, headers })
+    };
+    if let Some(discarded) = record.discarded {
+        return lost(usize::try_from(discarded).unwrap_or(usize::MAX), true);
     }
+    let [same, own] = record.header_lines(message_id);
+    let publish = Publish {
+        subject: record.subject(),
+        reply: reply.map(|reply| (reply, sequence)),
+        headers: &[same, own],
+        expected,
+        body: record.body(),
+    };
+    if publish.size() > connection.max_payload() {
+        return lost(publish.size(), false);
+    }
+    connection.publish(&publish);
+    Ok(sequence)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,9 +40,8 @@ impl Refusals {
 /// Connects, and waits until the connection is up.
 pub(super) async fn client(config: &Config) -> Result<(Client, Refusals), Failure> {
     let inbox = inbox(config.nats.user.as_deref());
-    let (client, mut state) = connect::client(&config.nats, "pontoon command line", &inbox, "", "")
-        .await
-        .map_err(Failure::Failed)?;
+    let (client, mut state) =
+        connect::client(&config.nats, "pontoon command line", &inbox, "").await.map_err(Failure::Failed)?;
     let up = tokio::time::timeout(CONNECT_TIMEOUT, state.wait_for(|connection| connection.up))
         .await
         .map(|up| up.is_ok());

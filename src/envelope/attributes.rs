@@ -9,74 +9,69 @@ use crate::settings::EventMode;
 /// Longest value of a header, in bytes. The true value is in the body.
 const VALUE_LIMIT: usize = 1_024;
 
-/// Declares the headers that a record holds: as a number, as a record is kept in memory.
-macro_rules! headers {
-    ($($header:ident = $name:literal,)*) => {
-        /// A header whose value is not the same for every event.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum Header { $($header,)* }
-
-        impl Header {
-            const ALL: &[Self] = &[$(Self::$header),*];
-
-            /// Its name.
-            pub(super) fn name(self) -> &'static str {
-                match self { $(Self::$header => $name,)* }
-            }
-        }
-    };
+/// Headers whose value is not the same for every event.
+pub(super) mod header {
+    pub(in super::super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+    pub(in super::super) const ID: &str = "ce-id";
+    pub(in super::super) const SEQUENCE: &str = "ce-sequence";
+    pub(in super::super) const ONGOING_GAP: &str = "ce-ongoinggap";
+    pub(in super::super) const SOURCE: &str = "ce-source";
+    pub(in super::super) const TYPE: &str = "ce-type";
+    pub(in super::super) const TIME: &str = "ce-time";
+    pub(in super::super) const RECORDED_TIME: &str = "ce-recordedtime";
+    pub(in super::super) const LINK: &str = "ce-link";
+    pub(in super::super) const SUBJECT: &str = "ce-subject";
+    pub(in super::super) const UPSTREAM_EVENT: &str = "ce-upstreamevent";
+    pub(in super::super) const TRACEPARENT: &str = "traceparent";
 }
 
-headers! {
-    MessageId = "Nats-Msg-Id",
-    Id = "ce-id",
-    Sequence = "ce-sequence",
-    OngoingGap = "ce-ongoinggap",
-    Source = "ce-source",
-    Type = "ce-type",
-    Time = "ce-time",
-    RecordedTime = "ce-recordedtime",
-    Link = "ce-link",
-    Subject = "ce-subject",
-    UpstreamEvent = "ce-upstreamevent",
-    Traceparent = "traceparent",
-}
+/// The headers that are the same for every event in binary mode, as they are sent.
+pub(super) const BINARY: &[u8] =
+    b"ce-specversion: 1.0\r\nce-datacontenttype: application/json\r\nContent-Type: application/json\r\n";
+/// Those of structured mode.
+pub(super) const STRUCTURED: &[u8] = b"Content-Type: application/cloudevents+json\r\n";
 
-/// The headers, or members, that stand first: they change with the epoch, or with an ongoing gap.
-pub(super) const LEAD: [Header; 4] = [Header::MessageId, Header::Id, Header::Sequence, Header::OngoingGap];
+/// The headers that stand first and change with the epoch, or with an ongoing gap. The source follows.
+const LEAD: [&str; 4] = [header::MESSAGE_ID, header::ID, header::SEQUENCE, header::ONGOING_GAP];
 
 /// How the document of structured mode begins.
 pub(super) const DOCUMENT: &[u8] = br#"{"specversion":"1.0","datacontenttype":"application/json""#;
 
 /// Appends an attribute as this mode has it.
-pub(super) fn push(mode: EventMode, to: &mut Vec<u8>, header: Header, value: &str) {
+pub(super) fn push(mode: EventMode, to: &mut Vec<u8>, header: &str, value: &str) {
     match mode {
         EventMode::Binary => push_header(to, header, value),
         EventMode::Structured => push_member(to, header, value),
     }
 }
 
-/// Appends a header: its number, the length of its value in two bytes, and its value.
-pub(super) fn push_header(to: &mut Vec<u8>, header: Header, value: &str) {
-    let value = header_value(value);
-    let length = u16::try_from(value.len()).unwrap_or_default();
-    to.push(header as u8);
-    to.extend_from_slice(&length.to_be_bytes());
-    to.extend_from_slice(value.as_bytes().get(..usize::from(length)).unwrap_or_default());
+/// Appends a header as it is sent: `<name>: <value>` and the end of the line.
+pub(super) fn push_header(to: &mut Vec<u8>, header: &str, value: &str) {
+    to.extend_from_slice(header.as_bytes());
+    to.extend_from_slice(b": ");
+    to.extend_from_slice(header_value(value).as_bytes());
+    to.extend_from_slice(b"\r\n");
 }
 
-/// The first of these headers, its value, and those behind it.
-pub(super) fn read_header(bytes: &[u8]) -> Option<(Header, &str, &[u8])> {
-    let ([number, high, low], rest) = bytes.split_first_chunk()?;
-    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
-    Some((*Header::ALL.get(usize::from(*number))?, std::str::from_utf8(value).ok()?, rest))
+/// The headers without those that change with the epoch, or with an ongoing gap.
+pub(super) fn without_lead(mut headers: &[u8]) -> &[u8] {
+    let is_lead = |headers: &[u8]| {
+        let behind =
+            |name: &&str| headers.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b": "));
+        LEAD.iter().any(behind)
+    };
+    while is_lead(headers)
+        && let Some(end) = headers.iter().position(|byte| *byte == b'\n')
+    {
+        headers = headers.get(end + 1..).unwrap_or_default();
+    }
+    headers
 }
 
 /// Appends a member of the document, behind a comma.
-fn push_member(to: &mut Vec<u8>, header: Header, value: &str) {
-    let name = header.name();
+fn push_member(to: &mut Vec<u8>, header: &str, value: &str) {
     to.extend_from_slice(b",\"");
-    to.extend_from_slice(name.strip_prefix("ce-").unwrap_or(name).as_bytes());
+    to.extend_from_slice(header.strip_prefix("ce-").unwrap_or(header).as_bytes());
     to.extend_from_slice(b"\":");
     // Writing a text to memory cannot fail.
     let _ = serde_json::to_writer(to, value);

@@ -16,13 +16,12 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use pontoon_sdk::{CommandId, Event, EventType, LinkKey, Raw};
 use time::OffsetDateTime;
 
 use crate::envelope::trace_context::traceparent;
 use crate::settings::{EventMode, Events};
-use attributes::{DOCUMENT, Header, push, push_header};
+use attributes::{DOCUMENT, header, push, push_header};
 use clock::Clock;
 use record::{Parts, Text, push_data};
 
@@ -223,19 +222,19 @@ impl Envelope {
         headers.clear();
         body.clear();
         let attributes = if form.mode == EventMode::Binary { &mut *headers } else { &mut *body };
-        let mut put = |header, value: &str| push(form.mode, attributes, header, value);
-        put(Header::Source, &self.source);
-        put(Header::Type, event.kind.ce_type());
+        let mut put = |header: &str, value: &str| push(form.mode, attributes, header, value);
+        put(header::SOURCE, &self.source);
+        put(header::TYPE, event.kind.ce_type());
         let (time, recorded_time) = (scratch.time.format(time), scratch.recorded_time.format(recorded));
-        put(Header::Time, time);
+        put(header::TIME, time);
         if recorded_time != time {
-            put(Header::RecordedTime, recorded_time);
+            put(header::RECORDED_TIME, recorded_time);
         }
-        put(Header::Link, link.as_str());
+        put(header::LINK, link.as_str());
         let optional = [
-            (Header::Subject, event.scope.as_deref()),
-            (Header::UpstreamEvent, event.upstream.as_deref()),
-            (Header::Traceparent, event.traceparent.as_deref().and_then(traceparent)),
+            (header::SUBJECT, event.scope.as_deref()),
+            (header::UPSTREAM_EVENT, event.upstream.as_deref()),
+            (header::TRACEPARENT, event.traceparent.as_deref().and_then(traceparent)),
         ];
         for (header, value) in optional {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -279,15 +278,16 @@ impl Envelope {
         let epoch = self.epoch.get();
         text.clear();
         let _ = write!(text, "{}{epoch}-{sequence}", self.message_id);
-        push_header(whole, Header::MessageId, text);
+        push_header(whole, header::MESSAGE_ID, text);
+        let attributes_at = whole.len();
         let mut push_lead = |whole: &mut Vec<u8>| {
-            push(mode, whole, Header::Id, text.get(self.message_id.len()..).unwrap_or_default());
+            push(mode, whole, header::ID, text.get(self.message_id.len()..).unwrap_or_default());
             text.clear();
             // It sorts as text, over all runs of the instance.
             let _ = write!(text, "{epoch:015}-{sequence:012}");
-            push(mode, whole, Header::Sequence, text);
+            push(mode, whole, header::SEQUENCE, text);
             if let Some(since) = ongoing_gap {
-                push(mode, whole, Header::OngoingGap, &rfc3339(since));
+                push(mode, whole, header::ONGOING_GAP, &rfc3339(since));
             }
         };
         let body_at = match mode {
@@ -304,7 +304,7 @@ impl Envelope {
             }
         };
         whole.extend_from_slice(parts.body);
-        Text { bytes: Bytes::copy_from_slice(whole), headers_at, body_at }
+        Text { bytes: whole.as_slice().into(), headers_at, attributes_at, body_at }
     }
 
     /// The id of a command in replies: unique over all runs of the instance.
@@ -312,9 +312,18 @@ impl Envelope {
         format!("{:x}-{}", self.start, id.0)
     }
 
-    /// Epoch and sequence of a message id of this instance, of any of its runs.
-    pub fn parse_message_id(&self, id: &str) -> Option<(u64, u64)> {
-        let (epoch, sequence) = id.strip_prefix(self.message_id.as_str())?.split_once('-')?;
+    /// Epoch and sequence of an event of this instance, of any of its runs: by the `Nats-Msg-Id`, or by source and id.
+    pub fn parse_id(
+        &self,
+        message_id: Option<&str>,
+        source: Option<&str>,
+        id: Option<&str>,
+    ) -> Option<(u64, u64)> {
+        let id = match message_id {
+            Some(message_id) => message_id.strip_prefix(self.message_id.as_str())?,
+            None => id.filter(|_| source == Some(self.source.as_str()))?,
+        };
+        let (epoch, sequence) = id.split_once('-')?;
         Some((epoch.parse().ok()?, sequence.parse().ok()?))
     }
 }

@@ -2,18 +2,15 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
 
 use super::Gap;
-use super::attributes::{LEAD, read_header, source_at};
+use super::attributes::{BINARY, STRUCTURED, source_at, without_lead};
 use crate::settings::EventMode;
 
 /// What an allocation costs besides its bytes, about.
 const ALLOCATION: usize = 16;
-/// What [`Bytes`] allocates to count its users, once it has two.
-const COUNT: usize = 24;
 /// What stands before the payload.
 const RAW: &[u8] = br#""raw":"#;
 
@@ -46,11 +43,14 @@ pub struct Record {
     pub(super) raw: usize,
 }
 
-/// Subject, headers and body, one behind the other.
+/// Subject, headers and body as they are sent, one behind the other.
 #[derive(Debug)]
 pub(super) struct Text {
-    pub(super) bytes: Bytes,
+    pub(super) bytes: Box<[u8]>,
+    /// Where the `Nats-Msg-Id` begins, which is not always sent.
     pub(super) headers_at: usize,
+    /// Where the other headers begin.
+    pub(super) attributes_at: usize,
     pub(super) body_at: usize,
 }
 
@@ -64,39 +64,31 @@ pub(super) struct Parts<'a> {
 
 impl Record {
     /// Its subject.
-    pub fn subject(&self) -> Bytes {
-        self.text.bytes.slice(..self.text.headers_at)
+    pub fn subject(&self) -> &[u8] {
+        self.text.bytes.get(..self.text.headers_at).unwrap_or_default()
     }
 
-    /// Its headers, name and value. Values hold nothing but printable ASCII.
-    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    /// Its headers as lines that are sent as they are, with or without its `Nats-Msg-Id`. Values hold nothing but printable
+    /// ASCII.
+    pub fn header_lines(&self, message_id: bool) -> [&[u8]; 2] {
         let fixed = match self.mode {
-            EventMode::Binary => [
-                ("ce-specversion", "1.0"),
-                ("ce-datacontenttype", "application/json"),
-                ("Content-Type", "application/json"),
-            ]
-            .as_slice(),
-            EventMode::Structured => [("Content-Type", "application/cloudevents+json")].as_slice(),
+            EventMode::Binary => BINARY,
+            EventMode::Structured => STRUCTURED,
         };
-        let mut rest = self.header_bytes();
-        let own = std::iter::from_fn(move || {
-            let (header, value, behind) = read_header(rest)?;
-            rest = behind;
-            Some((header.name(), value))
-        });
-        fixed.iter().copied().chain(own)
+        let Text { bytes, headers_at, attributes_at, body_at } = &self.text;
+        let start = if message_id { *headers_at } else { *attributes_at };
+        [fixed, bytes.get(start..*body_at).unwrap_or_default()]
     }
 
     /// Its body: fields and payload, or in structured mode the document.
-    pub fn body(&self) -> Bytes {
-        self.text.bytes.slice(self.text.body_at..)
+    pub fn body(&self) -> &[u8] {
+        self.text.bytes.get(self.text.body_at..).unwrap_or_default()
     }
 
     /// How much memory it takes, in bytes.
     pub fn size(&self) -> usize {
         let gap = self.gap.as_ref().map_or(0, |_| size_of::<Gap>() + ALLOCATION);
-        size_of::<Self>() + self.text.bytes.len() + COUNT + 2 * ALLOCATION + gap
+        size_of::<Self>() + self.text.bytes.len() + ALLOCATION + gap
     }
 
     /// Since when a link has been down whose gap is not published yet.
@@ -119,24 +111,14 @@ impl Record {
         true
     }
 
-    fn header_bytes(&self) -> &[u8] {
-        self.text.bytes.get(self.text.headers_at..self.text.body_at).unwrap_or_default()
-    }
-
     /// What of it stays when the prefix, the epoch or the ongoing gap changes.
     pub(super) fn parts(&self) -> Parts<'_> {
-        let Text { bytes, headers_at, body_at } = &self.text;
-        let (subject, body) = (&bytes[..*headers_at], &bytes[*body_at..]);
+        let (subject, body) = (self.subject(), self.body());
         let dots = subject.iter().enumerate().rev().filter(|(_, byte)| **byte == b'.');
         let tail = dots.map(|(at, _)| at + 1).nth(2).unwrap_or_default();
-        let mut headers = self.header_bytes();
-        while let Some((header, _, behind)) = read_header(headers)
-            && LEAD.contains(&header)
-        {
-            headers = behind;
-        }
+        let [_, headers] = self.header_lines(true);
         let body = if self.mode == EventMode::Structured { &body[source_at(body)..] } else { body };
-        Parts { subject: &subject[tail..], headers, body }
+        Parts { subject: &subject[tail..], headers: without_lead(headers), body }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::bus::acks::Tracker;
 use crate::bus::commands::{self, Micro, Requests};
 use crate::bus::connect::{self, Connection};
 use crate::bus::context;
+use crate::bus::handshake::Dialer;
 use crate::bus::publisher::Publisher;
 use crate::bus::replies::{self, Route};
 use crate::envelope::{Subjects, rfc3339};
@@ -329,11 +330,12 @@ impl Publishing {
         bus: &watch::Sender<BusStatus>,
         tracker: Tracker,
     ) -> Self {
-        let Connected { client, connection, .. } = connected;
+        let Connected { client, connection, nats } = connected;
         let limit = shared.link.transport.config.message_limit;
         let mut publisher = Publisher::new(
             client.clone(),
             connection.clone(),
+            Dialer::new(nats.clone(), format!("pontoon/{}/events", shared.link.instance)),
             shared.link.spool.clone(),
             bus.clone(),
             tracker,
@@ -368,8 +370,7 @@ async fn connect(name: &str, kind: &str, nats: &Nats, unusable: &impl Fn(String)
     loop {
         let connected = async {
             let applied = context::apply(nats)?;
-            let (client, connection) =
-                connect::client(nats, &client, &inbox, subjects.events(), &subjects.commands()).await?;
+            let (client, connection) = connect::client(nats, &client, &inbox, &subjects.commands()).await?;
             Ok::<_, String>(Connected { client, connection, nats: applied })
         };
         match connected.await {

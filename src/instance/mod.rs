@@ -1,4 +1,4 @@
-//! One configured use of a service: a local runtime and a NATS connection for each, so that no instance can hurt another.
+//! One configured use of a service: a local runtime and NATS connections for each, so that no instance can hurt another.
 //!
 //! * [`context`]: what the daemon hands to an instance; [`shared`]: what its parts share
 //! * `run`: the instance from start to drain

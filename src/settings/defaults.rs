@@ -40,6 +40,7 @@ impl Default for Delivery {
             mode: DeliveryMode::Jetstream,
             provision: true,
             ordering: Ordering::Strict,
+            message_id: false,
             stream: None,
             replicas: 1,
             max_bytes: Size::mib(64),

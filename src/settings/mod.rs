@@ -138,6 +138,8 @@ pub struct Delivery {
     pub provision: bool,
     /// Whether we are the stream's only writer.
     pub ordering: Ordering,
+    /// Whether events carry a `Nats-Msg-Id` in strict order, too, where it is not needed; in other modes they always do.
+    pub message_id: bool,
     /// Name of the stream; `PONTOON_<INSTANCE>` if it is not set.
     pub stream: Option<String>,
     /// Replicas of a stream that we create.

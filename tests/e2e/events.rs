@@ -37,12 +37,32 @@ async fn a_broadcast_is_an_event_with_every_header_of_the_contract() {
     // The first is the gap with which every run begins.
     assert_eq!(sequence, "2");
     assert!(epoch.parse::<u64>().is_ok());
-    assert_eq!(header(&message, "Nats-Msg-Id"), format!("sub0.shop:{id}"));
+    assert!(message.headers.as_ref().unwrap().get("Nats-Msg-Id").is_none(), "the order excludes doubles");
     assert!(header(&message, "ce-time").ends_with('Z'));
     assert!(header(&message, "ce-sequence").ends_with("000000000002"));
     assert_eq!(body["action"], "wallet.update é");
     assert_eq!(body["data"], json!({"wallet_balance": 12.50}));
     assert_eq!(body["raw"]["data"], body["data"]);
+}
+
+#[tokio::test]
+async fn where_nothing_else_excludes_doubles_or_on_request_an_event_has_a_message_id() {
+    for lines in
+        ["delivery.message_id = true", "delivery.ordering = \"best_effort\"", "delivery.mode = \"core\""]
+    {
+        for mode in ["binary", "structured"] {
+            let lines = format!("{lines}\nevents.mode = \"{mode}\"");
+            let fixture = Fixture::with(NatsServer::options(), &lines).await;
+            let mut events = listen(&fixture.client, "pontoon.event.>").await;
+            fixture.sub0.broadcast("tick", &json!(1));
+            let (message, body) = next(&mut events, |_, _| true).await;
+            let id = match mode {
+                "binary" => header(&message, "ce-id"),
+                _ => body["id"].as_str().expect("an id").to_owned(),
+            };
+            assert_eq!(header(&message, "Nats-Msg-Id"), format!("sub0.shop:{id}"), "{lines}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use pontoon_testkit::{Answer, Daemon, DaemonConfig, NatsServer, Proxy, Resource,
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, Fixture, Reply, contents, listen, numbered, numbers, start};
+use crate::support::{DEADLINE, Fixture, Reply, contents, filled, listen, numbered, numbers, start};
 
 const STREAM: &str = "PONTOON_SHOP";
 const USERS: &str = "authorization { user: pontoon, password: right }";
@@ -472,4 +472,31 @@ async fn the_answer_to_a_command_whose_connection_is_gone_goes_over_the_next_one
     let reply = timeout(DEADLINE, replies.next()).await.expect("in time").expect("subscribed");
     assert_eq!(Reply::of(&reply).status, "response");
     untouched(&fixture.sub0);
+}
+
+#[tokio::test]
+async fn what_was_sent_in_strict_order_is_not_stored_again_when_the_order_is_given_up() {
+    let mut fixture = Fixture::start().await;
+    // What was stored before the server was killed, and not confirmed, has no id to be known by.
+    for round in 0..3 {
+        let many = 10_000;
+        let sub0 = fixture.sub0;
+        let blast = tokio::spawn(async move {
+            let number = move |n: usize| numbered(round * many + n);
+            (sub0.blast(many, number).await, sub0)
+        });
+        filled(&fixture.nats, STREAM, (round * many) as u64 + 2_000, DEADLINE).await;
+        fixture.nats.kill();
+        let ordering = ["best_effort", "strict", "best_effort"][round];
+        let config = DaemonConfig::new(&fixture.nats).with(&format!("delivery.ordering = \"{ordering}\""));
+        let (took_all, sub0) = blast.await.unwrap();
+        assert_eq!(took_all, 1);
+        fixture.sub0 = sub0;
+        reload(&mut fixture.daemon, config.sub0("shop", &fixture.sub0)).await;
+        fixture.nats.restart().await;
+        fixture.at_rest((round + 1) * many).await;
+    }
+    let mut kept = numbers(&contents(&fixture.nats, STREAM).await);
+    kept.sort_unstable();
+    assert!(kept == (0..30_000).collect::<Vec<_>>(), "none lost, none twice");
 }

@@ -1,6 +1,7 @@
 //! What is on the wire: records leave for NATS in order, and the spool when NATS has confirmed them.
 
 use std::cell::RefMut;
+use std::time::Instant;
 
 use time::OffsetDateTime;
 
@@ -63,9 +64,9 @@ impl Spool {
 
     /// NATS has confirmed every record up to this number.
     pub fn confirm_through(&self, sequence: u64) {
-        let mut state = self.state.borrow_mut();
+        let (mut state, now) = (self.state.borrow_mut(), Instant::now());
         while state.records.front().is_some_and(|record| record.sequence <= sequence) {
-            self.published(state.remove(0));
+            self.published(state.remove(0), now);
         }
         self.after_removal(state);
     }
@@ -74,14 +75,14 @@ impl Spool {
     pub fn confirm(&self, sequence: u64) {
         let mut state = self.state.borrow_mut();
         let Some(index) = state.index(sequence) else { return };
-        self.published(state.remove(index));
+        self.published(state.remove(index), Instant::now());
         self.after_removal(state);
     }
 
-    fn published(&self, record: Option<Record>) {
+    fn published(&self, record: Option<Record>, now: Instant) {
         if let Some(record) = record {
             self.metrics.events_published.increment(1);
-            self.metrics.event_latency.record(record.read_at.elapsed());
+            self.metrics.event_latency.record(now.saturating_duration_since(record.read_at));
         }
     }
 

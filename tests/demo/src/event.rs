@@ -10,8 +10,6 @@ pub(crate) struct Event {
     pub(crate) id: String,
     /// `ce-sequence`, which sorts as text.
     pub(crate) sequence: String,
-    /// `Nats-Msg-Id`.
-    pub(crate) message_id: String,
     pub(crate) body: Value,
 }
 
@@ -26,7 +24,6 @@ impl Event {
             subject: subject.to_owned(),
             id: header("ce-id"),
             sequence: header("ce-sequence"),
-            message_id: header("Nats-Msg-Id"),
             body: serde_json::from_slice(payload).unwrap_or_default(),
         }
     }

@@ -20,9 +20,9 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Whether no two messages have one id.
+    /// Whether no two events have one id.
     pub(crate) fn is_unique(&self) -> bool {
-        let ids: HashSet<&str> = self.events.iter().map(|event| event.message_id.as_str()).collect();
+        let ids: HashSet<&str> = self.events.iter().map(|event| event.id.as_str()).collect();
         ids.len() == self.events.len()
     }
 
