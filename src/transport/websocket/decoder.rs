@@ -19,8 +19,8 @@ const CONTROL: u64 = 125;
 /// A message of more than this many times the limit is not discarded but ends the connection, which could otherwise be
 /// blocked by one endless message.
 const DISCARDED: u64 = 64;
-/// Enough for one read to bring many small messages, and little enough for thousands of idle links.
-const READ_BUFFER: usize = 8 * 1024;
+/// How much is received at a time, in bytes: enough for many small messages.
+pub(super) const RECEIVED: usize = 16 * 1024;
 
 /// What was received.
 #[derive(Debug, PartialEq)]
@@ -87,17 +87,25 @@ impl Decoder {
         Self { masks, limit, buffer: BytesMut::from(buffered), frame: None, message: None }
     }
 
-    /// Where received bytes go, with room for more of them.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
-        let kept = match &self.frame {
-            Some(frame) if !self.discards(&frame.header) => usize::try_from(frame.left).unwrap_or(0),
-            _ => 0,
-        };
-        let wanted = kept.saturating_sub(self.buffer.len()).max(READ_BUFFER / 8);
-        if self.buffer.capacity() - self.buffer.len() < wanted {
-            self.buffer.reserve(wanted.max(READ_BUFFER));
+    /// Adds received bytes.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        if self.buffer.is_empty() {
+            // Not into what is left of the last allocation: an idle link keeps none.
+            self.buffer = BytesMut::from(bytes);
+        } else {
+            self.buffer.extend_from_slice(bytes);
         }
-        &mut self.buffer
+    }
+
+    /// Where to receive the rest of a large payload without another copy, if one is being received.
+    pub(super) fn large_payload(&mut self) -> Option<&mut BytesMut> {
+        let frame = self.frame.as_ref().filter(|frame| !self.discards(&frame.header))?;
+        let missing = usize::try_from(frame.left).unwrap_or(usize::MAX).saturating_sub(self.buffer.len());
+        if missing <= RECEIVED {
+            return None;
+        }
+        self.buffer.reserve(missing);
+        Some(&mut self.buffer)
     }
 
     /// The next item; `None` if more bytes are needed.
@@ -122,6 +130,10 @@ impl Decoder {
 
     /// Parses and checks the header of the next frame.
     fn header(&mut self) -> Result<Option<Payload>, Violation> {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            return Ok(None);
+        }
         let mut cursor = Cursor::new(&self.buffer[..]);
         let parsed = FrameHeader::parse(&mut cursor).map_err(|error| violation(error.to_string()))?;
         let Some((header, length)) = parsed else { return Ok(None) };

@@ -1,7 +1,11 @@
 //! The two halves of a WebSocket connection: messages, pings, silent peers, the closing handshake.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
@@ -14,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
 use super::control::{Control, Ending, close_payload};
-use super::decoder::{Decoder, Item, Violation, mask};
+use super::decoder::{Decoder, Item, RECEIVED, Violation, mask};
 use crate::transport::wire::Wire;
 use crate::transport::{Read, Received, Settings, Write, classify, deadline};
 
@@ -22,6 +26,11 @@ use crate::transport::{Read, Received, Settings, Write, classify, deadline};
 const WRITE_BUFFER: usize = 16 * 1024;
 /// How much is read at a time of what is discarded.
 const DISCARD_BUFFER: usize = 8 * 1024;
+
+thread_local! {
+    /// Where the links of a thread receive, one after the other, so that none needs a buffer while it is idle.
+    static RECEIVE_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; RECEIVED].into());
+}
 
 /// The two halves of an upgraded connection. `rest` was received with the handshake; a peer that sends nothing for
 /// `silence` is gone.
@@ -99,7 +108,15 @@ impl Reader {
 
     /// Waits for more bytes. Dropping the future loses nothing.
     async fn receive(&mut self) -> Result<(), End> {
-        let receiving = self.wire.read_buf(self.decoder.buffer());
+        let Self { wire, decoder, .. } = self;
+        let receiving = poll_fn(|context| match decoder.large_payload() {
+            Some(buffer) => pin!(wire.read_buf(buffer)).poll(context),
+            None => RECEIVE_BUFFER.with_borrow_mut(|buffer| {
+                let received = ready!(pin!(wire.read(buffer)).poll(context))?;
+                decoder.add(buffer.get(..received).unwrap_or_default());
+                Poll::Ready(Ok(received))
+            }),
+        });
         let Some(received) = deadline::by(self.since + self.silence, receiving).await else {
             let silence = self.silence;
             return Err(End::disconnected(format!("nothing was received for {silence:?}, not even a pong")));

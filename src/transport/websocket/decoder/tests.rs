@@ -40,7 +40,7 @@ fn decode(role: Role, bytes: &[u8], piece: usize) -> (Vec<Item>, Option<Violatio
     let mut decoder = Decoder::new(role, LIMIT, &[]);
     let mut items = Vec::new();
     for piece in bytes.chunks(piece) {
-        decoder.buffer().extend_from_slice(piece);
+        decoder.add(piece);
         loop {
             match decoder.next() {
                 Ok(Some(item)) => items.push(item),
@@ -143,12 +143,36 @@ fn what_is_discarded_takes_no_memory() {
     while left > 0 {
         assert_eq!(decoder.next(), Ok(None));
         let piece = left.min(4096);
-        let buffer = decoder.buffer();
-        assert!(buffer.capacity() <= 4 * READ_BUFFER, "{}", buffer.capacity());
-        buffer.extend_from_slice(&vec![0; piece]);
+        assert!(decoder.large_payload().is_none());
+        decoder.add(&vec![0; piece]);
+        assert!(decoder.buffer.capacity() <= 2 * piece, "{}", decoder.buffer.capacity());
         left -= piece;
     }
     assert_eq!(decoder.next(), Ok(Some(Item::TooLarge(64_000))));
+}
+
+#[test]
+fn an_idle_connection_keeps_no_buffer() {
+    let mut decoder = Decoder::new(Role::Client, LIMIT, &[]);
+    decoder.add(&[frame(0x81, b"a"), frame(0x81, b"b")].concat());
+    assert_eq!((decoder.next(), decoder.next()), (Ok(Some(text("a"))), Ok(Some(text("b")))));
+    assert_eq!((decoder.next(), decoder.buffer.capacity()), (Ok(None), 0));
+}
+
+#[test]
+fn the_rest_of_a_large_payload_is_received_where_it_stays() {
+    let payload = vec![b'x'; 4 * RECEIVED];
+    let bytes = frame(0x82, &payload);
+    let mut decoder = Decoder::new(Role::Client, payload.len(), &[]);
+    let (first, rest) = bytes.split_at(100);
+    decoder.add(first);
+    assert_eq!(decoder.next(), Ok(None));
+    let buffer = decoder.large_payload().unwrap();
+    let (capacity, place) = (buffer.capacity(), buffer.as_ptr());
+    assert!(capacity >= payload.len());
+    buffer.extend_from_slice(rest);
+    let Ok(Some(Item::Message(message))) = decoder.next() else { panic!("no message") };
+    assert_eq!((message.bytes().len(), message.bytes().as_ptr()), (payload.len(), place));
 }
 
 #[test]
@@ -220,13 +244,13 @@ proptest! {
         let role = if server { Role::Server } else { Role::Client };
         let mut decoder = Decoder::new(role, LIMIT, &[]);
         for piece in bytes.chunks(100) {
-            decoder.buffer().extend_from_slice(piece);
+            decoder.add(piece);
             while let Ok(Some(item)) = decoder.next() {
                 if let Item::Message(frame) = item {
                     prop_assert!(frame.bytes().len() <= LIMIT);
                 }
             }
-            prop_assert!(decoder.buffer().capacity() <= 4 * READ_BUFFER);
+            prop_assert!(decoder.buffer.capacity() <= 2 * 4096);
         }
     }
 }
