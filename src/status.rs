@@ -1,6 +1,9 @@
 //! What is known of an instance right now: one value for the state subject, `/status`, readiness and gauges.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use pontoon_sdk::LinkKey;
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
 /// Where one link is in its life.
@@ -86,9 +89,34 @@ pub struct CommandStatus {
     pub detail: Option<String>,
 }
 
+/// Links, by key; in JSON a list.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Links(pub BTreeMap<LinkKey, LinkStatus>);
+
+impl Serialize for Links {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.values())
+    }
+}
+
+impl Links {
+    /// Puts changes in force; `None` is a link that is closed.
+    pub fn apply(&mut self, changes: &LinkChanges) {
+        for (key, change) in changes {
+            match change {
+                Some(link) => self.0.insert(key.clone(), link.clone()),
+                None => self.0.remove(key),
+            };
+        }
+    }
+}
+
+/// The links that changed, by key: `None` for one that is closed.
+pub type LinkChanges = BTreeMap<LinkKey, Option<LinkStatus>>;
+
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct InstanceStatus {
+pub struct InstanceStatus<L = Links> {
     /// Its name.
     pub instance: String,
     /// Its connector.
@@ -100,14 +128,31 @@ pub struct InstanceStatus {
     pub bus: BusStatus,
     /// Commands.
     pub commands: CommandStatus,
-    /// Its links, by key.
-    pub links: Vec<LinkStatus>,
+    /// Its links.
+    pub links: L,
     /// Events that wait to be confirmed.
     pub unconfirmed_events: u64,
     /// Their bytes.
     pub unconfirmed_bytes: u64,
     /// Whether there is room for more.
     pub room: bool,
+}
+
+impl<L> InstanceStatus<L> {
+    /// The same with other links.
+    pub fn with_links<M>(&self, links: M) -> InstanceStatus<M> {
+        InstanceStatus {
+            instance: self.instance.clone(),
+            kind: self.kind.clone(),
+            epoch: self.epoch,
+            bus: self.bus.clone(),
+            commands: self.commands.clone(),
+            links,
+            unconfirmed_events: self.unconfirmed_events,
+            unconfirmed_bytes: self.unconfirmed_bytes,
+            room: self.room,
+        }
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

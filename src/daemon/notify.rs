@@ -169,7 +169,7 @@ fn states(change: Change) -> Vec<NotifyState<'static>> {
 /// Counts of instances and links, and the first reason why the daemon is stuck or not ready.
 fn status_line(statuses: &InstanceStatuses, stuck: &[String]) -> String {
     let snapshots = statuses.snapshots();
-    let links = || snapshots.iter().flat_map(|snapshot| &snapshot.status.links);
+    let links = || snapshots.iter().flat_map(|snapshot| snapshot.status.links.0.values());
     let ready = links().filter(|link| link.phase == Phase::Ready).count();
     let mut line = format!("instances: {}, links ready: {ready} of {}", snapshots.len(), links().count());
     let stuck = stuck.iter().map(|name| format!("{name} is stuck"));
@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::instance::since_start;
-    use crate::status::{BusStatus, CommandStatus, InstanceStatus};
+    use crate::status::{BusStatus, CommandStatus, InstanceStatus, Links};
 
     /// The datagrams that were sent.
     type Sent = Arc<Mutex<Vec<String>>>;
@@ -218,7 +218,7 @@ mod tests {
             epoch: 1,
             bus: BusStatus { connected: true, publishing: true, ..BusStatus::default() },
             commands: CommandStatus { subscribed: true, dropped: 0, detail: None },
-            links: Vec::new(),
+            links: Links::default(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room: true,

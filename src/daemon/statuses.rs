@@ -140,23 +140,26 @@ impl InstanceStatuses {
 
 #[cfg(test)]
 mod tests {
+    use pontoon_sdk::LinkKey;
+
     use super::*;
-    use crate::status::{BusStatus, CommandStatus, LinkStatus, Phase};
+    use crate::status::{BusStatus, CommandStatus, LinkStatus, Links, Phase};
 
     fn statuses(connected: bool, room: bool, subscribed: bool) -> (InstanceStatuses, Arc<AtomicU64>) {
+        let main = LinkStatus {
+            key: "main".into(),
+            phase: Phase::CredentialsRefused,
+            since: time::OffsetDateTime::UNIX_EPOCH,
+            detail: None,
+            retry_at: None,
+        };
         let status = InstanceStatus {
             instance: "shop".into(),
             kind: "sub0".into(),
             epoch: 1,
             bus: BusStatus { connected, ..BusStatus::default() },
             commands: CommandStatus { subscribed, dropped: 0, detail: None },
-            links: vec![LinkStatus {
-                key: "main".into(),
-                phase: Phase::CredentialsRefused,
-                since: time::OffsetDateTime::UNIX_EPOCH,
-                detail: None,
-                retry_at: None,
-            }],
+            links: Links(BTreeMap::from([(LinkKey::new("main"), main)])),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room,

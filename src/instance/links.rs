@@ -17,6 +17,9 @@ use crate::link::queue::{CommandSender, queue};
 use crate::link::supervisor::Supervisor;
 use crate::transport::{Dial, DialledBy};
 
+/// Up to this many links, those that have ended are not looked for.
+const FORGET_AT: usize = 64;
+
 /// The links of one instance.
 pub struct Links<C: Connector> {
     shared: Rc<Shared>,
@@ -27,6 +30,8 @@ pub struct Links<C: Connector> {
     /// The tasks of all links.
     pub tasks: TaskTracker,
     redial: watch::Sender<u64>,
+    /// With how many links [`Links::forget_ended`] has something to do.
+    forget_at: usize,
 }
 
 /// One of them.
@@ -57,6 +62,7 @@ where
             closing: HashMap::new(),
             tasks: TaskTracker::new(),
             redial: watch::Sender::new(0),
+            forget_at: FORGET_AT,
         }
     }
 
@@ -82,7 +88,7 @@ where
     /// `Rejected`: as [`Dial::check`], or with 403 if `most` others that were created are open, else as [`Links::open`].
     pub fn create(&mut self, spec: LinkSpec<C::Transport>, most: usize) -> Result<()> {
         <C::Transport as Dial>::check(&spec.endpoint)?;
-        if self.count(&spec.key, Lifetime::is_dynamic) >= most {
+        if self.are_open(most, &spec.key, Lifetime::is_dynamic) {
             let text =
                 format!("{most} links are open that were created by commands, and no more are allowed");
             return Err(Error::rejected(Code::Forbidden, text));
@@ -96,7 +102,7 @@ where
     /// # Errors
     /// `Rejected` with 429 if `most` others are open, else as [`Links::open`].
     pub fn accept(&mut self, key: LinkKey, connection: DialledBy<C::Transport>, most: usize) -> Result<()> {
-        if self.count(&key, |lifetime| lifetime == Lifetime::Accepted) >= most {
+        if self.are_open(most, &key, |lifetime| lifetime == Lifetime::Accepted) {
             let text = format!("{most} are connected already, and no more are accepted");
             return Err(Error::rejected(Code::TooMany, text));
         }
@@ -124,11 +130,24 @@ where
         self.redial.send_modify(|number| *number += 1);
     }
 
-    /// How many other links there are of some lifetimes.
-    fn count(&self, beside: &LinkKey, which: impl Fn(Lifetime) -> bool) -> usize {
-        let others =
-            self.open.iter().filter(|(key, link)| *key != beside && which(link.lifetime) && link.is_open());
-        others.count()
+    /// Whether there are `most` other links of some lifetimes, or more.
+    fn are_open(&self, most: usize, beside: &LinkKey, which: impl Fn(Lifetime) -> bool) -> bool {
+        let is_counted =
+            |key: &LinkKey, link: &LinkHandle<_>| key != beside && which(link.lifetime) && link.is_open();
+        // They are counted only where there may be too many, so that opening many takes no time for each that is open.
+        self.open.len() >= most && self.open.iter().filter(|(key, link)| is_counted(key, link)).count() >= most
+    }
+
+    /// Forgets links that have ended by themselves. Rarely, so that it takes little time for each link that is opened.
+    fn forget_ended(&mut self) {
+        if self.open.len() + self.closing.len() < self.forget_at {
+            return;
+        }
+        for (key, link) in self.open.extract_if(|_, link| !link.is_open()) {
+            self.closing.insert(key, link.closed);
+        }
+        self.closing.retain(|_, closed| !closed.is_cancelled());
+        self.forget_at = (2 * (self.open.len() + self.closing.len())).max(FORGET_AT);
     }
 
     /// Opens a link in the place of one of its name.
@@ -145,10 +164,7 @@ where
         let (commands, queue) = queue(self.connector.on_demand_limits());
         let link = Link::new(key.clone(), lifetime, context.clone(), queue);
         self.close(&key);
-        for (key, link) in self.open.extract_if(|_, link| !link.is_open()) {
-            self.closing.insert(key, link.closed);
-        }
-        self.closing.retain(|_, closed| !closed.is_cancelled());
+        self.forget_ended();
         let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
         let (endpoint, accepted) = match opening {
             Opening::Dial(endpoint) => (Some(endpoint), None),

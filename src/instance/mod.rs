@@ -5,7 +5,7 @@
 //! * `bus`: its NATS connection, which a reload may move while the links stay
 //! * [`router`]: from a command to its link; [`links`]: the links
 //! * `listener`: connections that services open to us; `refusals`: those that were refused
-//! * [`status`]: what is known of the instance
+//! * [`status`]: what is known of the instance; [`state`]: publishes it
 
 mod bus;
 pub mod context;
@@ -15,6 +15,7 @@ mod refusals;
 pub mod router;
 mod run;
 pub mod shared;
+pub mod state;
 pub mod status;
 
 use std::io;
@@ -32,7 +33,7 @@ pub use self::context::{Context, Run, Settings, since_start};
 pub use self::shared::Shared;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
-use crate::status::{BusStatus, CommandStatus, InstanceStatus};
+use crate::status::{BusStatus, CommandStatus, InstanceStatus, Links};
 use crate::transport::Dial;
 
 /// A connector with its Rust types.
@@ -106,7 +107,7 @@ impl Handle {
             epoch,
             bus: BusStatus::default(),
             commands: CommandStatus { subscribed: false, dropped: 0, detail: None },
-            links: Vec::new(),
+            links: Links::default(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room: true,

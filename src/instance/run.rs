@@ -15,6 +15,7 @@ use super::context::{Context, Settings};
 use super::listener::{self, Accepted};
 use super::router::{self, Router};
 use super::shared::{Shared, Throttles};
+use super::state::State;
 use super::status;
 use crate::bus::commands;
 use crate::bus::spool::Spool;
@@ -206,12 +207,12 @@ where
         );
     }
     context.status.send_modify(|status| {
-        status.links = shared.link.phases.list();
-        status.unconfirmed_events = u64::try_from(left).unwrap_or(u64::MAX);
-        status.unconfirmed_bytes = u64::try_from(level.bytes).unwrap_or(u64::MAX);
+        status.links.apply(&shared.link.phases.take_changes());
+        status::set_levels(status, &shared.link.spool);
     });
     let _ = timeout(limit / 32, bus.replied()).await;
-    let last = context.status.borrow().clone();
-    status::publish(bus.client(), shared, &last).await;
+    let mut state = State::default();
+    let last = state.all(&context.status.borrow(), bus.client().server_info().max_payload);
+    state.publish(bus.client(), &shared.envelope, last).await;
     commands::barrier(bus.client(), limit / 32).await;
 }

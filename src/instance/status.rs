@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use async_nats::Client;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::context::since_start;
 use super::shared::Shared;
+use super::state::State;
 use crate::bus::connect::Connection;
+use crate::bus::spool::Spool;
 use crate::link::gaps::{Activity, BEAT};
 use crate::log::Throttle;
 use crate::status::{BusStatus, CommandStatus, InstanceStatus};
 
-/// How often it is published at the least.
-const PERIOD: Duration = Duration::from_secs(10);
 /// How often it is checked, for levels that change all the time.
 const CHECK: Duration = Duration::from_secs(1);
 /// How long changes are collected before they are published together.
@@ -37,7 +37,7 @@ pub async fn keep(
     let mut subscribed = shared.subscribed.subscribe();
     let (mut breaks, mut dropped) = (0, 0);
     let drops = Throttle::default();
-    let mut published: Option<(Instant, InstanceStatus)> = None;
+    let mut state = State::default();
     loop {
         tokio::select! {
             () = shared.link.phases.changed() => sleep(SETTLE).await,
@@ -67,46 +67,29 @@ pub async fn keep(
                 "messages from NATS were dropped: they came faster than they were taken (slow consumer)"
             );
         });
-        let current = gather(&shared, &bus.borrow_and_update(), &now, &status.borrow());
-        status.send_replace(current.clone());
-        let news =
-            published.as_ref().is_none_or(|(at, last)| at.elapsed() >= PERIOD || differs(last, &current));
-        if now.up && news {
-            publish(&client, &shared, &current).await;
-            published = Some((Instant::now(), current));
+        let changes = shared.link.phases.take_changes();
+        let bus = bus.borrow_and_update().clone();
+        status.send_modify(|status| {
+            status.links.apply(&changes);
+            status.bus = bus;
+            status.commands = commands(&shared, &now);
+            set_levels(status, &shared.link.spool);
+        });
+        state.add(changes);
+        if now.up {
+            let due = state.due(&status.borrow(), client.server_info().max_payload);
+            state.publish(&client, &shared.envelope, due).await;
         }
     }
 }
 
-/// Whether something changed that is worth publishing at once: levels are not.
-fn differs(last: &InstanceStatus, current: &InstanceStatus) -> bool {
-    // How many messages were dropped is a level, too; that any were is none.
-    let commands = |InstanceStatus { commands, .. }: &InstanceStatus| {
-        (commands.subscribed, commands.dropped > 0, commands.detail.clone())
-    };
-    last.bus != current.bus
-        || last.links != current.links
-        || last.room != current.room
-        || commands(last) != commands(current)
-}
-
-fn gather(
-    shared: &Shared,
-    bus: &BusStatus,
-    connection: &Connection,
-    last: &InstanceStatus,
-) -> InstanceStatus {
-    let level = shared.link.spool.level();
+/// Sets how much waits for NATS.
+pub fn set_levels(status: &mut InstanceStatus, spool: &Spool) {
+    let level = spool.level();
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    InstanceStatus {
-        bus: bus.clone(),
-        commands: commands(shared, connection),
-        links: shared.link.phases.list(),
-        unconfirmed_events: number(level.sent + level.waiting),
-        unconfirmed_bytes: number(level.bytes),
-        room: shared.link.spool.has_room(),
-        ..last.clone()
-    }
+    status.unconfirmed_events = number(level.sent + level.waiting);
+    status.unconfirmed_bytes = number(level.bytes);
+    status.room = spool.has_room();
 }
 
 fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
@@ -120,15 +103,6 @@ fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
         connection.detail.clone()
     };
     CommandStatus { subscribed, dropped: connection.dropped, detail }
-}
-
-/// Publishes a status. One that is lost is made up for by the next.
-pub async fn publish(client: &Client, shared: &Shared, status: &InstanceStatus) {
-    if let Ok(body) = serde_json::to_vec(status) {
-        let _ =
-            timeout(Duration::from_secs(1), client.publish(shared.envelope.subjects().state(), body.into()))
-                .await;
-    }
 }
 
 /// Shows that the instance's thread gets to its work.

@@ -1,7 +1,7 @@
 //! The phases of an instance's links: one value, read by the state subject, readiness, gauges and `status` alike.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::metrics::InstanceMetrics;
-use crate::status::{LinkStatus, Phase};
+use crate::status::{LinkChanges, LinkStatus, Phase};
 
 /// The phases of the links of one instance.
 pub struct LinkPhases {
@@ -35,6 +35,8 @@ pub struct PhaseHandle {
 #[derive(Default)]
 struct Links {
     all: BTreeMap<LinkKey, Entry>,
+    /// Those that changed since [`LinkPhases::take_changes`].
+    changed: BTreeSet<LinkKey>,
     ready: usize,
     down: [usize; Phase::DOWN.len()],
 }
@@ -68,6 +70,18 @@ impl LinkPhases {
     /// All links.
     pub fn list(&self) -> Vec<LinkStatus> {
         self.links.borrow().all.values().map(|link| link.status.clone()).collect()
+    }
+
+    /// The links that changed since the last call.
+    pub fn take_changes(&self) -> LinkChanges {
+        let links = &mut *self.links.borrow_mut();
+        let changed = std::mem::take(&mut links.changed).into_iter();
+        changed
+            .map(|key| {
+                let status = links.all.get(&key).map(|link| link.status.clone());
+                (key, status)
+            })
+            .collect()
     }
 
     /// Waits for a change after this call.
@@ -118,6 +132,7 @@ impl Drop for PhaseHandle {
         let mut links = self.phases.links.borrow_mut();
         if links.all.get(&self.key).is_some_and(|known| known.generation == self.generation) {
             links.take(&self.key);
+            links.changed.insert(self.key.clone());
         }
         self.phases.report(&links);
     }
@@ -126,6 +141,7 @@ impl Drop for PhaseHandle {
 impl Links {
     fn put(&mut self, key: &LinkKey, entry: Entry) {
         self.take(key);
+        self.changed.insert(key.clone());
         if let Some(number) = self.number(entry.standing) {
             *number += 1;
         }
