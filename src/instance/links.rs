@@ -135,7 +135,8 @@ where
         let is_counted =
             |key: &LinkKey, link: &LinkHandle<_>| key != beside && which(link.lifetime) && link.is_open();
         // They are counted only where there may be too many, so that opening many takes no time for each that is open.
-        self.open.len() >= most && self.open.iter().filter(|(key, link)| is_counted(key, link)).count() >= most
+        self.open.len() >= most
+            && self.open.iter().filter(|(key, link)| is_counted(key, link)).count() >= most
     }
 
     /// Forgets links that have ended by themselves. Rarely, so that it takes little time for each link that is opened.

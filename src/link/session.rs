@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::{CommandId, End, Kind, Outbox, Redactor, Result, Session};
@@ -178,7 +178,7 @@ where
                     self.interrupted = true;
                     Err(end)
                 }
-                Some(outcome) = self.ends.outcomes.recv() => self.outcome(outcome),
+                Some(outcome) = self.ends.outcomes.next() => self.outcome(outcome),
                 () = self.link.queue.arrived() => Ok(()),
                 command = self.pending.gone() => self.caller_gone(command),
                 () = &mut timer, if at.is_some() => {

@@ -4,10 +4,11 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures_channel::mpsc;
 use futures_util::FutureExt as _;
 use pontoon_sdk::{Code, Connector, End, Error, Kind, Redactor};
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -188,7 +189,7 @@ where
         };
         self.link.gaps.connected(resumed);
         context.metrics.connects(ConnectOutcome::Connected).increment(1);
-        let (sender, outcomes) = mpsc::channel(64);
+        let (sender, outcomes) = mpsc::unbounded();
         let outbound = Outbound::start(writer, limit, &context.transport, context.metrics.clone(), sender);
         let session = self.connector.session(&self.link.key);
         // A connection that would not be made again is not ended to be made again.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use futures_util::StreamExt as _;
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{Code, CommandId, End, Error};
-use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Settings, Write, deadline};
@@ -52,11 +53,36 @@ struct Item<F> {
     command: Option<(CommandId, Ticket)>,
 }
 
+/// What is in the queue.
+#[derive(Default)]
+struct Waiting {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Adds a message, if there is room. A single message may be larger than the bound, else it could never be sent.
+    fn add(&self, size: usize, limit: usize) -> bool {
+        let messages = self.messages.fetch_add(1, Ordering::AcqRel);
+        let bytes = self.bytes.fetch_add(size, Ordering::AcqRel);
+        let fits = messages < QUEUE && (bytes == 0 || bytes + size <= limit);
+        if !fits {
+            self.remove(1, size);
+        }
+        fits
+    }
+
+    fn remove(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_sub(messages, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
 /// The sending end of the queue. Dropping it closes the connection after what is queued.
 pub struct Outbound<F> {
-    /// `None` once it is closed.
-    items: Option<mpsc::Sender<Item<F>>>,
-    waiting: Arc<AtomicUsize>,
+    /// `None` once it is closed. What may wait is bounded by `waiting`; a bounded channel would take memory for each slot.
+    items: Option<UnboundedSender<Item<F>>>,
+    waiting: Arc<Waiting>,
     limit: usize,
     frame_limit: Option<usize>,
 }
@@ -105,10 +131,10 @@ impl<F: Frame> Outbound<F> {
         frame_limit: Option<usize>,
         settings: &Settings,
         metrics: Arc<InstanceMetrics>,
-        outcomes: mpsc::Sender<Outcome>,
+        outcomes: UnboundedSender<Outcome>,
     ) -> Self {
-        let (items, queue) = mpsc::channel(QUEUE);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (items, queue) = mpsc::unbounded();
+        let waiting = Arc::new(Waiting::default());
         let loop_ = Loop {
             writer,
             queue,
@@ -136,25 +162,15 @@ impl<F: Frame> Outbound<F> {
         if let Some(limit) = self.frame_limit.filter(|limit| frame.largest() > *limit) {
             return Err(Refused::TooLarge(limit));
         }
-        let ticket = Ticket::new();
-        let before = self.waiting.fetch_add(size, Ordering::AcqRel);
-        // A single message may be larger than the bound, else it could never be sent.
-        if before > 0 && before + size > self.limit {
-            self.waiting.fetch_sub(size, Ordering::AcqRel);
+        let items = self.items.as_ref().ok_or(Refused::Closed)?;
+        if !self.waiting.add(size, self.limit) {
             return Err(Refused::Full);
         }
+        let ticket = Ticket::new();
         let command = command.map(|command| (command, ticket.clone()));
-        let item = Item { frame, command };
-        let queued = match &self.items {
-            Some(items) => items.try_send(item).map_err(|error| match error {
-                TrySendError::Full(_) => Refused::Full,
-                TrySendError::Closed(_) => Refused::Closed,
-            }),
-            None => Err(Refused::Closed),
-        };
-        if let Err(refused) = queued {
-            self.waiting.fetch_sub(size, Ordering::AcqRel);
-            return Err(refused);
+        if items.unbounded_send(Item { frame, command }).is_err() {
+            self.waiting.remove(1, size);
+            return Err(Refused::Closed);
         }
         Ok(ticket)
     }
@@ -162,9 +178,9 @@ impl<F: Frame> Outbound<F> {
 
 struct Loop<F, W> {
     writer: W,
-    queue: mpsc::Receiver<Item<F>>,
-    waiting: Arc<AtomicUsize>,
-    outcomes: mpsc::Sender<Outcome>,
+    queue: UnboundedReceiver<Item<F>>,
+    waiting: Arc<Waiting>,
+    outcomes: UnboundedSender<Outcome>,
     metrics: Arc<InstanceMetrics>,
     ping_interval: Duration,
     write_timeout: Duration,
@@ -174,7 +190,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
     async fn run(mut self) {
         let broken = self.write_queue().await;
         if let Err(end) = broken {
-            let _ = self.outcomes.send(Outcome::Broken(end)).await;
+            let _ = self.outcomes.unbounded_send(Outcome::Broken(end));
         }
     }
 
@@ -183,7 +199,7 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                item = self.queue.recv() => match item {
+                item = self.queue.next() => match item {
                     Some(first) => self.batch(first).await?,
                     None => return self.in_time(async |writer: &mut W| writer.close().await).await,
                 },
@@ -195,11 +211,13 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
 
     /// Writes the queued messages, up to [`BATCH`], and flushes once.
     async fn batch(&mut self, first: Item<F>) -> Result<(), End> {
-        let (mut written, mut frames, mut bytes, mut taken) = (Vec::new(), 0_u64, 0, 0);
+        let (mut written, mut frames, mut bytes) = (Vec::new(), 0_u64, 0);
+        let (mut messages, mut taken) = (0, 0);
         let mut next = Some(first);
         let limit = self.write_timeout;
         let writing = async {
             while let Some(Item { frame, command }) = next {
+                messages += 1;
                 taken += frame.size();
                 let claimed = command.as_ref().is_none_or(|(_, ticket)| ticket.take());
                 if claimed {
@@ -213,12 +231,12 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
             self.writer.flush().await
         };
         deadline::within(limit, writing).await.unwrap_or_else(|| Err(too_slow(limit)))?;
-        self.waiting.fetch_sub(taken, Ordering::AcqRel);
+        self.waiting.remove(messages, taken);
         self.metrics.frames_sent.increment(frames);
         self.metrics.bytes_sent.increment(u64::try_from(bytes).unwrap_or(u64::MAX));
         if !written.is_empty() {
             // If the receiver is gone, the link is being closed and replies to its callers itself.
-            let _ = self.outcomes.send(Outcome::Written(written)).await;
+            let _ = self.outcomes.unbounded_send(Outcome::Written(written));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{End, Session};
 use time::OffsetDateTime;
@@ -30,7 +31,7 @@ where
         let until = tokio::time::Instant::now() + CLOSING;
         while !self.context.spool.is_full() {
             let step = tokio::select! {
-                Some(outcome) = self.ends.outcomes.recv() => self.outcome(outcome),
+                Some(outcome) = self.ends.outcomes.next() => self.outcome(outcome),
                 read = deadline::by(until, self.ends.reader.read()) => match read {
                     Some(read) => self.handle_burst(read),
                     None => return,

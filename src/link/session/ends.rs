@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::StreamExt as _;
 use pontoon_sdk::connector::Frame;
-use tokio::sync::mpsc;
 
 use crate::transport::writer::{Outbound, Outcome};
 use crate::transport::{Read, deadline};
@@ -18,7 +19,7 @@ pub struct Ends<F, R> {
     /// Sends messages.
     pub outbound: Outbound<F>,
     /// What becomes of the messages that were given to `outbound`.
-    pub outcomes: mpsc::Receiver<Outcome>,
+    pub outcomes: UnboundedReceiver<Outcome>,
 }
 
 impl<F: Frame, R: Read<F>> Ends<F, R> {
@@ -26,7 +27,7 @@ impl<F: Frame, R: Read<F>> Ends<F, R> {
     /// end, and the service has ended the connection too.
     pub(super) async fn close(mut self) {
         self.outbound.close();
-        let written = async { while self.outcomes.recv().await.is_some() {} };
+        let written = async { while self.outcomes.next().await.is_some() {} };
         let _ = deadline::within(CLOSING, async { tokio::join!(self.reader.drain(), written) }).await;
     }
 }
