@@ -151,15 +151,15 @@ impl PendingCommands {
 
     /// Replies to a caller that waits for no more than this.
     fn reached(&mut self, command: CommandId, reached: DeliveryLevel, outcome: Outcome) {
-        let waits = |waiting: &PendingCommand| matches!(&waiting.waiter, Waiter::Caller(caller) if caller.wait == reached);
-        let Some(mut waiting) = self.waiting.remove(&command) else { return };
-        if waits(&waiting)
-            && let Waiter::Caller(caller) = waiting.waiter
-        {
+        let Some(waiting) = self.waiting.get_mut(&command) else { return };
+        if !matches!(&waiting.waiter, Waiter::Caller(caller) if caller.wait == reached) {
+            return;
+        }
+        let waiter = std::mem::replace(&mut waiting.waiter, Waiter::Detached(Detached::default()));
+        if let Waiter::Caller(caller) = waiter {
             waiting.waiter = Waiter::Detached(caller.answer_early(outcome));
             waiting.stream = None;
         }
-        self.waiting.insert(command, waiting);
     }
 
     /// What the session replies to a command.

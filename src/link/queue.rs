@@ -54,6 +54,8 @@ struct Queue<R> {
     waiting: RefCell<VecDeque<QueuedCommand<R>>>,
     /// How many of them wait for the link ([`WhenDown::Wait`]), and the bytes of their bodies.
     bounded: Cell<(usize, usize)>,
+    /// No deadline of a command that waits is before this.
+    next_deadline: Cell<Option<Instant>>,
     /// A command has come that [`CommandQueue::arrived`] has not shown yet.
     arrived: Cell<bool>,
     receiver: AtomicWaker,
@@ -66,6 +68,7 @@ pub fn queue<R>(limits: OnDemandLimits) -> (CommandSender<R>, CommandQueue<R>) {
         limits,
         waiting: RefCell::default(),
         bounded: Cell::default(),
+        next_deadline: Cell::default(),
         arrived: Cell::default(),
         receiver: AtomicWaker::new(),
         closed: Cell::default(),
@@ -81,7 +84,12 @@ impl<R> CommandSender<R> {
             return command.caller.refuse(&error);
         }
         queue.count(&command, |(commands, bytes), size| (commands + 1, bytes + size));
-        queue.waiting.borrow_mut().push_back(command);
+        let deadline = command.command.deadline;
+        let mut waiting = queue.waiting.borrow_mut();
+        let next = queue.next_deadline.get().filter(|_| !waiting.is_empty());
+        queue.next_deadline.set(Some(next.map_or(deadline, |next| next.min(deadline))));
+        waiting.push_back(command);
+        drop(waiting);
         queue.arrived.set(true);
         queue.receiver.wake();
     }
@@ -189,9 +197,9 @@ impl<R> CommandQueue<R> {
         Some(queued)
     }
 
-    /// When [`CommandQueue::expire`] has something to do.
+    /// When [`CommandQueue::expire`] may have something to do, and not before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.0.waiting.borrow().iter().map(|queued| queued.command.deadline).min()
+        self.0.next_deadline.get().filter(|_| !self.is_empty())
     }
 
     /// Answers those whose time has run out.
@@ -199,6 +207,8 @@ impl<R> CommandQueue<R> {
         for queued in self.0.remove(|queued| queued.command.deadline <= now) {
             queued.expire();
         }
+        let deadlines = self.0.waiting.borrow().iter().map(|queued| queued.command.deadline).min();
+        self.0.next_deadline.set(deadlines);
     }
 
     /// The first dial failed and will be retried: replies `accepted` to the command that created the link.
@@ -338,6 +348,7 @@ mod tests {
         }
         assert!(fixture.queue.is_waiting(now));
         assert_eq!(fixture.replies(), [("expired", 408), ("expired", 408)]);
+        fixture.queue.expire(now);
         assert_eq!(fixture.queue.next_deadline(), Some(later));
         fixture.queue.expire(later);
         assert_eq!(fixture.replies(), [("expired", 408)]);

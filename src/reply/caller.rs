@@ -145,6 +145,9 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
         let error =
             Error::internal("the command was lost in the daemon; it is not known whether it was carried out");
         self.finish(Outcome::Unknown, None, Some(&error));
@@ -152,6 +155,7 @@ impl Drop for Caller {
 }
 
 /// What a command holds while it goes on after its caller was answered. Dropped, the command counts as possibly done.
+#[derive(Default)]
 pub(crate) struct Detached {
     _permit: Option<Permit>,
     /// Keeps the answer that its caller got, unless the command fails.
