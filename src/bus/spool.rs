@@ -220,7 +220,7 @@ impl Spool {
         let state = self.state.borrow();
         Level {
             sent: state.sent,
-            waiting: state.records.len() - state.sent,
+            waiting: state.waiting(),
             bytes: state.bytes,
             oldest: state.records.front().map(|record| record.recorded),
         }

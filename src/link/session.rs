@@ -145,7 +145,8 @@ where
         let mut timer = Box::pin(sleep_until(far()));
         loop {
             let is_full = self.context.spool.is_full();
-            if is_full {
+            let is_ahead = !is_full && self.context.spool.is_ahead();
+            if is_full || is_ahead {
                 // What is not read cannot make the session ready.
                 self.not_ready_since = Instant::now();
             }
@@ -165,7 +166,8 @@ where
                 }
                 continue;
             }
-            if is_full || backpressure.is_some() {
+            let reads = !is_full && !is_ahead && backpressure.is_none();
+            if !reads {
                 self.link.gaps.received.pause(OffsetDateTime::now_utc());
                 // The service is not silent because nothing is read.
                 self.last_message = Instant::now();
@@ -184,14 +186,13 @@ where
                 () = &mut timer, if at.is_some() => {
                     // Lets the runtime look at its sockets, which it has not done yet if it was stopped just now.
                     yield_now().await;
-                    self.due(at, backpressure.is_none() && !is_full)
+                    self.due(at, reads)
                 }
                 () = self.context.spool.room(), if is_full => Ok(()),
+                () = self.context.spool.caught_up(), if is_ahead => Ok(()),
                 () = wanted(self.link.slot.as_ref()), if self.is_idle() => self.release_slot(),
                 () = over(backpressure.as_ref()), if backpressure.is_some() => Ok(()),
-                read = self.ends.reader.read(), if backpressure.is_none() && !is_full => {
-                    self.receive(read)
-                }
+                read = self.ends.reader.read(), if reads => self.receive(read),
             };
             if let Err(end) = step {
                 return end;

@@ -1,17 +1,43 @@
-//! A full spool: first nothing more is read, and after `delivery.max_pause` the policy of `delivery.overflow` applies.
+//! A spool that fills up: reading waits for publishing. Once it is full nothing more is read, and after
+//! `delivery.max_pause` the policy of `delivery.overflow` applies.
 
 use std::time::Instant;
 
 use pontoon_sdk::{End, LinkKey};
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use super::Spool;
-use super::state::State;
+use super::state::{PROGRESS, State};
 use crate::envelope::{Gap, Identity, Record, Start};
 use crate::metrics::{DropReason, GapReason};
 use crate::settings::Overflow;
 
+/// Reading waits for publishing once this many events wait to be sent: more would only be moved out of the processor's
+/// caches and published later.
+const AHEAD: usize = 2_048;
+/// It goes on once no more than this many wait.
+const CAUGHT_UP: usize = 1_024;
+
 impl Spool {
+    /// Whether reading is ahead of publishing, and NATS confirms what is published.
+    pub fn is_ahead(&self) -> bool {
+        let state = self.state.borrow();
+        state.waiting() >= AHEAD && state.progresses()
+    }
+
+    /// Waits until publishing has caught up, or makes no progress.
+    pub async fn caught_up(&self) {
+        loop {
+            let freed = self.freed.notified();
+            let is_ahead = |state: &State| state.waiting() > CAUGHT_UP && state.progresses();
+            if !is_ahead(&self.state.borrow()) {
+                return;
+            }
+            let _ = timeout(PROGRESS, freed).await;
+        }
+    }
+
     /// Whether there is room for one more record. Before the policy applies there always is: then only the frames that were
     /// read already bring any.
     pub(super) fn makes_room(&self, state: &mut State) -> bool {

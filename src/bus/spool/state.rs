@@ -1,7 +1,7 @@
 //! What a spool holds: the records, and the gaps that are not among them yet.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
@@ -10,6 +10,8 @@ use crate::bus::dedup::Recent;
 use crate::envelope::{Gap, Record, Start};
 use crate::settings::{Delivery, Overflow};
 
+/// Reading does not wait for a server that has confirmed nothing for this long.
+pub(super) const PROGRESS: Duration = Duration::from_millis(50);
 /// How many links may have an ongoing gap.
 const MAX_ONGOING: usize = 16_384;
 
@@ -23,6 +25,8 @@ pub(super) struct State {
     pub(super) recent: Recent,
     /// How many of the records, from the front, are on the wire.
     pub(super) sent: usize,
+    /// When NATS confirmed an event last.
+    pub(super) confirmed_at: Option<Instant>,
     /// Whether no more may be sent for now.
     pub(super) held: bool,
     /// Since when there is no room.
@@ -62,6 +66,16 @@ pub(super) enum PreviousRun {
 impl State {
     pub(super) fn fits(&self) -> bool {
         self.bytes < self.delivery.buffer.0 && self.records.len() < self.delivery.buffer_events
+    }
+
+    /// How many wait to be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.records.len() - self.sent
+    }
+
+    /// Whether NATS confirms what is published.
+    pub(super) fn progresses(&self) -> bool {
+        self.confirmed_at.is_some_and(|at| at.elapsed() < PROGRESS)
     }
 
     /// Whether links are closed because there was no room for too long. Nothing that they still publish may pile up.

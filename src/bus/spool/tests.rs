@@ -372,3 +372,22 @@ fn what_is_kept_follows_the_prefix_and_the_epoch() {
         assert!(has_header(record, "ce-id", &format!("42-{}", record.sequence)));
     }
 }
+
+#[tokio::test]
+async fn reading_waits_for_publishing_only_while_nats_confirms() {
+    let spool = spool(|_| {});
+    offer(&spool, 0..3_000);
+    assert!(!spool.is_ahead(), "nothing was confirmed yet");
+    let sent = send(&spool, 512);
+    spool.confirm(sent[0]);
+    let long_ago = Instant::now() - 2 * super::state::PROGRESS;
+    assert!(spool.is_ahead());
+    spool.state.borrow_mut().confirmed_at = Some(long_ago);
+    assert!(!spool.is_ahead(), "the server makes no progress");
+    spool.caught_up().await;
+    spool.confirm(sent[1]);
+    send(&spool, 1_000);
+    assert!(!spool.is_ahead());
+    spool.caught_up().await;
+    assert!(spool.level().waiting > 1_024, "it did not catch up, the time was over");
+}

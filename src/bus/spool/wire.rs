@@ -68,6 +68,7 @@ impl Spool {
         while state.records.front().is_some_and(|record| record.sequence <= sequence) {
             self.published(state.remove(0), now);
         }
+        state.confirmed_at = Some(now);
         self.after_removal(state);
     }
 
@@ -75,7 +76,9 @@ impl Spool {
     pub fn confirm(&self, sequence: u64) {
         let mut state = self.state.borrow_mut();
         let Some(index) = state.index(sequence) else { return };
-        self.published(state.remove(index), Instant::now());
+        let now = Instant::now();
+        self.published(state.remove(index), now);
+        state.confirmed_at = Some(now);
         self.after_removal(state);
     }
 

@@ -59,8 +59,10 @@ where
                 transport::Received::TooLarge(size) => self.publish_too_large(size, read),
             }
             left -= 1;
-            let full = self.context.spool.is_full() || self.pending.backpressure(Instant::now()).is_some();
-            let reads = left > 0 && !full;
+            let spool = &self.context.spool;
+            let waits =
+                spool.is_full() || spool.is_ahead() || self.pending.backpressure(Instant::now()).is_some();
+            let reads = left > 0 && !waits;
             next = if reads { self.ends.reader.read().now_or_never() } else { None };
             if next.is_some() {
                 continue;
