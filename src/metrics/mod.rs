@@ -23,7 +23,7 @@ use crate::status::Phase;
 pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome};
 
 /// How often [`Exporter::upkeep`] must be called: samples of histograms pile up until then.
-pub const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
+pub const UPKEEP: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Reads all metrics. Clones read the same.
 #[derive(Clone)]
