@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use async_nats::Message;
 use clap::Args;
 use futures_util::StreamExt as _;
+use pontoon_sdk::Raw;
 use serde_json::Value;
 
 use super::Outcome;
@@ -89,7 +90,7 @@ fn json_line(message: &Message) -> String {
 
 fn line(message: &Message, lead: &str, colour: bool) -> String {
     let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-    let document: Value = pontoon_sdk::json::from_slice(&message.payload).unwrap_or_default();
+    let document = Raw::read::<Value>(&message.payload).map(|(document, _)| document).unwrap_or_default();
     // In structured mode the event is the document's `data`, and `time` is beside it.
     let structured = document.get("specversion").is_some();
     let body = if structured { document.get("data") } else { Some(&document) };

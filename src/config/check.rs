@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path as FilePath;
 
 use pontoon_sdk::Secret;
-use pontoon_sdk::url::{Fault, Scheme, Url};
+use pontoon_sdk::url::{Fault, Url};
 use serde_json::{Map, Value};
 
 use super::problem::path;
@@ -19,7 +19,7 @@ use crate::transport::proxy::{Environment, Proxy};
 const LONGEST_PREFIX: usize = 64;
 
 /// The schemes of NATS, and the usual port.
-const NATS_SCHEMES: &[Scheme] = &[("nats", 4222), ("tls", 4222)];
+const NATS_SCHEMES: &[(&str, u16)] = &[("nats", 4222), ("tls", 4222)];
 
 /// Checks everything that the schema cannot express.
 pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Report<'_>) {

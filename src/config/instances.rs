@@ -1,6 +1,6 @@
 //! The tables of the instances: the daemon's keys are read here, the others by the connector.
 
-use pontoon_sdk::url::{self, Url};
+use pontoon_sdk::url::Url;
 use serde_json::{Map, Value};
 
 use super::decode::{Prepared, decode, prune};
@@ -158,8 +158,7 @@ fn warn_of_plain_addresses(
 ) {
     match value {
         Value::String(text) if !secrets.iter().any(|(secret, _)| secret == path) => {
-            let plain = text.starts_with("ws://") || text.starts_with("http://");
-            if plain && Url::parse(text, url::SOCKET_IO).is_ok_and(|url| !url.host.is_loopback()) {
+            if Url::parse(text, &[("ws", 80), ("http", 80)]).is_ok_and(|url| !url.is_loopback()) {
                 report.warn(path, "goes over the network without encryption; write wss:// or https:// if the service has it");
             }
         }

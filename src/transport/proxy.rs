@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
-use pontoon_sdk::url::{Fault, Scheme, Url};
+use pontoon_sdk::url::{Fault, Url};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ use super::tcp::{Address, reach};
 use super::{DialError, DialErrorKind, Settings, classify, refusal};
 
 /// The supported schemes of proxies. TLS to the proxy and SOCKS are not supported.
-const SCHEMES: &[Scheme] = &[("http", 80)];
+const SCHEMES: &[(&str, u16)] = &[("http", 80)];
 /// The value of the setting for a direct connection.
 const NONE: &str = "none";
 /// Limits on the header of the proxy's response, in bytes and in fields.
@@ -320,7 +320,7 @@ mod tests {
             (excepting("fd00::/8"), "ws://[fd00::1]:9/", "direct"),
             (excepting("localhost"), "ws://[fd00::1]:9/", "a:3"),
         ] {
-            let address = Address::from(&Url::parse(url, pontoon_sdk::url::WEBSOCKET).unwrap());
+            let address = Address::from(&Url::parse(url, &[("ws", 80), ("wss", 443)]).unwrap());
             assert_eq!(shown(environment.choose(&address)), chosen, "{url}, not through {}", environment.no);
         }
     }

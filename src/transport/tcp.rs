@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use pontoon_sdk::url::{Host, Url};
+use pontoon_sdk::url::Url;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -34,11 +34,7 @@ pub struct Address {
 
 impl From<&Url<'_>> for Address {
     fn from(url: &Url<'_>) -> Self {
-        let host = match &url.host {
-            Host::Name(name) => name.clone(),
-            Host::Address(address) => address.to_string(),
-        };
-        Self { host, port: url.port, secure: matches!(url.scheme, "wss" | "https") }
+        Self { host: url.host.clone(), port: url.port, secure: matches!(url.scheme, "wss" | "https") }
     }
 }
 

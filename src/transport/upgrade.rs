@@ -3,7 +3,7 @@
 //! The library's handshake fails without a choice when a server picks none of the offered subprotocols, reads up to
 //! 64 KiB of headers, and hides `Retry-After`; the bytes of the request and the key's answer still come from it.
 
-use pontoon_sdk::url::{self, Url};
+use pontoon_sdk::url::Url;
 use pontoon_sdk::websocket::Endpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::client::{generate_key, generate_request};
@@ -203,7 +203,7 @@ fn push_query(url: &mut String, text: &str) {
 /// # Errors
 /// `WrongAddress` if it is not the URL of a WebSocket.
 pub fn url(endpoint: &Endpoint) -> Result<Url<'_>, DialError> {
-    Url::parse(&endpoint.url, url::WEBSOCKET).map_err(|fault| DialError::wrong_address(fault.to_string()))
+    endpoint.parsed_url().map_err(|fault| DialError::wrong_address(fault.to_string()))
 }
 
 /// The value of `Host`, without the scheme's default port, as some servers compare the text.

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind, ServiceError};
 use pontoon_sdk::lenient::Timestamp;
-use pontoon_sdk::object::cut;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Error, Event, EventType, Object, Piece, Raw, Result, json};
+use pontoon_sdk::{Error, Event, EventType, Object, Piece, Raw, Result};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -144,7 +143,7 @@ fn request_error(object: &Object<'_>, is_event: bool, raw: &Raw) -> Option<Reque
     }
     let error = ServiceError { code, message: message.or(description), details: details(object) };
     let event = Event::error(error, raw.clone());
-    Some(RequestError { status, event, refusal: Error::refused(cut(&refusal)) })
+    Some(RequestError { status, event, refusal: Error::refused(refusal) })
 }
 
 /// What an error has besides its code and its message.
@@ -164,7 +163,7 @@ fn validation_errors(raw: &RawValue) -> Option<String> {
         let places: Vec<_> = places.iter().map(place).collect();
         Some(if places.is_empty() { text.to_owned() } else { format!("{}: {text}", places.join(".")) })
     };
-    match json::from_str(raw.get()).ok()? {
+    match Raw::from(raw.to_owned()).parse().ok()? {
         Value::Array(errors) => {
             let texts: Vec<_> = errors.iter().filter_map(text_of).collect();
             (!texts.is_empty()).then(|| texts.join("; "))

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::event::{Sender, SenderKind, ServiceError};
-use pontoon_sdk::mask::Mask;
 use pontoon_sdk::pending::{Answered, Order, Pending};
+use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
-    Accumulator, Code, Command, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply,
-    Result, Session,
+    Code, Command, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Raw, Redactor, Reply, Result,
+    Session,
 };
 use serde_json::value::RawValue;
 
@@ -38,7 +38,7 @@ pub struct AuiSession {
     shared: Arc<Shared>,
     /// The task. An answer does not name it, so no request of another task may be sent here.
     task: String,
-    mask: Mask,
+    redactor: Redactor,
     /// The request in flight, and whether its caller wants parts.
     pending: Pending<(), bool, Frame>,
     /// Whether the connection is about to be closed: a request could get lost with it.
@@ -46,7 +46,7 @@ pub struct AuiSession {
     /// When the connection has been idle, or closing, for too long.
     until: Option<Instant>,
     /// The answer so far.
-    text: Accumulator,
+    text: Streams,
     /// The message that its updates name, where they do.
     message: Option<String>,
     /// Whether a request was sent over this connection.
@@ -60,9 +60,9 @@ pub struct AuiSession {
 impl AuiSession {
     pub(crate) fn new(shared: Arc<Shared>, task: &str) -> Self {
         Self {
-            mask: Mask::new(&shared.config.network_api_key),
+            redactor: Redactor::new(shared.config.network_api_key.reveal().ok()),
             pending: Pending::new(Order::Serial).late_window(shared.config.late_answer_window.0),
-            text: Accumulator::new(shared.config.text),
+            text: Streams::default(),
             shared,
             task: task.to_owned(),
             closing: false,
@@ -106,7 +106,8 @@ impl AuiSession {
 
     /// Another answer begins.
     fn begin(&mut self) {
-        (self.text, self.message) = (Accumulator::new(self.shared.config.text), None);
+        self.text.end(&self.task);
+        self.message = None;
     }
 
     fn update(&mut self, update: Update, out: &mut Outbox<Frame>) -> Result<()> {
@@ -116,16 +117,21 @@ impl AuiSession {
             && self.message.as_ref() != Some(message)
             && self.message.replace(message.clone()).is_some()
         {
-            self.text.replace();
+            self.text.replace(&self.task);
         }
-        let part = self.text.push(update.text);
-        let mut event = part.event().channel(self.task.clone()).upstream(update.name);
+        let part = self.text.push(&self.task, self.shared.config.text, update.text);
+        let caller = match self.pending.part(&(), out) {
+            Some(Answered { command: Some(command), context: true }) => Some((command, Reply::part(&part)?)),
+            _ => None,
+        };
+        let mut event = Event { fields: part, ..Event::new(EventType::MessageDelta, None) };
+        event = event.channel(self.task.clone()).upstream(update.name);
         event.time = update.time.and_then(|time| time.time);
         event = event.message_id(update.message);
         event.fields.sender = Some(Sender { kind: Some(SenderKind::Agent), ..Sender::default() });
         out.publish(event);
-        if let Some(Answered { command: Some(command), context: true }) = self.pending.part(&(), out) {
-            out.reply(command, part.reply()?);
+        if let Some((command, reply)) = caller {
+            out.reply(command, reply);
         }
         Ok(())
     }
@@ -208,8 +214,8 @@ impl Session for AuiSession {
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        let hidden = self.mask.hide(frame);
-        let frame = hidden.as_ref().unwrap_or(frame);
+        let redacted = frame.redacted(&self.redactor);
+        let frame = redacted.as_ref().unwrap_or(frame);
         match decode(frame) {
             Ok(Received::Update(update)) if update.task.as_ref().is_some_and(|task| *task != self.task) => {
                 Self::unrecognised(Some(update.name), "it is of another task than this link", frame, out);

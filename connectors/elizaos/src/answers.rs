@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use pontoon_sdk::{Code, CommandId, Error, Result, Uuid};
+use pontoon_sdk::{Code, CommandId, Error, Result};
+
+use crate::uuid::Uuid;
 
 /// The callers, one in each room.
 #[derive(Default)]

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use pontoon_sdk::settings::text_or_table;
-use pontoon_sdk::socketio::{AuthValue, Endpoint};
-use pontoon_sdk::{Error, Result, Secret, Uuid};
+use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::{Error, Param, Result, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+
+use crate::uuid::Uuid;
 
 /// The settings of an `elizaos` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -125,9 +127,9 @@ impl Setup {
         let derived = || Uuid::derived(&format!("{} {}", config.url, config.name));
         let entity = config.entity_id.unwrap_or_else(derived);
         // Servers before 1.6.5 look at neither; later ones demand the first.
-        endpoint.auth.push(("entityId".to_owned(), AuthValue::Plain(entity.to_string().into())));
+        endpoint.auth.push(("entityId".to_owned(), Param::Plain(entity.to_string().into())));
         if let Some(key) = &config.api_key {
-            endpoint.auth.push(("apiKey".to_owned(), AuthValue::Secret(key.clone())));
+            endpoint.auth.push(("apiKey".to_owned(), Param::Secret(key.clone())));
         }
         Ok((Self { config, entity }, endpoint))
     }

@@ -2,7 +2,6 @@
 //! absent.
 
 use pontoon_sdk::event::{Sender, SenderKind, ServiceError};
-use pontoon_sdk::object::cut;
 use pontoon_sdk::socketio::{self, Frame};
 use pontoon_sdk::{Error, Event, EventType, Object, Raw, Reply, Result};
 
@@ -194,12 +193,10 @@ fn about_room(kind: EventType, object: &Object<'_>, raw: Raw) -> Result<Event> {
 /// The error that an event reports, as an object or as a text alone.
 pub(crate) fn error_raised(event: &socketio::Event, raw: Raw) -> Event {
     let Ok(object) = payload(event) else {
-        let message = event.args.values().first().and_then(Raw::text).as_deref().map(cut);
+        let message = event.args.values().first().and_then(Raw::text);
         return Event::error(ServiceError { message, ..ServiceError::default() }, raw);
     };
-    let error = object.error();
-    let message = error.message.as_deref().map(cut);
-    in_room(Event::error(ServiceError { message, ..error }, raw), &object)
+    in_room(Event::error(object.error(), raw), &object)
 }
 
 pub(crate) fn error_text(event: &Event) -> Option<&str> {

@@ -2,13 +2,14 @@
 //! for each thing, released servers take an event `message` with a type and a payload.
 
 use pontoon_sdk::socketio::Frame;
-use pontoon_sdk::{Error, Raw, Result, Uuid};
+use pontoon_sdk::{Error, Raw, Result};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Dialect, Setup};
 use crate::operations::{Filter, Membership, Message, Metadata};
+use crate::uuid::Uuid;
 
 /// Where frames are sent.
 pub(crate) type Outbox = pontoon_sdk::Outbox<Frame>;

@@ -10,6 +10,7 @@ mod operations;
 mod pending;
 mod session;
 mod subscriptions;
+mod uuid;
 
 use std::sync::Arc;
 

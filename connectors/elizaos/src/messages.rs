@@ -1,7 +1,7 @@
 //! Messages: broadcasts to a room, acknowledgements of ours, and answers of agents, whole and in parts.
 
 use pontoon_sdk::event::{Message, MessageObject, Sender, SenderKind};
-use pontoon_sdk::{Error, Event, EventType, Object, Raw, Reply, Result, Uuid, socketio};
+use pontoon_sdk::{Error, Event, EventType, Object, Raw, Reply, Result, socketio};
 
 use crate::answers::{After, Candidate};
 use crate::config::Dialect;
@@ -10,6 +10,7 @@ use crate::dialect::Outbox;
 use crate::message_cache::{Observation, moment};
 use crate::pending::{Expected, Request};
 use crate::session::ElizaOsSession;
+use crate::uuid::Uuid;
 
 impl ElizaOsSession {
     /// A message to all in a room: a new one, a change, or an old one that is sent again.
@@ -117,9 +118,10 @@ impl ElizaOsSession {
             && !self.server.messages.contains(&id)
             && let Some(command) = self.answers.part(room, &id, stream)
         {
-            out.reply(command, part.reply()?);
+            out.reply(command, Reply::part(&part)?);
         }
-        let mut event = in_room(part.event(), object);
+        let event = Event { fields: part, ..Event::new(EventType::MessageDelta, None) };
+        let mut event = in_room(event, object);
         event.fields.sender = agent(object.text("agentId"), None);
         Ok(event)
     }

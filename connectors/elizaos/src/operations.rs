@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pontoon_sdk::{Code, DeliveryLevel, Error, Result, Uuid, operations};
+use pontoon_sdk::{Code, DeliveryLevel, Error, Result, operations};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::config::{Dialect, id, optional_id};
+use crate::uuid::Uuid;
 
 operations! {
     /// What callers can ask for.

@@ -187,8 +187,8 @@ impl Session for ElizaOsSession {
     fn decode(&mut self, frame: &Frame, out: &mut Outbox) -> Result<()> {
         let event = match frame {
             Frame::Event(event) => event,
-            Frame::Ack(_) => return Err(Error::protocol("an acknowledgement, and none was asked for")),
-            Frame::Malformed(malformed) => return Err(Error::protocol(malformed.reason.clone())),
+            Frame::Ack { .. } => return Err(Error::protocol("an acknowledgement, and none was asked for")),
+            Frame::Malformed { reason, .. } => return Err(Error::protocol(reason.clone())),
         };
         match self.event(event, out) {
             Ok(None) => {}

@@ -1,6 +1,6 @@
 //! The subscriptions of this connection and of the next ones: the rooms that are joined, and the server's log.
 
-use pontoon_sdk::{Code, CommandId, Error, Join, Object, Result, Uuid};
+use pontoon_sdk::{Code, CommandId, Error, Join, Object, Result};
 use serde::Deserialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::config::{MAX_ROOMS, Room, Setup};
 use crate::dialect::Outbox;
 use crate::operations::{Filter, Membership};
+use crate::uuid::Uuid;
 
 /// What the settings subscribe to, and what commands changed of it: the daemon keeps what differs from the settings.
 pub(crate) struct Subscriptions<'a> {

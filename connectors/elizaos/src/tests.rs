@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::event::Message;
-use pontoon_sdk::socketio::{AuthValue, Frame};
+use pontoon_sdk::socketio::Frame;
 use pontoon_sdk::{
     Action, Code, Command, CommandId, DeliveryLevel, Event, EventType, Join, Kind, Outbox, Raw, Reply,
-    Request as _, Route, Session, Uuid,
+    Request as _, Route, Session,
 };
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;

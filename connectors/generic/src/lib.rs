@@ -5,6 +5,7 @@
 //! * [`mapping`]: what both read from their configuration: where things stand in a payload, what they become, what is sent
 
 mod answer;
+mod headers;
 pub mod mapping;
 pub mod socketio;
 pub mod websocket;

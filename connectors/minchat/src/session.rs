@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use pontoon_sdk::event::{SenderKind, ServiceError};
-use pontoon_sdk::object::cut;
 use pontoon_sdk::pending::{Answered, Order, Pending};
-use pontoon_sdk::socketio::{Ack, Frame};
+use pontoon_sdk::socketio::{Args, Frame};
 use pontoon_sdk::{
     Code, Command, CommandId, Error, Event, EventType, Join, Outbox, Raw, Redactor, Reply, Result, Session,
 };
@@ -38,7 +37,7 @@ struct Call {
 
 impl MinChatSession {
     pub(crate) fn new(config: Arc<Config>, cache: Arc<MessageCache>, link: LinkKind) -> Self {
-        Self { config, cache, link, pending: Pending::new(Order::Unique), next_ack: 0 }
+        Self { config, cache, link, pending: Pending::new(Order::ById), next_ack: 0 }
     }
 
     fn decoder(&self) -> Decoder<'_> {
@@ -103,12 +102,12 @@ impl MinChatSession {
         Err(Error::rejected(Code::TooMany, text))
     }
 
-    fn acknowledged(&mut self, ack: &Ack, out: &mut Outbox<Frame>) -> Result<()> {
-        let Some(Answered { command, context: call }) = self.pending.answered(&ack.id, out) else {
+    fn acknowledged(&mut self, id: u64, args: &Args, out: &mut Outbox<Frame>) -> Result<()> {
+        let Some(Answered { command, context: call }) = self.pending.answered(&id, out) else {
             return Err(Error::protocol("an acknowledgement for which no request is pending"));
         };
-        let raw = ack.args.payload();
-        let reply = match Outcome::read(ack.args.values()) {
+        let raw = args.payload();
+        let reply = match Outcome::read(args.values()) {
             Outcome::Accepted(message) => {
                 self.accepted(command, &call, message, &raw, out);
                 Reply::Acked(raw.parse()?)
@@ -169,11 +168,10 @@ impl MinChatSession {
         out.publish(event.upstream(call.name));
     }
 
-    /// Takes the key out of the text of an error, should the service repeat it, and cuts the text after that, so that no
-    /// part of the key is left.
+    /// Takes the key out of the text of an error, should the service repeat it.
     fn mask(&self, error: &mut ServiceError) {
         if let (Ok(key), Some(text)) = (self.config.api_key.reveal(), &mut error.message) {
-            *text = cut(&Redactor::new([key]).text(text));
+            *text = Redactor::new([key]).text(text).into_owned();
         }
     }
 }
@@ -198,8 +196,8 @@ impl Session for MinChatSession {
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         let event = match frame {
             Frame::Event(event) => event,
-            Frame::Ack(ack) => return self.acknowledged(ack, out),
-            Frame::Malformed(malformed) => return Err(Error::protocol(malformed.reason.clone())),
+            Frame::Ack { id, args } => return self.acknowledged(*id, args, out),
+            Frame::Malformed { reason, .. } => return Err(Error::protocol(reason.clone())),
         };
         let mut decoded = self.decoder().decode(event, frame);
         if let Some(error) = &mut decoded.fields.error {

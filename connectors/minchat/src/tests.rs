@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed};
+use pontoon_sdk::socketio::{Event, Frame};
 use pontoon_sdk::{
     Action, Code, CommandId, DeliveryLevel, EventType, Join, Kind, Outbox, Raw, Reply, Request as _, Session,
 };
@@ -382,10 +382,8 @@ fn nothing_from_outside_panics_or_ends_the_session() {
             }
             let arguments = vec![Raw::from(RawValue::from_string(value.clone()).unwrap()); next(3)];
             let frame = match next(4) {
-                0 => Frame::Ack(Ack { id: round / 3, args: Args::new(arguments) }),
-                1 if next(9) == 0 => {
-                    Frame::Malformed(Malformed { raw: Raw::null(), reason: "broken".to_owned() })
-                }
+                0 => Frame::ack(round / 3, arguments),
+                1 if next(9) == 0 => Frame::Malformed { raw: Raw::null(), reason: "broken".to_owned() },
                 _ => Frame::Event(Event::new(names[next(names.len())], arguments)),
             };
             if let Err(error) = session.decode(&frame, &mut out) {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame as _;
-use pontoon_sdk::socketio::{Event, Frame, Malformed};
+use pontoon_sdk::socketio::{Event, Frame};
 use pontoon_sdk::{End, Raw};
 use rust_socketio::asynchronous::{ClientBuilder, ReconnectSettings};
 use rust_socketio::{Event as Name, Payload};
@@ -229,7 +229,7 @@ fn binary(rest: &str, bytes: &[u8]) -> Outcome {
 fn malformed(raw: Value, reason: impl Into<String>) -> Frame {
     // A value is always JSON.
     let raw = Raw::json(&raw).unwrap_or_else(|_| Raw::null());
-    Frame::Malformed(Malformed { raw, reason: reason.into() })
+    Frame::Malformed { raw, reason: reason.into() }
 }
 
 fn disconnected(reason: impl Into<String>) -> Outcome {

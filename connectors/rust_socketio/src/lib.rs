@@ -7,7 +7,7 @@ mod thread;
 
 use pontoon::transport::socketio::{Recovery, unconfirmed};
 use pontoon::transport::{Dial, DialError, Dialled, Settings};
-use pontoon_sdk::socketio::{Endpoint, Engine, Frame};
+use pontoon_sdk::socketio::{Endpoint, Frame};
 use pontoon_sdk::{Error, SocketIo, Transport};
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ impl Dial for EitherEngine {
     type Memory = Recovery;
 
     fn check(endpoint: &Endpoint) -> Result<(), Error> {
-        if endpoint.engine == Engine::Native { <SocketIo as Dial>::check(endpoint) } else { check(endpoint) }
+        if endpoint.engine.is_none() { <SocketIo as Dial>::check(endpoint) } else { check(endpoint) }
     }
 
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
@@ -40,7 +40,7 @@ impl Dial for EitherEngine {
         memory: &mut Recovery,
         settings: &Settings,
     ) -> Result<Dialled<Reader, Writer>, DialError> {
-        if endpoint.engine == Engine::Native {
+        if endpoint.engine.is_none() {
             return SocketIo::dial(endpoint, memory, settings).await.map(connection::native);
         }
         let plan = Plan::new(endpoint, settings)?;
@@ -73,12 +73,12 @@ mod tests {
     #[test]
     fn a_header_that_would_be_lost_is_refused() {
         let mut endpoint = Endpoint::new("http://svc.example").unwrap();
-        endpoint.engine = Engine::RustSocketio;
+        endpoint.engine = Some("rust-socketio");
         endpoint.headers = vec![("X-Team".into(), "a".into()), ("X-Key".into(), "b".into())];
         assert!(check(&endpoint).is_ok());
         endpoint.headers.push(("x-team".into(), "c".into()));
         assert_eq!(check(&endpoint).unwrap_err().pointer(), Some("/headers"));
-        endpoint.engine = Engine::Native;
+        endpoint.engine = None;
         assert!(EitherEngine::check(&endpoint).is_ok());
     }
 }

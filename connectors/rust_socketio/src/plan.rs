@@ -25,7 +25,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(endpoint: &Endpoint, settings: &Settings) -> Result<Self, DialError> {
         // The crate adds `EIO` and `transport` itself.
-        let mut socket = websocket::Endpoint::new(&url(&endpoint.url)?)?;
+        let mut socket = websocket::Endpoint::new(&url(endpoint)?)?;
         socket.query.clone_from(&endpoint.query);
         let url = upgrade::url(&socket)?;
         let address = Address::from(&url);

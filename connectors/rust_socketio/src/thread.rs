@@ -272,9 +272,9 @@ impl Write<Frame> for Writer {
             }
             Frame::Event(Event { ack: None, .. }) => Err(unable("send binary data")),
             Frame::Event(_) => Err(unable("ask for an acknowledgement")),
-            Frame::Ack(_) => Err(unable("send an acknowledgement")),
+            Frame::Ack { .. } => Err(unable("send an acknowledgement")),
             // A malformed message is never sent.
-            Frame::Malformed(_) => Ok(()),
+            Frame::Malformed { .. } => Ok(()),
         }
     }
 

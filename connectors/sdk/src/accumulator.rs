@@ -7,12 +7,9 @@
 mod piece;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::value::to_raw_value;
+use serde::Deserialize;
 
-use crate::command::Reply;
-use crate::error::{Error, Result};
-use crate::event::{Event, EventType, Fields};
+use crate::event::Fields;
 
 pub use piece::Piece;
 
@@ -38,7 +35,7 @@ pub enum Mode {
 ///
 /// In [`Mode::Cumulative`] it keeps the text so far, which was one frame of the service; in [`Mode::Delta`] only a length.
 #[derive(Debug)]
-pub struct Accumulator {
+pub(crate) struct Accumulator {
     mode: Mode,
     state: State,
     /// Number of the next part.
@@ -67,60 +64,14 @@ enum State {
     },
 }
 
-/// One more part of a text, as it is published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Part {
-    /// What is new.
-    pub delta: String,
-    /// The number of the part, from 0. `None` where the service numbers its parts and gave none for this one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<u64>,
-    /// The characters of the text so far (Unicode code points); `None` if a part is missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub length: Option<u64>,
-    /// Whether the text before was replaced: `delta` is all of it.
-    #[serde(skip_serializing_if = "is_false")]
-    pub reset: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-impl Part {
-    /// The event: `message.delta` with these fields, and without a payload.
-    pub fn event(&self) -> Event {
-        let mut event = Event::new(EventType::MessageDelta, None);
-        self.clone().place(&mut event.fields);
-        event
-    }
-
-    /// Puts it into the fields of an event.
-    pub fn place(self, fields: &mut Fields) {
-        fields.delta = Some(self.delta);
-        fields.index = self.index;
-        fields.length = self.length;
-        fields.reset = self.reset.then_some(true);
-    }
-
-    /// The reply to a caller who asked for parts.
-    ///
-    /// # Errors
-    /// `Internal` if it cannot be written as JSON.
-    pub fn reply(&self) -> Result<Reply> {
-        to_raw_value(self).map(Reply::Part).map_err(|error| Error::internal(error.to_string()))
-    }
-}
-
 impl Accumulator {
     /// For a text of which nothing was received.
-    pub fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         Self { mode, state: State::of(mode), index: 0, length: Some(0), half: None, replaced: false }
     }
 
     /// Another text begins in place of this one; its parts are numbered on. Its first part has `reset` set.
-    pub fn replace(&mut self) {
+    pub(crate) fn replace(&mut self) {
         let index = self.index;
         *self = Self { index, replaced: index > 0, ..Self::new(self.mode) };
     }
@@ -134,26 +85,27 @@ impl Accumulator {
         }
     }
 
-    /// Takes one more part.
-    pub fn push(&mut self, piece: Piece) -> Part {
+    /// Takes one more part. Returns the fields of its event.
+    pub(crate) fn push(&mut self, piece: Piece) -> Fields {
         let (delta, reset) = self.take(piece);
         let reset = reset || std::mem::take(&mut self.replaced);
         let added = delta.chars().count() as u64;
         self.length = if reset { Some(added) } else { self.length.map(|length| length + added) };
         let index = Some(self.index);
         self.index += 1;
-        Part { delta, index, length: self.length, reset }
+        let (delta, reset) = (Some(delta), reset.then_some(true));
+        Fields { delta, index, length: self.length, reset, ..Fields::default() }
     }
 
     /// Takes one more part, which the service has numbered from 0. If its number is not the next one, a part is missing:
     /// the length is not known from then on.
-    pub fn push_numbered(&mut self, mut piece: Piece, number: Option<u64>) -> Part {
+    pub(crate) fn push_numbered(&mut self, mut piece: Piece, number: Option<u64>) -> Fields {
         if number != Some(self.index) {
             self.length = None;
             // The other half of the pair may be in what is missing.
             piece.close_start();
         }
-        Part { index: number, ..self.push(piece) }
+        Fields { index: number, ..self.push(piece) }
     }
 
     /// What is new in a part, and whether it replaces all that was before.

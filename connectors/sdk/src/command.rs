@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::{Code, Error, Result};
+use crate::event::Fields;
 
 /// Names one command for as long as it is under way. Unique within an instance and a start of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,6 +109,16 @@ pub enum Reply {
     Failed(Error),
     /// It was written, and it is not known what became of it.
     Unknown(Error),
+}
+
+impl Reply {
+    /// One more part of a streamed answer, as [`Streams::push`](crate::streams::Streams::push) returns it.
+    ///
+    /// # Errors
+    /// `Internal` if it cannot be written as JSON.
+    pub fn part(part: &Fields) -> Result<Self> {
+        to_raw_value(part).map(Self::Part).map_err(|error| Error::internal(error.to_string()))
+    }
 }
 
 /// The JSON pointer (RFC 6901) of a place in a body.

@@ -194,8 +194,5 @@ pub enum Route<T: Transport> {
         most: usize,
     },
     /// Nowhere: answered from what is known of the links.
-    Local(LocalReply),
+    Local(fn(&[LinkState]) -> Result<Box<RawValue>>),
 }
-
-/// Makes an answer of what is known of the links of an instance.
-pub type LocalReply = Box<dyn FnOnce(&[LinkState]) -> Result<Box<RawValue>> + Send>;

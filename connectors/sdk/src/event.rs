@@ -314,7 +314,10 @@ impl Raw {
 
     /// The JSON text in a message, without a byte order mark or NUL bytes around it, and its payload. Whether it is JSON
     /// is still to be seen.
-    pub(crate) fn json_text(bytes: &Bytes) -> Result<(&str, Self)> {
+    ///
+    /// # Errors
+    /// `Protocol` if it is not UTF-8.
+    pub fn json_text(bytes: &Bytes) -> Result<(&str, Self)> {
         let json = json::trimmed(bytes);
         let text = std::str::from_utf8(json).map_err(|error| {
             Error::protocol(format!("the message is not UTF-8: wrong bytes at byte {}", error.valid_up_to()))

@@ -21,7 +21,7 @@ const ESCAPE: usize = REPLACEMENT.len();
 const SHOWN: usize = 24;
 
 /// The JSON in a message: without a byte order mark before it and NUL bytes behind it, which some services add.
-pub fn trimmed(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
     let end =
         bytes.iter().rposition(|byte| *byte != 0 && !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
@@ -35,7 +35,7 @@ pub fn trimmed(bytes: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// As `serde_json::from_str`.
-pub fn from_str<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
+pub(crate) fn from_str<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
     serde_json::from_str(json).or_else(|error| match paired(json) {
         Cow::Owned(json) => serde_json::from_str(&json),
         Cow::Borrowed(_) => Err(error),
@@ -46,7 +46,7 @@ pub fn from_str<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
 ///
 /// # Errors
 /// As `serde_json::from_slice`.
-pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+pub(crate) fn from_slice<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(json).or_else(|error| std::str::from_utf8(json).map_or(Err(error), from_str))
 }
 
@@ -122,7 +122,7 @@ fn unit(json: &str, at: usize) -> Option<u16> {
 
 /// What is wrong with a text that is not the JSON that was wanted, with the place and what stands there, such as
 /// `expected value at line 1 column 6, found "NaN"`.
-pub fn fault(json: &[u8], error: &serde_json::Error) -> String {
+pub(crate) fn fault(json: &[u8], error: &serde_json::Error) -> String {
     if !error.is_syntax() {
         return error.to_string();
     }
@@ -141,7 +141,7 @@ pub fn fault(json: &[u8], error: &serde_json::Error) -> String {
 
 /// A key of an object. Text with half a surrogate pair has U+FFFD in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key<'a>(pub Cow<'a, str>);
+pub(crate) struct Key<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -13,11 +13,11 @@
 //! * [`websocket`], [`socketio`]: frames and endpoints of the transports
 //! * [`url`]: takes URLs apart, for settings and for commands
 //! * [`Object`], [`lenient`], [`json`]: JSON, texts and times as services write them
-//! * [`accumulator`]: messages that come in parts; [`streams`]: many of them at a time
+//! * [`streams`]: messages that come in parts; [`accumulator`]: what a part of one is
 //! * [`Pending`]: which request an answer belongs to
 //! * [`MessageSend`](message::MessageSend): the body of the command `message.send`
-//! * [`redact`]: texts without our secrets, which services may repeat; [`mask`]: frames without them
-//! * [`settings`], [`secret`], [`units`], [`uuid`]: types and checks for configuration; [`rate`]: how much goes out in a time
+//! * [`redact`]: texts without our secrets, which services may repeat
+//! * [`settings`], [`secret`], [`units`]: types and checks for configuration; [`rate`]: how much goes out in a time
 
 pub mod accumulator;
 pub mod command;
@@ -29,7 +29,6 @@ pub mod json;
 pub mod lenient;
 mod link;
 pub mod listener;
-pub mod mask;
 pub mod message;
 pub mod object;
 pub mod operations;
@@ -43,10 +42,9 @@ pub mod socketio;
 pub mod streams;
 pub mod units;
 pub mod url;
-pub mod uuid;
 pub mod websocket;
 
-pub use accumulator::{Accumulator, Piece};
+pub use accumulator::Piece;
 pub use bytes::Bytes;
 pub use command::{Command, CommandId, DeliveryLevel, Reply};
 pub use connector::{Connector, LinkSpec, Route, Transport};
@@ -55,12 +53,11 @@ pub use event::{Event, EventType, Fields, Raw};
 pub use joins::Join;
 pub use link::{LinkKey, LinkState, OnDemandLimits};
 pub use object::Object;
-pub use operations::{AnyJson, Operation, Request};
+pub use operations::{Operation, Request};
 pub use pending::Pending;
 pub use redact::Redactor;
 pub use secret::{Param, Secret};
 pub use session::{Action, Outbox, Session};
 pub use socketio::SocketIo;
 pub use units::{Size, Span};
-pub use uuid::Uuid;
 pub use websocket::WebSocket;

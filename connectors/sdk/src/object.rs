@@ -13,9 +13,6 @@ use crate::event::{Raw, ServiceError};
 use crate::json::{self, Key};
 use crate::lenient::Timestamp;
 
-/// How much of a service's error message is kept, in characters.
-const MAX_WORDS: usize = 1_000;
-
 /// An object of a service, borrowed from the text that it was read from. Of several fields with one name, the last
 /// counts. Text with half a surrogate pair has U+FFFD in its place.
 #[derive(Debug, Clone)]
@@ -113,8 +110,8 @@ impl<'a> Object<'a> {
         (value.get().starts_with(['[', '{']) && !inner.starts_with([']', '}'])).then(|| value.to_owned())
     }
 
-    /// The message and the code of an error, in the object itself or in its field `error`. The message is not cut yet, so
-    /// that secrets in them can still be found: see [`cut`].
+    /// The message and the code of an error, in the object itself or in its field `error`. The daemon takes our
+    /// secrets out of the message, and cuts it to 1,000 characters.
     pub fn error(&self) -> ServiceError {
         let inner = self.object("error");
         let inner = |name| inner.as_ref().and_then(|error| error.text(name));
@@ -125,11 +122,6 @@ impl<'a> Object<'a> {
             details: self.filled("details"),
         }
     }
-}
-
-/// What is kept of a service's error message.
-pub fn cut(words: &str) -> String {
-    words.chars().take(MAX_WORDS).collect()
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
@@ -213,6 +205,5 @@ mod tests {
             let error = Object::of(&raw).unwrap().error();
             assert_eq!((error.code.as_deref(), error.message.as_deref()), (code, message), "{json}");
         }
-        assert_eq!(cut(&"é".repeat(2_000)).chars().count(), MAX_WORDS);
     }
 }

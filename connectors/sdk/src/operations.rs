@@ -66,26 +66,6 @@ impl<T: DeserializeOwned + JsonSchema> Body for T {
     }
 }
 
-/// A body that is sent as it came: any JSON. It is in [`Command::body`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AnyJson;
-
-impl Body for AnyJson {
-    fn schema() -> Schema {
-        schemars::json_schema!({ "description": "Any JSON, sent as it is" })
-    }
-
-    fn read(_: &Command) -> Result<Self> {
-        Ok(Self)
-    }
-}
-
-/// For the table: a command of an operation that has no row in it.
-#[doc(hidden)]
-pub fn unknown(command: &Command) -> Error {
-    Error::internal(format!("the operation {} is listed, but not known", command.operation))
-}
-
 /// Writes the enum of what callers can ask for, and its [`Request`], from one table.
 ///
 /// A row has the sentence that callers read (its doc comment, without the last full stop), the variant with the type of
@@ -93,7 +73,7 @@ pub fn unknown(command: &Command) -> Error {
 /// subject, the [`DeliveryLevel`] up to which a reply can go, and `idempotent` where doing it twice is the same as once.
 ///
 /// ```
-/// use pontoon_sdk::{AnyJson, DeliveryLevel, Request as _, operations};
+/// use pontoon_sdk::{DeliveryLevel, Request as _, operations};
 /// # use schemars::JsonSchema;
 /// # use serde::Deserialize;
 ///
@@ -111,7 +91,7 @@ pub fn unknown(command: &Command) -> Error {
 ///         /// Joins a room, now and after every reconnect.
 ///         Join(Join) = "room.join", Acked, idempotent;
 ///         /// Calls a resource with the body as its payload.
-///         Call(AnyJson) = "call" / "resource", Response;
+///         Call(serde_json::Value) = "call" / "resource", Response;
 ///         /// Lists the rooms.
 ///         List = "list", Response, idempotent;
 ///     }
@@ -158,7 +138,9 @@ macro_rules! operations {
             fn parse(command: &$crate::Command) -> $crate::Result<Self> {
                 match command.operation {
                     $($name => $crate::operations!(@parse command, $variant $(, $body)?),)+
-                    _ => ::core::result::Result::Err($crate::operations::unknown(command)),
+                    operation => ::core::result::Result::Err($crate::Error::internal(::std::format!(
+                        "the operation {operation} is listed, but not known"
+                    ))),
                 }
             }
         }

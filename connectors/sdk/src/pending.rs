@@ -10,8 +10,8 @@ use crate::connector::Frame;
 use crate::error::{Code, Error, Result};
 use crate::session::Outbox;
 
-/// How many holds are kept in [`Order::Unique`], where none is needed to keep callers apart.
-const MAX_UNIQUE_HOLDS: usize = 1_024;
+/// How many holds are kept in [`Order::ById`], where none is needed to keep callers apart.
+const MAX_ID_HOLDS: usize = 1_024;
 
 /// How many requests may be pending where no setting limits it: as many as the daemon takes at most.
 const MAX_REQUESTS: usize = 1 << 20;
@@ -23,7 +23,7 @@ const MAX_WAITING_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// The key is an id that is used once, and the service repeats it in the answer. Requests are sent at once.
-    Unique,
+    ById,
     /// One request of a key at a time; others wait for its answer. Needs nothing of the service.
     Serial,
     /// Requests of a key are sent at once. The service answers all of them, in the order in which they were sent.
@@ -96,16 +96,6 @@ pub struct Answered<T> {
     pub context: T,
 }
 
-/// What is known of an error that has no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oldest<T> {
-    /// Only this request was not answered: the error is its answer.
-    Only(Answered<T>),
-    /// It can belong to several requests; the caller of this command has waited longest. Nothing certain may be replied.
-    /// The request counts as abandoned now.
-    OneOf(CommandId),
-}
-
 /// A bound, and the setting that an error names.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -168,7 +158,7 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
         Self { late_window: Some(window), ..self }
     }
 
-    /// How many requests may wait, be in flight or, except in [`Order::Unique`], be held; and the setting that says so.
+    /// How many requests may wait, be in flight or, except in [`Order::ById`], be held; and the setting that says so.
     #[must_use]
     pub fn max_requests(self, most: usize, setting: &'static str) -> Self {
         Self { max_requests: Limit { most, setting }, ..self }
@@ -191,7 +181,7 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
     /// Sends the frame that carries out a command, or keeps it until its turn.
     ///
     /// # Errors
-    /// `Rejected` with code 429: a limit is reached, or the id is in use ([`Order::Unique`]). Nothing is sent.
+    /// `Rejected` with code 429: a limit is reached, or the id is in use ([`Order::ById`]). Nothing is sent.
     pub fn send(
         &mut self,
         command: &Command,
@@ -202,7 +192,7 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
     ) -> Result<()> {
         let (count, free, size) = (self.count(), self.is_free(&key), frame.size());
         let refused = |why| Err(Error::rejected(Code::TooMany, why));
-        if self.order == Order::Unique && !free {
+        if self.order == Order::ById && !free {
             return refused("a request with this id was not answered yet; use another id".to_owned());
         }
         if count >= self.max_requests.most {
@@ -259,19 +249,21 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
         Some(Answered { command: first.state.command(), context: &first.context })
     }
 
-    /// Finds the request that an error without a key belongs to. `None`: no caller waits for an answer to a request that
-    /// was sent.
-    pub fn oldest(&mut self, out: &mut Outbox<F>) -> Option<Oldest<T>> {
+    /// Finds the request that an error without a key belongs to. With its context, it is certainly this one, as no other was
+    /// sent. Without, it can be another: the caller of this command has waited longest, nothing certain may be replied, and
+    /// the request counts as abandoned now. `None`: no caller waits for an answer to a request that was sent.
+    pub fn oldest(&mut self, out: &mut Outbox<F>) -> Option<Answered<Option<T>>> {
         let sent = self.lanes.iter().flat_map(|(key, lane)| lane.sent.iter().map(move |sent| (key, sent)));
         let in_flight =
             sent.clone().filter_map(|(key, sent)| Some((sent.number, sent.state.command()?, key)));
         let (_, command, key) = in_flight.min_by_key(|(number, ..)| *number)?;
         if sent.count() == 1 {
             let key = key.clone();
-            return self.answered(&key, out).map(Oldest::Only);
+            let Answered { command, context } = self.answered(&key, out)?;
+            return Some(Answered { command, context: Some(context) });
         }
         self.abandoned(command, true, out);
-        Some(Oldest::OneOf(command))
+        Some(Answered { command: Some(command), context: None })
     }
 
     /// The daemon has replied to this command without the session. `sent` is whether its frame was, or may have been,
@@ -292,7 +284,7 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
             }
         }
         self.send_next(&key, out);
-        if self.order == Order::Unique && self.holds.len() > MAX_UNIQUE_HOLDS {
+        if self.order == Order::ById && self.holds.len() > MAX_ID_HOLDS {
             self.holds.pop_first().and_then(|(_, key)| self.lanes.remove(&key));
         }
     }
@@ -321,7 +313,7 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
 
     /// How many requests count towards [`Pending::max_requests`].
     fn count(&self) -> usize {
-        let holds = if self.order == Order::Unique { 0 } else { self.holds.len() };
+        let holds = if self.order == Order::ById { 0 } else { self.holds.len() };
         self.callers.len() + holds
     }
 
@@ -352,7 +344,7 @@ impl<T, F> Lane<T, F> {
     /// Whether one more request may be sent.
     fn is_open(&self, order: Order) -> bool {
         match order {
-            Order::Unique | Order::Serial => self.sent.is_empty(),
+            Order::ById | Order::Serial => self.sent.is_empty(),
             Order::InOrder => self.sent.iter().all(|sent| sent.state.command().is_some()),
         }
     }

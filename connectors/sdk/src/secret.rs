@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -124,11 +126,12 @@ impl JsonSchema for Secret {
     }
 }
 
-/// A text that may or may not be secret: a header's value, a query parameter, a subprotocol.
+/// A value that may or may not be secret: a header's, a query parameter's, a subprotocol; of type [`Value`], a field of a
+/// sign-in in JSON. As a setting, `{ env = "NAME" }` or `{ file = "/path" }` is a secret, and a text is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Param {
+pub enum Param<T = String> {
     /// May be printed.
-    Plain(String),
+    Plain(T),
     /// May not.
     Secret(Secret),
 }
@@ -152,6 +155,54 @@ impl From<&str> for Param {
     }
 }
 
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Param<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let secret = value.is_object().then(|| Secret::deserialize(&value).ok()).flatten();
+        match secret {
+            Some(secret) => Ok(Self::Secret(secret)),
+            // The value is not repeated: it may be a secret that is written wrongly.
+            None => T::deserialize(value).map(Self::Plain).map_err(|_| {
+                serde::de::Error::custom(
+                    "this is neither a text nor a secret; write \"text\", { env = \"NAME\" } or { file = \"/path\" }",
+                )
+            }),
+        }
+    }
+}
+
+// The daemon finds secrets by their schema, and takes the first form that fits. A text is listed before them, as it is not
+// a secret here; an object after them, so that an object of a secret's shape is one.
+impl JsonSchema for Param {
+    fn schema_name() -> Cow<'static, str> {
+        "TextOrSecret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A text, or a secret { env = \"NAME\" } or { file = \"/path\" }",
+            "anyOf": [{ "type": "string" }, generator.subschema_for::<Secret>()]
+        })
+    }
+}
+
+impl JsonSchema for Param<Value> {
+    fn schema_name() -> Cow<'static, str> {
+        "JsonOrSecret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A secret { env = \"NAME\" } or { file = \"/path\" }, or any JSON",
+            "anyOf": [
+                { "type": ["string", "number", "boolean", "array"] },
+                generator.subschema_for::<Secret>(),
+                { "type": "object" }
+            ]
+        })
+    }
+}
+
 impl From<Secret> for Param {
     fn from(secret: Secret) -> Self {
         Self::Secret(secret)
@@ -160,6 +211,8 @@ impl From<Secret> for Param {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -176,6 +229,26 @@ mod tests {
         assert_eq!(parse(r#"{"env":"X"}"#).unwrap(), Secret(Source::Env("X".into())));
         assert!(parse(r#"{"env":"X","file":"y"}"#).is_err());
         assert!(parse(r#"{"var":"X"}"#).unwrap_err().to_string().contains("`env`"));
+    }
+
+    #[test]
+    fn only_the_exact_shape_of_a_secret_is_one() {
+        for secret in [json!({"env": "X"}), json!({"file": "/x"})] {
+            assert!(matches!(serde_json::from_value(secret.clone()), Ok(Param::<String>::Secret(_))));
+            assert!(matches!(serde_json::from_value(secret), Ok(Param::<Value>::Secret(_))));
+        }
+        assert_eq!(serde_json::from_value::<Param>(json!("a")).unwrap(), Param::Plain("a".to_owned()));
+        for other in [
+            json!(5),
+            json!({}),
+            json!({"env": 1}),
+            json!({"env": "hunter2", "file": "/x"}),
+            json!({"in": {"env": "hunter2"}}),
+        ] {
+            let error = serde_json::from_value::<Param>(other.clone()).unwrap_err().to_string();
+            assert!(error.contains("{ env = \"NAME\" }") && !error.contains("hunter2"), "{error}");
+            assert_eq!(serde_json::from_value::<Param<Value>>(other.clone()).unwrap(), Param::Plain(other));
+        }
     }
 
     #[test]

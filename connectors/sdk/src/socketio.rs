@@ -1,7 +1,5 @@
 //! Frames and endpoints of the Socket.IO transport (protocol 5 over Engine.IO 4).
 
-use std::fmt;
-
 use base64::Engine as _;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -11,7 +9,7 @@ use crate::connector;
 use crate::error::{Error, Result};
 use crate::event::Raw;
 use crate::secret::{Param, Secret};
-use crate::url::{self, Url};
+use crate::url::{Fault, Url};
 
 /// The Socket.IO transport. A connection is up once the service has confirmed the namespace.
 pub enum SocketIo {}
@@ -21,8 +19,8 @@ impl connector::Transport for SocketIo {
     type Endpoint = Endpoint;
 }
 
-/// The most binary attachments that one message may have, in either direction.
-pub const MAX_ATTACHMENTS: usize = 10;
+/// The most binary attachments that one message may have.
+const MAX_ATTACHMENTS: usize = 10;
 
 /// One message within the namespace.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,9 +28,19 @@ pub enum Frame {
     /// An event with a name, and any number of arguments.
     Event(Event),
     /// The answer to an event that asked for one.
-    Ack(Ack),
+    Ack {
+        /// The number that the event gave.
+        id: u64,
+        /// What comes with it.
+        args: Args,
+    },
     /// Something that was received and is not a message; never sent.
-    Malformed(Malformed),
+    Malformed {
+        /// What came, as it came.
+        raw: Raw,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// An event.
@@ -44,24 +52,6 @@ pub struct Event {
     pub args: Args,
     /// The number to answer under, if an acknowledgement is asked for: by the service, or by us (see [`crate::Pending`]).
     pub ack: Option<u64>,
-}
-
-/// An acknowledgement.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ack {
-    /// The number that the event gave.
-    pub id: u64,
-    /// What comes with it.
-    pub args: Args,
-}
-
-/// What could not be understood.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Malformed {
-    /// What came, as it came.
-    pub raw: Raw,
-    /// What is wrong with it.
-    pub reason: String,
 }
 
 /// Arguments, each as JSON, and the binary data that they refer to.
@@ -82,7 +72,7 @@ impl Args {
     /// With attachments.
     ///
     /// # Errors
-    /// `Rejected` if there are more than [`MAX_ATTACHMENTS`], or the placeholders do not name each of them once.
+    /// `Rejected` if there are more than 10, or the placeholders do not name each of them once.
     pub fn with_attachments(values: Vec<Raw>, attachments: Vec<Bytes>) -> Result<Self> {
         let wrong = |text: String| Err(Error::rejected(crate::Code::BadBody, text));
         if attachments.len() > MAX_ATTACHMENTS {
@@ -119,13 +109,21 @@ impl Args {
         match (self.values.as_slice(), self.attachments.is_empty()) {
             ([], true) => Raw::null(),
             ([only], true) => only.clone(),
-            (values, true) => Raw::checked(array(None, values)),
-            (values, false) => Raw::checked(format!(
+            (_, true) => Raw::checked(self.array(None)),
+            (_, false) => Raw::checked(format!(
                 "{{\"args\":{},\"attachments\":{}}}",
-                array(None, values),
+                self.array(None),
                 base64_list(&self.attachments)
             )),
         }
+    }
+
+    /// The packet that they stand in, without its attachments: a JSON array of the event's name, if there is one, and the
+    /// values.
+    pub fn array(&self, name: Option<&str>) -> String {
+        let name = name.map(|name| Value::from(name).to_string());
+        let values = self.values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        format!("[{}]", name.into_iter().chain(values).collect::<Vec<_>>().join(","))
     }
 
     fn text_size(&self) -> usize {
@@ -164,7 +162,7 @@ impl Frame {
 
     /// An acknowledgement.
     pub fn ack(id: u64, values: Vec<Raw>) -> Self {
-        Self::Ack(Ack { id, args: Args::new(values) })
+        Self::Ack { id, args: Args::new(values) }
     }
 }
 
@@ -178,8 +176,8 @@ impl Frame {
             Self::Event(event) => {
                 (written(&event.name) + event.args.text_size() + AROUND, &event.args.attachments)
             }
-            Self::Ack(ack) => (ack.args.text_size() + AROUND, &ack.args.attachments),
-            Self::Malformed(malformed) => (malformed.raw.as_bytes().len(), &[]),
+            Self::Ack { args, .. } => (args.text_size() + AROUND, &args.attachments),
+            Self::Malformed { raw, .. } => (raw.as_bytes().len(), &[]),
         }
     }
 }
@@ -198,9 +196,9 @@ impl connector::Frame for Frame {
     /// An event as `["name", …]`, an acknowledgement as `[…]`; with attachments `{"packet": […], "attachments": […]}`.
     fn raw(&self) -> Raw {
         let (packet, attachments) = match self {
-            Self::Event(Event { name, args, .. }) => (array(Some(name), &args.values), &args.attachments),
-            Self::Ack(Ack { args, .. }) => (array(None, &args.values), &args.attachments),
-            Self::Malformed(malformed) => return malformed.raw.clone(),
+            Self::Event(Event { name, args, .. }) => (args.array(Some(name)), &args.attachments),
+            Self::Ack { args, .. } => (args.array(None), &args.attachments),
+            Self::Malformed { raw, .. } => return raw.clone(),
         };
         Raw::checked(if attachments.is_empty() {
             packet
@@ -214,13 +212,6 @@ impl connector::Frame for Frame {
 fn written(text: &str) -> usize {
     let escaped = text.bytes().filter(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\')).count();
     text.len() + 5 * escaped
-}
-
-/// A JSON array of a name, if there is one, and values.
-pub fn array(name: Option<&str>, values: &[Raw]) -> String {
-    let name = name.map(|name| Value::from(name).to_string());
-    let values = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    format!("[{}]", name.into_iter().chain(values).collect::<Vec<_>>().join(","))
 }
 
 fn base64_list(attachments: &[Bytes]) -> String {
@@ -249,43 +240,16 @@ pub struct Endpoint {
     /// The namespace, which begins with `/`.
     pub namespace: String,
     /// What is sent with CONNECT: the fields of one object.
-    pub auth: Vec<(String, AuthValue)>,
+    pub auth: Vec<(String, Param<Value>)>,
     /// Added to the URL's query, percent-encoded.
     pub query: Vec<(String, Param)>,
     /// Headers of the upgrade request.
     pub headers: Vec<(String, Param)>,
     /// Secrets that a session puts into its messages; what the service sends is logged without them.
     pub secrets: Vec<Secret>,
-    /// The implementation of the protocol.
-    pub engine: Engine,
-}
-
-/// A field of what is sent with CONNECT.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AuthValue {
-    /// May be printed.
-    Plain(Value),
-    /// May not; sent as a string.
-    Secret(Secret),
-}
-
-/// The implementation of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Engine {
-    /// The daemon itself.
-    #[default]
-    Native,
-    /// The crate of this name, where the daemon was built with it. It can neither call nor send or receive binary.
-    RustSocketio,
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::RustSocketio => "rust-socketio",
-        })
-    }
+    /// The crate that speaks the protocol in place of the daemon, such as `rust-socketio`, where the daemon was built with
+    /// it.
+    pub engine: Option<&'static str>,
 }
 
 impl Endpoint {
@@ -294,16 +258,25 @@ impl Endpoint {
     /// # Errors
     /// `Config` if it is not such a URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
-        Url::parse(url, url::SOCKET_IO)?;
-        Ok(Self {
+        let endpoint = Self {
             url: url.to_owned(),
             namespace: "/".to_owned(),
             auth: Vec::new(),
             query: Vec::new(),
             headers: Vec::new(),
             secrets: Vec::new(),
-            engine: Engine::Native,
-        })
+            engine: None,
+        };
+        endpoint.parsed_url()?;
+        Ok(endpoint)
+    }
+
+    /// The URL, taken apart. An Engine.IO server is known by its web address as well.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parsed_url(&self) -> Result<Url<'_>, Fault> {
+        Url::parse(&self.url, &[("http", 80), ("https", 443), ("ws", 80), ("wss", 443)])
     }
 }
 

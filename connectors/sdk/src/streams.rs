@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::accumulator::{Accumulator, Mode, Part, Piece};
+use crate::accumulator::{Accumulator, Mode, Piece};
+use crate::event::Fields;
 
 /// How many texts may come in parts at a time. The oldest beyond that begins again with its next part.
 const MAX_STREAMS: usize = 64;
@@ -44,15 +45,24 @@ impl Streams {
         self.streams.get(key).map(|stream| stream.number)
     }
 
-    /// Takes one more part of a text.
-    pub fn push(&mut self, key: &str, mode: Mode, piece: Piece) -> Part {
+    /// Takes one more part of a text. Returns the fields of its event, `message.delta`: `delta`, `index`, `length` and `reset`.
+    /// The event needs no payload; [`Reply::part`](crate::Reply::part) sends them to a caller.
+    pub fn push(&mut self, key: &str, mode: Mode, piece: Piece) -> Fields {
         self.with(key, mode, |text| text.push(piece)).0
     }
 
-    /// Takes one more part of a text in [`Mode::Delta`] that the service has numbered; see
-    /// [`Accumulator::push_numbered`]. Returns the number of the text, too.
-    pub fn push_numbered(&mut self, key: &str, piece: Piece, number: Option<u64>) -> (Part, u64) {
+    /// Takes one more part of a text in [`Mode::Delta`] that the service has numbered from 0. If its number is not the next
+    /// one, a part is missing: the length is not known from then on. Returns the number of the text, too.
+    pub fn push_numbered(&mut self, key: &str, piece: Piece, number: Option<u64>) -> (Fields, u64) {
         self.with(key, Mode::Delta, |text| text.push_numbered(piece, number))
+    }
+
+    /// Another text begins in place of this one; its parts are numbered on. Its first part has `reset` set.
+    pub fn replace(&mut self, key: &str) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            self.bytes -= stream.text.kept();
+            stream.text.replace();
+        }
     }
 
     /// A text is whole, or broke off.
@@ -63,9 +73,14 @@ impl Streams {
         }
     }
 
-    fn with(&mut self, key: &str, mode: Mode, push: impl FnOnce(&mut Accumulator) -> Part) -> (Part, u64) {
+    fn with(
+        &mut self,
+        key: &str,
+        mode: Mode,
+        push: impl FnOnce(&mut Accumulator) -> Fields,
+    ) -> (Fields, u64) {
         if key.len() > MAX_KEY {
-            return (Part { length: None, ..push(&mut Accumulator::new(mode)) }, self.begun);
+            return (Fields { length: None, ..push(&mut Accumulator::new(mode)) }, self.begun);
         }
         if !self.streams.contains_key(key) {
             self.begin(key, mode);
@@ -128,6 +143,11 @@ mod tests {
         assert_eq!(streams.bytes, MAX_BYTES);
         streams.push("c", Mode::Cumulative, Piece::from("x".repeat(MAX_BYTES * 2)));
         assert_eq!((streams.streams.len(), streams.bytes), (1, MAX_BYTES * 2));
+        streams.replace("c");
+        assert_eq!(
+            (streams.push("c", Mode::Cumulative, large()).reset, streams.bytes),
+            (Some(true), MAX_BYTES / 2)
+        );
         streams.end("c");
         assert_eq!((streams.is_empty(), streams.bytes), (true, 0));
     }

@@ -1,49 +1,32 @@
 //! Takes URLs apart: the one reader for settings and commands, so that `check`, the guard and the transport see the same
 //! host and port.
 //!
-//! [`Url::parse`] reads what the operator wrote. [`Url::parse_strict`] reads what a caller named, so narrowly that no
-//! other reader can take it for another URL. Both refuse rather than repair: a reader as in browsers (the WHATWG's URL
-//! standard, the crate `url`) turns `\` into `/`, drops tabs, resolves `..` and makes an address of `0x7f.1`, so that what
-//! is dialled is not what was written.
+//! It refuses rather than repairs: a reader as in browsers (the WHATWG's URL standard, the crate `url`) turns `\` into `/`,
+//! drops tabs, resolves `..` and makes an address of `0x7f.1`, so that what is dialled is not what was written.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
-/// The longest URL that a caller may name, in bytes.
-const LONGEST: usize = 2048;
 /// The longest host name and the longest of its labels (RFC 1035 §2.3.4).
 const LONGEST_HOST: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
 /// A scheme in lower case, and its usual port.
-pub type Scheme = (&'static str, u16);
-/// The schemes of WebSockets (RFC 6455 §3).
-pub const WEBSOCKET: &[Scheme] = &[("ws", 80), ("wss", 443)];
-/// The schemes of Socket.IO: an Engine.IO server is known by its web address as well.
-pub const SOCKET_IO: &[Scheme] = &[("http", 80), ("https", 443), ("ws", 80), ("wss", 443)];
+type Scheme = (&'static str, u16);
 
 /// A URL (RFC 3986 §3) of a host, without user info and fragment. It prints in one form: scheme and host in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url<'a> {
     /// In lower case.
     pub scheme: &'static str,
-    /// Where it leads.
-    pub host: Host,
+    /// Where it leads: a name in lower case, or an IP address without brackets.
+    pub host: String,
     /// The port; the scheme's usual one if it names none.
     pub port: u16,
     named_port: bool,
     /// Path and query, as written.
     rest: &'a str,
-}
-
-/// A host: a name in lower case, or an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// To be looked up.
-    Name(String),
-    /// To be dialled as it is.
-    Address(IpAddr),
 }
 
 /// Why a text is not such a URL. It prints as a sentence that does not repeat the text.
@@ -60,37 +43,11 @@ pub enum Fault {
 }
 
 impl<'a> Url<'a> {
-    /// Reads a URL of the configuration with one of these schemes.
+    /// Reads a URL with one of these schemes, each with its usual port.
     ///
     /// # Errors
     /// What is wrong with it, and what to write.
-    pub fn parse(text: &'a str, schemes: &'static [Scheme]) -> Result<Self, Fault> {
-        let url = Self::read(text, schemes, false)?;
-        if url.port == 0 {
-            return Err(Fault::Malformed(PORT, schemes));
-        }
-        if url.rest.contains(['<', '>', '`']) {
-            return Err(Fault::Malformed(UNESCAPED, schemes));
-        }
-        Ok(url)
-    }
-
-    /// Reads the URL of a WebSocket that a caller named.
-    ///
-    /// # Errors
-    /// What is wrong with it, and what to write.
-    pub fn parse_strict(text: &'a str) -> Result<Self, Fault> {
-        if text.len() > LONGEST {
-            return Err(Fault::Malformed("is longer than 2 KiB", WEBSOCKET));
-        }
-        let url = Self::read(text, WEBSOCKET, true)?;
-        if url.rest.contains(|c: char| !c.is_ascii() || matches!(c, '"' | '<' | '>' | '`')) {
-            return Err(Fault::Malformed(UNESCAPED, WEBSOCKET));
-        }
-        Ok(url)
-    }
-
-    fn read(text: &'a str, schemes: &'static [Scheme], strict: bool) -> Result<Self, Fault> {
+    pub fn parse(text: &'a str, schemes: &'static [(&'static str, u16)]) -> Result<Self, Fault> {
         let malformed = |what| Fault::Malformed(what, schemes);
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(malformed("has white space or a control character in it"));
@@ -101,32 +58,34 @@ impl<'a> Url<'a> {
         if rest.contains('#') {
             return Err(unfit("the url has a fragment, which is never sent; leave it out"));
         }
-        if strict && rest.contains('\\') {
-            return Err(unfit("the url has a backslash, which some take for a slash"));
-        }
         let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if authority.contains('@') {
             return Err(Fault::UserInfo);
         }
         let (name, port) = split(authority).map_err(malformed)?;
-        let host = match authority.starts_with('[') {
-            true => v6(name)?,
-            false if strict => Host::parse_strict(name)?,
-            false => Host::read(name)?,
-        };
+        let host = if authority.starts_with('[') { v6(name)? } else { host(name)? };
         let (port, named_port) = match port {
             None => (usual_port, false),
             Some(digits) => (number(digits).ok_or_else(|| malformed(PORT))?, true),
         };
+        if port == 0 {
+            return Err(unfit("the port is 0; a port is 1 to 65535"));
+        }
+        if rest.contains(['<', '>', '`']) {
+            return Err(malformed("has a character in its path or query that must be percent-encoded"));
+        }
         Ok(Self { scheme, host, port, named_port, rest })
     }
 
     /// Host and port as they were written: the port only if it was named, an IPv6 address in brackets.
     pub fn authority(&self) -> String {
-        match self.named_port {
-            true => format!("{}:{}", self.host, self.port),
-            false => self.host.to_string(),
-        }
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.named_port { format!("{host}:{}", self.port) } else { host }
+    }
+
+    /// Whether it leads to this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// The path, `/` if there is none, and the query with its question mark.
@@ -136,62 +95,26 @@ impl<'a> Url<'a> {
 }
 
 const PORT: &str = "has a port that is not a number from 1 to 65535";
-const UNESCAPED: &str = "has a character in its path or query that must be percent-encoded";
 
-impl Host {
-    /// Reads a host without brackets that a caller named.
-    ///
-    /// # Errors
-    /// If it is neither an address in its usual form nor a name, or could be taken for another host.
-    pub fn parse_strict(text: &str) -> Result<Self, Fault> {
-        if text.contains(':') {
-            return v6(text);
-        }
-        if text.ends_with('.') {
-            return Err(unfit("the host ends in a dot; write it without"));
-        }
-        if text.contains('_') {
-            return Err(unfit(ODD));
-        }
-        match Self::read(text)? {
-            Self::Name(name) if numeric(&name) => Err(unfit(
-                "the host is a number that is not an address in its usual form; write four decimal numbers, as in 192.0.2.1",
-            )),
-            host => Ok(host),
-        }
+/// A name as systems look it up: it may have an underscore in it, as services in containers do, and a dot at its end.
+fn host(text: &str) -> Result<String, Fault> {
+    if text.contains('%') {
+        return Err(unfit("the host has a percent-escape in it; write it as it is"));
     }
-
-    /// A name as systems look it up: it may have an underscore in it, as services in containers do, and a dot at its end.
-    fn read(text: &str) -> Result<Self, Fault> {
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return Ok(Self::Address(address.into()));
-        }
-        if text.contains('%') {
-            return Err(unfit("the host has a percent-escape in it; write it as it is"));
-        }
-        if text.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.' | '_')) {
-            return Err(unfit(ODD));
-        }
-        let mut labels = text.strip_suffix('.').unwrap_or(text).split('.');
-        if text.len() > LONGEST_HOST || labels.clone().any(|label| label.len() > LONGEST_LABEL) {
-            return Err(unfit("the host is longer than a name can be"));
-        }
-        if labels.any(str::is_empty) {
-            return Err(unfit("the host has nothing between two dots, or before the first"));
-        }
-        Ok(Self::Name(text.to_ascii_lowercase()))
+    if text.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.' | '_')) {
+        return Err(unfit(
+            "the host has a character other than letters, digits, hyphens and dots; a name in another script is written in its xn-- form",
+        ));
     }
-
-    /// Whether it is this machine.
-    pub fn is_loopback(&self) -> bool {
-        match self {
-            Self::Name(name) => name == "localhost",
-            Self::Address(address) => address.is_loopback(),
-        }
+    let mut labels = text.strip_suffix('.').unwrap_or(text).split('.');
+    if text.len() > LONGEST_HOST || labels.clone().any(|label| label.len() > LONGEST_LABEL) {
+        return Err(unfit("the host is longer than a name can be"));
     }
+    if labels.any(str::is_empty) {
+        return Err(unfit("the host has nothing between two dots, or before the first"));
+    }
+    Ok(text.to_ascii_lowercase())
 }
-
-const ODD: &str = "the host has a character other than letters, digits, hyphens and dots; a name in another script is written in its xn-- form";
 
 /// The scheme in lower case, and its port.
 fn known(scheme: &str, schemes: &'static [Scheme]) -> Result<Scheme, Fault> {
@@ -234,22 +157,13 @@ fn number(digits: &str) -> Option<u16> {
     digits.parse().ok().filter(|_| plain)
 }
 
-fn v6(text: &str) -> Result<Host, Fault> {
+fn v6(text: &str) -> Result<String, Fault> {
     if text.contains('%') {
         return Err(unfit("the host has a zone, which leads into this machine's own networks"));
     }
     text.parse::<Ipv6Addr>()
-        .map(|address| Host::Address(address.into()))
+        .map(|address| address.to_string())
         .map_err(|_| unfit("the host has brackets or colons and is not an IPv6 address"))
-}
-
-/// Whether some resolver takes it for an IPv4 address, as `inet_aton` and browsers do: its last part is a number,
-/// decimal, octal or hexadecimal (the "ends in a number" check of the WHATWG's URL standard).
-fn numeric(host: &str) -> bool {
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    last.bytes().all(|byte| byte.is_ascii_digit())
-        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// What a URL of these schemes looks like.
@@ -280,16 +194,6 @@ impl fmt::Display for Fault {
 impl fmt::Display for Url<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme, self.authority(), self.path_and_query())
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Address(IpAddr::V4(address)) => write!(f, "{address}"),
-            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
-        }
     }
 }
 

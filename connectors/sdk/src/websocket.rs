@@ -1,5 +1,7 @@
 //! Frames and endpoints of the WebSocket transport (RFC 6455).
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
@@ -7,8 +9,9 @@ use crate::connector::{self, AllowList};
 use crate::error::{Error, Result};
 use crate::event::Raw;
 use crate::object::Object;
+use crate::redact::Redactor;
 use crate::secret::{Param, Secret};
-use crate::url::{self, Url};
+use crate::url::{Fault, Url};
 
 /// The WebSocket transport.
 pub enum WebSocket {}
@@ -61,6 +64,15 @@ impl Frame {
         };
         Object::read(self.bytes()).map_err(wrong)
     }
+
+    /// The frame without the secrets; `None` if none is in it.
+    pub fn redacted(&self, redactor: &Redactor) -> Option<Self> {
+        let Cow::Owned(text) = redactor.text(std::str::from_utf8(self.bytes()).ok()?) else { return None };
+        Some(match self {
+            Self::Text(_) => Self::text(text),
+            Self::Binary(_) => Self::Binary(text.into()),
+        })
+    }
 }
 
 impl connector::Frame for Frame {
@@ -103,13 +115,23 @@ impl Endpoint {
     /// # Errors
     /// `Config` if it is not a `ws://` or `wss://` URL, has no host, or carries user info or a fragment.
     pub fn new(url: &str) -> Result<Self> {
-        Url::parse(url, url::WEBSOCKET)?;
-        Ok(Self::unchecked(url, None))
+        let endpoint = Self::unchecked(url, None);
+        endpoint.parsed_url()?;
+        Ok(endpoint)
     }
 
     /// An endpoint whose URL a caller named. The daemon checks it by the list, before it opens the link and at each dial.
     pub fn restricted(url: &str, allow_list: AllowList) -> Self {
         Self::unchecked(url, Some(allow_list))
+    }
+
+    /// The URL, taken apart.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parsed_url(&self) -> Result<Url<'_>, Fault> {
+        // RFC 6455 §3
+        Url::parse(&self.url, &[("ws", 80), ("wss", 443)])
     }
 
     fn unchecked(url: &str, allow_list: Option<AllowList>) -> Self {
@@ -139,5 +161,25 @@ mod tests {
         {
             assert!(Endpoint::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_masked_in_every_form() {
+        let redactor = |key: &str| Redactor::new([key.to_owned()]);
+        let key = redactor("k\"y/1");
+        for (text, hidden) in [
+            (r#"{"message":"bad key k\"y/1"}"#, r#"{"message":"bad key ***"}"#),
+            ("no JSON: k\"y/1", "no JSON: ***"),
+            (r#"{"url":"wss://h/?network_api_key=k%22y%2F1"}"#, r#"{"url":"wss://h/?network_api_key=***"}"#),
+        ] {
+            assert_eq!(Frame::text(text).redacted(&key), Some(Frame::text(hidden)));
+        }
+        // JSON may come in a binary frame, too.
+        let binary = |text: &'static str| Frame::Binary(text.as_bytes().into());
+        assert_eq!(binary("\"k\\\"y/1\"").redacted(&key), Some(binary("\"***\"")));
+        assert_eq!(Frame::text("{}").redacted(&key), None);
+        assert_eq!(Frame::Binary(vec![255].into()).redacted(&key), None);
+        assert_eq!(Frame::text("a b c").redacted(&redactor("b")), None);
+        assert_eq!(Frame::text(" ").redacted(&redactor(" ")), None);
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::listener::{Identity, Listener};
 use pontoon_sdk::rate::RateLimit;
-use pontoon_sdk::settings::{TextOrSecret, check, escaped, params};
+use pontoon_sdk::settings::{check, escaped};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Code, Error, Param, Result, Secret, Size, Span};
 use schemars::JsonSchema;
@@ -69,10 +69,10 @@ pub struct Socket {
     pub url: String,
     /// Subprotocols to offer, in order.
     #[serde(default)]
-    pub protocols: Vec<TextOrSecret>,
+    pub protocols: Vec<Param>,
     /// Parameters of the URL's query that are secret, or might be.
     #[serde(default)]
-    pub query: BTreeMap<String, TextOrSecret>,
+    pub query: BTreeMap<String, Param>,
 }
 
 /// Sockets that callers create.
@@ -266,8 +266,8 @@ impl Listen {
 impl Socket {
     fn endpoint(self) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
-        endpoint.query = params(&self.query);
-        endpoint.subprotocols = self.protocols.into_iter().map(|TextOrSecret(param)| param).collect();
+        endpoint.query = self.query.into_iter().collect();
+        endpoint.subprotocols = self.protocols;
         // The app accepts a server that picks none of them.
         endpoint.require_subprotocol = false;
         Ok(endpoint)

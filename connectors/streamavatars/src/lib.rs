@@ -14,8 +14,8 @@ use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
-    Command, Connector, DeliveryLevel, Event, EventType, LinkKey, LinkSpec, LinkState, Operation, Result,
-    Route, WebSocket,
+    Command, Connector, DeliveryLevel, Event, EventType, LinkKey, LinkSpec, Operation, Result, Route,
+    WebSocket,
 };
 
 pub use config::{Config, Dynamic, Listen, Socket};
@@ -76,7 +76,7 @@ impl Connector for StreamAvatars {
                 self.config.not_configured(&remove.title)?;
                 Route::Close(Peer::Socket(remove.title.clone()).key())
             }
-            Request::List => Route::Local(Box::new(|links: &[LinkState]| peer::list(links))),
+            Request::List => Route::Local(peer::list),
             Request::Send(body) => self.send(&Peer::Socket(body.title.clone()), &body.message)?,
             Request::ScriptSend(body) => self.send(&Peer::Script(body.title.clone()), &body.message.0)?,
             Request::MessageSend(body) => self.send(&body.peer, &body.text)?,

@@ -1,8 +1,7 @@
 //! The session of one connection: of a titled socket, or of a script that has connected.
 
-use pontoon_sdk::mask::Mask;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Command, End, Error, EventType, Join, Kind, Outbox, Reply, Result, Session};
+use pontoon_sdk::{Command, End, Error, EventType, Join, Kind, Outbox, Redactor, Reply, Result, Session};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
@@ -15,13 +14,13 @@ use crate::peer::Peer;
 pub struct AvatarsSession {
     peer: Peer,
     /// Takes the token out of what a script sends.
-    mask: Option<Mask>,
+    redactor: Redactor,
 }
 
 impl AvatarsSession {
     pub(crate) fn new(peer: Peer, listen: Option<&Listen>) -> Self {
         let listen = listen.filter(|_| peer.is_script());
-        Self { mask: listen.map(|listen| Mask::new(&listen.token)), peer }
+        Self { redactor: Redactor::new(listen.and_then(|listen| listen.token.reveal().ok())), peer }
     }
 }
 
@@ -44,8 +43,8 @@ impl Session for AvatarsSession {
             out.publish(decode::message(&self.peer, frame));
             return Ok(());
         }
-        let masked = self.mask.as_ref().and_then(|mask| mask.hide(frame));
-        match ScriptFrame::read(&self.peer, masked.as_ref().unwrap_or(frame))? {
+        let redacted = frame.redacted(&self.redactor);
+        match ScriptFrame::read(&self.peer, redacted.as_ref().unwrap_or(frame))? {
             ScriptFrame::Heartbeat => out.send(Frame::text(r#"{"type":"heartbeat"}"#)),
             ScriptFrame::Auth => {}
             ScriptFrame::Event(event) => out.publish(*event),

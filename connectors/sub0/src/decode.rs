@@ -1,9 +1,8 @@
 //! What the service sends: `{uid, action, data}`, errors, and texts that only keep the connection alive.
 
 use pontoon_sdk::event::ServiceError;
-use pontoon_sdk::object::cut;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Bytes, Error, Object, Raw, Result, json};
+use pontoon_sdk::{Bytes, Error, Object, Raw, Result};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
@@ -36,7 +35,7 @@ pub(crate) struct CallError {
 pub(crate) fn decode(frame: &Frame) -> Result<(Received<'_>, Raw)> {
     match frame {
         // A text that is not meant to be an object may be a keepalive.
-        Frame::Text(text) if !json::trimmed(text).trim_ascii_start().starts_with(b"{") => keepalive(text),
+        Frame::Text(bytes) if !text(bytes).starts_with('{') => keepalive(bytes),
         _ => {
             let (object, raw) = frame.object()?;
             object.unique(&["action", "uid", "data", "error", "message", "status", "code"])?;
@@ -45,13 +44,17 @@ pub(crate) fn decode(frame: &Frame) -> Result<(Received<'_>, Raw)> {
     }
 }
 
-fn keepalive(text: &Bytes) -> Result<(Received<'static>, Raw)> {
-    let text = json::trimmed(text);
-    match serde_json::from_slice::<IgnoredAny>(text) {
+/// The text of a text frame, from its first character that is not white space.
+fn text(bytes: &Bytes) -> &str {
+    Raw::json_text(bytes).map_or("", |(text, _)| text.trim_ascii_start())
+}
+
+fn keepalive(bytes: &Bytes) -> Result<(Received<'static>, Raw)> {
+    match Raw::read::<IgnoredAny>(bytes) {
         Ok(_) => Err(Error::protocol("the frame is JSON, but not an object")),
         // A broken frame must not vanish among keepalives.
-        Err(error) if text.len() > MAX_KEEPALIVE || text.trim_ascii_start().starts_with(b"[") => {
-            let fault = json::fault(text, &error);
+        Err(error) if bytes.len() > MAX_KEEPALIVE || text(bytes).starts_with('[') => {
+            let fault = error.message();
             Err(Error::protocol(format!("the frame is neither JSON nor a short keepalive: {fault}")))
         }
         Err(_) => Ok((Received::Keepalive, Raw::null())),
@@ -87,7 +90,7 @@ impl CallError {
             (None, Some(code)) => format!("the service answered with {code} and no data"),
             (None, None) => "the service answered without data".to_owned(),
         };
-        Error::refused(cut(&text))
+        Error::refused(text)
     }
 }
 

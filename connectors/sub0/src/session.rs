@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use pontoon_sdk::pending::{Answered, Oldest, Order, Pending};
+use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Command, CommandId, Event, EventType, Join, Outbox, Raw, Reply, Result, Session};
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ impl Sub0Session {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let order = match config.correlation {
             Correlation::Serial => Order::Serial,
-            Correlation::UniqueAction => Order::Unique,
+            Correlation::UniqueAction => Order::ById,
             Correlation::Fifo => Order::InOrder,
         };
         let pending = Pending::new(order)
@@ -93,21 +93,16 @@ impl Sub0Session {
 
     fn error(&mut self, error: CallError, raw: Raw, out: &mut Outbox<Frame>) {
         let refusal = error.refusal();
-        let (mut resource, mut reply) = (None, None);
-        let oldest = match &error.action {
-            Some(action) => self.pending.answered(action, out).map(Oldest::Only),
-            None => self.pending.oldest(out),
-        };
-        match oldest {
-            Some(Oldest::Only(Answered { command, context })) => {
-                resource = Some(context);
-                let answer = if error.certain { Reply::Failed(refusal) } else { Reply::Unknown(refusal) };
-                reply = command.map(|command| (command, answer));
+        let (command, resource) = match &error.action {
+            Some(action) => {
+                let answered = self.pending.answered(action, out);
+                answered.map_or((None, None), |Answered { command, context }| (command, Some(context)))
             }
-            // It is not known which call it is about, so the event names none.
-            Some(Oldest::OneOf(command)) => reply = Some((command, Reply::Unknown(refusal))),
-            None => {}
-        }
+            // Where it is not known which call it is about, the event names none.
+            None => self.pending.oldest(out).map_or((None, None), |oldest| (oldest.command, oldest.context)),
+        };
+        let certain = error.certain && resource.is_some();
+        let reply = if certain { Reply::Failed(refusal) } else { Reply::Unknown(refusal) };
         let mut event = Event::error(error.error, raw);
         if let Some(action) = &error.action {
             let (name, _) = self.caller_action(action);
@@ -117,7 +112,7 @@ impl Sub0Session {
         event.fields.resource = resource;
         event.fields.uid = error.uid;
         out.publish(event);
-        if let Some((command, reply)) = reply {
+        if let Some(command) = command {
             out.reply(command, reply);
         }
     }

@@ -32,7 +32,7 @@ struct Post<'a> {
 impl BoardSession {
     pub(crate) fn new() -> Self {
         Self {
-            pending: Pending::new(Order::Unique).max_requests(1_000, "a limit of this connector"),
+            pending: Pending::new(Order::ById).max_requests(1_000, "a limit of this connector"),
             last_id: 0,
         }
     }

@@ -71,7 +71,7 @@ impl FrameText for socketio::Frame {
     fn from_text(text: &str) -> Result<Self, String> {
         if let Some(packet) = text.strip_prefix("packet ") {
             let (raw, reason) = (Raw::of_bytes(&Bytes::copy_from_slice(packet.as_bytes())), String::new());
-            return Ok(Self::Malformed(socketio::Malformed { raw, reason }));
+            return Ok(Self::Malformed { raw, reason });
         }
         let (head, rest) = match text.starts_with('"') {
             true => {
@@ -95,7 +95,7 @@ impl FrameText for socketio::Frame {
         };
         let args = args_from_text(rest)?;
         Ok(match (name.is_empty(), number) {
-            (true, Some(id)) => Self::Ack(socketio::Ack { id, args }),
+            (true, Some(id)) => Self::Ack { id, args },
             (_, ack) => Self::Event(socketio::Event { name, args, ack }),
         })
     }
@@ -113,11 +113,11 @@ impl FrameText for socketio::Frame {
                 let number = event.ack.map(|id| format!("#{id}")).unwrap_or_default();
                 (format!("{name}{number}"), &event.args)
             }
-            Self::Ack(ack) => (format!("#{}", ack.id), &ack.args),
-            Self::Malformed(malformed) => {
+            Self::Ack { id, args } => (format!("#{id}"), args),
+            Self::Malformed { raw, .. } => {
                 // What is no JSON itself is kept as a JSON string.
-                let text = malformed.raw.parse::<String>();
-                let text = text.unwrap_or_else(|_| String::from_utf8_lossy(malformed.raw.as_bytes()).into());
+                let text = raw.parse::<String>();
+                let text = text.unwrap_or_else(|_| String::from_utf8_lossy(raw.as_bytes()).into());
                 return format!("packet {text}");
             }
         };
@@ -135,8 +135,8 @@ impl FrameText for socketio::Frame {
                     && expected.ack == got.ack
                     && same_args(&expected.args, &got.args, names)
             }
-            (Self::Ack(expected), Self::Ack(got)) => {
-                expected.id == got.id && same_args(&expected.args, &got.args, names)
+            (Self::Ack { id: expected, args: written }, Self::Ack { id, args }) => {
+                expected == id && same_args(written, args, names)
             }
             (expected, got) => expected == got,
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use pontoon_sdk::url::Host;
+use super::named::Host;
 
 /// One entry of the list.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl FromStr for HostRule {
             }
             Some(_) => return Err(wrong(": its port is not 1 to 65535")),
         };
-        let parse = |host: &str| Host::parse_strict(host).map_err(|fault| wrong(&format!(": {fault}")));
+        let parse = |host: &str| Host::parse(host).map_err(|fault| wrong(&format!(": {fault}")));
         let pattern = match (host, host.strip_prefix("*.")) {
             ("*", _) => Pattern::Any,
             (_, Some(base)) => match parse(base)? {

@@ -11,6 +11,7 @@
 //! of such a network lists hosts, not `"*"`.
 
 mod hosts;
+mod named;
 mod networks;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use pontoon_sdk::connector::AllowList;
-use pontoon_sdk::url::{Fault, Host, Url};
+use pontoon_sdk::url::{Fault, Url};
 use pontoon_sdk::{Code, Error, Result};
 
 use self::hosts::HostRule;
+use self::named::{Host, parse_url};
 
 /// Checks URLs, hosts and addresses. It holds no secrets.
 #[derive(Debug)]
@@ -56,8 +58,8 @@ impl Guard {
     /// # Errors
     /// `Rejected`: 400 if it is not a URL, 403 with the rule by which it may not be dialled.
     pub fn check_url<'a>(&self, url: &'a str) -> Result<Url<'a>> {
-        let url = Url::parse_strict(url).map_err(refused)?;
-        self.authorize(&url.host, url.port)?;
+        let (url, host) = parse_url(url).map_err(refused)?;
+        self.authorize(&host, url.port)?;
         Ok(url)
     }
 
@@ -66,7 +68,7 @@ impl Guard {
     /// # Errors
     /// `Rejected` with 403 and the rule by which it may not be dialled.
     pub fn check_host(&self, host: &str, port: u16) -> Result<()> {
-        self.authorize(&Host::parse_strict(host).map_err(refused)?, port)
+        self.authorize(&Host::parse(host).map_err(refused)?, port)
     }
 
     /// Checks an address: a public one of a single machine may be dialled, and what the operator has listed. Where it

@@ -8,11 +8,14 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use pontoon_sdk::socketio::{Ack, Args, Event, Frame, MAX_ATTACHMENTS, Malformed, array};
+use pontoon_sdk::socketio::{Args, Event, Frame};
 use pontoon_sdk::{Error, Raw};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
+
+/// The most binary attachments that a message may announce. The SDK sends no more either.
+const MAX_ATTACHMENTS: usize = 10;
 
 /// A decoded packet.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +77,8 @@ impl Decoder {
 
     /// Decodes a text message. A byte order mark before it and NUL bytes after it are ignored.
     pub fn text(&mut self, message: Bytes) {
-        let text = message.slice_ref(pontoon_sdk::json::trimmed(&message));
+        let text = Raw::json_text(&message);
+        let text = text.map_or_else(|_| message.clone(), |(text, _)| message.slice_ref(text.as_bytes()));
         if self.partial.is_some() && text.first() == Some(&b'4') {
             self.give_up("a text message in place of an attachment");
         }
@@ -112,7 +116,7 @@ impl Decoder {
 
     fn malformed(&mut self, raw: Raw, reason: &str) {
         let reason = reason.to_owned();
-        self.packets.push_back(Packet::Frame(Frame::Malformed(Malformed { raw, reason })));
+        self.packets.push_back(Packet::Frame(Frame::Malformed { raw, reason }));
     }
 
     fn read(&mut self, text: &Bytes) -> Result<Option<Packet>, Fault> {
@@ -198,7 +202,7 @@ impl Body {
     fn frame(self, args: impl FnOnce(Vec<Raw>) -> Args) -> Frame {
         match self {
             Self::Event { name, values, ack } => Frame::Event(Event { name, args: args(values), ack }),
-            Self::Ack { id, values } => Frame::Ack(Ack { id, args: args(values) }),
+            Self::Ack { id, values } => Frame::Ack { id, args: args(values) },
         }
     }
 }
@@ -272,8 +276,8 @@ pub fn refusal(json: &Bytes) -> String {
         Object { message: String },
         Text(String),
     }
-    match pontoon_sdk::json::from_slice(json) {
-        Ok(Reason::Object { message } | Reason::Text(message)) => message,
+    match Raw::read(json) {
+        Ok((Reason::Object { message } | Reason::Text(message), _)) => message,
         Err(_) => String::from_utf8_lossy(json).into_owned(),
     }
 }
@@ -282,9 +286,9 @@ pub fn refusal(json: &Bytes) -> String {
 pub fn encode(frame: Frame, namespace: &str) -> (String, Vec<Bytes>) {
     let (plain, name, number, args) = match &frame {
         Frame::Event(Event { name, args, ack }) => (2, Some(name.as_str()), *ack, args),
-        Frame::Ack(Ack { id, args }) => (3, None, Some(*id), args),
+        Frame::Ack { id, args } => (3, None, Some(*id), args),
         // A malformed message is never sent; a noop replaces it.
-        Frame::Malformed(_) => return ("6".to_owned(), Vec::new()),
+        Frame::Malformed { .. } => return ("6".to_owned(), Vec::new()),
     };
     let attachments = args.attachments().to_vec();
     let mut text = String::from("4");
@@ -297,7 +301,7 @@ pub fn encode(frame: Frame, namespace: &str) -> (String, Vec<Bytes>) {
     if let Some(number) = number {
         let _ = write!(text, "{number}");
     }
-    text.push_str(&array(name, args.values()));
+    text.push_str(&args.array(name));
     (text, attachments)
 }
 

@@ -11,8 +11,7 @@ mod recovery;
 use std::time::Duration;
 
 use pontoon_sdk::connector::Frame as _;
-use pontoon_sdk::socketio::{AuthValue, Endpoint, Engine, Frame};
-use pontoon_sdk::url::{self, Url};
+use pontoon_sdk::socketio::{Endpoint, Frame};
 use pontoon_sdk::{End, Error, Param, SocketIo, Span, WebSocket, websocket};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -43,19 +42,19 @@ impl Dial for SocketIo {
 
     fn check(endpoint: &Endpoint) -> Result<(), Error> {
         match endpoint.engine {
-            Engine::Native => Ok(()),
-            Engine::RustSocketio => Err(Error::config(
-                "this program has no engine rust-socketio; write engine = \"native\", or use the program \
-                 pontoon-rust-socketio (connectors/rust_socketio)",
-            )
+            None => Ok(()),
+            Some(engine) => Err(Error::config(format!(
+                "this program has no engine {engine}; write engine = \"native\", or use the program \
+                 pontoon-{engine} (connectors/rust_socketio)"
+            ))
             .at("/engine")),
         }
     }
 
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
         let auth = endpoint.auth.iter().filter_map(|(_, value)| match value {
-            AuthValue::Secret(secret) => Some(secret),
-            AuthValue::Plain(_) => None,
+            Param::Secret(secret) => Some(secret),
+            Param::Plain(_) => None,
         });
         let named = endpoint.query.iter().chain(&endpoint.headers);
         let named = named.filter_map(|(_, value)| match value {
@@ -156,8 +155,8 @@ async fn handshake(
 fn weight(frame: &Frame) -> usize {
     let args = match frame {
         Frame::Event(event) => &event.args,
-        Frame::Ack(ack) => &ack.args,
-        Frame::Malformed(_) => return 0,
+        Frame::Ack { args, .. } => args,
+        Frame::Malformed { .. } => return 0,
     };
     size_of_val(args.values())
 }
@@ -208,8 +207,8 @@ pub fn auth(endpoint: &Endpoint) -> Result<Map<String, Value>, DialError> {
     let mut auth = Map::new();
     for (name, value) in &endpoint.auth {
         let value = match value {
-            AuthValue::Plain(value) => value.clone(),
-            AuthValue::Secret(secret) => secret.reveal()?.into(),
+            Param::Plain(value) => value.clone(),
+            Param::Secret(secret) => secret.reveal()?.into(),
         };
         auth.insert(name.clone(), value);
     }
@@ -218,7 +217,7 @@ pub fn auth(endpoint: &Endpoint) -> Result<Map<String, Value>, DialError> {
 
 /// The WebSocket that carries the session.
 fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
-    let mut socket = websocket::Endpoint::new(&url(&endpoint.url)?)?;
+    let mut socket = websocket::Endpoint::new(&url(endpoint)?)?;
     socket.query = vec![("EIO".to_owned(), "4".into()), ("transport".to_owned(), "websocket".into())];
     socket.query.extend(endpoint.query.iter().cloned());
     socket.headers.clone_from(&endpoint.headers);
@@ -229,8 +228,8 @@ fn socket(endpoint: &Endpoint) -> Result<websocket::Endpoint, DialError> {
 ///
 /// # Errors
 /// `WrongAddress` if it is not such a URL.
-pub fn url(url: &str) -> Result<String, DialError> {
-    let url = Url::parse(url, url::SOCKET_IO).map_err(|fault| DialError::wrong_address(fault.to_string()))?;
+pub fn url(endpoint: &Endpoint) -> Result<String, DialError> {
+    let url = endpoint.parsed_url().map_err(|fault| DialError::wrong_address(fault.to_string()))?;
     let scheme = if Address::from(&url).secure { "wss" } else { "ws" };
     let target = url.path_and_query();
     let (path, query) = target.find('?').map_or((&*target, ""), |mark| target.split_at(mark));
@@ -252,7 +251,7 @@ mod tests {
             ("http://h/base/io?x=1", "ws://h/base/io?x=1"),
             ("http://[::1]:80", "ws://[::1]:80/socket.io/"),
         ] {
-            assert_eq!(url(given).unwrap(), made);
+            assert_eq!(url(&Endpoint::new(given).unwrap()).unwrap(), made);
         }
     }
 

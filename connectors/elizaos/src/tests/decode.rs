@@ -115,21 +115,6 @@ fn lines_of_a_log_that_is_not_subscribed_to_are_not_published() {
 }
 
 #[test]
-fn the_text_of_an_error_is_cut_for_callers() {
-    let elizaos = elizaos(json!({}));
-    let (mut session, mut out) = session(&elizaos);
-    let body = format!(r#"{{"channel":"{ROOM}","text":"x"}}"#);
-    encode(&mut session, command(1, "message.send", &body), &mut out).unwrap();
-    out.drain();
-    let actions = receive(&mut session, &mut out, "messageError", &json!({"error": "é".repeat(5_000)}));
-    let text = actions.iter().find_map(|action| match action {
-        Action::Reply(CommandId(1), Reply::Failed(error)) => Some(error.message().to_owned()),
-        _ => None,
-    });
-    assert_eq!(text, Some("é".repeat(1_000)));
-}
-
-#[test]
 fn a_part_behind_a_missing_one_has_no_length() {
     let elizaos = elizaos(json!({"rooms": [ROOM]}));
     let (mut session, mut out) = session(&elizaos);

@@ -1,8 +1,10 @@
 //! The sample, good and bad settings, and what follows from them.
 
+use pontoon_sdk::Param;
 use pontoon_transcript::check_sample;
 
 use super::*;
+use crate::uuid::Uuid;
 
 #[test]
 fn the_sample_lists_every_setting_with_its_default() {
@@ -67,7 +69,7 @@ fn wrong_settings_are_refused() {
 #[test]
 fn the_entity_is_the_one_set_or_always_the_same() {
     let entity = |more| match elizaos(more).endpoint.auth.remove(0) {
-        (field, AuthValue::Plain(Value::String(entity))) if field == "entityId" => entity,
+        (field, Param::Plain(Value::String(entity))) if field == "entityId" => entity,
         other => panic!("{other:?}"),
     };
     assert_eq!(entity(json!({"entity_id": AGENT})), AGENT);
@@ -83,7 +85,7 @@ fn the_key_goes_with_the_connect_and_never_prints() {
     let elizaos = elizaos(json!({"api_key": "secret-key", "entity_id": AGENT}));
     let endpoint = elizaos.links().remove(0).endpoint;
     assert_eq!((endpoint.url.as_str(), endpoint.namespace.as_str()), ("http://localhost:3000", "/"));
-    let [_, (field, AuthValue::Secret(key))] = endpoint.auth.as_slice() else { panic!("{endpoint:?}") };
+    let [_, (field, Param::Secret(key))] = endpoint.auth.as_slice() else { panic!("{endpoint:?}") };
     assert_eq!((field.as_str(), key.reveal().unwrap().as_str()), ("apiKey", "secret-key"));
     assert!(endpoint.headers.is_empty() && endpoint.query.is_empty());
     assert!(!format!("{endpoint:?} {:?}", elizaos.setup.config).contains("secret-key"));

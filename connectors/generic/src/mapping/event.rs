@@ -61,7 +61,8 @@ impl<D: Document> Mapping<D> {
                 let part = whole.or_else(|| Some((Mode::Delta, Piece::read(delta?)?)));
                 if let Some((mode, piece)) = part {
                     let part = streams.push(&stream(fields.channel.as_deref(), id.as_deref()), mode, piece);
-                    part.place(fields);
+                    (fields.delta, fields.index) = (part.delta, part.index);
+                    (fields.length, fields.reset) = (part.length, part.reset);
                     event.raw = None;
                 }
             }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize as _, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::pointer::{Document, Pointer, Token};
-use pontoon_sdk::event::Raw;
-use pontoon_sdk::json::Key;
+use pontoon_sdk::{Object, Raw};
 
 /// A payload to follow pointers into.
 #[derive(Debug, Clone, Copy)]
@@ -103,13 +103,15 @@ impl<'de> Visitor<'de> for Level<'_, '_, 'de> {
         f.write_str("an object or an array")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            let chosen = |token: &Token| token.key == key;
-            if self.wants(chosen) {
-                self.enter(map.next_value()?, chosen);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
+        let object = Object::deserialize(MapAccessDeserializer::new(map))?;
+        let mut keys: Vec<_> =
+            self.trails.iter().filter_map(|trail| trail.way.first()).map(|token| &token.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            if let Some(inner) = object.get(key) {
+                self.enter(inner, |token| token.key == *key);
             }
         }
         Ok(())

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::mapping::TemplateMessage;
-use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, params};
-use pontoon_sdk::socketio::{self, Endpoint};
-use pontoon_sdk::{Result, Secret};
+use pontoon_sdk::settings::{check, escaped};
+use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::{Param, Result, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::mapping::{self, Document, Known, Secrets, Template, Unmapped};
-use crate::socketio::auth::AuthField;
+use crate::headers::check_headers;
+use crate::mapping::{self, Document, Known, Secrets, Template, TemplateMessage, Unmapped};
 
 /// What pointers lead into here: the arguments of an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,13 +40,13 @@ pub struct Config {
     pub namespace: String,
     /// What is sent to be let in: each field any JSON, or a secret `{ env = "NAME" }` or `{ file = "/path" }`.
     #[serde(default)]
-    pub auth: BTreeMap<String, AuthField>,
+    pub auth: BTreeMap<String, Param<Value>>,
     /// Parameters of the URL's query; each a text or a secret.
     #[serde(default)]
-    pub query: BTreeMap<String, TextOrSecret>,
+    pub query: BTreeMap<String, Param>,
     /// Headers of the opening request; each a text or a secret.
     #[serde(default)]
-    pub headers: BTreeMap<String, TextOrSecret>,
+    pub headers: BTreeMap<String, Param>,
     /// The client for the protocol.
     #[serde(default)]
     pub engine: Engine,
@@ -136,15 +136,11 @@ impl Config {
             }
         }
         endpoint.namespace.clone_from(&self.namespace);
-        endpoint.auth =
-            self.auth.iter().map(|(name, AuthField(value))| (name.clone(), value.clone())).collect();
-        endpoint.query = params(&self.query);
-        endpoint.headers = params(&self.headers);
+        endpoint.auth = self.auth.clone().into_iter().collect();
+        endpoint.query = self.query.clone().into_iter().collect();
+        endpoint.headers = self.headers.clone().into_iter().collect();
         endpoint.secrets = self.secrets.values().cloned().collect();
-        endpoint.engine = match self.engine {
-            Engine::Native => socketio::Engine::Native,
-            Engine::RustSocketio => socketio::Engine::RustSocketio,
-        };
+        endpoint.engine = (self.engine == Engine::RustSocketio).then_some("rust-socketio");
         Ok(endpoint)
     }
 

@@ -1,6 +1,5 @@
 #![doc = include_str!("../../socketio/README.md")]
 
-mod auth;
 mod config;
 mod operations;
 mod session;
@@ -13,7 +12,6 @@ use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result
 
 use operations::Request;
 
-pub use auth::AuthField;
 pub use config::{Arguments, Config, Emit, Engine, Mapping, SendTemplate};
 pub use session::SocketioSession;
 

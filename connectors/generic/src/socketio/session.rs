@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pontoon_sdk::pending::{Answered, Order, Pending};
-use pontoon_sdk::socketio::{Ack, Event, Frame};
+use pontoon_sdk::socketio::{Args, Event, Frame};
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Result, Session};
 
@@ -33,7 +33,7 @@ impl SocketioSession {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
             config,
-            calls: Pending::new(Order::Unique),
+            calls: Pending::new(Order::ById),
             next_number: 0,
             secrets: Secrets::default(),
             streams: Streams::default(),
@@ -57,14 +57,13 @@ impl SocketioSession {
         Ok(())
     }
 
-    fn acknowledged(&mut self, ack: &Ack, out: &mut Outbox<Frame>) -> Result<()> {
-        let Some(Answered { command, context: called }) = self.calls.answered(&ack.id, out) else {
+    fn acknowledged(&mut self, id: u64, args: &Args, out: &mut Outbox<Frame>) -> Result<()> {
+        let Some(Answered { command, context: called }) = self.calls.answered(&id, out) else {
             return Err(Error::protocol(format!(
-                "an acknowledgement with the number {}, which is not waited for",
-                ack.id
+                "an acknowledgement with the number {id}, which is not waited for"
             )));
         };
-        let payload = ack.args.payload();
+        let payload = args.payload();
         let Some(command) = command else {
             let mut event = unmapped(Some(called.event), payload);
             event.upstream = None;
@@ -95,8 +94,8 @@ impl Session for SocketioSession {
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         match frame {
             Frame::Event(event) => self.event(event, out),
-            Frame::Ack(ack) => self.acknowledged(ack, out),
-            Frame::Malformed(malformed) => Err(Error::protocol(malformed.reason.clone())),
+            Frame::Ack { id, args } => self.acknowledged(*id, args, out),
+            Frame::Malformed { reason, .. } => Err(Error::protocol(reason.clone())),
         }
     }
 

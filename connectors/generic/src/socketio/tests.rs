@@ -4,7 +4,7 @@ mod settings;
 
 use std::time::Instant;
 
-use pontoon_sdk::socketio::{Ack, Args, Event, Frame};
+use pontoon_sdk::socketio::{Args, Event, Frame};
 use pontoon_sdk::{Action, Code, Command, CommandId, EventType, Kind, Outbox, Raw, Reply, Session};
 use pontoon_transcript::play_folder;
 use serde_json::value::RawValue;
@@ -269,7 +269,7 @@ fn nothing_from_outside_panics_or_ends_the_session() {
         let values = vec![value.clone(); dice % 3];
         let name = ["a", "", "b"][dice % 3].to_owned();
         let frame = match dice % 5 {
-            0 => Frame::Ack(Ack { id: round / 4, args: Args::new(values) }),
+            0 => Frame::ack(round / 4, values),
             1 => Frame::Event(Event { name, args: Args::new(values), ack: Some(round) }),
             _ => Frame::Event(Event { name, args: Args::new(values), ack: None }),
         };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::mapping::TemplateMessage;
 use pontoon_sdk::json::text as text_of;
-use pontoon_sdk::settings::{TextOrSecret, check, check_headers, escaped, is_token, params};
+use pontoon_sdk::settings::{check, escaped, is_token};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
-use crate::mapping::{Known, Secrets, Template};
+use crate::headers::check_headers;
+use crate::mapping::{Known, Secrets, Template, TemplateMessage};
 use crate::websocket::config::{Config, Form, Heartbeat, ID, SendTemplate};
 use crate::websocket::content::{Mapping, Pointer};
 use crate::websocket::selector::Selector;
@@ -26,9 +26,9 @@ impl Config {
         self.check_events()?;
         self.check_call()?;
         self.check_frames()?;
-        endpoint.query = params(&self.query);
-        endpoint.headers = params(&self.headers);
-        endpoint.subprotocols = self.subprotocols.iter().map(|TextOrSecret(param)| param.clone()).collect();
+        endpoint.query = self.query.clone().into_iter().collect();
+        endpoint.headers = self.headers.clone().into_iter().collect();
+        endpoint.subprotocols.clone_from(&self.subprotocols);
         endpoint.require_subprotocol = self.require_subprotocol;
         endpoint.secrets = self.secrets.values().cloned().collect();
         Ok(endpoint)
@@ -45,7 +45,7 @@ impl Config {
     }
 
     fn check_subprotocols(&self) -> Result<()> {
-        for (place, TextOrSecret(subprotocol)) in self.subprotocols.iter().enumerate() {
+        for (place, subprotocol) in self.subprotocols.iter().enumerate() {
             let at = format!("/subprotocols/{place}");
             if let Param::Plain(name) = subprotocol {
                 check(
@@ -54,7 +54,7 @@ impl Config {
                     "this is not a subprotocol; write letters, digits, hyphens and dots, such as v1.json",
                 )?;
                 let before = self.subprotocols.iter().take(place);
-                let again = before.filter(|TextOrSecret(param)| param == subprotocol).count() > 0;
+                let again = before.filter(|param| *param == subprotocol).count() > 0;
                 check(!again, &at, "this subprotocol is offered already; leave it out")?;
             }
         }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::mapping::{Template, Unmapped};
-use pontoon_sdk::settings::TextOrSecret;
-use pontoon_sdk::{Secret, Span};
+use pontoon_sdk::{Param, Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,13 +21,13 @@ pub struct Config {
     pub url: String,
     /// Parameters of the URL's query; each a text or a secret.
     #[serde(default)]
-    pub query: BTreeMap<String, TextOrSecret>,
+    pub query: BTreeMap<String, Param>,
     /// Headers of the opening request; each a text or a secret.
     #[serde(default)]
-    pub headers: BTreeMap<String, TextOrSecret>,
+    pub headers: BTreeMap<String, Param>,
     /// Subprotocols to offer, in order; each a text or a secret.
     #[serde(default)]
-    pub subprotocols: Vec<TextOrSecret>,
+    pub subprotocols: Vec<Param>,
     /// Whether a service that picks none of the offered subprotocols is refused.
     #[serde(default)]
     pub require_subprotocol: bool,

@@ -2,7 +2,6 @@
 
 use pontoon_sdk::event::ServiceError;
 use pontoon_sdk::json::text as text_of;
-use pontoon_sdk::object::cut;
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Error, Event, Object, Raw, Result};
@@ -107,7 +106,7 @@ fn is_no_error(json: &str) -> bool {
 /// write them; else the whole as JSON.
 pub(crate) fn error_of(json: &str) -> ServiceError {
     if let Some(text) = text_of(json) {
-        return ServiceError { code: None, message: Some(cut(&text)), details: None };
+        return ServiceError { code: None, message: Some(text), details: None };
     }
     let object = serde_json::from_str::<Object<'_>>(json).ok();
     let own = object.as_ref().map(within);
@@ -115,7 +114,7 @@ pub(crate) fn error_of(json: &str) -> ServiceError {
         (Some(own), _) if own.message.is_some() => own,
         (_, Some(nested)) if nested.message.is_some() => nested,
         (own, _) => {
-            ServiceError { code: own.and_then(|own| own.code), message: Some(cut(json)), details: None }
+            ServiceError { code: own.and_then(|own| own.code), message: Some(json.to_owned()), details: None }
         }
     }
 }
@@ -125,7 +124,7 @@ fn within(object: &Object<'_>) -> ServiceError {
     let first = |names: &[&str]| {
         let values = names.iter().filter_map(|name| object.field(name).map(|value| value.get()));
         let mut texts = values.filter(|json| !is_no_error(json) && *json != "true").filter_map(text_of);
-        texts.next().map(|text| cut(&text))
+        texts.next()
     };
     ServiceError { code: first(&CODES), message: first(&TEXTS), details: None }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::settings::text_or_table;
-use pontoon_sdk::{Error, Result};
+use pontoon_sdk::{Error, Raw, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
@@ -145,7 +145,7 @@ impl Selector {
                 wanted.as_deref().is_none_or(|wanted| kind == Some(wanted))
                     && at.iter().all(|(pointer, wanted)| {
                         let found =
-                            pointer.find(json).and_then(|found| pontoon_sdk::json::from_str(found).ok());
+                            pointer.find(json).and_then(|found| Raw::checked(found.to_owned()).parse().ok());
                         found.as_ref() == Some(wanted)
                     })
             }

@@ -35,7 +35,7 @@ impl WebsocketSession {
         Self {
             config,
             ids,
-            calls: Pending::new(Order::Unique),
+            calls: Pending::new(Order::ById),
             secrets: Secrets::default(),
             ready: false,
             next_heartbeat: None,

@@ -45,20 +45,21 @@ fn events_of_the_service_are_distinguished_from_those_of_the_connection() {
 #[test]
 fn only_the_first_confirmation_is_one() {
     assert_eq!(outcome(Name::Connect, text(json!([""])), false), Outcome::Signal(Signal::Confirmed));
-    let Outcome::Frame(Frame::Malformed(again)) = outcome(Name::Connect, text(json!([""])), true) else {
+    let Outcome::Frame(Frame::Malformed { raw, .. }) = outcome(Name::Connect, text(json!([""])), true) else {
         panic!("the outcome is another");
     };
-    assert_eq!(again.raw.as_bytes(), br#"["open",""]"#);
+    assert_eq!(raw.as_bytes(), br#"["open",""]"#);
 }
 
 #[test]
 fn of_a_binary_event_the_part_that_the_crate_passes_is_shown() {
     let payload = Payload::Binary(Bytes::from_static(&[0, 255]));
-    let Outcome::Final(Frame::Malformed(part), _) = outcome(Name::from("file,{size:2,data:}"), payload, true)
+    let Outcome::Final(Frame::Malformed { raw, .. }, _) =
+        outcome(Name::from("file,{size:2,data:}"), payload, true)
     else {
         panic!("the outcome is another");
     };
-    assert_eq!(part.raw.as_bytes(), br#"{"attachments":["AP8="],"packet":"file,{size:2,data:}"}"#);
+    assert_eq!(raw.as_bytes(), br#"{"attachments":["AP8="],"packet":"file,{size:2,data:}"}"#);
 }
 
 /// Every error that the crate passes on as an event is recognised.

@@ -1,4 +1,4 @@
-use pontoon_sdk::socketio::{Args, Endpoint, Engine};
+use pontoon_sdk::socketio::{Args, Endpoint};
 use pontoon_sdk::{Kind, Raw};
 use pontoon_testkit::{SocketIoServer, Timers, eventually};
 use serde_json::json;
@@ -15,7 +15,7 @@ async fn connect(server: &SocketIoServer) -> Dialled<Reader, Writer> {
     let often = Duration::from_millis(100);
     server.timers(Timers { ping_interval: often, ping_timeout: often * 50, ..Timers::default() });
     let mut endpoint = Endpoint::new(&server.url()).unwrap();
-    endpoint.engine = Engine::RustSocketio;
+    endpoint.engine = Some("rust-socketio");
     let settings = Settings::new(settings::Transport::default());
     open(Plan::new(&endpoint, &settings).unwrap(), &settings).await.unwrap()
 }

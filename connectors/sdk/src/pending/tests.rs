@@ -9,7 +9,7 @@ use crate::session::Action;
 use crate::websocket::Frame;
 
 const WINDOW: Duration = Duration::from_secs(5);
-const ORDERS: [Order; 3] = [Order::Unique, Order::Serial, Order::InOrder];
+const ORDERS: [Order; 3] = [Order::ById, Order::Serial, Order::InOrder];
 
 type Requests = Pending<String, u64, Frame>;
 
@@ -203,7 +203,7 @@ fn several_holds_in_order_end_together() {
 
 #[test]
 fn unique_requests_are_answered_in_any_order_and_late_ones_are_known() {
-    let mut fixture = Fixture::new(Order::Unique);
+    let mut fixture = Fixture::new(Order::ById);
     for (id, key) in [(1, "a"), (2, "b"), (3, "c")] {
         fixture.send(id, key).unwrap();
     }
@@ -220,14 +220,14 @@ fn unique_requests_are_answered_in_any_order_and_late_ones_are_known() {
 
 #[test]
 fn the_oldest_unique_hold_is_forgotten_when_there_are_too_many() {
-    let mut fixture = Fixture::new(Order::Unique);
-    fixture.pending = Pending::new(Order::Unique).max_requests(1, "max_calls");
+    let mut fixture = Fixture::new(Order::ById);
+    fixture.pending = Pending::new(Order::ById).max_requests(1, "max_calls");
     for id in 0..5_000 {
         fixture.send(id, &id.to_string()).unwrap();
         fixture.abandoned(id, true);
     }
     let pending = &fixture.pending;
-    assert_eq!((pending.holds.len(), pending.lanes.len()), (MAX_UNIQUE_HOLDS, MAX_UNIQUE_HOLDS));
+    assert_eq!((pending.holds.len(), pending.lanes.len()), (MAX_ID_HOLDS, MAX_ID_HOLDS));
     assert_eq!(fixture.answered("4999"), Some((None, 4_999)));
     assert_eq!(fixture.answered("3000"), None);
 }
@@ -239,14 +239,20 @@ fn an_error_without_a_key_is_certain_only_where_one_request_is_unanswered() {
     fixture.send(1, "b").unwrap();
     fixture.send(2, "a").unwrap();
     fixture.send(3, "a").unwrap();
-    assert_eq!(fixture.pending.oldest(&mut fixture.out), Some(Oldest::OneOf(CommandId(1))));
+    assert_eq!(
+        fixture.pending.oldest(&mut fixture.out),
+        Some(Answered { command: Some(CommandId(1)), context: None })
+    );
     // The hold that it leaves may have been meant, too.
-    assert_eq!(fixture.pending.oldest(&mut fixture.out), Some(Oldest::OneOf(CommandId(2))));
+    assert_eq!(
+        fixture.pending.oldest(&mut fixture.out),
+        Some(Answered { command: Some(CommandId(2)), context: None })
+    );
     assert_eq!(fixture.pending.oldest(&mut fixture.out), None);
     assert_eq!(fixture.answered("b"), Some((None, 1)));
     assert_eq!(fixture.answered("a"), Some((None, 2)));
     assert_eq!(fixture.sent(), [1, 2, 3]);
-    let only = Oldest::Only(Answered { command: Some(CommandId(3)), context: 3 });
+    let only = Answered { command: Some(CommandId(3)), context: Some(3) };
     assert_eq!(fixture.pending.oldest(&mut fixture.out), Some(only));
     fixture.assert_empty();
 }
@@ -332,7 +338,7 @@ impl Service {
     fn send(&mut self, choice: usize) {
         let id = self.next;
         self.next += 1;
-        let key = if self.order == Order::Unique { id.to_string() } else { (choice % 3).to_string() };
+        let key = if self.order == Order::ById { id.to_string() } else { (choice % 3).to_string() };
         let patience = if choice.is_multiple_of(4) { WINDOW } else { WINDOW * 1_000 };
         let deadline = self.now() + patience;
         self.commands.insert(id, (deadline, key.clone()));
@@ -377,12 +383,13 @@ impl Service {
         }
         let request = self.received.remove(place);
         match self.fixture.pending.oldest(&mut self.fixture.out) {
-            Some(Oldest::Only(answered)) => {
-                assert_eq!(answered.command, request.abandoned.is_none().then_some(CommandId(request.id)));
-                assert_eq!(answered.context, request.id);
+            Some(Answered { command, context: Some(context) }) => {
+                assert_eq!(command, request.abandoned.is_none().then_some(CommandId(request.id)));
+                assert_eq!(context, request.id);
                 self.callers.retain(|id| *id != request.id);
             }
-            Some(Oldest::OneOf(CommandId(id))) => {
+            Some(Answered { command, context: None }) => {
+                let CommandId(id) = command.unwrap();
                 self.callers.retain(|caller| *caller != id);
                 self.note_abandoned(id);
             }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+const WEBSOCKET: &[Scheme] = &[("ws", 80), ("wss", 443)];
+const SOCKET_IO: &[Scheme] = &[("http", 80), ("https", 443), ("ws", 80), ("wss", 443)];
+
 #[test]
 fn a_url_of_the_configuration_leads_where_it_says() {
     for (text, scheme, authority, port, rest) in [

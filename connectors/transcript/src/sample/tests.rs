@@ -1,6 +1,5 @@
 //! The check of samples: it must find every fault, and nothing else.
 
-use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
 use pontoon_sdk::{Command, Join, LinkKey, LinkSpec, Outbox, Route, Session};
 use schemars::JsonSchema;
@@ -38,7 +37,7 @@ struct Config {
 pontoon_sdk::operations! {
     enum Request {
         /// Sends.
-        Send(AnyJson) = "send", Sent;
+        Send(serde_json::Value) = "send", Sent;
     }
 }
 

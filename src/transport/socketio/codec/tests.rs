@@ -92,11 +92,11 @@ fn a_malformed_packet_is_kept_as_received() {
         "4٣[]",
     ] {
         let packets = decode_text(text);
-        let [Packet::Frame(Frame::Malformed(malformed))] = packets.as_slice() else {
+        let [Packet::Frame(Frame::Malformed { raw, reason })] = packets.as_slice() else {
             panic!("{text:?}: {packets:?}")
         };
-        assert_eq!(malformed.raw, Raw::of_bytes(&Bytes::copy_from_slice(text.as_bytes())));
-        assert!(!malformed.reason.is_empty());
+        assert_eq!(*raw, Raw::of_bytes(&Bytes::copy_from_slice(text.as_bytes())));
+        assert!(!reason.is_empty());
     }
 }
 
@@ -108,7 +108,7 @@ fn packets_of_another_namespace_are_malformed() {
     }
     let packets = decode(&mut decoder);
     assert_eq!(packets[0], event("x", &[], None));
-    assert!(packets[1..3].iter().all(|packet| matches!(packet, Packet::Frame(Frame::Malformed(_)))));
+    assert!(packets[1..3].iter().all(|packet| matches!(packet, Packet::Frame(Frame::Malformed { .. }))));
     assert!(matches!(&packets[3..], [Packet::Disconnect(_), Packet::Connect(_)]), "{packets:?}");
 }
 
@@ -146,8 +146,8 @@ fn attachments_that_are_missing_or_too_many_cost_only_their_packet() {
         .iter()
         .map(|packet| match packet {
             Packet::Frame(Frame::Event(event)) => event.name.clone(),
-            Packet::Frame(Frame::Malformed(malformed)) => {
-                String::from_utf8_lossy(malformed.raw.as_bytes()).into_owned()
+            Packet::Frame(Frame::Malformed { raw, .. }) => {
+                String::from_utf8_lossy(raw.as_bytes()).into_owned()
             }
             other => panic!("{other:?}"),
         })
@@ -211,7 +211,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     (any::<Option<u64>>(), prop::option::of(any::<String>()), args).prop_map(
         |(number, name, args)| match name {
             Some(name) => Frame::Event(Event { name, args, ack: number }),
-            None => Frame::Ack(Ack { id: number.unwrap_or(0), args }),
+            None => Frame::Ack { id: number.unwrap_or(0), args },
         },
     )
 }
@@ -269,7 +269,7 @@ fn a_million_random_packets() {
         while let Some(next) = decoder.take() {
             packets += 1;
             match next {
-                Packet::Frame(Frame::Malformed(_)) => malformed += 1,
+                Packet::Frame(Frame::Malformed { .. }) => malformed += 1,
                 Packet::Frame(_) => frames += 1,
                 _ => {}
             }

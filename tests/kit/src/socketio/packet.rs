@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pontoon_sdk::Raw;
-use pontoon_sdk::socketio::{Ack, Args, Event, Frame, Malformed, array};
+use pontoon_sdk::socketio::{Args, Event, Frame};
 use pontoon_sdk::websocket;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -104,24 +104,24 @@ impl Head {
         };
         Ok(match (self.name, self.id) {
             (Some(name), ack) => Frame::Event(Event { name, args, ack }),
-            (None, id) => Frame::Ack(Ack { id: id.unwrap_or_default(), args }),
+            (None, id) => Frame::Ack { id: id.unwrap_or_default(), args },
         })
     }
 }
 
 /// What could not be understood, as a frame.
 pub(super) fn malformed(text: &str, reason: String) -> Frame {
-    Frame::Malformed(Malformed { raw: Raw::of_bytes(&Bytes::copy_from_slice(text.as_bytes())), reason })
+    Frame::Malformed { raw: Raw::of_bytes(&Bytes::copy_from_slice(text.as_bytes())), reason }
 }
 
 /// The messages that a frame is sent in. A malformed one is sent as the text that it is.
 pub(super) fn write(frame: &Frame, namespace: &str) -> Vec<websocket::Frame> {
     let (kind, name, id, args) = match frame {
         Frame::Event(event) => (2, Some(event.name.as_str()), event.ack, &event.args),
-        Frame::Ack(ack) => (3, None, Some(ack.id), &ack.args),
-        Frame::Malformed(malformed) => {
-            let text = malformed.raw.parse::<String>();
-            let text = text.map_or_else(|_| Bytes::copy_from_slice(malformed.raw.as_bytes()), Bytes::from);
+        Frame::Ack { id, args } => (3, None, Some(*id), args),
+        Frame::Malformed { raw, .. } => {
+            let text = raw.parse::<String>();
+            let text = text.map_or_else(|_| Bytes::copy_from_slice(raw.as_bytes()), Bytes::from);
             return vec![websocket::Frame::Text(text)];
         }
     };
@@ -134,7 +134,7 @@ pub(super) fn write(frame: &Frame, namespace: &str) -> Vec<websocket::Frame> {
     if let Some(id) = id {
         text.push_str(&id.to_string());
     }
-    text.push_str(&array(name, args.values()));
+    text.push_str(&args.array(name));
     let attachments = args.attachments().iter().map(|bytes| websocket::Frame::Binary(bytes.clone()));
     std::iter::once(websocket::Frame::text(text)).chain(attachments).collect()
 }

@@ -1,6 +1,5 @@
 //! Settings: the sample, the README's example, what the endpoint is made of, and every way to be wrong.
 
-use pontoon_sdk::socketio::{self as wire, AuthValue};
 use pontoon_sdk::{Param, Secret};
 use pontoon_transcript::check_sample;
 use schemars::schema_for;
@@ -57,9 +56,9 @@ fn the_endpoint_is_made_from_the_settings() {
     assert_eq!(
         endpoint.auth,
         [
-            ("in".to_owned(), AuthValue::Plain(json!({"file": "/f", "x": 1}))),
-            ("n".to_owned(), AuthValue::Plain(json!(1))),
-            ("token".to_owned(), AuthValue::Secret(secret(json!({"env": "T"})))),
+            ("in".to_owned(), Param::Plain(json!({"file": "/f", "x": 1}))),
+            ("n".to_owned(), Param::Plain(json!(1))),
+            ("token".to_owned(), Param::Secret(secret(json!({"env": "T"})))),
         ]
     );
     let param = |name: &str, param: Param| (name.to_owned(), param);
@@ -68,7 +67,7 @@ fn the_endpoint_is_made_from_the_settings() {
     let headers = [param("Origin", "https://o".into()), param("X-Key", secret(json!({"file": "/k"})).into())];
     assert_eq!(endpoint.headers, headers);
     assert_eq!(endpoint.secrets, [Secret::plain("hunter2")]);
-    assert_eq!(endpoint.engine, wire::Engine::RustSocketio);
+    assert_eq!(endpoint.engine, Some("rust-socketio"));
     assert!(!format!("{endpoint:?} {:?}", connector.config).contains("hunter2"));
 }
 
@@ -77,7 +76,7 @@ fn without_settings_there_is_nothing_but_the_url() {
     let connector = socketio(json!({}));
     assert_eq!(connector.links().len(), 1);
     let endpoint = connector.links().remove(0).endpoint;
-    assert_eq!((endpoint.namespace.as_str(), endpoint.engine), ("/", wire::Engine::Native));
+    assert_eq!((endpoint.namespace.as_str(), endpoint.engine), ("/", None));
     assert!(endpoint.auth.is_empty() && endpoint.query.is_empty() && endpoint.headers.is_empty());
     assert!(endpoint.secrets.is_empty());
     for good in ["/", "/admin", "/a/b-c_d.e", "/müll", "/a=b"] {
@@ -240,7 +239,7 @@ fn the_schema_finds_secrets_and_lists_the_types() {
     let secret = schema_for!(Secret).to_value()["oneOf"].clone();
     assert_eq!(schema["$defs"]["Secret"]["oneOf"], secret);
     // The daemon takes the first form that fits: a text is no secret, a table of a secret's shape is one.
-    for (name, place) in [("AuthField", 1), ("TextOrSecret", 1)] {
+    for (name, place) in [("JsonOrSecret", 1), ("TextOrSecret", 1)] {
         let forms = &schema["$defs"][name]["anyOf"];
         assert_eq!(forms[place]["$ref"], "#/$defs/Secret", "{forms}");
     }
