@@ -5,6 +5,7 @@ use std::time::Duration;
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{Command, CommandId, Reply};
 use pontoon_sdk::error::Code;
+use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
 use pontoon_sdk::{LinkSpec, OnDemandLimits};
 use schemars::JsonSchema;
@@ -29,7 +30,7 @@ struct Talk {
 pontoon_sdk::operations! {
     enum Request {
         /// Says a word.
-        Say(serde_json::Value) = "say" / "word", Response;
+        Say(AnyJson) = "say" / "word", Response;
     }
 }
 

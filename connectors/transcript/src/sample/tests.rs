@@ -1,5 +1,6 @@
 //! The check of samples: it must find every fault, and nothing else.
 
+use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
 use pontoon_sdk::{Command, Join, LinkKey, LinkSpec, Outbox, Route, Session};
 use schemars::JsonSchema;
@@ -37,7 +38,7 @@ struct Config {
 pontoon_sdk::operations! {
     enum Request {
         /// Sends.
-        Send(serde_json::Value) = "send", Sent;
+        Send(AnyJson) = "send", Sent;
     }
 }
 
