@@ -157,10 +157,14 @@ fn warn_of_plain_addresses(
     report: &mut Report<'_>,
 ) {
     match value {
-        Value::String(text) if !secrets.iter().any(|(secret, _)| secret == path) => {
-            if Url::parse(text, &[("ws", 80), ("http", 80)]).is_ok_and(|url| !url.is_loopback()) {
-                report.warn(path, "goes over the network without encryption; write wss:// or https:// if the service has it");
-            }
+        Value::String(text)
+            if !secrets.iter().any(|(secret, _)| secret == path)
+                && Url::parse(text, &[("ws", 80), ("http", 80)]).is_ok_and(|url| !url.is_loopback()) =>
+        {
+            report.warn(
+                path,
+                "goes over the network without encryption; write wss:// or https:// if the service has it",
+            );
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {

@@ -182,7 +182,7 @@ mod tests {
             detail: Some("the address refuses connections".to_owned()),
             retry_at: None,
         };
-        let keys = numbers.map(|number| LinkKey::new(&format!("link-{number:05}")));
+        let keys = numbers.map(|number| LinkKey::new(format!("link-{number:05}")));
         keys.map(|key| (key.clone(), is_open.then(|| link(&key)))).collect()
     }
 

@@ -53,7 +53,7 @@ pub use event::{Event, EventType, Fields, Raw};
 pub use joins::Join;
 pub use link::{LinkKey, LinkState, OnDemandLimits};
 pub use object::Object;
-pub use operations::{AnyJson, Operation, Request};
+pub use operations::{Operation, Request};
 pub use pending::Pending;
 pub use redact::Redactor;
 pub use secret::{Param, Secret};

@@ -66,20 +66,6 @@ impl<T: DeserializeOwned + JsonSchema> Body for T {
     }
 }
 
-/// A body that is sent as it came: any JSON. It is in [`Command::body`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AnyJson;
-
-impl Body for AnyJson {
-    fn schema() -> Schema {
-        schemars::json_schema!({ "description": "Any JSON, sent as it is" })
-    }
-
-    fn read(_: &Command) -> Result<Self> {
-        Ok(Self)
-    }
-}
-
 /// Writes the enum of what callers can ask for, and its [`Request`], from one table.
 ///
 /// A row has the sentence that callers read (its doc comment, without the last full stop), the variant with the type of
@@ -87,7 +73,8 @@ impl Body for AnyJson {
 /// subject, the [`DeliveryLevel`] up to which a reply can go, and `idempotent` where doing it twice is the same as once.
 ///
 /// ```
-/// use pontoon_sdk::{AnyJson, DeliveryLevel, Request as _, operations};
+/// use pontoon_sdk::{DeliveryLevel, Request as _, operations};
+/// use serde_json::Value;
 /// # use schemars::JsonSchema;
 /// # use serde::Deserialize;
 ///
@@ -105,7 +92,7 @@ impl Body for AnyJson {
 ///         /// Joins a room, now and after every reconnect.
 ///         Join(Join) = "room.join", Acked, idempotent;
 ///         /// Calls a resource with the body as its payload.
-///         Call(AnyJson) = "call" / "resource", Response;
+///         Call(Value) = "call" / "resource", Response;
 ///         /// Lists the rooms.
 ///         List = "list", Response, idempotent;
 ///     }

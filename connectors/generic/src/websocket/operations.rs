@@ -2,7 +2,7 @@
 
 use pontoon_sdk::operations::Body;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{AnyJson, Code, Command, DeliveryLevel, Error, Result, operations};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Result, operations};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
@@ -28,6 +28,19 @@ operations! {
         Call(CallFrame) = "call", Response;
         /// Sends a message, in the way that the setting `send` describes.
         Message(TemplateMessage) = "message.send", Acked;
+    }
+}
+
+/// A body that is sent as it came. It is in [`Command::body`].
+pub struct AnyJson;
+
+impl Body for AnyJson {
+    fn schema() -> Schema {
+        json_schema!({ "description": "Any JSON, sent as it is" })
+    }
+
+    fn read(_: &Command) -> Result<Self> {
+        Ok(Self)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::command::CommandId;
@@ -42,7 +43,7 @@ crate::operations! {
         /// now and later.
         Join(Room) = "room.join", Acked, idempotent;
         /// Calls a resource
-        Call(AnyJson) = "call" / "resource", Response;
+        Call(Value) = "call" / "resource", Response;
         /// Says a text.
         Say(Text) = "say", Sent;
         /// Lists the rooms.
@@ -86,7 +87,7 @@ fn every_row_is_an_operation_with_what_the_row_says() {
 fn a_command_is_read_by_the_row_of_its_operation() {
     let room = Room { room: "a".to_owned() };
     assert_eq!(parse("room.join", r#"{"room":"a"}"#).unwrap(), Request::Join(room));
-    assert_eq!(parse("call", "[7]").unwrap(), Request::Call(AnyJson));
+    assert_eq!(parse("call", "[7]").unwrap(), Request::Call(json!([7])));
     assert_eq!(parse("say", "\"a\"").unwrap(), Request::Say(Text("a".to_owned())));
     assert_eq!(parse("list", "{}").unwrap(), Request::List);
 }

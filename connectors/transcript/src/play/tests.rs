@@ -5,11 +5,11 @@ use std::time::Duration;
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{Command, CommandId, Reply};
 use pontoon_sdk::error::Code;
-use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
 use pontoon_sdk::{LinkSpec, OnDemandLimits};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::*;
 
@@ -30,7 +30,7 @@ struct Talk {
 pontoon_sdk::operations! {
     enum Request {
         /// Says a word.
-        Say(AnyJson) = "say" / "word", Response;
+        Say(Value) = "say" / "word", Response;
     }
 }
 

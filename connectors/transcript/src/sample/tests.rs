@@ -1,10 +1,10 @@
 //! The check of samples: it must find every fault, and nothing else.
 
-use pontoon_sdk::operations::AnyJson;
 use pontoon_sdk::websocket::{Endpoint, Frame, WebSocket};
 use pontoon_sdk::{Command, Join, LinkKey, LinkSpec, Outbox, Route, Session};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::*;
 
@@ -38,7 +38,7 @@ struct Config {
 pontoon_sdk::operations! {
     enum Request {
         /// Sends.
-        Send(AnyJson) = "send", Sent;
+        Send(Value) = "send", Sent;
     }
 }
 
