@@ -243,8 +243,11 @@ async fn kept_events_go_to_another_server_and_callers_are_answered_where_they_as
         events.iter().filter(|(kind, _)| kind == "pontoon.gap.detected.v1").count()
     };
     assert_eq!((gaps(&before), gaps(&after)), (0, 0), "nothing was missed");
-    let all = [numbers(&before), numbers(&after)].concat();
-    assert!(!numbers(&after).is_empty() && all == up_to(sent), "each once, and in order");
+    let (before, after) = (numbers(&before), numbers(&after));
+    // What the former server has not confirmed in time, as on a busy machine, is published on the next one as well.
+    let first = *after.first().expect("some were published after the move");
+    assert!(before == up_to(before.len()) && first <= before.len() as u64, "{before:?} {first}");
+    assert_eq!(after, up_to(sent)[usize::try_from(first).unwrap()..], "in order, and none is missing");
     // The former server is not needed any more.
     fixture.nats.kill();
     blast(&fixture.sub0, sent, 100).await;

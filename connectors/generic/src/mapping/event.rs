@@ -16,7 +16,7 @@ use pontoon_sdk::streams::Streams;
 impl<D: Document> Mapping<D> {
     /// The event that a payload becomes. `raw` is shown in it as the payload, unless it is a part of a message; `streams`
     /// are the messages of this connection that come in parts. The service's own name for it is not set.
-    pub fn event(&self, payload: Payload<'_>, raw: Raw, streams: &mut Streams) -> Event {
+    pub fn event(&self, payload: Payload<'_, '_>, raw: Raw, streams: &mut Streams) -> Event {
         let kind = self.kind.0;
         let pointers = self.pointers().map(|(_, pointer)| pointer);
         let [
@@ -135,6 +135,7 @@ mod tests {
     use serde_json::json;
     use serde_json::value::RawValue;
 
+    use super::super::Json;
     use super::super::tests::{Arguments, Frames};
     use super::*;
 
@@ -151,7 +152,7 @@ mod tests {
         let document = format!("[{}]", elements.join(","));
         for event in [
             list.event(Payload::List(&raws), Raw::null(), &mut Streams::default()),
-            value.event(Payload::Json(&document), Raw::null(), &mut Streams::default()),
+            value.event(Payload::Json(&Json::new(&document)), Raw::null(), &mut Streams::default()),
         ] {
             assert_eq!(
                 serde_json::to_value(&event.fields).unwrap(),
@@ -190,7 +191,7 @@ mod tests {
             (&whole, r#"{"c":1,"i":3}"#, json!({})),
             (&delta, r#"{"c":1,"i":3,"new":"d"}"#, json!({"delta": "d", "index": 0, "length": 1})),
         ] {
-            let event = mapping.event(Payload::Json(json), Raw::null(), &mut streams);
+            let event = mapping.event(Payload::Json(&Json::new(json)), Raw::null(), &mut streams);
             let mut got = serde_json::to_value(&event.fields).unwrap();
             assert_eq!(event.raw.is_none(), mapping.kind.0 == EventType::MessageDelta, "{json}");
             assert!(got["message"]["id"].is_string() && got["message"].get("text").is_none(), "{got}");
@@ -199,7 +200,7 @@ mod tests {
             assert_eq!(json!(got), fields, "{json}");
         }
         // What has no text where it is expected is published with its payload.
-        let event = delta.event(Payload::Json(r#"{"c":1,"i":4}"#), Raw::null(), &mut streams);
+        let event = delta.event(Payload::Json(&Json::new(r#"{"c":1,"i":4}"#)), Raw::null(), &mut streams);
         assert!(event.raw.is_some());
     }
 

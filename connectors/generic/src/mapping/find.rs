@@ -9,27 +9,67 @@ use serde_json::value::RawValue;
 use super::pointer::{Document, Pointer, Token};
 use pontoon_sdk::{Object, Raw};
 
+/// JSON whose top level was read once, for all that looks into it.
+#[derive(Debug)]
+pub struct Json<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The fields, if it is an object.
+    object: Option<Object<'a>>,
+}
+
+impl<'a> Json<'a> {
+    /// Reads the top level of a text that is JSON.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, object: serde_json::from_str(text).ok() }
+    }
+
+    /// An object that was read from this text.
+    pub fn object(text: &'a str, object: Object<'a>) -> Self {
+        Self { text, object: Some(object) }
+    }
+}
+
 /// A payload to follow pointers into.
 #[derive(Debug, Clone, Copy)]
-pub enum Payload<'a> {
+pub enum Payload<'j, 'a> {
     /// One JSON value.
-    Json(&'a str),
+    Json(&'j Json<'a>),
     /// A list, of which every element stands by itself.
     List(&'a [Raw]),
 }
 
 /// The JSON text of what each pointer points to, where there is something, in one pass.
 pub fn find<'a, D, const N: usize>(
-    payload: Payload<'a>,
+    payload: Payload<'_, 'a>,
     pointers: [Option<&Pointer<D>>; N],
 ) -> [Option<&'a str>; N] {
     let mut found = [None; N];
-    let whole = pointers.iter().enumerate();
-    let trails: Vec<_> =
-        whole.filter_map(|(slot, pointer)| Some(Trail { slot, way: &(*pointer)?.way })).collect();
+    let trails = pointers.iter().enumerate().filter_map(|(slot, pointer)| {
+        let way = (*pointer)?.way.as_slice();
+        Some(Trail { slot, way })
+    });
     match payload {
-        Payload::Json(json) => follow(json, &trails, &mut found),
+        Payload::Json(Json { text, object: Some(object) }) => {
+            let mut deeper = Vec::new();
+            for trail in trails {
+                let here = match trail.way {
+                    [] => Some(*text),
+                    [token] => object.get(&token.key).map(RawValue::get),
+                    _ => {
+                        deeper.push(trail);
+                        None
+                    }
+                };
+                if let Some(slot) = found.get_mut(trail.slot) {
+                    *slot = here;
+                }
+            }
+            fields(object, &deeper, &mut found);
+        }
+        Payload::Json(Json { text, object: None }) => follow(text, &trails.collect::<Vec<_>>(), &mut found),
         Payload::List(elements) => {
+            let trails: Vec<_> = trails.collect();
             for (place, element) in elements.iter().enumerate() {
                 let within = enter(&trails, |token| token.place == Some(place));
                 if !within.is_empty()
@@ -45,13 +85,14 @@ pub fn find<'a, D, const N: usize>(
 
 impl<D: Document> Pointer<D> {
     /// The JSON text of what stands there, if something does.
-    pub fn find<'a>(&self, json: &'a str) -> Option<&'a str> {
+    pub fn find<'a>(&self, json: &Json<'a>) -> Option<&'a str> {
         let [found] = find(Payload::Json(json), [Some(self)]);
         found
     }
 }
 
 /// What is left of a pointer.
+#[derive(Clone, Copy)]
 struct Trail<'p> {
     /// Whose it is.
     slot: usize,
@@ -80,6 +121,18 @@ fn follow<'a>(json: &'a str, trails: &[Trail<'_>], found: &mut [Option<&'a str>]
     }
 }
 
+/// Follows pointers into the fields of an object; each is read once.
+fn fields<'a>(object: &Object<'a>, trails: &[Trail<'_>], found: &mut [Option<&'a str>]) {
+    let mut keys: Vec<_> = trails.iter().filter_map(|trail| Some(&trail.way.first()?.key)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        if let Some(inner) = object.get(key) {
+            follow(inner.get(), &enter(trails, |token| token.key == *key), found);
+        }
+    }
+}
+
 /// The fields or elements of one value, each looked at once.
 struct Level<'p, 'f, 'a> {
     trails: &'p [Trail<'p>],
@@ -103,17 +156,9 @@ impl<'de> Visitor<'de> for Level<'_, '_, 'de> {
         f.write_str("an object or an array")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         let object = Object::deserialize(MapAccessDeserializer::new(map))?;
-        let mut keys: Vec<_> =
-            self.trails.iter().filter_map(|trail| trail.way.first()).map(|token| &token.key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        for key in keys {
-            if let Some(inner) = object.get(key) {
-                self.enter(inner, |token| token.key == *key);
-            }
-        }
+        fields(&object, self.trails, self.found);
         Ok(())
     }
 
@@ -161,26 +206,29 @@ mod tests {
             ("/3", None),
             ("/l/18446744073709551616", None),
         ] {
-            assert_eq!(pointer(text).find(frame), wanted, "{text}");
+            assert_eq!(pointer(text).find(&Json::new(frame)), wanted, "{text}");
             assert_eq!(pointer(text).as_str(), text);
         }
-        assert_eq!(pointer("/1/0").find(" [1, [2 ]]"), Some("2"));
+        assert_eq!(pointer("/1/0").find(&Json::new(" [1, [2 ]]")), Some("2"));
     }
 
     #[test]
     fn several_are_followed_at_once_and_none_disturbs_another() {
         let frame = r#"{"a":{"b":1},"n":1e999,"z":"last"}"#;
         let (whole, part, lost, last) = (pointer("/a"), pointer("/a/b"), pointer("/n/x"), pointer("/z"));
-        let found = find(Payload::Json(frame), [Some(&whole), None, Some(&part), Some(&lost), Some(&last)]);
+        let found = find(
+            Payload::Json(&Json::new(frame)),
+            [Some(&whole), None, Some(&part), Some(&lost), Some(&last)],
+        );
         assert_eq!(found, [Some("{\"b\":1}"), None, Some("1"), None, Some("\"last\"")]);
     }
 
     #[test]
     fn deep_frames_are_followed_no_deeper_than_the_pointer() {
         let deep = "[".repeat(200_000) + &"]".repeat(200_000);
-        assert_eq!(pointer("/0/0").find(&deep).map(str::len), Some(deep.len() - 4));
-        assert_eq!(pointer(&"/0".repeat(32)).find(&deep).map(str::len), Some(deep.len() - 64));
-        assert_eq!(pointer("/1").find(&deep), None);
+        assert_eq!(pointer("/0/0").find(&Json::new(&deep)).map(str::len), Some(deep.len() - 4));
+        assert_eq!(pointer(&"/0".repeat(32)).find(&Json::new(&deep)).map(str::len), Some(deep.len() - 64));
+        assert_eq!(pointer("/1").find(&Json::new(&deep)), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod time;
 pub use base64::Base64;
 pub use entry::{MappedType, Mapping, Unmapped};
 pub use event::unmapped;
-pub use find::{Payload, find};
+pub use find::{Json, Payload, find};
 pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
 pub use secrets::Secrets;

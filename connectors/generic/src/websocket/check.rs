@@ -8,7 +8,7 @@ use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
 use crate::headers::check_headers;
-use crate::mapping::{Known, Secrets, Template, TemplateMessage};
+use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage};
 use crate::websocket::config::{Config, Form, Heartbeat, ID, SendTemplate};
 use crate::websocket::content::{Mapping, Pointer};
 use crate::websocket::selector::Selector;
@@ -210,7 +210,7 @@ enum Found {
 
 fn number_at(place: &Pointer, frame: &Template) -> Option<Found> {
     let plain = frame.text(&|name| Some(format!("\"${{{name}}}\"")));
-    let found: String = place.find(&plain).and_then(text_of)?;
+    let found: String = place.find(&Json::new(&plain)).and_then(text_of)?;
     if found.parse::<u64>().is_ok() {
         return Some(Found::Number);
     }

@@ -6,7 +6,7 @@ use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Bytes, Raw};
 
-use crate::mapping::{self, Document};
+use crate::mapping::{self, Document, Json};
 
 /// What pointers lead into here: one frame.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub type Mapping = mapping::Mapping<Frames>;
 /// What a frame holds.
 pub(crate) enum Content<'a> {
     /// An object or an array, in a text frame or in a binary one.
-    Json(&'a str),
+    Json(Json<'a>),
     /// Any other text.
     Text(&'a str),
     /// Binary data.
@@ -40,8 +40,13 @@ impl<'a> Content<'a> {
     /// number is more likely text.
     pub(crate) fn of(frame: &'a Frame) -> (Self, Raw) {
         let bytes = frame.bytes();
+        if let Ok((text, raw)) = Raw::json_text(bytes)
+            && let Ok(object) = serde_json::from_str(text)
+        {
+            return (Self::Json(Json::object(text, object)), raw);
+        }
         match (Raw::document(bytes), frame) {
-            (Ok((json, raw)), _) => (Self::Json(json), raw),
+            (Ok((json, raw)), _) => (Self::Json(Json::new(json)), raw),
             (Err(_), Frame::Binary(_)) => (Self::Binary(bytes), Raw::of_binary(bytes)),
             // The transport has checked that a text is UTF-8.
             (Err(_), Frame::Text(_)) => {
@@ -54,7 +59,7 @@ impl<'a> Content<'a> {
     /// `{"base64": …}`.
     pub(crate) fn document(&self) -> Cow<'a, str> {
         match self {
-            Self::Json(json) => Cow::Borrowed(json),
+            Self::Json(json) => Cow::Borrowed(json.text),
             Self::Text(text) => Cow::Owned(serde_json::Value::from(*text).to_string()),
             Self::Binary(bytes) => {
                 Cow::Owned(String::from_utf8_lossy(Raw::of_binary(bytes).as_bytes()).into_owned())

@@ -6,7 +6,7 @@ use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Error, Event, Object, Raw, Result};
 
-use crate::mapping::{Payload, Unmapped, unmapped};
+use crate::mapping::{Json, Payload, Unmapped, unmapped};
 use crate::websocket::config::{Call, Config};
 use crate::websocket::content::Content;
 use crate::websocket::selector::{Discriminator, Selector};
@@ -56,7 +56,7 @@ impl<'a> Received<'a> {
             }
             (Frame::Text(_), _) => return None,
         };
-        Some(mapping.as_ref()?.event(Payload::Json(&document), raw, streams))
+        Some(mapping.as_ref()?.event(Payload::Json(&Json::new(&document)), raw, streams))
     }
 
     /// What becomes of it where no mapping covers it.
@@ -86,13 +86,13 @@ impl<'a> Received<'a> {
     }
 
     /// The error that it reports as the answer to a call, if it does.
-    pub(crate) fn failure(&self, call: &Call, json: &str) -> Option<ServiceError> {
+    pub(crate) fn failure(&self, call: &Call, json: &Json<'_>) -> Option<ServiceError> {
         let found = call.error.as_ref().and_then(|error| error.find(json));
         match found.filter(|error| !is_no_error(error)) {
             // `"error":true` says nothing by itself.
-            Some("true") => Some(error_of(json)),
+            Some("true") => Some(error_of(json.text)),
             Some(error) => Some(error_of(error)),
-            None => self.is(call.failed_when.as_ref()?).then(|| error_of(json)),
+            None => self.is(call.failed_when.as_ref()?).then(|| error_of(json.text)),
         }
     }
 }

@@ -6,7 +6,7 @@ use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Result, operations};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use crate::mapping::{Base64, TemplateMessage};
+use crate::mapping::{Base64, Json, TemplateMessage};
 use crate::websocket::config::{Call, Config, ID, SendTemplate};
 use crate::websocket::ids::RequestIds;
 
@@ -140,7 +140,7 @@ fn template_of(config: &Config) -> Result<&SendTemplate> {
 /// Refuses a frame whose answer could be taken for that of a call.
 fn unmistakable(frame: &Frame, config: &Config, ids: &RequestIds) -> Result<()> {
     let Some(Call { id, .. }) = &config.call else { return Ok(()) };
-    let found = std::str::from_utf8(frame.bytes()).ok().and_then(|json| id.find(json));
+    let found = std::str::from_utf8(frame.bytes()).ok().and_then(|json| id.find(&Json::new(json)));
     if found.is_none_or(|found| ids.read(found).is_none()) {
         return Ok(());
     }

@@ -13,6 +13,7 @@ use serde::de::{IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::mapping::Json;
 use crate::websocket::content::{Content, Pointer};
 
 /// Where the kind of a frame stands: the first of these that finds one.
@@ -46,7 +47,7 @@ impl Discriminator {
     }
 
     /// The kind of a frame that is JSON.
-    pub(crate) fn kind(&self, json: &str) -> Option<String> {
+    pub(crate) fn kind(&self, json: &Json<'_>) -> Option<String> {
         self.0.iter().find_map(|place| match place {
             KindPlace::Pointer(pointer) => pointer.find(json).and_then(text_of),
             KindPlace::HasField(HasField { has, is }) => {

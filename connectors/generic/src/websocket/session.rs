@@ -10,7 +10,7 @@ use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Event, Join, Outbox,
 use serde_json::value::RawValue;
 
 use crate::answer::reply;
-use crate::mapping::{Secrets, unmapped};
+use crate::mapping::{Json, Secrets, unmapped};
 use crate::websocket::config::{Config, ID};
 use crate::websocket::content::{Content, Pointer};
 use crate::websocket::decode::{Received, error_of, sentence};
@@ -105,7 +105,7 @@ impl WebsocketSession {
             out.reply(command, Reply::Failed(Error::refused(self.secrets.masked(&sentence(&error)))));
             return Ok(());
         }
-        let data = call.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json);
+        let data = call.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json.text);
         let data = RawValue::from_string(data.trim_ascii().to_owned());
         let data = data.map_err(|error| Error::internal(error.to_string()))?;
         out.reply(command, reply(answered.context, data));
@@ -139,7 +139,8 @@ impl WebsocketSession {
         }
         for answer in self.config.heartbeat.answer.iter().filter(|answer| frame.is(&answer.when)) {
             let document = frame.content.document();
-            let part = |name: &str| name.parse::<Pointer>().ok()?.find(&document).map(str::to_owned);
+            let json = Json::new(&document);
+            let part = |name: &str| name.parse::<Pointer>().ok()?.find(&json).map(str::to_owned);
             let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
             out.send(Frame::text(answer.send.text(&value_of)));
             known = true;

@@ -238,7 +238,7 @@ fn heartbeats_do_not_catch_up() {
 }
 
 #[test]
-fn what_a_caller_and_a_state_are_told_is_short_and_without_secrets() {
+fn what_a_caller_and_a_state_receive_is_without_secrets() {
     let (mut session, mut out) = session(json!({
         "kind": "/t",
         "secrets": {"key": "hunter2"},
@@ -247,15 +247,15 @@ fn what_a_caller_and_a_state_are_told_is_short_and_without_secrets() {
     }));
     encode(&mut session, command(1, "call", "{}"), &mut out).unwrap();
     done(&mut out);
-    let words = format!("hunter2 {}", "\u{e9}".repeat(5_000));
-    session.decode(&Frame::text(json!({"id": 1, "error": words}).to_string()), &mut out).unwrap();
-    let told = done(&mut out);
-    let [Action::Reply(_, Reply::Failed(error))] = told.as_slice() else { panic!("{told:?}") };
-    assert!(error.message().starts_with("*** \u{e9}") && error.message().chars().count() < 1_010, "{error}");
-    let refused = json!({"t": "no", "message": words}).to_string();
+    let text = "hunter2 is wrong";
+    session.decode(&Frame::text(json!({"id": 1, "error": text}).to_string()), &mut out).unwrap();
+    let sent = done(&mut out);
+    let [Action::Reply(_, Reply::Failed(error))] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(error.message(), "*** is wrong");
+    let refused = json!({"t": "no", "message": text}).to_string();
     let error = session.decode(&Frame::text(refused), &mut out).unwrap_err();
     assert_eq!(error.kind(), Kind::Auth);
-    assert!(error.message().contains("*** \u{e9}") && error.message().chars().count() < 1_100, "{error}");
+    assert!(error.message().ends_with("*** is wrong"), "{error}");
 }
 
 /// JSON allows half a surrogate pair; a text does not. U+FFFD stands in its place, in values and in keys.
