@@ -1,7 +1,7 @@
 # What people type. Rust, make and Python are enough; the tools that are missing are fetched.
 #
 #   make demo             see it work for 20 seconds; FOREVER=1 runs until Ctrl-C
-#   make test             what must hold for every change; .ci/run adds static, rust-socketio and demo
+#   make test             what must hold for every change; .ci/run adds static, rust-socketio, bench-smoke and demo
 #   make lint             the part of it that runs nothing
 #   make unit             the part of it that runs the tests of this workspace
 #   make outside          the tests of a connector and a transport in a crate outside of the workspace
@@ -10,6 +10,9 @@
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
+#   make bench            measure Pontoon beside other solutions, see tests/bench; FULL=1 measures everything
+#   make bench-check      count the instructions of the hot paths; UPDATE=1 keeps the counts
+#   make bench-smoke      whether the benchmark works, in seconds
 #   make tools            only fetch what the tests need, into target/tools
 #   make outside-lock     write the lock of tests/outside again, after a change of Cargo.lock or of its dependencies
 
@@ -25,7 +28,7 @@ server := auth:: cli:: delivery:: domains:: gaps:: nats permissions:: reload:: s
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static rust-socketio
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static rust-socketio bench bench-check bench-smoke
 
 demo:
 	@tests/tools/nats-server.sh
@@ -118,3 +121,15 @@ kubernetes:
 rust-socketio: tools
 	$(call step,second Socket.IO engine)
 	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/rust-socketio.sh
+
+bench:
+	$(call step,benchmark)
+	@tests/tools/bench.sh $(if $(FULL),--full)
+
+bench-check:
+	$(call step,instructions of the hot paths)
+	@UPDATE=$(UPDATE) tests/tools/bench-check.sh
+
+bench-smoke:
+	$(call step,the benchmark itself)
+	@BENCH_PROFILE=dev tests/tools/bench.sh --smoke "$${CARGO_TARGET_DIR:-target}/bench"
