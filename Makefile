@@ -10,7 +10,8 @@
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
-#   make bench            measure Pontoon beside other solutions, see tests/bench; FULL=1 measures everything
+#   make bench            measure Pontoon beside other solutions, see tests/bench; FULL=1 measures everything,
+#                         ONLY=W1 prints one workload
 #   make bench-check      count the instructions of the hot paths; UPDATE=1 keeps the counts
 #   make bench-smoke      whether the benchmark works, in seconds
 #   make tools            only fetch what the tests need, into target/tools
@@ -124,7 +125,7 @@ rust-socketio: tools
 
 bench:
 	$(call step,benchmark)
-	@tests/tools/bench.sh $(if $(FULL),--full)
+	@tests/tools/bench.sh $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY))
 
 bench-check:
 	$(call step,instructions of the hot paths)

@@ -11,12 +11,13 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::client_async_with_config;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::job::{Job, Result};
 use crate::publish::Publisher;
@@ -43,33 +44,47 @@ pub(crate) async fn run(job: &Job) -> Result<()> {
         let (publisher, tls, dials, url) =
             (Rc::clone(&publisher), tls.clone(), Rc::clone(&dials), Rc::clone(&url));
         links.spawn_local(async move {
-            let permit = dials.acquire().await?;
-            let authority =
-                url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-            let stream = TcpStream::connect(authority).await?;
-            stream.set_nodelay(true)?;
+            // Boxed, so that what dialling needs is not kept as long as the link is.
             match tls {
-                None => link(stream, &url, &title, &publisher, permit).await,
-                Some(tls) => {
-                    let stream = tls.connect(ServerName::try_from("localhost")?, stream).await?;
-                    link(stream, &url, &title, &publisher, permit).await
-                }
+                None => read(Box::pin(dial(&url, &dials)).await?, &title, &publisher).await,
+                Some(tls) => read(Box::pin(dial_tls(&url, &dials, &tls)).await?, &title, &publisher).await,
             }
         });
     }
     links.join_next().await.ok_or("there are no links")??
 }
 
-async fn link(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+async fn dial(url: &str, dials: &Semaphore) -> Result<WebSocketStream<TcpStream>> {
+    let _permit = dials.acquire().await?;
+    upgrade(url, tcp(url).await?).await
+}
+
+async fn dial_tls(
     url: &str,
+    dials: &Semaphore,
+    tls: &TlsConnector,
+) -> Result<WebSocketStream<TlsStream<TcpStream>>> {
+    let _permit = dials.acquire().await?;
+    upgrade(url, tls.connect(ServerName::try_from("localhost")?, tcp(url).await?).await?).await
+}
+
+async fn tcp(url: &str) -> Result<TcpStream> {
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(url: &str, stream: S) -> Result<WebSocketStream<S>> {
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
+    Ok(client_async_with_config(url, stream, Some(config)).await?.0)
+}
+
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<S>,
     title: &str,
     publisher: &Publisher,
-    dialling: SemaphorePermit<'_>,
 ) -> Result<()> {
-    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
-    let (mut socket, _) = client_async_with_config(url, stream, Some(config)).await?;
-    drop(dialling);
     let link = HeaderValue::from(title);
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message? else { continue };

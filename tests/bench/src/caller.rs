@@ -14,11 +14,18 @@ const INBOX: &str = "_INBOX.bench";
 /// What came of it.
 pub(crate) struct Calls {
     pub(crate) count: u64,
-    pub(crate) took: Duration,
+    took: Duration,
     /// In microseconds, sorted.
     pub(crate) latencies: Vec<f64>,
     /// What is wrong, if anything is.
     pub(crate) fault: Option<String>,
+}
+
+impl Calls {
+    /// Answers per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.count as f64 / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
 }
 
 /// One request at a time.

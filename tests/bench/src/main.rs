@@ -1,7 +1,7 @@
 //! Measures Pontoon beside what people would write instead: a loop in Rust, a script for Node.js, one in Python.
 //!
-//! `pontoon-bench [--full | --smoke] [FOLDER]` writes `results.md` and `results.svg` into the folder, `tests/bench` unless
-//! another is named. `make bench` builds and fetches what it needs. It ends with 1 if a run of Pontoon is void.
+//! `pontoon-bench [--full | --smoke] [--only W1] [FOLDER]` writes `results.md` and `results.svg` into the folder, `tests/bench` unless
+//! another is named; with `--only` it prints the results of the workloads whose numbers begin so. `make bench` builds and fetches what it needs. It ends with 1 if a run of Pontoon is void.
 //!
 //! * [`section`]: the workloads; [`runs`]: one run of one contender; [`contender`]: how each is started
 //! * [`service`]: what sends the messages; [`caller`]: what makes the requests
@@ -51,12 +51,14 @@ fn main() -> ExitCode {
 fn run() -> io::Result<bool> {
     let (mut extent, mut command) = (Extent::usual(), "make bench");
     let mut folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    for argument in std::env::args().skip(1) {
+    let (mut only, mut arguments) = (String::new(), std::env::args().skip(1));
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--only" => only = arguments.next().unwrap_or_default(),
             "--full" => (extent, command) = (Extent::full(), "make bench FULL=1"),
             "--smoke" => (extent, command) = (Extent::smoke(), "pontoon-bench --smoke"),
             other if other.starts_with('-') => {
-                return Err(io::Error::other("usage: pontoon-bench [--full | --smoke] [FOLDER]"));
+                return Err(io::Error::other("usage: pontoon-bench [--full | --smoke] [--only W1] [FOLDER]"));
             }
             other => folder = other.into(),
         }
@@ -66,7 +68,7 @@ fn run() -> io::Result<bool> {
     let bench = Bench { programs: Programs::find()?, runtime, warm_up: extent.warm_up };
     let versions = machine::versions(&bench.programs);
     let before = machine::load();
-    let mut runner = Runner::new(&bench, &extent);
+    let mut runner = Runner::new(&bench, &extent, only.clone());
     runner.run()?;
     let missing = runner.missing.iter();
     let about = About {
@@ -78,11 +80,15 @@ fn run() -> io::Result<bool> {
         rounds: extent.rounds,
         command: command.to_owned(),
     };
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("results.md"), report::markdown(&about, &runner.sections))?;
-    std::fs::write(folder.join("results.svg"), plot::svg(&about, &runner.sections))?;
-    let took = start.elapsed().as_secs();
-    eprintln!("{} and results.svg, in {took} s", folder.join("results.md").display());
+    let (text, took) = (report::markdown(&about, &runner.sections), start.elapsed().as_secs());
+    if only.is_empty() {
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("results.md"), text)?;
+        std::fs::write(folder.join("results.svg"), plot::svg(&about, &runner.sections))?;
+        eprintln!("{} and results.svg, in {took} s", folder.join("results.md").display());
+    } else {
+        println!("{text}");
+    }
     let void = runner.sections.iter().filter_map(|section| section.rows.first());
     Ok(void.flat_map(|row| row.faults()).next().is_none())
 }

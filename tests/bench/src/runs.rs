@@ -222,7 +222,7 @@ impl Bench {
         let meter = Meter::start(run.contender.id());
         let calls = caller::call(run.nats.address(), subject, in_flight, time, header)?;
         let values = vec![
-            calls.count as f64 / calls.took.as_secs_f64(),
+            calls.rate(),
             quantile(&calls.latencies, 0.5),
             quantile(&calls.latencies, 0.99),
             meter.cpu_per(calls.count),
@@ -420,7 +420,7 @@ impl Bench {
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             answering.join().map_err(|_| io::Error::other("the answering thread has failed"))??;
             let calls = calls?;
-            Ok(calls.count as f64 / calls.took.as_secs_f64())
+            Ok(calls.rate())
         })
     }
 }

@@ -153,12 +153,19 @@ pub(crate) struct Runner<'a> {
     pub(crate) sections: Vec<Section>,
     /// Contenders that cannot run here, and why.
     pub(crate) missing: BTreeMap<Contender, &'static str>,
+    /// What the titles of the workloads begin with that are measured.
+    only: String,
 }
 
 impl<'a> Runner<'a> {
     /// Nothing yet.
-    pub(crate) fn new(bench: &'a Bench, extent: &'a Extent) -> Self {
-        Self { bench, extent, sections: Vec::new(), missing: BTreeMap::new() }
+    pub(crate) fn new(bench: &'a Bench, extent: &'a Extent, only: String) -> Self {
+        Self { bench, extent, sections: Vec::new(), missing: BTreeMap::new(), only }
+    }
+
+    /// Whether a workload with this number is measured.
+    fn wants(&self, number: &str) -> bool {
+        number.starts_with(&self.only)
     }
 
     /// Measures everything.
@@ -170,59 +177,93 @@ impl<'a> Runner<'a> {
             for size in &extent.sizes {
                 let task = Task::WebSocket { jetstream };
                 let (id, to) = if jetstream { ("W2", "JetStream (file)") } else { ("W1", "core NATS") };
+                if !self.wants(id) {
+                    continue;
+                }
                 self.blast(&format!("{id} WebSocket to {to}, {}", bytes(*size)), task, *size, &websocket)?;
             }
         }
-        let task = Task::SocketIo { jetstream: false };
-        let title = format!("W3 Socket.IO to core NATS, {}", bytes(SIZE));
-        self.blast(&title, task, SIZE, &[Pontoon, Minimal, RustSocketio, Node])?;
+        if self.wants("W3") {
+            let (task, title) = (Task::SocketIo { jetstream: false }, "W3 Socket.IO to core NATS");
+            let contenders = [Pontoon, Minimal, RustSocketio, Node];
+            self.blast(&format!("{title}, {}", bytes(SIZE)), task, SIZE, &contenders)?;
+        }
+        if self.wants("W5") {
+            self.calls(&[Pontoon, Minimal, Coalescing, Node])?;
+        }
+        if self.wants("W7") {
+            self.latencies(&websocket)?;
+        }
+        if self.wants("W8") {
+            self.links()?;
+            self.instances();
+        }
+        if self.wants("W9") {
+            let ready = Metric { name: "ready after", unit: "ms" };
+            let metrics = vec![RESIDENT, IDLE, ready, Metric { name: "program", unit: "MiB" }];
+            self.section("W9 five idle instances, JetStream".to_owned(), metrics, None, &[Pontoon], |_| {
+                bench.five_instances(extent.idle)
+            });
+        }
+        Ok(())
+    }
+
+    fn calls(&mut self, contenders: &[Contender]) -> io::Result<()> {
+        let (bench, extent) = (self.bench, self.extent);
         for in_flight in &extent.in_flight {
             let title = format!("W5 requests, {in_flight} in flight");
             let ceiling = bench.call_ceiling(*in_flight, extent.warm_up)?;
             let metrics = vec![ANSWERS, P50, P99, CPU_ANSWER];
-            self.section(title, metrics, Some(ceiling), &[Pontoon, Minimal, Coalescing, Node], |contender| {
+            self.section(title, metrics, Some(ceiling), contenders, |contender| {
                 bench.calls(contender, *in_flight, extent.blast)
             });
         }
+        Ok(())
+    }
+
+    fn latencies(&mut self, contenders: &[Contender]) -> io::Result<()> {
+        let (bench, extent) = (self.bench, self.extent);
         let task = Task::WebSocket { jetstream: false };
         let shape = Shape::of(bench, task, SIZE)?;
         for rate in &extent.rates {
             let title = format!("W7 latency at {rate} events/s, {}", bytes(SIZE));
-            self.section(title, vec![P50, P99, CPU], None, &websocket, |contender| {
+            self.section(title, vec![P50, P99, CPU], None, contenders, |contender| {
                 bench.paced(contender, task, (*rate, extent.paced), &shape)
             });
         }
+        Ok(())
+    }
+
+    fn links(&mut self) -> io::Result<()> {
+        let (bench, extent) = (self.bench, self.extent);
+        let contenders = [Contender::Pontoon, Contender::Minimal];
         let shape = Shape::of(bench, Task::Links { count: 1, tls: false }, SIZE)?;
         for links in &extent.links {
             let title = format!("W8 {links} WebSockets, one event/s on each");
             let metrics = vec![OPENED, PER_LINK, IDLE, CPU];
-            self.section(title, metrics, None, &[Pontoon, Minimal], |contender| {
+            self.section(title, metrics, None, &contenders, |contender| {
                 bench.links(contender, (*links, false), extent.idle, &shape)
             });
         }
-        if extent.tls {
-            let links = extent.links[0];
+        if let Some(links) = extent.links.first().filter(|_| extent.tls) {
             let title = format!("W8 {links} WebSockets with TLS, idle");
-            self.section(title, vec![OPENED, PER_LINK, IDLE], None, &[Pontoon, Minimal], |contender| {
-                bench.links(contender, (links, true), extent.idle, &shape)
+            self.section(title, vec![OPENED, PER_LINK, IDLE], None, &contenders, |contender| {
+                bench.links(contender, (*links, true), extent.idle, &shape)
             });
         }
-        for count in &extent.instances {
-            let title = format!("W8 {count} instances, together {} events/s", extent.rates[0]);
-            self.section(title, vec![RESIDENT, CPU], None, &[Pontoon], |_| {
-                bench.instances(*count, extent.rates[0], extent.idle.min(Duration::from_secs(10)))
-            });
-        }
-        let metrics = vec![
-            RESIDENT,
-            IDLE,
-            Metric { name: "ready after", unit: "ms" },
-            Metric { name: "program", unit: "MiB" },
-        ];
-        self.section("W9 five idle instances, JetStream".to_owned(), metrics, None, &[Pontoon], |_| {
-            bench.five_instances(extent.idle)
-        });
         Ok(())
+    }
+
+    fn instances(&mut self) {
+        let (bench, extent) = (self.bench, self.extent);
+        let rate = extent.rates.first().copied().unwrap_or_default();
+        let time = extent.idle.min(Duration::from_secs(10));
+        for count in &extent.instances {
+            let title = format!("W8 {count} instances, together {rate} events/s");
+            self.section(title, vec![RESIDENT, CPU], None, &[Contender::Pontoon], |_| {
+                bench.instances(*count, rate, time)
+            });
+        }
     }
 
     fn blast(&mut self, title: &str, task: Task, size: usize, contenders: &[Contender]) -> io::Result<()> {

