@@ -41,10 +41,12 @@ python_packages() (
     python -c 'import sys; print(sys.executable)'
 )
 
-# with_openssl: whether the crate rust_socketio can be built.
+# Without OpenSSL the crate rust_socketio cannot be built.
 features=()
-if source "$root/tests/tools/openssl.sh"; then
+if source "$root/tests/tools/openssl.sh" && [[ -z ${OPENSSL_DIR:-} || -d $OPENSSL_DIR/include ]]; then
     features=(--features rust-socketio)
+else
+    say "going on without OpenSSL"
 fi
 
 PONTOON_BENCH_NODE=$(node_packages) || say "going on without Node.js"

@@ -7,6 +7,9 @@ use crate::section::{Row, Section, Spread};
 /// Above this part of the generator's rate, a result may be the generator's.
 const LIMITED: f64 = 0.7;
 
+/// How much of what is wrong is shown, in characters.
+const FAULT: usize = 160;
+
 /// What the results are of.
 pub(crate) struct About {
     pub(crate) date: String,
@@ -75,7 +78,7 @@ fn table(section: &Section) -> String {
         text.push_str(&line(section, row, has_others));
         let faults = row.faults();
         if let Some(first) = faults.first() {
-            let first = first.lines().next().unwrap_or_default();
+            let first: String = first.lines().next().unwrap_or_default().chars().take(FAULT).collect();
             notes.push(format!(
                 "{}: {} of {} runs are void ({first}).",
                 row.name,
