@@ -1,6 +1,6 @@
 //! The state subject: the status of an instance, in messages of a size that NATS takes.
 //!
-//! An instance of up to [`WHOLE`] links publishes all of its status on every change and every 10 s. One of more publishes the
+//! An instance of up to 256 links publishes all of its status on every change and every 10 s. One of more publishes the
 //! links that changed, and all links every 60 s.
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What a service is asked to do, and the reply to the caller.
 
+pub(crate) mod id;
+
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -8,9 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::error::{Code, Error, Result};
 use crate::event::Fields;
 
-/// Names one command for as long as it is under way. Unique within an instance and a start of the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CommandId(pub u64);
+pub use self::id::CommandId;
 
 /// How much is known when a reply is sent, in rising order (`Pontoon-Wait`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use crate::command::CommandId;
+use crate::command::id::CommandId;
 use crate::error::{Error, Result};
 use crate::json;
 
