@@ -255,7 +255,8 @@ async fn dial<T: Dial>(
     settings: &Settings,
 ) -> Result<DialledBy<T>, DialError> {
     let limit = settings.config.connect_timeout.0 * 2;
-    let dialled = timeout(limit, T::dial(endpoint, memory, settings)).await;
+    // In memory of its own, which is given back: else it would stay a part of the link's task.
+    let dialled = timeout(limit, Box::pin(T::dial(endpoint, memory, settings))).await;
     dialled.unwrap_or_else(|_| {
         let text =
             format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());

@@ -34,8 +34,8 @@ pub async fn by<F: Future>(mut at: Instant, future: F) -> Option<F::Output> {
 }
 
 /// The same, with a time from now on.
-pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    by(Instant::now() + limit, future).await
+pub fn within<F: Future>(limit: Duration, future: F) -> impl Future<Output = Option<F::Output>> {
+    by(Instant::now() + limit, future)
 }
 
 #[cfg(test)]

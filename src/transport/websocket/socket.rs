@@ -95,7 +95,8 @@ impl Read<Frame> for Reader {
         }
         // A stream that is ended with bytes in it that were not read is reset, and a reset can destroy the close frame
         // on its way.
-        let mut discarded = [0; DISCARD_BUFFER];
+        // A buffer in the future would be part of every link's task.
+        let mut discarded = vec![0; DISCARD_BUFFER];
         while self.wire.read(&mut discarded).await.is_ok_and(|read| read > 0) {}
     }
 }
