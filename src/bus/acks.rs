@@ -16,12 +16,10 @@ use time::OffsetDateTime;
 
 use super::advice;
 use super::jetstream::{JetStream, PubAck, Stored, StreamError};
-use super::spool::Spool;
+use super::spool::{Spool, WINDOW};
 use crate::envelope::Envelope;
 use crate::settings::{Delivery, DeliveryMode, Ordering};
 
-/// How many events may be on the wire.
-pub(super) const WINDOW: usize = 1_024;
 /// How many messages are requested at once.
 const READ_AHEAD: usize = 32;
 /// A fenced instance takes the stream over once its other writer has written nothing for this long.

@@ -16,13 +16,13 @@ use pontoon_sdk::Size;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::acks::{Acks, Blocked, Tracker, WINDOW};
+use super::acks::{Acks, Blocked, Tracker};
 use super::connect::{Connection, not_allowed};
 use super::handshake::Dialer;
 use super::jetstream::PubAck;
 use super::protocol::{Message, Publish};
 use super::publish_connection::{ConnectionError, PublishConnection, Received};
-use super::spool::{Reduced, Spool};
+use super::spool::{Reduced, Spool, WINDOW};
 use crate::backoff;
 use crate::envelope::Record;
 use crate::log::Throttle;

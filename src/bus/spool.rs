@@ -26,6 +26,8 @@ use crate::metrics::{DropReason, GapReason, InstanceMetrics};
 use crate::settings::{Delivery, Events};
 use state::State;
 
+/// How many events may be on the wire.
+pub const WINDOW: usize = 1_024;
 /// An event was read this long after it came at the most, unless it carries since when a link was down or read late.
 pub const READ_WITHIN: Duration = Duration::from_secs(1);
 

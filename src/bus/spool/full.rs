@@ -7,17 +7,17 @@ use pontoon_sdk::{End, LinkKey};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::Spool;
 use super::state::{PROGRESS, State};
+use super::{Spool, WINDOW};
 use crate::envelope::{Gap, Identity, Record, Start};
 use crate::metrics::{DropReason, GapReason};
 use crate::settings::Overflow;
 
 /// Reading waits for publishing once this many events wait to be sent: more would only be moved out of the processor's
 /// caches and published later.
-const AHEAD: usize = 2_048;
+const AHEAD: usize = 2 * WINDOW;
 /// It goes on once no more than this many wait.
-const CAUGHT_UP: usize = 1_024;
+const CAUGHT_UP: usize = WINDOW;
 
 impl Spool {
     /// Whether reading is ahead of publishing, and NATS confirms what is published.
