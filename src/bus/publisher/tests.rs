@@ -11,7 +11,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::bus::connect;
@@ -62,13 +63,7 @@ struct Arrived {
 struct Server {
     url: String,
     arrived: Rc<RefCell<Arrived>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Server {
@@ -95,7 +90,7 @@ impl Server {
                 }
             }
         });
-        Self { url, arrived, task }
+        Self { url, arrived, _task: AbortOnDropHandle::new(task) }
     }
 }
 
@@ -166,13 +161,7 @@ struct Publishing {
     server: Server,
     spool: Rc<Spool>,
     status: watch::Receiver<BusStatus>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Publishing {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Publishing {
@@ -190,8 +179,8 @@ impl Publishing {
         let status = sender.subscribe();
         let limit = Size::mib(1);
         let mut publisher = Publisher::new(client, connection, dialer, spool.clone(), sender, tracker, limit);
-        let task = spawn_local(async move { publisher.run().await });
-        Self { server, spool, status, task }
+        let task = AbortOnDropHandle::new(spawn_local(async move { publisher.run().await }));
+        Self { server, spool, status, _task: task }
     }
 
     fn offer(&self, count: usize, raw: &str) {
