@@ -255,7 +255,7 @@ async fn dial<T: Dial>(
     settings: &Settings,
 ) -> Result<DialledBy<T>, DialError> {
     let limit = settings.config.connect_timeout.0 * 2;
-    // In memory of its own, which is given back: else it would stay a part of the link's task.
+    // Boxed, so that its memory is freed once the connection is made: else it would stay a part of the link's task.
     let dialled = timeout(limit, Box::pin(T::dial(endpoint, memory, settings))).await;
     dialled.unwrap_or_else(|_| {
         let text =

@@ -33,7 +33,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// The frame of a request: the request's body with a number of its own.
+    /// The frame of a request: the request's body with its own number.
     fn frame(&mut self, request: Request) -> Result<Option<Message>> {
         let Some(reply) = request.reply else { return Ok(None) };
         self.next += 1;

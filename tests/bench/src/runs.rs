@@ -192,7 +192,7 @@ impl Bench {
         Ok(Sample { values, fault, others, late: 0.0 })
     }
 
-    /// Events at a rate, each in a write of its own: how late they are received (50 %, 99 %), CPU for each.
+    /// Events at a rate, each in its own write: how late they are received (50 %, 99 %), CPU for each.
     pub(crate) fn paced(
         &self,
         contender: Contender,

@@ -110,7 +110,7 @@ impl Service {
         Ok(count)
     }
 
-    /// Sends messages of this size at this rate, each in a write of its own at the time that is meant for it, over all
+    /// Sends messages of this size at this rate, each in its own write at the time that is meant for it, over all
     /// connections in turn. `begin` gets the plan before the first is sent.
     pub(crate) fn paced(
         &self,

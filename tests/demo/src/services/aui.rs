@@ -141,7 +141,7 @@ impl Service for Advice {
         vec![
             super::message_send(tried, || self.has_all()),
             ("the parts of an answer add up to it", self.add_up),
-            ("each task has a connection of its own", tried.then(|| self.is_kept_apart())),
+            ("each task has its own connection", tried.then(|| self.is_kept_apart())),
         ]
     }
 }
