@@ -22,6 +22,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const LONG_PERIOD: Duration = Duration::from_secs(60);
 /// The most bytes of links in a message; fewer where NATS takes no more than twice as many.
 const LINKS_SIZE: usize = 256 * 1024;
+/// How many links may have changed since the last message; beyond that all are published.
+const MAX_CHANGES: usize = 16_384;
 /// How long NATS may take to accept a message.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,10 @@ impl State {
     /// Adds links that changed.
     pub fn add(&mut self, changes: LinkChanges) {
         self.changes.extend(changes);
+        if self.changes.len() > MAX_CHANGES {
+            self.changes.clear();
+            self.last = None;
+        }
     }
 
     /// The messages that are due, of at most about half of what NATS takes.
@@ -91,6 +97,10 @@ impl State {
         let changes = std::mem::take(&mut self.changes);
         let closed = changes.iter().filter(|(_, link)| link.is_none());
         let closed: Vec<_> = closed.map(|(key, _)| key.as_str()).collect();
+        let closed_size = serde_json::to_vec(&closed).map_or(0, |json| json.len());
+        if closed_size > LINKS_SIZE.min(max_payload / 4) {
+            return self.all(status, max_payload);
+        }
         let changed = Changed { links_total: status.links.0.len(), links_closed: &closed };
         messages(status, changes.values().flatten(), Some(changed), max_payload)
     }
@@ -111,8 +121,14 @@ impl State {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "NATS took no message for 1 s".to_owned(),
             };
+            let subject = envelope.subjects().state();
             self.failures.log(move |times| {
-                tracing::warn!(times, error, "a message about the state of an instance was not published");
+                tracing::warn!(
+                    subject,
+                    times,
+                    error,
+                    "a message about the state of an instance was not published"
+                );
             });
         }
     }
@@ -241,5 +257,19 @@ mod tests {
             assert_eq!((messages.len(), count(&messages)), (1, if is_open { 2 } else { 0 }));
             assert_eq!(messages[0]["changes"], json!({ "links_total": total, "links_closed": closed }));
         }
+    }
+    #[test]
+    fn many_links_that_close_are_shown_by_all_that_are_left() {
+        let (mut state, mut status) = (State::default(), status(10_000));
+        state.due(&status, MAX_PAYLOAD);
+        let closed = changes(0..9_000, false);
+        status.links.apply(&closed);
+        state.add(closed);
+        let messages = parsed(&state.due(&status, MAX_PAYLOAD));
+        assert_eq!((count(&messages), &messages[0]["changes"]), (1_000, &Value::Null));
+        // So are more changes than are kept while NATS is away.
+        state.add(changes(0..MAX_CHANGES + 1, false));
+        assert!(state.changes.is_empty());
+        assert_eq!(count(&parsed(&state.due(&status, MAX_PAYLOAD))), 1_000);
     }
 }
