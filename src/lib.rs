@@ -18,6 +18,7 @@
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written
 //! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`backoff`]
+//! * [`disk`]: files that outlive the daemon
 //! * [`settings`]: the settings as plain types, with their defaults
 //!
 //! Connectors use the crate `pontoon-sdk` only.
@@ -41,6 +42,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod disk;
 pub mod envelope;
 pub mod instance;
 pub mod link;

@@ -35,6 +35,8 @@ pub fn load(registry: &Registry, sources: &Sources) -> Result<Loaded, Problems> 
     let mut report = Report::new(&layers);
     let mut config = tables(&layers, &schema, &mut report);
     let instances = instances::build(&layers.tree, &schema, registry, &mut config, &mut report);
+    let spool = &mut config.delivery.spool;
+    spool.path = spool.path.take().or_else(|| sources.state_directory.clone());
     check::all(&config, &layers.tree, &mut report);
     let warnings = finish(notes, report)?;
     Ok(Loaded { config, warnings, instances })

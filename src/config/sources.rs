@@ -9,6 +9,8 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Variables whose names begin with `PONTOON_`; `None` if the value is not UTF-8.
     pub env: Vec<(String, Option<String>)>,
+    /// Where the service manager has files of the daemon kept: the first folder of `$STATE_DIRECTORY` (systemd.exec).
+    pub state_directory: Option<PathBuf>,
     /// The flag's name, the dotted key, and the text.
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
@@ -23,6 +25,9 @@ impl Sources {
         });
         let mut env: Vec<_> = env.filter(|(name, _)| name != "PONTOON_CONFIG").collect();
         env.sort();
-        Self { file: file.or_else(named), env, flags }
+        let state_directory = std::env::var("STATE_DIRECTORY").ok().and_then(|folders| {
+            folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
+        });
+        Self { file: file.or_else(named), env, state_directory, flags }
     }
 }

@@ -1,12 +1,14 @@
 //! An instance from start to end: its parts are started, commands are taken, and at the end everything drains.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::Connector;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +21,14 @@ use super::state::State;
 use super::status;
 use crate::bus::commands;
 use crate::bus::spool::Spool;
+use crate::disk::{Directory, Intents};
 use crate::envelope::Envelope;
 use crate::link;
 use crate::link::lifetime::Lifetime;
 use crate::link::phases::LinkPhases;
 use crate::link::slots::Slots;
 use crate::reply::Stats;
-use crate::settings::DeliveryMode;
+use crate::settings::{self, DeliveryMode};
 use crate::transport::{self, Dial};
 
 /// How long an instance that failed waits for its links to end, for its replies, and for the server, each.
@@ -41,7 +44,7 @@ pub(super) async fn run<C: Connector>(connector: Rc<C>, context: Context)
 where
     C::Transport: Dial,
 {
-    let shared = Rc::new(shared(&*connector, &context));
+    let shared = Rc::new(shared(&*connector, &context).await);
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.link.activity.clone()));
     let stats = Rc::new(Stats::default());
@@ -83,6 +86,7 @@ where
         drain(&context, &shared, router, &mut bus).await;
     }
     shared.link.spool.abandon();
+    let _ = timeout(FAILED_LIMIT, shared.intents.written()).await;
 }
 
 /// Takes commands, and follows changes of the settings, until the instance is asked to stop. Returns whether a part of the
@@ -138,8 +142,9 @@ where
     false
 }
 
-fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
+async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     let settings = context.settings.borrow().clone();
+    let intents = intents(&format!("{}.{}", C::TYPE, context.name), &settings.delivery.spool).await;
     let Settings { nats, events, delivery, .. } = &settings;
     let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
@@ -160,11 +165,27 @@ fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     Shared {
         link: Rc::new(link),
         envelope,
+        intents,
         subscribed: watch::Sender::new(false),
         settings: RefCell::new(Rc::new(settings)),
         throttles: Throttles::default(),
         fault: CancellationToken::new(),
     }
+}
+
+/// The intents of the instance, in memory if its folder cannot be used.
+async fn intents(folder: &str, spool: &settings::Spool) -> Intents {
+    let (root, name, durability) = (spool.folder().map(Path::to_owned), folder.to_owned(), spool.durability);
+    let open = move || root.map(|root| Directory::open(&root, &name)).transpose();
+    let opened = async {
+        let directory = spawn_blocking(open).await.map_err(|error| error.to_string())??;
+        let intents = Intents::open(directory.map(Arc::new), durability).await;
+        intents.map_err(|error| format!("the intents in the folder {folder} cannot be read: {error}"))
+    };
+    opened.await.unwrap_or_else(|error| {
+        tracing::error!(error, "nothing of the instance is kept on disk");
+        Intents::default()
+    })
 }
 
 /// Ends in order: commands under way get their replies, links are closed, events are confirmed, replies are published.

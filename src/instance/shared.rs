@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Settings;
+use crate::disk::Intents;
 use crate::envelope::Envelope;
 use crate::link;
 use crate::log::Throttle;
@@ -17,6 +18,8 @@ pub struct Shared {
     pub link: Rc<link::context::Context>,
     /// What is made of events.
     pub envelope: Rc<Envelope>,
+    /// Which commands were begun that may not be carried out twice; they outlive the daemon if there is a spool on disk.
+    pub intents: Intents,
     /// Whether NATS has processed the subscription to commands in this start of the instance.
     pub subscribed: watch::Sender<bool>,
     /// The settings in force.

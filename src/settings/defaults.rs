@@ -3,8 +3,8 @@
 use pontoon_sdk::{Size, Span};
 
 use super::{
-    Admin, Commands, Delivery, DeliveryMode, EventMode, Events, Log, LogFormat, Nats, NatsTls, Ordering,
-    Overflow, Shutdown, Tls, Transport, Urls,
+    Admin, Commands, Delivery, DeliveryMode, Durability, EventMode, Events, Log, LogFormat, Nats, NatsTls,
+    Ordering, Overflow, Shutdown, Spool, Tls, Transport, Urls,
 };
 
 impl Default for Nats {
@@ -50,7 +50,14 @@ impl Default for Delivery {
             buffer_events: 262_144,
             max_pause: Span::seconds(10),
             overflow: Overflow::DropNewest,
+            spool: Spool::default(),
         }
+    }
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { path: None, size: Size::mib(1024), durability: Durability::Process }
     }
 }
 

@@ -4,7 +4,7 @@ pub mod defaults;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pontoon_sdk::{Secret, Size, Span};
 use schemars::JsonSchema;
@@ -158,6 +158,40 @@ pub struct Delivery {
     pub max_pause: Span,
     /// What happens after that.
     pub overflow: Overflow,
+    /// Where they are kept besides.
+    pub spool: Spool,
+}
+
+/// Unconfirmed events on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spool {
+    /// A folder that the daemon may write; each instance has a folder in it. `$STATE_DIRECTORY` if it is not set; if that is
+    /// not set either, events are in memory only.
+    pub path: Option<PathBuf>,
+    /// How many bytes of disk the events of an instance may take.
+    pub size: Size,
+    /// What they survive.
+    pub durability: Durability,
+}
+
+/// What unconfirmed events survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// NATS that is away.
+    Memory,
+    /// The end of the process, too: they are written to the disk.
+    Process,
+    /// The end of the host, too: they are synced.
+    Power,
+}
+
+impl Spool {
+    /// The folder, if events are kept on disk.
+    pub fn folder(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|_| self.durability != Durability::Memory)
+    }
 }
 
 /// What confirms an event.

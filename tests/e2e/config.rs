@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_the_warnings_it_announces() {
 
 fn load(file: PathBuf, variables: &[(&str, &str)]) -> Result<Loaded, Problems> {
     let env = variables.iter().map(|(name, text)| ((*name).to_owned(), Some((*text).to_owned()))).collect();
-    config::load(&registry(), &Sources { file: Some(file), env, flags: Vec::new() })
+    config::load(&registry(), &Sources { file: Some(file), env, ..Sources::default() })
 }
 
 #[test]
@@ -152,7 +152,8 @@ fn flags_override_variables_and_variables_override_the_file() {
     let env = [("PONTOON_LOG__LEVEL", "debug"), ("PONTOON_LOG__FORMAT", "json")];
     let env = env.map(|(name, text)| (name.to_owned(), Some(text.to_owned()))).to_vec();
     let file = Some(root().join("config/pontoon.toml"));
-    let config = config::load(&registry(), &Sources { file, env, flags }).ok().unwrap().config;
+    let config =
+        config::load(&registry(), &Sources { file, env, flags, ..Sources::default() }).ok().unwrap().config;
     assert_eq!((config.log.level.as_str(), config.log.format), ("trace", settings::LogFormat::Json));
 }
 

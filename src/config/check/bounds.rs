@@ -34,6 +34,7 @@ fn delivery(config: &Config, report: &mut Report<'_>) {
     }
     size(delivery.buffer, Size::kib(64), Size::mib(16 * 1024), &["delivery", "buffer"], report);
     count(delivery.buffer_events, 16, 1 << 24, &["delivery", "buffer_events"], report);
+    size(delivery.spool.size, Size::mib(1), Size::mib(1 << 24), &["delivery", "spool", "size"], report);
     span(delivery.max_pause, Duration::ZERO, HOUR, &["delivery", "max_pause"], report);
 }
 

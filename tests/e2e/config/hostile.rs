@@ -27,7 +27,7 @@ const CHARACTERS: [&str; 16] =
 fn messages(text: &str, name: &str, env: Vec<(String, Option<String>)>) -> String {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&file, text).unwrap();
-    match config::load(&registry(), &Sources { file: Some(file), env, flags: Vec::new() }) {
+    match config::load(&registry(), &Sources { file: Some(file), env, ..Sources::default() }) {
         Ok(loaded) => loaded.warnings.join("\n"),
         Err(problems) => problems.to_string(),
     }
