@@ -17,7 +17,7 @@
 //! * [`link`]: the state of one link: dialling, session, command queue, pending commands, gaps
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written
-//! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`backoff`]
+//! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`feed`], [`backoff`]
 //! * [`disk`]: files that outlive the daemon
 //! * [`settings`]: the settings as plain types, with their defaults
 //!
@@ -44,6 +44,7 @@ pub mod config;
 pub mod daemon;
 pub mod disk;
 pub mod envelope;
+pub mod feed;
 pub mod instance;
 pub mod link;
 pub mod log;

@@ -7,6 +7,7 @@ use pontoon_sdk::{Connector, Error, Operation, Request as _};
 use schemars::Schema;
 use serde_json::{Map, Value};
 
+use crate::instance::router::common_operations;
 use crate::instance::{Run, Typed};
 use crate::transport::guard::Guard;
 use crate::transport::{Dial, listen};
@@ -61,7 +62,7 @@ pub trait ConnectorType: Send + Sync {
     fn name(&self) -> &'static str;
     /// The commented sample of an instance's table.
     fn sample(&self) -> &'static str;
-    /// Its operations.
+    /// Its operations, and those that every instance has.
     fn operations(&self) -> Vec<Operation>;
     /// JSON Schema of the connector's settings.
     fn schema(&self) -> Schema;
@@ -108,7 +109,7 @@ where
     }
 
     fn operations(&self) -> Vec<Operation> {
-        C::Request::operations()
+        C::Request::operations().into_iter().chain(common_operations()).collect()
     }
 
     fn schema(&self) -> Schema {

@@ -54,6 +54,47 @@ pub struct LinkStatus {
     /// When it is tried again.
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<OffsetDateTime>,
+    /// The last error of the link or that its service raised; it stays when the link is ready again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// An error that is over, or not.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LastError {
+    /// When it occurred.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What it was.
+    pub text: String,
+}
+
+/// What was counted since the instance started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counts {
+    /// Frames read from the service.
+    pub frames_received: u64,
+    /// Frames written to the service.
+    pub frames_sent: u64,
+    /// Events that NATS confirmed.
+    pub events_published: u64,
+    /// Events that are lost.
+    pub events_dropped: u64,
+    /// Commands that have ended.
+    pub commands: u64,
+    /// Errors that the service has raised.
+    pub service_errors: u64,
+}
+
+/// How many a second there were in the last seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Rates {
+    /// Frames read from the service.
+    pub frames_received: f64,
+    /// Events that NATS confirmed.
+    pub events_published: f64,
+    /// Commands that have ended.
+    pub commands: f64,
 }
 
 /// The bus, as this instance sees it.
@@ -136,6 +177,10 @@ pub struct InstanceStatus<L = Links> {
     pub unconfirmed_bytes: u64,
     /// Whether there is room for more.
     pub room: bool,
+    /// What was counted since the instance started.
+    pub counts: Counts,
+    /// How many a second.
+    pub rates: Rates,
 }
 
 impl<L> InstanceStatus<L> {
@@ -151,6 +196,8 @@ impl<L> InstanceStatus<L> {
             unconfirmed_events: self.unconfirmed_events,
             unconfirmed_bytes: self.unconfirmed_bytes,
             room: self.room,
+            counts: self.counts,
+            rates: self.rates,
         }
     }
 }

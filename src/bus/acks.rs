@@ -353,7 +353,8 @@ impl Tracker {
     }
 }
 
-fn stream_of(delivery: &Delivery, instance: &str) -> String {
+/// The stream of an instance.
+pub fn stream_of(delivery: &Delivery, instance: &str) -> String {
     delivery.stream.clone().unwrap_or_else(|| format!("PONTOON_{}", instance.to_uppercase()))
 }
 

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, Subscriber};
+use async_nats::{Client, HeaderMap, HeaderValue, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::select_all};
 use pontoon_sdk::Operation;
@@ -30,6 +30,32 @@ pub struct Request {
 }
 
 impl Request {
+    /// A command that does not come over NATS.
+    pub fn local(
+        tokens: String,
+        reply: String,
+        headers: Vec<(&'static str, String)>,
+        payload: Bytes,
+    ) -> Self {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            // A value with a line break is not one of a header.
+            if let Ok(value) = value.parse::<HeaderValue>() {
+                map.insert(name, value);
+            }
+        }
+        let message = Message {
+            subject: tokens.as_str().into(),
+            reply: Some(reply.into()),
+            length: payload.len(),
+            payload,
+            headers: Some(map),
+            status: None,
+            description: None,
+        };
+        Self { message, tokens }
+    }
+
     /// What follows the instance in the subject.
     pub fn tokens(&self) -> &str {
         &self.tokens

@@ -30,6 +30,8 @@ use crate::metrics::DropReason;
 use crate::status::BusStatus;
 use crate::transport::deadline::within;
 
+/// The detail while the first connection is made.
+const CONNECTING: &str = "connecting to NATS";
 /// How long the oldest event on the wire may wait for any sign of progress.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -174,7 +176,7 @@ impl Publisher {
     async fn connected(&mut self) {
         while !self.connection.borrow_and_update().up {
             let detail = self.connection.borrow().detail.clone();
-            self.report(false, Some(detail.unwrap_or_else(|| "connecting to NATS".into())));
+            self.report(false, Some(detail.unwrap_or_else(|| CONNECTING.into())));
             if self.connection.changed().await.is_err() {
                 // The client is gone, and with it all who would wait for this.
                 return std::future::pending().await;
@@ -410,8 +412,11 @@ impl Publisher {
         let publishing = status.publishing;
         match &status.detail {
             _ if !changed => {}
+            Some(detail) if detail == CONNECTING => {
+                tracing::info!(instance = self.spool.instance, "{CONNECTING}");
+            }
             Some(detail) => {
-                tracing::warn!(instance = self.spool.instance, connected, publishing, detail = %detail.escape_debug(), "NATS");
+                tracing::warn!(instance = self.spool.instance, connected, publishing, %detail, "NATS");
             }
             None => tracing::info!(instance = self.spool.instance, connected, publishing, "NATS"),
         }

@@ -22,6 +22,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::envelope::{Envelope, Gap, Record};
+use crate::feed::{self, Feed};
 use crate::metrics::{DropReason, GapReason, InstanceMetrics};
 use crate::settings::{Delivery, Events};
 use state::State;
@@ -36,6 +37,7 @@ pub struct Spool {
     pub(super) instance: String,
     pub(super) envelope: Rc<Envelope>,
     pub(super) metrics: Arc<InstanceMetrics>,
+    feed: Feed,
     /// Never borrowed over an await.
     state: RefCell<State>,
     filled: Notify,
@@ -76,7 +78,13 @@ impl Spool {
     ) -> Self {
         let state = State { delivery: delivery.clone(), ..State::default() };
         let (instance, state) = (instance.to_owned(), RefCell::new(state));
-        Self { instance, envelope, metrics, state, filled: Notify::new(), freed: Notify::new() }
+        let (filled, freed) = (Notify::new(), Notify::new());
+        Self { instance, envelope, metrics, feed: Feed::default(), state, filled, freed }
+    }
+
+    /// The same, which shows its events in this feed.
+    pub fn watched(self, feed: Feed) -> Self {
+        Self { feed, ..self }
     }
 
     /// Changes the bounds and the policy. Records over smaller bounds stay: there is no room for more until enough of them
@@ -209,6 +217,11 @@ impl Spool {
     }
 
     fn push(&self, state: &mut State, record: Record) {
+        if self.feed.events.is_watched() {
+            let text = |bytes: &[u8]| feed::cut(&String::from_utf8_lossy(bytes));
+            let (subject, body) = (text(record.subject()), text(record.body()));
+            self.feed.events.send(feed::Event { subject, recorded: record.recorded, body });
+        }
         state.bytes += record.size();
         state.records.push_back(record);
         if !state.fits() {

@@ -2,6 +2,7 @@
 //!
 //! 0 success, 1 failure, 2 usage, 69 stopped before it could drain, 78 configuration.
 
+mod admin;
 mod describe;
 mod failure;
 mod nats;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Sources};
+use crate::config::{self, Problem, Problems, Sources};
 use crate::daemon;
 use crate::log::printable::printable;
 use crate::registry::Registry;
@@ -26,7 +27,7 @@ type Outcome = Result<ExitCode, Failure>;
 
 /// A message bridge: persistent sockets to services on one side, NATS on the other.
 #[derive(Parser)]
-#[command(name = "pontoon", version, disable_help_subcommand = true)]
+#[command(name = "pontoon", version)]
 struct CommandLine {
     #[command(flatten)]
     settings: Settings,
@@ -37,8 +38,8 @@ struct CommandLine {
 #[derive(Args)]
 #[command(next_help_heading = "Settings, over the file and the environment")]
 struct Settings {
-    /// The configuration [default: $PONTOON_CONFIG, config/pontoon.toml or /etc/pontoon/pontoon.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The configuration [default: $PONTOON_CONFIG, pontoon.toml, config/pontoon.toml or /etc/pontoon/pontoon.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address of NATS (nats.url)
     #[arg(long, global = true, value_name = "URL")]
@@ -77,13 +78,13 @@ enum Command {
     /// Send a command to an instance, and print its replies
     Send(send::Request),
     /// Show the state of a running bridge
-    Status {
-        /// Print it as JSON
+    Status(probe::Status),
+    /// Exit with 0 if a running bridge is ready, with 1 if not, and print why
+    Health {
+        /// Not ready also while nothing can be published or a link is down
         #[arg(long)]
-        json: bool,
+        strict: bool,
     },
-    /// Exit with 0 if a running bridge is ready, with 1 if not
-    Health,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -106,8 +107,8 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Schema => describe::schema(&registry),
         Command::Tail(tail) => tail.run(&registry, &sources),
         Command::Send(request) => request.run(&registry, &sources),
-        Command::Status { json } => probe::status(&registry, &sources, json),
-        Command::Health => probe::health(&registry, &sources),
+        Command::Status(status) => status.run(&registry, &sources),
+        Command::Health { strict } => probe::health(&registry, &sources, strict),
         Command::Completions { shell } => completions(shell),
     };
     outcome.unwrap_or_else(|failure| failure.report())
@@ -128,6 +129,15 @@ impl Settings {
 
 fn run(registry: Registry, sources: Sources) -> Outcome {
     let loaded = config::load(&registry, &sources)?;
+    if loaded.instances.is_empty() {
+        let advice = "add a table [connectors.<name>]: `pontoon connectors` lists the types, and `pontoon sample <type>` prints a table to begin with";
+        let what = format!("no instance is enabled, so there is nothing to run; {advice}");
+        return Err(Failure::Config(Problems(vec![Problem {
+            source: sources.name(),
+            key: String::new(),
+            what,
+        }])));
+    }
     Ok(daemon::run(registry, sources, loaded))
 }
 

@@ -1,145 +1,160 @@
-//! `pontoon status` and `pontoon health`: requests to the admin endpoint of a running daemon.
+//! `pontoon status` and `pontoon health`: what a running daemon knows, from its admin endpoint.
 
-use std::io::{Read as _, Write as _, stdout};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::Outcome;
 use super::failure::Failure;
+use super::{Outcome, admin};
 use crate::config::{self, Sources};
 use crate::log::printable::{printable, printable_json};
 use crate::registry::Registry;
 use crate::settings::Config;
 
-/// How long connecting, each read and each write may take.
-const IO_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest response that is read, in bytes.
-const LARGEST: u64 = 16 << 20;
+/// How often `--watch` reads the status.
+const PERIOD: Duration = Duration::from_secs(2);
 
-/// Prints the status of every instance and link.
-pub(super) fn status(registry: &Registry, sources: &Sources, json: bool) -> Outcome {
-    let (config, _) = config::shared(registry, sources)?;
-    let (code, body) = get(&config, "/status")?;
-    if code != 200 {
-        return Err(Failure::Failed(format!(
-            "the admin endpoint answered {code}: {}",
-            String::from_utf8_lossy(&body)
-        )));
+#[derive(Args)]
+pub(super) struct Status {
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print it again every two seconds
+    #[arg(long, short)]
+    watch: bool,
+}
+
+impl Status {
+    /// Prints the status of every instance and link.
+    pub(super) fn run(&self, registry: &Registry, sources: &Sources) -> Outcome {
+        let (config, _) = config::shared(registry, sources)?;
+        loop {
+            let text = self.text(&config)?;
+            // From the top of an empty screen.
+            let clear = if self.watch && stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+            write!(stdout(), "{clear}{text}")?;
+            if !self.watch {
+                return Ok(ExitCode::SUCCESS);
+            }
+            stdout().flush()?;
+            std::thread::park_timeout(PERIOD);
+        }
     }
-    if json {
-        writeln!(stdout(), "{}", printable_json(&body))?;
-    } else {
-        stdout().write_all(table(&body)?.as_bytes())?;
+
+    fn text(&self, config: &Config) -> Result<String, Failure> {
+        let response = admin::get(config, "/status")?;
+        let code = response.code;
+        let body = response.body()?;
+        if code != 200 {
+            let text = String::from_utf8_lossy(&body);
+            return Err(Failure::Failed(format!("the admin endpoint answered {code}: {text}")));
+        }
+        if self.json {
+            return Ok(printable_json(&body) + "\n");
+        }
+        table(&body, OffsetDateTime::now_utc())
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints whether the daemon is ready; exit code 1 if not.
-pub(super) fn health(registry: &Registry, sources: &Sources) -> Outcome {
+pub(super) fn health(registry: &Registry, sources: &Sources, strict: bool) -> Outcome {
     let (config, _) = config::shared(registry, sources)?;
-    let (code, body) = get(&config, "/readyz")?;
-    let text = printable(String::from_utf8_lossy(&body).trim());
-    writeln!(stdout(), "{text}")?;
+    let response = admin::get(&config, if strict { "/readyz?strict" } else { "/readyz" })?;
+    let code = response.code;
+    let text = String::from_utf8_lossy(&response.body()?).trim().lines().map(printable).collect::<Vec<_>>();
+    writeln!(stdout(), "{}", text.join("\n"))?;
     Ok(if code == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One GET: the status and the body. HTTP/1.0, so that the response is not chunked and ends with the connection.
-fn get(config: &Config, path: &str) -> Result<(u16, Vec<u8>), Failure> {
-    if !config.admin.enabled {
-        return Err(Failure::Failed("there is no admin endpoint: admin.enabled is false".to_owned()));
-    }
-    let listen = &config.admin.listen;
-    let address =
-        listen.parse().map(reachable).map_err(|_| Failure::Failed(format!("{listen} is not an address")))?;
-    if address.port() == 0 {
-        return Err(Failure::Failed(
-            "admin.listen has port 0; give the port that was logged, with --admin-listen".to_owned(),
-        ));
-    }
-    let exchange = || {
-        let mut stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)?;
-        stream.set_read_timeout(Some(IO_TIMEOUT))?;
-        stream.set_write_timeout(Some(IO_TIMEOUT))?;
-        stream.write_all(
-            format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
-        )?;
-        let mut answer = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(|error: std::io::Error| {
-        Failure::Failed(format!(
-            "no answer from the admin endpoint at {address}: {error}; is the daemon running?"
-        ))
-    })?;
-    split(&answer).ok_or_else(|| Failure::Failed(format!("the response from {address} is not HTTP")))
-}
+const COLUMNS: [&str; 10] =
+    ["INSTANCE", "TYPE", "LINK", "STATE", "FOR", "EVENTS", "PER S", "COMMANDS", "BACKLOG", "DETAIL"];
 
-/// The address to connect to: loopback for a listener on the unspecified address.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
-fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
-    let code = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some((code, answer.get(end + 4..)?.to_vec()))
-}
-
-fn table(body: &[u8]) -> Result<String, Failure> {
+fn table(body: &[u8], now: OffsetDateTime) -> Result<String, Failure> {
     let status: Value = serde_json::from_slice(body)
         .map_err(|error| Failure::Failed(format!("/status is not JSON: {error}")))?;
     let instances = status.get("instances").unwrap_or(&status).as_array().cloned().unwrap_or_default();
-    let mut rows =
-        vec![["INSTANCE", "TYPE", "LINK", "STATE", "SINCE", "UNCONFIRMED", "DETAIL"].map(str::to_owned)];
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
     for instance in &instances {
-        let text =
-            |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let waiting =
-            instance.get("unconfirmed_events").and_then(Value::as_u64).unwrap_or_default().to_string();
-        let bus = instance.get("bus").cloned().unwrap_or_default();
-        let yes = |key: &str| bus.get(key).and_then(Value::as_bool) == Some(true);
-        let state = match (yes("connected"), yes("publishing")) {
-            (true, true) => "publishing",
-            (true, false) => "not publishing",
-            (false, _) => "not connected",
-        };
-        let (name, kind) = (text(instance, "instance"), text(instance, "type"));
-        let bus =
-            [name, kind, "nats".to_owned(), state.to_owned(), String::new(), waiting, text(&bus, "detail")];
-        rows.push(bus);
-        for link in instance.get("links").and_then(Value::as_array).into_iter().flatten() {
-            let (key, phase, since) = (text(link, "key"), text(link, "phase"), text(link, "since"));
-            let since = since.get(..19).unwrap_or(&since).replace('T', " ");
-            rows.push([String::new(), String::new(), key, phase, since, String::new(), text(link, "detail")]);
-        }
+        rows.push(instance_row(instance));
+        let links = instance.get("links").and_then(Value::as_array);
+        rows.extend(links.into_iter().flatten().map(|link| link_row(link, now)));
     }
     Ok(aligned(&rows))
 }
 
+/// The instance and its connection to NATS.
+fn instance_row(instance: &Value) -> [String; 10] {
+    let is_set = |pointer: &str| instance.pointer(pointer).and_then(Value::as_bool) == Some(true);
+    let state = match (is_set("/bus/connected"), is_set("/bus/publishing")) {
+        (true, true) => "publishing",
+        (true, false) => "not publishing",
+        (false, _) => "not connected",
+    };
+    let number = |pointer: &str| instance.pointer(pointer).map(Value::to_string).unwrap_or_default();
+    let details = [text(instance, "/bus/detail"), text(instance, "/commands/detail")];
+    let details = details.into_iter().filter(|detail| !detail.is_empty()).collect::<Vec<_>>();
+    [
+        text(instance, "/instance"),
+        text(instance, "/type"),
+        "nats".to_owned(),
+        state.to_owned(),
+        String::new(),
+        number("/counts/events_published"),
+        number("/rates/events_published"),
+        number("/counts/commands"),
+        number("/unconfirmed_events"),
+        details.join("; "),
+    ]
+}
+
+fn link_row(link: &Value, now: OffsetDateTime) -> [String; 10] {
+    let retry = time(link, "/retry_at").map(|at| format!("next try in {}", span(at - now)));
+    let last = time(link, "/last_error/at")
+        .map(|at| format!("{} ago: {}", span(now - at), text(link, "/last_error/text")));
+    let detail = Some(text(link, "/detail")).filter(|detail| !detail.is_empty()).or(last);
+    let mut row = std::array::from_fn(|_| String::new());
+    row[2] = text(link, "/key");
+    row[3] = text(link, "/phase");
+    row[4] = time(link, "/since").map(|since| span(now - since)).unwrap_or_default();
+    row[9] = [retry, detail].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    row
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn time(value: &Value, pointer: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(value.pointer(pointer)?.as_str()?, &Rfc3339).ok()
+}
+
+/// A span in its two largest units: `2h 5m`, `17s`.
+fn span(span: time::Duration) -> String {
+    let seconds = span.whole_seconds().max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut lines = String::new();
     for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0);
-            line.push_str(&format!("{cell:<width$}  "));
-        }
+        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
         lines.push_str(line.trim_end());
         lines.push('\n');
     }
@@ -151,23 +166,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_is_split_into_status_and_body() {
-        assert_eq!(split(b"HTTP/1.0 200 OK\r\na: b\r\n\r\nbody"), Some((200, b"body".to_vec())));
-        assert_eq!(split(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), Some((503, Vec::new())));
-        assert_eq!(split(b"SSH-2.0\r\n\r\n"), None);
-    }
-
-    #[test]
-    fn a_table_shows_links_and_cannot_steer_a_terminal() {
-        let body =
-            br#"{"instances":[{"instance":"shop","type":"sub0","bus":{"connected":true,"publishing":true},
-            "unconfirmed_events":3,"links":[{"key":"main","phase":"waiting","since":"2026-01-02T03:04:05Z",
-            "detail":"refused\u001b[2J"}]}]}"#;
-        let shown = table(body).ok().unwrap();
-        assert!(shown.contains("shop      sub0  nats  publishing"), "{shown}");
-        assert!(
-            shown.contains("main  waiting     2026-01-02 03:04:05               refused\\u{1b}[2J"),
-            "{shown}"
+    fn a_table_shows_instances_and_links_and_cannot_steer_a_terminal() {
+        let body = br#"{"instances":[{"instance":"shop","type":"sub0","bus":{"connected":true,"publishing":true},
+            "unconfirmed_events":3,"counts":{"events_published":1204,"commands":7},"rates":{"events_published":2.5},
+            "links":[
+                {"key":"main","phase":"waiting","since":"2026-01-02T03:04:05Z","retry_at":"2026-01-02T04:06:15Z",
+                 "detail":"refused\u001b[2J"},
+                {"key":"two","phase":"ready","since":"2026-01-02T04:06:00Z",
+                 "last_error":{"at":"2026-01-02T04:05:00Z","text":"E1: no"}}]}]}"#;
+        let now = OffsetDateTime::parse("2026-01-02T04:06:05Z", &Rfc3339).unwrap();
+        let shown = table(body, now).ok().unwrap();
+        let lines: Vec<_> =
+            shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "INSTANCE TYPE LINK STATE FOR EVENTS PER S COMMANDS BACKLOG DETAIL",
+                "shop sub0 nats publishing 1204 2.5 7 3",
+                "main waiting 1h 2m next try in 10s; refused\\u{1b}[2J",
+                "two ready 5s 1m 5s ago: E1: no",
+            ]
         );
     }
 }

@@ -1,28 +1,33 @@
-//! `pontoon tail`: prints events as they are published, one a line.
+//! `pontoon tail`: prints events as they are published, one a line, or those that a stream holds.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+mod filter;
+mod history;
+mod line;
+mod wire;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use async_nats::Message;
 use clap::Args;
 use futures_util::StreamExt as _;
-use pontoon_sdk::Raw;
-use serde_json::Value;
+use pontoon_sdk::Span;
 
+use self::filter::Filter;
+use self::history::{History, Start};
+use self::line::Format;
 use super::Outcome;
 use super::failure::Failure;
 use super::nats;
 use crate::config::{self, Sources};
-use crate::envelope::subject::decode_token;
-use crate::log::printable::{printable, printable_json};
+use crate::log::printable::printable;
 use crate::registry::Registry;
-
-/// The longest summary, in characters.
-const SUMMARY: usize = 240;
+use crate::settings::Config;
 
 #[derive(Args)]
 pub(super) struct Tail {
-    /// A subject, or what follows `<prefix>.event.`: `minchat.support.>`, `*.*.message.created.>`
+    /// An instance, a type, `minchat.support`, `message.created`, or a subject with * and >
     #[arg(default_value = ">")]
     filter: String,
     /// Print whole events as JSON, one a line
@@ -31,167 +36,83 @@ pub(super) struct Tail {
     /// Stop after this many events
     #[arg(long, value_name = "NUMBER")]
     count: Option<usize>,
+    /// Begin with the events that the streams hold since this long ago, such as 10m
+    #[arg(long, value_name = "TIME", conflicts_with = "last")]
+    since: Option<Span>,
+    /// Begin with this many of the last events that the streams hold
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    last: Option<u64>,
+    /// Show the frames of this instance instead, in both directions and without secrets
+    #[arg(long, value_name = "INSTANCE", conflicts_with_all = ["filter", "since", "last"])]
+    wire: Option<String>,
 }
 
 impl Tail {
     pub(super) fn run(self, registry: &Registry, sources: &Sources) -> Outcome {
-        let (config, _) = config::shared(registry, sources)?;
-        let prefix = &config.nats.prefix;
-        let subject = subject(prefix, &self.filter)?;
-        let lead = format!("{prefix}.event.");
-        nats::block_on(async {
-            let (client, mut refusals) = nats::client(&config).await?;
-            let mut events =
-                client.subscribe(subject).await.map_err(|error| Failure::Failed(error.to_string()))?;
-            let colour =
-                stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-            let mut left = self.count.unwrap_or(usize::MAX);
-            while left > 0 {
+        let (config, kinds) = config::shared(registry, sources)?;
+        if let Some(instance) = &self.wire {
+            return wire::print(&config, instance, self.json, self.count);
+        }
+        let filter = Filter::new(&self.filter, &config.nats.prefix, registry, &kinds)?;
+        nats::block_on(self.print(&config, &kinds, &filter))
+    }
+
+    async fn print(&self, config: &Config, kinds: &BTreeMap<String, String>, filter: &Filter) -> Outcome {
+        let (client, mut refusals) = nats::client(config).await?;
+        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
+        let mut events = client.subscribe(filter.subject.clone()).await.map_err(|error| failed(&error))?;
+        // Data goes to stdout; a failure to write here cannot be reported.
+        writeln!(stderr(), "listening on {}", printable(&filter.subject)).ok();
+        let mut output = Output {
+            format: Format::new(&config.nats.prefix, self.json, stdout().is_terminal()),
+            left: self.count.unwrap_or(usize::MAX),
+        };
+        let mut shown = HashSet::new();
+        let start = self.since.map(Start::Since).or(self.last.map(Start::Last));
+        if let Some(start) = start {
+            let mut history = History::open(&client, config, kinds, filter, start).await?;
+            while output.left > 0 {
                 let message = tokio::select! {
-                    message = events.next() => message,
+                    message = history.next() => message?,
                     failure = refusals.next() => return Err(failure),
                 };
-                let Some(message) = message else {
-                    return Err(Failure::Failed("the subscription ended".to_owned()));
-                };
-                let line = if self.json { json_line(&message) } else { line(&message, &lead, colour) };
-                writeln!(stdout(), "{line}")?;
-                left -= 1;
+                let Some(message) = message else { break };
+                shown.extend(id(&message));
+                output.print(&message)?;
             }
-            Ok(ExitCode::SUCCESS)
-        })
-    }
-}
-
-/// The subject to subscribe to: the filter itself if it begins with the prefix, else below `<prefix>.event.`.
-fn subject(prefix: &str, filter: &str) -> Result<String, Failure> {
-    let wrong =
-        filter.split('.').any(str::is_empty) || filter.chars().any(|c| c.is_whitespace() || c.is_control());
-    if wrong {
-        return Err(Failure::Usage(format!(
-            "\"{filter}\" is not a filter; write tokens with dots between them, or * and >"
-        )));
-    }
-    let is_full = filter == prefix || filter.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    Ok(if is_full { filter.to_owned() } else { format!("{prefix}.event.{filter}") })
-}
-
-fn json_line(message: &Message) -> String {
-    let subject = Value::from(message.subject.as_str()).to_string();
-    let mut headers = serde_json::Map::new();
-    for (name, values) in message.headers.iter().flat_map(|headers| headers.iter()) {
-        let text = values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(",");
-        headers.insert(name.to_string(), Value::from(text));
-    }
-    let headers = printable_json(Value::Object(headers).to_string().as_bytes());
-    let body = printable_json(&message.payload);
-    format!("{{\"subject\":{},\"headers\":{headers},\"body\":{body}}}", printable_json(subject.as_bytes()))
-}
-
-fn line(message: &Message, lead: &str, colour: bool) -> String {
-    let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-    let document = Raw::read::<Value>(&message.payload).map(|(document, _)| document).unwrap_or_default();
-    // In structured mode the event is the document's `data`, and `time` is beside it.
-    let structured = document.get("specversion").is_some();
-    let body = if structured { document.get("data") } else { Some(&document) };
-    let time = if structured {
-        document.get("time").and_then(Value::as_str).map(str::to_owned)
-    } else {
-        header("ce-time")
-    };
-    let time = time.as_deref().and_then(|time| time.get(11..23)).unwrap_or("--:--:--.---").to_owned();
-    let tokens: Vec<&str> =
-        message.subject.strip_prefix(lead).unwrap_or(&message.subject).split('.').collect();
-    let (place, what, scope) = match tokens.as_slice() {
-        [kind, instance, noun, verb, scope] => {
-            let scope = decode_token(scope).unwrap_or_else(|| (*scope).to_owned());
-            (format!("{kind}.{instance}"), format!("{noun}.{verb}"), scope)
         }
-        _ => (message.subject.to_string(), String::new(), String::new()),
-    };
-    let parts = [(time, "2"), (place, "36"), (what, "1"), (scope, "35")];
-    let shown = parts.iter().filter(|(text, _)| !text.is_empty()).map(|(text, style)| {
-        let text = printable(text);
-        if colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text }
-    });
-    let mut shown: Vec<String> = shown.collect();
-    shown.push(printable(&body.map(summary).unwrap_or_default()));
-    shown.join("  ").trim_end().to_owned()
+        while output.left > 0 {
+            let message = tokio::select! {
+                message = events.next() => message,
+                failure = refusals.next() => return Err(failure),
+            };
+            let message = message.ok_or_else(|| failed(&"the subscription ended"))?;
+            // Published after the subscription began, and read from the stream.
+            if id(&message).is_none_or(|id| !shown.remove(&id)) {
+                output.print(&message)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
-/// A short text for an event: sender and text if it has them, else its fields.
-fn summary(body: &Value) -> String {
-    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
-    let sender = text("/sender/name").or(text("/sender/id"));
-    let content = text("/message/text")
-        .or(text("/delta"))
-        .or(text("/error/message"))
-        .or(text("/text"))
-        .or(text("/reason"));
-    let whole = match (sender, content) {
-        (Some(sender), Some(content)) => format!("{sender}: {content}"),
-        (None, Some(content)) => content.to_owned(),
-        _ => {
-            let fields = body.as_object().into_iter().flatten().filter(|(key, _)| *key != "raw");
-            let fields = fields.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
-            if fields.is_empty() { body.get("raw").map(Value::to_string).unwrap_or_default() } else { fields }
-        }
-    };
-    let mut short: String = whole.chars().take(SUMMARY).collect();
-    if short.len() < whole.len() {
-        short.push('…');
-    }
-    short
+/// What identifies an event: its subject and `ce-id`.
+fn id(message: &Message) -> Option<String> {
+    let id = message.headers.as_ref()?.get("ce-id")?;
+    Some(format!("{} {}", message.subject, id.as_str()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Where events are printed.
+struct Output {
+    format: Format,
+    /// How many are still to be printed.
+    left: usize,
+}
 
-    fn message(subject: &str, body: &str) -> Message {
-        let (payload, length) = (body.to_owned().into(), body.len());
-        Message {
-            subject: subject.into(),
-            reply: None,
-            payload,
-            headers: None,
-            status: None,
-            description: None,
-            length,
-        }
-    }
-
-    #[test]
-    fn a_filter_is_a_subject_or_what_follows_the_events() {
-        let subject = |filter| subject("acme.pontoon", filter).ok();
-        assert_eq!(subject(">").as_deref(), Some("acme.pontoon.event.>"));
-        assert_eq!(subject("sub0.shop.>").as_deref(), Some("acme.pontoon.event.sub0.shop.>"));
-        assert_eq!(subject("acme.pontoon.state.>").as_deref(), Some("acme.pontoon.state.>"));
-        assert_eq!(subject("a b"), None);
-        assert_eq!(subject("a..b"), None);
-    }
-
-    #[test]
-    fn an_event_is_one_line_that_cannot_steer_a_terminal() {
-        let body = r#"{"sender":{"name":"Eve\u001b[2J"},"message":{"text":"hi\n\u202eyou"},"raw":{}}"#;
-        let shown =
-            line(&message("p.event.minchat.support.message.created.room=201", body), "p.event.", false);
-        assert_eq!(
-            shown,
-            "--:--:--.---  minchat.support  message.created  room 1  Eve\\u{1b}[2J: hi\\n\\u{202e}you"
-        );
-    }
-
-    #[test]
-    fn an_event_with_half_a_surrogate_pair_in_its_payload_is_shown() {
-        let body = r#"{"message":{"text":"cut"},"raw":{"t":"cut \ud83d"}}"#;
-        let shown = line(&message("p.event.x.y.message.created._", body), "p.event.", false);
-        assert!(shown.ends_with("cut"), "{shown}");
-    }
-
-    #[test]
-    fn json_lines_hold_the_whole_event() {
-        let shown = json_line(&message("p.event.x", "{\"n\":\n1}"));
-        assert_eq!(shown, r#"{"subject":"p.event.x","headers":{},"body":{"n": 1}}"#);
+impl Output {
+    fn print(&mut self, message: &Message) -> Result<(), Failure> {
+        writeln!(stdout(), "{}", self.format.line(message))?;
+        self.left -= 1;
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use toml_edit::{ImDocument, Item};
 use super::problem::Problem;
 
 /// Where the file is searched without `--config` and `PONTOON_CONFIG`.
-const SEARCHED: [&str; 2] = ["config/pontoon.toml", "/etc/pontoon/pontoon.toml"];
+const SEARCHED: [&str; 3] = ["pontoon.toml", "config/pontoon.toml", "/etc/pontoon/pontoon.toml"];
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 4 << 20;
 
@@ -33,7 +33,7 @@ pub(super) fn find(named: Option<&Path>) -> Option<PathBuf> {
 
 /// The places that are searched, for messages.
 pub(super) fn searched() -> String {
-    SEARCHED.join(" and ")
+    SEARCHED.join(", ")
 }
 
 impl File {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::file;
+
 /// The sources of settings: one file, then the environment, then flags. Kept for reloads.
 #[derive(Clone, Default)]
 pub struct Sources {
@@ -29,5 +31,11 @@ impl Sources {
             folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
         });
         Self { file: file.or_else(named), env, state_directory, flags }
+    }
+
+    /// The file that is read, for messages.
+    pub fn name(&self) -> String {
+        let file = file::find(self.file.as_deref());
+        file.map_or_else(|| "no configuration file".to_owned(), |file| file.display().to_string())
     }
 }

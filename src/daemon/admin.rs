@@ -1,21 +1,29 @@
-//! The HTTP endpoint for probes and metrics: `/livez`, `/readyz`, `/metrics`, `/status`.
+//! The HTTP endpoint: probes and metrics (`/livez`, `/readyz`, `/metrics`, `/status`), and the page (`/`).
+//!
+//! * `host`: which hosts requests may be for; `authorize`: who may use the page
+//! * `page`: the files of the page; `live`: what it shows, as server-sent events; `command`: what it sends
 //!
 //! It runs on a separate thread, so that a busy or stuck instance cannot delay its answers.
 
+mod authorize;
+mod command;
 mod host;
+mod live;
+mod page;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,8 +34,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::authorize::Access;
 use self::host::Hosts;
 use crate::daemon::InstanceStatuses;
+use crate::feed::Feed;
 use crate::metrics::Exporter;
 use crate::settings::Admin;
 
@@ -35,7 +45,7 @@ use crate::settings::Admin;
 const CONNECTIONS: usize = 64;
 /// How long a client may take to send the request's header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last. It carries one request.
+/// How long a connection may last, unless its response goes on. It carries one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long closing waits for the port to be free, and for responses in progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,6 +55,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 struct View {
     statuses: Arc<InstanceStatuses>,
     metrics: Exporter,
+    feed: Feed,
+    /// Whether commands are taken.
+    commands: bool,
 }
 
 /// The endpoint. Dropping it ends it.
@@ -66,9 +79,11 @@ impl Endpoint {
         settings: &Admin,
         statuses: &Arc<InstanceStatuses>,
         metrics: &Exporter,
+        feed: &Feed,
     ) -> Result<Self, String> {
         let listener = bind(&settings.listen)?;
-        let view = View { statuses: statuses.clone(), metrics: metrics.clone() };
+        let (statuses, metrics, feed) = (statuses.clone(), metrics.clone(), feed.clone());
+        let view = View { statuses, metrics, feed, commands: settings.commands };
         serve(listener, view, settings.clone())
             .map_err(|error| format!("the admin endpoint cannot start: {error}"))
     }
@@ -109,7 +124,8 @@ fn serve(listener: TcpListener, view: View, settings: Admin) -> io::Result<Endpo
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, (closing, closed)) = (CancellationToken::new(), mpsc::channel());
     let ends = stop.clone();
-    let routes = routes(view).layer(from_fn_with_state(Hosts::new(&settings.hosts), host::check));
+    let access = Access::new(&settings, address);
+    let routes = routes(view, access).layer(from_fn_with_state(Hosts::new(&settings.hosts), host::check));
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let accepting = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -163,13 +179,41 @@ async fn serve_connection(stream: TcpStream, routes: Router) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(16 * 1024)
         .keep_alive(false);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let long = LongResponse::default();
+    let service = TowerToHyperService::new(routes.layer(Extension(long.clone())));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
     // A client that breaks off or is too slow needs no report.
-    drop(timeout(CONNECTION_TIMEOUT, connection).await);
+    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && long.is_set() {
+        drop(connection.await);
+    }
 }
 
-fn routes(view: View) -> Router {
+/// Whether the response of a connection goes on until the client ends it.
+#[derive(Clone, Default)]
+struct LongResponse(Arc<AtomicBool>);
+
+impl LongResponse {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn routes(view: View, access: Access) -> Router {
+    let mut restricted =
+        Router::new().route("/live", get(live::live)).route("/wire/{instance}", get(live::wire));
+    if view.commands {
+        restricted =
+            restricted.route("/operations", get(command::operations)).route("/command", post(command::send));
+    }
     Router::new()
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
+        .merge(restricted.layer(from_fn_with_state(access, authorize::check)))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
@@ -188,9 +232,17 @@ async fn livez(State(view): State<View>) -> Response {
     )
 }
 
-/// Fails if events or commands cannot be taken. A service that is away is not a reason.
-async fn readyz(State(view): State<View>) -> Response {
-    probe_response(view.statuses.unready())
+/// Fails if events or commands cannot be taken. A service that is away is not a reason, nor is NATS while there is room:
+/// those are named in the response, and with `?strict` they fail, too.
+async fn readyz(State(view): State<View>, uri: Uri) -> Response {
+    let (reasons, warnings) = (view.statuses.unready(), view.statuses.degraded());
+    let is_ready = reasons.is_empty() && (uri.query() != Some("strict") || warnings.is_empty());
+    let lines = reasons.into_iter().chain(warnings);
+    if is_ready {
+        let lines = std::iter::once("ok".to_owned()).chain(lines).collect::<Vec<_>>();
+        return (StatusCode::OK, lines.join("\n") + "\n").into_response();
+    }
+    probe_response(lines.collect())
 }
 
 fn probe_response(reasons: Vec<String>) -> Response {

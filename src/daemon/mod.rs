@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{self, Loaded, Prepared, Problems, Sources};
+use crate::feed::Feed;
 use crate::instance::{Handle, Settings, since_start};
 use crate::metrics::{DaemonMetrics, Exporter, ReloadOutcome};
 use crate::registry::Registry;
@@ -82,6 +83,7 @@ struct Daemon {
     statuses: Arc<InstanceStatuses>,
     counts: DaemonMetrics,
     exporter: Exporter,
+    feed: Feed,
     log: Option<log::Live>,
     admin: Option<admin::Endpoint>,
     notify: Notify,
@@ -119,6 +121,7 @@ impl Daemon {
             statuses,
             counts,
             exporter,
+            feed: Feed::default(),
             log: None,
             admin: None,
             notify: Notify::default(),
@@ -176,8 +179,12 @@ impl Daemon {
                 );
             }
             let ended = ending.handle.is_finished();
-            if ended && !self.running.contains_key(&ending.handle.name) {
-                self.statuses.remove(&ending.handle.name);
+            let name = &ending.handle.name;
+            if ended && !self.running.contains_key(name) {
+                self.statuses.remove(name);
+                if !self.waiting.contains_key(name) {
+                    self.exporter.remove(name);
+                }
             }
             !ended
         });
@@ -199,8 +206,9 @@ impl Daemon {
     fn start_instance(&mut self, name: &str, prepared: Prepared) {
         let transport =
             self.config.connectors.get(name).map(|instance| instance.transport.clone()).unwrap_or_default();
-        match Handle::start(name, prepared.run, &self.config, &transport) {
+        match Handle::start(name, prepared.run, &self.config, &transport, &self.feed) {
             Ok(handle) => {
+                self.exporter.add(name);
                 tracing::info!(instance = name, "instance started");
                 self.statuses.started(&handle);
                 self.running.insert(name.to_owned(), Running { handle, since: Instant::now() });
@@ -305,8 +313,9 @@ impl Daemon {
             self.admin = None;
             return Ok(());
         };
-        let start =
-            |settings: &settings::Admin| admin::Endpoint::start(settings, &self.statuses, &self.exporter);
+        let start = |settings: &settings::Admin| {
+            admin::Endpoint::start(settings, &self.statuses, &self.exporter, &self.feed)
+        };
         let started = match (start(wanted), self.admin.take()) {
             // The same port at another address, most likely.
             (Err(_), Some(before)) if wanted.listen.ends_with(&format!(":{}", before.address.port())) => {

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::instance::since_start;
-    use crate::status::{BusStatus, CommandStatus, InstanceStatus, Links};
+    use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates};
 
     /// The datagrams that were sent.
     type Sent = Arc<Mutex<Vec<String>>>;
@@ -222,6 +222,8 @@ mod tests {
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room: true,
+            counts: Counts::default(),
+            rates: Rates::default(),
         }
     }
 

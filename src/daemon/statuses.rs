@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pontoon_sdk::Operation;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::instance::{Handle, since_start};
+use crate::instance::{Handle, LocalCommand, since_start};
 use crate::status::InstanceStatus;
+
+/// How many links of an instance are named that are down.
+const NAMED_LINKS: usize = 8;
 
 /// The instances, by name, and whether the daemon itself is well.
 #[derive(Default)]
@@ -25,6 +29,8 @@ pub struct InstanceStatuses {
 struct Entry {
     status: watch::Receiver<InstanceStatus>,
     heartbeat: Arc<AtomicU64>,
+    operations: Arc<[Operation]>,
+    commands: Option<mpsc::Sender<LocalCommand>>,
     running: bool,
 }
 
@@ -56,6 +62,29 @@ fn reason(InstanceSnapshot { running, status }: &InstanceSnapshot) -> Option<Str
     }
 }
 
+/// What is wrong with an instance that is ready.
+fn warnings(InstanceSnapshot { status, .. }: &InstanceSnapshot) -> Vec<String> {
+    let name = &status.instance;
+    let mut warnings = Vec::new();
+    if !status.bus.publishing {
+        let detail = status.bus.detail.as_deref().unwrap_or("it is not known why");
+        warnings.push(format!("{name}: events are not published: {detail}"));
+    }
+    if let Some(detail) = &status.commands.detail {
+        warnings.push(format!("{name}: commands: {detail}"));
+    }
+    let down = status.links.0.values().filter(|link| link.retry_at.is_some());
+    let shown = down.clone().take(NAMED_LINKS).map(|link| {
+        let detail = link.detail.as_deref().unwrap_or_default();
+        format!("{name}: link {}: {}: {detail}", link.key, link.phase.as_str())
+    });
+    warnings.extend(shown);
+    if let Some(more) = down.count().checked_sub(NAMED_LINKS).filter(|more| *more > 0) {
+        warnings.push(format!("{name}: {more} more links are down"));
+    }
+    warnings
+}
+
 impl InstanceStatuses {
     /// A loop without a heartbeat for this long is stuck.
     pub const STUCK: Duration = Duration::from_secs(10);
@@ -67,6 +96,16 @@ impl InstanceStatuses {
             status: entry.status.borrow().clone(),
         };
         self.instances().values().map(snapshot).collect()
+    }
+
+    /// What callers can ask for, by instance.
+    pub fn operations(&self) -> BTreeMap<String, Arc<[Operation]>> {
+        self.instances().iter().map(|(name, entry)| (name.clone(), entry.operations.clone())).collect()
+    }
+
+    /// Where commands for an instance go.
+    pub fn commands(&self, instance: &str) -> Option<mpsc::Sender<LocalCommand>> {
+        self.instances().get(instance)?.commands.clone()
     }
 
     /// The loops without a heartbeat for longer than `limit`, by name. An instance that is being restarted has no loop, and
@@ -95,9 +134,20 @@ impl InstanceStatuses {
         daemon.into_iter().chain(waiting).chain(instances).collect()
     }
 
+    /// What is wrong while the daemon may be ready: events that are not published, and links that have failed.
+    pub fn degraded(&self) -> Vec<String> {
+        self.snapshots().iter().filter(|snapshot| reason(snapshot).is_none()).flat_map(warnings).collect()
+    }
+
     pub(super) fn started(&self, handle: &Handle) {
-        let (status, heartbeat) = (handle.status.clone(), handle.heartbeat.clone());
-        self.instances().insert(handle.name.clone(), Entry { status, heartbeat, running: true });
+        let entry = Entry {
+            status: handle.status.clone(),
+            heartbeat: handle.heartbeat.clone(),
+            operations: handle.operations.clone(),
+            commands: Some(handle.commands.clone()),
+            running: true,
+        };
+        self.instances().insert(handle.name.clone(), entry);
     }
 
     pub(super) fn ended(&self, name: &str) {
@@ -133,7 +183,8 @@ impl InstanceStatuses {
     #[cfg(test)]
     pub(crate) fn insert(&self, status: watch::Receiver<InstanceStatus>, heartbeat: Arc<AtomicU64>) {
         let name = status.borrow().instance.clone();
-        self.instances().insert(name, Entry { status, heartbeat, running: true });
+        let (operations, commands) = (Arc::from([]), None);
+        self.instances().insert(name, Entry { status, heartbeat, operations, commands, running: true });
         self.started.store(true, Ordering::Relaxed);
     }
 }
@@ -143,7 +194,7 @@ mod tests {
     use pontoon_sdk::LinkKey;
 
     use super::*;
-    use crate::status::{BusStatus, CommandStatus, LinkStatus, Links, Phase};
+    use crate::status::{BusStatus, CommandStatus, Counts, LinkStatus, Links, Phase, Rates};
 
     fn statuses(connected: bool, room: bool, subscribed: bool) -> (InstanceStatuses, Arc<AtomicU64>) {
         let main = LinkStatus {
@@ -152,6 +203,7 @@ mod tests {
             since: time::OffsetDateTime::UNIX_EPOCH,
             detail: None,
             retry_at: None,
+            last_error: None,
         };
         let status = InstanceStatus {
             instance: "shop".into(),
@@ -163,6 +215,8 @@ mod tests {
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room,
+            counts: Counts::default(),
+            rates: Rates::default(),
         };
         let (statuses, beat) = (InstanceStatuses::default(), Arc::new(AtomicU64::new(since_start())));
         statuses.insert(watch::channel(status).1, beat.clone());

@@ -14,7 +14,7 @@ impl Run for Faulty {
         "sub0"
     }
 
-    fn operations(&self) -> Vec<&'static str> {
+    fn operations(&self) -> Vec<pontoon_sdk::Operation> {
         Vec::new()
     }
 
@@ -77,8 +77,8 @@ async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_
     assert_eq!(epoch(&daemon, "sound"), neighbour);
     let counted = exporter.render();
     for line in [
-        "pontoon_instance_restarts_total{instance=\"faulty\",type=\"sub0\"} 1\n",
-        "pontoon_instance_restarts_total{instance=\"sound\",type=\"sub0\"} 0\n",
+        "pontoon_instance_restarts_total{pontoon_instance=\"faulty\",type=\"sub0\"} 1\n",
+        "pontoon_instance_restarts_total{pontoon_instance=\"sound\",type=\"sub0\"} 0\n",
     ] {
         assert!(counted.contains(line), "{counted}");
     }

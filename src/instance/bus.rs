@@ -376,7 +376,7 @@ async fn connect(name: &str, kind: &str, nats: &Nats, unusable: &impl Fn(String)
         match connected.await {
             Ok(connected) => return connected,
             Err(detail) => {
-                tracing::error!(instance = name, detail = %detail.escape_debug(), "NATS");
+                tracing::error!(instance = name, %detail, "NATS");
                 unusable(detail);
                 sleep(UNUSABLE).await;
             }

@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
-use tokio::sync::watch;
+use bytes::Bytes;
+use pontoon_sdk::Operation;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::Feed;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
 use crate::status::InstanceStatus;
@@ -17,8 +20,20 @@ pub trait Run: Send {
     fn kind(&self) -> &'static str;
     /// Runs it on this thread until it is asked to stop and has drained.
     fn run(self: Box<Self>, context: Context);
-    /// Names of its operations, for metrics.
-    fn operations(&self) -> Vec<&'static str>;
+    /// Its operations, with those that every instance has.
+    fn operations(&self) -> Vec<Operation>;
+}
+
+/// A command, and where its replies go.
+pub struct LocalCommand {
+    /// The tokens behind the instance in the subject, such as `message.send`.
+    pub operation: String,
+    /// `Pontoon-Wait` and others.
+    pub headers: Vec<(&'static str, String)>,
+    /// JSON.
+    pub body: Bytes,
+    /// The bodies of its replies, up to the last.
+    pub replies: mpsc::Sender<Bytes>,
 }
 
 /// The settings that every instance shares. A reload may change them while an instance runs.
@@ -62,6 +77,10 @@ pub struct Context {
     pub(super) status: watch::Sender<InstanceStatus>,
     /// When its thread last had time to itself, as [`since_start`] counts.
     pub(super) heartbeat: Arc<AtomicU64>,
+    /// What people watch.
+    pub(super) feed: Feed,
+    /// Commands from the page.
+    pub(super) commands: mpsc::Receiver<LocalCommand>,
     /// Asks it to drain and end.
     pub(super) stop: CancellationToken,
     /// The epoch of its first events: see [`epoch`].

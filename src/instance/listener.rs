@@ -155,7 +155,7 @@ fn pause(
 fn refused(shared: &Shared, detail: String) {
     let instance = shared.link.instance.clone();
     shared.throttles.handshakes.log(move |count| {
-        tracing::warn!(instance, count, detail = %detail.escape_debug(), "a connection was not accepted");
+        tracing::warn!(instance, count, %detail, "a connection was not accepted");
     });
 }
 

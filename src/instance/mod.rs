@@ -4,6 +4,7 @@
 //! * `run`: the instance from start to drain
 //! * `bus`: its NATS connection, which a reload may move while the links stay
 //! * [`router`]: from a command to its link; [`links`]: the links
+//! * `local`: commands that do not come over NATS
 //! * `listener`: connections that services open to us; `refusals`: those that were refused
 //! * [`status`]: what is known of the instance; [`state`]: publishes it
 
@@ -11,6 +12,7 @@ mod bus;
 pub mod context;
 pub mod links;
 mod listener;
+mod local;
 mod refusals;
 pub mod router;
 mod run;
@@ -23,18 +25,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use pontoon_sdk::Connector;
+use pontoon_sdk::{Connector, Operation};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::context::epoch;
-pub use self::context::{Context, Run, Settings, since_start};
+pub use self::context::{Context, LocalCommand, Run, Settings, since_start};
 pub use self::shared::Shared;
+use crate::feed::Feed;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
-use crate::status::{BusStatus, CommandStatus, InstanceStatus, Links};
+use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates};
 use crate::transport::Dial;
+
+/// Commands from the page that may wait.
+const LOCAL_COMMANDS: usize = 16;
 
 /// A connector with its Rust types.
 pub struct Typed<C> {
@@ -56,11 +62,8 @@ where
         C::TYPE
     }
 
-    fn operations(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> =
-            router::operations(&self.connector).iter().map(|operation| operation.name).collect();
-        names.push(router::UNKNOWN);
-        names
+    fn operations(&self) -> Vec<Operation> {
+        router::operations(&self.connector)
     }
 
     fn run(self: Box<Self>, context: Context) {
@@ -84,6 +87,10 @@ pub struct Handle {
     pub status: watch::Receiver<InstanceStatus>,
     /// When its thread last had time to itself, as [`since_start`] counts.
     pub heartbeat: Arc<AtomicU64>,
+    /// What callers can ask for.
+    pub operations: Arc<[Operation]>,
+    /// Where commands from the page go.
+    pub commands: mpsc::Sender<LocalCommand>,
     settings: watch::Sender<Settings>,
     stop: CancellationToken,
     thread: std::thread::JoinHandle<()>,
@@ -99,6 +106,7 @@ impl Handle {
         run: Box<dyn Run>,
         config: &Config,
         transport: &settings::Transport,
+        feed: &Feed,
     ) -> io::Result<Self> {
         let epoch = epoch();
         let initial = InstanceStatus {
@@ -111,24 +119,32 @@ impl Handle {
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room: true,
+            counts: Counts::default(),
+            rates: Rates::default(),
         };
         let (sender, status) = watch::channel(initial);
         let heartbeat = Arc::new(AtomicU64::new(since_start()));
         let stop = CancellationToken::new();
         let (settings, in_force) = watch::channel(Settings::from(config));
+        let operations: Arc<[Operation]> = run.operations().into();
+        let mut names: Vec<_> = operations.iter().map(|operation| operation.name).collect();
+        names.push(router::UNKNOWN);
+        let (commands, local) = mpsc::channel(LOCAL_COMMANDS);
         let context = Context {
             name: name.to_owned(),
             settings: in_force,
             transport: transport.clone(),
-            metrics: Arc::new(InstanceMetrics::new(name, run.kind(), &run.operations())),
+            metrics: Arc::new(InstanceMetrics::new(name, run.kind(), &names)),
             status: sender,
             heartbeat: heartbeat.clone(),
+            feed: feed.clone(),
+            commands: local,
             stop: stop.clone(),
             epoch,
         };
         let thread =
             std::thread::Builder::new().name(format!("instance {name}")).spawn(move || run.run(context))?;
-        Ok(Self { name: name.to_owned(), status, heartbeat, settings, stop, thread })
+        Ok(Self { name: name.to_owned(), status, heartbeat, operations, commands, settings, stop, thread })
     }
 
     /// Has it go over to these settings, even while it drains. Links stay, and events that are kept move on. Returns at

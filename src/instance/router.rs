@@ -42,7 +42,16 @@ pub const MOST_COMMANDS: usize = 1 << 20;
 
 /// All operations of an instance, with those that every instance has.
 pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
-    let own = |name, summary, delivery| Operation {
+    let offered = |operation: Operation| {
+        let delivery = connector.offers(&operation).ok()?;
+        Some(Operation { delivery, ..operation })
+    };
+    C::Request::operations().into_iter().filter_map(offered).chain(common_operations()).collect()
+}
+
+/// The operations that every instance has, whatever its connector.
+pub fn common_operations() -> [Operation; 2] {
+    let operation = |name, summary, delivery| Operation {
         name,
         argument: None,
         summary,
@@ -50,14 +59,10 @@ pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
         delivery,
         idempotent: true,
     };
-    let offered = |operation: Operation| {
-        let delivery = connector.offers(&operation).ok()?;
-        Some(Operation { delivery, ..operation })
-    };
-    let mut operations: Vec<_> = C::Request::operations().into_iter().filter_map(offered).collect();
-    operations.push(own(RECONNECT, "Dials every link of the instance again", DeliveryLevel::Accepted));
-    operations.push(own(STATUS, "Returns the state of the instance and its links", DeliveryLevel::Response));
-    operations
+    [
+        operation(RECONNECT, "Dials every link of the instance again", DeliveryLevel::Accepted),
+        operation(STATUS, "Returns the state of the instance and its links", DeliveryLevel::Response),
+    ]
 }
 
 /// Takes the commands of an instance, and owns its links.
@@ -134,6 +139,17 @@ where
 
     /// Carries out one command, or refuses it.
     pub fn handle(&mut self, request: &Request) {
+        self.handle_for(request, self.replies.clone());
+    }
+
+    /// The subject of replies that do not go over NATS, which is one that is allowed.
+    pub fn local_reply(&self) -> String {
+        let settings = self.shared.settings();
+        format!("{}page", settings.commands.reply_prefixes.first().map_or("_INBOX.", String::as_str))
+    }
+
+    /// The same with another place for the replies.
+    pub fn handle_for(&mut self, request: &Request, replies: ReplySender) {
         let started = Instant::now();
         let settings = self.shared.settings();
         let known = find(&self.operations, request.tokens());
@@ -150,7 +166,7 @@ where
                     "a command was refused: its reply subject is not under commands.reply_prefixes"
                 );
             });
-            self.shared.link.metrics.command(operation, Outcome::BadReply).increment(1);
+            self.shared.link.metrics.command_ended(operation, Outcome::BadReply);
             return;
         }
         let id = CommandId(self.last.0 + 1);
@@ -165,7 +181,7 @@ where
             started,
             deadline: started,
             traceparent: request.header(TRACEPARENT).and_then(traceparent).map(Arc::from),
-            replies: self.replies.clone(),
+            replies,
             metrics: self.shared.link.metrics.clone(),
             stats: self.stats.clone(),
             permit: None,

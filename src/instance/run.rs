@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::bus::{Bus, Moved};
-use super::context::{Context, Settings};
+use super::context::{Context, LocalCommand, Settings};
 use super::listener::{self, Accepted};
+use super::local;
 use super::router::{self, Router};
 use super::shared::{Shared, Throttles};
 use super::state::State;
@@ -27,6 +28,7 @@ use crate::link;
 use crate::link::lifetime::Lifetime;
 use crate::link::phases::LinkPhases;
 use crate::link::slots::Slots;
+use crate::log::Throttle;
 use crate::reply::Stats;
 use crate::settings::{self, DeliveryMode};
 use crate::transport::{self, Dial};
@@ -35,12 +37,16 @@ use crate::transport::{self, Dial};
 const FAILED_LIMIT: Duration = Duration::from_secs(1);
 /// How long the commands that were on their way may take to arrive when a subscription ends.
 const LAST_COMMANDS: Duration = Duration::from_secs(1);
+/// How often links that stay down are logged.
+const STILL_DOWN: Duration = Duration::from_secs(30);
+/// How often errors that the service raises are logged.
+const SERVICE_ERRORS: Duration = Duration::from_secs(10);
 /// Accepted connections that wait for their links.
 const ACCEPTED: usize = 16;
 
 /// Runs until the instance is asked to stop and has drained, or until one of its parts fails as none should: then it
 /// returns without a drain, and the daemon starts it again.
-pub(super) async fn run<C: Connector>(connector: Rc<C>, context: Context)
+pub(super) async fn run<C: Connector>(connector: Rc<C>, mut context: Context)
 where
     C::Transport: Dial,
 {
@@ -68,7 +74,7 @@ where
         }
     }
     let part_failed = tokio::select! {
-        failed = serve(&mut bus, &shared, &mut router, &mut accepted, &context.stop) => failed,
+        failed = serve(&mut bus, &shared, &mut router, &mut accepted, &mut context.commands, &context.stop) => failed,
         _ = parts.join_next() => true,
         () = shared.fault.cancelled() => false,
     };
@@ -96,6 +102,7 @@ async fn serve<C: Connector>(
     shared: &Shared,
     router: &mut Router<C>,
     accepted: &mut mpsc::Receiver<Accepted<C::Transport>>,
+    commands: &mut mpsc::Receiver<LocalCommand>,
     stop: &CancellationToken,
 ) -> bool
 where
@@ -122,6 +129,7 @@ where
                     tracing::warn!(instance = shared.link.instance, %error, "a connection was not accepted");
                 }
             }
+            Some(command) = commands.recv() => local::handle(router, command),
             change = bus.changed() => {
                 let Some(change) = change else { return true };
                 if let Some(Moved { replies, former_up }) = bus.put_in_force(change).await {
@@ -148,6 +156,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     let Settings { nats, events, delivery, .. } = &settings;
     let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
+    let spool = spool.watched(context.feed.clone());
     if delivery.mode == DeliveryMode::Core {
         // There is no stream that knows of an earlier run, so there may have been one.
         spool.previous_run(None);
@@ -160,6 +169,10 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         phases: LinkPhases::new(context.metrics.clone()),
         slots: Slots::new(connector.on_demand_limits().links),
         ready_links: Rc::default(),
+        first_failures: Throttle::default(),
+        failures: Throttle::every(STILL_DOWN),
+        service_errors: Throttle::every(SERVICE_ERRORS),
+        feed: context.feed.clone(),
         activity: Rc::default(),
     };
     Shared {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::envelope::Envelope;
 use crate::log::Throttle;
-use crate::status::{InstanceStatus, LinkChanges, LinkStatus};
+use crate::status::{Counts, InstanceStatus, LinkChanges, LinkStatus, Rates};
 
 /// Up to this many links, every message has all of them.
 const WHOLE: usize = 256;
@@ -158,6 +158,7 @@ fn messages<'a>(
 fn summary(status: &InstanceStatus) -> InstanceStatus<()> {
     let mut summary = status.with_links(());
     (summary.unconfirmed_events, summary.unconfirmed_bytes) = (0, 0);
+    (summary.counts, summary.rates) = (Counts::default(), Rates::default());
     summary.commands.dropped = summary.commands.dropped.min(1);
     summary
 }
@@ -197,6 +198,7 @@ mod tests {
             since: OffsetDateTime::UNIX_EPOCH,
             detail: Some("the address refuses connections".to_owned()),
             retry_at: None,
+            last_error: None,
         };
         let keys = numbers.map(|number| LinkKey::new(format!("link-{number:05}")));
         keys.map(|key| (key.clone(), is_open.then(|| link(&key)))).collect()
@@ -213,6 +215,8 @@ mod tests {
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,
             room: true,
+            counts: Counts::default(),
+            rates: Rates::default(),
         };
         status.links.apply(&changes(0..links, true));
         status

@@ -1,5 +1,6 @@
 //! What is known of an instance, published on every change and every ten seconds, and kept for the admin endpoint.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::context::since_start;
 use super::shared::Shared;
@@ -16,10 +17,14 @@ use crate::bus::connect::Connection;
 use crate::bus::spool::Spool;
 use crate::link::gaps::{Activity, BEAT};
 use crate::log::Throttle;
-use crate::status::{BusStatus, CommandStatus, InstanceStatus};
+use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Rates};
 
 /// How often it is checked, for levels that change all the time.
 const CHECK: Duration = Duration::from_secs(1);
+/// The time that rates are computed over.
+const WINDOW: Duration = Duration::from_secs(5);
+/// How often it is logged that nothing is published.
+const STILL_AWAY: Duration = Duration::from_secs(30);
 /// How long changes are collected before they are published together.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -37,7 +42,9 @@ pub async fn keep(
     let mut subscribed = shared.subscribed.subscribe();
     let (mut breaks, mut dropped) = (0, 0);
     let drops = Throttle::default();
+    let mut logged = Instant::now();
     let mut state = State::default();
+    let mut rates = RateWindow::default();
     loop {
         tokio::select! {
             () = shared.link.phases.changed() => sleep(SETTLE).await,
@@ -69,11 +76,27 @@ pub async fn keep(
         });
         let changes = shared.link.phases.take_changes();
         let bus = bus.borrow_and_update().clone();
+        if bus.publishing {
+            logged = Instant::now();
+        } else if logged.elapsed() >= STILL_AWAY {
+            logged = Instant::now();
+            let detail = bus.detail.as_deref().unwrap_or_default();
+            let level = shared.link.spool.level();
+            tracing::warn!(
+                instance = shared.link.instance,
+                connected = bus.connected,
+                unconfirmed_events = level.sent + level.waiting,
+                %detail,
+                "NATS still takes no events"
+            );
+        }
         status.send_modify(|status| {
             status.links.apply(&changes);
             status.bus = bus;
             status.commands = commands(&shared, &now);
             set_levels(status, &shared.link.spool);
+            status.counts = shared.link.metrics.counts();
+            status.rates = rates.next(status.counts, Instant::now());
         });
         state.add(changes);
         if now.up {
@@ -90,6 +113,34 @@ pub fn set_levels(status: &mut InstanceStatus, spool: &Spool) {
     status.unconfirmed_events = number(level.sent + level.waiting);
     status.unconfirmed_bytes = number(level.bytes);
     status.room = spool.has_room();
+}
+
+/// What was counted in the last seconds.
+#[derive(Default)]
+struct RateWindow(VecDeque<(Instant, Counts)>);
+
+impl RateWindow {
+    /// The rates since the oldest counts that are kept.
+    fn next(&mut self, counts: Counts, now: Instant) -> Rates {
+        if self.0.back().is_none_or(|(last, _)| *last + CHECK / 2 <= now) {
+            self.0.push_back((now, counts));
+        }
+        while self.0.get(1).is_some_and(|(second, _)| *second + WINDOW <= now) {
+            self.0.pop_front();
+        }
+        let (since, before) = self.0.front().copied().unwrap_or((now, counts));
+        let seconds = (now - since).as_secs_f64();
+        let rate = |now: u64, before: u64| {
+            // A count is far below what a float holds exactly.
+            let more = now.saturating_sub(before) as f64;
+            if seconds > 0.0 { (more / seconds * 10.0).round() / 10.0 } else { 0.0 }
+        };
+        Rates {
+            frames_received: rate(counts.frames_received, before.frames_received),
+            events_published: rate(counts.events_published, before.events_published),
+            commands: rate(counts.commands, before.commands),
+        }
+    }
 }
 
 fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
@@ -113,5 +164,25 @@ pub async fn beat(heartbeat: Arc<AtomicU64>, activity: Rc<Activity>) {
         ticks.tick().await;
         activity.beat(std::time::Instant::now());
         heartbeat.store(since_start(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_the_last_seconds() {
+        let (mut window, start) = (RateWindow::default(), Instant::now());
+        let counts = |events_published| Counts { events_published, ..Counts::default() };
+        let mut next = |second: u64, events| {
+            window.next(counts(events), start + Duration::from_secs(second)).events_published
+        };
+        assert_eq!(next(0, 1_000), 0.0);
+        assert_eq!(next(2, 1_020), 10.0);
+        for second in 3..=20 {
+            next(second, 1_020);
+        }
+        assert_eq!(next(21, 1_025), 1.0);
     }
 }

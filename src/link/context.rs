@@ -7,6 +7,8 @@ use super::gaps::{Activity, ReadyLinks};
 use super::phases::LinkPhases;
 use super::slots::Slots;
 use crate::bus::spool::Spool;
+use crate::feed::Feed;
+use crate::log::Throttle;
 use crate::metrics::InstanceMetrics;
 use crate::transport;
 
@@ -26,6 +28,14 @@ pub struct Context {
     pub slots: Rc<Slots>,
     /// The links that were ready in this run of the instance.
     pub ready_links: Rc<ReadyLinks>,
+    /// Logs links that failed and were not down before.
+    pub first_failures: Throttle,
+    /// Logs attempts to connect links that were down before.
+    pub failures: Throttle,
+    /// Logs errors that services raise.
+    pub service_errors: Throttle,
+    /// What people watch.
+    pub feed: Feed,
     /// When the instance's thread ran.
     pub activity: Rc<Activity>,
 }

@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use pontoon_sdk::{Error, Join, LinkKey};
 use time::OffsetDateTime;
+use tracing::field::display;
 
 use self::context::Context;
 use self::gaps::GapTracker;
@@ -36,6 +37,8 @@ use crate::status::Phase;
 pub struct Link<R> {
     /// Its name within the instance.
     pub key: LinkKey,
+    /// Scheme, host and port where it is dialled, for people.
+    pub address: Option<String>,
     /// Why it exists.
     pub lifetime: Lifetime,
     /// What it shares with other links.
@@ -61,13 +64,25 @@ impl<R> Link<R> {
         let gaps =
             GapTracker::new(key.clone(), lifetime, spool.clone(), ready_links.clone(), activity.clone());
         let phase = phases.handle(key.clone());
-        Self { key, lifetime, queue, joins: Vec::new(), gaps, phase, slot: None, ready_since: None, context }
+        Self {
+            key,
+            address: None,
+            lifetime,
+            queue,
+            joins: Vec::new(),
+            gaps,
+            phase,
+            slot: None,
+            ready_since: None,
+            context,
+        }
     }
 
     /// The session is ready; `read` is when the frame was read that made it so.
     pub fn ready(&mut self, read: OffsetDateTime) {
         self.ready_since = Some(Instant::now());
-        tracing::info!(instance = self.context.instance, link = %self.key, "link ready");
+        let address = self.address.as_deref().map(display);
+        tracing::info!(instance = self.context.instance, link = %self.key, address, "link ready");
         self.phase.set(Phase::Ready, None, None);
         self.gaps.ready(read);
     }

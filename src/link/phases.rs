@@ -10,7 +10,10 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::metrics::InstanceMetrics;
-use crate::status::{LinkChanges, LinkStatus, Phase};
+use crate::status::{LastError, LinkChanges, LinkStatus, Phase};
+
+/// How many characters of an error are kept.
+const LONGEST_ERROR: usize = 300;
 
 /// The phases of the links of one instance.
 pub struct LinkPhases {
@@ -103,12 +106,13 @@ impl PhaseHandle {
     /// set its phase.
     pub fn set(&self, phase: Phase, detail: Option<String>, retry_at: Option<OffsetDateTime>) {
         let Self { phases, key, generation } = self;
-        let status = LinkStatus {
+        let mut status = LinkStatus {
             key: key.as_str().to_owned(),
             phase,
             since: OffsetDateTime::now_utc(),
             detail,
             retry_at,
+            last_error: None,
         };
         let mut links = phases.links.borrow_mut();
         let known = links.all.get(key);
@@ -122,9 +126,28 @@ impl PhaseHandle {
             // What waits for something else than its next attempt has not failed.
             _ => retry_at.map(|_| phase),
         };
+        let failed = status.retry_at.and(status.detail.as_deref()).map(last_error);
+        status.last_error = failed.or_else(|| known.and_then(|known| known.status.last_error.clone()));
         links.put(key, Entry { generation: *generation, status, standing });
         phases.report(&links);
     }
+}
+
+impl PhaseHandle {
+    /// The service has raised an error. It is shown with the next change, as there may be many.
+    pub fn error(&self, text: &str) {
+        let mut links = self.phases.links.borrow_mut();
+        let links = &mut *links;
+        let entry = links.all.get_mut(&self.key).filter(|known| known.generation == self.generation);
+        if let Some(entry) = entry {
+            entry.status.last_error = Some(last_error(text));
+            links.changed.insert(self.key.clone());
+        }
+    }
+}
+
+fn last_error(text: &str) -> LastError {
+    LastError { at: OffsetDateTime::now_utc(), text: text.chars().take(LONGEST_ERROR).collect() }
 }
 
 impl Drop for PhaseHandle {

@@ -3,6 +3,7 @@
 mod actions;
 mod closing;
 mod ends;
+mod observe;
 mod reading;
 
 use std::pin::Pin;
@@ -51,6 +52,8 @@ pub struct Connection<'a, S: Session, R> {
     /// A burst was read since the timer was over.
     has_read: bool,
     ready: bool,
+    /// The last frame that was received before the session was ready, shortened and without secrets.
+    last_frame: Option<String>,
     /// Why nothing can be written any more, until it is handled.
     write_error: Option<End>,
     /// Nothing can be written any more.
@@ -95,6 +98,7 @@ where
             grace: None,
             has_read: false,
             ready: false,
+            last_frame: None,
             write_error: None,
             is_broken: false,
             interrupted: false,
@@ -321,7 +325,7 @@ where
         let settings = &self.context.transport.config;
         let limit = settings.connect_timeout.0;
         if !self.ready && self.not_ready_since + limit <= now {
-            return Err(End::disconnected(format!("the session was not ready within {} s", limit.as_secs())));
+            return Err(End::disconnected(self.why_not_ready()));
         }
         if let Some(silence) = settings.max_silence
             && self.last_message + silence.0 <= now
@@ -329,6 +333,15 @@ where
             return Err(End::disconnected(format!("no message came for {silence} (transport.max_silence)")));
         }
         self.settle(ticked)
+    }
+
+    fn why_not_ready(&self) -> String {
+        let limit = self.context.transport.config.connect_timeout;
+        let last = self.last_frame.as_deref().map_or_else(
+            || "the service sent nothing".to_owned(),
+            |frame| format!("the last message from the service was {frame}"),
+        );
+        format!("the session was not ready within {limit} (transport.connect_timeout); {last}")
     }
 
     fn next_timer(&self) -> Option<Instant> {

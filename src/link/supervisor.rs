@@ -13,6 +13,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
+use super::context::Context;
 use super::redact::shown;
 use super::session::{Connection, Ends};
 use crate::backoff;
@@ -110,12 +111,13 @@ where
     /// Dials, runs a session, waits, dials again. Returns the error for the callers of commands that wait at the end.
     async fn keep_connected(&mut self) -> Option<Error> {
         let mut memory = <C::Transport as Dial>::Memory::default();
-        let mut attempt = 0;
+        let (mut attempt, mut down) = (0, None);
         loop {
             self.link.phase.set(Phase::Connecting, None, None);
             self.link.ready_since = None;
             let connection = AssertUnwindSafe(self.connect(&mut memory)).catch_unwind().await;
             let next = connection.unwrap_or_else(|_| self.panicked());
+            down = down.filter(|_| self.link.ready_since.is_none());
             if self.link.ready_since.is_some_and(|since| since.elapsed() >= STABLE) {
                 attempt = 0;
             }
@@ -128,8 +130,7 @@ where
                 attempt += 1;
                 after = backoff::LINK.delay(attempt);
             }
-            let instance = &self.link.context.instance;
-            tracing::warn!(instance, link = %self.link.key, phase = phase.as_str(), after = ?after, detail = %detail.escape_debug(), "link down");
+            self.log_down(phase, after, &detail, down.replace(phase) == Some(phase));
             self.link.phase.set(phase, Some(detail), Some(OffsetDateTime::now_utc() + after));
             // Where credentials are refused, the link stays even if it is not needed: its state remains visible, and the next
             // command does not dial at once.
@@ -138,6 +139,21 @@ where
                 return None;
             }
         }
+    }
+
+    /// Logs that the link is down: soon if that is new, and else together with other attempts of the instance.
+    fn log_down(&self, phase: Phase, after: Duration, detail: &str, again: bool) {
+        let Context { instance, first_failures, failures, .. } = &*self.link.context;
+        let (instance, link) = (instance.clone(), self.link.key.clone());
+        let (phase, detail) = (phase.as_str(), detail.to_owned());
+        let throttle = if again { failures } else { first_failures };
+        throttle.log(move |count| {
+            if again {
+                tracing::warn!(instance, %link, phase, after = ?after, count, %detail, "links are still down; these attempts failed");
+            } else {
+                tracing::warn!(instance, %link, phase, after = ?after, count, %detail, "link down");
+            }
+        });
     }
 
     fn panicked(&mut self) -> Next {
@@ -168,6 +184,7 @@ where
     /// Dials once, and runs a session until its end.
     async fn connect(&mut self, memory: &mut <C::Transport as Dial>::Memory) -> Next {
         self.redial.mark_unchanged();
+        self.link.address = self.endpoint.as_ref().and_then(<C::Transport as Dial>::address);
         let context = self.link.context.clone();
         let redact = Redactor::new(match &self.endpoint {
             Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
@@ -206,7 +223,7 @@ where
         }
         match after_end(&end) {
             Next::Dial { detail, .. } if !self.link.lifetime.redials() => {
-                tracing::info!(instance = context.instance, link = %self.link.key, detail = %detail.escape_debug(), "link ended");
+                tracing::info!(instance = context.instance, link = %self.link.key, %detail, "link ended");
                 Next::Close(Some(Error::disconnected(detail)))
             }
             next => next,
@@ -285,7 +302,7 @@ fn after_end(end: &End) -> Next {
         Kind::Auth => Next::Dial { phase: Phase::CredentialsRefused, after: backoff::slow(None), detail },
         Kind::Throttled => Next::Dial { phase: Phase::Waiting, after: backoff::slow(None), detail },
         Kind::Internal => {
-            tracing::error!(detail = %detail.escape_debug(), "a fault of the daemon ended a session; it starts over");
+            tracing::error!(%detail, "a fault of the daemon ended a session; it starts over");
             Next::Dial { phase: Phase::Waiting, after: Duration::ZERO, detail }
         }
         Kind::Config | Kind::Protocol | Kind::Rejected | Kind::Disconnected => {

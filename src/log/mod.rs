@@ -80,19 +80,14 @@ fn format(format: LogFormat, lines: Lines) -> Format {
     layer.fmt_fields(fields.delimited(" ")).with_writer(lines).boxed()
 }
 
-/// Reads a filter. The NATS client logs every slow message at `info` and its traffic below that, so it is kept at `warn`
-/// unless the operator names it or wants even less.
+/// Reads a filter. The NATS client's lines name no instance, and what they report is logged with it elsewhere: they are
+/// left out unless the operator names the client.
 ///
 /// # Errors
 /// A sentence on what is wrong.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    let mut words = level.split(',').map(str::trim);
-    let quieter = words.any(|word| ["off", "error"].iter().any(|less| word.eq_ignore_ascii_case(less)));
-    let text = if quieter || level.contains("async_nats") {
-        level.to_owned()
-    } else {
-        format!("{level},async_nats=warn")
-    };
+    let text =
+        if level.contains("async_nats") { level.to_owned() } else { format!("{level},async_nats=off") };
     EnvFilter::try_new(&text).map_err(|error| format!("\"{level}\" is not a log filter: {error}"))
 }
 
@@ -104,11 +99,10 @@ mod tests {
     fn the_nats_client_is_quiet_unless_it_is_named() {
         let filter = |text| filter(text).map(|filter| filter.to_string());
         for loud in ["trace", "debug", "info,pontoon=trace", "pontoon=debug"] {
-            assert!(filter(loud).unwrap().contains("async_nats=warn"), "{loud}");
+            assert!(filter(loud).unwrap().contains("async_nats=off"), "{loud}");
         }
         assert!(filter("info,async_nats=trace").unwrap().contains("async_nats=trace"));
-        assert_eq!(filter("off").unwrap(), "off");
-        assert_eq!(filter("Error").unwrap(), "error");
+        assert_eq!(filter("Error").unwrap(), "async_nats=off,error");
         assert!(filter("pontoon=loud=er").unwrap_err().contains("pontoon=loud=er"));
     }
 }

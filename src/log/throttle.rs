@@ -1,4 +1,4 @@
-//! Log lines on what others can make happen as often as they like: one a second, with a count.
+//! Log lines on what may happen very often: one in a while, with a count.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,12 +6,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
-/// The least time between two lines.
+/// The least time between two lines on what others can make happen as often as they like.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Writes one kind of line, at most once a second.
-#[derive(Clone, Default)]
-pub struct Throttle(Arc<Mutex<State>>);
+/// Writes one kind of line, at most once in a while: once a second by default.
+#[derive(Clone)]
+pub struct Throttle {
+    pause: Duration,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Default)]
 struct State {
@@ -21,14 +24,25 @@ struct State {
     count: u64,
 }
 
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::every(PAUSE)
+    }
+}
+
 impl Throttle {
+    /// One line in this time, at most.
+    pub fn every(pause: Duration) -> Self {
+        Self { pause, state: Arc::default() }
+    }
+
     /// Counts one more: see [`Throttle::log_many`].
     pub fn log(&self, line: impl FnOnce(u64) + Send + 'static) {
         self.log_many(1, line);
     }
 
     /// Counts so many more, and has `line` write how many there were since the last line: now, or with all that come
-    /// meanwhile when a second is over. Called within a runtime of tokio.
+    /// meanwhile when the pause is over. Called within a runtime of tokio.
     pub fn log_many(&self, times: u64, line: impl FnOnce(u64) + Send + 'static) {
         if times == 0 {
             return;
@@ -39,7 +53,7 @@ impl Throttle {
         let now = Instant::now();
         match state.next.filter(|next| *next > now) {
             None => {
-                let count = state.begin(now);
+                let count = state.begin(now + self.pause);
                 drop(state);
                 line(count);
             }
@@ -50,7 +64,7 @@ impl Throttle {
                 if let Ok(runtime) = Handle::try_current() {
                     runtime.spawn(async move {
                         sleep_until(next).await;
-                        let count = throttle.state().begin(Instant::now());
+                        let count = throttle.state().begin(Instant::now() + throttle.pause);
                         line(count);
                     });
                 }
@@ -60,14 +74,14 @@ impl Throttle {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Begins a pause; returns what is to be written now.
-    fn begin(&mut self, now: Instant) -> u64 {
-        self.next = Some(now + PAUSE);
+    /// Begins a pause up to `next`; returns what is to be written now.
+    fn begin(&mut self, next: Instant) -> u64 {
+        self.next = Some(next);
         std::mem::take(&mut self.count)
     }
 }

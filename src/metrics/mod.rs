@@ -5,12 +5,16 @@
 //! * [`InstanceMetrics`] holds the handles of one instance: finding a handle costs more than counting
 //! * `process` reads the system's figures of the process
 //!
-//! All series of an instance exist from its start, at 0. An instance that is taken out by a reload keeps its series,
-//! since counters that vanish cannot be summed; what it counted stays, and its gauges fall to 0.
+//! The series of an instance exist from its start, at 0, but for those of its operations, which are many: each exists from
+//! its first command. An instance that is taken out by a reload is not exported any more.
 
 mod labels;
 mod process;
 pub mod table;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ::metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -19,37 +23,69 @@ use ::metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use self::table::{Kind, Metric, TABLE};
-use crate::status::Phase;
+use crate::status::{Counts, Phase};
 pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome};
 
 /// How often [`Exporter::upkeep`] must be called: samples of histograms pile up until then.
 pub const UPKEEP: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// The label that names an instance. Prometheus adds `instance` itself, for the address that it scrapes.
+const INSTANCE: &str = "pontoon_instance";
+
 /// Reads all metrics. Clones read the same.
 #[derive(Clone)]
-pub struct Exporter(PrometheusHandle);
+pub struct Exporter {
+    metrics: PrometheusHandle,
+    /// Instances that were taken out of the configuration. The recorder cannot remove series, so they are left out here.
+    removed: Arc<Mutex<BTreeSet<String>>>,
+}
 
 /// Makes this the process's recorder. Handles that were made before count nowhere, so it comes first.
 ///
 /// # Errors
 /// If there is a recorder already.
 pub fn install() -> Result<Exporter, BuildError> {
-    let exporter = Exporter(builder()?.install_recorder()?);
+    let exporter = Exporter::new(builder()?.install_recorder()?);
     describe();
     Ok(exporter)
 }
 
 impl Exporter {
+    fn new(metrics: PrometheusHandle) -> Self {
+        Self { metrics, removed: Arc::default() }
+    }
+
     /// Sorts histogram samples into their buckets.
     pub fn upkeep(&self) {
-        self.0.run_upkeep();
+        self.metrics.run_upkeep();
+    }
+
+    /// Leaves out the series of an instance from now on.
+    pub fn remove(&self, instance: &str) {
+        self.removed().insert(instance.to_owned());
+    }
+
+    /// Exports the series of an instance, even if it was removed before.
+    pub fn add(&self, instance: &str) {
+        self.removed().remove(instance);
     }
 
     /// Everything, in the Prometheus text format.
     pub fn render(&self) -> String {
-        let mut text = self.0.render();
+        let mut text = self.metrics.render();
+        let removed = self.removed();
+        if !removed.is_empty() {
+            let names: Vec<_> = removed.iter().map(|name| format!("{INSTANCE}=\"{name}\"")).collect();
+            let is_left = |line: &&str| !names.iter().any(|name| line.contains(name));
+            text = text.split_inclusive('\n').filter(is_left).collect();
+        }
+        drop(removed);
         process::render(&mut text);
         text
+    }
+
+    fn removed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,15 +145,15 @@ impl Default for DaemonMetrics {
 
 /// Times that an instance ended unasked and was started again. It is not the instance's own to count.
 pub fn restarts(instance: &str, kind: &str) -> Counter {
-    counter!(table::INSTANCE_RESTARTS.name, "instance" => instance.to_owned(), "type" => kind.to_owned())
+    counter!(table::INSTANCE_RESTARTS.name, INSTANCE => instance.to_owned(), "type" => kind.to_owned())
 }
 
 /// What one instance counts.
 pub struct InstanceMetrics {
     /// Frames read from the service.
-    pub frames_received: Counter,
+    pub frames_received: Total,
     /// Frames written to the service.
-    pub frames_sent: Counter,
+    pub frames_sent: Total,
     /// Their bytes.
     pub bytes_received: Counter,
     /// Their bytes.
@@ -125,9 +161,11 @@ pub struct InstanceMetrics {
     /// Events made, gaps included. At rest: published + deduplicated + dropped + spooled + in flight.
     pub events_read: Counter,
     /// Events that NATS confirmed.
-    pub events_published: Counter,
+    pub events_published: Total,
     /// Events that the stream held already.
     pub events_deduplicated: Counter,
+    /// Errors that the service has raised.
+    pub service_errors: Total,
     /// Events of type `frame.unrecognised`.
     pub events_unrecognised: Counter,
     /// Events that stand in a strict stream behind newer ones.
@@ -166,7 +204,8 @@ pub struct InstanceMetrics {
     pub replies_dropped: Counter,
     running: Gauge,
     down: [Gauge; Phase::DOWN.len()],
-    dropped: [Counter; DropReason::ALL.len()],
+    dropped: [Total; DropReason::ALL.len()],
+    commands: AtomicU64,
     gaps: [Counter; GapReason::ALL.len()],
     connects: [Counter; ConnectOutcome::ALL.len()],
     operations: Vec<Operation>,
@@ -174,16 +213,67 @@ pub struct InstanceMetrics {
     unlisted: Operation,
 }
 
+/// A counter whose value is known here as well, since the instance started.
+pub struct Total {
+    counter: Counter,
+    total: AtomicU64,
+}
+
+impl Total {
+    fn new(counter: Counter) -> Self {
+        Self { counter, total: AtomicU64::new(0) }
+    }
+
+    /// Counts so many more.
+    pub fn increment(&self, number: u64) {
+        self.counter.increment(number);
+        self.total.fetch_add(number, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted of an operation, from its first command on.
 struct Operation {
+    /// Of the instance and of the operation; none where nothing is exported.
+    labels: Vec<Label>,
     name: &'static str,
+    series: OnceLock<OperationSeries>,
+}
+
+struct OperationSeries {
     outcomes: [Counter; Outcome::ALL.len()],
     duration: Histogram,
 }
 
+impl Operation {
+    fn new(name: &'static str, labels: Vec<Label>) -> Self {
+        Self { labels, name, series: OnceLock::new() }
+    }
+
+    fn series(&self) -> &OperationSeries {
+        self.series.get_or_init(|| {
+            if self.labels.is_empty() {
+                let outcomes = Outcome::ALL.map(|_| Counter::noop());
+                return OperationSeries { outcomes, duration: Histogram::noop() };
+            }
+            let outcomes = Outcome::ALL.map(|outcome| {
+                let mut labels = self.labels.clone();
+                labels.push(Label::from_static_parts("outcome", outcome.as_str()));
+                counter!(table::COMMANDS.name, labels)
+            });
+            let duration = histogram!(table::COMMAND_DURATION.name, self.labels.clone());
+            OperationSeries { outcomes, duration }
+        })
+    }
+}
+
 impl InstanceMetrics {
-    /// Makes all series of an instance. Where they exist already, counting goes on.
+    /// Makes the series of an instance. Where they exist already, counting goes on.
     pub fn new(instance: &str, kind: &'static str, operations: &[&'static str]) -> Self {
-        let own = vec![Label::new("instance", instance.to_owned()), Label::from_static_parts("type", kind)];
+        let own = vec![Label::new(INSTANCE, instance.to_owned()), Label::from_static_parts("type", kind)];
         let with = |key, value| {
             let mut labels = own.clone();
             labels.push(Label::from_static_parts(key, value));
@@ -191,30 +281,20 @@ impl InstanceMetrics {
         };
         let count = |metric: Metric| counter!(metric.name, own.clone());
         let level = |metric: Metric| gauge!(metric.name, own.clone());
-        let by_outcome = |operation: &'static str| {
-            Outcome::ALL.map(|outcome| {
-                let mut labels = with("operation", operation);
-                labels.push(Label::from_static_parts("outcome", outcome.as_str()));
-                counter!(table::COMMANDS.name, labels)
-            })
-        };
         // The series is there before the first restart.
         restarts(instance, kind).increment(0);
         let running = level(table::INSTANCE_RUNNING);
         running.set(1.0);
-        let operation = |name: &&'static str| Operation {
-            name,
-            outcomes: by_outcome(name),
-            duration: histogram!(table::COMMAND_DURATION.name, with("operation", name)),
-        };
+        let operation = |name: &&'static str| Operation::new(name, with("operation", name));
         Self {
-            frames_received: count(table::FRAMES_RECEIVED),
-            frames_sent: count(table::FRAMES_SENT),
+            frames_received: Total::new(count(table::FRAMES_RECEIVED)),
+            frames_sent: Total::new(count(table::FRAMES_SENT)),
             bytes_received: count(table::BYTES_RECEIVED),
             bytes_sent: count(table::BYTES_SENT),
             events_read: count(table::EVENTS_READ),
-            events_published: count(table::EVENTS_PUBLISHED),
+            events_published: Total::new(count(table::EVENTS_PUBLISHED)),
             events_deduplicated: count(table::EVENTS_DEDUPLICATED),
+            service_errors: Total::new(count(table::SERVICE_ERRORS)),
             events_unrecognised: count(table::EVENTS_UNRECOGNISED),
             events_reordered: count(table::EVENTS_REORDERED),
             stream_foreign_messages: count(table::STREAM_FOREIGN_MESSAGES),
@@ -236,16 +316,14 @@ impl InstanceMetrics {
             running,
             down: Phase::DOWN.map(|phase| gauge!(table::LINK_DOWN.name, with("state", phase.as_str()))),
             dropped: DropReason::ALL
-                .map(|reason| counter!(table::EVENTS_DROPPED.name, with("reason", reason.as_str()))),
+                .map(|reason| counter!(table::EVENTS_DROPPED.name, with("reason", reason.as_str())))
+                .map(Total::new),
+            commands: AtomicU64::new(0),
             gaps: GapReason::ALL.map(|reason| counter!(table::GAPS.name, with("reason", reason.as_str()))),
             connects: ConnectOutcome::ALL
                 .map(|outcome| counter!(table::LINK_CONNECTS.name, with("outcome", outcome.as_str()))),
             operations: operations.iter().map(operation).collect(),
-            unlisted: Operation {
-                name: "",
-                outcomes: Outcome::ALL.map(|_| Counter::noop()),
-                duration: Histogram::noop(),
-            },
+            unlisted: Operation::new("", Vec::new()),
         }
     }
 
@@ -258,7 +336,7 @@ impl InstanceMetrics {
     }
 
     /// Events lost for this reason.
-    pub fn dropped(&self, reason: DropReason) -> &Counter {
+    pub fn dropped(&self, reason: DropReason) -> &Total {
         &self.dropped[reason as usize]
     }
 
@@ -272,14 +350,27 @@ impl InstanceMetrics {
         &self.connects[outcome as usize]
     }
 
-    /// Commands of this operation that ended like this.
-    pub fn command(&self, operation: &str, outcome: Outcome) -> &Counter {
-        &self.operation(operation).outcomes[outcome as usize]
+    /// A command of this operation has ended like this.
+    pub fn command_ended(&self, operation: &str, outcome: Outcome) {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        self.operation(operation).series().outcomes[outcome as usize].increment(1);
     }
 
     /// How long commands of this operation took.
     pub fn command_duration(&self, operation: &str) -> &Histogram {
-        &self.operation(operation).duration
+        &self.operation(operation).series().duration
+    }
+
+    /// What was counted since the instance started.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            frames_received: self.frames_received.get(),
+            frames_sent: self.frames_sent.get(),
+            events_published: self.events_published.get(),
+            events_dropped: self.dropped.iter().map(Total::get).sum(),
+            commands: self.commands.load(Ordering::Relaxed),
+            service_errors: self.service_errors.get(),
+        }
     }
 
     fn operation(&self, name: &str) -> &Operation {

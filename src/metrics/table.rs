@@ -44,10 +44,10 @@ const LATENCY: &[f64] = &[
 const DURATION: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-const OF_INSTANCE: &[&str] = &["instance", "type"];
-const BY_REASON: &[&str] = &["instance", "type", "reason"];
-const BY_OUTCOME: &[&str] = &["instance", "type", "outcome"];
-const BY_STATE: &[&str] = &["instance", "type", "state"];
+const OF_INSTANCE: &[&str] = &["pontoon_instance", "type"];
+const BY_REASON: &[&str] = &["pontoon_instance", "type", "reason"];
+const BY_OUTCOME: &[&str] = &["pontoon_instance", "type", "outcome"];
+const BY_STATE: &[&str] = &["pontoon_instance", "type", "state"];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, labels, help }
@@ -99,6 +99,8 @@ table! {
         "Events that the stream held already when they were sent again.");
     EVENTS_DROPPED = counter("pontoon_events_dropped_total", BY_REASON,
         "Events that are lost: no room (overflow), larger than NATS or transport.message_limit takes (too_large), or not confirmed when the instance ended (shutdown).");
+    SERVICE_ERRORS = counter("pontoon_service_errors_total", OF_INSTANCE,
+        "Errors that the service has raised (events of type error.raised).");
     EVENTS_UNRECOGNISED = counter("pontoon_events_unrecognised_total", OF_INSTANCE,
         "Events of type frame.unrecognised: the connector did not understand the frame.");
     EVENT_LATENCY = Metric { name: "pontoon_event_latency_seconds", kind: Kind::Histogram(LATENCY),
@@ -121,10 +123,10 @@ table! {
     SPOOL_OLDEST = gauge("pontoon_spool_oldest_timestamp_seconds", OF_INSTANCE,
         "When the oldest event that is kept was read, in seconds since 1970; 0 if none is kept.");
 
-    COMMANDS = counter("pontoon_commands_total", &["instance", "type", "operation", "outcome"],
+    COMMANDS = counter("pontoon_commands_total", &["pontoon_instance", "type", "operation", "outcome"],
         "Commands, by the outcome that was replied.");
     COMMAND_DURATION = Metric { name: "pontoon_command_duration_seconds", kind: Kind::Histogram(DURATION),
-        labels: &["instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
+        labels: &["pontoon_instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
 
     REPLIES_DROPPED = counter("pontoon_replies_dropped_total", OF_INSTANCE,
         "Replies to refused commands that were dropped because too many waited for NATS; the commands are counted.");
@@ -138,7 +140,7 @@ table! {
     NATS_MESSAGES_DROPPED = counter("pontoon_nats_messages_dropped_total", OF_INSTANCE,
         "Messages from NATS that were dropped because they came faster than they were taken (slow consumer), such as commands; at least so many.");
     INSTANCE_RUNNING = gauge("pontoon_instance_running", OF_INSTANCE,
-        "1 while the instance runs; 0 once it is taken out of the configuration, or until it is started again.");
+        "1 while the instance runs; 0 until it is started again.");
     INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,
         "Times that the instance ended unasked and was started again.");
 

@@ -12,7 +12,7 @@ use super::*;
 /// What is exported once these instances exist and `then` has happened.
 fn export(then: impl FnOnce(&InstanceMetrics)) -> String {
     let recorder = builder().unwrap().build_recorder();
-    let exporter = Exporter(recorder.handle());
+    let exporter = Exporter::new(recorder.handle());
     with_local_recorder(&recorder, || {
         describe();
         let daemon = DaemonMetrics::new();
@@ -34,8 +34,17 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn every_metric_of_the_table_is_there_from_the_start_with_its_labels_and_nothing_else_is() {
-    let text = export(|_| ());
+fn every_metric_of_the_table_is_there_with_its_labels_and_nothing_else_is() {
+    let command = |metrics: &InstanceMetrics| {
+        metrics.command_ended("call", Outcome::Sent);
+        metrics.command_duration("call").record(0.1);
+    };
+    let from_the_start = export(|_| ());
+    let text = export(command);
+    let before = samples(&from_the_start);
+    let new: BTreeSet<_> = samples(&text).into_keys().filter(|key| !before.contains_key(key)).collect();
+    let of_operations = |key: &String| key.contains("operation=\"call\"");
+    assert!(new.len() > Outcome::ALL.len() && new.iter().all(of_operations), "{new:?}");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for key in samples(&text).keys() {
         let (name, labels) = key.split_once('{').unwrap_or((key, ""));
@@ -69,16 +78,16 @@ fn each_handle_counts_where_its_name_says() {
             support.connects(outcome).increment(n);
         }
         for (n, outcome) in (1..).zip(Outcome::ALL) {
-            support.command("status", outcome).increment(n);
+            (0..n).for_each(|_| support.command_ended("status", outcome));
         }
-        support.command("no-such-operation", Outcome::Sent).increment(100);
+        support.command_ended("no-such-operation", Outcome::Sent);
         support.command_duration("call").record(0.3);
         support.event_latency.record(std::time::Duration::from_micros(60));
         support.link_connected.set(2.0);
         support.links_down([1, 2, 3]);
     });
     let samples = samples(&text);
-    let own = "instance=\"support\",type=\"sub0\"";
+    let own = "pontoon_instance=\"support\",type=\"sub0\"";
     let value = |key: String| *samples.get(&key).unwrap_or_else(|| panic!("{key} is not in\n{text}"));
     for (n, reason) in (1..).zip(DropReason::ALL) {
         let key = format!("pontoon_events_dropped_total{{{own},reason=\"{}\"}}", reason.as_str());
@@ -99,7 +108,9 @@ fn each_handle_counts_where_its_name_says() {
         let key = |operation| {
             format!("pontoon_commands_total{{{own},operation=\"{operation}\",outcome=\"{outcome}\"}}")
         };
-        assert_eq!((value(key("status")), value(key("call"))), (f64::from(n), 0.0));
+        assert_eq!(value(key("status")), f64::from(n));
+        assert_eq!(value(key("call")), 0.0);
+        assert!(!samples.contains_key(&key("unknown")), "no command of it has come");
     }
     let bucket = |le| {
         value(format!("pontoon_command_duration_seconds_bucket{{{own},operation=\"call\",le=\"{le}\"}}"))
@@ -133,7 +144,7 @@ fn an_instance_that_ended_keeps_its_counts_and_one_that_comes_back_goes_on_count
         InstanceMetrics::new("a", "sub0", &[]).frames_sent.increment(4);
         once + &recorder.handle().render()
     });
-    let own = "{instance=\"a\",type=\"sub0\"}";
+    let own = "{pontoon_instance=\"a\",type=\"sub0\"}";
     for name in ["nats_connected", "instance_running"] {
         assert!(text.contains(&format!("pontoon_{name}{own} 0\n")), "{text}");
     }
@@ -142,6 +153,25 @@ fn an_instance_that_ended_keeps_its_counts_and_one_that_comes_back_goes_on_count
     for n in [3, 7] {
         assert!(text.contains(&format!("pontoon_frames_sent_total{own} {n}\n")), "{text}");
     }
+}
+
+#[test]
+fn an_instance_that_was_removed_is_not_exported_until_it_comes_back() {
+    let recorder = builder().unwrap().build_recorder();
+    let exporter = Exporter::new(recorder.handle());
+    let (removed, back) = with_local_recorder(&recorder, || {
+        for name in ["a", "ab"] {
+            InstanceMetrics::new(name, "sub0", &[]).frames_sent.increment(1);
+        }
+        exporter.remove("a");
+        let removed = exporter.render();
+        exporter.add("a");
+        (removed, exporter.render())
+    });
+    let of_a = |text: &str| text.lines().filter(|line| line.contains("=\"a\"")).count();
+    assert_eq!(of_a(&removed), 0);
+    assert!(removed.contains("pontoon_frames_sent_total{pontoon_instance=\"ab\",type=\"sub0\"} 1\n"));
+    assert!(of_a(&back) > 10);
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Caller {
 
     fn count(&mut self, outcome: Outcome, error: Option<(u16, &str)>) {
         self.answered = true;
-        self.metrics.command(self.operation, outcome).increment(1);
+        self.metrics.command_ended(self.operation, outcome);
         self.metrics.command_duration(self.operation).record(self.started.elapsed());
         self.stats.count(self.operation, self.started, error);
     }

@@ -78,7 +78,13 @@ impl Default for Commands {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { enabled: true, listen: "127.0.0.1:9464".into(), hosts: Vec::new() }
+        Self {
+            enabled: true,
+            listen: "127.0.0.1:9464".into(),
+            hosts: Vec::new(),
+            token: None,
+            commands: false,
+        }
     }
 }
 

@@ -248,7 +248,7 @@ pub struct Commands {
     pub reply_prefixes: Vec<String>,
 }
 
-/// The HTTP endpoint for probes and metrics.
+/// The HTTP endpoint for probes, metrics and the page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
@@ -258,6 +258,12 @@ pub struct Admin {
     pub listen: String,
     /// Host names that requests may use, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// The bearer token of the page and of what it shows. Without it the page works at a loopback address only; probes,
+    /// metrics and `/status` need none.
+    #[serde(skip_serializing)]
+    pub token: Option<Secret>,
+    /// Whether the page can send commands.
+    pub commands: bool,
 }
 
 /// Logs on stderr.

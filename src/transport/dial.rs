@@ -28,6 +28,11 @@ pub trait Dial: pontoon_sdk::Transport {
         Ok(())
     }
 
+    /// Scheme, host and port of the endpoint, for people; `None` if it has none that can be read.
+    fn address(_endpoint: &Self::Endpoint) -> Option<String> {
+        None
+    }
+
     /// The secrets that are sent to the service, to be masked in its messages.
     fn secrets(_endpoint: &Self::Endpoint) -> Vec<String> {
         Vec::new()

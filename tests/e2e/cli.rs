@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, Fixture};
+use crate::support::{DEADLINE, Fixture, filled};
 
 /// The command line, set up to find this NATS server and not to read the configuration of the user that runs the tests.
 pub(crate) fn pontoon(nats: &NatsServer, arguments: &[&str]) -> Command {
@@ -71,6 +71,26 @@ async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal()
     assert!(text.contains("resource.broadcast") && text.contains("tick"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
     assert_eq!(tail.wait().await.expect("ended").code(), Some(0));
+}
+
+#[tokio::test]
+async fn tail_begins_with_what_the_stream_holds() {
+    let fixture = Fixture::start().await;
+    for n in 0..5 {
+        fixture.sub0.broadcast("tick", &json!({ "n": n }));
+    }
+    filled(&fixture.nats, "PONTOON_SHOP", 5, DEADLINE).await;
+    let arguments = ["tail", "resource.broadcast", "--json", "--last", "3", "--count", "3"];
+    let (code, out, err) = output(pontoon(&fixture.nats, &arguments)).await;
+    assert_eq!((code, err.as_str()), (Some(0), "listening on pontoon.event.*.*.resource.broadcast.>\n"));
+    let events = out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    assert_eq!(events.map(|event| event["body"]["data"]["n"].clone()).collect::<Vec<_>>(), [2, 3, 4]);
+    // With the gap with which the run began.
+    let arguments = ["tail", "shop", "--since", "10m", "--count", "6"];
+    let (code, out, err) = output(pontoon(&fixture.nats, &arguments)).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out.lines().count(), 6, "{out}");
+    assert!(out.contains("gap.detected") && out.contains("tick"), "{out}");
 }
 
 #[tokio::test]

@@ -136,7 +136,8 @@ async fn a_reply_goes_to_inboxes_only_and_a_bad_one_sends_nothing() {
             .expect("published");
     }
     round_trip(&fixture.client).await;
-    let labels = [("instance", "shop"), ("type", "sub0"), ("operation", "call"), ("outcome", "bad_reply")];
+    let labels =
+        [("pontoon_instance", "shop"), ("type", "sub0"), ("operation", "call"), ("outcome", "bad_reply")];
     let daemon = &mut fixture.daemon;
     eventually(DEADLINE, async || {
         daemon.metrics().await.value("pontoon_commands_total", &labels) == Some(3.0)

@@ -83,7 +83,7 @@ async fn in_core_mode_what_was_not_confirmed_is_sent_again_under_the_same_id() {
     fixture.nats.restart().await;
     // A subscriber that is there in time or not: the confirmation is what is promised.
     let metrics = fixture.at_rest(1).await;
-    let labels = [("instance", "shop"), ("type", "sub0")];
+    let labels = [("pontoon_instance", "shop"), ("type", "sub0")];
     // The first is the gap with which every run begins.
     assert_eq!(metrics.value("pontoon_events_published_total", &labels), Some(2.0));
 }
@@ -105,7 +105,7 @@ async fn a_full_buffer_drops_by_the_policy_counts_and_publishes_a_gap() {
         fixture.sub0 = sub0;
         fixture.nats.restart().await;
         let metrics = fixture.at_rest(20_000).await;
-        let labels = [("instance", "shop"), ("type", "sub0"), ("reason", "overflow")];
+        let labels = [("pontoon_instance", "shop"), ("type", "sub0"), ("reason", "overflow")];
         let dropped = metrics.value("pontoon_events_dropped_total", &labels).expect("counted");
         let events = contents(&fixture.nats, "PONTOON_SHOP").await;
         let kept = numbers(&events);

@@ -36,7 +36,7 @@ async fn flood(fixture: &mut Fixture, count: usize) -> (HashMap<usize, (String, 
     loop {
         read(&mut replies, &mut seen).await;
         let metrics = fixture.daemon.metrics().await;
-        let dropped = |name| metrics.value(name, &[("instance", "shop")]).expect("a series") as usize;
+        let dropped = |name| metrics.value(name, &[("pontoon_instance", "shop")]).expect("a series") as usize;
         let unheard =
             dropped("pontoon_replies_dropped_total") + dropped("pontoon_nats_messages_dropped_total");
         if sending.is_finished() && seen.len() + unheard >= count {

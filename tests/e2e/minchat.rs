@@ -119,7 +119,7 @@ async fn chats_are_joined_and_left_while_it_runs_and_a_message_is_published_once
     assert_eq!(received, [("ours".into(), "self".into()), ("theirs".into(), "user".into())]);
     assert_eq!(fixture.ask("message.send", &json!({"channel": "c3", "text": "x"})).await, "rejected");
     // Every link receives a chat's new message, and one of them publishes it.
-    let labels = [("instance", "support"), ("type", "minchat")];
+    let labels = [("pontoon_instance", "support"), ("type", "minchat")];
     let repeated = async || {
         let metrics = fixture.daemon.metrics().await;
         metrics.value("pontoon_events_deduplicated_total", &labels).unwrap() >= 2.0

@@ -188,7 +188,7 @@ async fn in_core_mode_a_publish_that_is_not_allowed_is_not_taken_for_done() {
     let detail = detail(&mut fixture, "Permissions Violation").await;
     assert!(detail.contains("pontoon.event"), "{detail}");
     let metrics = fixture.daemon.metrics().await;
-    let labels = [("instance", "shop"), ("type", "sub0")];
+    let labels = [("pontoon_instance", "shop"), ("type", "sub0")];
     assert_eq!(metrics.value("pontoon_events_published_total", &labels), Some(0.0));
 }
 
@@ -220,7 +220,7 @@ async fn many_instances_fit_a_small_server() {
         pontoon_testkit::eventually(DEADLINE, async || {
             let metrics = daemon.metrics().await;
             (0..number).all(|instance| {
-                let labels = [("instance", &*format!("shop{instance}"))];
+                let labels = [("pontoon_instance", &*format!("shop{instance}"))];
                 metrics.value("pontoon_events_published_total", &labels) == Some(2.0)
             })
         })

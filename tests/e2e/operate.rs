@@ -2,6 +2,7 @@
 
 mod logs;
 mod notify;
+mod page;
 mod probes;
 mod readiness;
 mod reload;
@@ -35,7 +36,7 @@ async fn publishing(daemon: &mut Daemon, instance: &str) {
         let status = status(daemon, instance).await;
         let ready = status["bus"]["publishing"] == true && status["links"][0]["phase"] == "ready";
         let published =
-            daemon.metrics().await.value("pontoon_events_published_total", &[("instance", instance)]);
+            daemon.metrics().await.value("pontoon_events_published_total", &[("pontoon_instance", instance)]);
         ready && published >= Some(1.0)
     })
     .await;
@@ -44,7 +45,7 @@ async fn publishing(daemon: &mut Daemon, instance: &str) {
 /// Waits until a metric of an instance has this value.
 async fn counted(daemon: &mut Daemon, name: &str, instance: &str, value: f64) {
     eventually(DEADLINE, async || {
-        daemon.metrics().await.value(name, &[("instance", instance)]) == Some(value)
+        daemon.metrics().await.value(name, &[("pontoon_instance", instance)]) == Some(value)
     })
     .await;
 }

@@ -75,7 +75,7 @@ async fn the_caller_commands_its_instance_and_nothing_else() {
         sent.await.expect("sent");
     }
     answer(&caller, status).await;
-    let labels = [("instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
+    let labels = [("pontoon_instance", "shop"), ("operation", "call"), ("outcome", "bad_reply")];
     let daemon = &mut fixture.daemon;
     eventually(DEADLINE, async || {
         daemon.metrics().await.value("pontoon_commands_total", &labels) == Some(2.0)

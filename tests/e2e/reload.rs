@@ -122,10 +122,13 @@ async fn every_shared_table_changes_under_load_and_no_socket_is_touched() {
     assert_eq!(status["epoch"], epoch);
     let metrics = fixture.daemon.metrics().await;
     assert_eq!(
-        metrics.value("pontoon_gaps_total", &[("instance", "shop"), ("reason", "stream_reset")]),
+        metrics.value("pontoon_gaps_total", &[("pontoon_instance", "shop"), ("reason", "stream_reset")]),
         Some(0.0)
     );
-    assert_eq!(metrics.value("pontoon_events_deduplicated_total", &[("instance", "shop")]), Some(0.0));
+    assert_eq!(
+        metrics.value("pontoon_events_deduplicated_total", &[("pontoon_instance", "shop")]),
+        Some(0.0)
+    );
     let messages =
         jetstream::new(fixture.client.clone()).get_stream(STREAM).await.unwrap().cached_info().state.messages;
     // With the gap with which every run begins.
@@ -139,7 +142,7 @@ async fn what_became_of_a_connection_is_counted_once_though_other_settings_chang
     fixture.status(|status| status["bus"]["connected"] == false).await;
     fixture.nats.restart().await;
     fixture.status(|status| status["bus"]["publishing"] == true).await;
-    let labels = [("instance", "shop")];
+    let labels = [("pontoon_instance", "shop")];
     let reconnects = async |fixture: &mut Fixture| {
         fixture.daemon.metrics().await.value("pontoon_nats_reconnects_total", &labels).unwrap()
     };
@@ -250,7 +253,7 @@ async fn a_buffer_that_is_smaller_than_what_is_kept_drops_nothing_of_it() {
     untouched(&fixture.sub0);
     assert!(numbers(&contents(&fixture.nats, STREAM).await) == up_to(500));
     let metrics = fixture.daemon.metrics().await;
-    assert_eq!(metrics.value("pontoon_spool_max_events", &[("instance", "shop")]), Some(16.0));
+    assert_eq!(metrics.value("pontoon_spool_max_events", &[("pontoon_instance", "shop")]), Some(16.0));
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn a_refusal_is_reported_with_the_services_message_and_not_hammered() {
     assert!(pause > Duration::from_secs(120), "{link}");
     assert_eq!(scenario.service.upgrades(), 1);
     let metrics = scenario.daemon.metrics().await;
-    let labels = [("instance", "any"), ("type", "socketio"), ("outcome", "credentials")];
+    let labels = [("pontoon_instance", "any"), ("type", "socketio"), ("outcome", "credentials")];
     assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
     assert!(!scenario.daemon.log().contains("sesame-open"));
 }
@@ -213,7 +213,7 @@ async fn what_is_sent_twice_is_published_once_and_counted() {
     scenario.service.send(&message(&json!({"room": "r", "id": "m2", "version": 1, "text": "c"})));
     assert_eq!(scenario.stored(4).await, ["a", "b", "gap disconnected", "c"]);
     let metrics = scenario.daemon.metrics().await;
-    let labels = [("instance", "any"), ("type", "socketio")];
+    let labels = [("pontoon_instance", "any"), ("type", "socketio")];
     assert_eq!(metrics.value("pontoon_events_deduplicated_total", &labels), Some(2.0));
     assert_eq!(metrics.value("pontoon_events_read_total", &labels), Some(7.0));
 }

@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, Reply, ask, listen, round_trip};
 
 const OTHER_ROOM: &str = "4c1f0a7e-2b6d-4e95-a3c8-7d9e0f1a2b3c";
 const SUBJECT: &str = "pontoon.command.elizaos.agents.message";
-const OPERATION: [(&str, &str); 2] = [("instance", "agents"), ("operation", "message")];
+const OPERATION: [(&str, &str); 2] = [("pontoon_instance", "agents"), ("operation", "message")];
 
 /// A caller that asked for parts.
 struct Listener {

@@ -90,7 +90,7 @@ impl Fixture {
 
     /// Waits until so many events were read behind the first gap, and all of them are accounted for: the contract's sum.
     pub(crate) async fn at_rest(&mut self, events: usize) -> pontoon_testkit::Metrics {
-        let labels = [("instance", "shop"), ("type", "sub0")];
+        let labels = [("pontoon_instance", "shop"), ("type", "sub0")];
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let metrics = self.daemon.metrics().await;
@@ -98,7 +98,7 @@ impl Fixture {
             let dropped: f64 = ["overflow", "too_large", "shutdown"]
                 .iter()
                 .filter_map(|reason| {
-                    let labels = [("instance", "shop"), ("type", "sub0"), ("reason", *reason)];
+                    let labels = [("pontoon_instance", "shop"), ("type", "sub0"), ("reason", *reason)];
                     metrics.value("pontoon_events_dropped_total", &labels)
                 })
                 .sum();

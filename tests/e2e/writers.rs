@@ -33,7 +33,10 @@ async fn a_second_daemon_fences_the_first_which_takes_over_again_in_order() {
     assert!(code == 503 && text.contains("shop is fenced: another daemon"), "{code} {text}");
     assert_eq!(fixture.daemon.get("/livez").await.0, 200);
     let metrics = fixture.daemon.metrics().await;
-    assert_eq!(metrics.value("pontoon_nats_fenced", &[("instance", "shop"), ("type", "sub0")]), Some(1.0));
+    assert_eq!(
+        metrics.value("pontoon_nats_fenced", &[("pontoon_instance", "shop"), ("type", "sub0")]),
+        Some(1.0)
+    );
     for n in 101..200 {
         fixture.sub0.broadcast("tick", &json!({"n": n}));
     }
@@ -76,7 +79,7 @@ async fn messages_of_strangers_in_a_strict_stream_are_counted_and_reported() {
         n < newest
     };
     let behind = kept.iter().filter(|n| is_behind(**n)).count();
-    let labels = [("instance", "shop"), ("type", "sub0")];
+    let labels = [("pontoon_instance", "shop"), ("type", "sub0")];
     let value = |name: &str| metrics.value(name, &labels).expect("counted");
     assert_eq!(value("pontoon_stream_foreign_messages_total"), 100.0);
     assert_eq!(value("pontoon_events_reordered_total"), behind as f64);
@@ -200,7 +203,7 @@ async fn an_event_that_only_its_payload_makes_too_large_goes_without_it() {
         }
         assert!(events[3]["raw"].is_null());
         let metrics = fixture.daemon.metrics().await;
-        let lost = [("instance", "shop"), ("type", "sub0"), ("reason", "too_large")];
+        let lost = [("pontoon_instance", "shop"), ("type", "sub0"), ("reason", "too_large")];
         assert_eq!(metrics.value("pontoon_events_dropped_total", &lost), Some(0.0));
     }
 }

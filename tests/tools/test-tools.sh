@@ -5,6 +5,7 @@
 #   prometheus        scrapes us and fires the alerts, PONTOON_PROMETHEUS may name it instead
 #   libfaketime.so.1  gives a daemon another time of day, PONTOON_FAKETIME may name it instead
 #   lua5.3            runs the script for Stream Avatars, PONTOON_LUA may name it instead; lua/ where it is
+#   chromium          opens the page; from the system, PONTOON_CHROMIUM may name another
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
 # Those from nats-server-2.9 to lua5.3 come from Debian. Without it, PONTOON_WITHOUT_DEBIAN=1 continues without them.
@@ -98,6 +99,17 @@ elif ! "$tools/lua5.3" -v >/dev/null 2>&1; then
         mv "$work/run-lua" "$tools/lua5.3"
     else
         missing "lua5.3" PONTOON_LUA
+    fi
+fi
+
+# Chromium needs many libraries, so it is installed as a package, where one may.
+if [[ -n ${PONTOON_CHROMIUM:-} ]]; then
+    "$PONTOON_CHROMIUM" --version >&2
+elif ! command -v chromium >/dev/null; then
+    say "installing Chromium with apt-get"
+    if ! { [[ $(id -u) == 0 ]] && apt-get -qq update &&
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }; then
+        missing chromium PONTOON_CHROMIUM
     fi
 fi
 

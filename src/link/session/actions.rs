@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, CommandId, End, Error, Result, Session};
+use pontoon_sdk::{Action, CommandId, End, Error, EventType, Result, Session};
 use time::OffsetDateTime;
 
 use super::Connection;
+use super::observe::{service_error, show};
 use crate::transport::Read;
 use crate::transport::writer::Refused;
 
@@ -26,6 +27,9 @@ where
                     Action::Publish(mut event) => {
                         self.pending.trace(&mut event);
                         self.redact.event(&mut event);
+                        if event.kind == EventType::ErrorRaised {
+                            service_error(self.link, &event);
+                        }
                         self.context.spool.offer(&self.link.key, event, read_at, read);
                     }
                     Action::Reply(command, reply) => {
@@ -39,6 +43,7 @@ where
                     // Nothing of a command is sent once it was refused.
                     Action::Send(_, Some(command)) if unsent.iter().any(|(known, _)| *known == command) => {}
                     Action::Send(frame, command) => {
+                        show(self.link, &self.redact, "sent", &frame);
                         match (self.ends.outbound.push(frame, command), command) {
                             (Ok(ticket), Some(command)) => self.pending.queued(command, ticket),
                             // What the session sends without a command is of no use to a service that is gone.

@@ -9,6 +9,8 @@ use time::OffsetDateTime;
 use tokio::task::coop::has_budget_remaining;
 
 use super::Connection;
+use super::observe::show;
+use crate::link::redact::excerpt;
 use crate::transport::{self, Read};
 
 /// How many frames are handled before anything else gets its turn.
@@ -82,6 +84,10 @@ where
     fn handle_frame(&mut self, frame: &S::Frame, read: OffsetDateTime) -> Result<(), End> {
         self.context.metrics.frames_received.increment(1);
         self.context.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
+        show(self.link, &self.redact, "received", frame);
+        if !self.ready {
+            self.last_frame = Some(excerpt(&self.redact, frame));
+        }
         let now = Instant::now();
         self.outbox.advance(now);
         let decoded = self.session.decode(frame, &mut self.outbox);

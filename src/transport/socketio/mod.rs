@@ -51,6 +51,11 @@ impl Dial for SocketIo {
         }
     }
 
+    fn address(endpoint: &Endpoint) -> Option<String> {
+        let url = endpoint.parsed_url().ok()?;
+        Some(format!("{}://{}", url.scheme, url.authority()))
+    }
+
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
         let auth = endpoint.auth.iter().filter_map(|(_, value)| match value {
             Param::Secret(secret) => Some(secret),

@@ -32,6 +32,11 @@ impl Dial for WebSocket {
         Ok(())
     }
 
+    fn address(endpoint: &Endpoint) -> Option<String> {
+        let url = endpoint.parsed_url().ok()?;
+        Some(format!("{}://{}", url.scheme, url.authority()))
+    }
+
     fn secrets(endpoint: &Endpoint) -> Vec<String> {
         let Endpoint { query, headers, subprotocols, .. } = endpoint;
         let named = query.iter().chain(headers).map(|(_, value)| value);

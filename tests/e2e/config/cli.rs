@@ -59,6 +59,22 @@ fn what_the_binary_knows_is_data() {
 }
 
 #[test]
+fn help_is_a_command_and_a_run_without_instances_is_an_error() {
+    let (code, help, err) = run(&["help"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(help.contains("tail") && help.contains("-c, --config"), "{help}");
+    let (code, out, err) = run(&["run", "-c", "valid/not-enabled.toml"]);
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    assert!(err.contains("valid/not-enabled.toml: no instance is enabled"), "{err}");
+}
+
+#[test]
+fn operations_that_every_instance_has_are_listed() {
+    let list = run(&["connectors"]).1;
+    assert!(list.lines().all(|line| line.ends_with("reconnect, status")), "{list}");
+}
+
+#[test]
 fn without_nats_the_address_is_named() {
     for arguments in [&["tail"] as &[&str], &["send", "shop", "call.x", MINIMAL[0], MINIMAL[1]]] {
         let (code, out, err) = run(&[arguments, &["--nats-url", "127.0.0.1:1"]].concat());

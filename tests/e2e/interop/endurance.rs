@@ -105,7 +105,7 @@ async fn some(fixture: &Fixture) {
 /// Waits until all that was read is published, and the gap with which the run begins. Returns how many
 /// events the service sent.
 async fn at_rest(fixture: &mut Fixture, gaps: u64) -> usize {
-    let labels = [("instance", "any"), ("type", "socketio")];
+    let labels = [("pontoon_instance", "any"), ("type", "socketio")];
     until_some(DEADLINE, async || {
         let metrics = fixture.daemon.metrics().await;
         let value = |name: &str| metrics.value(name, &labels).unwrap_or_else(|| panic!("no {name}"));

@@ -88,7 +88,7 @@ async fn a_refusal_is_reported_with_the_servers_message_and_not_hammered() {
     assert_eq!(fixture.server.sees("refused", 1).await.len(), 1);
     assert_eq!(fixture.ask("emit.anything", &Value::Null).await.verdict(), ("failed", Some("503")));
     assert!(!fixture.daemon.log().contains("open-poppy"));
-    let labels = [("instance", "any"), ("outcome", "credentials")];
+    let labels = [("pontoon_instance", "any"), ("outcome", "credentials")];
     let metrics = fixture.daemon.metrics().await;
     assert_eq!(metrics.value("pontoon_link_connects_total", &labels), Some(1.0));
     // An operator who has mended it need not wait.

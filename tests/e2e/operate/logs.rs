@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use pontoon_testkit::{Dir, Metrics};
+use pontoon_testkit::{Dir, Echo, Metrics};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -130,4 +130,24 @@ async fn the_nats_client_stays_quiet_when_everything_is_loud() {
     sub0.broadcast("tick", &json!(1));
     counted(&mut daemon, "pontoon_events_published_total", "shop", 2.0).await;
     assert!(!daemon.log().contains("\"target\":\"async_nats"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_session_that_is_never_ready_shows_what_was_received_last_without_secrets() {
+    const TOKEN: &str = "canary-of-the-test";
+    let (nats, service) = (NatsServer::start().await, Echo::start().await);
+    let settings = format!(
+        "url = \"{}\"\nkind = \"/type\"\nready_when = \"welcome\"\ntransport.connect_timeout = \"1s\"\n\
+         secrets = {{ token = {{ env = \"ECHO_TOKEN\" }} }}\n\
+         send_on_connect = [{{ type = \"hello\", token = \"${{token}}\" }}]",
+        service.url()
+    );
+    let config = DaemonConfig::new(&nats).connector("echo", "websocket", &settings);
+    let mut daemon = start(config.environment("ECHO_TOKEN", TOKEN));
+    let detail = support::link(&mut daemon, "echo", "waiting").await;
+    assert!(detail.contains("not ready within 1s (transport.connect_timeout)"), "{detail}");
+    let last = detail.rsplit_once("the last message from the service was ").expect("it is shown").1;
+    let last: Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!((&last["type"], &last["token"]), (&json!("hello"), &json!("***")));
+    assert!(!daemon.log().contains(TOKEN) && daemon.log().contains("link down"), "{}", daemon.log());
 }

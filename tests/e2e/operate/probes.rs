@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 /// Sends this text, and reads until the end.
-async fn exchange(address: &str, text: &str) -> String {
+pub(super) async fn exchange(address: &str, text: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -33,7 +33,7 @@ async fn each_admin_page_answers_and_there_is_no_other() {
     let shop = &all["instances"][0];
     assert_eq!((&shop["instance"], &shop["type"]), (&json!("shop"), &json!("sub0")));
     assert_eq!((&shop["running"], &shop["links"][0]["key"]), (&json!(true), &json!("main")));
-    for other in ["/", "/metrics/", "/debug/pprof", "/status?x=1/../../etc/passwd%00", "/LIVEZ"] {
+    for other in ["/page/none.js", "/metrics/", "/debug/pprof", "/status?x=1/../../etc/passwd%00", "/LIVEZ"] {
         let expected = if other.starts_with("/status?") { 200 } else { 404 };
         assert_eq!(daemon.get(other).await.0, expected, "{other}");
     }
@@ -96,9 +96,9 @@ async fn a_service_that_is_away_is_no_reason_to_end_the_daemon_or_to_take_it_out
     assert_eq!(daemon.get("/livez").await.0, 200);
     daemon.ready(DEADLINE).await;
     let metrics = daemon.metrics().await;
-    let refused = [("instance", "shop"), ("outcome", "credentials")];
+    let refused = [("pontoon_instance", "shop"), ("outcome", "credentials")];
     assert_eq!(metrics.value("pontoon_link_connects_total", &refused), Some(1.0));
-    let own = [("instance", "shop")];
+    let own = [("pontoon_instance", "shop")];
     assert_eq!(metrics.value("pontoon_link_connected", &own), Some(0.0));
     assert_eq!(metrics.value("pontoon_link_wanted", &own), Some(1.0));
     assert_eq!(metrics.value("pontoon_link_down", &own), Some(1.0));
@@ -120,7 +120,7 @@ async fn without_nats_it_is_ready_while_there_is_room_and_503_when_there_is_none
     // What waits is shown while nothing is sent, too.
     counted(&mut daemon, "pontoon_spool_events", "shop", 16.0).await;
     let metrics = daemon.metrics().await;
-    let value = |name| metrics.value(name, &[("instance", "shop")]).unwrap();
+    let value = |name| metrics.value(name, &[("pontoon_instance", "shop")]).unwrap();
     assert_eq!(value("pontoon_spool_max_events"), 16.0);
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
     assert!((now - 60.0..=now).contains(&value("pontoon_spool_oldest_timestamp_seconds")));
@@ -201,7 +201,7 @@ async fn promtool_accepts_the_metrics_of_a_daemon_at_work_and_the_sums_are_right
     }
     sub0.blast(500, |n| json!({"uid": null, "action": "tick", "data": n}).to_string()).await;
     sub0.send_text("[1,2]");
-    let own = [("instance", "shop"), ("type", "sub0")];
+    let own = [("pontoon_instance", "shop"), ("type", "sub0")];
     let metrics = tokio::time::timeout(DEADLINE, async {
         loop {
             let metrics = daemon.metrics().await;

@@ -55,7 +55,16 @@ async fn a_start_without_nats_is_not_ready_with_a_reason_and_a_later_break_keeps
     assert_eq!(daemon.logged("subscribed to commands").len(), 1);
     nats.kill();
     counted(&mut daemon, "pontoon_nats_connected", "shop", 0.0).await;
-    assert_eq!(daemon.get("/readyz").await, (200, "ok\n".to_owned()));
+    // What is wrong is named all the same, and is a reason for those who ask strictly.
+    let named = "shop: events are not published: ";
+    eventually(DEADLINE, async || {
+        let (code, text) = daemon.get("/readyz").await;
+        assert_eq!(code, 200, "{text}");
+        text.starts_with("ok\n") && text.contains(named)
+    })
+    .await;
+    let (code, text) = daemon.get("/readyz?strict").await;
+    assert!(code == 503 && text.starts_with(named), "{code} {text}");
 }
 
 #[tokio::test]

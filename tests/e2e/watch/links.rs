@@ -10,8 +10,9 @@ async fn links(daemon: &mut Daemon, instance: &str, expected: (f64, f64, f64)) {
     let mut last = None;
     let seen = eventually(DEADLINE, async || {
         let metrics = daemon.metrics().await;
-        let value =
-            |name: &str| metrics.value(&format!("pontoon_link_{name}"), &[("instance", instance)]).unwrap();
+        let value = |name: &str| {
+            metrics.value(&format!("pontoon_link_{name}"), &[("pontoon_instance", instance)]).unwrap()
+        };
         let now = (value("wanted"), value("connected"), value("down"));
         if last.replace(now) != Some(now) {
             eprintln!("{instance}: {now:?}, waiting for {expected:?}");

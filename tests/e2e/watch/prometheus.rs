@@ -105,13 +105,16 @@ impl Prometheus {
         (of("activeTargets"), of("droppedTargets"))
     }
 
-    /// The alerts that fire, as name and instance.
+    /// The alerts that fire, as name and instance; one of a daemon as a whole has its address.
     pub(crate) async fn firing(&self) -> Vec<(String, String)> {
         let answer = self.json("/api/v1/alerts").await;
         let alerts = answer["data"]["alerts"].as_array().unwrap();
-        let label = |alert: &Value, name: &str| alert["labels"][name].as_str().unwrap_or_default().to_owned();
+        let label = |alert: &Value, name: &str| alert["labels"][name].as_str().map(str::to_owned);
+        let place = |alert: &Value| label(alert, "pontoon_instance").or_else(|| label(alert, "instance"));
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
-        firing.map(|alert| (label(alert, "alertname"), label(alert, "instance"))).collect()
+        firing
+            .map(|alert| (label(alert, "alertname").unwrap_or_default(), place(alert).unwrap_or_default()))
+            .collect()
     }
 
     async fn json(&self, path: &str) -> Value {

@@ -44,7 +44,7 @@ async fn check(kind: &'static str, message: fn(usize) -> String) {
     }
     let metrics = scenario.daemon.metrics().await;
     let value = |name, reason| {
-        metrics.value(name, &[("instance", "any"), ("type", kind), ("reason", reason)]).unwrap()
+        metrics.value(name, &[("pontoon_instance", "any"), ("type", kind), ("reason", reason)]).unwrap()
     };
     assert_eq!(value("pontoon_events_dropped_total", "too_large"), 2.0);
     assert_eq!(value("pontoon_gaps_total", "too_large"), 2.0);

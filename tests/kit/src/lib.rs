@@ -14,6 +14,7 @@
 //!   must know of a connector
 //! * [`Proxy`]: a TCP proxy that breaks connections and refuses them
 //! * [`ConnectProxy`]: an HTTP proxy that makes tunnels, and may refuse to
+//! * [`Browser`]: a headless Chromium with one page
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
 //! Everything listens on loopback, on ports that the system chose, and is gone when its guard is dropped.
@@ -24,6 +25,7 @@
 mod aui;
 mod avatars;
 mod bare;
+mod browser;
 mod connect_proxy;
 mod daemon;
 mod dir;
@@ -46,6 +48,7 @@ mod websocket;
 pub use aui::{Aui, AuiAnswer, AuiEnvelope, AuiRefusal, AuiTurn};
 pub use avatars::{Dialled, Farewell, LuaApp, LuaOptions, LuaScript, RanCommand, ThirdArgument};
 pub use bare::{BareFrame, BareListener, BareSocket, bare_frame};
+pub use browser::Browser;
 pub use connect_proxy::{ConnectAnswer, ConnectProxy, ConnectRequest};
 pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
