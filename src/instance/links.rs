@@ -171,7 +171,7 @@ where
             Opening::Dial(endpoint) => (Some(endpoint), None),
             Opening::Accepted(connection) => (None, Some(connection)),
         };
-        let supervisor = Supervisor {
+        let supervisor = Box::new(Supervisor {
             link,
             endpoint,
             accepted,
@@ -180,7 +180,7 @@ where
             redial: self.redial.subscribe(),
             // A link on demand that is being closed may still publish, but the commands for the next one need not wait for that.
             predecessor: self.closing.remove(&key).filter(|_| !lifetime.is_on_demand()),
-        };
+        });
         let (fault, guard) = (self.shared.fault.clone(), closed.clone().drop_guard());
         self.tasks.spawn_local(async move {
             let _guard = guard;

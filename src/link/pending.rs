@@ -22,15 +22,18 @@ const GONE: usize = 64;
 const TRACES: usize = 1_024;
 
 /// The commands that were given to the session of one connection.
+#[derive(Default)]
 pub struct PendingCommands {
-    waiting: HashMap<CommandId, PendingCommand>,
+    /// Boxed, as the table of a link keeps its room.
+    waiting: HashMap<CommandId, Box<PendingCommand>>,
     deadlines: BTreeSet<(Instant, CommandId)>,
     /// The room for parts, once a caller has asked for any.
     part_room: PartRoom,
     /// The traces of the last commands of this connection.
     traces: BTreeMap<CommandId, Arc<str>>,
-    /// Both ends of the channel on which [`crate::reply::Liveness`] reports commands whose caller is gone.
-    gone: (mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>),
+    /// Both ends of the channel on which [`crate::reply::Liveness`] reports commands whose caller is gone, once a caller has
+    /// asked for parts.
+    gone: Option<(mpsc::Sender<CommandId>, mpsc::Receiver<CommandId>)>,
 }
 
 struct PendingCommand {
@@ -54,18 +57,6 @@ enum Waiter {
     Detached(Detached),
 }
 
-impl Default for PendingCommands {
-    fn default() -> Self {
-        Self {
-            waiting: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            part_room: PartRoom::default(),
-            traces: BTreeMap::new(),
-            gone: mpsc::channel(GONE),
-        }
-    }
-}
-
 impl PendingCommands {
     /// A command begins. Past its deadline the caller is answered by [`PendingCommands::expire`].
     pub fn begin(&mut self, command: &Command, caller: Caller, delivery: DeliveryLevel) {
@@ -80,11 +71,14 @@ impl PendingCommands {
                 self.traces.pop_first();
             }
         }
-        let stream = command.stream.then(|| Stream::new(caller.replies.liveness(), id, self.gone.0.clone()));
+        let stream = command.stream.then(|| {
+            let (gone, _) = self.gone.get_or_insert_with(|| mpsc::channel(GONE));
+            Stream::new(caller.replies.liveness(), id, gone.clone())
+        });
         let waiter = Waiter::Caller(caller);
         let waiting =
             PendingCommand { waiter, deadline, delivery, tickets: Vec::new(), written: false, stream };
-        self.waiting.insert(id, waiting);
+        self.waiting.insert(id, Box::new(waiting));
     }
 
     /// Set while a caller is sent parts, and what is read now might be one that finds no room.
@@ -166,7 +160,7 @@ impl PendingCommands {
     pub fn reply(&mut self, command: CommandId, reply: Reply) {
         if let Reply::Part(data) = &reply {
             if let Some(PendingCommand { waiter: Waiter::Caller(caller), stream: Some(stream), .. }) =
-                self.waiting.get_mut(&command)
+                self.waiting.get_mut(&command).map(|pending| &mut **pending)
             {
                 caller.part(data, stream);
             }
@@ -227,10 +221,12 @@ impl PendingCommands {
 
     /// Waits until the caller of a command counts as gone. Dropping the future loses nothing.
     pub async fn gone(&mut self) -> CommandId {
-        match self.gone.1.recv().await {
-            Some(command) => command,
-            None => std::future::pending().await,
+        if let Some((_, gone)) = &mut self.gone
+            && let Some(command) = gone.recv().await
+        {
+            return command;
         }
+        std::future::pending().await
     }
 
     /// Gives up a command whose caller is gone, as at its deadline. Returns, for the session, whether it may have been
@@ -284,12 +280,16 @@ impl PendingCommands {
         unsent
     }
 
-    fn take(&mut self, command: CommandId) -> Option<PendingCommand> {
+    fn take(&mut self, command: CommandId) -> Option<Box<PendingCommand>> {
         let Some(waiting) = self.waiting.remove(&command) else {
             self.deadlines.retain(|(_, known)| *known != command);
             return None;
         };
         self.deadlines.remove(&(waiting.deadline, command));
+        if self.deadlines.is_empty() {
+            // An empty one may keep a node.
+            self.deadlines = BTreeSet::new();
+        }
         Some(waiting)
     }
 }

@@ -51,7 +51,8 @@ pub struct CommandSender<R>(Rc<Queue<R>>);
 
 struct Queue<R> {
     limits: OnDemandLimits,
-    waiting: RefCell<VecDeque<QueuedCommand<R>>>,
+    /// Boxed, as the queue of an idle link keeps its room.
+    waiting: RefCell<VecDeque<Box<QueuedCommand<R>>>>,
     /// How many of them wait for the link ([`WhenDown::Wait`]), and the bytes of their bodies.
     bounded: Cell<(usize, usize)>,
     /// No deadline of a command that waits is before this.
@@ -88,7 +89,7 @@ impl<R> CommandSender<R> {
         let mut waiting = queue.waiting.borrow_mut();
         let next = queue.next_deadline.get().filter(|_| !waiting.is_empty());
         queue.next_deadline.set(Some(next.map_or(deadline, |next| next.min(deadline))));
-        waiting.push_back(command);
+        waiting.push_back(Box::new(command));
         drop(waiting);
         queue.arrived.set(true);
         queue.receiver.wake();
@@ -136,12 +137,13 @@ impl<R> Queue<R> {
     }
 
     /// Takes out those that `which` applies to. They are answered by the caller of this function, outside of the borrow.
-    fn remove(&self, which: impl Fn(&QueuedCommand<R>) -> bool) -> VecDeque<QueuedCommand<R>> {
+    fn remove(&self, which: impl Fn(&QueuedCommand<R>) -> bool) -> VecDeque<Box<QueuedCommand<R>>> {
         let mut waiting = self.waiting.borrow_mut();
-        if !waiting.iter().any(&which) {
+        if !waiting.iter().any(|queued| which(queued)) {
             return VecDeque::new();
         }
-        let (removed, kept) = std::mem::take(&mut *waiting).into_iter().partition::<VecDeque<_>, _>(which);
+        let (removed, kept) =
+            std::mem::take(&mut *waiting).into_iter().partition::<VecDeque<_>, _>(|queued| which(queued));
         *waiting = kept;
         removed.iter().for_each(|command| self.uncount(command));
         removed
@@ -194,7 +196,7 @@ impl<R> CommandQueue<R> {
     pub fn take(&mut self) -> Option<QueuedCommand<R>> {
         let queued = self.0.waiting.borrow_mut().pop_front()?;
         self.0.uncount(&queued);
-        Some(queued)
+        Some(*queued)
     }
 
     /// When [`CommandQueue::expire`] may have something to do, and not before.

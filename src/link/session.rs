@@ -108,8 +108,9 @@ where
         }
     }
 
-    /// Runs until the connection ends. Returns how, and whether the link is not needed any more.
-    pub async fn run(mut self) -> (End, bool) {
+    /// Runs until the connection ends. Returns how, and whether the link is not needed any more. Boxed, as
+    /// a future keeps a value twice that it takes; so is what happens at the end: else an open link would keep memory for it.
+    pub async fn run(mut self: Box<Self>) -> (End, bool) {
         let opened = self.session.open(&self.link.joins, &mut self.outbox);
         let mut end = match self.settle(opened) {
             Ok(()) => self.serve().await,
@@ -117,7 +118,7 @@ where
         };
         let _ = self.handle_held();
         if (self.finished || self.interrupted) && !self.is_broken {
-            self.close_and_read().await;
+            Box::pin(self.close_and_read()).await;
         }
         end.reason = shown(&self.redact, &end.reason);
         let settings = &self.context.transport.config;
@@ -134,7 +135,7 @@ where
         let _ = self.perform();
         let finished = self.finished;
         if !self.is_broken {
-            let closing = self.ends.close();
+            let closing = Box::pin(self.ends.close());
             if finished || self.interrupted {
                 closing.await;
             } else {
@@ -202,7 +203,7 @@ where
                 return end;
             }
             if let Some(error) = self.write_error.take() {
-                return self.read_remaining(error).await;
+                return Box::pin(self.read_remaining(error)).await;
             }
         }
     }

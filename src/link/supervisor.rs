@@ -62,8 +62,8 @@ impl<C: Connector> Supervisor<C>
 where
     C::Transport: Dial,
 {
-    /// Runs until the link is closed for good.
-    pub async fn run(mut self) {
+    /// Runs until the link is closed for good. Boxed, as a future keeps a value twice that it takes.
+    pub async fn run(mut self: Box<Self>) {
         let mut error = None;
         if self.predecessor_closed().await && self.slot_acquired().await {
             error = self.keep_connected().await;
@@ -215,7 +215,7 @@ where
         let ends = Ends { reader, outbound, outcomes };
         let limiter = self.connector.rate_limiter(&self.link.key);
         let connection = Connection::new(&mut self.link, session, ends, redact, limiter, interrupt);
-        let (end, finished) = connection.run().await;
+        let (end, finished) = Box::new(connection).run().await;
         let closed = finished || self.stop.is_cancelled();
         self.link.gaps.disconnected(&end, closed);
         if closed {

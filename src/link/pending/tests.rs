@@ -110,7 +110,7 @@ impl Fixture {
 
     fn no_responder(&mut self, name: &str, after: Duration) -> Option<(CommandId, bool)> {
         self.sender.liveness().no_responders(name, self.now + after);
-        let gone = self.replies.gone.1.try_recv().ok()?;
+        let gone = self.replies.gone.as_mut()?.1.try_recv().ok()?;
         self.replies.dismiss(gone).map(|sent| (gone, sent))
     }
 
