@@ -3,10 +3,12 @@
 //! * [`websocket`]: services that speak JSON or text over a plain WebSocket
 //! * [`socketio`]: services that speak Socket.IO
 //! * [`mapping`]: what both read from their configuration: where things stand in a payload, what they become, what is sent
+//! * [`rules`]: what both do by their settings besides: which frames make a link ready, end it, are remembered or answered
 
 mod answer;
 mod headers;
 pub mod mapping;
+pub mod rules;
 pub mod socketio;
 pub mod websocket;
 

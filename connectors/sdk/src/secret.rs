@@ -22,12 +22,19 @@ enum Source {
     Plain(String),
     Env(String),
     File(PathBuf),
+    /// Texts and secrets, one behind the other.
+    Joined(Vec<Param>),
 }
 
 impl Secret {
     /// A secret whose text is known already.
     pub fn plain(text: impl Into<String>) -> Self {
         Self(Source::Plain(text.into()))
+    }
+
+    /// Texts and secrets, one behind the other: `Bearer ` and a token.
+    pub fn joined(parts: Vec<Param>) -> Self {
+        Self(Source::Joined(parts))
     }
 
     /// Whether the text itself stands in the configuration.
@@ -54,6 +61,10 @@ impl Secret {
                 })?;
                 (Cow::Owned(text), format!("the file {}", path.display()))
             }
+            Source::Joined(parts) => {
+                let text = parts.iter().map(Param::reveal).collect::<Result<String>>()?;
+                (Cow::Owned(text), "the configuration".to_owned())
+            }
         };
         let text = text.trim_end();
         if text.is_empty() {
@@ -69,6 +80,7 @@ impl fmt::Debug for Secret {
             Source::Plain(_) => f.write_str("Secret(***)"),
             Source::Env(name) => write!(f, "Secret(env {name})"),
             Source::File(path) => write!(f, "Secret(file {})", path.display()),
+            Source::Joined(parts) => f.debug_tuple("Secret").field(parts).finish(),
         }
     }
 }

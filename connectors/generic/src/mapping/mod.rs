@@ -26,6 +26,7 @@ pub use find::{Json, Payload, find};
 pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
 pub use secrets::Secrets;
+pub(crate) use secrets::with_secrets;
 pub use template::{Known, Template, ValueOf};
 pub use time::{TimeUnit, time_of};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use pontoon_sdk::settings::{check, escaped};
-use pontoon_sdk::{Error, Redactor, Result, Secret};
+use pontoon_sdk::{Error, Param, Redactor, Result, Secret};
 use serde_json::Value;
 
-use super::template::Template;
+use super::template::{Known, Part, Template, check_text, fill_text, parts};
 
 /// The texts of secrets by their names, as they were at one connect.
 #[derive(Clone, Default)]
@@ -56,6 +56,36 @@ impl Secrets {
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.0.values().cloned())
     }
+}
+
+/// Parameters in whose texts `${name}` stands for the secret of that name: such a one is a secret itself. `at` is where they
+/// stand in the configuration.
+///
+/// # Errors
+/// `Config` if a name is not that of a secret, with the place.
+pub(crate) fn with_secrets(
+    params: &BTreeMap<String, Param>,
+    named: &BTreeMap<String, Secret>,
+    at: &str,
+) -> Result<Vec<(String, Param)>> {
+    let names: Vec<_> = named.keys().map(String::as_str).collect();
+    let answered =
+        |pointer: &str| Err(format!("${{{pointer}}} stands for a part of a frame, and there is none yet"));
+    let filled = params.iter().map(|(name, param)| {
+        let Param::Plain(text) = param else { return Ok((name.clone(), param.clone())) };
+        check_text(text, Known { names: &names, answered }, &format!("{at}/{}", escaped(name)))?;
+        let parts = parts(text).into_iter().map(|part| match part {
+            Part::Text(text) => Param::from(text),
+            Part::Name(name) => {
+                named.get(name).map_or_else(|| Param::from(name), |secret| secret.clone().into())
+            }
+        });
+        let parts: Vec<_> = parts.collect();
+        let has_secrets = parts.iter().any(|part| matches!(part, Param::Secret(_)));
+        let plain = || Param::Plain(fill_text(text, &|_| None));
+        Ok((name.clone(), if has_secrets { Secret::joined(parts).into() } else { plain() }))
+    });
+    filled.collect()
 }
 
 /// Shows the names only.

@@ -1,17 +1,24 @@
 //! What is sent as the configuration writes it, with `${name}` in the place of what is known later.
+//!
+//! * A string that is `${name}` and nothing else becomes the value: a number keeps its digits, an object its bytes.
+//! * Within a longer string the text of the value is put in, escaped as the string needs it; of an object or array its JSON.
+//! * A text that is a JSON object or array is filled in as JSON, and keeps its order and its `null`s; any other text is
+//!   filled in as it is.
+//! * What is not known, such as a value that was not remembered yet, is `null`.
+//! * `$${` stands for `${`. What is filled in is never looked at for names. Keys of objects have no names.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use pontoon_sdk::error::{Error, Result};
 use pontoon_sdk::event::Raw;
+use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::settings::escaped;
 
-/// Any JSON to send. A string in it that is `${name}`, and nothing else, stands for what has that name.
+/// Any JSON to send, with `${name}` in its strings.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Template(Value);
@@ -34,39 +41,45 @@ impl Template {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
 
-    /// Checks that every `${name}` is known and is a whole string. `at` is where the template stands in the
-    /// configuration.
+    /// Checks that every `${name}` is known. `at` is where the template stands in the configuration.
     ///
     /// # Errors
     /// `Config`, with the place of the string.
     pub fn check(&self, known: Known<'_>, at: &str) -> Result<()> {
-        check(&self.0, known, at)
+        check(&self.0, known, at)?;
+        match &self.0 {
+            Value::String(text) if begins_as_json(text) && !is_json(text) && has_names(text) => {
+                Err(Error::config(
+                    "this begins as JSON and is not, so it would be sent as text; write \"${name}\" with its quotes, which \
+                     a number and null lose when they are put in",
+                )
+                .at(at))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Whether any string is `${wanted}`.
+    /// Whether any string has `${wanted}` in it.
     pub fn uses(&self, wanted: &str) -> bool {
         uses(&self.0, wanted)
     }
 
-    /// Whether it is a string by itself.
+    /// Whether it is sent as text that is not JSON.
     pub fn is_text(&self) -> bool {
-        self.0.is_string()
+        self.0.as_str().is_some_and(|text| !is_json(text))
     }
 
     /// The JSON to send, with every name replaced by what it stands for; `null` where that is not known.
     pub fn json(&self, value_of: ValueOf<'_>) -> Raw {
-        Raw::checked(Filled { value: &self.0, value_of }.json())
+        Raw::checked(fill_json(&self.0.to_string(), value_of))
     }
 
     /// The same for services that take texts: a string by itself is that text, without quotes.
     pub fn text(&self, value_of: ValueOf<'_>) -> String {
-        let Value::String(text) = &self.0 else { return Filled { value: &self.0, value_of }.json() };
-        match name(text) {
-            None => text.clone(),
-            Some(name) => {
-                let json = value_of(name).unwrap_or_else(|| "null".to_owned());
-                serde_json::from_str(&json).unwrap_or(json)
-            }
+        match &self.0 {
+            Value::String(text) if is_json(text) => fill_json(text, value_of),
+            Value::String(text) => fill_text(text, value_of),
+            value => fill_json(&value.to_string(), value_of),
         }
     }
 }
@@ -84,15 +97,110 @@ impl JsonSchema for Template {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "Any JSON; a string in it that is \"${name}\" and nothing else is replaced"
-        })
+        json_schema!({ "description": "Any JSON; \"${name}\" in its strings is replaced" })
     }
 }
 
-/// The name if the whole string is `${name}`.
-fn name(text: &str) -> Option<&str> {
-    text.strip_prefix("${")?.strip_suffix('}').filter(|name| Template::is_name(name) || name.starts_with('/'))
+/// A part of a string.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// This text.
+    Text(&'a str),
+    /// What this name stands for.
+    Name(&'a str),
+}
+
+/// The parts of a string.
+pub(super) fn parts(mut text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut from = 0;
+    while let Some(found) = text.get(from..).and_then(|rest| rest.find("${")).map(|at| from + at) {
+        let (before, behind) = (&text[..found], &text[found + 2..]);
+        let name =
+            behind.split_once('}').filter(|(name, _)| Template::is_name(name) || name.starts_with('/'));
+        match (before.strip_suffix('$'), name) {
+            (Some(before), Some(_)) => {
+                parts.push(Part::Text(before));
+                text = &text[found..];
+                from = 2;
+            }
+            (None, Some((name, rest))) => {
+                parts.extend([Part::Text(before), Part::Name(name)]);
+                text = rest;
+                from = 0;
+            }
+            (_, None) => from = found + 2,
+        }
+    }
+    parts.push(Part::Text(text));
+    parts.retain(|part| *part != Part::Text(""));
+    parts
+}
+
+fn has_names(text: &str) -> bool {
+    parts(text).iter().any(|part| matches!(part, Part::Name(_)))
+}
+
+fn begins_as_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
+/// Whether a text is a JSON object or array.
+fn is_json(text: &str) -> bool {
+    begins_as_json(text) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// A text with every name replaced by its text.
+pub(super) fn fill_text(text: &str, value_of: ValueOf<'_>) -> String {
+    let mut filled = String::new();
+    for part in parts(text) {
+        match part {
+            Part::Text(text) => filled.push_str(text),
+            Part::Name(name) => {
+                let json = value_of(name).unwrap_or_else(|| "null".to_owned());
+                filled.push_str(&text_of(&json).unwrap_or(json));
+            }
+        }
+    }
+    filled
+}
+
+/// JSON with the names in its strings replaced; all else keeps every byte.
+fn fill_json(json: &str, value_of: ValueOf<'_>) -> String {
+    let mut filled = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, string, behind)) = next_string(rest) {
+        filled.push_str(before);
+        rest = behind;
+        let is_key = behind.trim_start().starts_with(':');
+        let text: Option<String> = if is_key { None } else { serde_json::from_str(string).ok() };
+        match text.as_deref().map(|text| (text, parts(text))) {
+            Some((_, ref parts)) if let [Part::Name(name)] = parts.as_slice() => {
+                let json =
+                    value_of(name).filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok());
+                filled.push_str(json.as_deref().unwrap_or("null"));
+            }
+            Some((text, _)) if text.contains("${") => {
+                filled.push_str(&Value::from(fill_text(text, value_of)).to_string());
+            }
+            _ => filled.push_str(string),
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// The next string of a JSON text with its quotes, what stands before it, and what behind.
+fn next_string(json: &str) -> Option<(&str, &str, &str)> {
+    let start = json.find('"')?;
+    let mut escaped = false;
+    let end = json.bytes().enumerate().skip(start + 1).find(|(_, byte)| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    });
+    let (string, rest) = json.split_at_checked(end?.0 + 1)?;
+    Some((string.get(..start)?, string.get(start..)?, rest))
 }
 
 fn check(value: &Value, known: Known<'_>, at: &str) -> Result<()> {
@@ -109,65 +217,35 @@ fn check(value: &Value, known: Known<'_>, at: &str) -> Result<()> {
     }
 }
 
-fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
+/// Checks that every name in a text is known. `at` is where it stands in the configuration.
+pub(super) fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
     let wrong = |text: String| Err(Error::config(text).at(at));
-    match name(text) {
-        Some(pointer) if pointer.starts_with('/') => (known.answered)(pointer).or_else(wrong),
-        Some(name) if known.names.contains(&name) => Ok(()),
-        Some(name) => {
+    let names = parts(text)
+        .into_iter()
+        .filter_map(|part| if let Part::Name(name) = part { Some(name) } else { None });
+    for name in names {
+        if name.starts_with('/') {
+            (known.answered)(name).or_else(wrong)?;
+        } else if !known.names.contains(&name) {
             let names: Vec<_> = known.names.iter().map(|name| format!("${{{name}}}")).collect();
             let hint = match names.as_slice() {
                 [] => "none is known here; list it under `secrets`".to_owned(),
                 names => format!("known are {}", names.join(", ")),
             };
-            wrong(format!("${{{name}}} stands for nothing; {hint}"))
+            return wrong(format!(
+                "${{{name}}} stands for nothing; {hint}; to send it as it is, write $${{{name}}}"
+            ));
         }
-        None => match known.names.iter().find(|name| text.contains(&format!("${{{name}}}"))) {
-            Some(name) => wrong(format!(
-                "${{{name}}} is put in only where it is the whole string; write \"${{{name}}}\" by itself"
-            )),
-            None => Ok(()),
-        },
     }
+    Ok(())
 }
 
 fn uses(value: &Value, wanted: &str) -> bool {
     match value {
-        Value::String(text) => name(text) == Some(wanted),
+        Value::String(text) => parts(text).contains(&Part::Name(wanted)),
         Value::Array(items) => items.iter().any(|item| uses(item, wanted)),
         Value::Object(fields) => fields.values().any(|value| uses(value, wanted)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// A template with every name replaced.
-struct Filled<'a> {
-    value: &'a Value,
-    value_of: ValueOf<'a>,
-}
-
-impl Filled<'_> {
-    fn json(&self) -> String {
-        // A value fails to be written only where a key of an object is not a text.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-impl Serialize for Filled<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let value_of = self.value_of;
-        let within = |value| Filled { value, value_of };
-        match self.value {
-            Value::String(text) if let Some(name) = name(text) => {
-                let json = value_of(name).and_then(|json| RawValue::from_string(json).ok());
-                json.serialize(serializer)
-            }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(within)),
-            Value::Object(fields) => {
-                serializer.collect_map(fields.iter().map(|(key, value)| (key, within(value))))
-            }
-            other => other.serialize(serializer),
-        }
     }
 }
 
@@ -177,14 +255,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn names_are_filled_in_where_they_are_the_whole_string() {
+    fn names_are_filled_in_as_values_and_within_strings_as_text() {
         let value_of = |name: &str| match name {
             "token" => Some("\"a \\\"b\\\"\"".to_owned()),
             "n" => Some("123456789012345678901234567890".to_owned()),
             "/ping" => Some("1.50".to_owned()),
+            "evil" => Some("\"${token} \\\"}\"".to_owned()),
             _ => None,
         };
         for (template, wanted) in [
+            (json!({"t": "<${evil}>"}), r#"{"t":"<${token} \"}>"}"#),
             (json!("plain \"text\""), "plain \"text\""),
             (json!("${token}"), "a \"b\""),
             (json!("${n}"), "123456789012345678901234567890"),
@@ -196,6 +276,17 @@ mod tests {
             (json!({"pong": "${/ping}", "q\"": null}), r#"{"pong":1.50,"q\"":null}"#),
             (json!(["${/lost}", true]), "[null,true]"),
             (json!({}), "{}"),
+            (json!("Bearer ${token}, ${n} ${lost}"), "Bearer a \"b\", 123456789012345678901234567890 null"),
+            (
+                json!(["<${token}>", "$${token}", "${ token }", "${"]),
+                r#"["<a \"b\">","${token}","${ token }","${"]"#,
+            ),
+            (
+                json!(r#"{"z": null, "a":"${n}","${n}" : "x\n${token}", "e":"\u00e9"}"#),
+                r#"{"z": null, "a":123456789012345678901234567890,"${n}" : "x\na \"b\"", "e":"\u00e9"}"#,
+            ),
+            (json!("$${n}$${"), "${n}$${"),
+            (json!("[broken"), "[broken"),
         ] {
             assert_eq!(Template(template.clone()).text(&value_of), wanted, "{template}");
         }
@@ -220,7 +311,8 @@ mod tests {
         let known = Known { names: &["key"], answered: |pointer| Err(format!("no {pointer} here")) };
         for (template, at, words) in [
             (json!({"b/c": ["${kee}"]}), "/at/b~1c/0", "${kee} stands for nothing; known are ${key}"),
-            (json!("Bearer ${key}"), "/at", "write \"${key}\" by itself"),
+            (json!("Bearer ${kee}"), "/at", "to send it as it is, write $${kee}"),
+            (json!("{\"n\": ${key}}"), "/at", "begins as JSON and is not"),
             (json!(["${/a}"]), "/at/0", "no /a here"),
         ] {
             let error = Template(template.clone()).check(known, "/at").unwrap_err();

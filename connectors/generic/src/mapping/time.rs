@@ -36,7 +36,7 @@ pub fn time_of(json: &str, unit: Option<TimeUnit>) -> Option<Timestamp> {
 
 impl TimeUnit {
     /// The milliseconds that a number of this unit counts; what is finer is cut off.
-    fn millis(self, number: &str) -> Option<i64> {
+    pub(crate) fn millis(self, number: &str) -> Option<i64> {
         // Some libraries write round numbers with an exponent; of others no digit goes through a float.
         let plain =
             if number.contains(['e', 'E']) { Some(number.parse::<f64>().ok()?.to_string()) } else { None };

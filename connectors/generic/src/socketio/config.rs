@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use pontoon_sdk::settings::{check, escaped};
-use pontoon_sdk::socketio::Endpoint;
+use pontoon_sdk::socketio::{Endpoint, Event, Frame};
 use pontoon_sdk::{Param, Result, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::headers::check_headers;
-use crate::mapping::{self, Document, Known, Secrets, Template, TemplateMessage, Unmapped};
+use crate::mapping::{
+    self, Document, Known, Secrets, Template, TemplateMessage, Unmapped, ValueOf, with_secrets,
+};
+use crate::rules::{self, Checks, Outgoing};
 
 /// What pointers lead into here: the arguments of an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +30,19 @@ impl Document for Arguments {
 
 /// What an event of the service becomes.
 pub type Mapping = mapping::Mapping<Arguments>;
+
+/// Selects events, by their names and arguments.
+pub type Selector = rules::Selector<Arguments>;
+/// Select events, or ends of connections.
+pub type Selectors = rules::Selectors<Arguments>;
+/// What keeps the connection alive.
+pub type Heartbeat = rules::Heartbeat<Arguments, Emit>;
+/// What is answered to an event.
+pub type Reaction = rules::Reaction<Arguments, Emit>;
+/// What is remembered of events.
+pub type Remember = rules::Remember<Arguments>;
+/// The rules of an instance.
+pub type Rules = rules::Rules<Arguments, Emit>;
 
 /// The settings of a `socketio` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,12 +66,33 @@ pub struct Config {
     /// The client for the protocol.
     #[serde(default)]
     pub engine: Engine,
-    /// Secrets by name, for `"${name}"` in the arguments of `emit_on_connect` and `send`. Looked up at each connect.
+    /// Secrets by name, for `${name}` in the query, in headers and in arguments that are sent. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
     /// Events that are sent at each connect, in this order, before any command.
     #[serde(default)]
     pub emit_on_connect: Vec<Emit>,
+    /// The event that must come before the link is ready for commands. Without it the link is ready once it is open.
+    pub ready_when: Option<Selector>,
+    /// The event by which the service refuses our credentials, or a list of such. The link ends, and is dialled again slowly.
+    #[serde(default)]
+    pub refused_when: Selectors,
+    /// The event by which the service says that there were too many requests, or a list of such. The link ends, and is
+    /// dialled again slowly.
+    #[serde(default)]
+    pub slow_when: Selectors,
+    /// The event by which the service asks for a new connection, or a list of such. The link ends, and is dialled again.
+    #[serde(default)]
+    pub reconnect_when: Selectors,
+    /// Values of events that are remembered by name, for `${name}` in whatever is sent; kept over reconnects.
+    #[serde(default)]
+    pub remember: BTreeMap<String, Remember>,
+    /// What is sent for events: steps of a sign-in, answers to signs of life, acknowledgements.
+    #[serde(default)]
+    pub on: Vec<Reaction>,
+    /// What keeps the connection alive where the protocol's own pings do not.
+    #[serde(default)]
+    pub heartbeat: Heartbeat,
     /// What becomes of events that `events` does not list.
     #[serde(default)]
     pub unmapped: Unmapped,
@@ -83,9 +120,18 @@ pub enum Engine {
 pub struct Emit {
     /// Its name.
     pub event: String,
-    /// Its arguments; a string that is `${name}` stands for the secret of that name.
+    /// Its arguments; `${name}` in their strings stands for the secret or the remembered value of that name.
     #[serde(default)]
     pub args: Vec<Template>,
+}
+
+impl Outgoing for Emit {
+    type Frame = Frame;
+
+    fn frame(&self, value_of: ValueOf<'_>) -> Frame {
+        let values = self.args.iter().map(|value| value.json(value_of)).collect();
+        Frame::Event(Event::new(self.event.clone(), values))
+    }
 }
 
 /// What is sent for `message.send`.
@@ -123,11 +169,11 @@ const QUERY_TAKEN: [&str; 3] = ["EIO", "transport", "sid"];
 
 impl Config {
     /// Checks the settings, and says where to connect.
-    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+    pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_address()?;
         check_headers(&self.headers)?;
-        self.check_emits()?;
+        self.check_emits(rules)?;
         for (name, mapping) in &self.events {
             let at = format!("/events/{}", escaped(name));
             mapping.check(&at)?;
@@ -137,8 +183,8 @@ impl Config {
         }
         endpoint.namespace.clone_from(&self.namespace);
         endpoint.auth = self.auth.clone().into_iter().collect();
-        endpoint.query = self.query.clone().into_iter().collect();
-        endpoint.headers = self.headers.clone().into_iter().collect();
+        endpoint.query = with_secrets(&self.query, &self.secrets, "/query")?;
+        endpoint.headers = with_secrets(&self.headers, &self.secrets, "/headers")?;
         endpoint.secrets = self.secrets.values().cloned().collect();
         endpoint.engine = (self.engine == Engine::RustSocketio).then_some("rust-socketio");
         Ok(endpoint)
@@ -161,9 +207,35 @@ impl Config {
         Ok(())
     }
 
-    fn check_emits(&self) -> Result<()> {
+    /// Takes the rules out of the settings.
+    pub(crate) fn take_rules(&mut self) -> Rules {
+        Rules::new(
+            self.ready_when.take(),
+            [&mut self.refused_when, &mut self.slow_when, &mut self.reconnect_when].map(std::mem::take),
+            std::mem::take(&mut self.remember),
+            std::mem::take(&mut self.heartbeat),
+            std::mem::take(&mut self.on),
+        )
+    }
+
+    fn check_emits(&self, rules: &Rules) -> Result<()> {
         Secrets::check_names(&self.secrets, &TemplateMessage::NAMES)?;
-        let mut known: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+        let mut known = rules.names(self.secrets.keys());
+        let taken: Vec<_> = self.secrets.keys().map(String::as_str).chain(TemplateMessage::NAMES).collect();
+        let check_send = |emit: &Emit, known: Known<'_>, at: &str| {
+            check_event(&emit.event, &format!("{at}/event"))?;
+            let mut args = emit.args.iter().enumerate();
+            args.try_for_each(|(place, value)| value.check(known, &format!("{at}/args/{place}")))
+        };
+        let unprompted = Known { names: &known, answered: nothing_answered };
+        rules.check(&Checks {
+            names: &known,
+            taken: &taken,
+            has_kinds: true,
+            answered,
+            unprompted,
+            send: &check_send,
+        })?;
         for (place, emit) in self.emit_on_connect.iter().enumerate() {
             let at = format!("/emit_on_connect/{place}");
             check_event(&emit.event, &format!("{at}/event"))?;
@@ -205,7 +277,12 @@ fn check_args(args: &[Template], names: &[&str], at: &str) -> Result<()> {
     args.iter().enumerate().try_for_each(|(place, value)| value.check(known, &format!("{at}/{place}")))
 }
 
-/// `${/pointer}` in an argument.
+/// `${/pointer}` in an event that answers another.
+fn answered(pointer: &str) -> Result<(), String> {
+    pointer.parse::<mapping::Pointer<Arguments>>().map(drop)
+}
+
+/// `${/pointer}` in any other argument.
 fn nothing_answered(pointer: &str) -> Result<(), String> {
     Err(format!(
         "${{{pointer}}} stands for a part of what is answered, and nothing is answered here; write it without ${{}}"

@@ -10,9 +10,13 @@ use std::sync::Arc;
 use pontoon_sdk::socketio::{Endpoint, Frame};
 use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo, Transport};
 
+use crate::rules::Memory;
 use operations::Request;
 
-pub use config::{Arguments, Config, Emit, Engine, Mapping, SendTemplate};
+pub use config::{
+    Arguments, Config, Emit, Engine, Heartbeat, Mapping, Reaction, Remember, Rules, Selector, Selectors,
+    SendTemplate,
+};
 pub use session::SocketioSession;
 
 /// Any Socket.IO service, as its configuration describes it.
@@ -21,6 +25,9 @@ pub type Socketio = SocketioOver<SocketIo>;
 /// The same, over connections that `T` makes.
 pub struct SocketioOver<T> {
     config: Arc<Config>,
+    rules: Arc<Rules>,
+    /// What is remembered of events; it outlives connections.
+    memory: Arc<Memory>,
     endpoint: Endpoint,
     transport: PhantomData<fn() -> T>,
 }
@@ -33,9 +40,11 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
     type Request = Request;
     type Session = SocketioSession;
 
-    fn new(config: Config) -> Result<Self> {
-        let endpoint = config.endpoint()?;
-        Ok(Self { config: Arc::new(config), endpoint, transport: PhantomData })
+    fn new(mut config: Config) -> Result<Self> {
+        let rules = Arc::new(config.take_rules());
+        let endpoint = config.endpoint(&rules)?;
+        let (config, memory) = (Arc::new(config), Arc::default());
+        Ok(Self { config, rules, memory, endpoint, transport: PhantomData })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
@@ -50,7 +59,7 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
     }
 
     fn session(&self, _link: &LinkKey) -> SocketioSession {
-        SocketioSession::new(Arc::clone(&self.config))
+        SocketioSession::new(Arc::clone(&self.config), Arc::clone(&self.rules), Arc::clone(&self.memory))
     }
 }
 

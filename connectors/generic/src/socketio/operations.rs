@@ -7,7 +7,7 @@ use schemars::{Schema, json_schema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::mapping::{Base64, Secrets, TemplateMessage};
+use crate::mapping::{Base64, TemplateMessage, ValueOf};
 use crate::socketio::config::{Config, Engine, RESERVED, SendTemplate};
 
 /// The operations that depend on the configuration.
@@ -89,9 +89,9 @@ pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
 }
 
 /// What is sent for a request.
-pub(crate) fn outgoing(request: Request, config: &Config, secrets: &Secrets) -> Result<Outgoing> {
+pub(crate) fn outgoing(request: Request, config: &Config, named: ValueOf<'_>) -> Result<Outgoing> {
     let (delivery, Emitted { event, args, is_binary }) = match request {
-        Request::Message(body) => return message(&body, template_of(config)?, secrets),
+        Request::Message(body) => return message(&body, template_of(config)?, named),
         Request::Emit(emitted) => (DeliveryLevel::Sent, emitted),
         Request::Call(emitted) => (DeliveryLevel::Response, emitted),
     };
@@ -168,9 +168,9 @@ fn exact(command: &Command) -> Result<Emitted> {
     Ok(Emitted { event: body.event, args, is_binary: true })
 }
 
-fn message(message: &TemplateMessage, send: &SendTemplate, secrets: &Secrets) -> Result<Outgoing> {
+fn message(message: &TemplateMessage, send: &SendTemplate, named: ValueOf<'_>) -> Result<Outgoing> {
     message.check(send.uses("channel"))?;
-    let value_of = |name: &str| message.json(name).or_else(|| secrets.json(name));
+    let value_of = |name: &str| message.json(name).or_else(|| named(name));
     let args = send.args.iter().map(|value| value.json(&value_of)).collect();
     let delivery = if send.acknowledged { DeliveryLevel::Acked } else { DeliveryLevel::Sent };
     Ok(Outgoing { event: send.event.clone(), args: Args::new(args), delivery })

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::socketio::{Args, Event, Frame};
 use pontoon_sdk::streams::Streams;
-use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Join, Outbox, Raw, Result, Session};
+use pontoon_sdk::{Command, CommandId, DeliveryLevel, End, Error, Join, Kind, Outbox, Raw, Result, Session};
 
-use crate::answer::reply;
+use crate::answer::{error_of, reply, sentence};
 use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
-use crate::socketio::config::Config;
+use crate::rules::{Content, Dialogue, Ends, Memory, Outgoing as _, Seen};
+use crate::socketio::config::{Arguments, Config, Emit, Mapping, Rules};
 use crate::socketio::operations::{self, Outgoing, Request};
 
 /// One connection.
@@ -18,7 +19,7 @@ pub struct SocketioSession {
     /// The events whose acknowledgements are due, by their number.
     calls: Pending<u64, Called, Frame>,
     next_number: u64,
-    secrets: Secrets,
+    dialogue: Dialogue<Arguments, Emit>,
     /// The messages that come in parts.
     streams: Streams,
 }
@@ -30,31 +31,60 @@ struct Called {
 }
 
 impl SocketioSession {
-    pub(crate) fn new(config: Arc<Config>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, rules: Arc<Rules>, memory: Arc<Memory>) -> Self {
         Self {
             config,
             calls: Pending::new(Order::ById),
             next_number: 0,
-            secrets: Secrets::default(),
+            dialogue: Dialogue::new(rules, memory, Box::new(|_| None)),
             streams: Streams::default(),
         }
     }
 
     fn event(&mut self, event: &Event, out: &mut Outbox<Frame>) -> Result<()> {
+        let seen =
+            Seen { kind: Some(&event.name), content: Content::Json(Payload::List(event.args.values())) };
+        if let Some(ends) = self.dialogue.learn(&seen) {
+            return Err(self.end(ends, event, out));
+        }
+        let internal = self.dialogue.react(&seen, out)?;
+        if self.dialogue.is_ignored(&seen) {
+            return Ok(());
+        }
         let payload = event.args.payload();
-        let Some(mapping) = self.config.events.get(&event.name) else {
-            if self.config.unmapped == Unmapped::Publish {
+        let config = Arc::clone(&self.config);
+        let Some(mapping) = config.events.get(&event.name) else {
+            if !internal && self.config.unmapped == Unmapped::Publish {
                 out.publish(unmapped(Some(event.name.clone()), payload));
             }
             return Ok(());
         };
-        let mapped = mapping.event(Payload::List(event.args.values()), payload, &mut self.streams);
-        out.publish(mapped.upstream(event.name.clone()));
+        out.publish(self.mapped(mapping, event));
         if let (Some(number), Some(values)) = (event.ack, &mapping.acknowledge) {
             let values = values.iter().map(Raw::json).collect::<Result<_>>()?;
             out.send(Frame::ack(number, values));
         }
         Ok(())
+    }
+
+    fn mapped(&mut self, mapping: &Mapping, event: &Event) -> pontoon_sdk::Event {
+        let (values, payload) = (event.args.values(), event.args.payload());
+        mapping.event(Payload::List(values), payload, &mut self.streams).upstream(event.name.clone())
+    }
+
+    /// Ends the link for an event by which the service ends it.
+    fn end(&mut self, ends: Ends, event: &Event, out: &mut Outbox<Frame>) -> Error {
+        let payload = event.args.payload();
+        let reason = error_of(&String::from_utf8_lossy(payload.as_bytes()));
+        let text = self.dialogue.secrets.masked(&sentence(&reason));
+        let config = Arc::clone(&self.config);
+        let mapped = config.events.get(&event.name).map(|mapping| self.mapped(mapping, event));
+        let error = || (ends != Ends::Reconnect).then(|| pontoon_sdk::Event::error(reason, payload));
+        if let Some(mut event) = mapped.or_else(error) {
+            self.dialogue.secrets.redactor().event(&mut event);
+            out.publish(event);
+        }
+        ends.error(&text)
     }
 
     fn acknowledged(&mut self, id: u64, args: &Args, out: &mut Outbox<Frame>) -> Result<()> {
@@ -82,12 +112,11 @@ impl Session for SocketioSession {
     type Request = Request;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
-        self.secrets = Secrets::reveal(&self.config.secrets)?;
+        self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
         for emit in &self.config.emit_on_connect {
-            let values = emit.args.iter().map(|value| value.json(&|name| self.secrets.json(name))).collect();
-            out.send(Frame::Event(Event::new(emit.event.clone(), values)));
+            out.send(emit.frame(&|name| self.dialogue.named(name)));
         }
-        out.ready();
+        self.dialogue.opened(out);
         Ok(())
     }
 
@@ -100,7 +129,8 @@ impl Session for SocketioSession {
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
-        let Outgoing { event, args, delivery } = operations::outgoing(request, &self.config, &self.secrets)?;
+        let Outgoing { event, args, delivery } =
+            operations::outgoing(request, &self.config, &|name| self.dialogue.named(name))?;
         if delivery <= DeliveryLevel::Sent {
             out.delivery(command.id, delivery);
             out.send_for(command.id, Frame::Event(Event { name: event, args, ack: None }));
@@ -111,6 +141,15 @@ impl Session for SocketioSession {
         let called = Called { event: event.clone(), delivery };
         let frame = Frame::Event(Event { name: event, args, ack: Some(number) });
         self.calls.send(&command, number, called, frame, out)
+    }
+
+    fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
+        self.dialogue.beat(out);
+        Ok(())
+    }
+
+    fn ended(&mut self, end: &End, _out: &mut Outbox<Frame>) -> Kind {
+        self.dialogue.ended(end)
     }
 
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {

@@ -226,7 +226,7 @@ fn what_callers_write_is_never_filled_in() {
     encode(&mut session, command(2, "emit", Some("${key}"), "[\"${key}\"]"), &mut out).unwrap();
     let sent: Vec<_> = out.drain().collect();
     let [_, Action::Send(say, _), _, Action::Send(emitted, _)] = sent.as_slice() else { panic!("{sent:?}") };
-    let literal = ["\"${key}\"", "\"${channel}\"", "\"${ text }\"", "\"$${other}\""];
+    let literal = ["\"${key}\"", "\"${channel}\"", "\"${ text }\"", "\"${other}\""];
     assert_eq!(say, &said("say", &literal));
     assert_eq!(emitted, &said("${key}", &["\"${key}\""]));
 }

@@ -1,33 +1,28 @@
 //! Checks an instance's settings, and makes the endpoint from them.
 
-use std::time::Duration;
-
 use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::settings::{check, escaped, is_token};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
 use crate::headers::check_headers;
-use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage};
-use crate::websocket::config::{Config, Form, Heartbeat, ID, SendTemplate};
+use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage, with_secrets};
+use crate::rules::Checks;
+use crate::websocket::config::{Config, Form, ID, Rules, SendTemplate};
 use crate::websocket::content::{Mapping, Pointer};
-use crate::websocket::selector::Selector;
-
-/// The shortest time between two heartbeats.
-const MIN_EVERY: Duration = Duration::from_millis(100);
 
 impl Config {
     /// Checks the settings, and says where to connect.
-    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+    pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_headers()?;
         self.check_subprotocols()?;
         Secrets::check_names(&self.secrets, &[TemplateMessage::NAMES.as_slice(), &[ID]].concat())?;
         self.check_events()?;
         self.check_call()?;
-        self.check_frames()?;
-        endpoint.query = self.query.clone().into_iter().collect();
-        endpoint.headers = self.headers.clone().into_iter().collect();
+        self.check_frames(rules)?;
+        endpoint.query = with_secrets(&self.query, &self.secrets, "/query")?;
+        endpoint.headers = with_secrets(&self.headers, &self.secrets, "/headers")?;
         endpoint.subprotocols.clone_from(&self.subprotocols);
         endpoint.require_subprotocol = self.require_subprotocol;
         endpoint.secrets = self.secrets.values().cloned().collect();
@@ -86,30 +81,15 @@ impl Config {
             let what = "there is nothing within binary data to point to, but the data as base64";
             check_only(mapping, "/base64", what, "/binary")?;
         }
-        self.selectors().into_iter().try_for_each(|(at, selector)| selector.check(&self.kind, &at))
-    }
-
-    /// Every selector in the settings, with its place.
-    fn selectors(&self) -> Vec<(String, &Selector)> {
-        let Self { ready_when, refused_when, slow_when, heartbeat, call, .. } = self;
-        let call = call.as_ref();
-        let single = [
-            ("/ready_when", ready_when.as_ref()),
-            ("/refused_when", refused_when.as_ref()),
-            ("/slow_when", slow_when.as_ref()),
-            ("/call/when", call.and_then(|call| call.when.as_ref())),
-            ("/call/failed_when", call.and_then(|call| call.failed_when.as_ref())),
-        ];
-        let single = single.into_iter().filter_map(|(at, selector)| Some((at.to_owned(), selector?)));
-        let ignore = heartbeat.ignore.iter().enumerate();
-        let ignore = ignore.map(|(place, selector)| (format!("/heartbeat/ignore/{place}"), selector));
-        let answer = heartbeat.answer.iter().enumerate();
-        let answer = answer.map(|(place, answer)| (format!("/heartbeat/answer/{place}/when"), &answer.when));
-        single.chain(ignore).chain(answer).collect()
+        Ok(())
     }
 
     fn check_call(&self) -> Result<()> {
         let Some(call) = &self.call else { return Ok(()) };
+        let has_kinds = !self.kind.is_empty();
+        for (at, selector) in [("/call/when", &call.when), ("/call/failed_when", &call.failed_when)] {
+            selector.as_ref().map_or(Ok(()), |selector| selector.check(has_kinds, false, at))?;
+        }
         let places = [("/call/id", Some(&call.id)), ("/call/answer", call.answer.as_ref())];
         for (at, pointer) in places {
             check(
@@ -121,15 +101,32 @@ impl Config {
         check(!call.timeout.0.is_zero(), "/call/timeout", "timeout is 0; write a time such as \"10s\"")
     }
 
-    fn check_frames(&self) -> Result<()> {
-        let mut names: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+    fn check_frames(&self, rules: &Rules) -> Result<()> {
+        let mut names = rules.names(self.secrets.keys());
         if self.call.is_some() {
             names.push(ID);
         }
         for (place, frame) in self.send_on_connect.iter().enumerate() {
             self.check_frame(frame, unprompted(&names), &format!("/send_on_connect/{place}"))?;
         }
-        self.check_heartbeat(&names)?;
+        let taken: Vec<_> =
+            self.secrets.keys().map(String::as_str).chain(TemplateMessage::NAMES).chain([ID]).collect();
+        let check_send = |frame: &Template, known: Known<'_>, at: &str| self.check_frame(frame, known, at);
+        let unprompted_names = unprompted(&names);
+        let has_kinds = !self.kind.is_empty();
+        rules.check(&Checks {
+            names: &names,
+            taken: &taken,
+            has_kinds,
+            answered,
+            unprompted: unprompted_names,
+            send: &check_send,
+        })?;
+        if let Some(call) = &self.call {
+            for (name, constant) in &call.constants {
+                constant.check(unprompted(&names), &format!("/call/constants/{}", escaped(name)))?;
+            }
+        }
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
         names.extend(TemplateMessage::NAMES);
         if *acknowledged {
@@ -162,30 +159,6 @@ impl Config {
         })
     }
 
-    fn check_heartbeat(&self, names: &[&str]) -> Result<()> {
-        let Heartbeat { every, send, answer, .. } = &self.heartbeat;
-        match (every, send) {
-            (Some(_), None) => {
-                let text = "nothing is sent every so often; set heartbeat.send, or leave this out";
-                return Err(Error::config(text).at("/heartbeat/every"));
-            }
-            (None, Some(_)) => {
-                let text = "nothing says how often this is sent; set heartbeat.every, such as \"20s\"";
-                return Err(Error::config(text).at("/heartbeat/send"));
-            }
-            (Some(every), Some(frame)) => {
-                let text = "this is sent too often; write \"100ms\" or more";
-                check(every.0 >= MIN_EVERY, "/heartbeat/every", text)?;
-                self.check_frame(frame, unprompted(names), "/heartbeat/send")?;
-            }
-            (None, None) => {}
-        }
-        answer.iter().enumerate().try_for_each(|(place, answer)| {
-            let at = format!("/heartbeat/answer/{place}/send");
-            self.check_frame(&answer.send, Known { names, answered }, &at)
-        })
-    }
-
     /// Checks a frame to send, and that its number cannot be taken for one that a call has.
     fn check_frame(&self, frame: &Template, known: Known<'_>, at: &str) -> Result<()> {
         frame.check(known, at)?;
@@ -214,7 +187,9 @@ fn number_at(place: &Pointer, frame: &Template) -> Option<Found> {
     if found.parse::<u64>().is_ok() {
         return Some(Found::Number);
     }
-    TemplateMessage::NAMES.iter().any(|name| found == format!("${{{name}}}")).then_some(Found::Caller)
+    let mut names = TemplateMessage::NAMES.iter().map(|name| format!("${{{name}}}"));
+    // What is written around a name may be digits, too.
+    names.any(|name| found.contains(&name)).then_some(Found::Caller)
 }
 
 /// Checks the mapping of frames that have but one place to point to.
@@ -239,7 +214,7 @@ fn unprompted<'a>(names: &'a [&'a str]) -> Known<'a> {
     let nothing_answered = |pointer: &str| {
         answered(pointer)?;
         Err(format!(
-            "${{{pointer}}} stands for a part of the frame that is answered; only heartbeat.answer answers one"
+            "${{{pointer}}} stands for a part of the frame that is answered; only on and heartbeat.answer answer one"
         ))
     };
     Known { names, answered: nothing_answered }

@@ -2,13 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use crate::mapping::{Template, Unmapped};
+use crate::mapping::{Template, Unmapped, ValueOf};
+use crate::rules::{self, Outgoing};
+use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Param, Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::websocket::content::{Mapping, Pointer};
-use crate::websocket::selector::{Discriminator, Selector};
+use crate::websocket::content::{Frames, Mapping, Pointer};
+use crate::websocket::discriminator::Discriminator;
+
+/// Selects frames.
+pub type Selector = rules::Selector<Frames>;
+/// Select frames, or ends of connections.
+pub type Selectors = rules::Selectors<Frames>;
+/// What keeps the connection alive.
+pub type Heartbeat = rules::Heartbeat<Frames, Template>;
+/// What is answered to a frame.
+pub type Reaction = rules::Reaction<Frames, Template>;
+/// What is remembered of frames.
+pub type Remember = rules::Remember<Frames>;
+/// The rules of an instance.
+pub type Rules = rules::Rules<Frames, Template>;
 
 /// Stands for a new number, where calls are configured.
 pub(crate) const ID: &str = "id";
@@ -31,7 +46,7 @@ pub struct Config {
     /// Whether a service that picks none of the offered subprotocols is refused.
     #[serde(default)]
     pub require_subprotocol: bool,
-    /// Secrets by name, for `"${name}"` in frames that are sent. Looked up at each connect.
+    /// Secrets by name, for `${name}` in the query, in headers and in frames that are sent. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
     /// Frames that are sent at each connect, in this order, before any command: a string as text, anything else as JSON.
@@ -39,10 +54,24 @@ pub struct Config {
     pub send_on_connect: Vec<Template>,
     /// The frame that must come before the link is ready for commands. Without it the link is ready once it is open.
     pub ready_when: Option<Selector>,
-    /// The frame by which the service refuses our credentials. The link ends, and is dialled again slowly.
-    pub refused_when: Option<Selector>,
-    /// The frame by which the service says that there were too many requests. The link ends, and is dialled again slowly.
-    pub slow_when: Option<Selector>,
+    /// The frame by which the service refuses our credentials, or the close code, or a list of these. The link ends, and is
+    /// dialled again slowly.
+    #[serde(default)]
+    pub refused_when: Selectors,
+    /// The frame by which the service says that there were too many requests, or the close code, or a list of these. The
+    /// link ends, and is dialled again slowly.
+    #[serde(default)]
+    pub slow_when: Selectors,
+    /// The frame by which the service asks for a new connection, or the close code, or a list of these. The link ends, and
+    /// is dialled again.
+    #[serde(default)]
+    pub reconnect_when: Selectors,
+    /// Values of frames that are remembered by name, for `${name}` in whatever is sent; kept over reconnects.
+    #[serde(default)]
+    pub remember: BTreeMap<String, Remember>,
+    /// What is sent for frames: steps of a sign-in, answers to signs of life, acknowledgements.
+    #[serde(default)]
+    pub on: Vec<Reaction>,
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
     pub heartbeat: Heartbeat,
@@ -65,33 +94,6 @@ pub struct Config {
     pub send: Option<SendTemplate>,
 }
 
-/// What keeps the connection alive.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Heartbeat {
-    /// How often `send` is sent, from the opening on.
-    pub every: Option<Span>,
-    /// The frame that is sent every so often: a string as text, anything else as JSON.
-    pub send: Option<Template>,
-    /// Frames that only keep the connection alive, and are never published.
-    #[serde(default)]
-    pub ignore: Vec<Selector>,
-    /// What is answered to frames that ask for a sign of life.
-    #[serde(default)]
-    pub answer: Vec<Answer>,
-}
-
-/// What is answered to a frame that asks for a sign of life.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Answer {
-    /// Selector frames ask for it. They are published only if `events` lists them.
-    pub when: Selector,
-    /// The answer: a string as text, anything else as JSON. A string that is `${/pointer}` stands for what the frame has
-    /// there.
-    pub send: Template,
-}
-
 /// How an answer finds its call.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +111,9 @@ pub struct Call {
     pub error: Option<Pointer>,
     /// Selector answers are refusals, beyond those that have something at `error`.
     pub failed_when: Option<Selector>,
+    /// Fields that every call has, unless its caller writes them: `{ jsonrpc = "2.0" }`.
+    #[serde(default)]
+    pub constants: BTreeMap<String, Template>,
     /// Where an answer has what the caller is given; the whole frame if it is left out or nothing stands there.
     pub data: Option<Pointer>,
     /// How long a caller waits that sets no timeout.
@@ -144,7 +149,26 @@ fn timeout() -> Span {
     Span::seconds(10)
 }
 
+impl Outgoing for Template {
+    type Frame = Frame;
+
+    fn frame(&self, value_of: ValueOf<'_>) -> Frame {
+        Frame::text(self.text(value_of))
+    }
+}
+
 impl Config {
+    /// Takes the rules out of the settings.
+    pub(crate) fn take_rules(&mut self) -> Rules {
+        Rules::new(
+            self.ready_when.take(),
+            [&mut self.refused_when, &mut self.slow_when, &mut self.reconnect_when].map(std::mem::take),
+            std::mem::take(&mut self.remember),
+            std::mem::take(&mut self.heartbeat),
+            std::mem::take(&mut self.on),
+        )
+    }
+
     /// Whether the service answers what is sent for `message.send`.
     pub(crate) fn acknowledges_messages(&self) -> bool {
         self.send.as_ref().is_some_and(|send| send.acknowledged)

@@ -1,20 +1,16 @@
 //! From a frame of the service to the event that it becomes, or to the error that it reports.
 
 use pontoon_sdk::event::ServiceError;
-use pontoon_sdk::json::text as text_of;
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Error, Event, Object, Raw, Result};
+use pontoon_sdk::{Error, Event, Raw, Result};
 
+use crate::answer::{error_of, is_no_error};
 use crate::mapping::{Json, Payload, Unmapped, unmapped};
-use crate::websocket::config::{Call, Config};
+use crate::rules::{self, Seen};
+use crate::websocket::config::{Call, Config, Selector};
 use crate::websocket::content::Content;
-use crate::websocket::selector::{Discriminator, Selector};
-
-/// Where services write the text of an error, and its code.
-const TEXTS: [&str; 6] = ["message", "msg", "description", "reason", "detail", "error"];
-/// See [`TEXTS`].
-const CODES: [&str; 5] = ["code", "status_code", "errno", "status", "type"];
+use crate::websocket::discriminator::Discriminator;
 
 /// A frame that was received.
 pub(crate) struct Received<'a> {
@@ -34,7 +30,17 @@ impl<'a> Received<'a> {
 
     /// Whether a setting selects it.
     pub(crate) fn is(&self, selector: &Selector) -> bool {
-        selector.matches(&self.content, self.kind.as_deref())
+        selector.matches(&self.seen())
+    }
+
+    /// What a rule sees of it.
+    pub(crate) fn seen(&self) -> Seen<'_, 'a> {
+        let content = match &self.content {
+            Content::Json(json) => rules::Content::Json(Payload::Json(json)),
+            Content::Text(text) => rules::Content::Text(text),
+            Content::Binary(_) => rules::Content::Other,
+        };
+        Seen { kind: self.kind.as_deref(), content }
     }
 
     /// The event that `events` makes of it.
@@ -94,46 +100,5 @@ impl<'a> Received<'a> {
             Some(error) => Some(error_of(error)),
             None => self.is(call.failed_when.as_ref()?).then(|| error_of(json.text)),
         }
-    }
-}
-
-/// Whether a value is not an error: `null`, `false`, `0` or an empty string.
-fn is_no_error(json: &str) -> bool {
-    matches!(json.trim_ascii(), "null" | "false" | "0" | "\"\"")
-}
-
-/// The text and the code of an error: a text itself; of an object, or of its field `error`, what stands where services
-/// write them; else the whole as JSON.
-pub(crate) fn error_of(json: &str) -> ServiceError {
-    if let Some(text) = text_of(json) {
-        return ServiceError { code: None, message: Some(text), details: None };
-    }
-    let object = serde_json::from_str::<Object<'_>>(json).ok();
-    let own = object.as_ref().map(within);
-    match (own, object.and_then(|object| object.object("error")).as_ref().map(within)) {
-        (Some(own), _) if own.message.is_some() => own,
-        (_, Some(nested)) if nested.message.is_some() => nested,
-        (own, _) => {
-            ServiceError { code: own.and_then(|own| own.code), message: Some(json.to_owned()), details: None }
-        }
-    }
-}
-
-/// What an object has of an error.
-fn within(object: &Object<'_>) -> ServiceError {
-    let first = |names: &[&str]| {
-        let values = names.iter().filter_map(|name| object.field(name).map(|value| value.get()));
-        let mut texts = values.filter(|json| !is_no_error(json) && *json != "true").filter_map(text_of);
-        texts.next()
-    };
-    ServiceError { code: first(&CODES), message: first(&TEXTS), details: None }
-}
-
-/// An error as one sentence.
-pub(crate) fn sentence(error: &ServiceError) -> String {
-    match (&error.message, &error.code) {
-        (Some(message), Some(code)) if !message.contains(code.as_str()) => format!("{message} ({code})"),
-        (Some(text), _) | (None, Some(text)) => text.clone(),
-        (None, None) => "the service gave no reason".to_owned(),
     }
 }

@@ -4,9 +4,9 @@ mod check;
 mod config;
 mod content;
 mod decode;
+mod discriminator;
 mod ids;
 mod operations;
-mod selector;
 mod session;
 
 use std::sync::Arc;
@@ -15,16 +15,22 @@ use std::time::Duration;
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, WebSocket};
 
-pub use config::{Answer, Call, Config, Form, Heartbeat, SendTemplate};
+use crate::rules::Memory;
+pub use config::{
+    Call, Config, Form, Heartbeat, Reaction, Remember, Rules, Selector, Selectors, SendTemplate,
+};
 pub use content::{Frames, Mapping, Pointer};
+pub use discriminator::Discriminator;
 use ids::RequestIds;
 use operations::Request;
-pub use selector::{Discriminator, Selector};
 pub use session::WebsocketSession;
 
 /// Any WebSocket service, as its configuration describes it.
 pub struct Websocket {
     config: Arc<Config>,
+    rules: Arc<Rules>,
+    /// What is remembered of frames; it outlives connections.
+    memory: Arc<Memory>,
     endpoint: Endpoint,
     ids: Arc<RequestIds>,
 }
@@ -37,10 +43,12 @@ impl Connector for Websocket {
     type Request = Request;
     type Session = WebsocketSession;
 
-    fn new(config: Config) -> Result<Self> {
-        let endpoint = config.endpoint()?;
+    fn new(mut config: Config) -> Result<Self> {
+        let rules = Arc::new(config.take_rules());
+        let endpoint = config.endpoint(&rules)?;
         let form = config.call.as_ref().map(|call| call.form).unwrap_or_default();
-        Ok(Self { config: Arc::new(config), endpoint, ids: Arc::new(RequestIds::new(form)) })
+        let (config, memory, ids) = (Arc::new(config), Arc::default(), Arc::new(RequestIds::new(form)));
+        Ok(Self { config, rules, memory, endpoint, ids })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
@@ -55,7 +63,8 @@ impl Connector for Websocket {
     }
 
     fn session(&self, _link: &LinkKey) -> WebsocketSession {
-        WebsocketSession::new(Arc::clone(&self.config), Arc::clone(&self.ids))
+        let (config, rules) = (Arc::clone(&self.config), Arc::clone(&self.rules));
+        WebsocketSession::new(config, rules, Arc::clone(&self.memory), Arc::clone(&self.ids))
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {

@@ -1,13 +1,17 @@
 //! The operations, and the frame that is sent for each, or its refusal.
 
+use std::borrow::Cow;
+
 use pontoon_sdk::operations::Body;
+use pontoon_sdk::settings::escaped;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Result, operations};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Object, Result, operations};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use crate::mapping::{Base64, Json, TemplateMessage};
+use crate::mapping::{Base64, Json, TemplateMessage, ValueOf};
 use crate::websocket::config::{Call, Config, ID, SendTemplate};
+use crate::websocket::content::Pointer;
 use crate::websocket::ids::RequestIds;
 
 /// The operations that depend on the configuration.
@@ -100,11 +104,13 @@ pub(crate) fn outgoing(
     command: &Command,
     config: &Config,
     ids: &RequestIds,
-    secret: &dyn Fn(&str) -> Option<String>,
+    secret: ValueOf<'_>,
 ) -> Result<Outgoing> {
     let (frame, at) = match request {
         Request::Call(_) => {
-            return with_id(command.body.get(), call_of(config)?, ids, DeliveryLevel::Response);
+            let call = call_of(config)?;
+            let body = with_constants(command.body.get(), call, secret);
+            return with_id(&body, call, ids, DeliveryLevel::Response);
         }
         Request::Message(body) => return message(&body, config, ids, secret),
         Request::Send(_) => (Frame::text(command.body.get()), None),
@@ -152,6 +158,23 @@ fn unmistakable(frame: &Frame, config: &Config, ids: &RequestIds) -> Result<()> 
     Err(Error::rejected(Code::BadBody, text))
 }
 
+/// A frame with the constants that its caller has not written. Only an object has fields.
+fn with_constants<'a>(json: &'a str, call: &Call, value_of: ValueOf<'_>) -> Cow<'a, str> {
+    let mut body = Cow::Borrowed(json);
+    for (name, constant) in &call.constants {
+        let Ok(object) = serde_json::from_str::<Object<'_>>(&body) else { break };
+        if object.field(name).is_none() {
+            let value = constant.json(value_of);
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let place = format!("/{}", escaped(name)).parse::<Pointer>();
+            if let Some(with) = place.ok().and_then(|place| place.put(&body, &value).ok()) {
+                body = Cow::Owned(with);
+            }
+        }
+    }
+    body
+}
+
 /// A frame with a new id put in, which is answered as a call.
 fn with_id(json: &str, call: &Call, ids: &RequestIds, delivery: DeliveryLevel) -> Result<Outgoing> {
     let (place, id) = (&call.id, ids.next());
@@ -166,7 +189,7 @@ fn message(
     message: &TemplateMessage,
     config: &Config,
     ids: &RequestIds,
-    secret: &dyn Fn(&str) -> Option<String>,
+    secret: ValueOf<'_>,
 ) -> Result<Outgoing> {
     let SendTemplate { frame: template, acknowledged } = template_of(config)?;
     message.check(template.uses("channel"))?;

@@ -1,19 +1,21 @@
 //! One connection to a WebSocket service: its frames become events and replies, commands become frames.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
-use pontoon_sdk::{Command, CommandId, DeliveryLevel, Error, Event, Join, Outbox, Reply, Result, Session};
+use pontoon_sdk::{
+    Command, CommandId, DeliveryLevel, End, Error, Event, Join, Kind, Outbox, Reply, Result, Session,
+};
 use serde_json::value::RawValue;
 
-use crate::answer::reply;
-use crate::mapping::{Json, Secrets, unmapped};
-use crate::websocket::config::{Config, ID};
-use crate::websocket::content::{Content, Pointer};
-use crate::websocket::decode::{Received, error_of, sentence};
+use crate::answer::{error_of, reply, sentence};
+use crate::mapping::{Secrets, Template, unmapped};
+use crate::rules::{Dialogue, Ends, Memory, Outgoing as _};
+use crate::websocket::config::{Config, ID, Rules};
+use crate::websocket::content::{Content, Frames};
+use crate::websocket::decode::Received;
 use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{self, Outgoing, Request};
 
@@ -23,48 +25,22 @@ pub struct WebsocketSession {
     ids: Arc<RequestIds>,
     /// The calls that were not answered, each with what its caller is promised.
     calls: Pending<u64, DeliveryLevel, Frame>,
-    secrets: Secrets,
-    ready: bool,
-    next_heartbeat: Option<Instant>,
+    dialogue: Dialogue<Frames, Template>,
     /// The messages that come in parts.
     streams: Streams,
 }
 
 impl WebsocketSession {
-    pub(crate) fn new(config: Arc<Config>, ids: Arc<RequestIds>) -> Self {
-        Self {
-            config,
-            ids,
-            calls: Pending::new(Order::ById),
-            secrets: Secrets::default(),
-            ready: false,
-            next_heartbeat: None,
-            streams: Streams::default(),
-        }
-    }
-
-    /// What a name in a template stands for, as JSON.
-    fn named(&self, name: &str) -> Option<String> {
-        match name {
-            ID => Some(self.ids.json(self.ids.next())),
-            name => self.secrets.json(name),
-        }
-    }
-
-    /// Sends the heartbeat if it is time to, and asks to be woken for the next.
-    fn beat(&mut self, out: &mut Outbox<Frame>) {
-        let heartbeat = &self.config.heartbeat;
-        let (Some(every), Some(frame)) = (heartbeat.every, &heartbeat.send) else { return };
-        let due = self.next_heartbeat.is_some_and(|next| next <= out.now());
-        if due {
-            out.send(Frame::text(frame.text(&|name| self.named(name))));
-        }
-        let next = match self.next_heartbeat {
-            Some(next) if !due => next,
-            _ => out.now() + every.0,
-        };
-        self.next_heartbeat = Some(next);
-        out.wake_at(next);
+    pub(crate) fn new(
+        config: Arc<Config>,
+        rules: Arc<Rules>,
+        memory: Arc<Memory>,
+        ids: Arc<RequestIds>,
+    ) -> Self {
+        let numbers = Arc::clone(&ids);
+        let names = move |name: &str| (name == ID).then(|| numbers.json(numbers.next()));
+        let dialogue = Dialogue::new(rules, memory, Box::new(names));
+        Self { config, ids, calls: Pending::new(Order::ById), dialogue, streams: Streams::default() }
     }
 
     fn listed(&mut self, frame: &Received<'_>) -> Option<Event> {
@@ -102,7 +78,10 @@ impl WebsocketSession {
             return Ok(());
         };
         if let Some(error) = frame.failure(call, json) {
-            out.reply(command, Reply::Failed(Error::refused(self.secrets.masked(&sentence(&error)))));
+            out.reply(
+                command,
+                Reply::Failed(Error::refused(self.dialogue.secrets.masked(&sentence(&error)))),
+            );
             return Ok(());
         }
         let data = call.data.as_ref().and_then(|data| data.find(json)).unwrap_or(json.text);
@@ -112,40 +91,19 @@ impl WebsocketSession {
         Ok(())
     }
 
-    /// Ends the link if the frame is the service's refusal of our credentials, or says that there were too many requests.
-    fn refused(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Result<()> {
-        let error: fn(String) -> Error = if self.config.refused_when.as_ref().is_some_and(|by| frame.is(by)) {
-            Error::auth
-        } else if self.config.slow_when.as_ref().is_some_and(|by| frame.is(by)) {
-            Error::throttled
-        } else {
-            return Ok(());
+    /// Ends the link for a frame by which the service ends it.
+    fn end(&mut self, ends: Ends, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Error {
+        let reason = error_of(&frame.content.document());
+        let text = self.dialogue.secrets.masked(&sentence(&reason));
+        let event = match (self.listed(frame), ends) {
+            (None, Ends::Refused | Ends::Slow) => Some(Event::error(reason, frame.raw.clone())),
+            (event, _) => event,
         };
-        let refusal = error_of(&frame.content.document());
-        let text = self.secrets.masked(&sentence(&refusal));
-        let mut event = self.listed(frame).unwrap_or_else(|| Event::error(refusal, frame.raw.clone()));
-        self.secrets.redactor().event(&mut event);
-        out.publish(event);
-        Err(error(format!("the service refused us: {text}")))
-    }
-
-    /// Whether a frame is only for the link: what it waits for, or one that asks for a sign of life, which is answered.
-    fn is_internal(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> bool {
-        let mut known = false;
-        if !self.ready && self.config.ready_when.as_ref().is_some_and(|ready| frame.is(ready)) {
-            self.ready = true;
-            out.ready();
-            known = true;
+        if let Some(mut event) = event {
+            self.dialogue.secrets.redactor().event(&mut event);
+            out.publish(event);
         }
-        for answer in self.config.heartbeat.answer.iter().filter(|answer| frame.is(&answer.when)) {
-            let document = frame.content.document();
-            let json = Json::new(&document);
-            let part = |name: &str| name.parse::<Pointer>().ok()?.find(&json).map(str::to_owned);
-            let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
-            out.send(Frame::text(answer.send.text(&value_of)));
-            known = true;
-        }
-        known
+        ends.error(&text)
     }
 }
 
@@ -154,26 +112,24 @@ impl Session for WebsocketSession {
     type Request = Request;
 
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
-        self.secrets = Secrets::reveal(&self.config.secrets)?;
+        self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
         for frame in &self.config.send_on_connect {
-            out.send(Frame::text(frame.text(&|name| self.named(name))));
+            out.send(frame.frame(&|name| self.dialogue.named(name)));
         }
-        self.beat(out);
-        if self.config.ready_when.is_none() {
-            self.ready = true;
-            out.ready();
-        }
+        self.dialogue.opened(out);
         Ok(())
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         let frame = Received::read(frame, &self.config.kind);
-        self.refused(&frame, out)?;
+        if let Some(ends) = self.dialogue.learn(&frame.seen()) {
+            return Err(self.end(ends, &frame, out));
+        }
         if let Some(answered) = self.answered(&frame, out) {
             return self.answer(answered, frame, out);
         }
-        let internal = self.is_internal(&frame, out);
-        if self.config.heartbeat.ignore.iter().any(|ignored| frame.is(ignored)) {
+        let internal = self.dialogue.react(&frame.seen(), out)?;
+        if self.dialogue.is_ignored(&frame.seen()) {
             return Ok(());
         }
         let mut event = self.listed(&frame);
@@ -190,7 +146,9 @@ impl Session for WebsocketSession {
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let Outgoing { frame, delivery, id } =
-            operations::outgoing(request, &command, &self.config, &self.ids, &|name| self.named(name))?;
+            operations::outgoing(request, &command, &self.config, &self.ids, &|name| {
+                self.dialogue.named(name)
+            })?;
         if let Some(id) = id {
             return self.calls.send(&command, id, delivery, frame, out);
         }
@@ -200,8 +158,12 @@ impl Session for WebsocketSession {
     }
 
     fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
-        self.beat(out);
+        self.dialogue.beat(out);
         Ok(())
+    }
+
+    fn ended(&mut self, end: &End, _out: &mut Outbox<Frame>) -> Kind {
+        self.dialogue.ended(end)
     }
 
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {

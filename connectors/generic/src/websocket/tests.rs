@@ -215,7 +215,7 @@ fn what_callers_and_the_service_write_is_never_filled_in() {
     assert_eq!(
         sent(&mut out),
         [
-            r#"["${key}","${channel}","${ text }","$${other}"]"#,
+            r#"["${key}","${channel}","${ text }","${other}"]"#,
             r#"["${key}"]"#,
             "${key}",
             r#"{"a":"${key}","id":1}"#,

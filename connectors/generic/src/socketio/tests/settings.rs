@@ -129,9 +129,9 @@ fn wrong_settings_are_refused_with_their_place() {
             "${kee} stands for nothing; known are ${key}, ${other}",
         ),
         (
-            json!({"secrets": {"key": "x"}, "emit_on_connect": [{"event": "a", "args": ["Bearer ${key}"]}]}),
+            json!({"secrets": {"key": "x"}, "emit_on_connect": [{"event": "a", "args": ["Bearer ${kee}"]}]}),
             "/emit_on_connect/0/args/0",
-            "write \"${key}\" by itself",
+            "to send it as it is, write $${kee}",
         ),
         (
             json!({"emit_on_connect": [{"event": "a", "args": ["${text}"]}]}),
@@ -156,9 +156,9 @@ fn wrong_settings_are_refused_with_their_place() {
         ),
         (send(json!({"event": "a", "args": ["${txt}"]})), "/send/args/0", "known are ${channel}, ${text}"),
         (
-            send(json!({"event": "a", "args": [{"m": "<b>${text}</b>"}]})),
+            send(json!({"event": "a", "args": [{"m": "<b>${txt}</b>"}]})),
             "/send/args/0/m",
-            "where it is the whole string",
+            "known are ${channel}, ${text}",
         ),
         (
             events(json!({"type": "message.created", "status": "/0"})),

@@ -60,7 +60,7 @@ fn the_endpoint_is_made_from_the_settings() {
     let connector = websocket(json!({
         "url": "wss://h/path?a=b",
         "query": {"v": "2", "k": {"env": "K"}},
-        "headers": {"Origin": "https://o", "X-Key": {"file": "/k"}},
+        "headers": {"Origin": "https://o", "X-Key": {"file": "/k"}, "Z-Auth": "Bearer ${key} $${key}"},
         "subprotocols": ["b.v1", "a", {"env": "S"}, "h"],
         "require_subprotocol": true,
         "secrets": {"key": "hunter2"},
@@ -72,7 +72,8 @@ fn the_endpoint_is_made_from_the_settings() {
     let param = |name: &str, param: Param| (name.to_owned(), param);
     assert_eq!(endpoint.query, [param("k", secret(json!({"env": "K"}))), param("v", "2".into())]);
     let headers = [param("Origin", "https://o".into()), param("X-Key", secret(json!({"file": "/k"})))];
-    assert_eq!(endpoint.headers, headers);
+    assert_eq!(endpoint.headers[..2], headers);
+    assert_eq!(endpoint.headers[2].1.reveal().unwrap(), "Bearer hunter2 ${key}");
     assert_eq!(endpoint.subprotocols, ["b.v1".into(), "a".into(), secret(json!({"env": "S"})), "h".into()]);
     assert!(endpoint.require_subprotocol);
     assert_eq!(endpoint.secrets, [Secret::plain("hunter2")]);
@@ -129,13 +130,17 @@ fn wrong_settings_are_refused_with_their_place() {
             "${kee} stands for nothing; known are ${key}, ${other}",
         ),
         (
-            json!({"secrets": {"key": "x"}, "send_on_connect": ["Bearer ${key}"]}),
+            json!({"secrets": {"key": "x"}, "send_on_connect": ["Bearer ${kee}"]}),
             "/send_on_connect/0",
-            "write \"${key}\" by itself",
+            "to send it as it is, write $${kee}",
         ),
         (json!({"send_on_connect": ["${text}"]}), "/send_on_connect/0", "stands for nothing"),
         (json!({"send_on_connect": [{"id": "${id}"}]}), "/send_on_connect/0/id", "stands for nothing"),
-        (json!({"send_on_connect": ["${/a}"]}), "/send_on_connect/0", "only heartbeat.answer answers one"),
+        (
+            json!({"send_on_connect": ["${/a}"]}),
+            "/send_on_connect/0",
+            "only on and heartbeat.answer answer one",
+        ),
         (
             call(json!({"send_on_connect": [{"id": 5}]})),
             "/send_on_connect/0",
@@ -151,6 +156,37 @@ fn wrong_settings_are_refused_with_their_place() {
             "write text alone",
         ),
         (json!({"heartbeat": {"every": "1s"}}), "/heartbeat/every", "set heartbeat.send"),
+        (
+            json!({"heartbeat": {"every": {"from": "x", "unit": "ms"}, "send": "y"}}),
+            "/heartbeat/every/from",
+            "nothing is remembered as x",
+        ),
+        (
+            json!({"kind": "/t", "on": [{"when": "a", "if_remembered": ["b"], "send": "c"}]}),
+            "/on/0/if_remembered/0",
+            "nothing is remembered as b",
+        ),
+        (json!({"on": [{"when": {"code": 1}, "send": "c"}]}), "/on/0/when", "write what a frame has"),
+        (json!({"on": [{"when": {"text": "a"}, "send": ["${b}"]}]}), "/on/0/send/0", "stands for nothing"),
+        (json!({"refused_when": [{"code": 1, "text": "a"}]}), "/refused_when/0", "write code alone"),
+        (
+            json!({"secrets": {"a": "x"}, "remember": {"a": "/a"}}),
+            "/remember/a",
+            "not a name for a remembered value",
+        ),
+        (json!({"remember": {"a": {"from": "/a", "when": "b"}}}), "/remember/a/when", "set kind"),
+        (
+            json!({"remember": {"a": {"from": "/a", "forget_when": {}}}}),
+            "/remember/a/forget_when",
+            "every frame",
+        ),
+        (json!({"headers": {"X-A": "Bearer ${b}"}}), "/headers/X-A", "list it under `secrets`"),
+        (json!({"query": {"a": "${/b}"}}), "/query/a", "there is none yet"),
+        (
+            json!({"call": {"id": "/id", "constants": {"a": "${b}"}}}),
+            "/call/constants/a",
+            "stands for nothing",
+        ),
         (json!({"heartbeat": {"send": "x"}}), "/heartbeat/send", "set heartbeat.every, such as \"20s\""),
         (json!({"heartbeat": {"every": "99ms", "send": "x"}}), "/heartbeat/every", "write \"100ms\" or more"),
         (json!({"heartbeat": {"every": "1s", "send": "${x}"}}), "/heartbeat/send", "stands for nothing"),
@@ -206,9 +242,9 @@ fn wrong_settings_are_refused_with_their_place() {
         (json!({"send": {"frame": "${channel}"}}), "/send/frame", "the caller's text would be lost"),
         (json!({"send": {"frame": "${txt}"}}), "/send/frame", "known are ${channel}, ${text}"),
         (
-            json!({"send": {"frame": {"m": "<b>${text}</b>"}}}),
+            json!({"send": {"frame": {"m": "<b>${txt}</b>"}}}),
             "/send/frame/m",
-            "where it is the whole string",
+            "known are ${channel}, ${text}",
         ),
         (
             json!({"send": {"frame": {"m": "${text}"}, "acknowledged": true}}),
@@ -288,15 +324,15 @@ fn settings_of_a_wrong_form_are_refused() {
         (with(json!({"kind": "type"})), "\"type\" is not a JSON pointer; write \"/type\""),
         (
             with(json!({"kind": 1})),
-            "a JSON pointer such as \"/type\", { has = \"/error\", is = \"error\" }, or a list",
+            "expected a JSON pointer such as \"/type\", or { has = \"/error\", is = \"error\" }",
         ),
         (with(json!({"kind": [1]})), "expected a JSON pointer such as \"/type\", or { has"),
         (with(json!({"kind": [{"has": "/a"}]})), "missing field `is`"),
         (with(json!({"kind": {"has": "/a", "is": "b", "not": "c"}})), "unknown field `not`"),
-        (with(json!({"ready_when": 5})), "expected a kind, or a table with kind, text and where"),
+        (with(json!({"ready_when": 5})), "expected a kind, or a table with kind, text, code and where"),
         (
             with(json!({"ready_when": {"type": "x"}})),
-            "unknown field `type`, expected one of `kind`, `text`, `where`",
+            "unknown field `type`, expected one of `kind`, `text`, `code`, `where`",
         ),
         (with(json!({"ready_when": {"where": {"ok": true}}})), "\"ok\" is not a JSON pointer"),
         (with(json!({"heartbeat": {"every": 20}})), "expected a"),

@@ -1,0 +1,161 @@
+//! What one connection does by its rules.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pontoon_sdk::rate::{RateLimit, RateLimiter};
+use pontoon_sdk::{End, Error, Kind, Outbox, Result, Span};
+
+use super::remember::Memory;
+use super::selector::Seen;
+use super::settings::Rules;
+use crate::mapping::{Document, Pointer, Secrets, ValueOf};
+
+/// How many frames are answered in a second. More mean that the service answers what it is sent.
+const MAX_REACTIONS: u32 = 1_000;
+
+/// What a setting sends.
+pub trait Outgoing: Send + Sync + 'static {
+    /// What is sent over the connection.
+    type Frame;
+
+    /// The frame, with every name replaced by what it stands for.
+    fn frame(&self, value_of: ValueOf<'_>) -> Self::Frame;
+}
+
+/// Why a frame ends its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// The service refuses our credentials.
+    Refused,
+    /// The service asks for fewer requests.
+    Slow,
+    /// The service asks for a new connection.
+    Reconnect,
+}
+
+impl Ends {
+    /// The error that ends the connection.
+    pub fn error(self, reason: &str) -> Error {
+        match self {
+            Self::Refused => Error::auth(format!("the service refused us: {reason}")),
+            Self::Slow => Error::throttled(format!("the service refused us: {reason}")),
+            Self::Reconnect => {
+                Error::disconnected(format!("the service asks for a new connection: {reason}"))
+            }
+        }
+    }
+}
+
+/// Gives what a name stands for that only the connector knows.
+type Names = Box<dyn Fn(&str) -> Option<String> + Send>;
+
+/// One connection.
+pub struct Dialogue<D, M> {
+    rules: Arc<Rules<D, M>>,
+    memory: Arc<Memory>,
+    /// What is known beyond secrets and remembered values.
+    names: Names,
+    pub(crate) secrets: Secrets,
+    ready: bool,
+    next_heartbeat: Option<Instant>,
+    limiter: RateLimiter,
+}
+
+impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
+    /// A new connection.
+    pub fn new(rules: Arc<Rules<D, M>>, memory: Arc<Memory>, names: Names) -> Self {
+        let limiter = RateLimiter::new(RateLimit { requests: MAX_REACTIONS, per: Span::seconds(1) });
+        let (secrets, ready, next_heartbeat) = (Secrets::default(), false, None);
+        Self { rules, memory, names, secrets, ready, next_heartbeat, limiter }
+    }
+
+    /// What a name in a template stands for, as JSON.
+    pub fn named(&self, name: &str) -> Option<String> {
+        (self.names)(name).or_else(|| self.secrets.json(name)).or_else(|| self.memory.json(name))
+    }
+
+    /// The connection is open, and what is sent at each connect was sent.
+    pub fn opened(&mut self, out: &mut Outbox<M::Frame>) {
+        self.beat(out);
+        if self.rules.ready_when.is_none() {
+            self.ready = true;
+            out.ready();
+        }
+    }
+
+    /// Remembers what is to be remembered of a frame, and says whether it ends the connection.
+    pub fn learn(&mut self, seen: &Seen<'_, '_>) -> Option<Ends> {
+        self.memory.learn(&self.rules.remember, seen);
+        let Rules { refused_when, slow_when, reconnect_when, .. } = &*self.rules;
+        let all = [(refused_when, Ends::Refused), (slow_when, Ends::Slow), (reconnect_when, Ends::Reconnect)];
+        all.into_iter().find(|(selectors, _)| selectors.matches(seen)).map(|(_, ends)| ends)
+    }
+
+    /// Sends what is due for a frame. Returns whether it is only for the link: what it waits for, or one that is answered.
+    ///
+    /// # Errors
+    /// `Throttled` if there was too much to answer.
+    pub fn react(&mut self, seen: &Seen<'_, '_>, out: &mut Outbox<M::Frame>) -> Result<bool> {
+        let rules = Arc::clone(&self.rules);
+        let mut known = false;
+        if !self.ready && rules.ready_when.as_ref().is_some_and(|ready| ready.matches(seen)) {
+            self.ready = true;
+            out.ready();
+            known = true;
+        }
+        for reaction in rules.on.iter().filter(|reaction| reaction.when.matches(seen)) {
+            known = true;
+            if !reaction.is_due(&self.memory) {
+                continue;
+            }
+            if self.limiter.take(out.now()).is_err() {
+                return Err(Error::throttled(format!(
+                    "more than {MAX_REACTIONS} frames were answered within a second (on, heartbeat.answer); does the \
+                     service answer them?"
+                )));
+            }
+            let part = |name: &str| {
+                name.parse::<Pointer<D>>().ok().and_then(|pointer| Some(seen.find(&pointer)?.into_owned()))
+            };
+            let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
+            out.send(reaction.send.frame(&value_of));
+        }
+        // How often may be known only now.
+        if self.next_heartbeat.is_none() {
+            self.beat(out);
+        }
+        Ok(known)
+    }
+
+    /// Whether a frame only keeps the connection alive, and is not published.
+    pub fn is_ignored(&self, seen: &Seen<'_, '_>) -> bool {
+        self.rules.heartbeat.ignore.iter().any(|ignored| ignored.matches(seen))
+    }
+
+    /// Sends the heartbeat if it is time to, and asks to be woken for the next.
+    pub fn beat(&mut self, out: &mut Outbox<M::Frame>) {
+        let heartbeat = &self.rules.heartbeat;
+        let every = heartbeat.every.as_ref().and_then(|every| every.time(&self.memory));
+        let (Some(every), Some(frame)) = (every, &heartbeat.send) else { return };
+        let due = self.next_heartbeat.is_some_and(|next| next <= out.now());
+        if due {
+            out.send(frame.frame(&|name| self.named(name)));
+        }
+        let next = match self.next_heartbeat {
+            Some(next) if !due => next,
+            _ => out.now() + every,
+        };
+        self.next_heartbeat = Some(next);
+        out.wake_at(next);
+    }
+
+    /// The connection has ended: what is done about it, and what is forgotten.
+    pub fn ended(&mut self, end: &End) -> Kind {
+        self.memory.ended(&self.rules.remember, end.code);
+        let Rules { refused_when, slow_when, reconnect_when, .. } = &*self.rules;
+        let all =
+            [(refused_when, Kind::Auth), (slow_when, Kind::Throttled), (reconnect_when, Kind::Disconnected)];
+        all.into_iter().find(|(by, _)| by.matches_code(end.code)).map_or(end.kind, |(_, kind)| kind)
+    }
+}

@@ -1,0 +1,128 @@
+//! Values of frames that are remembered by name, for templates; they outlive the connection.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pontoon_sdk::Result;
+use pontoon_sdk::settings::text_or_table;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
+
+use super::selector::{Seen, Selector, Selectors};
+use crate::mapping::{Document, Pointer};
+
+/// The largest value that is remembered, in bytes of JSON. In the place of a larger one nothing is.
+const MAX_VALUE: usize = 16 * 1024;
+
+/// What is remembered under a name: the last value that frames had there.
+#[derive(Debug)]
+pub struct Remember<D> {
+    /// Of which frames; of all if it is left out.
+    pub when: Option<Selector<D>>,
+    /// Where the value stands.
+    pub from: Pointer<D>,
+    /// When it is forgotten.
+    pub forget_when: Selectors<D>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, bound = "D: Document")]
+#[schemars(rename = "RememberTable", bound = "D: Document")]
+struct RememberTable<D> {
+    /// Of which frames it is taken; of all if it is left out.
+    when: Option<Selector<D>>,
+    /// Where the value stands in them. Where nothing does, or `null`, the value before it stays.
+    from: Pointer<D>,
+    /// The frame by which it is forgotten, or the close code, or a list of these.
+    #[serde(default)]
+    forget_when: Selectors<D>,
+}
+
+impl<'de, D: Document> Deserialize<'de> for Remember<D> {
+    fn deserialize<T: Deserializer<'de>>(deserializer: T) -> Result<Self, T::Error> {
+        let of_text = |text: &str| {
+            text.parse().map(|from| Self { when: None, from, forget_when: Selectors::default() })
+        };
+        let of_table = |RememberTable { when, from, forget_when }| Self { when, from, forget_when };
+        text_or_table(
+            deserializer,
+            "a JSON pointer, or a table with when, from and forget_when",
+            of_text,
+            of_table,
+        )
+    }
+}
+
+impl<D: Document> JsonSchema for Remember<D> {
+    fn schema_name() -> Cow<'static, str> {
+        "Remember".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Where the value stands, or a table with when, from and forget_when",
+            "anyOf": [generator.subschema_for::<Pointer<D>>(), generator.subschema_for::<RememberTable<D>>()]
+        })
+    }
+}
+
+/// What an instance remembers: a JSON text for each name. Their number is that of the setting `remember`.
+#[derive(Default)]
+pub struct Memory(Mutex<BTreeMap<String, String>>);
+
+impl Memory {
+    /// What is remembered by this name.
+    pub fn json(&self, name: &str) -> Option<String> {
+        self.values().get(name).cloned()
+    }
+
+    /// Whether something is.
+    pub fn has(&self, name: &str) -> bool {
+        self.values().contains_key(name)
+    }
+
+    /// Takes from a frame what is to be remembered of it, and forgets what is to be forgotten.
+    pub fn learn<D: Document>(&self, rules: &BTreeMap<String, Remember<D>>, seen: &Seen<'_, '_>) {
+        for (name, Remember { when, from, forget_when }) in rules {
+            if forget_when.matches(seen) {
+                self.values().remove(name);
+            }
+            if when.as_ref().is_none_or(|when| when.matches(seen))
+                && let Some(found) = seen.find(from).filter(|found| found.trim_ascii() != "null")
+            {
+                self.set(name, &found);
+            }
+        }
+    }
+
+    /// Forgets what is to be forgotten after the end of a connection with this close code.
+    pub fn ended<D: Document>(&self, rules: &BTreeMap<String, Remember<D>>, code: Option<u16>) {
+        for (name, rule) in rules {
+            if rule.forget_when.matches_code(code) {
+                self.values().remove(name);
+            }
+        }
+    }
+
+    /// Remembers a value, unless it is too large: then the one before it is forgotten.
+    pub fn set(&self, name: &str, json: &str) {
+        let mut values = self.values();
+        if json.len() > MAX_VALUE {
+            values.remove(name);
+        } else if values.get(name).is_none_or(|known| known != json) {
+            values.insert(name.to_owned(), json.to_owned());
+        }
+    }
+
+    fn values(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows the names only.
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.values().keys()).finish()
+    }
+}

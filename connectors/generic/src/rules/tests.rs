@@ -1,0 +1,126 @@
+//! What is remembered, and what is answered: bounds, and what a service cannot do.
+
+use std::time::{Duration, Instant};
+
+use pontoon_sdk::websocket::Frame;
+use pontoon_sdk::{Action, Connector as _, End, Kind, LinkKey, Outbox, Session as _};
+use serde_json::{Value, json};
+
+use crate::Websocket;
+use crate::tests::{session, with_url};
+
+fn websocket(settings: Value) -> Websocket {
+    use pontoon_sdk::Connector as _;
+    Websocket::new(serde_json::from_value(with_url(settings, "wss://h")).unwrap()).unwrap()
+}
+
+fn sent(out: &mut Outbox<Frame>) -> Vec<String> {
+    let text = |action| match action {
+        Action::Send(frame, None) => Some(String::from_utf8(Frame::bytes(&frame).to_vec()).unwrap()),
+        _ => None,
+    };
+    out.drain().filter_map(text).collect()
+}
+
+/// A service that resumes sessions.
+fn resuming() -> Value {
+    json!({
+        "kind": "/op",
+        "secrets": {"token": "hunter2"},
+        "remember": {
+            "seq": "/s",
+            "interval": {"when": "10", "from": "/d/interval"},
+            "session": {
+                "when": {"where": {"/t": "READY"}},
+                "from": "/d/session_id",
+                "forget_when": [{"where": {"/op": 9, "/d": false}}, {"code": [4007, 4009]}]
+            }
+        },
+        "heartbeat": {"every": {"from": "interval", "unit": "ms"}, "send": {"op": 1, "d": "${seq}"}, "ignore": ["11"]},
+        "reconnect_when": ["7", "9"],
+        "refused_when": {"code": 4004},
+        "ready_when": {"where": {"/t": "READY"}},
+        "on": [
+            {"when": "10", "unless_remembered": "session", "send": {"op": 2, "d": {"token": "Bot ${token}"}}},
+            {"when": "10", "if_remembered": ["session"], "send": {"op": 6, "d": {"session_id": "${session}", "seq": "${seq}"}}},
+            {"when": "1", "send": {"op": 1, "d": "${seq}"}}
+        ]
+    })
+}
+
+#[test]
+fn a_session_is_resumed_over_connections_and_begun_again_once_it_is_forgotten() {
+    let connector = websocket(resuming());
+    let (mut session, mut out) = session(&connector);
+    let hello = Frame::text(r#"{"op":10,"s":null,"d":{"interval":41250}}"#);
+    session.decode(&hello, &mut out).unwrap();
+    assert_eq!(out.wake(), Some(out.now() + Duration::from_millis(41_250)));
+    assert_eq!(sent(&mut out), [r#"{"d":{"token":"Bot hunter2"},"op":2}"#]);
+    session.decode(&Frame::text(r#"{"op":1}"#), &mut out).unwrap();
+    assert_eq!(sent(&mut out), [r#"{"d":null,"op":1}"#]);
+    session.decode(&Frame::text(r#"{"op":0,"t":"READY","s":1,"d":{"session_id":"abc"}}"#), &mut out).unwrap();
+    session.decode(&Frame::text(r#"{"op":0,"t":"X","s":12345678901234567890}"#), &mut out).unwrap();
+    out.drain();
+    let asked = session.decode(&Frame::text(r#"{"op":7}"#), &mut out).unwrap_err();
+    assert_eq!(asked.kind(), Kind::Disconnected);
+
+    let mut session = connector.session(&LinkKey::main());
+    session.open(&[], &mut out).unwrap();
+    session.decode(&hello, &mut out).unwrap();
+    let resume = r#"{"d":{"seq":12345678901234567890,"session_id":"abc"},"op":6}"#;
+    assert_eq!(sent(&mut out), [resume]);
+    for (code, kind) in [(4000, Kind::Disconnected), (4004, Kind::Auth), (4009, Kind::Disconnected)] {
+        session.decode(&hello, &mut out).unwrap();
+        assert_eq!(sent(&mut out), [resume], "before {code}");
+        assert_eq!(session.ended(&End::closed(Some(code), ""), &mut out), kind, "{code}");
+    }
+    session.decode(&hello, &mut out).unwrap();
+    assert_eq!(sent(&mut out), [r#"{"d":{"token":"Bot hunter2"},"op":2}"#]);
+}
+
+#[test]
+fn a_value_of_10_mb_is_not_remembered_and_not_the_one_before_it_either() {
+    let (mut session, mut out) = session(&websocket(json!({
+        "remember": {"x": "/x"},
+        "on": [{"when": {"where": {"/ask": true}}, "send": ["${x}"]}]
+    })));
+    let mut answer = |frame: Value| {
+        let _ = session.decode(&Frame::text(frame.to_string()), &mut out);
+        sent(&mut out)
+    };
+    answer(json!({"x": "short"}));
+    assert_eq!(answer(json!({"ask": true})), ["[\"short\"]"]);
+    answer(json!({"x": "x".repeat(10 << 20)}));
+    assert_eq!(answer(json!({"ask": true})), ["[null]"]);
+}
+
+#[test]
+fn a_service_that_answers_what_it_is_answered_ends_its_link() {
+    let (mut session, mut out) =
+        session(&websocket(json!({"on": [{"when": {"where": {"/n": 1}}, "send": {"n": 1}}]})));
+    let frame = Frame::text(r#"{"n":1}"#);
+    let end = (0..2_000).find_map(|_| session.decode(&frame, &mut out).err()).unwrap();
+    assert_eq!((end.kind(), sent(&mut out).len()), (Kind::Throttled, 1_000));
+    out.advance(Instant::now() + Duration::from_secs(2));
+    assert!(session.decode(&frame, &mut out).is_ok());
+}
+
+#[test]
+fn a_service_sets_the_heartbeat_within_bounds() {
+    for (interval, wanted) in [
+        (json!(1), Some(100)),
+        (json!("2500"), Some(2_500)),
+        (json!(1e300), None),
+        (json!(u64::MAX), None),
+        (json!(9_000_000_000_u64), Some(3_600_000)),
+        (json!(-5), None),
+        (json!([1]), None),
+    ] {
+        let (mut session, mut out) = session(&websocket(resuming()));
+        session
+            .decode(&Frame::text(json!({"op": 10, "d": {"interval": interval}}).to_string()), &mut out)
+            .unwrap();
+        let every = out.wake().map(|at| (at - out.now()).as_millis());
+        assert_eq!(every, wanted, "{interval}");
+    }
+}
