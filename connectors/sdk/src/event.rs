@@ -1,8 +1,10 @@
 //! What a service sent, in a form that is the same for every service.
 
+mod custom;
 mod fields;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -16,27 +18,39 @@ use crate::command::id::CommandId;
 use crate::error::{Error, Result};
 use crate::json;
 
+pub use custom::CustomType;
 pub use fields::{Message, MessageObject, Sender, SenderKind, ServiceError};
 
 /// Declares the closed set of event types with their names.
 macro_rules! event_types {
     ($($(#[$doc:meta])* $name:ident = $noun:literal . $verb:literal,)*) => {
-        /// The type of an event: a noun and a verb. The set is closed; all services share it.
+        /// The type of an event: a noun and a verb. The set is closed, and all services share it, but for those that an
+        /// operator names.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum EventType { $($(#[$doc])* $name,)* }
+        pub enum EventType {
+            $($(#[$doc])* $name,)*
+            /// A type that the configuration names: its noun begins with `x-`.
+            Custom(CustomType),
+        }
 
         impl EventType {
-            /// Every type there is.
+            /// Every type that services share.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// `noun.verb`, as it stands in subjects.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => concat!($noun, ".", $verb),)* }
+                match self {
+                    $(Self::$name => concat!($noun, ".", $verb),)*
+                    Self::Custom(custom) => custom.name,
+                }
             }
 
             /// `pontoon.noun.verb.v1`, as it stands in `ce-type`.
             pub const fn ce_type(self) -> &'static str {
-                match self { $(Self::$name => concat!("pontoon.", $noun, ".", $verb, ".v1"),)* }
+                match self {
+                    $(Self::$name => concat!("pontoon.", $noun, ".", $verb, ".v1"),)*
+                    Self::Custom(custom) => custom.ce_type,
+                }
             }
         }
     };
@@ -101,6 +115,9 @@ impl std::str::FromStr for EventType {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with(CustomType::LEAD) {
+            return CustomType::of(text).map(Self::Custom);
+        }
         Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
             Error::config(format!("\"{text}\" is no event type; the types are {}", known.join(", ")))
@@ -290,6 +307,10 @@ pub struct Fields {
     /// Name of something unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The fields that the configuration names, of a [`CustomType`].
+    #[serde(flatten, serialize_with = "json::write_paired_fields")]
+    #[schemars(skip)]
+    pub custom: BTreeMap<String, Box<RawValue>>,
 }
 
 /// A payload as it was received, as JSON text. Cheap to clone; a part of a frame shares the frame's memory.

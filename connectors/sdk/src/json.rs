@@ -5,6 +5,7 @@
 //! text in which the strict reader fails is searched for such halves; what is read without a fault costs the same.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
@@ -195,6 +196,22 @@ pub(crate) fn write_paired<S: Serializer>(
         Cow::Borrowed(_) => value.serialize(serializer),
         Cow::Owned(json) => RawValue::from_string(json).map_err(S::Error::custom)?.serialize(serializer),
     }
+}
+
+/// Writes fields likewise.
+pub(crate) fn write_paired_fields<S: Serializer>(
+    fields: &BTreeMap<String, Box<RawValue>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    struct Paired<'a>(&'a RawValue);
+
+    impl Serialize for Paired<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            write_paired(&Some(self.0.to_owned()), serializer)
+        }
+    }
+
+    serializer.collect_map(fields.iter().map(|(name, value)| (name, Paired(value))))
 }
 
 #[cfg(test)]

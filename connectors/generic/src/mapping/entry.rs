@@ -1,6 +1,7 @@
 //! What one of a service's names becomes: an entry of a table in the configuration.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,9 +9,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::pointer::{Document, Pointer};
+use super::template::Template;
 use super::time::TimeUnit;
 use pontoon_sdk::error::{Error, Result};
-use pontoon_sdk::event::EventType;
+use pontoon_sdk::event::{CustomType, EventType, Fields};
+use pontoon_sdk::settings::escaped;
 
 /// What one of a service's names becomes. What is not where it is pointed to is absent from the event.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -21,7 +24,8 @@ use pontoon_sdk::event::EventType;
 )]
 #[schemars(rename = "Mapping", bound = "D: Document", transform = without_acknowledge::<D>)]
 pub struct Mapping<D> {
-    /// What it becomes: a noun and a verb, such as `message.created`.
+    /// What it becomes: a noun and a verb, such as `message.created`; or a type that you name yourself, with `x-` before
+    /// its noun, such as `x-trade.executed`.
     #[serde(rename = "type")]
     pub kind: MappedType<D>,
     /// Where its conversation stands; becomes `channel` and the last token of the subject.
@@ -61,9 +65,16 @@ pub struct Mapping<D> {
     pub uid: Option<Pointer<D>>,
     /// Where the data of a resource stands; any JSON.
     pub data: Option<Pointer<D>>,
+    /// Of a type that you name yourself: further fields, and where they stand; any JSON.
+    #[serde(default = "no_fields::<D>")]
+    pub fields: BTreeMap<String, Pointer<D>>,
     /// What to acknowledge it with where the service asks for that; `[]` is an acknowledgement without arguments. Left
     /// out, it is never acknowledged.
     pub acknowledge: Option<Vec<Value>>,
+}
+
+fn no_fields<D>() -> BTreeMap<String, Pointer<D>> {
+    BTreeMap::new()
 }
 
 /// Takes the setting `acknowledge` out of the schema where nothing is acknowledged.
@@ -88,10 +99,17 @@ fn mapped_types() -> Vec<&'static str> {
 impl<'de, D: Document> Deserialize<'de> for MappedType<D> {
     fn deserialize<T: Deserializer<'de>>(deserializer: T) -> std::result::Result<Self, T::Error> {
         let word = String::deserialize(deserializer)?;
+        let is_custom = word.starts_with(CustomType::LEAD);
+        if is_custom {
+            let kind =
+                word.parse::<EventType>().map_err(|error| serde::de::Error::custom(error.message()))?;
+            return Ok(Self(kind, PhantomData));
+        }
         let kind = if mapped_types().contains(&word.as_str()) { word.parse().ok() } else { None };
         kind.map(|kind| Self(kind, PhantomData)).ok_or_else(|| {
             serde::de::Error::custom(format!(
-                "\"{}\" is not a type that {} can be mapped to; the types are {}",
+                "\"{}\" is not a type that {} can be mapped to; the types are {}, and those that you name yourself, such as \
+                 x-trade.executed",
                 word.escape_debug(),
                 D::MAPPED,
                 mapped_types().join(", ")
@@ -106,7 +124,13 @@ impl<D: Document> JsonSchema for MappedType<D> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "What it becomes", "type": "string", "enum": mapped_types() })
+        json_schema!({
+            "description": "What it becomes",
+            "anyOf": [
+                { "type": "string", "enum": mapped_types() },
+                { "type": "string", "pattern": "^x-[a-z0-9-]+[.][a-z0-9-]+$" }
+            ]
+        })
     }
 }
 
@@ -120,6 +144,18 @@ pub enum Unmapped {
     /// Nothing: it is read and forgotten.
     Drop,
 }
+
+/// The fields that events of every service have.
+fn fields() -> Vec<String> {
+    let schema = schemars::schema_for!(Fields);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// How many fields an entry may name.
+const MAX_FIELDS: usize = 64;
+/// The longest name of one.
+const MAX_FIELD: usize = 64;
 
 /// What every event type takes.
 const ALWAYS: [&str; 4] = ["channel", "id", "version", "time"];
@@ -146,6 +182,7 @@ fn takes(kind: EventType) -> &'static [&'static str] {
         EventType::SocketMessage | EventType::SocketClosed | EventType::SocketFailed => &["title", "text"],
         EventType::ErrorRaised => &["code", "text"],
         EventType::ResourceResponded | EventType::ResourceBroadcast => &["resource", "action", "uid", "data"],
+        EventType::Custom(_) => &["server", "sender", "sender_name", "text", "title", "status"],
         EventType::StateSnapshot | EventType::GapDetected | EventType::FrameUnrecognised => &[],
     }
 }
@@ -178,6 +215,38 @@ impl<D: Document> Mapping<D> {
         ]
     }
 
+    fn check_fields(&self, at: &str) -> Result<()> {
+        let is_custom = matches!(self.kind.0, EventType::Custom(_));
+        for name in self.fields.keys() {
+            let at = format!("{at}/fields/{}", escaped(name));
+            let wrong = |text: String| Err(Error::config(text).at(&at));
+            if !is_custom {
+                let kind = self.kind.0.as_str();
+                return wrong(format!(
+                    "{kind} has the same fields for every service; write a type such as x-{kind}, or leave this out"
+                ));
+            }
+            if !Template::is_name(name) || name.len() > MAX_FIELD {
+                return wrong(format!(
+                    "this is not a name for a field; write up to {MAX_FIELD} letters, digits and _"
+                ));
+            }
+            if name == "raw" || name == "raw_omitted" || fields().contains(name) {
+                return wrong(format!(
+                    "the field {name} has a meaning for every service; write another name"
+                ));
+            }
+        }
+        if self.fields.len() > MAX_FIELDS {
+            let text = format!(
+                "these are {} fields; at most {MAX_FIELDS} are put in, and raw has all",
+                self.fields.len()
+            );
+            return Err(Error::config(text).at(format!("{at}/fields")));
+        }
+        Ok(())
+    }
+
     /// Checks that everything that is pointed to has a place in the event. `at` is where the entry stands in the
     /// configuration.
     ///
@@ -193,6 +262,7 @@ impl<D: Document> Mapping<D> {
                 return Err(Error::config(text).at(format!("{at}/{field}")));
             }
         }
+        self.check_fields(at)?;
         if self.acknowledge.is_some() && !D::ACKNOWLEDGED {
             let text = format!("the service asks for no acknowledgement of {}; leave this out", D::MAPPED);
             return Err(Error::config(text).at(format!("{at}/acknowledge")));
@@ -239,6 +309,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_type_of_an_operator_has_fields_and_no_name_of_a_shared_one() {
+        for (entry, at, words) in [
+            (json!({"type": "x-a.b", "fields": {"price": "/p"}}), "", ""),
+            (json!({"type": "x-a.b", "fields": {"channel": "/p"}}), "/at/fields/channel", "has a meaning"),
+            (json!({"type": "x-a.b", "fields": {"raw": "/p"}}), "/at/fields/raw", "has a meaning"),
+            (json!({"type": "x-a.b", "fields": {"a b": "/p"}}), "/at/fields/a b", "not a name for a field"),
+            (json!({"type": "x-a.b", "delta": "/p"}), "/at/delta", "x-a.b has no delta"),
+            (
+                json!({"type": "log.entry", "fields": {"a": "/p"}}),
+                "/at/fields/a",
+                "write a type such as x-log.entry",
+            ),
+        ] {
+            let mapping: Mapping<Frames> = serde_json::from_value(entry.clone()).unwrap();
+            let error = mapping.check("/at").err();
+            assert_eq!(error.as_ref().and_then(|error| error.pointer()).unwrap_or_default(), at, "{entry}");
+            assert!(error.is_none_or(|error| error.message().contains(words)), "{entry}");
+        }
+    }
+
     /// Every field that some type has is a setting, and every setting is a field of some type.
     #[test]
     fn the_settings_are_the_fields_of_the_types() {
@@ -250,7 +341,7 @@ mod tests {
         let schema = schemars::schema_for!(Mapping<Frames>);
         let Some(Value::Object(properties)) = schema.get("properties") else { panic!("{schema:?}") };
         assert!(properties.values().all(|property| property.get("description").is_some()));
-        let unpointed = ["type", "time_unit"];
+        let unpointed = ["type", "time_unit", "fields"];
         assert!(
             properties
                 .keys()

@@ -53,6 +53,11 @@ impl<D: Document> Mapping<D> {
         fields.resource = text_at(resource);
         fields.action = text_at(action);
         fields.uid = text_at(uid);
+        for (name, pointer) in &self.fields {
+            let [found] = find(payload, [Some(pointer)]);
+            let value = found.and_then(|found| RawValue::from_string(found.to_owned()).ok());
+            fields.custom.extend(value.map(|value| (name.clone(), value)));
+        }
         fields.data = data.and_then(|data| RawValue::from_string(data.to_owned()).ok());
         let stream = |channel: Option<&str>, id: Option<&str>| Value::from_iter([channel, id]).to_string();
         match kind {

@@ -49,13 +49,16 @@ impl Ends {
 
 /// Gives what a name stands for that only the connector knows.
 type Names = Box<dyn Fn(&str) -> Option<String> + Send>;
+/// Makes of a frame what goes over the wire.
+type Wrap<F> = Box<dyn Fn(F) -> F + Send>;
 
 /// One connection.
-pub struct Dialogue<D, M> {
+pub struct Dialogue<D, M: Outgoing> {
     rules: Arc<Rules<D, M>>,
     memory: Arc<Memory>,
     /// What is known beyond secrets and remembered values.
     names: Names,
+    wrap: Wrap<M::Frame>,
     pub(crate) secrets: Secrets,
     ready: bool,
     next_heartbeat: Option<Instant>,
@@ -64,15 +67,25 @@ pub struct Dialogue<D, M> {
 
 impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
     /// A new connection.
-    pub fn new(rules: Arc<Rules<D, M>>, memory: Arc<Memory>, names: Names) -> Self {
+    pub fn new(rules: Arc<Rules<D, M>>, memory: Arc<Memory>, names: Names, wrap: Wrap<M::Frame>) -> Self {
         let limiter = RateLimiter::new(RateLimit { requests: MAX_REACTIONS, per: Span::seconds(1) });
         let (secrets, ready, next_heartbeat) = (Secrets::default(), false, None);
-        Self { rules, memory, names, secrets, ready, next_heartbeat, limiter }
+        Self { rules, memory, names, wrap, secrets, ready, next_heartbeat, limiter }
     }
 
     /// What a name in a template stands for, as JSON.
     pub fn named(&self, name: &str) -> Option<String> {
         (self.names)(name).or_else(|| self.secrets.json(name)).or_else(|| self.memory.json(name))
+    }
+
+    /// What a setting sends, as it goes over the wire.
+    pub fn frame(&self, send: &M) -> M::Frame {
+        self.wrapped(send.frame(&|name| self.named(name)))
+    }
+
+    /// A frame as it goes over the wire.
+    pub fn wrapped(&self, frame: M::Frame) -> M::Frame {
+        (self.wrap)(frame)
     }
 
     /// The connection is open, and what is sent at each connect was sent.
@@ -119,7 +132,7 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
                 name.parse::<Pointer<D>>().ok().and_then(|pointer| Some(seen.find(&pointer)?.into_owned()))
             };
             let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
-            out.send(reaction.send.frame(&value_of));
+            out.send(self.wrapped(reaction.send.frame(&value_of)));
         }
         // How often may be known only now.
         if self.next_heartbeat.is_none() {
@@ -140,7 +153,7 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
         let (Some(every), Some(frame)) = (every, &heartbeat.send) else { return };
         let due = self.next_heartbeat.is_some_and(|next| next <= out.now());
         if due {
-            out.send(frame.frame(&|name| self.named(name)));
+            out.send(self.frame(frame));
         }
         let next = match self.next_heartbeat {
             Some(next) if !due => next,

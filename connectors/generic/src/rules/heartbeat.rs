@@ -21,7 +21,7 @@ const MIN_EVERY: Duration = Duration::from_millis(100);
 const MAX_EVERY: Duration = Duration::from_secs(3600);
 
 /// Checks what a setting sends, with the names that are known to it, at its place.
-pub type CheckSend<'a, M> = &'a dyn Fn(&M, Known<'_>, &str) -> Result<()>;
+pub(crate) type CheckSend<'a, M> = &'a dyn Fn(&M, Known<'_>, &str) -> Result<()>;
 
 /// What keeps the connection alive.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -9,7 +9,7 @@ use pontoon_sdk::{Command, CommandId, DeliveryLevel, End, Error, Join, Kind, Out
 
 use crate::answer::{error_of, reply, sentence};
 use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
-use crate::rules::{Content, Dialogue, Ends, Memory, Outgoing as _, Seen};
+use crate::rules::{Content, Dialogue, Ends, Memory, Seen};
 use crate::socketio::config::{Arguments, Config, Emit, Mapping, Rules};
 use crate::socketio::operations::{self, Outgoing, Request};
 
@@ -36,7 +36,7 @@ impl SocketioSession {
             config,
             calls: Pending::new(Order::ById),
             next_number: 0,
-            dialogue: Dialogue::new(rules, memory, Box::new(|_| None)),
+            dialogue: Dialogue::new(rules, memory, Box::new(|_| None), Box::new(|frame| frame)),
             streams: Streams::default(),
         }
     }
@@ -114,7 +114,7 @@ impl Session for SocketioSession {
     fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
         self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
         for emit in &self.config.emit_on_connect {
-            out.send(emit.frame(&|name| self.dialogue.named(name)));
+            out.send(self.dialogue.frame(emit));
         }
         self.dialogue.opened(out);
         Ok(())

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::websocket::content::{Frames, Mapping, Pointer};
 use crate::websocket::discriminator::Discriminator;
+use crate::websocket::split::Split;
 
 /// Selects frames.
 pub type Selector = rules::Selector<Frames>;
@@ -75,6 +76,11 @@ pub struct Config {
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
     pub heartbeat: Heartbeat,
+    /// How a frame is taken apart that has several messages; each is then a frame of its own for all other settings.
+    pub split: Option<Split>,
+    /// Where frames have strings that hold JSON: pointers lead into it.
+    #[serde(default)]
+    pub nested_json: Vec<Pointer>,
     /// Where the kind of a frame stands: one place, or a list of places to look at in turn.
     #[serde(default)]
     pub kind: Discriminator,

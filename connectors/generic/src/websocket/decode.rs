@@ -21,9 +21,12 @@ pub(crate) struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    /// Reads a frame; only JSON has a kind.
-    pub(crate) fn read(frame: &'a Frame, discriminator: &Discriminator) -> Self {
-        let (content, raw) = Content::of(frame);
+    /// Reads a frame; only JSON has a kind. `inner` is the frame with JSON unfolded, where it has some.
+    pub(crate) fn read(frame: &'a Frame, inner: Option<&'a str>, discriminator: &Discriminator) -> Self {
+        let (mut content, raw) = Content::of(frame);
+        if let Some(inner) = inner {
+            content = Content::Json(Json::new(inner));
+        }
         let kind = if let Content::Json(json) = &content { discriminator.kind(json) } else { None };
         Self { frame, content, kind, raw }
     }

@@ -8,6 +8,7 @@ mod discriminator;
 mod ids;
 mod operations;
 mod session;
+mod split;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use discriminator::Discriminator;
 use ids::RequestIds;
 use operations::Request;
 pub use session::WebsocketSession;
+pub use split::Split;
 
 /// Any WebSocket service, as its configuration describes it.
 pub struct Websocket {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pontoon_sdk::connector::Frame as _;
 use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
@@ -12,12 +13,13 @@ use serde_json::value::RawValue;
 
 use crate::answer::{error_of, reply, sentence};
 use crate::mapping::{Secrets, Template, unmapped};
-use crate::rules::{Dialogue, Ends, Memory, Outgoing as _};
+use crate::rules::{Dialogue, Ends, Memory};
 use crate::websocket::config::{Config, ID, Rules};
 use crate::websocket::content::{Content, Frames};
 use crate::websocket::decode::Received;
 use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{self, Outgoing, Request};
+use crate::websocket::split::unfolded;
 
 /// One connection.
 pub struct WebsocketSession {
@@ -39,7 +41,9 @@ impl WebsocketSession {
     ) -> Self {
         let numbers = Arc::clone(&ids);
         let names = move |name: &str| (name == ID).then(|| numbers.json(numbers.next()));
-        let dialogue = Dialogue::new(rules, memory, Box::new(names));
+        let split = config.split;
+        let wrap = move |frame| if let Some(split) = split { split.ended(frame) } else { frame };
+        let dialogue = Dialogue::new(rules, memory, Box::new(names), Box::new(wrap));
         Self { config, ids, calls: Pending::new(Order::ById), dialogue, streams: Streams::default() }
     }
 
@@ -105,23 +109,15 @@ impl WebsocketSession {
         }
         ends.error(&text)
     }
-}
 
-impl Session for WebsocketSession {
-    type Frame = Frame;
-    type Request = Request;
-
-    fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
-        self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
-        for frame in &self.config.send_on_connect {
-            out.send(frame.frame(&|name| self.dialogue.named(name)));
-        }
-        self.dialogue.opened(out);
-        Ok(())
-    }
-
-    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        let frame = Received::read(frame, &self.config.kind);
+    /// One message of the service's.
+    fn message(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
+        let config = Arc::clone(&self.config);
+        let inner = match &*config.nested_json {
+            [] => None,
+            places => std::str::from_utf8(frame.bytes()).ok().and_then(|json| unfolded(json, places)),
+        };
+        let frame = Received::read(frame, inner.as_deref(), &config.kind);
         if let Some(ends) = self.dialogue.learn(&frame.seen()) {
             return Err(self.end(ends, &frame, out));
         }
@@ -143,12 +139,44 @@ impl Session for WebsocketSession {
         event.into_iter().for_each(|event| out.publish(event));
         Ok(())
     }
+}
+
+impl Session for WebsocketSession {
+    type Frame = Frame;
+    type Request = Request;
+
+    fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+        self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
+        for frame in &self.config.send_on_connect {
+            out.send(self.dialogue.frame(frame));
+        }
+        self.dialogue.opened(out);
+        Ok(())
+    }
+
+    fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
+        let Some(split) = self.config.split else { return self.message(frame, out) };
+        for message in split.messages(frame)? {
+            match self.message(&message, out) {
+                // Only this message is not understood.
+                Err(error) if error.kind() == Kind::Protocol => {
+                    let mut event = unmapped(None, message.raw());
+                    event.fields.reason = Some(error.message().to_owned());
+                    self.dialogue.secrets.redactor().event(&mut event);
+                    out.publish(event);
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let Outgoing { frame, delivery, id } =
             operations::outgoing(request, &command, &self.config, &self.ids, &|name| {
                 self.dialogue.named(name)
             })?;
+        let frame = self.dialogue.wrapped(frame);
         if let Some(id) = id {
             return self.calls.send(&command, id, delivery, frame, out);
         }

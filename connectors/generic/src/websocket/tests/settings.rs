@@ -11,13 +11,24 @@ use crate::tests::{example, refusal};
 fn the_sample_and_the_readme_have_every_setting_with_its_default() {
     let (plain, all) = check_sample::<Websocket>().unwrap();
     assert_eq!((all.unmapped, all.require_subprotocol), (plain.unmapped, plain.require_subprotocol));
-    assert_eq!(all.events.len(), 2);
+    assert_eq!(all.events.len(), 3);
     let least: Call = serde_json::from_value(json!({"id": "/id"})).unwrap();
     let call = all.call.unwrap();
     assert_eq!((call.form, call.answer(), call.timeout), (least.form, least.answer(), least.timeout));
     let schema = schema_for!(Config).to_value();
     let readme = include_str!("../../../websocket/README.md");
-    for table in ["Mapping", "Heartbeat", "Answer", "Call", "SendTemplate", "Conditions", "HasField"] {
+    for table in [
+        "Mapping",
+        "Heartbeat",
+        "Answer",
+        "Reaction",
+        "RememberTable",
+        "RememberedTime",
+        "Call",
+        "SendTemplate",
+        "Conditions",
+        "HasField",
+    ] {
         for (field, described) in schema["$defs"][table]["properties"].as_object().unwrap() {
             assert!(Websocket::SAMPLE.contains(field.as_str()), "the sample lacks {field} of {table}");
             assert!(readme.contains(field.as_str()), "the README lacks {field} of {table}");
@@ -375,6 +386,6 @@ fn the_schema_finds_secrets_and_lists_the_types() {
     // The daemon takes the first form that fits: a text is no secret, a table of a secret's shape is one.
     let forms = &schema["$defs"]["TextOrSecret"]["anyOf"];
     assert_eq!(forms[1]["$ref"], "#/$defs/Secret", "{forms}");
-    let words = schema["$defs"]["MappedType"]["enum"].as_array().unwrap();
+    let words = schema["$defs"]["MappedType"]["anyOf"][0]["enum"].as_array().unwrap();
     assert_eq!(words.len(), EventType::ALL.len() - 2);
 }
