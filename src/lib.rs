@@ -18,6 +18,7 @@
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written
 //! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`feed`], [`backoff`]
+//! * [`recipes`]: configurations for public protocols, which are printed
 //! * [`disk`]: files that outlive the daemon
 //! * [`settings`]: the settings as plain types, with their defaults
 //!
@@ -49,6 +50,7 @@ pub mod instance;
 pub mod link;
 pub mod log;
 pub mod metrics;
+pub mod recipes;
 pub mod registry;
 pub mod reply;
 pub mod settings;

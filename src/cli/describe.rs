@@ -6,14 +6,19 @@ use std::process::ExitCode;
 use super::Outcome;
 use super::failure::Failure;
 use crate::config::schema::Schema;
+use crate::recipes::{RECIPES, Recipe};
 use crate::registry::{ConnectorType, Registry};
 
-/// Lists the connectors with their operations.
+/// Lists the connectors with their operations, and the recipes.
 pub(super) fn connectors(registry: &Registry) -> Outcome {
     let mut out = stdout().lock();
     for connector in registry.iter() {
         let operations: Vec<_> = connector.operations().iter().map(|operation| operation.name).collect();
         writeln!(out, "{:<16} {}", connector.name(), operations.join(", "))?;
+    }
+    writeln!(out, "\nRecipes for public protocols, as `pontoon sample --recipe <name>` prints them:\n")?;
+    for recipe in RECIPES {
+        writeln!(out, "{:<16} {}", recipe.name, recipe.summary())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -44,6 +49,16 @@ pub(super) fn connector(registry: &Registry, kind: &str) -> Outcome {
 /// Prints a connector's sample.
 pub(super) fn sample(registry: &Registry, kind: &str) -> Outcome {
     stdout().write_all(find(registry, kind)?.sample().as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a recipe.
+pub(super) fn recipe(name: &str) -> Outcome {
+    let recipe = Recipe::named(name).ok_or_else(|| {
+        let known: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
+        Failure::Usage(format!("\"{name}\" is not a recipe of this binary; known are: {}", known.join(", ")))
+    })?;
+    stdout().write_all(recipe.config.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -66,10 +66,14 @@ enum Command {
         /// Its type
         r#type: Option<String>,
     },
-    /// Print a commented table for a connector
+    /// Print a commented table for a connector, or a recipe for a public protocol
     Sample {
         /// Its type
-        r#type: String,
+        #[arg(required_unless_present = "recipe", conflicts_with = "recipe")]
+        r#type: Option<String>,
+        /// The recipe's name
+        #[arg(long, value_name = "NAME")]
+        recipe: Option<String>,
     },
     /// Print a JSON Schema of the whole configuration, for editors
     Schema,
@@ -103,7 +107,8 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Check => check(&registry, &sources),
         Command::Connectors { r#type: None } => describe::connectors(&registry),
         Command::Connectors { r#type: Some(kind) } => describe::connector(&registry, &kind),
-        Command::Sample { r#type: kind } => describe::sample(&registry, &kind),
+        Command::Sample { recipe: Some(name), .. } => describe::recipe(&name),
+        Command::Sample { r#type: kind, .. } => describe::sample(&registry, &kind.unwrap_or_default()),
         Command::Schema => describe::schema(&registry),
         Command::Tail(tail) => tail.run(&registry, &sources),
         Command::Send(request) => request.run(&registry, &sources),

@@ -30,6 +30,7 @@ mod offers;
 mod operate;
 mod outside;
 mod permissions;
+mod recipes;
 mod reload;
 mod secrets;
 mod socketio;

@@ -18,12 +18,14 @@ mod frame_text;
 mod parse;
 mod pattern;
 mod play;
+mod recipe;
 mod sample;
 mod steps;
 
 pub use frame_text::FrameText;
 pub use pattern::Names;
 pub use play::{play, play_folder};
+pub use recipe::{SECRET, recipe_settings, recipe_transcript};
 pub use sample::{check_sample, uncommented};
 pub use steps::{CommandStep, EventStep, ReplyStep, Status, Step, StepKind, Transcript};
 

@@ -6,6 +6,7 @@
 //! * [`Eliza`], [`MinChat`]: an ElizaOS server of any release, and a MinChat server, on a Socket.IO server with rooms
 //! * [`Echo`], [`ScriptSocket`]: the server of a titled socket of Stream Avatars, and the socket of a script
 //! * [`Aui`]: a network of agents on AUI
+//! * [`Strict`]: strict services of the public protocols that recipes speak
 //! * [`SocketIoServer`]: a Socket.IO server that sends what a test wants, right or wrong
 //! * [`HostileCase`]: the packets of a hostile Socket.IO server, and what must follow each
 //! * [`LuaApp`]: the Stream Avatars app with a script in it, run by a real Lua; a [`LuaScript`] is the script
@@ -40,6 +41,7 @@ mod process;
 mod proxy;
 mod script;
 mod socketio;
+pub mod strict;
 mod sub0;
 mod tools;
 mod wait;
@@ -62,6 +64,7 @@ pub use player::{LinkOf, Profile, TranscriptPlayer};
 pub use proxy::Proxy;
 pub use script::ScriptSocket;
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
+pub use strict::Strict;
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
 pub use wait::{eventually, until_some};
 pub use websocket::{Connection, Listener, Received, Refusal, Request, Service, WebSocketServer};

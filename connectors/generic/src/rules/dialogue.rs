@@ -91,7 +91,7 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
     /// The connection is open, and what is sent at each connect was sent.
     pub fn opened(&mut self, out: &mut Outbox<M::Frame>) {
         self.beat(out);
-        if self.rules.ready_when.is_none() {
+        if self.rules.ready_when.is_empty() {
             self.ready = true;
             out.ready();
         }
@@ -112,7 +112,7 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
     pub fn react(&mut self, seen: &Seen<'_, '_>, out: &mut Outbox<M::Frame>) -> Result<bool> {
         let rules = Arc::clone(&self.rules);
         let mut known = false;
-        if !self.ready && rules.ready_when.as_ref().is_some_and(|ready| ready.matches(seen)) {
+        if !self.ready && rules.ready_when.matches(seen) {
             self.ready = true;
             out.ready();
             known = true;

@@ -160,6 +160,11 @@ impl<D> Default for Selectors<D> {
 }
 
 impl<D: Document> Selectors<D> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether any selects a frame.
     pub fn matches(&self, seen: &Seen<'_, '_>) -> bool {
         self.0.iter().any(|selector| selector.matches(seen))

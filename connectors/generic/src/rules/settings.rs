@@ -9,7 +9,7 @@ use super::heartbeat::{CheckSend, Heartbeat};
 use super::one_or_more::OneOrMore;
 use super::reaction::Reaction;
 use super::remember::Remember;
-use super::selector::{Selector, Selectors};
+use super::selector::Selectors;
 use crate::mapping::{Document, Known, Template};
 
 /// How many values an instance remembers by name.
@@ -19,7 +19,7 @@ const MAX_REMEMBERED: usize = 64;
 #[derive(Debug)]
 pub struct Rules<D, M> {
     /// What must come before the link is ready for commands.
-    pub ready_when: Option<Selector<D>>,
+    pub ready_when: Selectors<D>,
     /// What means that the service refuses our credentials.
     pub refused_when: Selectors<D>,
     /// What means that there were too many requests.
@@ -60,7 +60,7 @@ impl<D: Document, M> Rules<D, M> {
 
     /// The rules of these settings; the second are `refused_when`, `slow_when` and `reconnect_when`.
     pub fn new(
-        ready_when: Option<Selector<D>>,
+        ready_when: Selectors<D>,
         ends: [Selectors<D>; 3],
         remember: BTreeMap<String, Remember<D>>,
         mut heartbeat: Heartbeat<D, M>,
@@ -80,9 +80,7 @@ impl<D: Document, M> Rules<D, M> {
     pub fn check(&self, checks: &Checks<'_, M>) -> Result<()> {
         let Checks { names, taken, has_kinds, answered, unprompted, send } = *checks;
         self.check_remember(taken, has_kinds)?;
-        if let Some(ready) = &self.ready_when {
-            ready.check(has_kinds, false, "/ready_when")?;
-        }
+        self.ready_when.check(has_kinds, false, "/ready_when")?;
         for (at, selectors) in [
             ("/refused_when", &self.refused_when),
             ("/slow_when", &self.slow_when),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Action, Connector as _, End, Kind, LinkKey, Outbox, Session as _};
+use pontoon_transcript::{play, recipe_settings, recipe_transcript};
 use serde_json::{Value, json};
 
 use crate::Websocket;
@@ -123,4 +124,25 @@ fn a_service_sets_the_heartbeat_within_bounds() {
         let every = out.wake().map(|at| (at - out.now()).as_millis());
         assert_eq!(every, wanted, "{interval}");
     }
+}
+
+/// Every transcript of every recipe, with the recipe's own settings.
+#[test]
+fn the_recipes_play() {
+    let recipes = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes");
+    let mut played = 0;
+    for recipe in std::fs::read_dir(recipes).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(config) = std::fs::read_to_string(recipe.join("config.toml")) else { continue };
+        let (kind, settings) = recipe_settings(&config).unwrap();
+        assert_eq!(kind, "websocket", "{}", recipe.display());
+        Websocket::new(serde_json::from_value(Value::Object(settings)).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", recipe.display()));
+        for file in std::fs::read_dir(recipe.join("transcripts")).unwrap().map(|entry| entry.unwrap().path())
+        {
+            let text = recipe_transcript(&config, &std::fs::read_to_string(&file).unwrap()).unwrap();
+            play::<Websocket>(&file.display().to_string(), &text).unwrap_or_else(|wrong| panic!("{wrong}"));
+            played += 1;
+        }
+    }
+    assert!(played >= 12, "{played}");
 }

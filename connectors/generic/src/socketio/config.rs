@@ -72,8 +72,9 @@ pub struct Config {
     /// Events that are sent at each connect, in this order, before any command.
     #[serde(default)]
     pub emit_on_connect: Vec<Emit>,
-    /// The event that must come before the link is ready for commands. Without it the link is ready once it is open.
-    pub ready_when: Option<Selector>,
+    /// The event that must come before the link is ready for commands, or a list of which one must. Without it the link is ready once it is open.
+    #[serde(default)]
+    pub ready_when: Selectors,
     /// The event by which the service refuses our credentials, or a list of such. The link ends, and is dialled again slowly.
     #[serde(default)]
     pub refused_when: Selectors,
@@ -210,7 +211,7 @@ impl Config {
     /// Takes the rules out of the settings.
     pub(crate) fn take_rules(&mut self) -> Rules {
         Rules::new(
-            self.ready_when.take(),
+            std::mem::take(&mut self.ready_when),
             [&mut self.refused_when, &mut self.slow_when, &mut self.reconnect_when].map(std::mem::take),
             std::mem::take(&mut self.remember),
             std::mem::take(&mut self.heartbeat),

@@ -53,8 +53,9 @@ pub struct Config {
     /// Frames that are sent at each connect, in this order, before any command: a string as text, anything else as JSON.
     #[serde(default)]
     pub send_on_connect: Vec<Template>,
-    /// The frame that must come before the link is ready for commands. Without it the link is ready once it is open.
-    pub ready_when: Option<Selector>,
+    /// The frame that must come before the link is ready for commands, or a list of which one must. Without it the link is ready once it is open.
+    #[serde(default)]
+    pub ready_when: Selectors,
     /// The frame by which the service refuses our credentials, or the close code, or a list of these. The link ends, and is
     /// dialled again slowly.
     #[serde(default)]
@@ -167,7 +168,7 @@ impl Config {
     /// Takes the rules out of the settings.
     pub(crate) fn take_rules(&mut self) -> Rules {
         Rules::new(
-            self.ready_when.take(),
+            std::mem::take(&mut self.ready_when),
             [&mut self.refused_when, &mut self.slow_when, &mut self.reconnect_when].map(std::mem::take),
             std::mem::take(&mut self.remember),
             std::mem::take(&mut self.heartbeat),
