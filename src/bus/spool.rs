@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_channel::mpsc::UnboundedSender;
 use pontoon_sdk::{Event, EventType, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -120,13 +121,27 @@ impl Spool {
     }
 
     /// Takes an event that was read just now, unless it is a duplicate, or there is no room and the policy drops it.
-    pub fn offer(&self, link: &LinkKey, mut event: Box<Event>, read_at: Instant, read: OffsetDateTime) {
+    pub fn offer(&self, link: &LinkKey, event: Box<Event>, read_at: Instant, read: OffsetDateTime) {
+        self.offer_noting(link, event, read_at, read, None);
+    }
+
+    /// The same; `stored` is sent [`Event::stored`] once NATS has confirmed the event. Of a duplicate that is when all events
+    /// are confirmed that were taken before it, the first of its kind among them.
+    pub fn offer_noting(
+        &self,
+        link: &LinkKey,
+        mut event: Box<Event>,
+        read_at: Instant,
+        read: OffsetDateTime,
+        stored: Option<&UnboundedSender<u64>>,
+    ) {
+        let note = stored.cloned().zip(event.stored);
         self.metrics.events_read.increment(1);
         let state = &mut *self.state.borrow_mut();
         let identity = event.identity.as_deref().map(|text| state.recent.identity(event.kind, text));
         if identity.is_some_and(|identity| !state.recent.remember(identity)) {
             self.metrics.events_deduplicated.increment(1);
-            return;
+            return state.note_last(note);
         }
         if let Some(command) = event.command {
             event.fields.command = Some(self.envelope.command(command));
@@ -141,6 +156,7 @@ impl Spool {
         let mut record = self.envelope.seal(*event, link, read_at, read, state.uncovered_since());
         record.identity = identity;
         self.push(state, record);
+        state.note_last(note);
     }
 
     /// An event was read that has been published already, from another frame.
@@ -212,6 +228,8 @@ impl Spool {
         let previous = state.previous();
         let Some(record) = state.records.get_mut(index) else { return };
         let before = record.size();
+        // The event that it was is not stored.
+        state.noted.remove(&record.sequence);
         self.envelope.replace_by_gap(record, gap, previous);
         state.bytes = state.bytes + record.size() - before;
     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
@@ -64,6 +65,8 @@ pub struct Connection<'a, S: Session, R> {
     finished: bool,
     /// A frame that was read and not handled, because there was no room for parts meanwhile.
     held: Option<S::Frame>,
+    /// The numbers of events that NATS has confirmed, for the session: where they are sent, and where they arrive.
+    stored: (UnboundedSender<u64>, UnboundedReceiver<u64>),
     interrupt: Pin<Box<dyn Future<Output = End> + 'a>>,
 }
 
@@ -104,6 +107,7 @@ where
             interrupted: false,
             finished: false,
             held: None,
+            stored: unbounded(),
             interrupt: Box::pin(interrupt),
         }
     }
@@ -186,6 +190,7 @@ where
                     Err(end)
                 }
                 Some(outcome) = self.ends.outcomes.next() => self.outcome(outcome),
+                Some(number) = self.stored.1.next() => self.is_stored(number),
                 () = self.link.queue.arrived() => Ok(()),
                 command = self.pending.gone() => self.caller_gone(command),
                 () = &mut timer, if at.is_some() => {
@@ -293,6 +298,13 @@ where
                 Ok(())
             }
         }
+    }
+
+    /// NATS has confirmed an event of this connection.
+    fn is_stored(&mut self, number: u64) -> Result<(), End> {
+        self.outbox.advance(Instant::now());
+        let handled = self.session.stored(number, &mut self.outbox);
+        self.settle(handled)
     }
 
     /// The caller of a command is gone.

@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use pontoon::recipes::{RECIPES, Recipe};
 use pontoon_testkit::{
-    Daemon, DaemonConfig, NatsServer, Profile, Strict, TranscriptPlayer, eventually, strict,
+    Daemon, DaemonConfig, NatsServer, Profile, Strict, TranscriptPlayer, WebSocketServer, eventually, strict,
 };
 use pontoon_transcript::{SECRET, Transcript, recipe_transcript};
 use tokio::time::timeout;
 
 use crate::BINARY;
-use crate::support::{DEADLINE, ask, listen, start};
+use crate::support::{DEADLINE, SilentService, ask, listen, start};
 
 /// What is seen of a protocol.
 struct Case {
@@ -176,6 +177,37 @@ async fn play(case: Case) {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_is_sent_once_nats_has_the_event_and_not_before() {
+    let nats = NatsServer::options().every_right().start().await;
+    let client = nats.client().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let settings = format!(
+        "url = \"ws://{}/\"\nkind = \"/t\"\nevents.m = {{ type = \"message.created\" }}\n\
+         on = [{{ when = \"m\", after = \"stored\", send = {{ ack = \"${{/id}}\" }} }}, {{ when = \"ping\", send = \"pong\" }}]",
+        service.address()
+    );
+    let _daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+    eventually(DEADLINE, async || {
+        let state = ask(&client, "pontoon.command.websocket.any.status", "", &[]).await.body["data"].take();
+        state["bus"]["publishing"] == true && state["links"][0]["phase"] == "ready"
+    })
+    .await;
+    let texts = || service.received().iter().map(|frame| frame.message.to_string()).collect::<Vec<_>>();
+    let has =
+        async |text: &str| eventually(DEADLINE, async || texts().iter().any(|known| known == text)).await;
+    service.send_text(r#"{"t":"m","id":1}"#);
+    has(r#"{"ack":1}"#).await;
+    // The link goes on while NATS confirms nothing.
+    nats.freeze();
+    service.send_text(r#"{"t":"m","id":2}"#);
+    service.send_text(r#"{"t":"ping"}"#);
+    has("pong").await;
+    assert!(!texts().iter().any(|text| text == r#"{"ack":2}"#), "{:?}", texts());
+    nats.thaw();
+    has(r#"{"ack":2}"#).await;
+}
+
+#[tokio::test]
 async fn every_transcript_of_a_recipe_plays() {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes");
     let mut transcripts = Vec::new();
@@ -193,6 +225,19 @@ async fn every_transcript_of_a_recipe_plays() {
     let player = TranscriptPlayer { binary: Path::new(BINARY), kind: "websocket", path: "/" };
     let wrong = player.play(&suiting, &profile).await;
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), suiting.len(), wrong.join("\n"));
+}
+
+#[test]
+fn recipes_pass_the_check() {
+    for recipe in RECIPES {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recipe-{}.toml", recipe.name));
+        fs::write(&file, recipe.config).unwrap();
+        let names = recipe.config.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        let mut check = std::process::Command::new(BINARY);
+        check.args(["check", "--config"]).arg(&file).envs(names.map(|name| (name, SECRET)));
+        let output = check.output().unwrap();
+        assert!(output.status.success(), "{}: {}", recipe.name, String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -152,6 +152,8 @@ pub struct Event {
     pub discarded: Option<u64>,
     /// The command that caused it, where that is certain: the event belongs to the command's trace.
     pub caused_by: Option<CommandId>,
+    /// Asks for [`Session::stored`](crate::Session::stored) with this number once NATS has confirmed the event.
+    pub stored: Option<u64>,
 }
 
 impl Event {
@@ -169,6 +171,7 @@ impl Event {
             command: None,
             discarded: None,
             caused_by: None,
+            stored: None,
         }
     }
 

@@ -54,6 +54,15 @@ pub trait Session: Send + 'static {
         Ok(())
     }
 
+    /// NATS has confirmed the event that has this number ([`Event::stored`]), or had confirmed it before where it is a
+    /// duplicate. Never called for an event that was dropped, or read over another connection.
+    ///
+    /// # Errors
+    /// `Disconnected` ends the link.
+    fn stored(&mut self, _number: u64, _out: &mut Outbox<Self::Frame>) -> Result<()> {
+        Ok(())
+    }
+
     /// The daemon has answered this command without the session, because its time ran out, its frame found no room, or
     /// its caller no longer receives the parts of its answer.
     /// `sent` is whether its frame was, or may have been, written; a command that was not must not be sent any more.

@@ -338,7 +338,7 @@ where
 
     /// Takes what a call to the session left in the outbox, and acts on its error as the daemon does.
     fn done(&mut self, result: pontoon_sdk::Result<()>) -> Result<(), String> {
-        let mut close = None;
+        let (mut close, mut stored) = (None, Vec::new());
         for action in self.outbox.drain() {
             match action {
                 Action::Send(frame, command) => {
@@ -352,6 +352,8 @@ where
                         .identity
                         .clone()
                         .is_some_and(|identity| !self.published.insert((event.kind, identity)));
+                    // NATS confirms everything at once here.
+                    stored.extend(event.stored);
                     if !published {
                         self.outputs.event(*event);
                     }
@@ -382,6 +384,12 @@ where
                     }
                 }
                 Action::Close(reason) => close = close.or(Some(End::disconnected(reason))),
+            }
+        }
+        for number in stored {
+            if let Some(session) = &mut self.session {
+                let handled = session.stored(number, &mut self.outbox);
+                self.done(handled)?;
             }
         }
         self.callers.settle_sent();

@@ -70,7 +70,9 @@ impl Spool {
                 let link = gap.link.filter(|known| *known == link);
                 let gap = Gap { to: at, link, dropped: gap.dropped.map(|number| number + 1), ..gap };
                 self.replace_by_gap(state, before, gap);
-                state.remove(index);
+                if let Some(dropped) = state.remove(index) {
+                    state.noted.remove(&dropped.sequence);
+                }
             }
             None => {
                 let gap = Gap::new(GapReason::Overflow, Some(link), Start::At(at));

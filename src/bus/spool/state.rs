@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use futures_channel::mpsc::UnboundedSender;
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
 
@@ -15,6 +16,9 @@ pub(super) const PROGRESS: Duration = Duration::from_millis(50);
 /// How many links may have an ongoing gap.
 const MAX_ONGOING: usize = 16_384;
 
+/// What is sent to a link once a record is confirmed, and where. A link that has ended receives nothing.
+pub(super) type Note = (UnboundedSender<u64>, u64);
+
 /// The records of one instance, and what is known of its gaps.
 #[derive(Default)]
 pub(super) struct State {
@@ -25,6 +29,8 @@ pub(super) struct State {
     pub(super) recent: Recent,
     /// How many of the records, from the front, are on the wire.
     pub(super) sent: usize,
+    /// Who is sent what once a record is confirmed, by its number.
+    pub(super) noted: BTreeMap<u64, Vec<Note>>,
     /// When NATS confirmed an event last.
     pub(super) confirmed_at: Option<Instant>,
     /// Whether no more may be sent for now.
@@ -95,6 +101,23 @@ impl State {
     /// The next record to send, if there is one and it may be sent.
     pub(super) fn next(&self) -> Option<&Record> {
         self.records.get(self.sent).filter(|_| !self.held)
+    }
+
+    /// Notes what is sent once the last record is confirmed, and with it all before: at once if there is none.
+    pub(super) fn note_last(&mut self, note: Option<Note>) {
+        let Some((sender, number)) = note else { return };
+        if let Some(last) = self.records.back() {
+            self.noted.entry(last.sequence).or_default().push((sender, number));
+        } else {
+            let _ = sender.unbounded_send(number);
+        }
+    }
+
+    /// A record with this number is confirmed.
+    pub(super) fn confirmed(&mut self, sequence: u64) {
+        for (sender, number) in self.noted.remove(&sequence).into_iter().flatten() {
+            let _ = sender.unbounded_send(number);
+        }
     }
 
     pub(super) fn remove(&mut self, index: usize) -> Option<Record> {

@@ -391,3 +391,46 @@ async fn reading_waits_for_publishing_only_while_nats_confirms() {
     spool.caught_up().await;
     assert!(spool.level().waiting > 1_024, "it did not catch up, the time was over");
 }
+
+#[test]
+fn only_what_is_confirmed_is_noted_and_a_duplicate_with_what_was_before_it() {
+    let spool = begun(|delivery| {
+        delivery.overflow = Overflow::DropOldest;
+        delivery.buffer_events = 4;
+        delivery.max_pause = Span::seconds(0);
+    });
+    let (sender, mut noted) = futures_channel::mpsc::unbounded();
+    let mut noted = move || std::iter::from_fn(|| noted.try_recv().ok()).collect::<Vec<u64>>();
+    let offer = |number: u64, identity: Option<&str>| {
+        let mut event = Event::new(EventType::LogEntry, Raw::null());
+        (event.stored, event.identity) = (Some(number), identity.map(str::to_owned));
+        spool.offer_noting(&LinkKey::new("main"), Box::new(event), Instant::now(), at(1), Some(&sender));
+    };
+    offer(1, None);
+    offer(2, Some("same"));
+    offer(3, Some("same"));
+    offer(4, None);
+    let sequences = send(&spool, 3);
+    assert!(noted().is_empty());
+    spool.confirm(sequences[1]);
+    assert_eq!(noted(), [2, 3]);
+    spool.confirm_through(sequences[0]);
+    assert_eq!(noted(), [1]);
+    spool.confirm_through(sequences[2]);
+    assert_eq!(noted(), [4]);
+    // A duplicate of an event that is stored already.
+    offer(5, Some("same"));
+    assert_eq!(noted(), [5]);
+
+    // What is dropped is never noted, even if the gap in its place is confirmed.
+    offer(6, None);
+    (7..10).for_each(|number| offer(number, None));
+    spool.overflow().unwrap();
+    offer(10, None);
+    while let Some(sequence) = send(&spool, 1).first() {
+        spool.confirm(*sequence);
+    }
+    let kept = noted();
+    assert!(!kept.contains(&6) && kept.contains(&10), "{kept:?}");
+    assert!(spool.state.borrow().noted.is_empty());
+}

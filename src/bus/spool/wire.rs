@@ -66,7 +66,7 @@ impl Spool {
     pub fn confirm_through(&self, sequence: u64) {
         let (mut state, now) = (self.state.borrow_mut(), Instant::now());
         while state.records.front().is_some_and(|record| record.sequence <= sequence) {
-            self.published(state.remove(0), now);
+            self.published(&mut state, 0, now);
         }
         state.confirmed_at = Some(now);
         self.after_removal(state);
@@ -77,13 +77,14 @@ impl Spool {
         let mut state = self.state.borrow_mut();
         let Some(index) = state.index(sequence) else { return };
         let now = Instant::now();
-        self.published(state.remove(index), now);
+        self.published(&mut state, index, now);
         state.confirmed_at = Some(now);
         self.after_removal(state);
     }
 
-    fn published(&self, record: Option<Record>, now: Instant) {
-        if let Some(record) = record {
+    fn published(&self, state: &mut State, index: usize, now: Instant) {
+        if let Some(record) = state.remove(index) {
+            state.confirmed(record.sequence);
             self.metrics.events_published.increment(1);
             self.metrics.event_latency.record(now.saturating_duration_since(record.read_at));
         }

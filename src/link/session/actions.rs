@@ -30,7 +30,8 @@ where
                         if event.kind == EventType::ErrorRaised {
                             service_error(self.link, &event);
                         }
-                        self.context.spool.offer(&self.link.key, event, read_at, read);
+                        let stored = Some(&self.stored.0);
+                        self.context.spool.offer_noting(&self.link.key, event, read_at, read, stored);
                     }
                     Action::Reply(command, reply) => {
                         self.pending.reply(command, self.redact.reply(reply));

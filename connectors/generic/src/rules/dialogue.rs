@@ -1,11 +1,14 @@
 //! What one connection does by its rules.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::{RateLimit, RateLimiter};
 use pontoon_sdk::{End, Error, Kind, Outbox, Result, Span};
 
+use super::reaction::After;
 use super::remember::Memory;
 use super::selector::Seen;
 use super::settings::Rules;
@@ -14,10 +17,24 @@ use crate::mapping::{Document, Pointer, Secrets, ValueOf};
 /// How many frames are answered in a second. More mean that the service answers what it is sent.
 const MAX_REACTIONS: u32 = 1_000;
 
+/// How many events' acknowledgements are kept until they are stored, and how many bytes these have.
+const MAX_KEPT: usize = 16_384;
+/// See [`MAX_KEPT`].
+const MAX_KEPT_BYTES: usize = 16 << 20;
+
+/// What was done for a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reacted {
+    /// Whether it is only for the link: what it waits for, or one that is answered.
+    pub internal: bool,
+    /// The number that its event has to have in [`pontoon_sdk::Event::stored`].
+    pub stored: Option<u64>,
+}
+
 /// What a setting sends.
 pub trait Outgoing: Send + Sync + 'static {
     /// What is sent over the connection.
-    type Frame;
+    type Frame: Frame;
 
     /// The frame, with every name replaced by what it stands for.
     fn frame(&self, value_of: ValueOf<'_>) -> Self::Frame;
@@ -62,6 +79,10 @@ pub struct Dialogue<D, M: Outgoing> {
     pub(crate) secrets: Secrets,
     ready: bool,
     next_heartbeat: Option<Instant>,
+    /// What is sent once an event is stored, by the event's number.
+    kept: BTreeMap<u64, Vec<M::Frame>>,
+    kept_bytes: usize,
+    last_kept: u64,
     limiter: RateLimiter,
 }
 
@@ -70,12 +91,30 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
     pub fn new(rules: Arc<Rules<D, M>>, memory: Arc<Memory>, names: Names, wrap: Wrap<M::Frame>) -> Self {
         let limiter = RateLimiter::new(RateLimit { requests: MAX_REACTIONS, per: Span::seconds(1) });
         let (secrets, ready, next_heartbeat) = (Secrets::default(), false, None);
-        Self { rules, memory, names, wrap, secrets, ready, next_heartbeat, limiter }
+        let (kept, kept_bytes, last_kept) = (BTreeMap::new(), 0, 0);
+        Self {
+            rules,
+            memory,
+            names,
+            wrap,
+            secrets,
+            ready,
+            next_heartbeat,
+            kept,
+            kept_bytes,
+            last_kept,
+            limiter,
+        }
     }
 
     /// What a name in a template stands for, as JSON.
     pub fn named(&self, name: &str) -> Option<String> {
         (self.names)(name).or_else(|| self.secrets.json(name)).or_else(|| self.memory.json(name))
+    }
+
+    /// Whether commands flow.
+    pub fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// What a setting sends, as it goes over the wire.
@@ -105,20 +144,21 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
         all.into_iter().find(|(selectors, _)| selectors.matches(seen)).map(|(_, ends)| ends)
     }
 
-    /// Sends what is due for a frame. Returns whether it is only for the link: what it waits for, or one that is answered.
+    /// Sends what is due for a frame, and keeps what is sent once its event is stored.
     ///
     /// # Errors
     /// `Throttled` if there was too much to answer.
-    pub fn react(&mut self, seen: &Seen<'_, '_>, out: &mut Outbox<M::Frame>) -> Result<bool> {
+    pub fn react(&mut self, seen: &Seen<'_, '_>, out: &mut Outbox<M::Frame>) -> Result<Reacted> {
         let rules = Arc::clone(&self.rules);
-        let mut known = false;
+        let (mut known, mut kept) = (false, Vec::new());
         if !self.ready && rules.ready_when.matches(seen) {
             self.ready = true;
             out.ready();
             known = true;
         }
         for reaction in rules.on.iter().filter(|reaction| reaction.when.matches(seen)) {
-            known = true;
+            // What is answered once it is stored is published in any case.
+            known |= reaction.after == After::Read;
             if !reaction.is_due(&self.memory) {
                 continue;
             }
@@ -132,13 +172,37 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
                 name.parse::<Pointer<D>>().ok().and_then(|pointer| Some(seen.find(&pointer)?.into_owned()))
             };
             let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
-            out.send(self.wrapped(reaction.send.frame(&value_of)));
+            let frame = self.wrapped(reaction.send.frame(&value_of));
+            match reaction.after {
+                After::Read => out.send(frame),
+                After::Stored => kept.push(frame),
+            }
         }
         // How often may be known only now.
         if self.next_heartbeat.is_none() {
             self.beat(out);
         }
-        Ok(known)
+        let stored = (!kept.is_empty()).then(|| self.keep(kept));
+        Ok(Reacted { internal: known, stored })
+    }
+
+    /// Keeps frames until an event is stored; past the bound, the oldest are never sent.
+    fn keep(&mut self, frames: Vec<M::Frame>) -> u64 {
+        self.last_kept += 1;
+        self.kept_bytes += frames.iter().map(Frame::size).sum::<usize>();
+        self.kept.insert(self.last_kept, frames);
+        while self.kept.len() > MAX_KEPT || self.kept_bytes > MAX_KEPT_BYTES {
+            let Some((_, frames)) = self.kept.pop_first() else { break };
+            self.kept_bytes -= frames.iter().map(Frame::size).sum::<usize>();
+        }
+        self.last_kept
+    }
+
+    /// The event with this number is stored, or there is none: sends what was kept for it.
+    pub fn stored(&mut self, number: u64, out: &mut Outbox<M::Frame>) {
+        let frames = self.kept.remove(&number).unwrap_or_default();
+        self.kept_bytes -= frames.iter().map(Frame::size).sum::<usize>();
+        frames.into_iter().for_each(|frame| out.send(frame));
     }
 
     /// Whether a frame only keeps the connection alive, and is not published.

@@ -15,10 +15,10 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use dialogue::{Dialogue, Ends, Outgoing};
+pub use dialogue::{Dialogue, Ends, Outgoing, Reacted};
 pub use heartbeat::{Every, Heartbeat};
 pub(crate) use one_or_more::OneOrMore;
-pub use reaction::{Answer, Reaction};
+pub use reaction::{After, Answer, Reaction};
 pub use remember::{Memory, Remember};
 pub use selector::{Content, Seen, Selector, Selectors};
 pub use settings::{Checks, Rules};

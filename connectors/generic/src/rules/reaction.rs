@@ -17,6 +17,9 @@ pub struct Reaction<D, M> {
     pub when: Selector<D>,
     /// What is sent. `${/pointer}` stands for what the frame has there.
     pub send: M,
+    /// When it is sent: once the frame was read, or once NATS has stored the event that the frame becomes.
+    #[serde(default)]
+    pub after: After,
     /// Only if all of these are remembered: a name, or a list of names.
     #[serde(default)]
     #[schemars(schema_with = "schema_of_one_or_more::<String>")]
@@ -25,6 +28,18 @@ pub struct Reaction<D, M> {
     #[serde(default)]
     #[schemars(schema_with = "schema_of_one_or_more::<String>")]
     unless_remembered: OneOrMore<String>,
+}
+
+/// When a reaction is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum After {
+    /// Once the frame was read.
+    #[default]
+    Read,
+    /// Once NATS has stored its event: an acknowledgement that claims no more than is known. Of a frame that becomes no
+    /// event, once it was read.
+    Stored,
 }
 
 /// What is answered to a frame that asks for a sign of life: a reaction by another name.
@@ -53,6 +68,7 @@ impl<D: Document, M> Reaction<D, M> {
 
 impl<D, M> From<Answer<D, M>> for Reaction<D, M> {
     fn from(Answer { when, send }: Answer<D, M>) -> Self {
-        Self { when, send, if_remembered: OneOrMore::default(), unless_remembered: OneOrMore::default() }
+        let (if_remembered, unless_remembered) = (OneOrMore::default(), OneOrMore::default());
+        Self { when, send, after: After::Read, if_remembered, unless_remembered }
     }
 }

@@ -80,6 +80,53 @@ fn a_session_is_resumed_over_connections_and_begun_again_once_it_is_forgotten() 
 }
 
 #[test]
+fn an_acknowledgement_waits_for_its_event_to_be_stored() {
+    let (mut session, mut out) = session(&websocket(json!({
+        "kind": "/t",
+        "events": {"m": {"type": "message.created"}},
+        "on": [{"when": "m", "after": "stored", "send": {"ack": "${/id}"}}, {"when": "n", "after": "stored", "send": "n"}]
+    })));
+    let mut numbers = Vec::new();
+    for id in 1..=3 {
+        session.decode(&Frame::text(json!({"t": "m", "id": id}).to_string()), &mut out).unwrap();
+        let done: Vec<_> = out.drain().collect();
+        let [Action::Publish(event)] = done.as_slice() else { panic!("{done:?}") };
+        numbers.push(event.stored.unwrap());
+    }
+    session.stored(numbers[1], &mut out).unwrap();
+    assert_eq!(sent(&mut out), [r#"{"ack":2}"#]);
+    for number in [numbers[1], 99] {
+        session.stored(number, &mut out).unwrap();
+        assert!(sent(&mut out).is_empty(), "{number}");
+    }
+    // What no entry lists is published, too, and acknowledged then.
+    session.decode(&Frame::text(r#"{"t":"n"}"#), &mut out).unwrap();
+    assert!(
+        matches!(out.drain().collect::<Vec<_>>().as_slice(), [Action::Publish(event)] if event.stored.is_some())
+    );
+}
+
+#[test]
+fn acknowledgements_that_wait_are_bounded_in_bytes() {
+    let settings = json!({"kind": "/t", "on": [{"when": "m", "after": "stored", "send": "${/x}"}]});
+    let (mut session, mut out) = session(&websocket(settings));
+    let frame = Frame::text(json!({"t": "m", "x": "x".repeat(1 << 20)}).to_string());
+    let numbers: Vec<_> = (0..40)
+        .map(|_| {
+            session.decode(&frame, &mut out).unwrap();
+            out.drain()
+                .find_map(|action| if let Action::Publish(event) = action { event.stored } else { None })
+                .unwrap()
+        })
+        .collect();
+    let acknowledged = numbers.into_iter().filter(|number| {
+        session.stored(*number, &mut out).unwrap();
+        !sent(&mut out).is_empty()
+    });
+    assert_eq!(acknowledged.count(), 16);
+}
+
+#[test]
 fn a_value_of_10_mb_is_not_remembered_and_not_the_one_before_it_either() {
     let (mut session, mut out) = session(&websocket(json!({
         "remember": {"x": "/x"},

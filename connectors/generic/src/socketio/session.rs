@@ -9,7 +9,7 @@ use pontoon_sdk::{Command, CommandId, DeliveryLevel, End, Error, Join, Kind, Out
 
 use crate::answer::{error_of, reply, sentence};
 use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
-use crate::rules::{Content, Dialogue, Ends, Memory, Seen};
+use crate::rules::{Content, Dialogue, Ends, Memory, Reacted, Seen};
 use crate::socketio::config::{Arguments, Config, Emit, Mapping, Rules};
 use crate::socketio::operations::{self, Outgoing, Request};
 
@@ -47,19 +47,22 @@ impl SocketioSession {
         if let Some(ends) = self.dialogue.learn(&seen) {
             return Err(self.end(ends, event, out));
         }
-        let internal = self.dialogue.react(&seen, out)?;
+        let Reacted { internal, stored } = self.dialogue.react(&seen, out)?;
         if self.dialogue.is_ignored(&seen) {
+            stored.into_iter().for_each(|number| self.dialogue.stored(number, out));
             return Ok(());
         }
         let payload = event.args.payload();
         let config = Arc::clone(&self.config);
         let Some(mapping) = config.events.get(&event.name) else {
             if !internal && self.config.unmapped == Unmapped::Publish {
-                out.publish(unmapped(Some(event.name.clone()), payload));
+                out.publish(pontoon_sdk::Event { stored, ..unmapped(Some(event.name.clone()), payload) });
+            } else {
+                stored.into_iter().for_each(|number| self.dialogue.stored(number, out));
             }
             return Ok(());
         };
-        out.publish(self.mapped(mapping, event));
+        out.publish(pontoon_sdk::Event { stored, ..self.mapped(mapping, event) });
         if let (Some(number), Some(values)) = (event.ack, &mapping.acknowledge) {
             let values = values.iter().map(Raw::json).collect::<Result<_>>()?;
             out.send(Frame::ack(number, values));
@@ -145,6 +148,11 @@ impl Session for SocketioSession {
 
     fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
         self.dialogue.beat(out);
+        Ok(())
+    }
+
+    fn stored(&mut self, number: u64, out: &mut Outbox<Frame>) -> Result<()> {
+        self.dialogue.stored(number, out);
         Ok(())
     }
 

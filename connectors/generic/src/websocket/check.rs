@@ -8,7 +8,7 @@ use pontoon_sdk::{Error, Param, Result};
 use crate::headers::check_headers;
 use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage, with_secrets};
 use crate::rules::Checks;
-use crate::websocket::config::{Config, Form, ID, Rules, SendTemplate};
+use crate::websocket::config::{BODY, Config, Form, ID, Rules, SendTemplate, Subscriptions};
 use crate::websocket::content::{Mapping, Pointer};
 
 impl Config {
@@ -88,7 +88,7 @@ impl Config {
         let Some(call) = &self.call else { return Ok(()) };
         let has_kinds = !self.kind.is_empty();
         for (at, selector) in [("/call/when", &call.when), ("/call/failed_when", &call.failed_when)] {
-            selector.as_ref().map_or(Ok(()), |selector| selector.check(has_kinds, false, at))?;
+            selector.check(has_kinds, false, at)?;
         }
         let places = [("/call/id", Some(&call.id)), ("/call/answer", call.answer.as_ref())];
         for (at, pointer) in places {
@@ -110,7 +110,7 @@ impl Config {
             self.check_frame(frame, unprompted(&names), &format!("/send_on_connect/{place}"))?;
         }
         let taken: Vec<_> =
-            self.secrets.keys().map(String::as_str).chain(TemplateMessage::NAMES).chain([ID]).collect();
+            self.secrets.keys().map(String::as_str).chain(TemplateMessage::NAMES).chain([ID, BODY]).collect();
         let check_send = |frame: &Template, known: Known<'_>, at: &str| self.check_frame(frame, known, at);
         let unprompted_names = unprompted(&names);
         let has_kinds = !self.kind.is_empty();
@@ -127,6 +127,7 @@ impl Config {
                 constant.check(unprompted(&names), &format!("/call/constants/{}", escaped(name)))?;
             }
         }
+        self.check_subscriptions(&names)?;
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
         names.extend(TemplateMessage::NAMES);
         if *acknowledged {
@@ -141,21 +142,38 @@ impl Config {
         if !*acknowledged {
             return Ok(());
         }
+        self.check_numbered(frame, "/send/frame", "/send/acknowledged")
+    }
+
+    fn check_subscriptions(&self, names: &[&str]) -> Result<()> {
+        let Some(Subscriptions { subscribe, unsubscribe, acknowledged, .. }) = &self.subscriptions else {
+            return Ok(());
+        };
+        let names: Vec<_> =
+            names.iter().copied().filter(|name| !acknowledged || *name != ID).chain([BODY]).collect();
+        let unsubscribe = unsubscribe.iter().map(|frame| (frame, "/subscriptions/unsubscribe"));
+        for (frame, at) in std::iter::once((subscribe, "/subscriptions/subscribe")).chain(unsubscribe) {
+            self.check_frame(frame, Known { names: &names, answered }, at)?;
+            if *acknowledged {
+                self.check_numbered(frame, at, "/subscriptions/acknowledged")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a frame has a place for the number of a call.
+    fn check_numbered(&self, frame: &Template, at: &str, setting: &str) -> Result<()> {
         let Some(call) = &self.call else {
             let text = "nothing says how an answer finds what it answers; set call, or leave this out";
-            return Err(Error::config(text).at("/send/acknowledged"));
+            return Err(Error::config(text).at(setting));
         };
-        check(
-            !frame.is_text(),
-            "/send/frame",
-            "a text has no place for the number of a call; write a JSON frame",
-        )?;
+        check(!frame.is_text(), at, "a text has no place for the number of a call; write a JSON frame")?;
         let filled = frame.text(&|_| Some("\"\"".to_owned()));
         let place = call.id.as_str();
         call.id.put(&filled, "1").map(drop).map_err(|why| {
             let text =
                 format!("the number of the call is put in at {place}, where {why}; leave that place free");
-            Error::config(text).at("/send/frame")
+            Error::config(text).at(at)
         })
     }
 

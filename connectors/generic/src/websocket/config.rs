@@ -29,6 +29,9 @@ pub type Rules = rules::Rules<Frames, Template>;
 /// Stands for a new number, where calls are configured.
 pub(crate) const ID: &str = "id";
 
+/// Stands for the body of `subscribe` and `unsubscribe`.
+pub(crate) const BODY: &str = "body";
+
 /// The settings of a `websocket` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +100,9 @@ pub struct Config {
     pub binary: Option<Mapping>,
     /// How an answer finds its call. Without it the command `call` is refused.
     pub call: Option<Call>,
+    /// What is sent for the commands `subscribe` and `unsubscribe`, which come back after a reconnect. Without it they are
+    /// refused.
+    pub subscriptions: Option<Subscriptions>,
     /// What is sent for the command `message.send`. Without it that command is refused.
     pub send: Option<SendTemplate>,
 }
@@ -112,12 +118,14 @@ pub struct Call {
     pub form: Form,
     /// Where an answer has the number of its call; the same place if it is left out.
     pub answer: Option<Pointer>,
-    /// Selector frames are answers. Without it any is that has the number of a call and whose kind `events` does not list.
-    pub when: Option<Selector>,
+    /// Which frames are answers: a selector, or a list of them. Without it any is that has the number of a call and whose kind `events` does not list.
+    #[serde(default)]
+    pub when: Selectors,
     /// Where an answer has an error. It has none if nothing stands there, or `null`, `false`, `0` or an empty string.
     pub error: Option<Pointer>,
-    /// Selector answers are refusals, beyond those that have something at `error`.
-    pub failed_when: Option<Selector>,
+    /// Which answers are refusals: a selector, or a list of them; beyond those that have something at `error`.
+    #[serde(default)]
+    pub failed_when: Selectors,
     /// Fields that every call has, unless its caller writes them: `{ jsonrpc = "2.0" }`.
     #[serde(default)]
     pub constants: BTreeMap<String, Template>,
@@ -148,6 +156,23 @@ pub struct SendTemplate {
     pub frame: Template,
     /// Whether the service answers the frame as it answers a call, so that the caller can wait for that. The number is
     /// put in as into a call.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// What callers subscribe to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subscriptions {
+    /// The frame for `subscribe`, which is sent again after each reconnect. `${/pointer}` stands for what the caller's body
+    /// has there, `${body}` for the whole.
+    pub subscribe: Template,
+    /// The frame for `unsubscribe`. Without it that command is refused.
+    pub unsubscribe: Option<Template>,
+    /// Where a body has what tells subscriptions apart; the whole body if it is left out.
+    #[serde(default)]
+    pub key: Option<Pointer>,
+    /// Whether the service answers both frames as it answers a call. The number is put in as into a call.
     #[serde(default)]
     pub acknowledged: bool,
 }

@@ -8,7 +8,7 @@ use pontoon_sdk::{Error, Event, Raw, Result};
 use crate::answer::{error_of, is_no_error};
 use crate::mapping::{Json, Payload, Unmapped, unmapped};
 use crate::rules::{self, Seen};
-use crate::websocket::config::{Call, Config, Selector};
+use crate::websocket::config::{Call, Config};
 use crate::websocket::content::Content;
 use crate::websocket::discriminator::Discriminator;
 
@@ -29,11 +29,6 @@ impl<'a> Received<'a> {
         }
         let kind = if let Content::Json(json) = &content { discriminator.kind(json) } else { None };
         Self { frame, content, kind, raw }
-    }
-
-    /// Whether a setting selects it.
-    pub(crate) fn is(&self, selector: &Selector) -> bool {
-        selector.matches(&self.seen())
     }
 
     /// What a rule sees of it.
@@ -101,7 +96,7 @@ impl<'a> Received<'a> {
             // `"error":true` says nothing by itself.
             Some("true") => Some(error_of(json.text)),
             Some(error) => Some(error_of(error)),
-            None => self.is(call.failed_when.as_ref()?).then(|| error_of(json.text)),
+            None => call.failed_when.matches(&self.seen()).then(|| error_of(json.text)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod ids;
 mod operations;
 mod session;
 mod split;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result
 use crate::rules::Memory;
 pub use config::{
     Call, Config, Form, Heartbeat, Reaction, Remember, Rules, Selector, Selectors, SendTemplate,
+    Subscriptions,
 };
 pub use content::{Frames, Mapping, Pointer};
 pub use discriminator::Discriminator;
@@ -55,8 +57,12 @@ impl Connector for Websocket {
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
         operations::allowed(operation.name, &self.config)?;
-        let is_message = operation.name == operations::MESSAGE;
-        let acknowledged = !is_message || self.config.acknowledges_messages();
+        let subscriptions = self.config.subscriptions.as_ref().is_some_and(|settings| settings.acknowledged);
+        let acknowledged = match operation.name {
+            operations::MESSAGE => self.config.acknowledges_messages(),
+            operations::SUBSCRIBE | operations::UNSUBSCRIBE => subscriptions,
+            _ => true,
+        };
         Ok(if acknowledged { operation.delivery } else { DeliveryLevel::Sent })
     }
 
@@ -70,7 +76,10 @@ impl Connector for Websocket {
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {
-        let waits = matches!(operation, operations::CALL | operations::MESSAGE);
+        let waits = matches!(
+            operation,
+            operations::CALL | operations::MESSAGE | operations::SUBSCRIBE | operations::UNSUBSCRIBE
+        );
         self.config.call.as_ref().filter(|_| waits).map(|call| call.timeout.0)
     }
 }

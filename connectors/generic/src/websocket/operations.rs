@@ -8,14 +8,21 @@ use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Code, Command, DeliveryLevel, Error, Object, Result, operations};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::mapping::{Base64, Json, TemplateMessage, ValueOf};
-use crate::websocket::config::{Call, Config, ID, SendTemplate};
+use crate::mapping::{Base64, Json, Template, TemplateMessage, ValueOf};
+use crate::websocket::config::{BODY, Call, Config, ID, SendTemplate, Subscriptions};
 use crate::websocket::content::Pointer;
 use crate::websocket::ids::RequestIds;
 
 /// The operations that depend on the configuration.
 pub(crate) const CALL: &str = "call";
+/// See [`CALL`].
+pub(crate) const SUBSCRIBE: &str = "subscribe";
+/// See [`CALL`].
+pub(crate) const UNSUBSCRIBE: &str = "unsubscribe";
+/// See [`CALL`].
+pub(crate) const SUBSCRIPTIONS: &str = "subscriptions";
 /// See [`CALL`].
 pub(crate) const MESSAGE: &str = TemplateMessage::OPERATION;
 
@@ -30,6 +37,12 @@ operations! {
         SendBinary(BinaryBody) = "send.binary", Sent;
         /// Sends the body with a number in it, and returns the answer, as the setting `call` describes.
         Call(CallFrame) = "call", Response;
+        /// Subscribes to what the body names, as the setting `subscriptions` describes; again after each reconnect.
+        Subscribe(AnyJson) = "subscribe", Acked;
+        /// Ends a subscription.
+        Unsubscribe(AnyJson) = "unsubscribe", Acked;
+        /// Lists the bodies of all subscriptions.
+        Subscriptions(AnyJson) = "subscriptions", Response;
         /// Sends a message, in the way that the setting `send` describes.
         Message(TemplateMessage) = "message.send", Acked;
     }
@@ -94,6 +107,8 @@ pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
     match operation {
         CALL => call_of(config).map(drop),
         MESSAGE => template_of(config).map(drop),
+        SUBSCRIBE | SUBSCRIPTIONS => subscriptions_of(config).map(drop),
+        UNSUBSCRIBE => unsubscribe_of(config).map(drop),
         _ => Ok(()),
     }
 }
@@ -113,6 +128,18 @@ pub(crate) fn outgoing(
             return with_id(&body, call, ids, DeliveryLevel::Response);
         }
         Request::Message(body) => return message(&body, config, ids, secret),
+        Request::Subscribe(_) => {
+            let Subscriptions { subscribe, acknowledged, .. } = subscriptions_of(config)?;
+            return about_body(subscribe, &command.body, *acknowledged, config, ids, secret);
+        }
+        Request::Unsubscribe(_) => {
+            let acknowledged = subscriptions_of(config)?.acknowledged;
+            return about_body(unsubscribe_of(config)?, &command.body, acknowledged, config, ids, secret);
+        }
+        // It is answered by the session.
+        Request::Subscriptions(_) => {
+            return Err(Error::internal("nothing is sent for a list of subscriptions"));
+        }
         Request::Send(_) => (Frame::text(command.body.get()), None),
         Request::SendText(TextBody { text }) => (Frame::text(text), Some("/text")),
         Request::SendBinary(BinaryBody { base64: Base64(bytes) }) => (Frame::Binary(bytes), Some("/base64")),
@@ -131,6 +158,51 @@ fn call_of(config: &Config) -> Result<&Call> {
              instance, or use send",
         )
     })
+}
+
+pub(crate) fn subscriptions_of(config: &Config) -> Result<&Subscriptions> {
+    config.subscriptions.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how this service is subscribed to; set subscriptions = { subscribe = … } for this \
+             instance, or use send",
+        )
+    })
+}
+
+fn unsubscribe_of(config: &Config) -> Result<&Template> {
+    subscriptions_of(config)?.unsubscribe.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how a subscription ends; set subscriptions.unsubscribe for this instance",
+        )
+    })
+}
+
+/// A frame that is filled from a body.
+pub(crate) fn about_body(
+    template: &Template,
+    body: &RawValue,
+    acknowledged: bool,
+    config: &Config,
+    ids: &RequestIds,
+    named: ValueOf<'_>,
+) -> Result<Outgoing> {
+    let json = Json::new(body.get());
+    let filled = template.text(&|name| match name {
+        BODY => Some(body.get().to_owned()),
+        ID => Some(ids.json(ids.next())),
+        pointer if pointer.starts_with('/') => {
+            pointer.parse::<Pointer>().ok()?.find(&json).map(str::to_owned)
+        }
+        name => named(name),
+    });
+    if acknowledged {
+        return with_id(&filled, call_of(config)?, ids, DeliveryLevel::Acked);
+    }
+    let frame = Frame::text(filled);
+    unmistakable(&frame, config, ids)?;
+    Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, id: None })
 }
 
 fn template_of(config: &Config) -> Result<&SendTemplate> {

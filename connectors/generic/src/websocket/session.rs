@@ -13,13 +13,14 @@ use serde_json::value::RawValue;
 
 use crate::answer::{error_of, reply, sentence};
 use crate::mapping::{Secrets, Template, unmapped};
-use crate::rules::{Dialogue, Ends, Memory};
+use crate::rules::{Dialogue, Ends, Memory, Reacted};
 use crate::websocket::config::{Config, ID, Rules};
 use crate::websocket::content::{Content, Frames};
 use crate::websocket::decode::Received;
 use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{self, Outgoing, Request};
 use crate::websocket::split::unfolded;
+use crate::websocket::subscriptions::{self, Again};
 
 /// One connection.
 pub struct WebsocketSession {
@@ -28,6 +29,7 @@ pub struct WebsocketSession {
     /// The calls that were not answered, each with what its caller is promised.
     calls: Pending<u64, DeliveryLevel, Frame>,
     dialogue: Dialogue<Frames, Template>,
+    again: Again,
     /// The messages that come in parts.
     streams: Streams,
 }
@@ -44,7 +46,14 @@ impl WebsocketSession {
         let split = config.split;
         let wrap = move |frame| if let Some(split) = split { split.ended(frame) } else { frame };
         let dialogue = Dialogue::new(rules, memory, Box::new(names), Box::new(wrap));
-        Self { config, ids, calls: Pending::new(Order::ById), dialogue, streams: Streams::default() }
+        Self {
+            config,
+            ids,
+            calls: Pending::new(Order::ById),
+            dialogue,
+            again: Again::default(),
+            streams: Streams::default(),
+        }
     }
 
     fn listed(&mut self, frame: &Received<'_>) -> Option<Event> {
@@ -54,11 +63,9 @@ impl WebsocketSession {
     /// The call that a frame answers, if it answers one.
     fn answered(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Option<Answered<DeliveryLevel>> {
         let (Some(call), Content::Json(json)) = (&self.config.call, &frame.content) else { return None };
-        let may_be = match &call.when {
-            Some(when) => frame.is(when),
-            // Frames that the service sends by itself may have numbers of another meaning.
-            None => frame.kind.as_ref().is_none_or(|kind| !self.config.events.contains_key(kind)),
-        };
+        // Frames that the service sends by itself may have numbers of another meaning.
+        let is_listed = || frame.kind.as_ref().is_some_and(|kind| self.config.events.contains_key(kind));
+        let may_be = if call.when.is_empty() { !is_listed() } else { call.when.matches(&frame.seen()) };
         let found = if may_be { call.answer().find(json) } else { None };
         found.and_then(|found| self.ids.read(found)).and_then(|id| self.calls.answered(&id, out))
     }
@@ -82,6 +89,8 @@ impl WebsocketSession {
             return Ok(());
         };
         if let Some(error) = frame.failure(call, json) {
+            // What a caller wanted to subscribe to is not subscribed to.
+            out.undo(command);
             out.reply(
                 command,
                 Reply::Failed(Error::refused(self.dialogue.secrets.masked(&sentence(&error)))),
@@ -93,6 +102,30 @@ impl WebsocketSession {
         let data = data.map_err(|error| Error::internal(error.to_string()))?;
         out.reply(command, reply(answered.context, data));
         Ok(())
+    }
+
+    /// Asks again for what callers have subscribed to, once the connection is ready.
+    fn subscribe_again(&mut self, out: &mut Outbox<Frame>) {
+        if self.dialogue.is_ready() {
+            let Self { again, config, ids, dialogue, .. } = self;
+            let named = |name: &str| dialogue.named(name);
+            again.frames(config, ids, &named).for_each(|frame| out.send(dialogue.wrapped(frame)));
+        }
+    }
+
+    /// Whether a frame answers what was asked for again; a refusal is published.
+    fn is_subscribed_again(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> bool {
+        let (Some(call), Content::Json(json)) = (&self.config.call, &frame.content) else { return false };
+        let id = call.answer().find(json).and_then(|found| self.ids.read(found));
+        if !id.is_some_and(|id| self.again.answered(id)) {
+            return false;
+        }
+        if let Some(error) = frame.failure(call, json) {
+            let mut event = Event::error(error, frame.raw.clone());
+            self.dialogue.secrets.redactor().event(&mut event);
+            out.publish(event);
+        }
+        true
     }
 
     /// Ends the link for a frame by which the service ends it.
@@ -124,19 +157,35 @@ impl WebsocketSession {
         if let Some(answered) = self.answered(&frame, out) {
             return self.answer(answered, frame, out);
         }
-        let internal = self.dialogue.react(&frame.seen(), out)?;
-        if self.dialogue.is_ignored(&frame.seen()) {
+        if self.is_subscribed_again(&frame, out) {
             return Ok(());
         }
+        let Reacted { internal, stored } = self.dialogue.react(&frame.seen(), out)?;
+        self.subscribe_again(out);
+        if self.dialogue.is_ignored(&frame.seen()) {
+            stored.into_iter().for_each(|number| self.dialogue.stored(number, out));
+            return Ok(());
+        }
+        let raw = frame.raw.clone();
         let mut event = self.listed(&frame);
         // `text` and `binary` are for all frames without a kind, and so for none that is only for the link.
         if event.is_none() && !internal {
             event = match frame.unlisted(&self.config, &mut self.streams) {
                 Some(event) => Some(event),
-                None => frame.unmapped(&self.config)?,
+                None => match frame.unmapped(&self.config) {
+                    Err(error) if stored.is_some() => {
+                        let mut event = unmapped(None, raw);
+                        event.fields.reason = Some(error.message().to_owned());
+                        Some(event)
+                    }
+                    event => event?,
+                },
             };
         }
-        event.into_iter().for_each(|event| out.publish(event));
+        match event {
+            Some(event) => out.publish(Event { stored, ..event }),
+            None => stored.into_iter().for_each(|number| self.dialogue.stored(number, out)),
+        }
         Ok(())
     }
 }
@@ -145,12 +194,14 @@ impl Session for WebsocketSession {
     type Frame = Frame;
     type Request = Request;
 
-    fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+    fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+        self.again = Again::new(joins);
         self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
         for frame in &self.config.send_on_connect {
             out.send(self.dialogue.frame(frame));
         }
         self.dialogue.opened(out);
+        self.subscribe_again(out);
         Ok(())
     }
 
@@ -172,10 +223,26 @@ impl Session for WebsocketSession {
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        let change = match &request {
+            Request::Subscriptions(_) => {
+                out.reply(command.id, Reply::Response(subscriptions::list(out)?));
+                return Ok(());
+            }
+            Request::Subscribe(_) | Request::Unsubscribe(_) => {
+                Some(subscriptions::join(operations::subscriptions_of(&self.config)?, &command.body)?)
+            }
+            _ => None,
+        };
+        let subscribes = matches!(request, Request::Subscribe(_));
         let Outgoing { frame, delivery, id } =
             operations::outgoing(request, &command, &self.config, &self.ids, &|name| {
                 self.dialogue.named(name)
             })?;
+        match change {
+            Some(join) if subscribes => out.remember_for(command.id, join)?,
+            Some(join) => out.forget_for(command.id, join.key),
+            None => {}
+        }
         let frame = self.dialogue.wrapped(frame);
         if let Some(id) = id {
             return self.calls.send(&command, id, delivery, frame, out);
@@ -187,6 +254,11 @@ impl Session for WebsocketSession {
 
     fn tick(&mut self, out: &mut Outbox<Frame>) -> Result<()> {
         self.dialogue.beat(out);
+        Ok(())
+    }
+
+    fn stored(&mut self, number: u64, out: &mut Outbox<Frame>) -> Result<()> {
+        self.dialogue.stored(number, out);
         Ok(())
     }
 

@@ -58,7 +58,6 @@ impl CustomType {
 #[cfg(test)]
 mod tests {
     use super::super::EventType;
-    use super::*;
 
     #[test]
     fn a_name_is_one_type_however_often_it_is_read() {

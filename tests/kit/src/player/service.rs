@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite;
 
 use super::LinkOf;
 use crate::socketio::SocketIoServer;
-use crate::websocket::{Connection, Service, WebSocketServer};
+use crate::websocket::{Connection, Refusal, Request, Service, WebSocketServer};
 
 /// One transport, as a transcript is played over it.
 pub(super) trait ScriptedService {
@@ -44,6 +44,10 @@ impl WebSocketScript {
 struct Quiet;
 
 impl Service for Quiet {
+    fn authorize(&self, request: &Request) -> Result<Option<String>, Refusal> {
+        Ok(request.subprotocols().first().map(|first| (*first).to_owned()))
+    }
+
     fn text(&self, _: &Arc<Connection>, _: &str) {}
 }
 
