@@ -114,13 +114,14 @@ fn instance(
     let mut settings = table.as_object()?.clone();
     settings.remove("type");
     settings.remove("enabled");
+    let isolation = decode(settings.remove("isolation"), &join(path, "isolation"), report);
     let transport = decode(settings.remove("transport"), &join(path, "transport"), report);
     if !enabled {
         report.warn(path, "is not enabled and will not run");
     }
     let run =
         if lacking { None } else { build_connector(kind, settings.clone(), &is_required, path, report) };
-    let instance = Instance { kind: kind.name().to_owned(), enabled, transport, settings };
+    let instance = Instance { kind: kind.name().to_owned(), enabled, isolation, transport, settings };
     Some((instance, run.filter(|_| enabled)))
 }
 

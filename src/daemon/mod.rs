@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{self, Loaded, Prepared, Problems, Sources};
 use crate::feed::Feed;
+use crate::instance::worker::Workers;
 use crate::instance::{Handle, Settings, since_start};
 use crate::metrics::{DaemonMetrics, Exporter, ReloadOutcome};
 use crate::registry::Registry;
@@ -88,6 +90,7 @@ struct Daemon {
     admin: Option<admin::Endpoint>,
     notify: Notify,
     config: settings::Config,
+    workers: Workers,
     running: BTreeMap<String, Running>,
     /// Instances that drain; the next one of the same name starts after them.
     ending: Vec<Ending>,
@@ -126,6 +129,7 @@ impl Daemon {
             admin: None,
             notify: Notify::default(),
             config: settings::Config::default(),
+            workers: Workers::new(available_parallelism().map_or(1, Into::into)),
             running: BTreeMap::new(),
             ending: Vec::new(),
             waiting: BTreeMap::new(),
@@ -168,6 +172,7 @@ impl Daemon {
     /// Starts the instances that are due, and handles those that have ended.
     fn tick(&mut self) {
         self.statuses.beat();
+        self.leave_stuck_workers();
         let now = Instant::now();
         self.ending.retain_mut(|ending| {
             if ending.deadline.is_some_and(|deadline| deadline < now) {
@@ -204,10 +209,12 @@ impl Daemon {
     }
 
     fn start_instance(&mut self, name: &str, prepared: Prepared) {
-        let transport =
-            self.config.connectors.get(name).map(|instance| instance.transport.clone()).unwrap_or_default();
-        match Handle::start(name, prepared.run, &self.config, &transport, &self.feed) {
-            Ok(handle) => {
+        let settings = self.config.connectors.get(name);
+        let (transport, isolation) =
+            settings.map(|instance| (instance.transport.clone(), instance.isolation)).unwrap_or_default();
+        match self.workers.assign(name, isolation) {
+            Ok(worker) => {
+                let handle = Handle::start(name, prepared.run, &self.config, &transport, &self.feed, worker);
                 self.exporter.add(name);
                 tracing::info!(instance = name, "instance started");
                 self.statuses.started(&handle);
@@ -222,11 +229,38 @@ impl Daemon {
 
     /// An instance has crashed, which is a bug: it is started again after a delay. Other instances are not affected.
     fn restart(&mut self, name: String) {
-        self.statuses.ended(&name);
         let crashes = self.crashes.entry(name.clone()).or_default();
         *crashes += 1;
         let after = backoff::LINK.delay(*crashes) + Duration::from_secs(1);
         tracing::error!(instance = name, after = ?after, "the instance ended unexpectedly and is started again");
+        self.start_again(name, after);
+    }
+
+    /// Where an instance does not end its turn, its worker is stuck, which is a bug. The others go on without it: they are
+    /// started again on other workers.
+    fn leave_stuck_workers(&mut self) {
+        for worker in self.workers.check() {
+            for ending in &self.ending {
+                ending.handle.abandon_on(&worker);
+            }
+            let left = self.running.extract_if(.., |_, running| running.handle.abandon_on(&worker));
+            let left: Vec<_> = left.map(|(name, _)| name).collect();
+            let stuck =
+                self.running.values().map(|running| &running.handle).find(|handle| handle.blocks(&worker));
+            let stuck = stuck.map(|handle| handle.name.as_str());
+            tracing::error!(
+                stuck,
+                restarted = left.join(", "),
+                "a thread is stuck; the other instances on it are started again on another one"
+            );
+            for name in left {
+                self.start_again(name, Duration::ZERO);
+            }
+        }
+    }
+
+    fn start_again(&mut self, name: String, after: Duration) {
+        self.statuses.ended(&name);
         let Some(instance) = self.config.connectors.get(&name) else { return };
         metrics::restarts(&name, &instance.kind).increment(1);
         let Some(kind) = self.registry.get(&instance.kind) else { return };

@@ -54,8 +54,13 @@ mod tests {
         let mut config = Config::default();
         for (name, url, enabled) in instances {
             let settings = [("url".to_owned(), (*url).into())].into_iter().collect();
-            let instance =
-                Instance { kind: "sub0".into(), enabled: *enabled, transport: Default::default(), settings };
+            let instance = Instance {
+                kind: "sub0".into(),
+                enabled: *enabled,
+                isolation: Default::default(),
+                transport: Default::default(),
+                settings,
+            };
             config.connectors.insert((*name).to_owned(), instance);
         }
         config

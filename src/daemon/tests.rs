@@ -1,6 +1,11 @@
-//! Tests: an instance that crashes is started again, and its neighbour is not affected.
+//! Tests: an instance that crashes or hangs, beside another one on the same thread.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 
 use super::*;
 use crate::instance::{Context, Run};
@@ -18,19 +23,84 @@ impl Run for Faulty {
         Vec::new()
     }
 
-    fn run(self: Box<Self>, _: Context) {
-        panic!("a panic for the test");
+    fn run(self: Box<Self>, _: Context) -> LocalBoxFuture<'static, ()> {
+        async { panic!("a panic for the test") }.boxed_local()
     }
 }
 
+/// An instance that keeps its thread busy until it is released.
+struct Spinning(Arc<AtomicBool>);
+
+impl Run for Spinning {
+    fn kind(&self) -> &'static str {
+        "sub0"
+    }
+
+    fn operations(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn run(self: Box<Self>, _: Context) -> LocalBoxFuture<'static, ()> {
+        async move {
+            while !self.0.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        }
+        .boxed_local()
+    }
+}
+
+/// An instance that counts its turns.
+struct Counting(Arc<AtomicUsize>);
+
+impl Run for Counting {
+    fn kind(&self) -> &'static str {
+        "sub0"
+    }
+
+    fn operations(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn run(self: Box<Self>, _: Context) -> LocalBoxFuture<'static, ()> {
+        async move {
+            loop {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        .boxed_local()
+    }
+}
+
+/// The metrics of the process.
+static EXPORTER: LazyLock<Exporter> = LazyLock::new(|| metrics::install().unwrap());
+
+/// A daemon with one thread for all instances.
+fn daemon(instances: [&str; 2]) -> Daemon {
+    let registry = Registry::new().with::<pontoon_sub0::Sub0>();
+    let mut daemon = Daemon::new(registry, Sources::default(), DaemonMetrics::new(), EXPORTER.clone());
+    (daemon.config, daemon.workers) = (config(instances), Workers::new(1));
+    daemon
+}
+
+fn epoch(daemon: &Daemon, name: &str) -> u64 {
+    daemon.running[name].handle.status.borrow().epoch
+}
+
 /// Two instances, with neither a service nor a NATS server to connect to.
-fn config() -> Config {
+fn config(names: [&str; 2]) -> Config {
     let mut config = Config::default();
     config.nats.url = Urls::One("nats://127.0.0.1:1".to_owned());
-    for name in ["faulty", "sound"] {
+    for name in names {
         let settings = [("url".to_owned(), "ws://127.0.0.1:1/ws".into())].into_iter().collect();
-        let instance =
-            Instance { kind: "sub0".into(), enabled: true, transport: Default::default(), settings };
+        let instance = Instance {
+            kind: "sub0".into(),
+            enabled: true,
+            isolation: Default::default(),
+            transport: Default::default(),
+            settings,
+        };
         config.connectors.insert(name.to_owned(), instance);
     }
     config
@@ -49,15 +119,11 @@ fn unready(daemon: &Daemon) -> Vec<String> {
 
 #[tokio::test]
 async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_is_not_affected() {
-    let exporter = metrics::install().unwrap();
-    let registry = Registry::new().with::<pontoon_sub0::Sub0>();
-    let mut daemon = Daemon::new(registry, Sources::default(), DaemonMetrics::new(), exporter.clone());
-    daemon.config = config();
+    let mut daemon = daemon(["faulty", "sound"]);
     daemon.start_instance("faulty", Prepared { name: "faulty".into(), run: Box::new(Faulty) });
     let settings = &daemon.config.connectors["sound"].settings;
     let sound = daemon.registry.get("sub0").unwrap().build(settings).ok().unwrap();
     daemon.start_instance("sound", Prepared { name: "sound".into(), run: sound });
-    let epoch = |daemon: &Daemon, name: &str| daemon.running[name].handle.status.borrow().epoch;
     let (first, neighbour) = (epoch(&daemon, "faulty"), epoch(&daemon, "sound"));
 
     let mut seen = false;
@@ -75,13 +141,54 @@ async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_
     assert!(ended(&daemon).is_empty() && unready(&daemon).is_empty());
     assert!(epoch(&daemon, "faulty") > first);
     assert_eq!(epoch(&daemon, "sound"), neighbour);
-    let counted = exporter.render();
+    let counted = EXPORTER.render();
     for line in [
         "pontoon_instance_restarts_total{pontoon_instance=\"faulty\",type=\"sub0\"} 1\n",
         "pontoon_instance_restarts_total{pontoon_instance=\"sound\",type=\"sub0\"} 0\n",
     ] {
         assert!(counted.contains(line), "{counted}");
     }
+    for running in daemon.running.values() {
+        running.handle.stop();
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_hangs_is_named_and_its_neighbour_goes_on_once_on_another_thread() {
+    let mut daemon = daemon(["hangs", "counts"]);
+    let (released, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    daemon
+        .start_instance("counts", Prepared { name: "counts".into(), run: Box::new(Counting(turns.clone())) });
+    let first = epoch(&daemon, "counts");
+    let end = Instant::now() + Duration::from_secs(60);
+    let wait = async |what: &str| {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    while turns.load(Ordering::Relaxed) == 0 {
+        wait("it does not run").await;
+    }
+    let spinning = Spinning(released.clone());
+    daemon.start_instance("hangs", Prepared { name: "hangs".into(), run: Box::new(spinning) });
+    let stuck = epoch(&daemon, "hangs");
+    while daemon.running.get("counts").is_none_or(|running| running.handle.status.borrow().epoch == first) {
+        daemon.tick();
+        wait("it is not started again").await;
+    }
+    // The new one runs, and the one that hangs is found by its heartbeat.
+    let limit = Duration::from_secs(2);
+    while daemon.statuses.stuck(limit) != ["hangs"] {
+        daemon.tick();
+        wait("the wrong ones are stuck").await;
+    }
+    assert_eq!((epoch(&daemon, "hangs"), Arc::strong_count(&turns)), (stuck, 2));
+    // Should the thread go on, nothing goes on there that was given up.
+    let before = turns.load(Ordering::Relaxed);
+    released.store(true, Ordering::Relaxed);
+    while Arc::strong_count(&turns) > 1 {
+        wait("what was given up is still there").await;
+    }
+    assert_eq!(turns.load(Ordering::Relaxed), before);
     for running in daemon.running.values() {
         running.handle.stop();
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use pontoon_sdk::Operation;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,8 @@ use crate::status::InstanceStatus;
 pub trait Run: Send {
     /// Its connector's type.
     fn kind(&self) -> &'static str;
-    /// Runs it on this thread until it is asked to stop and has drained.
-    fn run(self: Box<Self>, context: Context);
+    /// Runs it until it is asked to stop and has drained. Called on its thread; what it spawns there ends with it.
+    fn run(self: Box<Self>, context: Context) -> LocalBoxFuture<'static, ()>;
     /// Its operations, with those that every instance has.
     fn operations(&self) -> Vec<Operation>;
 }
@@ -75,7 +76,7 @@ pub struct Context {
     pub(super) metrics: Arc<InstanceMetrics>,
     /// What is known of it.
     pub(super) status: watch::Sender<InstanceStatus>,
-    /// When its thread last had time to itself, as [`since_start`] counts.
+    /// When it last had its turn, as [`since_start`] counts.
     pub(super) heartbeat: Arc<AtomicU64>,
     /// What people watch.
     pub(super) feed: Feed,

@@ -1,7 +1,7 @@
-//! One configured use of a service: a local runtime and NATS connections for each, so that no instance can hurt another.
+//! One configured use of a service, with NATS connections of its own, so that no instance can hurt another.
 //!
 //! * [`context`]: what the daemon hands to an instance; [`shared`]: what its parts share
-//! * `run`: the instance from start to drain
+//! * [`worker`]: the threads that instances run on; `run`: an instance from start to drain
 //! * `bus`: its NATS connection, which a reload may move while the links stay
 //! * [`router`]: from a command to its link; [`links`]: the links
 //! * `local`: commands that do not come over NATS
@@ -19,20 +19,22 @@ mod run;
 pub mod shared;
 pub mod state;
 pub mod status;
+pub mod worker;
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 use pontoon_sdk::{Connector, Operation};
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::context::epoch;
 pub use self::context::{Context, LocalCommand, Run, Settings, since_start};
 pub use self::shared::Shared;
+use self::worker::{Running, Worker};
 use crate::feed::Feed;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
@@ -66,16 +68,8 @@ where
         router::operations(&self.connector)
     }
 
-    fn run(self: Box<Self>, context: Context) {
-        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                return tracing::error!(instance = context.name, %error, "no runtime for the instance");
-            }
-        };
-        runtime.block_on(run::run(Rc::new(self.connector), context));
-        // A name that is being looked up on a thread of the runtime's must not hold up the end.
-        runtime.shutdown_background();
+    fn run(self: Box<Self>, context: Context) -> LocalBoxFuture<'static, ()> {
+        run::run(Rc::new(self.connector), context).boxed_local()
     }
 }
 
@@ -85,7 +79,7 @@ pub struct Handle {
     pub name: String,
     /// What is known of it.
     pub status: watch::Receiver<InstanceStatus>,
-    /// When its thread last had time to itself, as [`since_start`] counts.
+    /// When it last had its turn, as [`since_start`] counts.
     pub heartbeat: Arc<AtomicU64>,
     /// What callers can ask for.
     pub operations: Arc<[Operation]>,
@@ -93,21 +87,19 @@ pub struct Handle {
     pub commands: mpsc::Sender<LocalCommand>,
     settings: watch::Sender<Settings>,
     stop: CancellationToken,
-    thread: std::thread::JoinHandle<()>,
+    running: Running,
 }
 
 impl Handle {
-    /// Starts an instance on a new thread.
-    ///
-    /// # Errors
-    /// If the thread cannot be made.
+    /// Starts an instance on a worker.
     pub fn start(
         name: &str,
         run: Box<dyn Run>,
         config: &Config,
         transport: &settings::Transport,
         feed: &Feed,
-    ) -> io::Result<Self> {
+        worker: Arc<Worker>,
+    ) -> Self {
         let epoch = epoch();
         let initial = InstanceStatus {
             instance: name.to_owned(),
@@ -142,9 +134,8 @@ impl Handle {
             stop: stop.clone(),
             epoch,
         };
-        let thread =
-            std::thread::Builder::new().name(format!("instance {name}")).spawn(move || run.run(context))?;
-        Ok(Self { name: name.to_owned(), status, heartbeat, operations, commands, settings, stop, thread })
+        let running = worker.run(epoch, move || run.run(context));
+        Self { name: name.to_owned(), status, heartbeat, operations, commands, settings, stop, running }
     }
 
     /// Has it go over to these settings, even while it drains. Links stay, and events that are kept move on. Returns at
@@ -158,8 +149,22 @@ impl Handle {
         self.stop.cancel();
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended, or was given up.
     pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.running.is_finished()
+    }
+
+    /// Whether it is the reason why this worker is stuck.
+    pub fn blocks(&self, worker: &Arc<Worker>) -> bool {
+        self.running.is_on(worker) && self.running.has_turn()
+    }
+
+    /// Gives it up if it is on this worker, which is stuck, unless it is the reason. Returns whether it did.
+    pub fn abandon_on(&self, worker: &Arc<Worker>) -> bool {
+        let is_affected = self.running.is_on(worker) && !self.blocks(worker) && !self.is_finished();
+        if is_affected {
+            self.running.abandon();
+        }
+        is_affected
     }
 }

@@ -156,7 +156,7 @@ fn commands(shared: &Shared, connection: &Connection) -> CommandStatus {
     CommandStatus { subscribed, dropped: connection.dropped, detail }
 }
 
-/// Shows that the instance's thread gets to its work.
+/// Shows that the instance gets its turn.
 pub async fn beat(heartbeat: Arc<AtomicU64>, activity: Rc<Activity>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -305,12 +305,26 @@ pub struct Instance {
     /// Whether it runs.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// What it shares with other instances.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// How its connections are made.
     #[serde(default)]
     pub transport: Transport,
     /// The connector's settings, checked by the connector.
     #[serde(flatten)]
     pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What an instance shares with other instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// A thread.
+    #[default]
+    Shared,
+    /// Nothing.
+    Own,
 }
 
 /// How an instance's connections are made.
@@ -383,11 +397,12 @@ impl Urls {
 /// Shows no settings: a connector's secrets are among them.
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, enabled, transport, settings } = self;
+        let Self { kind, enabled, isolation, transport, settings } = self;
         let keys: Vec<_> = settings.keys().collect();
         f.debug_struct("Instance")
             .field("type", kind)
             .field("enabled", enabled)
+            .field("isolation", isolation)
             .field("transport", transport)
             .field("settings", &keys)
             .finish()

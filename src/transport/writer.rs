@@ -8,6 +8,7 @@ use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures_util::StreamExt as _;
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{Code, CommandId, End, Error};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Settings, Write, deadline};
@@ -144,7 +145,7 @@ impl<F: Frame> Outbound<F> {
             ping_interval: settings.config.ping_interval.0,
             write_timeout: settings.config.write_timeout.0,
         };
-        tokio::spawn(loop_.run());
+        spawn_local(loop_.run());
         Self { items: Some(items), waiting, limit: settings.config.send_buffer.0, frame_limit }
     }
 

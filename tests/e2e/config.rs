@@ -274,7 +274,15 @@ fn the_shipped_file_names_every_setting_with_its_true_default() {
         }
     }
     let rest: Vec<_> = named.iter().map(String::as_str).collect();
-    assert_eq!(rest, ["connectors.shop.enabled", "connectors.shop.type", "connectors.shop.url"]);
+    assert_eq!(
+        rest,
+        [
+            "connectors.shop.enabled",
+            "connectors.shop.isolation",
+            "connectors.shop.type",
+            "connectors.shop.url"
+        ]
+    );
 }
 
 /// Times are equal however they are written.

@@ -7,6 +7,7 @@ mod probes;
 mod readiness;
 mod reload;
 mod signals;
+mod workers;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ async fn reloads(daemon: &mut Daemon, outcome: &str) -> f64 {
 }
 
 /// Has the daemon read this configuration, and waits until it has.
-async fn reload(daemon: &mut Daemon, config: DaemonConfig, outcome: &str) {
+pub(super) async fn reload(daemon: &mut Daemon, config: DaemonConfig, outcome: &str) {
     let before = reloads(daemon, outcome).await;
     daemon.reconfigure(config);
     daemon.signal("HUP");
