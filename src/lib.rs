@@ -13,7 +13,7 @@
 //!
 //! * [`cli`]: the command line; [`daemon`]: the process, its admin endpoint and signals
 //! * [`config`]: reads and checks all [`settings`] at once; [`registry`]: from a type's name to a connector
-//! * [`instance`]: a runtime and NATS connections for each instance; takes its commands, opens and closes its links
+//! * [`instance`]: instances, and the threads that they share; takes their commands, opens and closes their links
 //! * [`link`]: the state of one link: dialling, session, command queue, pending commands, gaps
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written

@@ -30,7 +30,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_SERVERS: usize = 16;
 const MAX_ADDRESSES: usize = 8;
 
-/// Opens the connections on which an instance publishes.
+/// Opens connections for events.
 pub struct Dialer {
     nats: Nats,
     /// What the server's operator sees.
@@ -68,21 +68,17 @@ impl Dialer {
         Self { nats, name, tls }
     }
 
-    /// Connects to the server of this client. `inbox` is subscribed to if it is there.
+    /// Connects to the server of this client.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(super) async fn dial(
-        &self,
-        client: &Client,
-        inbox: Option<&str>,
-    ) -> Result<PublishConnection, String> {
+    pub(super) async fn dial(&self, client: &Client) -> Result<PublishConnection, String> {
         let dialled = async {
             let mut servers = client.server_pool().await.map_err(|error| format!("NATS: {error}"))?;
             // The one that the client is connected to is one of those that have not failed since they were connected to.
             servers.sort_by_key(|server| (server.failed_attempts, !server.did_connect));
             let servers: Vec<_> = servers.into_iter().map(|server| server.addr).take(MAX_SERVERS).collect();
-            self.try_servers(&servers, &client.server_info(), inbox).await
+            self.try_servers(&servers, &client.server_info()).await
         };
         let dialled = within(DIAL_TIMEOUT, dialled).await;
         dialled.unwrap_or_else(|| Err("NATS takes no second connection: timed out".into()))
@@ -92,7 +88,6 @@ impl Dialer {
         &self,
         servers: &[ServerAddr],
         wanted: &ServerInfo,
-        inbox: Option<&str>,
     ) -> Result<PublishConnection, String> {
         let (mut reason, mut others) = (None, Vec::new());
         for server in servers {
@@ -104,7 +99,7 @@ impl Dialer {
                 }
             };
             for address in addresses {
-                match self.try_in_time(address, server, (wanted, Which::Same), inbox).await {
+                match self.try_in_time(address, server, (wanted, Which::Same)).await {
                     Ok(connection) => return Ok(connection),
                     Err(None) => others.push((address, server)),
                     Err(failed) => reason = failed,
@@ -112,7 +107,7 @@ impl Dialer {
             }
         }
         for (address, server) in others {
-            match self.try_in_time(address, server, (wanted, Which::Cluster), inbox).await {
+            match self.try_in_time(address, server, (wanted, Which::Cluster)).await {
                 Ok(connection) => return Ok(connection),
                 Err(failed) => reason = failed.or(reason),
             }
@@ -132,9 +127,8 @@ impl Dialer {
         address: SocketAddr,
         server: &ServerAddr,
         wanted: (&ServerInfo, Which),
-        inbox: Option<&str>,
     ) -> Result<PublishConnection, Option<String>> {
-        match within(CONNECT_TIMEOUT, self.try_address(address, server, wanted, inbox)).await {
+        match within(CONNECT_TIMEOUT, self.try_address(address, server, wanted)).await {
             Some(Ok(connection)) => Ok(connection),
             Some(Err(Refused::OtherServer)) => Err(None),
             Some(Err(Refused::Failed(error))) => Err(Some(self.unreachable(server, &error.to_string()))),
@@ -147,7 +141,6 @@ impl Dialer {
         address: SocketAddr,
         server: &ServerAddr,
         (wanted, which): (&ServerInfo, Which),
-        inbox: Option<&str>,
     ) -> Result<PublishConnection, Refused> {
         let mut tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
@@ -163,15 +156,13 @@ impl Dialer {
                 (Wire::plain(tcp), info)
             }
         };
-        let same_cluster = info.cluster.is_some() && info.cluster == wanted.cluster;
-        if info.server_id != wanted.server_id && (which == Which::Same || !same_cluster) {
+        let connect = self.connect(server, &info)?;
+        let is_same = info.server_id == wanted.server_id;
+        let mut connection = PublishConnection::new(stream, info);
+        if !is_same && (which == Which::Same || !connection.leads_to(wanted)) {
             return Err(Refused::OtherServer);
         }
-        let mut connection = PublishConnection::new(stream, info.max_payload);
-        connection.send_line(&self.connect(server, &info)?);
-        if let Some(inbox) = inbox {
-            connection.send_line(format!("SUB {inbox} 1\r\n").as_bytes());
-        }
+        connection.send_line(&connect);
         connection.round_trip().await?;
         Ok(connection)
     }
@@ -273,7 +264,7 @@ mod tests {
     /// Connects where the client is connected to the server `A` of the cluster `C`.
     async fn dial(nats: Nats, servers: &[ServerAddr]) -> Result<PublishConnection, String> {
         let wanted = ServerInfo { server_id: "A".into(), cluster: Some("C".into()), ..ServerInfo::default() };
-        Dialer::new(nats, "name".into()).try_servers(servers, &wanted, Some("_I.>")).await
+        Dialer::new(nats, "name".into()).try_servers(servers, &wanted).await
     }
 
     #[tokio::test]
@@ -285,7 +276,7 @@ mod tests {
         assert_eq!(connection.max_payload(), 9);
         let received = received.await.unwrap();
         let (connect, rest) = received.split_once("\r\n").unwrap();
-        assert_eq!(rest, "SUB _I.> 1\r\nPING\r\n");
+        assert_eq!(rest, "PING\r\n");
         let connect: serde_json::Value =
             serde_json::from_str(connect.strip_prefix("CONNECT ").unwrap()).unwrap();
         for (name, value) in [("name", "name"), ("user", "u"), ("pass", "pw"), ("lang", "rust")] {

@@ -45,6 +45,8 @@ pub(super) enum Operation<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message<'a> {
     pub(super) subject: &'a [u8],
+    /// The number that we gave the subscription.
+    pub(super) subscription: u64,
     /// Whether its headers begin with a status, such as 503 for a subject that has no subscriber.
     pub(super) has_status: bool,
     pub(super) payload: &'a [u8],
@@ -210,7 +212,7 @@ fn message<'a>(
     }
     let (headers, payload) = message.split_at(headers);
     let has_status = headers.strip_prefix(VERSION).is_some_and(|behind| behind.starts_with(b" "));
-    let message = Message { subject: list[0], has_status, payload };
+    let message = Message { subject: list[0], subscription: number(list[1])? as u64, has_status, payload };
     Ok(Some(Found { operation: Operation::Message(message), length: line + whole, skip: 0 }))
 }
 
@@ -337,7 +339,12 @@ mod tests {
     }
 
     fn message<'a>(subject: &'a str, has_status: bool, payload: &'a str) -> Operation<'a> {
-        Operation::Message(Message { subject: subject.as_bytes(), has_status, payload: payload.as_bytes() })
+        Operation::Message(Message {
+            subject: subject.as_bytes(),
+            subscription: 1,
+            has_status,
+            payload: payload.as_bytes(),
+        })
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The connection that an instance publishes its events on, beside that of the NATS client: protocol lines are written
+//! A connection that events are published on, beside those of the NATS client: protocol lines are written
 //! straight from the records, many with one system call, and confirmations are read.
 //!
 //! After a break it is of no more use: the attempt to publish ends, and the next one opens another.
@@ -36,6 +36,9 @@ pub(super) enum ConnectionError {
     /// Our own settings cannot be used.
     #[error("{0}")]
     Settings(String),
+    /// It was lost, or given up.
+    #[error("{0}")]
+    Lost(String),
     /// It takes nothing.
     #[error("the server sends pings and reads nothing")]
     Stalled,
@@ -63,7 +66,10 @@ pub(super) struct PublishConnection {
     written: usize,
     /// Whether bytes may be left in the stream's own buffer, which TLS has.
     unflushed: bool,
-    max_payload: usize,
+    /// What the server is.
+    server: ServerInfo,
+    /// How many bytes were written since it was opened.
+    total: u64,
     /// How many answers to pings of the server were added since everything was written.
     answers: usize,
     /// How many pings were sent and answered.
@@ -73,7 +79,7 @@ pub(super) struct PublishConnection {
 
 impl PublishConnection {
     /// A connection on which the server has sent its INFO.
-    pub(super) fn new(stream: Wire, max_payload: usize) -> Self {
+    pub(super) fn new(stream: Wire, server: ServerInfo) -> Self {
         let (incoming, outgoing) = (Incoming::new(), Vec::new());
         Self {
             stream,
@@ -81,7 +87,8 @@ impl PublishConnection {
             outgoing,
             written: 0,
             unflushed: false,
-            max_payload,
+            server,
+            total: 0,
             answers: 0,
             pings: 0,
             pongs: 0,
@@ -90,7 +97,27 @@ impl PublishConnection {
 
     /// The most bytes that headers and body may have.
     pub(super) fn max_payload(&self) -> usize {
-        self.max_payload
+        self.server.max_payload
+    }
+
+    /// Whether it leads to this server, or to one of its cluster.
+    pub(super) fn leads_to(&self, server: &ServerInfo) -> bool {
+        is_same_cluster(&self.server, server)
+    }
+
+    /// How many bytes were written since it was opened.
+    pub(super) fn written(&self) -> u64 {
+        self.total
+    }
+
+    /// How many there are with those that wait.
+    pub(super) fn end(&self) -> u64 {
+        self.total + self.waiting() as u64
+    }
+
+    /// How many pings were sent.
+    pub(super) fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// Whether so much waits to be written that no event should be added.
@@ -109,9 +136,11 @@ impl PublishConnection {
         self.incoming.shrink();
     }
 
-    /// Adds an event to what is written next.
-    pub(super) fn publish(&mut self, publish: &Publish<'_>) {
+    /// Adds an event to what is written next. Returns how many bytes it has.
+    pub(super) fn publish(&mut self, publish: &Publish<'_>) -> usize {
+        let before = self.outgoing.len();
         publish.write(&mut self.outgoing);
+        self.outgoing.len() - before
     }
 
     /// Adds a line, with its end, to what is written next.
@@ -150,7 +179,8 @@ impl PublishConnection {
         Ok(poll_fn(|cx| self.poll_ready(cx)).await?)
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// See [`PublishConnection::ready`].
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let was_full = self.is_full();
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             return Poll::Ready(Err(error));
@@ -166,7 +196,10 @@ impl PublishConnection {
             let waiting = self.outgoing.get(self.written..).unwrap_or_default();
             match Pin::new(&mut self.stream).poll_write(cx, waiting) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => (self.written, self.unflushed) = (self.written + written, true),
+                Poll::Ready(Ok(written)) => {
+                    self.total += written as u64;
+                    (self.written, self.unflushed) = (self.written + written, true);
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
@@ -208,7 +241,7 @@ impl PublishConnection {
             }
             // Also of a server in lame duck mode, which takes events until it closes the connection.
             Operation::Info(json) => {
-                self.max_payload = info(json)?.max_payload;
+                self.server.max_payload = info(json)?.max_payload;
                 Received::Other
             }
             Operation::Pong | Operation::Ok | Operation::Skipped => Received::Other,
@@ -228,6 +261,11 @@ fn refused(text: &[u8]) -> Result<Received<'static>, ConnectionError> {
     if is_permission { Ok(Received::Refused(text)) } else { Err(ConnectionError::Server(text)) }
 }
 
+/// Whether two servers are the same, or of one cluster.
+fn is_same_cluster(one: &ServerInfo, other: &ServerInfo) -> bool {
+    one.server_id == other.server_id || (one.cluster.is_some() && one.cluster == other.cluster)
+}
+
 /// Reads the JSON of an INFO.
 pub(super) fn info(json: &[u8]) -> Result<ServerInfo, ProtocolError> {
     serde_json::from_slice(json).map_err(|_| ProtocolError::Info)
@@ -244,7 +282,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (ours, theirs) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (PublishConnection::new(Wire::plain(ours.unwrap()), 1_000), theirs.unwrap().0)
+        (PublishConnection::new(Wire::plain(ours.unwrap()), ServerInfo::default()), theirs.unwrap().0)
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! From the spool to NATS: publishes records, and confirms them to the spool when NATS has confirmed them.
 //!
-//! Events go out on a `PublishConnection`. In `core` mode a ping follows them, which the server answers once it has taken
+//! Events go out on a `Channel`. In `core` mode a ping follows them, which the server answers once it has taken
 //! what came before. Where a stream confirms, every publish names a reply subject of ours, `<inbox>.<attempt>.<sequence>`, so
 //! that one subscription of the same connection carries all PubAcks. Anything else ends the attempt: it is read back which
 //! events the stream holds, and the rest is sent again from the oldest.
@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::acks::{Acks, Blocked, Tracker};
 use super::connect::{Connection, not_allowed};
-use super::handshake::Dialer;
 use super::jetstream::PubAck;
 use super::protocol::{Message, Publish};
-use super::publish_connection::{ConnectionError, PublishConnection, Received};
+use super::publish_connection::{ConnectionError, Received};
+use super::shared_connection::{Channel, Opener, ROUND_TRIP};
 use super::spool::{Reduced, Spool, WINDOW};
 use crate::backoff;
 use crate::envelope::Record;
@@ -39,7 +39,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Publisher {
     client: Client,
     connection: watch::Receiver<Connection>,
-    dialer: Dialer,
+    opener: Opener,
     spool: Rc<Spool>,
     status: watch::Sender<BusStatus>,
     tracker: Tracker,
@@ -83,7 +83,7 @@ impl Publisher {
     pub fn new(
         client: Client,
         connection: watch::Receiver<Connection>,
-        dialer: Dialer,
+        opener: Opener,
         spool: Rc<Spool>,
         status: watch::Sender<BusStatus>,
         tracker: Tracker,
@@ -93,7 +93,7 @@ impl Publisher {
             inbox: client.new_inbox(),
             client,
             connection,
-            dialer,
+            opener,
             spool,
             status,
             tracker,
@@ -132,7 +132,7 @@ impl Publisher {
 
     /// Waits for the server, finds out what of the unconfirmed is stored already, and makes ready to send the rest. A
     /// connection that is open is kept, if everything that was written on it has reached the server.
-    async fn establish(&mut self, mut open: Option<PublishConnection>) -> (Acks, PublishConnection) {
+    async fn establish(&mut self, mut open: Option<Channel>) -> (Acks, Channel) {
         let mut failures = 0;
         loop {
             self.connected().await;
@@ -184,21 +184,22 @@ impl Publisher {
         }
     }
 
-    async fn connect(&self, open: Option<PublishConnection>) -> Result<PublishConnection, String> {
-        if let Some(mut connection) = open
-            && within(CONFIRM_TIMEOUT, connection.round_trip()).await.is_some_and(|back| back.is_ok())
-        {
-            return Ok(connection);
+    async fn connect(&self, open: Option<Channel>) -> Result<Channel, String> {
+        if let Some(mut open) = open {
+            match within(ROUND_TRIP, open.round_trip()).await {
+                Some(Ok(())) => return Ok(open),
+                Some(Err(_)) => {}
+                None => open.give_up("it does not answer"),
+            }
         }
-        let confirmations = (!self.tracker.is_core()).then(|| format!("{}.>", self.inbox));
-        self.dialer.dial(&self.client, confirmations.as_deref()).await
+        let inbox = format!("{}.", self.inbox);
+        let inbox = (!self.tracker.is_core()).then_some(inbox.as_str());
+        let subjects = self.spool.envelope.subjects();
+        let own = [subjects.events(), &subjects.dead("")];
+        self.opener.channel(&self.client, inbox, &own).await
     }
 
-    async fn flow(
-        &mut self,
-        acks: &mut Acks,
-        connection: &mut PublishConnection,
-    ) -> Result<Infallible, PublishError> {
+    async fn flow(&mut self, acks: &mut Acks, connection: &mut Channel) -> Result<Infallible, PublishError> {
         // The oldest event that is not confirmed, and since when it is the oldest.
         let (mut oldest, mut since) = (None, Instant::now());
         let mut alarm = pin!(sleep(CONFIRM_TIMEOUT));
@@ -219,7 +220,7 @@ impl Publisher {
                     }
                     self.report(true, client.detail);
                 }
-                ready = connection.ready() => ready?,
+                () = connection.ready() => {}
                 () = self.spool.unsent(), if level.sent < self.window && !connection.is_full() => {}
                 // One timer, which goes on; a timer for each event would cost more than the event.
                 () = alarm.as_mut() => {
@@ -242,7 +243,7 @@ impl Publisher {
     }
 
     /// Writes until the window or the connection's buffer is full, or nothing waits.
-    fn fill(&mut self, acks: &mut Acks, connection: &mut PublishConnection) {
+    fn fill(&mut self, acks: &mut Acks, connection: &mut Channel) {
         let reply = acks.is_stream().then_some(self.reply.as_str());
         for _ in self.spool.level().sent..self.window {
             if connection.is_full() {
@@ -266,7 +267,7 @@ impl Publisher {
     }
 
     /// Takes everything that was received.
-    fn receive(&mut self, acks: &mut Acks, connection: &mut PublishConnection) -> Result<(), PublishError> {
+    fn receive(&mut self, acks: &mut Acks, connection: &mut Channel) -> Result<(), PublishError> {
         while let Some(received) = connection.next()? {
             let too_large = match received {
                 Received::Pong(number) => {
@@ -344,7 +345,7 @@ impl Publisher {
     }
 
     /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, it is dead-lettered.
-    fn reduce(&self, connection: &mut PublishConnection, too_large: TooLarge) {
+    fn reduce(&self, connection: &mut Channel, too_large: TooLarge) {
         let TooLarge { sequence, size, .. } = too_large;
         let Some(reduced) = self.spool.reduce(sequence) else { return };
         if reduced == Reduced::WithoutRaw {
@@ -362,7 +363,7 @@ impl Publisher {
     }
 
     /// Publishes the headers of an event that is lost, with size and reason, to the dead-letter subject.
-    fn dead_letter(&self, connection: &mut PublishConnection, lost: TooLarge) {
+    fn dead_letter(&self, connection: &mut Channel, lost: TooLarge) {
         let TooLarge { sequence, size, discarded, headers } = lost;
         let instance = self.spool.instance.clone();
         let detail = if discarded {
@@ -427,7 +428,7 @@ impl Publisher {
 /// Adds a record to what is written next, unless it is larger than the server takes. `reply` is what the subject of its
 /// confirmation begins with, `expected` the sequence that the stream must be at. Returns the record's sequence.
 fn write(
-    connection: &mut PublishConnection,
+    connection: &mut Channel,
     record: &Record,
     reply: Option<&str>,
     message_id: bool,

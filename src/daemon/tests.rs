@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::*;
+use crate::bus::shared_connection::Connections;
 use crate::instance::{Context, Run};
 use crate::settings::{Config, Instance, Urls};
 
@@ -23,7 +24,7 @@ impl Run for Faulty {
         Vec::new()
     }
 
-    fn run(self: Box<Self>, _: Context) -> LocalBoxFuture<'static, ()> {
+    fn run(self: Box<Self>, _: Context, _: Connections) -> LocalBoxFuture<'static, ()> {
         async { panic!("a panic for the test") }.boxed_local()
     }
 }
@@ -36,11 +37,11 @@ impl Run for Spinning {
         "sub0"
     }
 
-    fn operations(&self) -> Vec<&'static str> {
+    fn operations(&self) -> Vec<pontoon_sdk::Operation> {
         Vec::new()
     }
 
-    fn run(self: Box<Self>, _: Context) -> LocalBoxFuture<'static, ()> {
+    fn run(self: Box<Self>, _: Context, _: Connections) -> LocalBoxFuture<'static, ()> {
         async move {
             while !self.0.load(Ordering::Relaxed) {
                 std::thread::yield_now();
@@ -58,11 +59,11 @@ impl Run for Counting {
         "sub0"
     }
 
-    fn operations(&self) -> Vec<&'static str> {
+    fn operations(&self) -> Vec<pontoon_sdk::Operation> {
         Vec::new()
     }
 
-    fn run(self: Box<Self>, _: Context) -> LocalBoxFuture<'static, ()> {
+    fn run(self: Box<Self>, _: Context, _: Connections) -> LocalBoxFuture<'static, ()> {
         async move {
             loop {
                 self.0.fetch_add(1, Ordering::Relaxed);

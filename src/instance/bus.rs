@@ -20,9 +20,9 @@ use crate::bus::acks::Tracker;
 use crate::bus::commands::{self, Micro, Requests};
 use crate::bus::connect::{self, Connection};
 use crate::bus::context;
-use crate::bus::handshake::Dialer;
 use crate::bus::publisher::Publisher;
 use crate::bus::replies::{self, Route};
+use crate::bus::shared_connection::{Connections, Opener};
 use crate::envelope::{Subjects, rfc3339};
 use crate::reply::{ReplySender, Stats};
 use crate::settings::Nats;
@@ -45,6 +45,8 @@ pub(super) struct Bus {
     bus: watch::Sender<BusStatus>,
     status: watch::Sender<InstanceStatus>,
     connected: Connected,
+    /// Those of the thread, for events.
+    connections: Connections,
     current: watch::Sender<Client>,
     publishing: Publishing,
     /// What else runs over the connection, without end: the state, and the micro service.
@@ -92,6 +94,7 @@ impl Bus {
         shared: Rc<Shared>,
         operations: Vec<Operation>,
         stats: Rc<Stats>,
+        connections: Connections,
     ) -> Option<(Self, ReplySender)> {
         let bus = watch::Sender::new(context.status.borrow().bus.clone());
         let kind = context.status.borrow().kind.clone();
@@ -124,7 +127,7 @@ impl Bus {
         let tracker = Tracker::new(delivery, &shared.link.instance, connected.nats.jetstream_api());
         let mut this = Self {
             current: watch::Sender::new(connected.client.clone()),
-            publishing: Publishing::start(&connected, &shared, &bus, tracker),
+            publishing: Publishing::start(&connected, &connections, &shared, &bus, tracker),
             status: context.status.clone(),
             state: JoinSet::new(),
             micro_service: JoinSet::new(),
@@ -135,6 +138,7 @@ impl Bus {
             micro,
             bus,
             connected,
+            connections,
         };
         this.start_state();
         this.start_micro();
@@ -257,7 +261,8 @@ impl Bus {
             self.connected = next;
             self.current.send_replace(self.connected.client.clone());
         }
-        self.publishing = Publishing::start(&self.connected, &self.shared, &self.bus, tracker);
+        self.publishing =
+            Publishing::start(&self.connected, &self.connections, &self.shared, &self.bus, tracker);
         self.start_micro();
         if moves {
             self.start_state();
@@ -326,6 +331,7 @@ impl Bus {
 impl Publishing {
     fn start(
         connected: &Connected,
+        connections: &Connections,
         shared: &Rc<Shared>,
         bus: &watch::Sender<BusStatus>,
         tracker: Tracker,
@@ -335,7 +341,7 @@ impl Publishing {
         let mut publisher = Publisher::new(
             client.clone(),
             connection.clone(),
-            Dialer::new(nats.clone(), format!("pontoon/{}/events", shared.link.instance)),
+            Opener::new(connections.clone(), nats.clone()),
             shared.link.spool.clone(),
             bus.clone(),
             tracker,

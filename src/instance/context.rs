@@ -10,6 +10,7 @@ use pontoon_sdk::Operation;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::shared_connection::Connections;
 use crate::feed::Feed;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
@@ -19,8 +20,9 @@ use crate::status::InstanceStatus;
 pub trait Run: Send {
     /// Its connector's type.
     fn kind(&self) -> &'static str;
-    /// Runs it until it is asked to stop and has drained. Called on its thread; what it spawns there ends with it.
-    fn run(self: Box<Self>, context: Context) -> LocalBoxFuture<'static, ()>;
+    /// Runs it until it is asked to stop and has drained. Called on its thread, whose connections these are; what
+    /// it spawns there ends with it.
+    fn run(self: Box<Self>, context: Context, connections: Connections) -> LocalBoxFuture<'static, ()>;
     /// Its operations, with those that every instance has.
     fn operations(&self) -> Vec<Operation>;
 }

@@ -1,4 +1,4 @@
-//! One configured use of a service, with NATS connections of its own, so that no instance can hurt another.
+//! One configured use of a service. Instances share threads, and hurt each other no more than their turns allow.
 //!
 //! * [`context`]: what the daemon hands to an instance; [`shared`]: what its parts share
 //! * [`worker`]: the threads that instances run on; `run`: an instance from start to drain
@@ -35,6 +35,7 @@ use self::context::epoch;
 pub use self::context::{Context, LocalCommand, Run, Settings, since_start};
 pub use self::shared::Shared;
 use self::worker::{Running, Worker};
+use crate::bus::shared_connection::Connections;
 use crate::feed::Feed;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
@@ -68,8 +69,8 @@ where
         router::operations(&self.connector)
     }
 
-    fn run(self: Box<Self>, context: Context) -> LocalBoxFuture<'static, ()> {
-        run::run(Rc::new(self.connector), context).boxed_local()
+    fn run(self: Box<Self>, context: Context, connections: Connections) -> LocalBoxFuture<'static, ()> {
+        run::run(Rc::new(self.connector), context, connections).boxed_local()
     }
 }
 
@@ -134,7 +135,7 @@ impl Handle {
             stop: stop.clone(),
             epoch,
         };
-        let running = worker.run(epoch, move || run.run(context));
+        let running = worker.run(epoch, move |connections| run.run(context, connections));
         Self { name: name.to_owned(), status, heartbeat, operations, commands, settings, stop, running }
     }
 

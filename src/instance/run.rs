@@ -21,6 +21,7 @@ use super::shared::{Shared, Throttles};
 use super::state::State;
 use super::status;
 use crate::bus::commands;
+use crate::bus::shared_connection::Connections;
 use crate::bus::spool::Spool;
 use crate::disk::{Directory, Intents};
 use crate::envelope::Envelope;
@@ -46,7 +47,7 @@ const ACCEPTED: usize = 16;
 
 /// Runs until the instance is asked to stop and has drained, or until one of its parts fails as none should: then it
 /// returns without a drain, and the daemon starts it again.
-pub(super) async fn run<C: Connector>(connector: Rc<C>, mut context: Context)
+pub(super) async fn run<C: Connector>(connector: Rc<C>, mut context: Context, connections: Connections)
 where
     C::Transport: Dial,
 {
@@ -54,7 +55,8 @@ where
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.link.activity.clone()));
     let stats = Rc::new(Stats::default());
-    let started = Bus::start(&context, shared.clone(), router::operations(&*connector), stats.clone()).await;
+    let operations = router::operations(&*connector);
+    let started = Bus::start(&context, shared.clone(), operations, stats.clone(), connections).await;
     let Some((mut bus, replies)) = started else { return };
     let status = context.status.subscribe();
     let mut router = Router::new(shared.clone(), connector.clone(), status, replies, stats);

@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::shared_connection::Connections;
 use crate::link::gaps::BEAT;
 use crate::settings::Isolation;
 
@@ -61,7 +62,7 @@ struct Pulse {
 /// An instance to run.
 struct Start {
     id: u64,
-    run: Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>,
+    run: Box<dyn FnOnce(Connections) -> LocalBoxFuture<'static, ()> + Send>,
     abandoned: CancellationToken,
     ended: CancellationToken,
 }
@@ -86,7 +87,7 @@ impl Workers {
     /// If a thread is needed and cannot be made.
     pub fn assign(&mut self, name: &str, isolation: Isolation) -> io::Result<Arc<Worker>> {
         if isolation == Isolation::Own {
-            return Worker::start(format!("instance {name}"));
+            return Worker::start(format!("instance {name}"), name);
         }
         self.shared.retain(|watched| watched.worker.strong_count() > 0);
         let least = self.shared.iter().min_by_key(|watched| watched.worker.strong_count());
@@ -95,7 +96,8 @@ impl Workers {
             return Ok(worker);
         }
         self.started += 1;
-        let worker = Worker::start(format!("worker-{}", self.started))?;
+        let name = format!("worker-{}", self.started);
+        let worker = Worker::start(name.clone(), &name)?;
         self.shared.push(Watched { worker: Arc::downgrade(&worker), beats: 0, missed: 0 });
         Ok(worker)
     }
@@ -114,12 +116,15 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(name: String) -> io::Result<Arc<Self>> {
+    /// `name` is that of its connections.
+    fn start(thread: String, name: &str) -> io::Result<Arc<Self>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (starts, receiver) = mpsc::unbounded_channel();
         let pulse = Arc::new(Pulse::default());
-        let shown = pulse.clone();
-        std::thread::Builder::new().name(name).spawn(move || run(runtime, receiver, &shown))?;
+        let (shown, connections) = (pulse.clone(), format!("pontoon/{name}/events"));
+        std::thread::Builder::new()
+            .name(thread)
+            .spawn(move || run(runtime, receiver, &shown, connections))?;
         Ok(Arc::new(Self { starts, pulse }))
     }
 
@@ -127,7 +132,7 @@ impl Worker {
     pub(super) fn run(
         self: Arc<Self>,
         id: u64,
-        run: impl FnOnce() -> LocalBoxFuture<'static, ()> + Send + 'static,
+        run: impl FnOnce(Connections) -> LocalBoxFuture<'static, ()> + Send + 'static,
     ) -> Running {
         let (abandoned, ended) = (CancellationToken::new(), CancellationToken::new());
         let start = Start { id, run: Box::new(run), abandoned: abandoned.clone(), ended: ended.clone() };
@@ -161,18 +166,24 @@ impl Running {
     }
 }
 
-fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse) {
+/// Runs instances and their connections, which are to have this name.
+fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse, name: String) {
     runtime.block_on(async {
         let (mut instances, mut is_open) = (FuturesUnordered::new(), true);
+        let (spawn, mut spawned) = mpsc::unbounded_channel();
+        let connections = Connections::new(name, move |task| drop(spawn.send(task)));
+        let mut tasks = FuturesUnordered::<LocalBoxFuture<'static, ()>>::new();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while is_open || !instances.is_empty() {
             tokio::select! {
                 start = starts.recv(), if is_open => match start {
-                    Some(start) => instances.push(start.run(pulse)),
+                    Some(start) => instances.push(start.run(pulse, connections.clone())),
                     None => is_open = false,
                 },
                 Some(()) = instances.next() => {}
+                Some(task) = spawned.recv() => tasks.push(task),
+                Some(()) = tasks.next() => {}
                 _ = beats.tick() => {
                     pulse.beats.fetch_add(1, Ordering::Relaxed);
                 }
@@ -185,11 +196,11 @@ fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse) {
 
 impl Start {
     /// Runs until it ends, panics or is abandoned. Then none of its tasks is left.
-    async fn run(self, pulse: &Pulse) {
+    async fn run(self, pulse: &Pulse, connections: Connections) {
         let _ended = self.ended.drop_guard();
         let tasks = LocalSet::new();
         // A task of its set, as are all that it spawns: a panic ends that alone.
-        let instance = tasks.spawn_local(async move { (self.run)().await });
+        let instance = tasks.spawn_local(async move { (self.run)(connections).await });
         let mut turns = pin!(tasks.run_until(instance));
         let turns = poll_fn(|cx| {
             pulse.turn.store(self.id, Ordering::Relaxed);
@@ -234,7 +245,7 @@ mod tests {
         let worker = Workers::new(1).assign("flood", Isolation::Shared).unwrap();
         let (polls, longest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counted = polls.clone();
-        let flood = worker.clone().run(1, move || {
+        let flood = worker.clone().run(1, move |_| {
             let work = move || {
                 let counted = counted.clone();
                 async move {
@@ -253,7 +264,7 @@ mod tests {
             .boxed_local()
         });
         let seen = longest.clone();
-        let other = worker.clone().run(2, move || {
+        let other = worker.clone().run(2, move |_| {
             async move {
                 let mut before = None;
                 for _ in 0..1_000 {
@@ -275,10 +286,10 @@ mod tests {
     async fn no_task_is_left_of_an_instance_that_has_ended_or_panicked_and_others_go_on() {
         let worker = Workers::new(1).assign("a", Isolation::Shared).unwrap();
         let tasks = Arc::new(());
-        let other = worker.clone().run(1, || std::future::pending().boxed_local());
+        let other = worker.clone().run(1, |_| std::future::pending().boxed_local());
         for panics in [false, true] {
             let task = tasks.clone();
-            let instance = worker.clone().run(2, move || {
+            let instance = worker.clone().run(2, move |_| {
                 async move {
                     spawn_local(async move {
                         let _task = task;

@@ -320,7 +320,7 @@ pub struct Instance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// A thread.
+    /// A thread, and the connection to NATS for its events.
     #[default]
     Shared,
     /// Nothing.

@@ -192,6 +192,45 @@ async fn in_core_mode_a_publish_that_is_not_allowed_is_not_taken_for_done() {
     assert_eq!(metrics.value("pontoon_events_published_total", &labels), Some(0.0));
 }
 
+#[tokio::test]
+async fn what_is_not_allowed_for_some_instances_does_not_keep_another_on_their_connection_from_publishing() {
+    // One for each thread, and by name before the one that is allowed.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let denied: Vec<_> = (0..cores).map(|number| format!("denied_{number}")).collect();
+    let inboxes: String = denied.iter().map(|name| format!("\"_INBOX_{name}.>\" ")).collect();
+    let permissions = format!(
+        "authorization {{ users = [ {{ user: all, password: a }} {{ user: pontoon, password: p, \
+         permissions: {{ subscribe: {{ deny: [{inboxes}] }} }} }} ] }}"
+    );
+    let nats = NatsServer::options().config(&permissions).start().await;
+    let (sub0, other) = (pontoon_testkit::Sub0::start().await, pontoon_testkit::Sub0::start().await);
+    let lines = "nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }";
+    let config = pontoon_testkit::DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p");
+    let config = denied.iter().fold(config, |config, name| config.sub0(name, &other));
+    let mut daemon = crate::support::start(config.sub0("shop", &sub0));
+    for name in &denied {
+        eventually(DEADLINE, async || {
+            let status = crate::support::instance(&mut daemon, name).await.unwrap_or_default();
+            let detail = status["bus"]["detail"].as_str().unwrap_or_default().to_ascii_lowercase();
+            detail.contains("permissions violation for subscription to \"_inbox_denied")
+        })
+        .await;
+    }
+    sub0.connected(1, DEADLINE).await;
+    let sent = 100;
+    for number in 0..sent {
+        sub0.broadcast("tick", &json!({ "n": number }));
+    }
+    let labels = [("pontoon_instance", "shop"), ("type", "sub0")];
+    eventually(DEADLINE, async || {
+        let published = daemon.metrics().await.value("pontoon_events_published_total", &labels);
+        published > Some(f64::from(sent))
+    })
+    .await;
+    let again = daemon.logged("publishing starts over");
+    assert!(again.iter().all(|line| line["instance"] != "shop"), "{again:?}");
+}
+
 async fn detail(fixture: &mut Fixture, words: &str) -> String {
     let detail_of =
         |status: &serde_json::Value| status["bus"]["detail"].as_str().unwrap_or_default().to_owned();

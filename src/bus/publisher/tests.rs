@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::bus::connect;
+use crate::bus::shared_connection::Connections;
 use crate::envelope::Envelope;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{Delivery, DeliveryMode, Events, Nats, Urls};
@@ -173,12 +174,13 @@ impl Publishing {
         let envelope = Rc::new(Envelope::new("pontoon", "t", "shop", 1, &Events::default()));
         let metrics = Arc::new(InstanceMetrics::new("shop", "t", &[]));
         let spool = Rc::new(Spool::new("shop", envelope, metrics, &delivery));
-        let dialer = Dialer::new(nats, "pontoon/shop/events".into());
+        let connections = Connections::new("pontoon/shop/events".into(), |task| drop(spawn_local(task)));
+        let opener = Opener::new(connections, nats);
         let tracker = Tracker::new(delivery, "shop", "$JS.API".into());
         let sender = watch::Sender::new(BusStatus::default());
         let status = sender.subscribe();
         let limit = Size::mib(1);
-        let mut publisher = Publisher::new(client, connection, dialer, spool.clone(), sender, tracker, limit);
+        let mut publisher = Publisher::new(client, connection, opener, spool.clone(), sender, tracker, limit);
         let task = AbortOnDropHandle::new(spawn_local(async move { publisher.run().await }));
         Self { server, spool, status, _task: task }
     }

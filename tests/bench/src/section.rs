@@ -106,7 +106,7 @@ impl Extent {
             in_flight: vec![1, 64],
             links: vec![1_000],
             tls: false,
-            instances: vec![],
+            instances: vec![1, 100, 1_000],
             idle: Duration::from_secs(3),
         }
     }
@@ -258,7 +258,7 @@ impl<'a> Runner<'a> {
 
     fn instances(&mut self) {
         let (bench, extent) = (self.bench, self.extent);
-        let rate = extent.rates.first().copied().unwrap_or_default();
+        let rate = extent.rates.last().copied().unwrap_or_default();
         let time = extent.idle.min(Duration::from_secs(10));
         for count in &extent.instances {
             let title = format!("W8 {count} instances, together {rate} events/s");
