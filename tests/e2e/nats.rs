@@ -1,10 +1,10 @@
 //! A NATS server that is not as it should be: the daemon reports what to do, keeps running, and recovers by itself.
 
 use async_nats::jetstream::{self, stream};
-use pontoon_testkit::NatsServer;
+use pontoon_testkit::{DaemonConfig, NatsServer, Sub0, eventually};
 use serde_json::json;
 
-use crate::support::{DEADLINE, Fixture, contents, numbered, numbers};
+use crate::support::{DEADLINE, Fixture, contents, instance, numbered, numbers, start};
 
 #[tokio::test]
 async fn a_missing_jetstream_is_reported_and_core_mode_works() {
@@ -95,12 +95,12 @@ async fn wrong_credentials_are_reported_and_right_ones_are_taken_up() {
     let users = "authorization { user: pontoon, password: right }";
     for (password, good) in [("wrong", false), ("right", true)] {
         let nats = NatsServer::options().config(users).start().await;
-        let sub0 = pontoon_testkit::Sub0::start().await;
-        let config = pontoon_testkit::DaemonConfig::new(&nats)
+        let sub0 = Sub0::start().await;
+        let config = DaemonConfig::new(&nats)
             .with("nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }")
             .environment("NATS_PW", password)
             .sub0("shop", &sub0);
-        let mut daemon = crate::support::start(config);
+        let mut daemon = start(config);
         sub0.connected(1, DEADLINE).await;
         let found = pontoon_testkit::until_some(DEADLINE, async || {
             let (_, text) = daemon.get("/status").await;
@@ -132,8 +132,8 @@ async fn wrong_credentials_are_reported_and_right_ones_are_taken_up() {
 async fn the_daemon_starts_without_nats_and_catches_up() {
     let mut nats = NatsServer::start().await;
     nats.kill();
-    let sub0 = pontoon_testkit::Sub0::start().await;
-    let daemon = crate::support::start(pontoon_testkit::DaemonConfig::new(&nats).sub0("shop", &sub0));
+    let sub0 = Sub0::start().await;
+    let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
     sub0.connected(1, DEADLINE).await;
     sub0.broadcast("tick", &json!({"n": 0}));
     nats.restart().await;
@@ -176,11 +176,10 @@ async fn in_core_mode_a_publish_that_is_not_allowed_is_not_taken_for_done() {
         { user: pontoon, password: p, permissions: { publish: { deny: ["pontoon.event.>"] } } }
     ] }"#;
     let nats = NatsServer::options().config(permissions).start().await;
-    let sub0 = pontoon_testkit::Sub0::start().await;
+    let sub0 = Sub0::start().await;
     let lines = "delivery.mode = \"core\"\nnats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }";
-    let config =
-        pontoon_testkit::DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p").sub0("shop", &sub0);
-    let daemon = crate::support::start(config);
+    let config = DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p").sub0("shop", &sub0);
+    let daemon = start(config);
     let options = async_nats::ConnectOptions::with_user_and_password("all".into(), "a".into());
     let client = options.connect(nats.url()).await.expect("connected");
     let mut fixture = Fixture { daemon, sub0, nats, client };
@@ -203,14 +202,14 @@ async fn what_is_not_allowed_for_some_instances_does_not_keep_another_on_their_c
          permissions: {{ subscribe: {{ deny: [{inboxes}] }} }} }} ] }}"
     );
     let nats = NatsServer::options().config(&permissions).start().await;
-    let (sub0, other) = (pontoon_testkit::Sub0::start().await, pontoon_testkit::Sub0::start().await);
+    let (sub0, other) = (Sub0::start().await, Sub0::start().await);
     let lines = "nats.user = \"pontoon\"\nnats.password = { env = \"NATS_PW\" }";
-    let config = pontoon_testkit::DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p");
+    let config = DaemonConfig::new(&nats).with(lines).environment("NATS_PW", "p");
     let config = denied.iter().fold(config, |config, name| config.sub0(name, &other));
-    let mut daemon = crate::support::start(config.sub0("shop", &sub0));
+    let mut daemon = start(config.sub0("shop", &sub0));
     for name in &denied {
         eventually(DEADLINE, async || {
-            let status = crate::support::instance(&mut daemon, name).await.unwrap_or_default();
+            let status = instance(&mut daemon, name).await.unwrap_or_default();
             let detail = status["bus"]["detail"].as_str().unwrap_or_default().to_ascii_lowercase();
             detail.contains("permissions violation for subscription to \"_inbox_denied")
         })
@@ -247,12 +246,12 @@ async fn create(fixture: &Fixture, name: &str, subject: &str) {
 async fn many_instances_fit_a_small_server() {
     for (number, size) in [(3, "1536MB"), (10, "1GB")] {
         let nats = NatsServer::options().max_file_store(size).every_right().start().await;
-        let sub0 = pontoon_testkit::Sub0::start().await;
-        let mut config = pontoon_testkit::DaemonConfig::new(&nats);
+        let sub0 = Sub0::start().await;
+        let mut config = DaemonConfig::new(&nats);
         for instance in 0..number {
             config = config.sub0(&format!("shop{instance}"), &sub0);
         }
-        let mut daemon = crate::support::start(config);
+        let mut daemon = start(config);
         sub0.connected(number, DEADLINE).await;
         sub0.broadcast("tick", &json!({"n": 0}));
         // The broadcast, and the gap with which every run begins.
@@ -276,9 +275,7 @@ async fn a_stream_that_finds_no_space_names_the_settings_and_they_help() {
     fixture.sub0.connected(1, DEADLINE).await;
     assert_eq!(fixture.sub0.blast(100, numbered).await, 1);
     let lines = "delivery.max_bytes = \"16MiB\"\ndelivery.max_age = \"1h\"\ndelivery.max_messages = 60";
-    fixture.daemon.reconfigure(
-        pontoon_testkit::DaemonConfig::new(&fixture.nats).with(lines).sub0("shop", &fixture.sub0),
-    );
+    fixture.daemon.reconfigure(DaemonConfig::new(&fixture.nats).with(lines).sub0("shop", &fixture.sub0));
     fixture.daemon.signal("HUP");
     fixture.at_rest(100).await;
     let stream = jetstream::new(fixture.client.clone()).get_stream("PONTOON_SHOP").await.expect("there");
@@ -286,7 +283,7 @@ async fn a_stream_that_finds_no_space_names_the_settings_and_they_help() {
     let bounds = (config.max_bytes, config.max_age.as_secs(), config.max_messages);
     assert_eq!(bounds, (16 << 20, 3600, 60));
     // Other bounds never change a stream that is there.
-    fixture.daemon.reconfigure(pontoon_testkit::DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0));
+    fixture.daemon.reconfigure(DaemonConfig::new(&fixture.nats).sub0("shop", &fixture.sub0));
     fixture.daemon.signal("HUP");
     assert_eq!(fixture.sub0.blast(100, |number| numbered(100 + number)).await, 1);
     fixture.at_rest(200).await;
@@ -317,11 +314,10 @@ async fn a_stream_that_cannot_be_created_is_reported_with_the_setting_that_helps
                 stream::Config { name: "X".into(), subjects: vec!["x".into()], ..Default::default() };
             jetstream::new(client).create_stream(config).await.expect("created");
         }
-        let sub0 = pontoon_testkit::Sub0::start().await;
-        let config = pontoon_testkit::DaemonConfig::new(&nats)
-            .with("nats.user = \"pontoon\"\nnats.password = \"right\"")
-            .with(lines);
-        let mut daemon = crate::support::start(config.sub0("shop", &sub0));
+        let sub0 = Sub0::start().await;
+        let config =
+            DaemonConfig::new(&nats).with("nats.user = \"pontoon\"\nnats.password = \"right\"").with(lines);
+        let mut daemon = start(config.sub0("shop", &sub0));
         pontoon_testkit::eventually(DEADLINE, async || {
             let (_, text) = daemon.get("/status").await;
             let status: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -343,10 +339,9 @@ async fn where_the_stream_in_the_way_may_not_be_asked_for_the_advice_stays() {
     let config =
         stream::Config { name: "ALL".into(), subjects: vec![">".into()], no_ack: true, ..Default::default() };
     jetstream::new(nats.client().await).create_stream(config).await.expect("created");
-    let sub0 = pontoon_testkit::Sub0::start().await;
-    let config =
-        pontoon_testkit::DaemonConfig::new(&nats).with("nats.user = \"pontoon\"\nnats.password = \"right\"");
-    let mut daemon = crate::support::start(config.sub0("shop", &sub0));
+    let sub0 = Sub0::start().await;
+    let config = DaemonConfig::new(&nats).with("nats.user = \"pontoon\"\nnats.password = \"right\"");
+    let mut daemon = start(config.sub0("shop", &sub0));
     pontoon_testkit::eventually(DEADLINE, async || {
         let (_, text) = daemon.get("/status").await;
         text.contains("another stream takes") && text.contains("best_effort")
