@@ -222,10 +222,12 @@ impl SharedConnection {
     fn poll_drive(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = &mut *self.0.borrow_mut();
         state.driver = Some(cx.waker().clone());
-        if std::mem::take(&mut state.ping) {
-            state.connection.ping();
-        }
         while state.broken.is_none() {
+            // One at a time: the next one serves all that have asked for it meanwhile.
+            if state.ping && !state.connection.is_pinged() {
+                state.connection.ping();
+                state.ping = false;
+            }
             match state.connection.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     if let Err(error) = state.receive() {

@@ -196,10 +196,13 @@ async fn what_is_not_allowed_for_some_instances_does_not_keep_another_on_their_c
     // One for each thread, and by name before the one that is allowed.
     let cores = std::thread::available_parallelism().unwrap().get();
     let denied: Vec<_> = (0..cores).map(|number| format!("denied_{number}")).collect();
-    let inboxes: String = denied.iter().map(|name| format!("\"_INBOX_{name}.>\" ")).collect();
+    let inboxes: Vec<_> = denied.iter().map(|name| format!("\"_INBOX_{name}.>\"")).collect();
     let permissions = format!(
-        "authorization {{ users = [ {{ user: all, password: a }} {{ user: pontoon, password: p, \
-         permissions: {{ subscribe: {{ deny: [{inboxes}] }} }} }} ] }}"
+        "authorization {{ users = [
+            {{ user: all, password: a }}
+            {{ user: pontoon, password: p, permissions: {{ subscribe: {{ deny: [{}] }} }} }}
+        ] }}",
+        inboxes.join(", ")
     );
     let nats = NatsServer::options().config(&permissions).start().await;
     let (sub0, other) = (Sub0::start().await, Sub0::start().await);

@@ -35,6 +35,13 @@ fn event(body: &[u8]) -> Publish<'_> {
     Publish { subject: b"event.a.x", reply: None, headers: &[], expected: None, body }
 }
 
+/// The next that the server receives is an event.
+async fn is_event(server: &mut Server) {
+    for wanted in ["HPUB event.a.x 12 13", "NATS/1.0", "", "1"] {
+        assert_eq!(line(server).await, wanted);
+    }
+}
+
 /// The next that is received, as text.
 async fn next(channel: &mut Channel) -> String {
     loop {
@@ -55,16 +62,23 @@ async fn each_channel_gets_its_confirmations_and_refusals_and_one_ping_serves_bo
         let ([mut a, mut b], mut server) = pair().await;
         a.publish(&event(b"1"));
         assert_eq!((a.ping(), b.ping()), (1, 1));
-        for wanted in ["HPUB event.a.x 12 13", "NATS/1.0", "", "1", "PING"] {
-            assert_eq!(line(&mut server).await, wanted);
-        }
+        is_event(&mut server).await;
+        assert_eq!(line(&mut server).await, "PING");
         let refused = "-ERR 'Permissions Violation for Publish to \"event.b.x\"'\r\n";
         server.write_all(format!("MSG _I_a.1 1 3\r\none\r\n{refused}PONG\r\n").as_bytes()).await.unwrap();
         assert_eq!([next(&mut a).await, next(&mut a).await], ["one", "Pong(1)"]);
         let refused = "Refused(\"Permissions Violation for Publish to \\\"event.b.x\\\"\")";
         assert_eq!([next(&mut b).await, next(&mut b).await], [refused, "Pong(1)"]);
-        // The next ping is another one.
         assert_eq!(b.ping(), 2);
+        assert_eq!(line(&mut server).await, "PING");
+        // One is under way, so that the next one waits, and nothing else does.
+        for _ in 0..2 {
+            assert_eq!(a.ping(), 3);
+            a.publish(&event(b"1"));
+            is_event(&mut server).await;
+        }
+        server.write_all(b"PONG\r\n").await.unwrap();
+        assert_eq!(next(&mut b).await, "Pong(2)");
         assert_eq!(line(&mut server).await, "PING");
     };
     LocalSet::new().run_until(test).await;

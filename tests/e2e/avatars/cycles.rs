@@ -29,7 +29,9 @@ async fn ten_thousand_sockets_leave_nothing_behind() {
     cycle(&fixture, CYCLES - WARM).await;
     let after = rest(&fixture).await;
     assert_eq!(fixture.echo.upgrades(), CYCLES);
-    assert_eq!((after.files, after.threads), (before.files, before.threads));
+    assert_eq!(after.files, before.files);
+    // One that waited for the disk may have ended since.
+    assert!(after.threads <= before.threads, "{} threads, then {}", before.threads, after.threads);
     println!("resident memory: {} KiB, then {} KiB", before.memory / 1024, after.memory / 1024);
     assert!(after.memory < before.memory + SLACK, "{} bytes, then {}", before.memory, after.memory);
 }
