@@ -43,7 +43,8 @@ async fn instances_share_threads_and_one_that_is_removed_leaves_nothing() {
     assert!(shared.len() <= cores && shared.len() == cores.min(4), "{running:?} on {cores} cores");
 
     reload(&mut daemon, base(), "applied").await;
-    eventually(DEADLINE, async || workers(&daemon) == ["worker-1"] && daemon.open_files() == files).await;
+    // The first count may hold a request to the admin endpoint that was just answered.
+    eventually(DEADLINE, async || workers(&daemon) == ["worker-1"] && daemon.open_files() <= files).await;
     kept.broadcast("tick", &json!(1));
     counted(&mut daemon, "pontoon_events_published_total", "kept", 2.0).await;
 }
