@@ -1,7 +1,7 @@
 //! The connections to NATS on which the instances of a thread publish: instances with the same settings share one, so that
-//! what they publish at the same time leaves with one system call. An instance has a [`Channel`] of it.
+//! what they publish at the same time leaves with one system call. An instance has a `Channel` of it.
 //!
-//! * Fair: each channel may have [`QUANTUM`] bytes waiting to be written, whatever the others have.
+//! * Fair: each channel may have 64 KiB waiting to be written, whatever the others have.
 //! * Confirmations are messages to a subscription of the channel, and go to it alone. One ping serves all that wait for the
 //!   next one. What the server does not allow concerns the channel whose subjects it names.
 //! * A break concerns all channels: each ends its attempt, and opens another one.
