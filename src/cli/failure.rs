@@ -31,6 +31,15 @@ impl From<std::io::Error> for Failure {
 }
 
 impl Failure {
+    /// What went wrong, on one line.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Config(problems) => problems.to_string(),
+            Self::Usage(what) | Self::Failed(what) => what,
+            Self::Output(error) => error.to_string(),
+        }
+    }
+
     /// Prints it on stderr, one fault a line.
     pub(super) fn report(self) -> ExitCode {
         let (code, lines) = match self {

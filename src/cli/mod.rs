@@ -3,14 +3,17 @@
 //! 0 success, 1 failure, 2 usage, 69 stopped before it could drain, 78 configuration.
 
 mod admin;
+mod asyncapi;
+mod check;
 mod describe;
 mod failure;
 mod nats;
+mod permissions;
 mod probe;
 mod send;
 mod tail;
 
-use std::io::{Write as _, stderr, stdout};
+use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,7 +21,6 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Problem, Problems, Sources};
 use crate::daemon;
-use crate::log::printable::printable;
 use crate::registry::Registry;
 use failure::Failure;
 
@@ -60,7 +62,11 @@ enum Command {
     /// Run the bridge
     Run,
     /// Check the configuration and print every error in it
-    Check,
+    Check {
+        /// Also connect to NATS and dial every service once, as the instances would
+        #[arg(long)]
+        connect: bool,
+    },
     /// List the connectors, or describe one: its operations and settings
     Connectors {
         /// Its type
@@ -89,6 +95,15 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Print the subjects and messages of this configuration as an AsyncAPI document
+    Asyncapi,
+    /// Print the users of a nats-server for this configuration, with the permissions that they need
+    NatsPermissions,
+    /// Print the manual page, or that of a subcommand, for `man -l -`
+    Man {
+        /// The subcommand
+        command: Option<String>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -104,7 +119,7 @@ pub fn main(registry: Registry) -> ExitCode {
     let sources = settings.sources();
     let outcome = match command {
         Command::Run => run(registry, sources),
-        Command::Check => check(&registry, &sources),
+        Command::Check { connect } => check::check(&registry, &sources, connect),
         Command::Connectors { r#type: None } => describe::connectors(&registry),
         Command::Connectors { r#type: Some(kind) } => describe::connector(&registry, &kind),
         Command::Sample { recipe: Some(name), .. } => describe::recipe(&name),
@@ -114,6 +129,9 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Send(request) => request.run(&registry, &sources),
         Command::Status(status) => status.run(&registry, &sources),
         Command::Health { strict } => probe::health(&registry, &sources, strict),
+        Command::Asyncapi => asyncapi::print(&registry, &sources),
+        Command::NatsPermissions => permissions::print(&registry, &sources),
+        Command::Man { command } => man(command.as_deref()),
         Command::Completions { shell } => completions(shell),
     };
     outcome.unwrap_or_else(|failure| failure.report())
@@ -146,21 +164,28 @@ fn run(registry: Registry, sources: Sources) -> Outcome {
     Ok(daemon::run(registry, sources, loaded))
 }
 
-fn check(registry: &Registry, sources: &Sources) -> Outcome {
-    let loaded = config::load(registry, sources)?;
-    for warning in &loaded.warnings {
-        writeln!(stderr(), "warning: {}", printable(warning))?;
-    }
-    let running = loaded.instances.len();
-    let all = loaded.config.connectors.len();
-    let warnings = loaded.warnings.len();
-    writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} warnings")?;
-    Ok(ExitCode::SUCCESS)
-}
-
 fn completions(shell: clap_complete::Shell) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut CommandLine::command(), "pontoon", &mut script);
     stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(name: Option<&str>) -> Outcome {
+    let mut all = CommandLine::command();
+    // So that each subcommand has its whole name and the options of all.
+    all.build();
+    let page = match name {
+        None => clap_mangen::Man::new(all),
+        Some(name) => {
+            let found = all.find_subcommand(name).ok_or_else(|| {
+                Failure::Usage(format!("\"{name}\" is not a subcommand; `pontoon help` lists them"))
+            })?;
+            clap_mangen::Man::new(found.clone()).title(format!("pontoon-{name}"))
+        }
+    };
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    stdout().write_all(&text)?;
     Ok(ExitCode::SUCCESS)
 }

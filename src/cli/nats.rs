@@ -1,4 +1,4 @@
-//! A short connection to NATS, for `tail` and `send`.
+//! A short connection to NATS, for `tail`, `send` and `check`.
 
 use std::time::Duration;
 
@@ -39,9 +39,13 @@ impl Refusals {
 
 /// Connects, and waits until the connection is up.
 pub(super) async fn client(config: &Config) -> Result<(Client, Refusals), Failure> {
-    let inbox = inbox(config.nats.user.as_deref());
+    client_with(config, &inbox(config.nats.user.as_deref())).await
+}
+
+/// The same with another prefix of inboxes.
+pub(super) async fn client_with(config: &Config, inbox: &str) -> Result<(Client, Refusals), Failure> {
     let (client, mut state) =
-        connect::client(&config.nats, "pontoon command line", &inbox, "").await.map_err(Failure::Failed)?;
+        connect::client(&config.nats, "pontoon command line", inbox, "").await.map_err(Failure::Failed)?;
     let up = tokio::time::timeout(CONNECT_TIMEOUT, state.wait_for(|connection| connection.up))
         .await
         .map(|up| up.is_ok());

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use pontoon_sdk::Operation;
+use pontoon_sdk::{LinkKey, Operation};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,10 @@ pub trait Run: Send {
     /// Runs it until it is asked to stop and has drained. Called on its thread, whose connections these are; what
     /// it spawns there ends with it.
     fn run(self: Box<Self>, context: Context, connections: Connections) -> LocalBoxFuture<'static, ()>;
+    /// Dials each of its links once and closes it again: the links with their addresses, or why they cannot be connected.
+    fn dial(&self, _transport: settings::Transport) -> Vec<(LinkKey, Result<String, String>)> {
+        Vec::new()
+    }
     /// Its operations, with those that every instance has.
     fn operations(&self) -> Vec<Operation>;
 }

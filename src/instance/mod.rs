@@ -27,7 +27,8 @@ use std::sync::atomic::AtomicU64;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use pontoon_sdk::{Connector, Operation};
+use pontoon_sdk::{Connector, LinkKey, LinkSpec, Operation};
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -37,10 +38,11 @@ pub use self::shared::Shared;
 use self::worker::{Running, Worker};
 use crate::bus::shared_connection::Connections;
 use crate::feed::Feed;
+use crate::link::supervisor;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
 use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates};
-use crate::transport::Dial;
+use crate::transport::{self, Dial};
 
 /// Commands from the page that may wait.
 const LOCAL_COMMANDS: usize = 16;
@@ -63,6 +65,19 @@ where
 {
     fn kind(&self) -> &'static str {
         C::TYPE
+    }
+
+    fn dial(&self, transport: settings::Transport) -> Vec<(LinkKey, Result<String, String>)> {
+        let settings = transport::Settings::new(transport);
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let outcomes = self.connector.links().into_iter().map(|LinkSpec { key, endpoint, .. }| {
+            let outcome = match &runtime {
+                Ok(runtime) => runtime.block_on(supervisor::dial_once::<C::Transport>(&endpoint, &settings)),
+                Err(error) => Err(format!("the runtime cannot start: {error}")),
+            };
+            (key, outcome)
+        });
+        outcomes.collect()
     }
 
     fn operations(&self) -> Vec<Operation> {

@@ -281,6 +281,17 @@ async fn dial<T: Dial>(
     })
 }
 
+/// Dials an endpoint, and closes the connection again. Returns its address, or why it cannot be connected.
+///
+/// # Errors
+/// The error of the dial, without secrets.
+pub async fn dial_once<T: Dial>(endpoint: &T::Endpoint, settings: &Settings) -> Result<String, String> {
+    match dial::<T>(endpoint, &mut T::Memory::default(), settings).await {
+        Ok(_) => Ok(T::address(endpoint).unwrap_or_else(|| "the service".to_owned())),
+        Err(error) => Err(shown(&Redactor::new(T::secrets(endpoint)), &error.message)),
+    }
+}
+
 /// Ends a connection because the link is closed, or because it is to be dialled again.
 async fn interrupt(stop: CancellationToken, mut redial: Option<watch::Receiver<u64>>) -> End {
     let asked = async {

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use pontoon_testkit::NatsServer;
+use pontoon_testkit::{DaemonConfig, Dir, NatsServer, Refusal, Sub0};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -121,6 +121,8 @@ async fn what_needs_no_daemon_works_without_one() {
         (vec!["sample", "sub0"], "[connectors.backend]"),
         (vec!["schema"], "\"$schema\""),
         (vec!["completions", "bash"], "pontoon"),
+        (vec!["man"], ".TH pontoon 1"),
+        (vec!["man", "tail"], ".TH pontoon-tail 1"),
         (vec!["--version"], env!("CARGO_PKG_VERSION")),
     ] {
         let (code, out, err) = output(pontoon(&fixture.nats, &arguments)).await;
@@ -130,4 +132,43 @@ async fn what_needs_no_daemon_works_without_one() {
     let (code, _, err) = output(pontoon(&fixture.nats, &["sample", "sub9"])).await;
     assert_ne!(code, Some(0));
     assert!(err.contains("sub0"), "the known ones are listed: {err}");
+}
+
+#[tokio::test]
+async fn check_connects_to_nats_and_to_the_services() {
+    let (mut nats, sub0) = (NatsServer::start().await, Sub0::start().await);
+    let dir = Dir::new("check");
+    let config = DaemonConfig::new(&nats).sub0("shop", &sub0);
+    let file = dir.write("pontoon.toml", config.text());
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pontoon"));
+        command.args(["check", "--connect", "-c"]).arg(&file).envs(config.variables()).kill_on_drop(true);
+        command
+    };
+    let (code, out, err) = output(check()).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("connected; the stream PONTOON_SHOP will be created"), "{out}");
+    assert!(out.contains("ok: shop: link main: connected to ws://127.0.0.1:"), "{out}");
+    sub0.refuse(Refusal::status(401));
+    nats.kill();
+    let (code, out, _) = output(check()).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("error: shop: NATS at") && out.contains("error: shop: link main: "), "{out}");
+}
+
+#[tokio::test]
+async fn the_printed_users_are_what_a_nats_server_takes() {
+    let fixture = Fixture::start().await;
+    let (code, out, err) = output(pontoon(&fixture.nats, &["nats-permissions"])).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let dir = Dir::new("permissions");
+    let file = dir.write("server.conf", &out);
+    let server = std::env::var_os("PONTOON_NATS_SERVER").unwrap_or_else(|| "nats-server".into());
+    let mut check = Command::new(server);
+    check.arg("-t").arg("-c").arg(file).kill_on_drop(true);
+    for name in ["NATS_PASSWORD", "READER_PASSWORD", "CALLER_SHOP_PASSWORD"] {
+        check.env(name, "secret");
+    }
+    let (code, out, err) = output(check).await;
+    assert_eq!(code, Some(0), "{out}{err}");
 }

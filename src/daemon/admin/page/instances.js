@@ -35,18 +35,19 @@ function card(instance) {
     ["commands", number(counts.commands)],
     ["backlog", `${number(instance.unconfirmed_events)} (${bytes(instance.unconfirmed_bytes)})`],
     ["dropped", number(counts.events_dropped)],
-    ["errors of the service", number(counts.service_errors)],
+    ["service errors", number(counts.service_errors)],
   ];
   const problems = [bus.detail, commands.detail].filter(Boolean);
   return element("article", { class: "card" },
     element("header", {},
       element("h2", {}, instance.instance),
       element("span", { class: "soft" }, instance.type),
-      nats(instance),
-      sparkline(instance)),
+      nats(instance)),
     ...problems.map((text) => element("p", { class: "error" }, text)),
-    element("dl", { class: "figures" }, ...figures.map(([name, value]) =>
-      element("div", {}, element("dt", {}, name), element("dd", {}, value)))),
+    element("div", { class: "figures" },
+      element("dl", {}, ...figures.map(([name, value]) =>
+        element("div", {}, element("dt", {}, name), element("dd", {}, value)))),
+      sparkline(instance)),
     links(instance.links));
 }
 

@@ -1,0 +1,89 @@
+//! `pontoon check`: the configuration, and with `--connect` also whether NATS and the services can be reached with it.
+
+use std::fmt::Display;
+use std::io::{Write as _, stderr, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::{Outcome, nats};
+use crate::bus::acks::stream_of;
+use crate::config::{self, Loaded, Prepared, Sources};
+use crate::log::printable::printable;
+use crate::registry::Registry;
+use crate::settings::{Config, DeliveryMode};
+
+/// How long NATS may take to answer about a stream.
+const API_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Prints every warning, and with `connect` what can be reached.
+pub(super) fn check(registry: &Registry, sources: &Sources, connect: bool) -> Outcome {
+    let loaded = config::load(registry, sources)?;
+    for warning in &loaded.warnings {
+        writeln!(stderr(), "warning: {}", printable(warning))?;
+    }
+    let running = loaded.instances.len();
+    let all = loaded.config.connectors.len();
+    let warnings = loaded.warnings.len();
+    writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} warnings")?;
+    if connect { reach(loaded) } else { Ok(ExitCode::SUCCESS) }
+}
+
+/// Connects to NATS as each instance does, and dials each of its links once.
+fn reach(loaded: Loaded) -> Outcome {
+    let Loaded { config, instances, .. } = loaded;
+    let mut is_ok = true;
+    for Prepared { name, run } in instances {
+        let subject = format!("{name}: NATS at {}", config.nats.url.list().join(", "));
+        is_ok &= print(&subject, nats::block_on(streams(&config, &name)).map_err(Failure::text))?;
+        let transport = config.connectors.get(&name).map(|instance| instance.transport.clone());
+        for (link, outcome) in run.dial(transport.unwrap_or_default()) {
+            let outcome = outcome.map(|address| format!("connected to {address}"));
+            is_ok &= print(&format!("{name}: link {link}"), outcome)?;
+        }
+    }
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints one line. Returns whether it is a good one.
+fn print(subject: &str, outcome: Result<String, String>) -> Result<bool, Failure> {
+    let (word, text) = match &outcome {
+        Ok(text) => ("ok", text),
+        Err(text) => ("error", text),
+    };
+    writeln!(stdout(), "{word}: {}", printable(&format!("{subject}: {text}")))?;
+    Ok(outcome.is_ok())
+}
+
+/// What NATS answers about the stream of an instance.
+async fn streams(config: &Config, instance: &str) -> Result<String, Failure> {
+    // An instance may subscribe to these inboxes only.
+    let (client, mut refusals) = nats::client_with(config, &format!("_INBOX_{instance}")).await?;
+    if config.delivery.mode == DeliveryMode::Core {
+        return Ok("connected".to_owned());
+    }
+    let stream = stream_of(&config.delivery, instance);
+    let jetstream = jetstream::with_prefix(client, &config.nats.jetstream_api());
+    let failed = |error: &dyn Display| Failure::Failed(format!("the stream {stream}: {error}"));
+    let found = tokio::select! {
+        found = timeout(API_TIMEOUT, jetstream.get_stream(&stream)) => found,
+        failure = refusals.next() => return Err(failure),
+    };
+    let found = found.map_err(|_| failed(&"no answer from JetStream; is it enabled?"))?;
+    match found.map_err(|error| error.kind()) {
+        Ok(_) => Ok(format!("connected; the stream {stream} is there")),
+        Err(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            if config.delivery.provision {
+                Ok(format!("connected; the stream {stream} will be created"))
+            } else {
+                Err(failed(&"it is missing, and delivery.provision is false"))
+            }
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}

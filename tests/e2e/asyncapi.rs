@@ -1,0 +1,72 @@
+//! The AsyncAPI document: the parser of AsyncAPI takes it, and what a run publishes is as it says.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use futures_util::StreamExt as _;
+use pontoon_testkit::Dir;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::cli::{output, pontoon};
+use crate::support::{DEADLINE, Fixture, listen};
+
+/// What must be among the messages before they are checked.
+const WANTED: [&str; 6] = [
+    ".gap.detected.",
+    ".resource.broadcast.",
+    ".frame.unrecognised.",
+    ".error.raised.",
+    ".state.",
+    ".command.",
+];
+
+/// `check.js` with what npm installed.
+fn check() -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let modules = root.join("target/tools/asyncapi/node_modules");
+    assert!(modules.is_dir(), "the parser of AsyncAPI is missing; run `make tools`");
+    let own = root.join("target/tools/node/bin/node");
+    let node = match std::env::var_os("PONTOON_NODE") {
+        Some(given) => given.into(),
+        None if own.is_file() => own,
+        None => PathBuf::from("node"),
+    };
+    let mut command = Command::new(node);
+    command.arg(root.join("tests/e2e/asyncapi/check.js")).env("NODE_PATH", modules);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn every_message_of_a_run_matches_one_channel_and_its_schema() {
+    let fixture = Fixture::start().await;
+    let mut messages = listen(&fixture.client, "pontoon.>").await;
+    for data in [json!({"n": 1}), json!("text"), Value::Null] {
+        fixture.sub0.broadcast("tick", &data);
+    }
+    fixture.sub0.send_text("[1,2]");
+    fixture.sub0.send_text(r#"{"uid":null,"action":"x","error":"E1","message":"no"}"#);
+    // A gap comes with the reconnect.
+    for (operation, body) in [("call.echo", r#"{"a":1}"#), ("status", "{}"), ("reconnect", "{}")] {
+        fixture.ask(operation, body, &[]).await;
+    }
+    let (mut lines, mut missing) = (String::new(), WANTED.to_vec());
+    while !missing.is_empty() {
+        let message = timeout(DEADLINE, messages.next()).await;
+        let message = message.unwrap_or_else(|_| panic!("no {missing:?} in\n{lines}")).expect("more");
+        let subject = format!("{}.", message.subject);
+        missing.retain(|part| !subject.contains(part));
+        let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+        lines.push_str(&json!({"subject": message.subject.as_str(), "body": body}).to_string());
+        lines.push('\n');
+    }
+    let dir = Dir::new("asyncapi");
+    let (code, document, err) = output(pontoon(&fixture.nats, &["asyncapi"])).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let mut check = check();
+    check.arg(dir.write("asyncapi.json", &document)).arg(dir.write("messages", &lines));
+    let (code, faults, err) = output(check).await;
+    assert_eq!(code, Some(0), "{faults}{err}\n{lines}");
+}
