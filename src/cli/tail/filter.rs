@@ -41,8 +41,10 @@ impl Filter {
             return Ok(Self { subject: text.to_owned(), instance: None });
         };
         let mut tokens: Vec<&str> = rest.split('.').collect();
+        // The configuration may name types that begin so.
         let is_event = |noun: &str, verb: &str| {
-            EventType::ALL.iter().any(|event| event.as_str().split_once('.') == Some((noun, verb)))
+            noun.starts_with("x-")
+                || EventType::ALL.iter().any(|event| event.as_str().split_once('.') == Some((noun, verb)))
         };
         match tokens[..] {
             [name] if registry.get(name).is_none() && instances.contains_key(name) => tokens.insert(0, "*"),
@@ -79,6 +81,7 @@ mod tests {
             ("support", "event.*.support.>", Some("support")),
             ("minchat.support", "event.minchat.support.>", Some("support")),
             ("message.created", "event.*.*.message.created.>", None),
+            ("x-order.paid", "event.*.*.x-order.paid.>", None),
             ("sub0.shop.>", "event.sub0.shop.>", Some("shop")),
             ("*.*.message.created.>", "event.*.*.message.created.>", None),
             ("*.shop.gap.detected._", "event.*.shop.gap.detected._", Some("shop")),
