@@ -32,6 +32,7 @@ recipes! {
     "phoenix": "websocket",
     "pusher": "websocket",
     "signalr": "websocket",
+    "slack": "websocket",
 }
 
 impl Recipe {

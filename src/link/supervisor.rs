@@ -19,6 +19,7 @@ use super::session::{Connection, Ends};
 use crate::backoff;
 use crate::metrics::ConnectOutcome;
 use crate::status::Phase;
+use crate::transport::http;
 use crate::transport::writer::Outbound;
 use crate::transport::{Dial, DialError, DialErrorKind, Dialled, DialledBy, Settings};
 
@@ -184,14 +185,20 @@ where
     /// Dials once, and runs a session until its end.
     async fn connect(&mut self, memory: &mut <C::Transport as Dial>::Memory) -> Next {
         self.redial.mark_unchanged();
-        self.link.address = self.endpoint.as_ref().and_then(<C::Transport as Dial>::address);
+        let prepared = tokio::select! {
+            () = self.stop.cancelled() => return Next::Close(None),
+            prepared = self.prepare() => prepared,
+        };
+        let other = match prepared {
+            Ok(endpoint) => endpoint,
+            Err(error) => return self.on_dial_error(error, &self.redactor(None)),
+        };
+        let endpoint = other.as_ref().or(self.endpoint.as_ref());
+        self.link.address = endpoint.and_then(<C::Transport as Dial>::address);
         let context = self.link.context.clone();
-        let redact = Redactor::new(match &self.endpoint {
-            Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
-            None => self.connector.listener().map(|listener| listener.revealed()).unwrap_or_default(),
-        });
+        let redact = self.redactor(other.as_ref());
         let on_demand = self.link.lifetime.is_on_demand();
-        let dialled = match (self.accepted.take(), &self.endpoint) {
+        let dialled = match (self.accepted.take(), endpoint) {
             (Some(connection), _) => Ok(connection),
             (None, None) => return Next::Close(None),
             (None, Some(endpoint)) => tokio::select! {
@@ -228,6 +235,31 @@ where
             }
             next => next,
         }
+    }
+
+    /// Makes the request that comes before a connection, and returns where that is made, if not at the usual address.
+    async fn prepare(&self) -> Result<Option<<C::Transport as pontoon_sdk::Transport>::Endpoint>, DialError> {
+        let (connector, key) = (&self.connector, &self.link.key);
+        let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.accepted.is_none()) else {
+            return Ok(None);
+        };
+        if let Some(request) = connector.request(key)? {
+            let body = http::perform(&request, &self.link.context.transport).await?;
+            connector.answered(key, &body).map_err(|error| match error.kind() {
+                Kind::Auth => DialError::credentials(error.message()),
+                Kind::Throttled => DialError::unreachable(error.message()).slowly(),
+                _ => DialError::wrong_address(error.message()),
+            })?;
+        }
+        Ok(connector.endpoint(key, endpoint))
+    }
+
+    /// Takes secrets out of texts: those of where the link is dialled.
+    fn redactor(&self, other: Option<&<C::Transport as pontoon_sdk::Transport>::Endpoint>) -> Redactor {
+        Redactor::new(match other.or(self.endpoint.as_ref()) {
+            Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
+            None => self.connector.listener().map(|listener| listener.revealed()).unwrap_or_default(),
+        })
     }
 
     /// What is done about a connection that could not be made.

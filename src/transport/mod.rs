@@ -5,6 +5,7 @@
 //! * [`guard`]: where a link may lead whose URL a caller names
 //! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); [`refusal`]: errors for HTTP statuses other than 101
 //! * [`websocket`]: messages over it, pings, dead peers, the closing handshake
+//! * [`http`]: one request before a connection
 //! * [`listen`]: the server's side: WebSocket connections that services open to the daemon
 //! * [`socketio`]: Socket.IO over it
 //! * [`writer`]: the queue of outgoing messages of a link
@@ -15,6 +16,7 @@ pub mod connect;
 pub mod deadline;
 pub mod dial;
 pub mod guard;
+pub mod http;
 pub mod listen;
 pub mod proxy;
 pub mod refusal;

@@ -3,6 +3,7 @@
 // Test code, helpers and all: what should not be fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod address;
 mod asyncapi;
 mod aui;
 mod auth;

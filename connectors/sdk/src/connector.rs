@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::command::{Command, DeliveryLevel};
 use crate::error::{Error, Result};
 use crate::event::{Event, Raw};
+use crate::http::HttpRequest;
 use crate::link::{LinkKey, LinkState, OnDemandLimits};
 use crate::listener::{Accept, Handshake, Listener};
 use crate::operations::{Operation, Request};
@@ -63,6 +64,31 @@ pub trait Connector: Send + Sync + Sized + 'static {
 
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
+
+    /// What is requested over HTTP each time before this link is dialled; `None` for nothing.
+    ///
+    /// # Errors
+    /// `Auth` if a secret in it cannot be looked up.
+    fn request(&self, _link: &LinkKey) -> Result<Option<HttpRequest>> {
+        Ok(None)
+    }
+
+    /// The answer to [`Connector::request`] with a status of success.
+    ///
+    /// # Errors
+    /// `Auth`, `Throttled` or `Disconnected` if the link cannot be dialled by it; the message has no secret in it.
+    fn answered(&self, _link: &LinkKey, _body: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Where this link is dialled now, if that is not where its specification says.
+    fn endpoint(
+        &self,
+        _link: &LinkKey,
+        _endpoint: &<Self::Transport as Transport>::Endpoint,
+    ) -> Option<<Self::Transport as Transport>::Endpoint> {
+        None
+    }
 
     /// The event of a connection that could not be made; `reason` has no secret in it. None, unless the service's own
     /// interface has such an event.

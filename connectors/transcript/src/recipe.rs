@@ -21,7 +21,7 @@ pub fn recipe_transcript(config: &str, text: &str) -> Result<String, String> {
     Ok(format!("config {}\n{rest}", Value::Object(settings)))
 }
 
-/// The type and the settings of a recipe, without those of the daemon, and with [`SECRET`] in the place of its secrets.
+/// The type and the settings of a recipe, without those of the daemon and those that lead to other servers, and with [`SECRET`] in the place of its secrets.
 ///
 /// # Errors
 /// That the configuration is not one table `[connectors.<name>]`.
@@ -32,7 +32,10 @@ pub fn recipe_settings(config: &str) -> Result<(String, Map<String, Value>), Str
     let (Some((_, Value::Object(mut settings))), None) = (instances.next(), instances.next()) else {
         return Err("it must be one table, such as [connectors.name]".to_owned());
     };
-    settings.remove("transport");
+    // Those of the daemon, and what leads to other servers than the one that plays the service.
+    for other in ["transport", "before_connect", "address"] {
+        settings.remove(other);
+    }
     let Some(Value::String(kind)) = settings.remove("type") else {
         return Err("its table lacks the type".to_owned());
     };

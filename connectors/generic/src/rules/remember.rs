@@ -115,6 +115,11 @@ impl Memory {
         }
     }
 
+    /// Forgets a value.
+    pub fn forget(&self, name: &str) {
+        self.values().remove(name);
+    }
+
     fn values(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -103,6 +103,8 @@ impl Config {
 
     fn check_frames(&self, rules: &Rules) -> Result<()> {
         let mut names = rules.names(self.secrets.keys());
+        names
+            .extend(self.before_connect.iter().flat_map(|before| before.remember.keys()).map(String::as_str));
         if self.call.is_some() {
             names.push(ID);
         }
@@ -128,6 +130,7 @@ impl Config {
             }
         }
         self.check_subscriptions(&names)?;
+        self.check_address(rules, &taken)?;
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
         names.extend(TemplateMessage::NAMES);
         if *acknowledged {
@@ -143,6 +146,29 @@ impl Config {
             return Ok(());
         }
         self.check_numbered(frame, "/send/frame", "/send/acknowledged")
+    }
+
+    fn check_address(&self, rules: &Rules, taken: &[&str]) -> Result<()> {
+        if let Some(before) = &self.before_connect {
+            before.check(&self.secrets, taken)?;
+            if let Some(body) = &before.body {
+                let secrets: Vec<_> = self.secrets.keys().map(String::as_str).collect();
+                body.check(unprompted(&secrets), "/before_connect/body")?;
+            }
+        }
+        let Some(address) = &self.address else { return Ok(()) };
+        let is_known = rules.remember.contains_key(&address.from)
+            || self.before_connect.as_ref().is_some_and(|before| before.remember.contains_key(&address.from));
+        let text = format!(
+            "nothing is remembered as {}; list it under remember, or before_connect.remember",
+            address.from
+        );
+        check(is_known, "/address/from", &text)?;
+        check(
+            !address.hosts.is_empty(),
+            "/address/hosts",
+            "no host is listed, so that the address could lead nowhere; write those of the service, such as [\"*.service.example\"]",
+        )
     }
 
     fn check_subscriptions(&self, names: &[&str]) -> Result<()> {

@@ -9,6 +9,7 @@ use pontoon_sdk::{Param, Secret, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::websocket::address::{AddressFrom, BeforeConnect};
 use crate::websocket::content::{Frames, Mapping, Pointer};
 use crate::websocket::discriminator::Discriminator;
 use crate::websocket::split::Split;
@@ -38,6 +39,10 @@ pub(crate) const BODY: &str = "body";
 pub struct Config {
     /// Where the service is, such as `wss://feed.example/ws`.
     pub url: String,
+    /// A request over HTTP before each connection, such as one that gives the address.
+    pub before_connect: Option<BeforeConnect>,
+    /// A remembered value that says where the next connection is made.
+    pub address: Option<AddressFrom>,
     /// Parameters of the URL's query; each a text or a secret.
     #[serde(default)]
     pub query: BTreeMap<String, Param>,

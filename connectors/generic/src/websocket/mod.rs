@@ -1,5 +1,6 @@
 #![doc = include_str!("../../websocket/README.md")]
 
+mod address;
 mod check;
 mod config;
 mod content;
@@ -14,10 +15,15 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, WebSocket};
+use pontoon_sdk::{
+    Connector, DeliveryLevel, Event, HttpRequest, LinkKey, LinkSpec, Operation, Result, WebSocket,
+};
 
+use crate::mapping::Secrets;
 use crate::rules::Memory;
+pub use address::{AddressFrom, BeforeConnect};
 pub use config::{
     Call, Config, Form, Heartbeat, Reaction, Remember, Rules, Selector, Selectors, SendTemplate,
     Subscriptions,
@@ -36,6 +42,8 @@ pub struct Websocket {
     /// What is remembered of frames; it outlives connections.
     memory: Arc<Memory>,
     endpoint: Endpoint,
+    /// Where an address of the service may lead.
+    allow_list: Option<AllowList>,
     ids: Arc<RequestIds>,
 }
 
@@ -50,9 +58,10 @@ impl Connector for Websocket {
     fn new(mut config: Config) -> Result<Self> {
         let rules = Arc::new(config.take_rules());
         let endpoint = config.endpoint(&rules)?;
+        let allow_list = config.address.as_ref().map(AddressFrom::allow_list);
         let form = config.call.as_ref().map(|call| call.form).unwrap_or_default();
         let (config, memory, ids) = (Arc::new(config), Arc::default(), Arc::new(RequestIds::new(form)));
-        Ok(Self { config, rules, memory, endpoint, ids })
+        Ok(Self { config, rules, memory, endpoint, allow_list, ids })
     }
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
@@ -73,6 +82,31 @@ impl Connector for Websocket {
     fn session(&self, _link: &LinkKey) -> WebsocketSession {
         let (config, rules) = (Arc::clone(&self.config), Arc::clone(&self.rules));
         WebsocketSession::new(config, rules, Arc::clone(&self.memory), Arc::clone(&self.ids))
+    }
+
+    fn allow_list(&self) -> Option<&AllowList> {
+        self.allow_list.as_ref()
+    }
+
+    fn request(&self, _link: &LinkKey) -> Result<Option<HttpRequest>> {
+        self.config.before_connect.as_ref().map(|before| before.request(&self.config.secrets)).transpose()
+    }
+
+    fn answered(&self, _link: &LinkKey, body: &[u8]) -> Result<()> {
+        let Some(before) = &self.config.before_connect else { return Ok(()) };
+        before.answered(body, &Secrets::reveal(&self.config.secrets)?, &self.memory)
+    }
+
+    fn endpoint(&self, _link: &LinkKey, endpoint: &Endpoint) -> Option<Endpoint> {
+        self.config.address.as_ref()?.endpoint(endpoint, &self.memory)
+    }
+
+    fn on_dial_error(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {
+        // An address that cannot be dialled is not tried again: the usual one counts then.
+        if let Some(address) = &self.config.address {
+            self.memory.forget(&address.from);
+        }
+        None
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {

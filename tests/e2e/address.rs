@@ -1,0 +1,174 @@
+//! Where a link is dialled when the service says so: a request over HTTP before a connection, and the address in its answer.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use async_nats::Client;
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, WebSocketServer, eventually, until_some};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::support::{DEADLINE, SilentService, ask, start};
+
+const TOKEN: &str = "hunter2";
+
+/// An HTTP server that gives every request the same answer.
+struct Api {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    answer: Arc<Mutex<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Api {
+    async fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, answer): (Arc<Mutex<Vec<String>>>, _) = (Arc::default(), Arc::new(Mutex::new(answer)));
+        let (seen, given) = (Arc::clone(&requests), Arc::clone(&answer));
+        let task = tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                seen.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+                let answer = given.lock().unwrap().clone();
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { address, requests, answer, task }
+    }
+
+    fn answers(&self, answer: String) {
+        *self.answer.lock().unwrap() = answer;
+    }
+}
+
+fn json(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A daemon whose one instance asks `api` for its address.
+async fn bridge(nats: &NatsServer, api: &Api, lines: &str) -> (Daemon, Client) {
+    let settings = format!(
+        "url = \"ws://127.0.0.1:1/\"\nsecrets.token = {{ env = \"API_TOKEN\" }}\n\
+         before_connect = {{ url = \"http://{}/open?a=b\", method = \"POST\", headers = {{ Authorization = \"Bearer ${{token}}\" }}, \
+         remember = {{ address = \"/url\" }}, refused_when = {{ where = {{ \"/error\" = \"invalid_auth\" }} }} }}\n{lines}",
+        api.address
+    );
+    let config = DaemonConfig::new(nats).environment("API_TOKEN", TOKEN);
+    let daemon = start(config.connector("any", "websocket", &settings));
+    (daemon, nats.client().await)
+}
+
+const INSIDE: &str = "address = { from = \"address\", hosts = [\"127.0.0.1\"], addresses = [\"127.0.0.1\"] }";
+
+/// Waits until the link is in this phase, and returns why.
+async fn phase(client: &Client, wanted: &str, words: &str) {
+    until_some(DEADLINE, async || {
+        let state = ask(client, "pontoon.command.websocket.any.status", "", &[]).await.body["data"].take();
+        let link = &state["links"][0];
+        let detail = link["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(!detail.contains(TOKEN) && !detail.contains("ticket-1"), "{detail}");
+        (link["phase"] == wanted && detail.contains(words)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_connection_is_made_at_the_address_that_was_asked_for() {
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let answer =
+        |ticket: &str| json(&format!(r#"{{"ok":true,"url":"ws://{}/link?t={ticket}"}}"#, service.address()));
+    let api = Api::start(answer("ticket-1")).await;
+    let (daemon, client) = bridge(&nats, &api, INSIDE).await;
+    phase(&client, "ready", "").await;
+    let tickets = || -> Vec<String> {
+        service
+            .requests()
+            .iter()
+            .map(|request| request.parameter("t").unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(tickets(), ["ticket-1"]);
+    let first = api.requests.lock().unwrap()[0].clone();
+    assert!(first.starts_with("POST /open?a=b HTTP/1.1\r\n"), "{first}");
+    assert!(first.to_lowercase().contains("\r\nauthorization: bearer hunter2\r\n"), "{first}");
+
+    api.answers(answer("ticket-2"));
+    service.cut();
+    eventually(DEADLINE, async || tickets().last().is_some_and(|last| last == "ticket-2")).await;
+    assert!(!daemon.log().contains(TOKEN) && !daemon.log().contains("ticket-1"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn answers_that_give_no_address_are_named_and_nothing_is_dialled() {
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let address = json(&format!(r#"{{"url":"ws://{}/"}}"#, service.address()));
+    let api = Api::start(json(r#"{"ok":false,"error":"invalid_auth"}"#)).await;
+    let (_daemon, client) = bridge(&nats, &api, INSIDE).await;
+    let endless = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n{}", "x".repeat(1 << 20));
+    let header = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    for (answer, wanted, words) in [
+        (None, "credentials_refused", "invalid_auth"),
+        (Some(json("{}")), "wrong_address", "lacks /url"),
+        (
+            Some(
+                "HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"
+                    .to_owned(),
+            ),
+            "wrong_address",
+            "not followed",
+        ),
+        (Some("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".to_owned()), "credentials_refused", "401"),
+        (Some(endless), "wrong_address", "more than 65536 bytes"),
+        (Some(header), "wrong_address", "does not speak HTTP"),
+        (Some("what?".to_owned()), "wrong_address", "does not speak HTTP"),
+    ] {
+        if let Some(answer) = answer {
+            api.answers(answer);
+            let reply = ask(&client, "pontoon.command.websocket.any.reconnect", "", &[]).await;
+            assert_eq!(reply.body["status"], "accepted", "{}", reply.body);
+        }
+        phase(&client, wanted, words).await;
+    }
+    assert!(service.requests().is_empty());
+    api.answers(address);
+    ask(&client, "pontoon.command.websocket.any.reconnect", "", &[]).await;
+    phase(&client, "ready", "").await;
+}
+
+#[tokio::test]
+async fn an_address_that_leads_inside_is_not_dialled() {
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let api = Api::start(json(&format!(r#"{{"url":"ws://{}/"}}"#, service.address()))).await;
+    for (number, address) in [
+        "hosts = [\"*.service.example\"]",
+        // The host is listed, and its address is not public.
+        "hosts = [\"*\", \"127.0.0.1\"]",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (_daemon, client) =
+            bridge(&nats, &api, &format!("address = {{ from = \"address\", {address} }}")).await;
+        phase(&client, "wrong_address", "").await;
+        assert!(service.requests().is_empty(), "{number}");
+        let state: Value = ask(&client, "pontoon.command.websocket.any.status", "", &[]).await.body;
+        assert!(state["data"]["links"][0]["detail"].is_string(), "{state}");
+    }
+}
