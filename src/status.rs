@@ -181,6 +181,20 @@ pub struct InstanceStatus<L = Links> {
     pub counts: Counts,
     /// How many a second.
     pub rates: Rates,
+    /// Where they are kept.
+    pub spool: SpoolStatus,
+}
+
+/// Where unconfirmed events are kept.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct SpoolStatus {
+    /// Whether they are on disk, so that they outlive the daemon.
+    pub on_disk: bool,
+    /// How many of them are not written yet.
+    pub unwritten_events: u64,
+    /// Why they are not, if the disk cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl<L> InstanceStatus<L> {
@@ -198,6 +212,7 @@ impl<L> InstanceStatus<L> {
             room: self.room,
             counts: self.counts,
             rates: self.rates,
+            spool: self.spool.clone(),
         }
     }
 }

@@ -5,23 +5,26 @@
 //! the way. Which events are stored is never concluded, but read back: the message of another client can take the place of
 //! an event that was refused, and the stream then takes the events behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use time::OffsetDateTime;
 
 use super::advice;
 use super::jetstream::{JetStream, PubAck, Stored, StreamError};
-use super::spool::{Spool, WINDOW};
+use super::spool::{Position, Spool, WINDOW};
 use crate::envelope::Envelope;
 use crate::settings::{Delivery, DeliveryMode, Ordering};
 
 /// How many messages are requested at once.
 const READ_AHEAD: usize = 32;
+/// How many messages of the stream are read to find what an earlier run has left: more than can have been on the wire.
+const RECOVERED: u64 = 4_096;
 /// A fenced instance takes the stream over once its other writer has written nothing for this long.
 const TAKEOVER: Duration = Duration::from_secs(15);
 
@@ -213,10 +216,11 @@ impl Tracker {
         self.foreign
     }
 
-    /// Keeps what an attempt that ended has confirmed.
-    pub fn note(&mut self, acks: &Acks) {
+    /// Keeps what an attempt has confirmed so far.
+    pub fn note(&mut self, acks: &Acks, spool: &Spool) {
         if let (Some(known), Acks::Strict { confirmed, .. }) = (&mut self.known, acks) {
             known.accounted = *confirmed;
+            spool.accounted(&self.stream, known.created, *confirmed);
         }
     }
 
@@ -234,7 +238,12 @@ impl Tracker {
         let strict = self.is_strict();
         let reader = Reader { js, stream: &self.stream, spool };
         match &self.known {
-            None => reader.first_look(&info).await?,
+            None => {
+                reader.first_look(&info).await?;
+                if let Some(left) = spool.left() {
+                    reader.recover(left, &info, strict).await?;
+                }
+            }
             // What the former stream has confirmed is in it; the rest is kept, and goes to this one.
             Some(known) if self.moved && known.created != info.created => {
                 self.fence = None;
@@ -261,6 +270,9 @@ impl Tracker {
         self.moved = false;
         let last = info.state.last_sequence;
         self.known = Some(Known { created: info.created, accounted: last, strict });
+        spool.accounted(&self.stream, info.created, last);
+        // Else the next run would not know what this one has published.
+        spool.introduced().await;
         if !strict {
             return Ok(Acks::BestEffort);
         }
@@ -399,27 +411,26 @@ impl Reader<'_> {
     /// as can have been on the wire: an event that was stored stands no further behind.
     async fn read_back(&self, accounted: u64, last: u64) -> Result<ReadBack, String> {
         let spool = self.spool;
-        let ours = spool.envelope.epoch();
         let window = u64::try_from(WINDOW).unwrap_or(u64::MAX);
         let end = last.min(accounted.saturating_add(window));
         let beyond = (last > end).then_some(last);
         let (mut newest, mut gone, mut stored_here) = (None, 0_usize, 0_u64);
         let mut read = ReadBack::default();
-        let mut messages = stream::iter((accounted + 1..=end).chain(beyond))
-            .map(|sequence| self.js.message(self.stream, sequence))
-            .buffered(READ_AHEAD);
+        let mut messages = pin!(self.messages((accounted + 1..=end).chain(beyond)));
         while let Some(found) = messages.next().await {
             let Some(stored) = found.map_err(|error| self.unreadable(&error))? else {
                 gone += 1;
                 continue;
             };
             match self.id(&stored) {
-                Some((epoch, sequence)) if epoch == ours => {
+                Some(id) if spool.is_own_epoch(id.0) => {
                     stored_here += 1;
-                    newest = newest.max(Some(sequence));
-                    spool.confirm(sequence);
+                    newest = newest.max(Some(id));
+                    spool.confirm_stored(id);
                 }
-                Some((epoch, _)) if epoch > ours => read.later_epoch = read.later_epoch.max(Some(epoch)),
+                Some((epoch, _)) if epoch > spool.envelope.epoch() => {
+                    read.later_epoch = read.later_epoch.max(Some(epoch))
+                }
                 _ => {}
             }
         }
@@ -435,12 +446,50 @@ impl Reader<'_> {
 
     /// There is no other writer, so messages that were stored and are gone again were ours: all before the newest that is
     /// there, or that many of the oldest if none is.
-    fn confirm_gone(&self, newest: Option<u64>, gone: usize) {
+    fn confirm_gone(&self, newest: Option<(u64, u64)>, gone: usize) {
         let spool = self.spool;
-        let newest = newest.or_else(|| spool.nth(gone - 1));
-        while let Some(oldest) = spool.nth(0).filter(|oldest| Some(*oldest) <= newest) {
-            spool.confirm(oldest);
+        let newest = newest.or_else(|| spool.nth_id(gone - 1));
+        while let Some(oldest) = spool.nth_id(0).filter(|oldest| Some(*oldest) <= newest) {
+            spool.confirm(oldest.1);
         }
+    }
+
+    fn messages(
+        &self,
+        sequences: impl Iterator<Item = u64>,
+    ) -> impl Stream<Item = Result<Option<Stored>, StreamError>> {
+        stream::iter(sequences).map(|sequence| self.js.message(self.stream, sequence)).buffered(READ_AHEAD)
+    }
+
+    /// Finds out which of the events that an earlier run has left on the disk are stored. `left` is what the stream had
+    /// confirmed when that was saved last.
+    async fn recover(&self, left: Option<Position>, info: &Info, strict: bool) -> Result<(), String> {
+        let last = info.state.last_sequence;
+        let left = left.filter(|left| left.stream == self.stream);
+        if left.as_ref().is_some_and(|left| left.created != info.created || last < left.accounted) {
+            self.spool.stream_reset();
+            return Ok(());
+        }
+        let accounted = left.as_ref().map_or(0, |left| left.accounted);
+        let start = accounted.max(last.saturating_sub(RECOVERED));
+        let (mut ids, mut gone, mut foreign) = (BTreeSet::new(), 0_u64, 0_u64);
+        let mut messages = pin!(self.messages(start + 1..=last));
+        while let Some(found) = messages.next().await {
+            match found.map_err(|error| self.unreadable(&error))?.map(|stored| self.id(&stored)) {
+                None => gone += 1,
+                Some(Some(id)) if self.spool.is_own_epoch(id.0) => drop(ids.insert(id)),
+                Some(_) => foreign += 1,
+            }
+        }
+        // In strict order, what the stream has stored has everything before it there, or had.
+        let through = match (ids.first(), left) {
+            _ if !strict => 0,
+            (Some((_, oldest)), _) if gone > 0 || start > accounted => oldest.saturating_sub(1),
+            (None, Some(left)) if foreign == 0 => (left.front + (last - accounted)).saturating_sub(1),
+            _ => 0,
+        };
+        self.spool.confirm_left(through, ids);
+        Ok(())
     }
 
     /// Epoch and sequence of an event of this instance.

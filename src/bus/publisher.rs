@@ -119,7 +119,7 @@ impl Publisher {
             let before = self.spool.nth(0);
             let Err(PublishError(reason)) = self.flow(&mut acks, &mut connection).await;
             open = Some(connection);
-            self.tracker.note(&acks);
+            self.tracker.note(&acks, &self.spool);
             let stuck = before.is_some() && self.spool.nth(0) == before;
             failures = if stuck { failures + 1 } else { 0 };
             tracing::info!(instance = self.spool.instance, %reason, "publishing starts over");
@@ -326,7 +326,7 @@ impl Publisher {
             None => {
                 let stored = acks.stored(sequence, &ack, &self.spool);
                 // Not only at the end: this may be dropped while it waits.
-                self.tracker.note(acks);
+                self.tracker.note(acks, &self.spool);
                 stored.map(|()| None).map_err(PublishError)
             }
             Some(error) if error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {

@@ -5,10 +5,15 @@
 //! many there were. The first record of a run is a gap: an earlier run may have read events that it could not publish.
 //!
 //! * here: what comes in, and how much is kept; `full`: what happens when there is no room
+//! * `disk`: events on disk, which outlive the daemon; `saved`: what an earlier run has left there;
+//!   `storage`: what is known of it in memory
 //! * `wire`: what is sent and confirmed; `stream`: what is known of records that were published before
 
+mod disk;
 mod full;
+mod saved;
 mod state;
+mod storage;
 mod stream;
 mod wire;
 
@@ -26,6 +31,7 @@ use crate::envelope::{Envelope, Gap, Record};
 use crate::feed::{self, Feed};
 use crate::metrics::{DropReason, GapReason, InstanceMetrics};
 use crate::settings::{Delivery, Events};
+pub use saved::{Left, Position};
 use state::State;
 
 /// How many events may be on the wire.
@@ -43,6 +49,10 @@ pub struct Spool {
     state: RefCell<State>,
     filled: Notify,
     freed: Notify,
+    /// There may be something to do on the disk.
+    work: Notify,
+    /// Why nothing is on the disk in this run.
+    disk_refused: RefCell<Option<String>>,
 }
 
 /// How much a spool holds.
@@ -54,8 +64,21 @@ pub struct Level {
     pub waiting: usize,
     /// Bytes of both.
     pub bytes: usize,
+    /// Events of both that are not on the disk, if they are to be.
+    pub unwritten: usize,
     /// When the oldest of both was recorded.
     pub oldest: Option<OffsetDateTime>,
+}
+
+/// Where events are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory.
+    Memory,
+    /// On disk.
+    Disk,
+    /// In memory, as the disk fails for this reason.
+    Failed(String),
 }
 
 /// What became of a record that NATS does not take because of its size.
@@ -79,8 +102,9 @@ impl Spool {
     ) -> Self {
         let state = State { delivery: delivery.clone(), ..State::default() };
         let (instance, state) = (instance.to_owned(), RefCell::new(state));
-        let (filled, freed) = (Notify::new(), Notify::new());
-        Self { instance, envelope, metrics, feed: Feed::default(), state, filled, freed }
+        let [filled, freed, work] = [Notify::new(), Notify::new(), Notify::new()];
+        let (feed, disk_refused) = (Feed::default(), RefCell::default());
+        Self { instance, envelope, metrics, feed, state, filled, freed, work, disk_refused }
     }
 
     /// The same, which shows its events in this feed.
@@ -93,6 +117,9 @@ impl Spool {
     pub fn reconfigure(&self, delivery: &Delivery) {
         let mut state = self.state.borrow_mut();
         state.delivery = delivery.clone();
+        if let Some(disk) = &mut state.disk {
+            disk.reconfigure(&delivery.spool);
+        }
         if !state.fits() {
             state.full_since.get_or_insert_with(Instant::now);
         }
@@ -109,15 +136,19 @@ impl Spool {
         }
     }
 
-    /// Has all records follow the prefix and the epoch in force.
+    /// Has all records follow the prefix in force.
     fn rehome(&self) {
         self.change_all(|record| self.envelope.rehome(record));
     }
 
     fn change_all(&self, change: impl Fn(&mut Record)) {
         let state = &mut *self.state.borrow_mut();
-        state.records.iter_mut().for_each(change);
+        state.records.iter_mut().for_each(&change);
         state.bytes = state.records.iter().map(Record::size).sum();
+        if let Some(disk) = &mut state.disk {
+            disk.tail.iter_mut().for_each(change);
+            disk.tail_bytes = disk.tail.iter().map(Record::size).sum();
+        }
     }
 
     /// Takes an event that was read just now, unless it is a duplicate, or there is no room and the policy drops it.
@@ -232,6 +263,9 @@ impl Spool {
         state.noted.remove(&record.sequence);
         self.envelope.replace_by_gap(record, gap, previous);
         state.bytes = state.bytes + record.size() - before;
+        if let Some(disk) = &mut state.disk {
+            disk.changed.insert(record.sequence);
+        }
     }
 
     fn push(&self, state: &mut State, record: Record) {
@@ -240,8 +274,10 @@ impl Spool {
             let (subject, body) = (text(record.subject()), text(record.body()));
             self.feed.events.send(feed::Event { subject, recorded: record.recorded, body });
         }
-        state.bytes += record.size();
-        state.records.push_back(record);
+        state.push(record);
+        if state.disk.is_some() {
+            self.work.notify_one();
+        }
         if !state.fits() {
             state.full_since.get_or_insert_with(Instant::now);
         }
@@ -254,14 +290,15 @@ impl Spool {
         Level {
             sent: state.sent,
             waiting: state.waiting(),
-            bytes: state.bytes,
+            unwritten: state.disk.as_ref().map_or(0, |disk| disk.unwritten(&state)),
+            bytes: state.bytes + state.disk.as_ref().map_or(0, |disk| disk.bytes()),
             oldest: state.records.front().map(|record| record.recorded),
         }
     }
 
     /// Waits until nothing is left, and every gap is published.
     pub async fn empty(&self) {
-        self.freed_until(|state| state.records.is_empty()).await;
+        self.freed_until(|state| state.records.is_empty() && state.waiting() == 0).await;
     }
 
     async fn freed_until(&self, reached: impl Fn(&State) -> bool) {
@@ -283,12 +320,38 @@ impl Spool {
         self.metrics.spool_bytes.set(level.bytes as f64);
         let oldest = level.oldest.map_or(0.0, |time| time.unix_timestamp_nanos() as f64 / 1e9);
         self.metrics.spool_oldest_timestamp.set(oldest);
+        let state = self.state.borrow();
+        let (bytes, events) = state.room();
+        self.metrics.spool_max_bytes.set(bytes as f64);
+        self.metrics.spool_max_events.set(events as f64);
+        if let Some(disk) = &state.disk {
+            self.metrics.spool_disk_bytes.set(disk.used.0 as f64);
+            self.metrics.spool_segments.set(disk.used.1 as f64);
+            self.metrics.spool_on_disk.set(f64::from(u8::from(disk.failed.is_none())));
+        }
     }
 
-    /// The instance ends: what NATS has not confirmed is lost with this memory, unless NATS holds it all the same.
+    /// Events should be on the disk and cannot be in this run, for this reason.
+    pub fn refuse_disk(&self, reason: String) {
+        *self.disk_refused.borrow_mut() = Some(reason);
+    }
+
+    /// Where events are kept.
+    pub fn storage(&self) -> Storage {
+        match &self.state.borrow().disk {
+            None => self.disk_refused.borrow().clone().map_or(Storage::Memory, Storage::Failed),
+            Some(disk) => disk.failed.clone().map_or(Storage::Disk, Storage::Failed),
+        }
+    }
+
+    /// The instance ends: what NATS has not confirmed is lost with this memory if it is not on the disk, unless NATS holds it
+    /// all the same.
     pub fn abandon(&self) {
         let mut state = self.state.borrow_mut();
-        let lost = u64::try_from(state.records.len()).unwrap_or(u64::MAX);
+        let written = state.disk.as_ref().map_or(0, |disk| disk.written);
+        let tail = state.disk.iter().flat_map(|disk| &disk.tail);
+        let lost = state.records.iter().chain(tail).filter(|record| record.sequence > written).count();
+        let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         self.metrics.dropped(DropReason::Shutdown).increment(lost);
         *state = State::default();
         drop(state);

@@ -16,7 +16,7 @@ use crate::bus::acks::stream_of;
 use crate::config::{self, Loaded, Prepared, Sources};
 use crate::log::printable::printable;
 use crate::registry::Registry;
-use crate::settings::{Config, DeliveryMode};
+use crate::settings::{Config, DeliveryMode, Durability};
 
 /// How long NATS may take to answer about a stream.
 const API_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +31,12 @@ pub(super) fn check(registry: &Registry, sources: &Sources, connect: bool) -> Ou
     let all = loaded.config.connectors.len();
     let warnings = loaded.warnings.len();
     writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} warnings")?;
+    let spool = &loaded.config.delivery.spool;
+    let kept = spool.folder().map_or("in memory only".to_owned(), |folder| {
+        let durability = if spool.durability == Durability::Power { "power" } else { "process" };
+        format!("on disk in {}, at most {} for each instance ({durability})", folder.display(), spool.size)
+    });
+    writeln!(stdout(), "events that are not confirmed yet are kept {}", printable(&kept))?;
     if connect { reach(loaded) } else { Ok(ExitCode::SUCCESS) }
 }
 

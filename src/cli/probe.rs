@@ -81,6 +81,7 @@ fn table(body: &[u8], now: OffsetDateTime) -> Result<String, Failure> {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     for instance in &instances {
         rows.push(instance_row(instance));
+        rows.extend(spool_row(instance));
         let links = instance.get("links").and_then(Value::as_array);
         rows.extend(links.into_iter().flatten().map(|link| link_row(link, now)));
     }
@@ -88,6 +89,16 @@ fn table(body: &[u8], now: OffsetDateTime) -> Result<String, Failure> {
 }
 
 /// The instance and its connection to NATS.
+/// Where events are kept, if that should be on disk.
+fn spool_row(instance: &Value) -> Option<[String; 10]> {
+    let is_on_disk = instance.pointer("/spool/on_disk") == Some(&Value::Bool(true));
+    let detail = text(instance, "/spool/detail");
+    let state = if is_on_disk { "on disk" } else { "in memory" };
+    let mut row = <[String; 10]>::default();
+    [row[2], row[3], row[9]] = ["spool".to_owned(), state.to_owned(), detail.clone()];
+    (is_on_disk || !detail.is_empty()).then_some(row)
+}
+
 fn instance_row(instance: &Value) -> [String; 10] {
     let is_set = |pointer: &str| instance.pointer(pointer).and_then(Value::as_bool) == Some(true);
     let state = match (is_set("/bus/connected"), is_set("/bus/publishing")) {

@@ -391,7 +391,8 @@ impl Daemon {
                             _ = ticks.tick() => {
                                 self.statuses.beat();
                                 for handle in left.extract_if(.., |handle| handle.is_finished()) {
-                                    unconfirmed += handle.status.borrow().unconfirmed_events;
+                                    let status = handle.status.borrow();
+                                    unconfirmed += if status.spool.on_disk { 0 } else { status.unconfirmed_events };
             // Else it would count as stuck while others drain.
                                     self.statuses.remove(&handle.name);
                                 }

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::instance::since_start;
-    use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates};
+    use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates, SpoolStatus};
 
     /// The datagrams that were sent.
     type Sent = Arc<Mutex<Vec<String>>>;
@@ -224,6 +224,7 @@ mod tests {
             room: true,
             counts: Counts::default(),
             rates: Rates::default(),
+            spool: SpoolStatus::default(),
         }
     }
 

@@ -73,6 +73,9 @@ fn warnings(InstanceSnapshot { status, .. }: &InstanceSnapshot) -> Vec<String> {
     if let Some(detail) = &status.commands.detail {
         warnings.push(format!("{name}: commands: {detail}"));
     }
+    if let Some(detail) = &status.spool.detail {
+        warnings.push(format!("{name}: events are in memory only: {detail}"));
+    }
     let down = status.links.0.values().filter(|link| link.retry_at.is_some());
     let shown = down.clone().take(NAMED_LINKS).map(|link| {
         let detail = link.detail.as_deref().unwrap_or_default();
@@ -194,7 +197,7 @@ mod tests {
     use pontoon_sdk::LinkKey;
 
     use super::*;
-    use crate::status::{BusStatus, CommandStatus, Counts, LinkStatus, Links, Phase, Rates};
+    use crate::status::{BusStatus, CommandStatus, Counts, LinkStatus, Links, Phase, Rates, SpoolStatus};
 
     fn statuses(connected: bool, room: bool, subscribed: bool) -> (InstanceStatuses, Arc<AtomicU64>) {
         let main = LinkStatus {
@@ -217,6 +220,7 @@ mod tests {
             room,
             counts: Counts::default(),
             rates: Rates::default(),
+            spool: SpoolStatus::default(),
         };
         let (statuses, beat) = (InstanceStatuses::default(), Arc::new(AtomicU64::new(since_start())));
         statuses.insert(watch::channel(status).1, beat.clone());

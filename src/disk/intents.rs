@@ -119,14 +119,16 @@ impl Intents {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_testkit::Dir;
+    use std::time::Duration;
+
+    use pontoon_testkit::{Dir, until_some};
 
     use super::*;
 
     async fn in_folder(root: &std::path::Path) -> Intents {
-        // Lets the task of the one before end.
-        tokio::task::yield_now().await;
-        let directory = Arc::new(Directory::open(root, "t.i").unwrap());
+        // The task of the one before has to end.
+        let free = async || Directory::open(root, "t.i").ok();
+        let directory = Arc::new(until_some(Duration::from_secs(30), free).await);
         Intents::open(Some(directory), Durability::Power).await.unwrap()
     }
 

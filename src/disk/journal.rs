@@ -236,14 +236,16 @@ fn number(length: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_testkit::Dir;
+    use std::time::Duration;
+
+    use pontoon_testkit::{Dir, until_some};
 
     use super::*;
 
     async fn open(root: &std::path::Path) -> (Journal, Vec<(String, Vec<u8>)>) {
-        // Lets the task of the one before end.
-        tokio::task::yield_now().await;
-        let directory = Arc::new(Directory::open(root, "t.i").unwrap());
+        // The task of the one before has to end.
+        let free = async || Directory::open(root, "t.i").ok();
+        let directory = Arc::new(until_some(Duration::from_secs(30), free).await);
         let mut all = Vec::new();
         let journal =
             Journal::open(directory, "j", Durability::Process, |key, value| all.push((key, value))).await;

@@ -1,6 +1,7 @@
 //! From an event to what is published: subject, headers and body, made once and together. The only maker of subjects.
 //!
 //! * [`Envelope`]: makes the records of one instance; [`Record`]: one event as it is published
+//! * `stored`: records as bytes on a disk
 //! * `attributes`: those of CloudEvents, in both modes; [`subject`]: tokens and subjects
 //! * [`Gap`]: between which times events may be missing; `clock`: times as text; [`trace_context`]
 
@@ -8,6 +9,7 @@ mod attributes;
 mod clock;
 mod gap;
 mod record;
+mod stored;
 pub mod subject;
 pub mod trace_context;
 
@@ -123,12 +125,20 @@ impl Envelope {
         self.epoch.get()
     }
 
-    /// Makes the epoch later than this one. Returns whether it changed: records that are kept follow with
-    /// [`Envelope::rehome`].
+    /// Makes the epoch later than this one. Returns whether it changed: records of this run that are kept follow
+    /// with [`Envelope::move_to`].
     pub fn follow_epoch(&self, other: u64) -> bool {
         let before = self.epoch.get();
         self.epoch.set(before.max(other.saturating_add(1)));
         self.epoch.get() != before
+    }
+
+    /// Goes on behind the records that earlier runs have left: behind this epoch and this number, and never recorded before
+    /// this time. To be called before the first record is made.
+    pub fn continue_after(&self, (epoch, sequence): (u64, u64), recorded: OffsetDateTime) {
+        self.follow_epoch(epoch);
+        self.sequence.set(sequence.max(self.sequence.get()));
+        self.recorded(recorded);
     }
 
     /// Gives an event the next number of the sequence, and makes what is published of it. `read` is when its frame was
@@ -162,7 +172,25 @@ impl Envelope {
     /// Puts a gap in the place of a record: with its number, and recorded when it was.
     pub fn replace_by_gap(&self, record: &mut Record, gap: Gap, previous: Option<OffsetDateTime>) {
         let times = (record.recorded, record.recorded);
+        let epoch = record.epoch;
         *record = self.make_gap(record.sequence, gap, previous, times, record.ongoing_gap);
+        if epoch != record.epoch {
+            self.move_to(record, epoch);
+        }
+    }
+
+    /// A gap in the place of a record of an earlier run that is lost.
+    pub fn gap_at(&self, (epoch, sequence): (u64, u64), gap: Gap) -> Record {
+        let times = (gap.to, gap.to);
+        let mut record = self.make_gap(sequence, gap, None, times, None);
+        self.move_to(&mut record, epoch);
+        record
+    }
+
+    /// Has a record be one of this epoch.
+    pub fn move_to(&self, record: &mut Record, epoch: u64) {
+        record.epoch = epoch;
+        self.rehome(record);
     }
 
     /// Sets since when a link has been down whose gap is not published yet.
@@ -171,12 +199,12 @@ impl Envelope {
         self.rehome(record);
     }
 
-    /// Has a record follow the prefix and the epoch that are in force now. It stays in the mode in which it was made.
+    /// Has a record follow the prefix that is in force now. It stays in the mode in which it was made.
     pub fn rehome(&self, record: &mut Record) {
         let scratch = &mut *self.scratch.borrow_mut();
-        let (sequence, mode, ongoing_gap) = (record.sequence, record.mode, record.ongoing_gap);
+        let (id, mode, ongoing_gap) = (record.id(), record.mode, record.ongoing_gap);
         let parts = record.parts();
-        let text = self.write(&mut scratch.whole, &mut scratch.text, sequence, mode, ongoing_gap, &parts);
+        let text = self.write(&mut scratch.whole, &mut scratch.text, id, mode, ongoing_gap, &parts);
         record.text = text;
     }
 
@@ -250,7 +278,8 @@ impl Envelope {
             body.push(b'}');
         }
         let parts = Parts { subject: subject.as_bytes(), headers, body };
-        let text = self.write(whole, text, sequence, form.mode, ongoing_gap, &parts);
+        let epoch = self.epoch.get();
+        let text = self.write(whole, text, (epoch, sequence), form.mode, ongoing_gap, &parts);
         // One large event must not keep its memory for ever.
         body.shrink_to(KEPT);
         whole.shrink_to(KEPT);
@@ -258,7 +287,20 @@ impl Envelope {
         let raw = if event.discarded.is_some() { 0 } else { raw };
         let (mode, discarded) = (form.mode, event.discarded);
         let (identity, gap) = (None, None);
-        Record { sequence, read_at, recorded, link, identity, gap, discarded, ongoing_gap, mode, text, raw }
+        Record {
+            epoch,
+            sequence,
+            read_at,
+            recorded,
+            link,
+            identity,
+            gap,
+            discarded,
+            ongoing_gap,
+            mode,
+            text,
+            raw,
+        }
     }
 
     /// Writes a record as a whole: its parts, and what depends on prefix, epoch and an ongoing gap.
@@ -266,7 +308,7 @@ impl Envelope {
         &self,
         whole: &mut Vec<u8>,
         text: &mut String,
-        sequence: u64,
+        (epoch, sequence): (u64, u64),
         mode: EventMode,
         ongoing_gap: Option<OffsetDateTime>,
         parts: &Parts<'_>,
@@ -275,7 +317,6 @@ impl Envelope {
         whole.extend_from_slice(self.form.borrow().subjects.events().as_bytes());
         whole.extend_from_slice(parts.subject);
         let headers_at = whole.len();
-        let epoch = self.epoch.get();
         text.clear();
         let _ = write!(text, "{}{epoch}-{sequence}", self.message_id);
         push_header(whole, header::MESSAGE_ID, text);

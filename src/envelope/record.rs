@@ -21,7 +21,9 @@ pub struct Identity(pub u64, pub u64);
 /// One event as it is published. Made by [`Envelope::seal`](super::Envelope::seal), and kept until it is confirmed.
 #[derive(Debug)]
 pub struct Record {
-    /// Its number within this run of the instance, from 1.
+    /// The epoch of the run that made it, or that it was moved to: see [`Envelope::epoch`](super::Envelope::epoch).
+    pub epoch: u64,
+    /// Its number within this run of the instance, from 1, or behind those that earlier runs have left on disk.
     pub sequence: u64,
     /// When its frame was read, for latency.
     pub read_at: Instant,
@@ -91,9 +93,19 @@ impl Record {
         size_of::<Self>() + self.text.bytes.len() + ALLOCATION + gap
     }
 
+    /// Epoch and sequence, by which records are in order over all runs.
+    pub fn id(&self) -> (u64, u64) {
+        (self.epoch, self.sequence)
+    }
+
     /// Since when a link has been down whose gap is not published yet.
     pub fn ongoing_gap(&self) -> Option<OffsetDateTime> {
         self.ongoing_gap
+    }
+
+    /// Until when all events of the instance are accounted for, up to this one.
+    pub fn covered_until(&self) -> OffsetDateTime {
+        self.ongoing_gap.map_or(self.recorded, |since| since.min(self.recorded))
     }
 
     /// Leaves the payload out of the body and puts its size there instead: `"raw_omitted": <bytes>`. Returns whether it was

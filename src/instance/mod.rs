@@ -41,7 +41,7 @@ use crate::feed::Feed;
 use crate::link::supervisor;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
-use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates};
+use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates, SpoolStatus};
 use crate::transport::{self, Dial};
 
 /// Commands from the page that may wait.
@@ -129,6 +129,7 @@ impl Handle {
             room: true,
             counts: Counts::default(),
             rates: Rates::default(),
+            spool: SpoolStatus::default(),
         };
         let (sender, status) = watch::channel(initial);
         let heartbeat = Arc::new(AtomicU64::new(since_start()));

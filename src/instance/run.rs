@@ -1,6 +1,7 @@
 //! An instance from start to end: its parts are started, commands are taken, and at the end everything drains.
 
 use std::cell::RefCell;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::state::State;
 use super::status;
 use crate::bus::commands;
 use crate::bus::shared_connection::Connections;
-use crate::bus::spool::Spool;
+use crate::bus::spool::{Left, Spool, Storage};
 use crate::disk::{Directory, Intents};
 use crate::envelope::Envelope;
 use crate::link;
@@ -36,6 +37,8 @@ use crate::transport::{self, Dial};
 
 /// How long an instance that failed waits for its links to end, for its replies, and for the server, each.
 const FAILED_LIMIT: Duration = Duration::from_secs(1);
+/// How long events that are on the disk wait at the end for a server that is away.
+const AWAY: Duration = Duration::from_secs(2);
 /// How long the commands that were on their way may take to arrive when a subscription ends.
 const LAST_COMMANDS: Duration = Duration::from_secs(1);
 /// How often links that stay down are logged.
@@ -44,6 +47,8 @@ const STILL_DOWN: Duration = Duration::from_secs(30);
 const SERVICE_ERRORS: Duration = Duration::from_secs(10);
 /// Accepted connections that wait for their links.
 const ACCEPTED: usize = 16;
+/// How long the folder of the instance may stay in use by a run before this one.
+const RELEASED: Duration = Duration::from_secs(5);
 
 /// Runs until the instance is asked to stop and has drained, or until one of its parts fails as none should: then it
 /// returns without a drain, and the daemon starts it again.
@@ -54,6 +59,10 @@ where
     let shared = Rc::new(shared(&*connector, &context).await);
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.link.activity.clone()));
+    parts.spawn_local({
+        let spool = shared.link.spool.clone();
+        async move { spool.work_on_disk().await }
+    });
     let stats = Rc::new(Stats::default());
     let operations = router::operations(&*connector);
     let started = Bus::start(&context, shared.clone(), operations, stats.clone(), connections).await;
@@ -90,6 +99,7 @@ where
         drop(router);
         let _ = timeout(FAILED_LIMIT, bus.replied()).await;
         commands::barrier(bus.client(), FAILED_LIMIT).await;
+        let _ = timeout(FAILED_LIMIT, shared.link.spool.close_disk()).await;
     } else {
         drain(&context, &shared, router, &mut bus).await;
     }
@@ -154,11 +164,27 @@ where
 
 async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     let settings = context.settings.borrow().clone();
-    let intents = intents(&format!("{}.{}", C::TYPE, context.name), &settings.delivery.spool).await;
+    let folder = format!("{}.{}", C::TYPE, context.name);
+    let on_disk = match settings.delivery.spool.folder() {
+        Some(root) => Some(on_disk(folder, root, &settings.delivery.spool).await),
+        None => None,
+    };
     let Settings { nats, events, delivery, .. } = &settings;
     let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
     let spool = spool.watched(context.feed.clone());
+    let intents = match on_disk {
+        None => Intents::default(),
+        Some(Ok(OnDisk { left, intents })) => {
+            spool.keep_on_disk(left);
+            intents
+        }
+        Some(Err(error)) => {
+            tracing::error!(instance = context.name, error, "events are in memory only until the next start");
+            spool.refuse_disk(error);
+            Intents::default()
+        }
+    };
     if delivery.mode == DeliveryMode::Core {
         // There is no stream that knows of an earlier run, so there may have been one.
         spool.previous_run(None);
@@ -188,19 +214,36 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     }
 }
 
-/// The intents of the instance, in memory if its folder cannot be used.
-async fn intents(folder: &str, spool: &settings::Spool) -> Intents {
-    let (root, name, durability) = (spool.folder().map(Path::to_owned), folder.to_owned(), spool.durability);
-    let open = move || root.map(|root| Directory::open(&root, &name)).transpose();
-    let opened = async {
-        let directory = spawn_blocking(open).await.map_err(|error| error.to_string())??;
-        let intents = Intents::open(directory.map(Arc::new), durability).await;
-        intents.map_err(|error| format!("the intents in the folder {folder} cannot be read: {error}"))
+/// What an instance has on disk.
+struct OnDisk {
+    left: Left,
+    intents: Intents,
+}
+
+/// Opens the folder of the instance, and reads what an earlier run has left there.
+async fn on_disk(folder: String, root: &Path, spool: &settings::Spool) -> Result<OnDisk, String> {
+    let end = Instant::now() + RELEASED;
+    let directory = loop {
+        let (root, folder) = (root.to_owned(), folder.clone());
+        let opened = spawn_blocking(move || Directory::open(&root, &folder)).await;
+        match opened.map_err(|error| error.to_string())? {
+            // A run of this process that has ended may have a write under way.
+            Err(error)
+                if error.contains(&format!("(process {})", std::process::id())) && Instant::now() < end =>
+            {
+                sleep(Duration::from_millis(50)).await;
+            }
+            opened => break Arc::new(opened?),
+        }
     };
-    opened.await.unwrap_or_else(|error| {
-        tracing::error!(error, "nothing of the instance is kept on disk");
-        Intents::default()
-    })
+    let unreadable = |error: io::Error| format!("what is in the folder {folder} cannot be read: {error}");
+    let read = spawn_blocking({
+        let (directory, spool) = (directory.clone(), spool.clone());
+        move || Left::read(directory, &spool)
+    });
+    let left = read.await.map_err(|error| error.to_string())?.map_err(unreadable)?;
+    let intents = Intents::open(Some(directory), spool.durability).await.map_err(unreadable)?;
+    Ok(OnDisk { left, intents })
 }
 
 /// Ends in order: commands under way get their replies, links are closed, events are confirmed, replies are published.
@@ -223,19 +266,33 @@ where
         );
     }
     router.links.close_all();
+    let spool = &shared.link.spool;
+    // What is on the disk need not wait for a server that is away.
+    let end = if spool.storage() == Storage::Disk && !bus.is_up() {
+        Instant::now() + AWAY.min(limit / 4)
+    } else {
+        end
+    };
     let confirmed = async {
         let _ = timeout_at(end, router.links.tasks.wait()).await;
         drop(router);
-        timeout_at(end, shared.link.spool.empty()).await.is_ok()
+        timeout_at(end, spool.empty()).await.is_ok()
     };
     // Settings for NATS that are corrected now are in time for what is kept.
     let confirmed = tokio::select! {
         confirmed = confirmed => confirmed,
         () = bus.follow() => false,
     };
-    let level = shared.link.spool.level();
+    let written = timeout(limit / 16, spool.close_disk()).await.is_ok();
+    let level = spool.level();
     let left = level.sent + level.waiting;
-    if !confirmed {
+    if !confirmed && written && spool.storage() == Storage::Disk {
+        tracing::info!(
+            instance = context.name,
+            events = left,
+            "NATS did not confirm these events in time; they are on the disk for the next start"
+        );
+    } else if !confirmed {
         tracing::error!(
             instance = context.name,
             events = left,

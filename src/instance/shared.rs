@@ -41,8 +41,9 @@ impl Shared {
     pub(super) fn adopt(&self, settings: Settings) {
         let (delivery, link::context::Context { spool, metrics, .. }) = (&settings.delivery, &*self.link);
         spool.reconfigure(delivery);
-        metrics.spool_max_bytes.set(delivery.buffer.0 as f64);
-        metrics.spool_max_events.set(delivery.buffer_events as f64);
+        let on_disk = delivery.spool.folder().map_or(0, |_| delivery.spool.size.0);
+        metrics.spool_disk_max_bytes.set(on_disk as f64);
+        spool.gauge();
         spool.reshape(&settings.nats.prefix, &settings.events);
         *self.settings.borrow_mut() = Rc::new(settings);
     }

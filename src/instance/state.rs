@@ -187,7 +187,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::status::{BusStatus, CommandStatus, Links, Phase};
+    use crate::status::{BusStatus, CommandStatus, Links, Phase, SpoolStatus};
 
     const MAX_PAYLOAD: usize = 64 * 1024;
 
@@ -217,6 +217,7 @@ mod tests {
             room: true,
             counts: Counts::default(),
             rates: Rates::default(),
+            spool: SpoolStatus::default(),
         };
         status.links.apply(&changes(0..links, true));
         status

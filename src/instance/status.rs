@@ -14,10 +14,10 @@ use super::context::since_start;
 use super::shared::Shared;
 use super::state::State;
 use crate::bus::connect::Connection;
-use crate::bus::spool::Spool;
+use crate::bus::spool::{Spool, Storage};
 use crate::link::gaps::{Activity, BEAT};
 use crate::log::Throttle;
-use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Rates};
+use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Rates, SpoolStatus};
 
 /// How often it is checked, for levels that change all the time.
 const CHECK: Duration = Duration::from_secs(1);
@@ -113,6 +113,10 @@ pub fn set_levels(status: &mut InstanceStatus, spool: &Spool) {
     status.unconfirmed_events = number(level.sent + level.waiting);
     status.unconfirmed_bytes = number(level.bytes);
     status.room = spool.has_room();
+    let storage = spool.storage();
+    let on_disk = storage == Storage::Disk;
+    let detail = if let Storage::Failed(reason) = storage { Some(reason) } else { None };
+    status.spool = SpoolStatus { on_disk, unwritten_events: number(level.unwritten), detail };
 }
 
 /// What was counted in the last seconds.

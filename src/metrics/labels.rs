@@ -44,6 +44,8 @@ labels! {
         Restarted = "restarted",
         /// The stream lost what it had confirmed.
         StreamReset = "stream_reset",
+        /// Events on disk were damaged.
+        SpoolDamaged = "spool_damaged",
         /// A fault of the daemon.
         Internal = "internal",
     }

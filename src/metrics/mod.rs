@@ -186,6 +186,18 @@ pub struct InstanceMetrics {
     pub spool_max_bytes: Gauge,
     /// When the oldest event that is kept was read, in seconds since 1970; 0 where none is.
     pub spool_oldest_timestamp: Gauge,
+    /// 1 while events are kept on disk.
+    pub spool_on_disk: Gauge,
+    /// Bytes of their files.
+    pub spool_disk_bytes: Gauge,
+    /// How many there may be.
+    pub spool_disk_max_bytes: Gauge,
+    /// How many files there are.
+    pub spool_segments: Gauge,
+    /// Places at which the files were damaged.
+    pub spool_damaged: Counter,
+    /// Times that the disk failed.
+    pub spool_errors: Counter,
     /// Links that there are, ready or not.
     pub link_wanted: Gauge,
     /// Links that are ready.
@@ -305,6 +317,12 @@ impl InstanceMetrics {
             spool_max_events: level(table::SPOOL_MAX_EVENTS),
             spool_max_bytes: level(table::SPOOL_MAX_BYTES),
             spool_oldest_timestamp: level(table::SPOOL_OLDEST),
+            spool_on_disk: level(table::SPOOL_ON_DISK),
+            spool_disk_bytes: level(table::SPOOL_DISK_BYTES),
+            spool_disk_max_bytes: level(table::SPOOL_DISK_MAX_BYTES),
+            spool_segments: level(table::SPOOL_SEGMENTS),
+            spool_damaged: count(table::SPOOL_DAMAGED),
+            spool_errors: count(table::SPOOL_ERRORS),
             link_wanted: level(table::LINK_WANTED),
             link_connected: level(table::LINK_CONNECTED),
             link_last_message_timestamp: level(table::LINK_LAST_MESSAGE),
@@ -388,6 +406,10 @@ impl Drop for InstanceMetrics {
             &self.spool_max_events,
             &self.spool_max_bytes,
             &self.spool_oldest_timestamp,
+            &self.spool_on_disk,
+            &self.spool_disk_bytes,
+            &self.spool_disk_max_bytes,
+            &self.spool_segments,
             &self.link_wanted,
             &self.link_connected,
             &self.nats_connected,

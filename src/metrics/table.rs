@@ -117,11 +117,22 @@ table! {
     SPOOL_BYTES = gauge("pontoon_spool_bytes", OF_INSTANCE,
         "Bytes of all events that are kept, sent or not.");
     SPOOL_MAX_EVENTS = gauge("pontoon_spool_max_events", OF_INSTANCE,
-        "How many events may be kept, sent or not (delivery.buffer_events).");
+        "How many events may be kept, sent or not (delivery.buffer_events); 0 on disk, where their bytes alone bound them.");
     SPOOL_MAX_BYTES = gauge("pontoon_spool_max_bytes", OF_INSTANCE,
-        "How many bytes of events may be kept (delivery.buffer).");
+        "How many bytes of events may be kept (delivery.buffer, or on disk seven eighths of delivery.spool.size).");
     SPOOL_OLDEST = gauge("pontoon_spool_oldest_timestamp_seconds", OF_INSTANCE,
         "When the oldest event that is kept was read, in seconds since 1970; 0 if none is kept.");
+    SPOOL_ON_DISK = gauge("pontoon_spool_on_disk", OF_INSTANCE,
+        "1 while events are kept on disk; 0 while they are in memory only, as configured or because the disk fails.");
+    SPOOL_DISK_BYTES = gauge("pontoon_spool_disk_bytes", OF_INSTANCE,
+        "Bytes of the files in which events are kept on disk.");
+    SPOOL_DISK_MAX_BYTES = gauge("pontoon_spool_disk_max_bytes", OF_INSTANCE,
+        "How many bytes of disk events may take (delivery.spool.size); 0 if they are in memory only.");
+    SPOOL_SEGMENTS = gauge("pontoon_spool_segments", OF_INSTANCE, "Files in which events are kept on disk.");
+    SPOOL_DAMAGED = counter("pontoon_spool_damaged_total", OF_INSTANCE,
+        "Places at which the files of events were damaged, so that what was there is lost; a gap is published about each that was needed.");
+    SPOOL_ERRORS = counter("pontoon_spool_errors_total", OF_INSTANCE,
+        "Times that events could not be written to the disk, synced or read back.");
 
     COMMANDS = counter("pontoon_commands_total", &["pontoon_instance", "type", "operation", "outcome"],
         "Commands, by the outcome that was replied.");

@@ -36,6 +36,7 @@ mod recipes;
 mod reload;
 mod secrets;
 mod socketio;
+mod spool;
 mod streams;
 mod support;
 mod tls;

@@ -7,6 +7,7 @@ use futures_channel::mpsc::UnboundedSender;
 use pontoon_sdk::LinkKey;
 use time::OffsetDateTime;
 
+use super::storage::Disk;
 use crate::bus::dedup::Recent;
 use crate::envelope::{Gap, Record, Start};
 use crate::settings::{Delivery, Overflow};
@@ -20,7 +21,6 @@ const MAX_ONGOING: usize = 16_384;
 pub(super) type Note = (UnboundedSender<u64>, u64);
 
 /// The records of one instance, and what is known of its gaps.
-#[derive(Default)]
 pub(super) struct State {
     pub(super) delivery: Delivery,
     pub(super) records: VecDeque<Record>,
@@ -48,7 +48,38 @@ pub(super) struct State {
     /// Whether this run has a record already.
     pub(super) begun: bool,
     /// The records before this number have been counted if they stand in the stream behind newer ones.
-    pub(super) passed_over: u64,
+    pub(super) passed_over: (u64, u64),
+    /// The number of the newest record, and until when all events are accounted for with it.
+    pub(super) newest: (u64, OffsetDateTime),
+    /// When the last event of an earlier run was recorded, as the disk has it.
+    pub(super) previous_on_disk: Option<OffsetDateTime>,
+    /// What is kept on disk, if something is.
+    pub(super) disk: Option<Box<Disk>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            delivery: Delivery::default(),
+            records: VecDeque::new(),
+            bytes: 0,
+            recent: Recent::default(),
+            sent: 0,
+            noted: BTreeMap::new(),
+            confirmed_at: None,
+            held: false,
+            full_since: None,
+            overflowing: false,
+            missing: None,
+            ongoing: OngoingGaps::default(),
+            previous: PreviousRun::default(),
+            begun: false,
+            passed_over: (0, 0),
+            newest: (0, OffsetDateTime::UNIX_EPOCH),
+            previous_on_disk: None,
+            disk: None,
+        }
+    }
 }
 
 /// The links that are down and whose gap is not published yet.
@@ -71,17 +102,60 @@ pub(super) enum PreviousRun {
 
 impl State {
     pub(super) fn fits(&self) -> bool {
-        self.bytes < self.delivery.buffer.0 && self.records.len() < self.delivery.buffer_events
+        let Delivery { buffer, buffer_events, .. } = &self.delivery;
+        let Some(disk) = &self.disk else {
+            return self.bytes < buffer.0 && self.records.len() < *buffer_events;
+        };
+        let bytes = self.bytes + disk.tail_bytes;
+        let spilled = disk.spilled.map_or(0, |spilled| spilled.bytes);
+        bytes < buffer.0
+            && self.records.len() + disk.tail.len() < *buffer_events
+            && bytes + spilled < disk.room()
+    }
+
+    /// How many bytes of events may be kept, and how many events, 0 if their bytes alone bound them.
+    pub(super) fn room(&self) -> (usize, usize) {
+        match self.disk.as_ref().filter(|disk| disk.failed.is_none()) {
+            Some(disk) => (disk.room(), 0),
+            None => (self.delivery.buffer.0, self.delivery.buffer_events),
+        }
+    }
+
+    /// Whether so little is in memory that records may be read back from the disk.
+    pub(super) fn is_half_empty(&self) -> bool {
+        self.bytes < self.delivery.buffer.0 / 2 && self.records.len() < self.delivery.buffer_events / 2
+    }
+
+    /// Adds a record behind all others.
+    pub(super) fn push(&mut self, record: Record) {
+        self.newest = (record.sequence, record.covered_until());
+        if let Some(mut disk) = self.disk.take() {
+            if !disk.is_last() || disk.failed.is_none() && !self.is_half_empty() {
+                disk.tail_bytes += record.size();
+                disk.tail.push_back(record);
+                self.disk = Some(disk);
+                return;
+            }
+            self.disk = Some(disk);
+        }
+        self.bytes += record.size();
+        self.records.push_back(record);
     }
 
     /// How many wait to be sent.
     pub(super) fn waiting(&self) -> usize {
-        self.records.len() - self.sent
+        let elsewhere = self
+            .disk
+            .as_ref()
+            .map_or(0, |disk| disk.tail.len() + disk.spilled.map_or(0, |spilled| spilled.events));
+        self.records.len() - self.sent + elsewhere
     }
 
-    /// Whether NATS confirms what is published.
+    /// Whether reading may wait for publishing: NATS confirms what is published, and nothing is on the disk only.
     pub(super) fn progresses(&self) -> bool {
-        self.confirmed_at.is_some_and(|at| at.elapsed() < PROGRESS)
+        let is_in_memory =
+            self.disk.as_ref().is_none_or(|disk| disk.spilled.is_none() && disk.tail.is_empty());
+        is_in_memory && self.confirmed_at.is_some_and(|at| at.elapsed() < PROGRESS)
     }
 
     /// Whether links are closed because there was no room for too long. Nothing that they still publish may pile up.
@@ -106,8 +180,9 @@ impl State {
     /// Notes what is sent once the last record is confirmed, and with it all before: at once if there is none.
     pub(super) fn note_last(&mut self, note: Option<Note>) {
         let Some((sender, number)) = note else { return };
-        if let Some(last) = self.records.back() {
-            self.noted.entry(last.sequence).or_default().push((sender, number));
+        let on_disk = self.disk.as_ref().and_then(|disk| disk.last());
+        if let Some(last) = on_disk.or(self.records.back().map(|record| record.sequence)) {
+            self.noted.entry(last).or_default().push((sender, number));
         } else {
             let _ = sender.unbounded_send(number);
         }
@@ -155,7 +230,7 @@ impl State {
     }
 
     pub(super) fn previous(&self) -> Option<OffsetDateTime> {
-        if let PreviousRun::Read(recorded) = self.previous { recorded } else { None }
+        if let PreviousRun::Read(recorded) = self.previous { recorded } else { self.previous_on_disk }
     }
 }
 

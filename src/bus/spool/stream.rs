@@ -7,7 +7,7 @@ use pontoon_sdk::{Event, EventType, LinkKey, Raw};
 use time::OffsetDateTime;
 
 use super::state::PreviousRun;
-use super::{READ_WITHIN, Spool};
+use super::{Position, READ_WITHIN, Spool};
 use crate::envelope::{Gap, Start};
 use crate::metrics::GapReason;
 
@@ -19,7 +19,8 @@ impl Spool {
         if !matches!(state.previous, PreviousRun::NotRead) {
             return;
         }
-        state.previous = PreviousRun::Read(recorded.map(|recorded| recorded - READ_WITHIN));
+        let recorded = recorded.map(|recorded| recorded - READ_WITHIN);
+        state.previous = PreviousRun::Read(recorded.max(state.previous_on_disk));
         for index in 0..state.records.len() {
             let gap = state.records.get(index).and_then(|record| record.gap.as_deref());
             if let Some(gap) = gap.filter(|gap| gap.from == Start::PreviousRun).cloned() {
@@ -28,10 +29,49 @@ impl Spool {
         }
     }
 
-    /// The epoch is later than this one from now on, also that of the records that are kept.
+    /// The epoch is later than this one from now on, also that of the records that this run has made.
     pub fn follow_epoch(&self, other: u64) {
-        if self.envelope.follow_epoch(other) {
-            self.rehome();
+        let before = self.envelope.epoch();
+        if !self.envelope.follow_epoch(other) {
+            return;
+        }
+        let epoch = self.envelope.epoch();
+        self.change_all(|record| {
+            if record.epoch == before {
+                self.envelope.move_to(record, epoch);
+            }
+        });
+        if let Some(disk) = &mut self.state.borrow_mut().disk {
+            disk.saved.moved.push((before, epoch));
+            disk.saved.epoch = epoch;
+        }
+    }
+
+    /// Whether this is the epoch of a run of this daemon: of this one, or of one that has left its records on the disk.
+    pub fn is_own_epoch(&self, epoch: u64) -> bool {
+        let state = self.state.borrow();
+        let saved = state.disk.as_ref().map(|disk| &disk.saved);
+        epoch == self.envelope.epoch() || saved.is_some_and(|saved| saved.lineage().contains(&epoch))
+    }
+
+    /// What the stream had confirmed to the run before this one. `None` if there was none that kept events on the disk.
+    pub fn left(&self) -> Option<Option<Position>> {
+        let state = self.state.borrow();
+        let saved = &state.disk.as_ref()?.saved;
+        (!saved.epochs.is_empty()).then(|| saved.position.clone())
+    }
+
+    /// The stream has confirmed everything that is not in the spool any more, up to this sequence.
+    pub fn accounted(&self, stream: &str, created: OffsetDateTime, accounted: u64) {
+        let state = &mut *self.state.borrow_mut();
+        let front = state.records.front().map(|record| record.sequence);
+        let Some(disk) = &mut state.disk else { return };
+        let Some(front) = front.or(disk.is_last().then_some(state.newest.0 + 1)) else { return };
+        match &mut disk.saved.position {
+            Some(position) if position.created == created && position.stream == stream => {
+                (position.accounted, position.front) = (accounted, front);
+            }
+            position => *position = Some(Position { stream: stream.to_owned(), created, accounted, front }),
         }
     }
 
@@ -39,14 +79,20 @@ impl Spool {
     /// until the gap follows, that everything before them may be missing.
     pub fn stream_reset(&self) {
         self.change_all(|record| self.envelope.set_ongoing_gap(record, OffsetDateTime::UNIX_EPOCH));
+        {
+            let state = &mut *self.state.borrow_mut();
+            if let Some(disk) = &mut state.disk {
+                disk.saved.reset = state.newest.0 + 1;
+            }
+        }
         self.gap(Gap::new(GapReason::StreamReset, None, Start::Unknown));
     }
 
     /// The stream holds this record, and other clients wrote to it: older records that it does not hold will stand behind newer
     /// ones. Returns how many, each counted once, and publishes an event about them.
-    pub fn passed_over(&self, newest: u64, stream: &str) -> u64 {
+    pub fn passed_over(&self, newest: (u64, u64), stream: &str) -> u64 {
         let mut state = self.state.borrow_mut();
-        let before = |sequence: u64| state.records.partition_point(|record| record.sequence < sequence);
+        let before = |id: (u64, u64)| state.records.partition_point(|record| record.id() < id);
         let records = before(newest).saturating_sub(before(state.passed_over));
         state.passed_over = newest.max(state.passed_over);
         drop(state);

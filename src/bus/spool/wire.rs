@@ -82,7 +82,19 @@ impl Spool {
         self.after_removal(state);
     }
 
-    fn published(&self, state: &mut State, index: usize, now: Instant) {
+    /// The stream holds the record with this epoch and number, if there is one here.
+    pub fn confirm_stored(&self, (epoch, sequence): (u64, u64)) {
+        let is_here = {
+            let state = self.state.borrow();
+            let record = state.index(sequence).and_then(|index| state.records.get(index));
+            record.is_some_and(|record| record.epoch == epoch)
+        };
+        if is_here {
+            self.confirm(sequence);
+        }
+    }
+
+    pub(super) fn published(&self, state: &mut State, index: usize, now: Instant) {
         if let Some(record) = state.remove(index) {
             state.confirmed(record.sequence);
             self.metrics.events_published.increment(1);
@@ -100,7 +112,12 @@ impl Spool {
                 self.push_gap(&mut state, gap);
             }
         }
+        let wants_work =
+            state.disk.as_ref().is_some_and(|disk| disk.wants_load(&state) || !disk.tail.is_empty());
         drop(state);
+        if wants_work {
+            self.work.notify_one();
+        }
         self.freed.notify_waiters();
     }
 
@@ -114,6 +131,11 @@ impl Spool {
     /// The number of the record at this place, counted from the oldest.
     pub fn nth(&self, place: usize) -> Option<u64> {
         self.state.borrow().records.get(place).map(|record| record.sequence)
+    }
+
+    /// Epoch and number of the record at this place.
+    pub fn nth_id(&self, place: usize) -> Option<(u64, u64)> {
+        self.state.borrow().records.get(place).map(Record::id)
     }
 
     /// Waits until nothing is on the wire.
