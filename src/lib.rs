@@ -7,6 +7,7 @@
 //! in    socket ─▶ transport ─▶ link::session (Session::decode) ─▶ bus::spool ─▶ envelope ─▶ bus::publisher ─▶ NATS
 //! out   NATS ─▶ bus::commands ─▶ instance::router ─▶ link::queue ─▶ link::session (Session::encode) ─▶ transport::writer ─▶ socket
 //! back  Session::decode ─▶ link::pending ─▶ reply ─▶ bus::replies ─▶ the caller's inbox
+//! jobs  NATS ─▶ bus::jobs ─▶ instance::jobs ─▶ instance::router … reply ─▶ instance::jobs ─▶ bus::jobs ─▶ the stream of results
 //! ```
 //!
 //! # What each module is for, from the top; imports go down only
@@ -30,6 +31,7 @@
 //! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
 //! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, by
 //!   disconnect, or because its caller is gone. [`reply::Caller`] answers even when it is dropped.
+//! * A job has one result, stored before the job is acknowledged, and an intent, written before its first byte is.
 //! * Loss happens in one place, [`bus::spool`], by a stated policy, and is counted; an event that NATS would never take
 //!   leaves a gap in its place. Everything bounded is bounded in bytes as well as in count.
 //! * A bad frame never ends a session; a bad configuration never starts one; an instance's failure never touches

@@ -130,6 +130,20 @@ pub struct CommandStatus {
     pub detail: Option<String>,
 }
 
+/// Jobs, as this instance takes them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct JobStatus {
+    /// Whether they are taken.
+    pub taken: bool,
+    /// How many are under way: handed to a link, or waiting for the confirmation of their result.
+    pub in_flight: u64,
+    /// How many wait for their turn or for a connection; of those that are still in the stream, as many as at the last look.
+    pub waiting: u64,
+    /// Why they are not taken, where they should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 /// Links, by key; in JSON a list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Links(pub BTreeMap<LinkKey, LinkStatus>);
@@ -169,6 +183,8 @@ pub struct InstanceStatus<L = Links> {
     pub bus: BusStatus,
     /// Commands.
     pub commands: CommandStatus,
+    /// Jobs.
+    pub jobs: JobStatus,
     /// Its links.
     pub links: L,
     /// Events that wait to be confirmed.
@@ -206,6 +222,7 @@ impl<L> InstanceStatus<L> {
             epoch: self.epoch,
             bus: self.bus.clone(),
             commands: self.commands.clone(),
+            jobs: self.jobs.clone(),
             links,
             unconfirmed_events: self.unconfirmed_events,
             unconfirmed_bytes: self.unconfirmed_bytes,

@@ -56,6 +56,12 @@ impl Request {
         Self { message, tokens }
     }
 
+    /// A message below `subject`, such as `<prefix>.command.<type>.<instance>`; `None` if it is not.
+    pub(super) fn new(message: Message, subject: &str) -> Option<Self> {
+        let tokens = message.subject.strip_prefix(subject)?.strip_prefix('.')?.to_owned();
+        Some(Self { message, tokens })
+    }
+
     /// What follows the instance in the subject.
     pub fn tokens(&self) -> &str {
         &self.tokens
@@ -167,6 +173,8 @@ pub struct Micro {
     pub id: String,
     /// `<prefix>.command.<type>.<instance>`
     pub subject: String,
+    /// `<prefix>.job.<type>.<instance>`
+    pub jobs: String,
     /// The endpoints.
     pub operations: Vec<Operation>,
     /// Their figures.
@@ -223,6 +231,7 @@ impl Micro {
                 "schema": operation.body.as_value().to_string(),
                 "promise": operation.delivery.as_str(),
                 "idempotent": operation.idempotent.to_string(),
+                "job": Self::subject_of(&self.jobs, operation),
             });
             endpoint
         };
@@ -250,11 +259,15 @@ impl Micro {
     }
 
     fn endpoint(&self, operation: &Operation) -> Value {
-        let rest = if operation.argument.is_some() { ".>" } else { "" };
         json!({
             "name": operation.name.replace('.', "-"),
-            "subject": format!("{}.{}{rest}", self.subject, operation.name),
+            "subject": Self::subject_of(&self.subject, operation),
             "queue_group": QUEUE_GROUP,
         })
+    }
+
+    fn subject_of(place: &str, operation: &Operation) -> String {
+        let rest = if operation.argument.is_some() { ".>" } else { "" };
+        format!("{place}.{}{rest}", operation.name)
     }
 }

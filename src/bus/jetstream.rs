@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use async_nats::client::PublishErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RawMessage, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Error, ErrorCode};
-use async_nats::{Client, Message, StatusCode};
+use async_nats::{Client, HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -24,7 +25,7 @@ use crate::settings::Delivery;
 
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream remembers message ids. It may not be longer than it keeps messages.
-const DUPLICATES: Duration = Duration::from_secs(120);
+pub(super) const DUPLICATES: Duration = Duration::from_secs(120);
 /// The largest message that a stream takes, in bytes.
 const MAX_MESSAGE: i32 = 1 << 20;
 
@@ -66,6 +67,9 @@ pub enum StreamError {
     /// No answer came in time.
     #[error("no answer from {0} in time")]
     TimedOut(String),
+    /// The message is larger than the server takes.
+    #[error("the message is larger than the max_payload of NATS")]
+    TooLarge,
     /// The client was closed.
     #[error("the connection to NATS was closed")]
     Closed,
@@ -143,7 +147,58 @@ impl JetStream<'_> {
             metadata: metadata.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             ..Config::default()
         };
-        self.call(format!("STREAM.CREATE.{stream}"), serde_json::to_vec(&config)?.into()).await
+        self.create_stream(&config).await
+    }
+
+    /// Makes a stream.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn create_stream(self, config: &Config) -> Result<Info, StreamError> {
+        self.call(format!("STREAM.CREATE.{}", config.name), serde_json::to_vec(config)?.into()).await
+    }
+
+    /// Description and state of a consumer.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn consumer(self, stream: &str, name: &str) -> Result<ConsumerInfo, StreamError> {
+        self.call(format!("CONSUMER.INFO.{stream}.{name}"), Bytes::new()).await
+    }
+
+    /// Makes a consumer of the messages that match `filter`, or changes it.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn create_consumer(
+        self,
+        stream: &str,
+        name: &str,
+        filter: &str,
+        config: &Value,
+    ) -> Result<ConsumerInfo, StreamError> {
+        let body = json!({ "stream_name": stream, "config": config }).to_string();
+        self.call(format!("CONSUMER.CREATE.{stream}.{name}.{filter}"), body.into()).await
+    }
+
+    /// Publishes a message, and waits until a stream has stored it.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn publish(self, subject: String, headers: HeaderMap, body: Bytes) -> Result<(), StreamError> {
+        let message = self.exchange(subject, Some(headers), body).await?;
+        match serde_json::from_slice::<PubAck<'_>>(&message.payload)?.error {
+            Some(error) => Err(StreamError::Api(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Acknowledges a message of a consumer, and waits for the confirmation.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn acknowledge(self, subject: String) -> Result<(), StreamError> {
+        self.exchange(subject, None, "+ACK".into()).await.map(|_| ())
     }
 
     /// The names of the streams that take some of these subjects.
@@ -189,7 +244,7 @@ impl JetStream<'_> {
     }
 
     async fn call<T: DeserializeOwned>(self, operation: String, body: Bytes) -> Result<T, StreamError> {
-        let message = self.request(format!("{}.{operation}", self.api), body).await?;
+        let message = self.exchange(format!("{}.{operation}", self.api), None, body).await?;
         match serde_json::from_slice(&message.payload)? {
             Response::Ok(answer) => Ok(answer),
             Response::Err { error } => Err(StreamError::Api(error)),
@@ -197,21 +252,62 @@ impl JetStream<'_> {
     }
 
     /// Publishes a request, and waits for the first answer.
-    async fn request(self, subject: String, body: Bytes) -> Result<Message, StreamError> {
+    async fn exchange(
+        self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+    ) -> Result<Message, StreamError> {
         let exchange = async {
             let inbox = self.client.new_inbox();
-            let mut answers = self.client.subscribe(inbox.clone()).await.ok()?;
-            self.client.publish_with_reply(subject.clone(), inbox, body).await.ok()?;
-            answers.next().await
+            let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|_| StreamError::Closed)?;
+            let headers = headers.unwrap_or_default();
+            let sent =
+                self.client.publish_with_reply_and_headers(subject.clone(), inbox, headers, body).await;
+            sent.map_err(|error| match error.kind() {
+                PublishErrorKind::MaxPayloadExceeded => StreamError::TooLarge,
+                _ => StreamError::Closed,
+            })?;
+            answers.next().await.ok_or(StreamError::Closed)
         };
-        match timeout(API_TIMEOUT, exchange).await {
-            Err(_) => Err(StreamError::TimedOut(subject)),
-            Ok(None) => Err(StreamError::Closed),
-            Ok(Some(answer)) if answer.status == Some(StatusCode::NO_RESPONDERS) => {
-                Err(StreamError::NoResponders(subject))
-            }
-            Ok(Some(answer)) => Ok(answer),
+        let answer = timeout(API_TIMEOUT, exchange).await;
+        let answer = answer.unwrap_or_else(|_| Err(StreamError::TimedOut(subject.clone())))?;
+        match answer.status {
+            Some(StatusCode::NO_RESPONDERS) => Err(StreamError::NoResponders(subject)),
+            _ => Ok(answer),
         }
+    }
+}
+
+/// What is read of a consumer.
+#[derive(Debug, Deserialize)]
+pub struct ConsumerInfo {
+    config: Described,
+    /// Up to where it has delivered.
+    pub delivered: Delivered,
+    /// How many requests for messages wait for some.
+    pub num_waiting: u64,
+    /// How many messages were delivered and not acknowledged.
+    pub num_ack_pending: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Described {
+    #[serde(default)]
+    description: String,
+}
+
+/// Up to where a consumer has delivered.
+#[derive(Debug, Deserialize)]
+pub struct Delivered {
+    /// The stream's sequence.
+    pub stream_seq: u64,
+}
+
+impl ConsumerInfo {
+    /// The description that it was made with.
+    pub fn description(&self) -> &str {
+        &self.config.description
     }
 }
 

@@ -6,6 +6,7 @@
 //!   events; [`handshake`]: how it is opened; `protocol`: what is read and written on it
 //! * [`jetstream`]: the JetStream API, as far as it is needed; `advice`: what to do about a stream that cannot be used
 //! * [`acks`]: what a stream must confirm, and what it holds after a break
+//! * [`jobs`]: jobs in, from a work queue, and their results
 //! * [`commands`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
 
 pub mod acks;
@@ -16,6 +17,7 @@ pub mod context;
 pub mod dedup;
 pub mod handshake;
 pub mod jetstream;
+pub mod jobs;
 mod protocol;
 mod publish_connection;
 pub mod publisher;

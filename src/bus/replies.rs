@@ -105,6 +105,20 @@ async fn publish_reply(
     traceparent: Option<&str>,
     report: Option<&str>,
 ) -> Result<(), PublishError> {
+    let headers = headers(answer, traceparent);
+    let (subject, body) = (subject.to_owned(), answer.body.clone());
+    let in_time = match report {
+        Some(report) => {
+            let sent = client.publish_with_reply_and_headers(subject, report.to_owned(), headers, body);
+            timeout(PART_TIMEOUT, sent).await
+        }
+        None => timeout(PUBLISH_TIMEOUT, client.publish_with_headers(subject, headers, body)).await,
+    };
+    in_time.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
+}
+
+/// The headers of a reply.
+fn headers(answer: &Answer, traceparent: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status()));
     if let Some(trace) = traceparent.and_then(|trace| trace.parse::<HeaderValue>().ok()) {
@@ -117,15 +131,18 @@ async fn publish_reply(
             headers.insert(HeaderName::from_static("Nats-Service-Error"), text);
         }
     }
-    let (subject, body) = (subject.to_owned(), answer.body.clone());
-    let in_time = match report {
-        Some(report) => {
-            let sent = client.publish_with_reply_and_headers(subject, report.to_owned(), headers, body);
-            timeout(PART_TIMEOUT, sent).await
+    headers
+}
+
+/// The headers of the result of a job: those of a reply, its id, and the id by which the stream stores it once.
+pub(super) fn result_headers(answer: &Answer, traceparent: Option<&str>, message_id: &str) -> HeaderMap {
+    let mut headers = headers(answer, traceparent);
+    for (name, value) in [("Pontoon-Job", answer.id.as_str()), ("Nats-Msg-Id", message_id)] {
+        if let Ok(value) = value.parse::<HeaderValue>() {
+            headers.insert(HeaderName::from_static(name), value);
         }
-        None => timeout(PUBLISH_TIMEOUT, client.publish_with_headers(subject, headers, body)).await,
-    };
-    in_time.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
+    }
+    headers
 }
 
 /// A header holds one line of printable text; the body has it as it is.

@@ -75,10 +75,32 @@ fn daemon(config: &Config, kinds: &BTreeMap<String, String>) -> User {
     if !streams.is_empty() {
         publish.push(format!("{api}.STREAM.NAMES"));
     }
+    if config.jobs.are_taken(config.delivery.mode) {
+        publish.extend(jobs(config, kinds));
+    }
     let mut subscribe = vec![format!("{prefix}.command.>"), "$SRV.>".to_owned()];
     subscribe.extend(own);
     let name = config.nats.user.clone().unwrap_or_else(|| "pontoon".to_owned());
     User { name, variable: "NATS_PASSWORD".to_owned(), purpose: "The daemon.", publish, subscribe }
+}
+
+/// What the daemon publishes to for jobs.
+fn jobs(config: &Config, kinds: &BTreeMap<String, String>) -> Vec<String> {
+    let (prefix, api, jobs) = (&config.nats.prefix, config.nats.jetstream_api(), &config.jobs.stream);
+    let mut publish = vec![format!("{prefix}.result.>")];
+    for stream in [jobs, &config.jobs.results] {
+        publish.push(format!("{api}.STREAM.INFO.{stream}"));
+        if config.delivery.provision {
+            publish.push(format!("{api}.STREAM.CREATE.{stream}"));
+        }
+    }
+    for name in kinds.keys() {
+        publish.push(format!("{api}.CONSUMER.INFO.{jobs}.{name}"));
+        publish.push(format!("{api}.CONSUMER.CREATE.{jobs}.{name}.{prefix}.job.>"));
+        publish.push(format!("{api}.CONSUMER.MSG.NEXT.{jobs}.{name}"));
+        publish.push(format!("$JS.ACK.{jobs}.{name}.>"));
+    }
+    publish
 }
 
 fn reader(config: &Config, kinds: &BTreeMap<String, String>) -> User {
@@ -110,12 +132,18 @@ fn reader(config: &Config, kinds: &BTreeMap<String, String>) -> User {
 }
 
 fn caller(config: &Config, name: &str, kind: &str) -> User {
-    let user = format!("caller_{name}");
+    let (user, subjects) = (format!("caller_{name}"), Subjects::new(&config.nats.prefix, kind, name));
+    let mut publish = vec![format!("{}.>", subjects.commands())];
+    let mut subscribe = vec![inboxes(config, '.', &user)];
+    if config.jobs.are_taken(config.delivery.mode) {
+        publish.push(subjects.all_jobs());
+        subscribe.push(subjects.all_results());
+    }
     User {
         variable: format!("CALLER_{}_PASSWORD", name.to_uppercase()),
-        purpose: "A client that may command one instance. It needs the inbox prefix that is below.",
-        publish: vec![format!("{}.>", Subjects::new(&config.nats.prefix, kind, name).commands())],
-        subscribe: vec![inboxes(config, '.', &user)],
+        purpose: "A client that may send commands and jobs to one instance. It needs the inbox prefix that is below.",
+        publish,
+        subscribe,
         name: user,
     }
 }
@@ -174,6 +202,7 @@ mod tests {
         config.nats.inbox_prefix = Some("acme.inbox".into());
         config.delivery.stream = Some("EVENTS".into());
         config.delivery.provision = false;
+        config.jobs.enabled = false;
         let kinds = BTreeMap::from(["a", "b"].map(|name| (name.to_owned(), "sub0".to_owned())));
         let text = block(&[daemon(&config, &kinds)]);
         for wanted in

@@ -82,6 +82,7 @@ fn table(body: &[u8], now: OffsetDateTime) -> Result<String, Failure> {
     for instance in &instances {
         rows.push(instance_row(instance));
         rows.extend(spool_row(instance));
+        rows.extend(jobs_row(instance));
         let links = instance.get("links").and_then(Value::as_array);
         rows.extend(links.into_iter().flatten().map(|link| link_row(link, now)));
     }
@@ -121,6 +122,24 @@ fn instance_row(instance: &Value) -> [String; 10] {
         number("/unconfirmed_events"),
         details.join("; "),
     ]
+}
+
+/// The jobs of the instance, if it takes any or should.
+fn jobs_row(instance: &Value) -> Option<[String; 10]> {
+    let number = |pointer: &str| instance.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+    let detail = text(instance, "/jobs/detail");
+    let taken = instance.pointer("/jobs/taken").and_then(Value::as_bool) == Some(true);
+    if !taken && detail.is_empty() {
+        return None;
+    }
+    let mut row = std::array::from_fn(|_| String::new());
+    row[2] = "jobs".to_owned();
+    row[3] = if taken { "taken" } else { "not taken" }.to_owned();
+    row[8] = number("/jobs/waiting").to_string();
+    let in_flight = Some(number("/jobs/in_flight")).filter(|number| *number > 0);
+    let in_flight = in_flight.map(|number| format!("{number} in flight")).unwrap_or_default();
+    row[9] = if detail.is_empty() { in_flight } else { detail };
+    Some(row)
 }
 
 fn link_row(link: &Value, now: OffsetDateTime) -> [String; 10] {
@@ -180,7 +199,7 @@ mod tests {
     fn a_table_shows_instances_and_links_and_cannot_steer_a_terminal() {
         let body = br#"{"instances":[{"instance":"shop","type":"sub0","bus":{"connected":true,"publishing":true},
             "unconfirmed_events":3,"counts":{"events_published":1204,"commands":7},"rates":{"events_published":2.5},
-            "links":[
+            "jobs":{"taken":true,"in_flight":2,"waiting":5},"links":[
                 {"key":"main","phase":"waiting","since":"2026-01-02T03:04:05Z","retry_at":"2026-01-02T04:06:15Z",
                  "detail":"refused\u001b[2J"},
                 {"key":"two","phase":"ready","since":"2026-01-02T04:06:00Z",
@@ -194,6 +213,7 @@ mod tests {
             [
                 "INSTANCE TYPE LINK STATE FOR EVENTS PER S COMMANDS BACKLOG DETAIL",
                 "shop sub0 nats publishing 1204 2.5 7 3",
+                "jobs taken 5 2 in flight",
                 "main waiting 1h 2m next try in 10s; refused\\u{1b}[2J",
                 "two ready 5s 1m 5s ago: E1: no",
             ]

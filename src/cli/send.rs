@@ -1,4 +1,6 @@
-//! `pontoon send`: sends a command to an instance, and prints its replies.
+//! `pontoon send`: sends a command or a job to an instance, and prints its replies or its result.
+
+mod job;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _, stdin, stdout};
@@ -42,6 +44,15 @@ pub(super) struct Request {
     /// Print parts of the answer as they come
     #[arg(long)]
     stream: bool,
+    /// Send a job: it is kept until it has a result, also while the service or the daemon is away
+    #[arg(long, conflicts_with = "stream")]
+    job: bool,
+    /// The id of the job; one is made up if it is not given
+    #[arg(long, value_name = "ID", requires = "job", value_parser = job::id)]
+    id: Option<String>,
+    /// How long the job may wait before it is sent to the service, such as 10m
+    #[arg(long, value_name = "TIME", requires = "job")]
+    expires: Option<Span>,
     /// One more header; may be given again
     #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
@@ -53,8 +64,13 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn run(self, registry: &Registry, sources: &Sources) -> Outcome {
         let (config, kinds) = config::shared(registry, sources)?;
-        let subject = self.subject(&config.nats.prefix, &kinds)?;
+        let place = self.place(&kinds)?;
+        let prefix = &config.nats.prefix;
         let body = self.body()?;
+        if self.job {
+            return self.send_job(&config, &place, body);
+        }
+        let subject = format!("{prefix}.command.{place}");
         let wait = self.timeout.unwrap_or(config.commands.max_timeout).0 + GRACE;
         let exchange = self.exchange(&config, subject, body);
         nats::block_on(async {
@@ -84,17 +100,15 @@ impl Request {
                 let hint = "is the daemon running, with this instance and this operation?";
                 return Err(Failure::Failed(format!("no subscriber on {subject}: {hint}")));
             }
-            writeln!(stdout(), "{}", printable_json(&reply.payload))?;
-            match status(&reply).as_deref() {
-                Some("part") => {}
-                Some("accepted" | "sent" | "acked" | "response") => return Ok(ExitCode::SUCCESS),
-                _ => return Ok(ExitCode::FAILURE),
+            if let Some(code) = print(&reply)? {
+                return Ok(code);
             }
         }
         Err(Failure::Failed("the subscription ended".to_owned()))
     }
 
-    fn subject(&self, prefix: &str, kinds: &BTreeMap<String, String>) -> Result<String, Failure> {
+    /// The tokens behind the kind of the subject.
+    fn place(&self, kinds: &BTreeMap<String, String>) -> Result<String, Failure> {
         let kind = self.kind.as_ref().or_else(|| kinds.get(&self.instance)).ok_or_else(|| {
             let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -103,15 +117,17 @@ impl Request {
                 "\"{instance}\" is not configured here (known: {known}); name its connector with --type"
             ))
         })?;
-        let mut subject = format!("{prefix}.command");
+        let mut place = String::new();
         for token in [kind.as_str(), &self.instance].into_iter().chain(self.operation.split('.')) {
             if token.is_empty() {
                 return Err(Failure::Usage(format!("\"{}\" has an empty part", self.operation)));
             }
-            subject.push('.');
-            push_token(&mut subject, token);
+            if !place.is_empty() {
+                place.push('.');
+            }
+            push_token(&mut place, token);
         }
-        Ok(subject)
+        Ok(place)
     }
 
     fn body(&self) -> Result<String, Failure> {
@@ -136,6 +152,7 @@ impl Request {
             ("Pontoon-Wait", self.wait.map(|delivery| delivery.as_str().to_owned())),
             ("Pontoon-Timeout", self.timeout.map(|timeout| timeout.to_string())),
             ("Pontoon-Stream", self.stream.then(|| "true".to_owned())),
+            ("Pontoon-Expires", self.expires.map(|expires| expires.to_string())),
         ];
         for (name, value) in given {
             if let Some(value) = value {
@@ -147,6 +164,16 @@ impl Request {
         }
         headers
     }
+}
+
+/// Prints a reply. Returns the exit code if it is the last.
+fn print(reply: &Message) -> Result<Option<ExitCode>, Failure> {
+    writeln!(stdout(), "{}", printable_json(&reply.payload))?;
+    Ok(match status(reply).as_deref() {
+        Some("part") => None,
+        Some("accepted" | "sent" | "acked" | "response") => Some(ExitCode::SUCCESS),
+        _ => Some(ExitCode::FAILURE),
+    })
 }
 
 /// The status of a reply: the header's, or the body's where there is none.

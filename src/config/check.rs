@@ -222,13 +222,28 @@ fn readable(file: &FilePath, at: &[String], report: &mut Report<'_>) {
 }
 
 fn stream(config: &Config, report: &mut Report<'_>) {
-    let delivery = &config.delivery;
-    let Some(name) = delivery.stream.as_deref() else { return };
-    let at = path(["delivery", "stream"]);
+    let (delivery, jobs) = (&config.delivery, &config.jobs);
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !(1..=255).contains(&name.len()) || !name.chars().all(good) {
-        report.problem(&at, "is not a name for a stream; write A-Z, a-z, 0-9, _ and -");
+    let names = [
+        (["delivery", "stream"], delivery.stream.as_deref()),
+        (["jobs", "stream"], Some(jobs.stream.as_str())),
+        (["jobs", "results"], Some(jobs.results.as_str())),
+    ];
+    for (at, name) in names {
+        if name.is_some_and(|name| !(1..=255).contains(&name.len()) || !name.chars().all(good)) {
+            report.problem(&path(at), "is not a name for a stream; write A-Z, a-z, 0-9, _ and -");
+        }
     }
+    if jobs.results == jobs.stream {
+        report.problem(
+            &path(["jobs", "results"]),
+            "is jobs.stream, which keeps nothing that has ended; write another",
+        );
+    }
+    if delivery.stream.is_none() {
+        return;
+    }
+    let at = path(["delivery", "stream"]);
     let writers = config.connectors.values().filter(|instance| instance.enabled).count();
     if writers > 1 && delivery.mode == DeliveryMode::Jetstream && delivery.ordering == Ordering::Strict {
         let choose = "leave it out, so that each has its own, or set delivery.ordering = \"best_effort\"";

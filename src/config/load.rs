@@ -88,6 +88,7 @@ fn tables(layers: &Layers, schema: &Schema, report: &mut Report<'_>) -> Config {
         events: decode(table("events"), &path(["events"]), report),
         delivery: decode(table("delivery"), &path(["delivery"]), report),
         commands: decode(table("commands"), &path(["commands"]), report),
+        jobs: decode(table("jobs"), &path(["jobs"]), report),
         admin: decode(table("admin"), &path(["admin"]), report),
         log: decode(table("log"), &path(["log"]), report),
         shutdown: decode(table("shutdown"), &path(["shutdown"]), report),

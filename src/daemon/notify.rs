@@ -189,7 +189,9 @@ mod tests {
 
     use super::*;
     use crate::instance::since_start;
-    use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates, SpoolStatus};
+    use crate::status::{
+        BusStatus, CommandStatus, Counts, InstanceStatus, JobStatus, Links, Rates, SpoolStatus,
+    };
 
     /// The datagrams that were sent.
     type Sent = Arc<Mutex<Vec<String>>>;
@@ -218,6 +220,7 @@ mod tests {
             epoch: 1,
             bus: BusStatus { connected: true, publishing: true, ..BusStatus::default() },
             commands: CommandStatus { subscribed: true, dropped: 0, detail: None },
+            jobs: JobStatus::default(),
             links: Links::default(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

@@ -197,7 +197,9 @@ mod tests {
     use pontoon_sdk::LinkKey;
 
     use super::*;
-    use crate::status::{BusStatus, CommandStatus, Counts, LinkStatus, Links, Phase, Rates, SpoolStatus};
+    use crate::status::{
+        BusStatus, CommandStatus, Counts, JobStatus, LinkStatus, Links, Phase, Rates, SpoolStatus,
+    };
 
     fn statuses(connected: bool, room: bool, subscribed: bool) -> (InstanceStatuses, Arc<AtomicU64>) {
         let main = LinkStatus {
@@ -214,6 +216,7 @@ mod tests {
             epoch: 1,
             bus: BusStatus { connected, ..BusStatus::default() },
             commands: CommandStatus { subscribed, dropped: 0, detail: None },
+            jobs: JobStatus::default(),
             links: Links(BTreeMap::from([(LinkKey::new("main"), main)])),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

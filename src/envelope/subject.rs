@@ -116,6 +116,50 @@ impl Subjects {
         format!("{}.command.{}", self.prefix, self.place)
     }
 
+    /// `<prefix>.job.<type>.<instance>`
+    pub fn jobs(&self) -> String {
+        format!("{}.job.{}", self.prefix, self.place)
+    }
+
+    /// Every job of the instance.
+    pub fn all_jobs(&self) -> String {
+        format!("{}.>", self.jobs())
+    }
+
+    /// Every job of every instance.
+    pub fn every_job(&self) -> String {
+        format!("{}.job.>", self.prefix)
+    }
+
+    /// `<prefix>.result.<type>.<instance>.<operation>` for the tokens of a job, which come from outside: what would not be
+    /// a plain token is encoded.
+    pub fn result(&self, operation: &str) -> String {
+        let mut subject = format!("{}.result.{}", self.prefix, self.place);
+        for token in operation.split('.') {
+            subject.push('.');
+            let is_plain = !token.is_empty()
+                && token.len() <= TOKEN_LIMIT
+                && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte));
+            if is_plain { subject.push_str(token) } else { push_token(&mut subject, token) }
+        }
+        subject
+    }
+
+    /// Every result of the instance.
+    pub fn all_results(&self) -> String {
+        format!("{}.result.{}.>", self.prefix, self.place)
+    }
+
+    /// Every result of every instance.
+    pub fn every_result(&self) -> String {
+        format!("{}.result.>", self.prefix)
+    }
+
+    /// The `Nats-Msg-Id` of what is known under this key within the instance: `<type>.<instance>:<key>`.
+    pub fn message_id(&self, key: &str) -> String {
+        format!("{}:{key}", self.place)
+    }
+
     /// `<prefix>.state.<type>.<instance>`
     pub fn state(&self) -> String {
         format!("{}.state.{}", self.prefix, self.place)
@@ -184,6 +228,21 @@ mod tests {
             token(&format!("{}{}", "a".repeat(39), ".".repeat(30)))
                 .starts_with(&format!("{}=h", "a".repeat(39)))
         );
+    }
+
+    #[test]
+    fn the_subject_of_a_result_is_the_jobs_and_never_a_pattern() {
+        let subjects = Subjects::new("acme.prod", "sub0", "shop");
+        assert_eq!(subjects.all_jobs(), "acme.prod.job.sub0.shop.>");
+        for (operation, tokens) in [
+            ("call.auth=2Fsign-in", "call.auth=2Fsign-in"),
+            ("call.*", "call.=2A"),
+            ("call.>", "call.=3E"),
+            ("call.a b", "call.a=20b"),
+            ("", "_"),
+        ] {
+            assert_eq!(subjects.result(operation), format!("acme.prod.result.sub0.shop.{tokens}"));
+        }
     }
 
     #[test]

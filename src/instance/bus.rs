@@ -1,6 +1,7 @@
 //! The NATS side of an instance: its connection, and what publishes and replies over it. When the shared settings change,
 //! it moves to another connection, while links stay open and events are kept.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::bus::acks::Tracker;
 use crate::bus::commands::{self, Micro, Requests};
 use crate::bus::connect::{self, Connection};
 use crate::bus::context;
+use crate::bus::jobs::{JobIntents, WorkQueue};
 use crate::bus::publisher::Publisher;
 use crate::bus::replies::{self, Route};
 use crate::bus::shared_connection::{Connections, Opener};
@@ -103,6 +105,7 @@ impl Bus {
             name: format!("pontoon-{kind}-{}", context.name),
             id: format!("{:x}", context.epoch),
             subject: String::new(),
+            jobs: String::new(),
             operations,
             stats,
             reply_prefixes: Vec::new(),
@@ -154,6 +157,26 @@ impl Bus {
     /// Whether the connection is up.
     pub(super) fn is_up(&self) -> bool {
         self.connected.connection.borrow().up
+    }
+
+    /// The work queue of the instance over the current connection, with these intents; `None` where jobs are not taken.
+    pub(super) fn work_queue(&self, intents: &Rc<JobIntents>) -> Option<WorkQueue> {
+        let settings = self.shared.settings();
+        let taken = settings.jobs.are_taken(settings.delivery.mode);
+        let Connected { client, connection, nats } = &self.connected;
+        taken.then(|| WorkQueue {
+            client: client.clone(),
+            connection: connection.clone(),
+            api: nats.jetstream_api(),
+            instance: self.shared.link.instance.clone(),
+            subjects: self.shared.envelope.subjects(),
+            jobs: settings.jobs.clone(),
+            delivery: settings.delivery.clone(),
+            intents: intents.clone(),
+            status: self.shared.jobs.clone(),
+            suspect: Cell::default(),
+            owned: Cell::default(),
+        })
     }
 
     /// Subscribes to the commands of the instance.
@@ -302,6 +325,7 @@ impl Bus {
         let settings = self.shared.settings();
         let micro = Micro {
             subject: self.shared.envelope.subjects().commands(),
+            jobs: self.shared.envelope.subjects().jobs(),
             reply_prefixes: settings.commands.reply_prefixes.clone(),
             own_prefix: settings.nats.prefix.clone(),
             ..self.micro.clone()

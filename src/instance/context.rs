@@ -54,6 +54,8 @@ pub struct Settings {
     pub delivery: settings::Delivery,
     /// How commands are taken.
     pub commands: settings::Commands,
+    /// How jobs are taken.
+    pub jobs: settings::Jobs,
     /// How the instance stops.
     pub shutdown: settings::Shutdown,
 }
@@ -65,6 +67,7 @@ impl From<&Config> for Settings {
             events: config.events.clone(),
             delivery: config.delivery.clone(),
             commands: config.commands.clone(),
+            jobs: config.jobs.clone(),
             shutdown: config.shutdown.clone(),
         }
     }

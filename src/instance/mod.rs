@@ -10,6 +10,7 @@
 
 mod bus;
 pub mod context;
+mod jobs;
 pub mod links;
 mod listener;
 mod local;
@@ -41,7 +42,7 @@ use crate::feed::Feed;
 use crate::link::supervisor;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
-use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, Links, Rates, SpoolStatus};
+use crate::status::{BusStatus, CommandStatus, Counts, InstanceStatus, JobStatus, Links, Rates, SpoolStatus};
 use crate::transport::{self, Dial};
 
 /// Commands from the page that may wait.
@@ -123,6 +124,7 @@ impl Handle {
             epoch,
             bus: BusStatus::default(),
             commands: CommandStatus { subscribed: false, dropped: 0, detail: None },
+            jobs: JobStatus::default(),
             links: Links::default(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

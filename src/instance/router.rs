@@ -1,6 +1,6 @@
 //! From a message on a command subject to the queue of the link that carries it out, or to a refusal.
 
-mod reading;
+pub(super) mod reading;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{
-    Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Operation, Request as _,
-    Result, Route,
+    Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Object, Operation,
+    Request as _, Result, Route,
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -24,7 +24,7 @@ use crate::link::lifetime::Lifetime;
 use crate::link::queue::{QueuedCommand, WhenDown};
 use crate::metrics::Outcome;
 use crate::reply::idempotency::{Entry, Fingerprint, Keys};
-use crate::reply::{Caller, ReplySender, Stats};
+use crate::reply::{Caller, Job, ReplySender, Stats};
 use crate::status::{InstanceStatus, LinkStatus, Phase};
 use crate::transport::Dial;
 
@@ -34,6 +34,10 @@ pub const RECONNECT: &str = "reconnect";
 pub const STATUS: &str = "status";
 /// The header by which a command belongs to a trace.
 const TRACEPARENT: &str = "traceparent";
+/// The header by which a job may be sent again where it may have been done.
+const REPEAT: &str = "Pontoon-Repeat";
+/// The header that names the scope of a job.
+const SCOPE: &str = "Pontoon-Scope";
 /// The label for a command whose operation is unknown.
 pub const UNKNOWN: &str = "unknown";
 
@@ -150,14 +154,13 @@ where
 
     /// The same with another place for the replies.
     pub fn handle_for(&mut self, request: &Request, replies: ReplySender) {
-        let started = Instant::now();
         let settings = self.shared.settings();
-        let known = find(&self.operations, request.tokens());
-        let operation = known.as_ref().map_or(UNKNOWN, |(operation, _)| operation.name);
         if let Some(reply) = request.reply()
             && !reply_allowed(reply, &settings.commands.reply_prefixes, &settings.nats.prefix)
         {
             let instance = self.shared.link.instance.clone();
+            let operation = find(&self.operations, request.tokens());
+            let operation = operation.map_or(UNKNOWN, |(operation, _)| operation.name);
             self.shared.throttles.replies.log(move |count| {
                 tracing::warn!(
                     instance,
@@ -169,25 +172,59 @@ where
             self.shared.link.metrics.command_ended(operation, Outcome::BadReply);
             return;
         }
+        let subject = request.reply().map(str::to_owned);
+        self.take(request, Origin { name: None, subject, replies, job: None });
+    }
+
+    /// Makes one attempt of a job.
+    pub fn attempt(&mut self, attempt: Attempt) {
+        let Attempt { request, id, sequence, job, replies } = attempt;
+        let subject = Some(sequence.to_string());
+        self.take(&request, Origin { name: Some(id), subject, replies, job: Some(job) });
+    }
+
+    /// What is known of a job before it is carried out.
+    pub fn describe(&self, request: &Request) -> Described {
+        let known = find(&self.operations, request.tokens());
+        let idempotent = known.as_ref().is_some_and(|(operation, _)| operation.idempotent);
+        let repeats = request.header(REPEAT).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let named = request.header(SCOPE).map(str::to_owned);
+        let scope = named.or_else(|| {
+            let (operation, argument) = known?;
+            let body: Object<'_> = serde_json::from_slice(request.body()).ok()?;
+            self.connector.scope(operation.name, argument.as_deref(), &body)
+        });
+        Described { scope: scope.unwrap_or_default(), repeatable: idempotent || repeats }
+    }
+
+    fn take(&mut self, request: &Request, origin: Origin) {
+        let started = Instant::now();
+        let settings = self.shared.settings();
+        let known = find(&self.operations, request.tokens());
+        let operation = known.as_ref().map_or(UNKNOWN, |(operation, _)| operation.name);
         let id = CommandId(self.last.0 + 1);
         self.last = id;
         let delivery = known.as_ref().map_or(DeliveryLevel::Accepted, |(operation, _)| operation.delivery);
         let mut caller = Caller {
-            name: self.shared.envelope.command(id),
-            subject: request.reply().map(str::to_owned),
+            name: origin.name.unwrap_or_else(|| self.shared.envelope.command(id)),
+            subject: origin.subject,
             wait: delivery,
             named_wait: false,
             operation,
             started,
             deadline: started,
             traceparent: request.header(TRACEPARENT).and_then(traceparent).map(Arc::from),
-            replies,
+            replies: origin.replies,
             metrics: self.shared.link.metrics.clone(),
             stats: self.stats.clone(),
             permit: None,
             on_answer: None,
+            job: origin.job.map(Box::new),
             answered: false,
         };
+        if let Some(error) = caller.job.as_ref().and_then(|job| hopeless(job, started)) {
+            return caller.refuse(&error);
+        }
         let Some((operation, argument)) = known else {
             return caller.refuse(&self.no_such_operation(request));
         };
@@ -324,6 +361,47 @@ where
             None => Err(Error::rejected(Code::NotFound, format!("there is no link \"{key}\""))),
         }
     }
+}
+
+/// Where a command comes from.
+struct Origin {
+    /// Its id in replies, if it has one.
+    name: Option<String>,
+    /// Where its caller receives replies.
+    subject: Option<String>,
+    replies: ReplySender,
+    job: Option<Job>,
+}
+
+/// One attempt of a job.
+pub struct Attempt {
+    /// What the work queue delivered.
+    pub request: Rc<Request>,
+    /// The job's id.
+    pub id: String,
+    /// Its sequence, which its answer is sent with as the subject.
+    pub sequence: u64,
+    /// Its bounds.
+    pub job: Job,
+    /// Where its answer goes.
+    pub replies: ReplySender,
+}
+
+/// What is known of a job before it is carried out.
+pub struct Described {
+    /// Jobs of one scope are carried out one after the other.
+    pub scope: String,
+    /// Whether the job may be sent again where it may have been done.
+    pub repeatable: bool,
+}
+
+/// Why an attempt of a job must not be made.
+fn hopeless(job: &Job, now: Instant) -> Option<Error> {
+    if job.begun && !job.repeatable {
+        let text = "the daemon ended or lost NATS while the job was under way; it may have been carried out";
+        return Some(Error::rejected(Code::NoAnswer, text));
+    }
+    (job.expires <= now).then(|| Error::rejected(Code::Expired, "its time ran out before it was sent"))
 }
 
 /// Where a command goes.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use pontoon_sdk::Connector;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::bus::{Bus, Moved};
 use super::context::{Context, LocalCommand, Settings};
+use super::jobs::Jobs;
 use super::listener::{self, Accepted};
 use super::local;
 use super::router::{self, Router};
@@ -84,8 +85,10 @@ where
             tracing::error!(instance = context.name, %error, "a link is not opened");
         }
     }
+    let mut jobs = Jobs::new(shared.clone()).await;
+    jobs.follow(&bus, false);
     let part_failed = tokio::select! {
-        failed = serve(&mut bus, &shared, &mut router, &mut accepted, &mut context.commands, &context.stop) => failed,
+        failed = serve(&mut bus, &shared, &mut router, &mut jobs, &mut accepted, &mut context.commands, &context.stop) => failed,
         _ = parts.join_next() => true,
         () = shared.fault.cancelled() => false,
     };
@@ -101,7 +104,7 @@ where
         commands::barrier(bus.client(), FAILED_LIMIT).await;
         let _ = timeout(FAILED_LIMIT, shared.link.spool.close_disk()).await;
     } else {
-        drain(&context, &shared, router, &mut bus).await;
+        drain(&context, &shared, router, jobs, &mut bus).await;
     }
     shared.link.spool.abandon();
     let _ = timeout(FAILED_LIMIT, shared.intents.written()).await;
@@ -113,6 +116,7 @@ async fn serve<C: Connector>(
     bus: &mut Bus,
     shared: &Shared,
     router: &mut Router<C>,
+    jobs: &mut Jobs,
     accepted: &mut mpsc::Receiver<Accepted<C::Transport>>,
     commands: &mut mpsc::Receiver<LocalCommand>,
     stop: &CancellationToken,
@@ -132,6 +136,13 @@ where
                     router.handle(&request);
                 }
             }
+            delivery = jobs.next() => {
+                if let Some(delivery) = delivery {
+                    let described = router.describe(&delivery.request);
+                    jobs.take(delivery, described);
+                }
+                jobs.due().into_iter().for_each(|attempt| router.attempt(attempt));
+            }
             () = &mut subscribed, if !*shared.subscribed.borrow() => {
                 tracing::info!(instance = shared.link.instance, "subscribed to commands");
                 shared.subscribed.send_replace(true);
@@ -144,7 +155,9 @@ where
             Some(command) = commands.recv() => local::handle(router, command),
             change = bus.changed() => {
                 let Some(change) = change else { return true };
-                if let Some(Moved { replies, former_up }) = bus.put_in_force(change).await {
+                let moved = bus.put_in_force(change).await;
+                jobs.follow(bus, moved.is_some());
+                if let Some(Moved { replies, former_up }) = moved {
                     let Ok(next) = bus.requests().await else { return true };
                     subscribed = Box::pin(bus.subscribed());
                     // Commands that have arrived are carried out, or refused, but not lost.
@@ -206,8 +219,9 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     Shared {
         link: Rc::new(link),
         envelope,
-        intents,
+        intents: Rc::new(intents),
         subscribed: watch::Sender::new(false),
+        jobs: watch::Sender::default(),
         settings: RefCell::new(Rc::new(settings)),
         throttles: Throttles::default(),
         fault: CancellationToken::new(),
@@ -247,13 +261,19 @@ async fn on_disk(folder: String, root: &Path, spool: &settings::Spool) -> Result
 }
 
 /// Ends in order: commands under way get their replies, links are closed, events are confirmed, replies are published.
-async fn drain<C: Connector>(context: &Context, shared: &Shared, mut router: Router<C>, bus: &mut Bus)
-where
+async fn drain<C: Connector>(
+    context: &Context,
+    shared: &Shared,
+    mut router: Router<C>,
+    jobs: Jobs,
+    bus: &mut Bus,
+) where
     C::Transport: Dial,
 {
     let limit = context.settings.borrow().shutdown.timeout.0;
     // A little is kept for the last replies and the last status.
     let end = Instant::now() + limit.mul_f64(0.85);
+    let jobs = spawn_local(jobs.drain());
     let answered = async {
         while !router.is_idle() {
             sleep(Duration::from_millis(10)).await;
@@ -304,6 +324,9 @@ where
         status::set_levels(status, &shared.link.spool);
     });
     let _ = timeout(limit / 32, bus.replied()).await;
+    if timeout(limit / 32, jobs).await.is_err() {
+        tracing::warn!(instance = context.name, "the results of some jobs were not stored in time");
+    }
     let mut state = State::default();
     let last = state.all(&context.status.borrow(), bus.client().server_info().max_payload);
     state.publish(bus.client(), &shared.envelope, last).await;

@@ -11,6 +11,7 @@ use crate::disk::Intents;
 use crate::envelope::Envelope;
 use crate::link;
 use crate::log::Throttle;
+use crate::status::JobStatus;
 
 /// What the parts of an instance share.
 pub struct Shared {
@@ -19,9 +20,11 @@ pub struct Shared {
     /// What is made of events.
     pub envelope: Rc<Envelope>,
     /// Which commands were begun that may not be carried out twice; they outlive the daemon if there is a spool on disk.
-    pub intents: Intents,
+    pub intents: Rc<Intents>,
     /// Whether NATS has processed the subscription to commands in this start of the instance.
     pub subscribed: watch::Sender<bool>,
+    /// What is known of jobs.
+    pub jobs: watch::Sender<JobStatus>,
     /// The settings in force.
     pub(super) settings: RefCell<Rc<Settings>>,
     /// Log lines that others can cause as often as they like.

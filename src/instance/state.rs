@@ -187,7 +187,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::status::{BusStatus, CommandStatus, Links, Phase, SpoolStatus};
+    use crate::status::{BusStatus, CommandStatus, JobStatus, Links, Phase, SpoolStatus};
 
     const MAX_PAYLOAD: usize = 64 * 1024;
 
@@ -211,6 +211,7 @@ mod tests {
             epoch: 1,
             bus: BusStatus::default(),
             commands: CommandStatus { subscribed: true, dropped: 0, detail: None },
+            jobs: JobStatus::default(),
             links: Links::default(),
             unconfirmed_events: 0,
             unconfirmed_bytes: 0,

@@ -40,6 +40,7 @@ pub async fn keep(
     let mut checks = interval(CHECK);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut subscribed = shared.subscribed.subscribe();
+    let mut jobs = shared.jobs.subscribe();
     let (mut breaks, mut dropped) = (0, 0);
     let drops = Throttle::default();
     let mut logged = Instant::now();
@@ -54,6 +55,7 @@ pub async fn keep(
             },
             changed = connection.changed() => if changed.is_err() { return },
             Ok(()) = subscribed.changed() => {}
+            Ok(()) = jobs.changed() => sleep(SETTLE).await,
             _ = checks.tick() => {}
         }
         // Here as well as where events are sent: while NATS is away, nothing is.
@@ -94,6 +96,7 @@ pub async fn keep(
             status.links.apply(&changes);
             status.bus = bus;
             status.commands = commands(&shared, &now);
+            status.jobs = shared.jobs.borrow().clone();
             set_levels(status, &shared.link.spool);
             status.counts = shared.link.metrics.counts();
             status.rates = rates.next(status.counts, Instant::now());

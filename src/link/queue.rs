@@ -248,7 +248,8 @@ impl<R> Drop for CommandQueue<R> {
 }
 
 impl<R> QueuedCommand<R> {
-    fn expire(self) {
+    /// Its time ran out before it was sent.
+    pub fn expire(self) {
         if self.when_down == WhenDown::WaitForFirstDial {
             let text = "the link is still being dialled; whether it opens is not known yet";
             let error = Error::rejected(Code::NoAnswer, text);

@@ -14,7 +14,7 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
-use pontoon_sdk::{CommandId, End, Kind, Outbox, Redactor, Result, Session};
+use pontoon_sdk::{CommandId, End, Error, Kind, Outbox, Redactor, Result, Session};
 use time::OffsetDateTime;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until};
@@ -26,9 +26,16 @@ use super::pending::{PendingCommands, over};
 use super::queue::QueuedCommand;
 use super::redact::shown;
 use super::slots::Slot;
+use crate::reply::Begin;
 use crate::transport::deadline::{GRACE, LATE};
 use crate::transport::writer::Outcome;
 use crate::transport::{Read, classify};
+
+/// A command whose intent is being written.
+struct Beginning<R> {
+    queued: QueuedCommand<R>,
+    begin: Begin,
+}
 
 /// One connection of a link.
 pub struct Connection<'a, S: Session, R> {
@@ -63,6 +70,8 @@ pub struct Connection<'a, S: Session, R> {
     interrupted: bool,
     /// The session does not need the link any more.
     finished: bool,
+    /// A command whose intent is being written. Others wait behind it.
+    beginning: Option<Box<Beginning<S::Request>>>,
     /// A frame that was read and not handled, because there was no room for parts meanwhile.
     held: Option<S::Frame>,
     /// The numbers of events that NATS has confirmed, for the session: where they are sent, and where they arrive.
@@ -106,6 +115,7 @@ where
             is_broken: false,
             interrupted: false,
             finished: false,
+            beginning: None,
             held: None,
             stored: unbounded(),
             interrupt: Box::pin(interrupt),
@@ -133,6 +143,10 @@ where
         end.kind = listed.unwrap_or(kind);
         // What the session wants published at the end is published; nothing can be sent any more.
         let _ = self.perform();
+        if let Some(beginning) = self.beginning.take() {
+            let error = Error::disconnected("the connection was lost before it was sent");
+            beginning.queued.caller.refuse(&error);
+        }
         for command in self.pending.disconnect(&end) {
             self.outbox.undo(command);
         }
@@ -161,8 +175,12 @@ where
             }
             if self.ready
                 && self.takes()
-                && let Some(queued) = self.link.queue.take()
+                && let Some(mut queued) = self.link.queue.take()
             {
+                if let Some(begin) = queued.caller.begin() {
+                    self.beginning = Some(Box::new(Beginning { queued, begin }));
+                    continue;
+                }
                 if let Err(end) = self.encode(queued) {
                     return end;
                 }
@@ -191,6 +209,7 @@ where
                 }
                 Some(outcome) = self.ends.outcomes.next() => self.outcome(outcome),
                 Some(number) = self.stored.1.next() => self.is_stored(number),
+                begun = begun(self.beginning.as_deref_mut()) => self.begun(begun),
                 () = self.link.queue.arrived() => Ok(()),
                 command = self.pending.gone() => self.caller_gone(command),
                 () = &mut timer, if at.is_some() => {
@@ -215,7 +234,7 @@ where
 
     /// Whether the link can be spared: the session is idle, and no command waits for it.
     fn is_idle(&self) -> bool {
-        self.outbox.is_idle() && self.link.queue.is_empty()
+        self.outbox.is_idle() && self.link.queue.is_empty() && self.beginning.is_none()
     }
 
     /// Ends an idle link for one that waits for its slot.
@@ -251,6 +270,9 @@ where
     /// Whether a command waits that the session takes now. One that it does not take waits where it is, and goes on to the
     /// next connection if this one ends.
     fn takes(&mut self) -> bool {
+        if self.beginning.is_some() {
+            return false;
+        }
         let now = Instant::now();
         self.outbox.advance(now);
         if !self.link.queue.is_waiting(now) || !self.session.takes(&mut self.outbox) {
@@ -260,8 +282,21 @@ where
         token.map_err(|at| self.outbox.wake_at(at)).is_ok()
     }
 
+    /// The intent of a command is written, or cannot be.
+    fn begun(&mut self, begun: Result<()>) -> Result<(), End> {
+        let Some(beginning) = self.beginning.take() else { return Ok(()) };
+        let queued = beginning.queued;
+        match begun {
+            Ok(()) if queued.command.deadline <= Instant::now() => queued.expire(),
+            Ok(()) => return self.encode(queued),
+            Err(error) => queued.caller.refuse(&error),
+        }
+        Ok(())
+    }
+
     fn encode(&mut self, queued: QueuedCommand<S::Request>) -> Result<(), End> {
-        let QueuedCommand { request, command, delivery, caller, .. } = queued;
+        let QueuedCommand { request, mut command, delivery, mut caller, .. } = queued;
+        caller.sends(&mut command);
         let id = command.id;
         self.pending.begin(&command, caller, delivery);
         self.outbox.advance(Instant::now());
@@ -374,6 +409,14 @@ where
 
     fn perform(&mut self) -> Result<(), End> {
         self.perform_at(Instant::now(), OffsetDateTime::now_utc())
+    }
+}
+
+/// Waits until the intent of a command is written. Dropping the future loses nothing.
+async fn begun<R>(beginning: Option<&mut Beginning<R>>) -> Result<()> {
+    match beginning {
+        Some(Beginning { begin, .. }) => begin.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -214,7 +214,12 @@ pub struct InstanceMetrics {
     pub nats_messages_dropped: Counter,
     /// Replies to refused commands that found no room on their way to NATS.
     pub replies_dropped: Counter,
+    /// Jobs that are under way.
+    pub jobs_in_flight: Gauge,
+    /// Jobs that wait.
+    pub jobs_waiting: Gauge,
     running: Gauge,
+    jobs: [Counter; Outcome::ALL.len()],
     down: [Gauge; Phase::DOWN.len()],
     dropped: [Total; DropReason::ALL.len()],
     commands: AtomicU64,
@@ -331,7 +336,10 @@ impl InstanceMetrics {
             nats_reconnects: count(table::NATS_RECONNECTS),
             nats_messages_dropped: count(table::NATS_MESSAGES_DROPPED),
             replies_dropped: count(table::REPLIES_DROPPED),
+            jobs_in_flight: level(table::JOBS_IN_FLIGHT),
+            jobs_waiting: level(table::JOBS_WAITING),
             running,
+            jobs: Outcome::ALL.map(|outcome| counter!(table::JOBS.name, with("outcome", outcome.as_str()))),
             down: Phase::DOWN.map(|phase| gauge!(table::LINK_DOWN.name, with("state", phase.as_str()))),
             dropped: DropReason::ALL
                 .map(|reason| counter!(table::EVENTS_DROPPED.name, with("reason", reason.as_str())))
@@ -366,6 +374,11 @@ impl InstanceMetrics {
     /// Attempts to connect that ended like this.
     pub fn connects(&self, outcome: ConnectOutcome) -> &Counter {
         &self.connects[outcome as usize]
+    }
+
+    /// Jobs that ended like this.
+    pub fn jobs(&self, outcome: Outcome) -> &Counter {
+        &self.jobs[outcome as usize]
     }
 
     /// A command of this operation has ended like this.
@@ -414,6 +427,8 @@ impl Drop for InstanceMetrics {
             &self.link_connected,
             &self.nats_connected,
             &self.nats_fenced,
+            &self.jobs_in_flight,
+            &self.jobs_waiting,
             &self.running,
         ] {
             gauge.set(0.0);

@@ -139,6 +139,12 @@ table! {
     COMMAND_DURATION = Metric { name: "pontoon_command_duration_seconds", kind: Kind::Histogram(DURATION),
         labels: &["pontoon_instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
 
+    JOBS = counter("pontoon_jobs_total", BY_OUTCOME,
+        "Jobs that have ended, by the outcome in their result; each is a command as well.");
+    JOBS_IN_FLIGHT = gauge("pontoon_jobs_in_flight", OF_INSTANCE,
+        "Jobs that are under way: handed to a link, or waiting for the confirmation of their result.");
+    JOBS_WAITING = gauge("pontoon_jobs_waiting", OF_INSTANCE,
+        "Jobs that wait for their turn or for a connection to the service; of those still in the stream, as many as at the last look.");
     REPLIES_DROPPED = counter("pontoon_replies_dropped_total", OF_INSTANCE,
         "Replies to refused commands that were dropped because too many waited for NATS; the commands are counted.");
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::metrics::Outcome;
 
 /// A reply to a command.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// How the command ended; `None` if this is a part, and more follows.
     pub outcome: Option<Outcome>,
@@ -20,6 +20,8 @@ pub struct Answer {
     pub id: String,
     /// The body.
     pub body: Bytes,
+    /// Whether it ends only one attempt of a job, which is tried again.
+    pub repeated: bool,
 }
 
 impl Answer {
@@ -35,7 +37,13 @@ impl Answer {
         let body =
             serde_json::to_vec(&Body { status: self.status(), id: &self.id, data: None, error: fault });
         let body = body.unwrap_or_default().into();
-        Self { outcome: self.outcome, id: self.id.clone(), error: Some((code, why)), body }
+        Self {
+            outcome: self.outcome,
+            id: self.id.clone(),
+            error: Some((code, why)),
+            body,
+            repeated: self.repeated,
+        }
     }
 
     /// How many bytes it takes in memory, about.
@@ -87,7 +95,7 @@ pub(crate) fn compose(
     let fault = error.zip(text.as_deref());
     let fault = fault.map(|(error, message)| Fault { code: error.code().number(), message });
     let error = error.map(|error| error.code().number()).zip(text.clone());
-    let mut answer = Answer { outcome, error, id: name.to_owned(), body: Bytes::new() };
+    let mut answer = Answer { outcome, error, id: name.to_owned(), body: Bytes::new(), repeated: false };
     let body = Body { status: answer.status(), id: name, data, error: fault };
     answer.body = serde_json::to_vec(&body).ok()?.into();
     Some(Rc::new(answer))

@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Code, DeliveryLevel, Error};
+use pontoon_sdk::{Code, Command, DeliveryLevel, Error};
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, compose, outcome_of};
+use super::job::{Begin, Job, Verdict};
 use super::liveness::Stream;
 use super::outbox::{Outgoing, Permit, Refusal, ReplySender};
 use super::stats::Stats;
@@ -20,7 +21,7 @@ pub type OnAnswer = Box<dyn FnOnce(&Rc<Answer>)>;
 pub struct Caller {
     /// The command's id in replies.
     pub name: String,
-    /// The subject that the caller receives replies on, if it wants any.
+    /// The subject that the caller receives replies on, if it wants any; of a job, its sequence.
     pub subject: Option<String>,
     /// What it waits for.
     pub wait: DeliveryLevel,
@@ -44,6 +45,8 @@ pub struct Caller {
     pub permit: Option<Permit>,
     /// Keeps the answer for commands with the same key.
     pub on_answer: Option<OnAnswer>,
+    /// Set if the command is a job.
+    pub job: Option<Box<Job>>,
     /// Whether it was answered.
     pub answered: bool,
 }
@@ -52,6 +55,19 @@ impl Caller {
     /// Sends the last reply.
     pub fn answer(mut self, outcome: Outcome, data: Option<&RawValue>, error: Option<&Error>) {
         self.finish(outcome, data, error);
+    }
+
+    /// What must be done before the command is sent.
+    pub(crate) fn begin(&mut self) -> Option<Begin> {
+        self.job.as_mut()?.begin.take()
+    }
+
+    /// The command is about to be sent. From now on a job waits for its answer, and no longer for its turn.
+    pub(crate) fn sends(&mut self, command: &mut Command) {
+        if let Some(job) = &self.job {
+            self.deadline = Instant::now() + job.timeout;
+            command.deadline = self.deadline;
+        }
     }
 
     /// Sends all that the caller waits for while the command goes on. Returns what the command still holds.
@@ -75,15 +91,23 @@ impl Caller {
         if self.answered {
             return None;
         }
-        if let (None, Some(error)) = (&self.permit, error) {
+        let judged = self.job.as_ref().map(|job| job.judge(outcome, error, Instant::now()));
+        let (outcome, error, repeated) = match &judged {
+            Some(Verdict { outcome, error, repeated }) => (*outcome, error.as_ref(), *repeated),
+            None => (outcome, error, false),
+        };
+        if let (None, None, Some(error)) = (&self.permit, &self.job, error) {
             self.count(outcome, Some((error.code().number(), &error.to_string())));
             self.refuse_briefly(error);
             return None;
         }
-        let Some(answer) = compose(&self.name, Some(outcome), data, error) else {
+        let Some(mut answer) = compose(&self.name, Some(outcome), data, error) else {
             self.count(outcome, None);
             return None;
         };
+        if let Some(answer) = Rc::get_mut(&mut answer) {
+            answer.repeated = repeated;
+        }
         self.deliver(&answer);
         if let Some(on_answer) = self.on_answer.take() {
             on_answer(&answer);
@@ -103,7 +127,11 @@ impl Caller {
     /// Counts the end of the command, and publishes it. The caller's place is free once that has left for NATS.
     fn deliver(&mut self, answer: &Rc<Answer>) {
         let Some(outcome) = answer.outcome else { return };
-        self.count(outcome, answer.error.as_ref().map(|(code, text)| (*code, text.as_str())));
+        self.answered = true;
+        // A job is counted once, however often it is tried.
+        if !answer.repeated {
+            self.count(outcome, answer.error.as_ref().map(|(code, text)| (*code, text.as_str())));
+        }
         let permit = self.permit.take();
         let Some(subject) = self.subject.take() else { return };
         let (answer, traceparent) = (answer.clone(), self.traceparent.clone());
@@ -131,7 +159,9 @@ impl Caller {
 
     /// Sends the answer that another caller got for the same command.
     pub fn repeat(mut self, answer: &Rc<Answer>) {
-        self.deliver(answer);
+        // However often a job with a key is tried, it gets this answer.
+        let last = answer.repeated.then(|| Rc::new(Answer { repeated: false, ..(**answer).clone() }));
+        self.deliver(last.as_ref().unwrap_or(answer));
     }
 
     /// The deadline of a caller is over that waited for the answer to the command of another, which goes on: it may still be
@@ -201,6 +231,7 @@ pub(crate) fn test_caller(replies: &ReplySender, number: u64) -> Caller {
         stats: Rc::default(),
         permit: permits.try_acquire_owned().ok().map(Arc::new),
         on_answer: None,
+        job: None,
         answered: false,
     }
 }

@@ -3,8 +3,8 @@
 use pontoon_sdk::{Size, Span};
 
 use super::{
-    Admin, Commands, Delivery, DeliveryMode, Durability, EventMode, Events, Log, LogFormat, Nats, NatsTls,
-    Ordering, Overflow, Shutdown, Spool, Tls, Transport, Urls,
+    Admin, Commands, Delivery, DeliveryMode, Durability, EventMode, Events, Jobs, Log, LogFormat, Nats,
+    NatsTls, Ordering, Overflow, Shutdown, Spool, Tls, Transport, Urls,
 };
 
 impl Default for Nats {
@@ -72,6 +72,20 @@ impl Default for Commands {
             idempotency_bytes: Size::mib(32),
             idempotency_time: Span::seconds(600),
             reply_prefixes: vec!["_INBOX.".into()],
+        }
+    }
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            stream: "PONTOON_JOBS".into(),
+            results: "PONTOON_RESULTS".into(),
+            max_bytes: Size::mib(4),
+            max_age: Span::seconds(24 * 3600),
+            max_in_flight: 16,
+            expires: Span::seconds(60),
         }
     }
 }

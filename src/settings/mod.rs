@@ -22,6 +22,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Limits on commands.
     pub commands: Commands,
+    /// Commands that a stream keeps until each has a result.
+    pub jobs: Jobs,
     /// The HTTP endpoint for probes and metrics.
     pub admin: Admin,
     /// Logs on stderr.
@@ -248,6 +250,27 @@ pub struct Commands {
     pub reply_prefixes: Vec<String>,
 }
 
+/// Commands that a stream keeps until each has a result.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jobs {
+    /// Whether jobs are taken. They need JetStream, so with `delivery.mode = "core"` they are not.
+    pub enabled: bool,
+    /// Name of the stream that keeps the jobs of all instances: a work queue.
+    pub stream: String,
+    /// Name of the stream that keeps their results.
+    pub results: String,
+    /// How many bytes each of these streams holds, if we create it. JetStream reserves them. A full queue refuses more
+    /// jobs; the oldest results make room.
+    pub max_bytes: Size,
+    /// How long each of them keeps a message, if we create it.
+    pub max_age: Span,
+    /// How many jobs of an instance may be under way at once.
+    pub max_in_flight: usize,
+    /// How long after it was stored a job without `Pontoon-Expires` may be sent.
+    pub expires: Span,
+}
+
 /// The HTTP endpoint for probes, metrics and the page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -381,6 +404,13 @@ impl NatsTls {
     pub fn certificates(&self) -> Tls {
         let Self { ca_file, cert_file, key_file, required, .. } = self.clone();
         Tls { ca_file, cert_file, key_file, required }
+    }
+}
+
+impl Jobs {
+    /// Whether jobs are taken where events are delivered so.
+    pub fn are_taken(&self, mode: DeliveryMode) -> bool {
+        self.enabled && mode == DeliveryMode::Jetstream
     }
 }
 

@@ -94,7 +94,14 @@ async fn events_are_kept_in_the_domain_that_is_set_or_that_the_context_names() {
             hub.push(stream);
         }
     }
-    let mut found = tree.streams(&tree.hub).await;
-    found.sort();
-    assert_eq!((found, tree.streams(&tree.leaf).await), (hub, vec!["PONTOON_D".to_owned()]));
+    let sorted = async |nats| {
+        let mut found = tree.streams(nats).await;
+        found.sort();
+        found
+    };
+    // Jobs and their results are where the events are.
+    let of_jobs = ["PONTOON_JOBS".to_owned(), "PONTOON_RESULTS".to_owned()];
+    hub.extend(of_jobs.clone());
+    let leaf = [&["PONTOON_D".to_owned()], of_jobs.as_slice()].concat();
+    assert_eq!((sorted(&tree.hub).await, sorted(&tree.leaf).await), (hub, leaf));
 }

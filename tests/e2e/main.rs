@@ -24,6 +24,7 @@ mod faults;
 mod flood;
 mod gaps;
 mod interop;
+mod jobs;
 mod lenient;
 mod minchat;
 mod nats;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, OnDemandLimits, Result, Route, WebSocket};
+use pontoon_sdk::{Command, Connector, LinkKey, LinkSpec, Object, OnDemandLimits, Result, Route, WebSocket};
 
 pub use config::{Auth, Config};
 pub use operations::Request;
@@ -59,6 +59,10 @@ impl Connector for Aui {
 
     fn rate_limiter(&self, _link: &LinkKey) -> Option<RateLimiter> {
         self.limiter.clone()
+    }
+
+    fn scope(&self, _: &str, _: Option<&str>, body: &Object<'_>) -> Option<String> {
+        body.text("task_id").or_else(|| body.text("channel"))
     }
 
     fn timeout(&self, _operation: &str) -> Option<Duration> {

@@ -15,7 +15,7 @@ mod uuid;
 use std::sync::Arc;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo};
+use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Object, Operation, Result, SocketIo};
 
 use config::Setup;
 use session::Server;
@@ -59,6 +59,10 @@ impl Connector for ElizaOs {
 
     fn session(&self, _: &LinkKey) -> ElizaOsSession {
         ElizaOsSession::new(Arc::clone(&self.setup), Arc::clone(&self.server))
+    }
+
+    fn scope(&self, _: &str, _: Option<&str>, body: &Object<'_>) -> Option<String> {
+        body.text("roomId").or_else(|| body.text("channel"))
     }
 }
 

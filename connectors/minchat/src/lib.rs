@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::socketio::Endpoint;
-use pontoon_sdk::{Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, Route, SocketIo};
+use pontoon_sdk::{
+    Command, Connector, DeliveryLevel, LinkKey, LinkSpec, Object, Operation, Result, Route, SocketIo,
+};
 
 use cache::MessageCache;
 use config::LinkKind;
@@ -81,6 +83,10 @@ impl Connector for MinChat {
     fn session(&self, link: &LinkKey) -> MinChatSession {
         let link = LinkKind::of(link, self.config.links);
         MinChatSession::new(Arc::clone(&self.config), Arc::clone(&self.cache), link)
+    }
+
+    fn scope(&self, _: &str, _: Option<&str>, body: &Object<'_>) -> Option<String> {
+        ["channel", "chat_id", "channelId"].iter().find_map(|name| body.text(name))
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {

@@ -12,6 +12,7 @@ use crate::event::{Event, Raw};
 use crate::http::HttpRequest;
 use crate::link::{LinkKey, LinkState, OnDemandLimits};
 use crate::listener::{Accept, Handshake, Listener};
+use crate::object::Object;
 use crate::operations::{Operation, Request};
 use crate::rate::RateLimiter;
 use crate::session::Session;
@@ -122,6 +123,12 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// What limits the commands of a connection of this link; `None` for no limit. Commands that are not sent yet wait with
     /// the daemon, in order, until their time runs out. A clone of one limiter limits links together.
     fn rate_limiter(&self, _link: &LinkKey) -> Option<RateLimiter> {
+        None
+    }
+
+    /// The conversation that a command belongs to, from its operation, what follows that in the subject, and its body, which
+    /// is not checked yet. Of the jobs of one conversation one is under way at a time; by default, of all of the instance.
+    fn scope(&self, _operation: &str, _argument: Option<&str>, _body: &Object<'_>) -> Option<String> {
         None
     }
 

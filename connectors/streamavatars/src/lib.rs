@@ -14,7 +14,7 @@ use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
-    Command, Connector, DeliveryLevel, Event, EventType, LinkKey, LinkSpec, Operation, Result, Route,
+    Command, Connector, DeliveryLevel, Event, EventType, LinkKey, LinkSpec, Object, Operation, Result, Route,
     WebSocket,
 };
 
@@ -101,6 +101,10 @@ impl Connector for StreamAvatars {
     }
 
     /// Longer than a connection may take to be made, so that the caller of `create` gets to know how that went.
+    fn scope(&self, _: &str, _: Option<&str>, body: &Object<'_>) -> Option<String> {
+        body.text("title").or_else(|| body.text("channel"))
+    }
+
     fn timeout(&self, operation: &str) -> Option<Duration> {
         (operation == "create").then_some(CREATE_TIMEOUT)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::websocket::Endpoint;
-use pontoon_sdk::{Connector, LinkKey, LinkSpec, Result, WebSocket};
+use pontoon_sdk::{Connector, LinkKey, LinkSpec, Object, Result, WebSocket};
 
 pub use config::{Config, Correlation};
 pub use operations::Request;
@@ -40,6 +40,10 @@ impl Connector for Sub0 {
 
     fn session(&self, _link: &LinkKey) -> Sub0Session {
         Sub0Session::new(Arc::clone(&self.config))
+    }
+
+    fn scope(&self, _: &str, resource: Option<&str>, _: &Object<'_>) -> Option<String> {
+        resource.map(str::to_owned)
     }
 
     fn timeout(&self, _operation: &str) -> Option<Duration> {

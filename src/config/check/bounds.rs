@@ -16,6 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn all(config: &Config, report: &mut Report<'_>) {
     delivery(config, report);
     commands(config, report);
+    jobs(config, report);
     span(config.shutdown.timeout, SECOND, HOUR, &["shutdown", "timeout"], report);
     for (name, instance) in &config.connectors {
         transport(name, &instance.transport, config, report);
@@ -59,6 +60,14 @@ fn commands(config: &Config, report: &mut Report<'_>) {
         report,
     );
     span(commands.idempotency_time, SECOND, 24 * HOUR, &["commands", "idempotency_time"], report);
+}
+
+fn jobs(config: &Config, report: &mut Report<'_>) {
+    let jobs = &config.jobs;
+    size(jobs.max_bytes, Size::mib(1), Size::mib(1 << 24), &["jobs", "max_bytes"], report);
+    span(jobs.max_age, SECOND, 365 * 24 * HOUR, &["jobs", "max_age"], report);
+    count(jobs.max_in_flight, 1, 1_024, &["jobs", "max_in_flight"], report);
+    span(jobs.expires, MILLISECOND, jobs.max_age.0, &["jobs", "expires"], report);
 }
 
 fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Report<'_>) {

@@ -7,9 +7,11 @@ use serde_json::value::RawValue;
 
 use super::{Router, TRACEPARENT};
 use crate::bus::commands::Request;
+use crate::bus::jobs::LONGEST_ID;
 use crate::envelope::subject::decode_token;
 use crate::link::pending::beyond;
 use crate::reply::Caller;
+use crate::settings::Jobs;
 use crate::transport::Dial;
 
 impl<C: Connector> Router<C>
@@ -37,7 +39,16 @@ where
             match name.to_ascii_lowercase().as_str() {
                 "pontoon-wait" => named = Some(value.parse::<DeliveryLevel>()?),
                 "pontoon-timeout" => timeout = self.timeout(value)?,
-                "pontoon-stream" => stream = value.eq_ignore_ascii_case("true"),
+                // A job has one result.
+                "pontoon-stream" => stream = caller.job.is_none() && value.eq_ignore_ascii_case("true"),
+                "pontoon-expires" if caller.job.is_some() => {
+                    expires(value, &self.shared.settings().jobs)?;
+                }
+                "pontoon-repeat" | "pontoon-scope" if caller.job.is_some() => {}
+                "nats-msg-id" if caller.job.is_some() && value.len() > LONGEST_ID => {
+                    let text = format!("the Nats-Msg-Id of a job must have 1 to {LONGEST_ID} bytes");
+                    return Err(Error::rejected(Code::BadBody, text));
+                }
                 TRACEPARENT if caller.traceparent.is_none() => {}
                 lower if lower.starts_with("pontoon-") || lower == TRACEPARENT => {
                     headers.push((name.to_owned(), value.to_owned()));
@@ -55,7 +66,13 @@ where
             }
             (caller.wait, caller.named_wait) = (wanted, true);
         }
-        caller.deadline = started + timeout;
+        caller.deadline = match &mut caller.job {
+            Some(job) => {
+                job.timeout = timeout;
+                job.expires
+            }
+            None => started + timeout,
+        };
         let argument = argument.map(|tokens| decode(&tokens)).transpose()?;
         let body = self.body(request)?;
         Ok(Command {
@@ -95,6 +112,19 @@ where
         serde_json::from_slice(bytes)
             .map_err(|error| Error::rejected(Code::BadBody, format!("the body is not JSON: {error}")).at(""))
     }
+}
+
+/// For how long a job may be sent, by its header `Pontoon-Expires`.
+///
+/// # Errors
+/// `Rejected` with 400.
+pub(in crate::instance) fn expires(value: &str, jobs: &Jobs) -> Result<Duration> {
+    let wrong = |what: String| Error::rejected(Code::BadBody, format!("Pontoon-Expires {what}"));
+    let span: Span = value.parse().map_err(|error| wrong(format!("is wrong: {error}")))?;
+    if span > jobs.max_age {
+        return Err(wrong(format!("is over {} (jobs.max_age)", jobs.max_age)));
+    }
+    Ok(span.0)
 }
 
 /// What the tokens behind an operation mean; a name with dots in it may come as several.

@@ -99,12 +99,15 @@ pub(super) fn authorization(instances: &[&str]) -> String {
         };
         let upper = SHIPPED_INSTANCE.to_uppercase();
         // A line of the instance's own stands once for each. Comments and the subjects of commands are none.
-        let names_it = line.contains(&format!("_{SHIPPED_INSTANCE}.")) || line.contains(&format!("_{upper}"));
+        let parts =
+            [format!("_{SHIPPED_INSTANCE}."), format!("_{upper}"), format!("_JOBS.{SHIPPED_INSTANCE}")];
+        let names_it = parts.iter().any(|part| line.contains(part));
         if names_it && line.trim_start().starts_with('"') {
             for instance in instances {
                 let own = line
                     .replace(&format!("_{SHIPPED_INSTANCE}."), &format!("_{instance}."))
-                    .replace(&format!("_{upper}"), &format!("_{}", instance.to_uppercase()));
+                    .replace(&format!("_{upper}"), &format!("_{}", instance.to_uppercase()))
+                    .replace(&format!("_JOBS.{SHIPPED_INSTANCE}"), &format!("_JOBS.{instance}"));
                 let _ = writeln!(text, "{own}");
             }
         } else {
