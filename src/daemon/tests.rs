@@ -137,7 +137,7 @@ async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_
             assert!(daemon.statuses.stuck(Duration::ZERO).iter().all(|name| name != "faulty"));
             assert_eq!(unready(&daemon), ["faulty ended unexpectedly and is started again"]);
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(TICK).await;
     }
     assert!(ended(&daemon).is_empty() && unready(&daemon).is_empty());
     assert!(epoch(&daemon, "faulty") > first);

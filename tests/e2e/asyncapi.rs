@@ -67,6 +67,8 @@ async fn every_message_of_a_run_matches_one_channel_and_its_schema() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let mut check = check();
     check.arg(dir.write("asyncapi.json", &document)).arg(dir.write("messages", &lines));
-    let (code, faults, err) = output(check).await;
-    assert_eq!(code, Some(0), "{faults}{err}\n{lines}");
+    // The parser is large, and takes long to load where much else runs.
+    let checked = timeout(DEADLINE * 4, check.output()).await.expect("in time").expect("node runs");
+    let faults = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{faults}\n{lines}");
 }

@@ -85,7 +85,7 @@ async fn back(fixture: &Fixture, times: usize) {
         }
         let link = fixture.status().await["links"][0].clone();
         let retry = link["retry_at"].as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-        let soon = OffsetDateTime::now_utc() + Duration::from_secs(1);
+        let soon = OffsetDateTime::now_utc() + Duration::from_secs(5);
         // Asked for once in each pause, and never when it is about to end anyway: that would break what is there.
         if !patient && link["retry_at"] != asked && retry.is_some_and(|retry| retry > soon) {
             asked = link["retry_at"].clone();

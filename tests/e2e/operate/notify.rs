@@ -60,7 +60,7 @@ async fn it_is_notified_of_start_watchdog_reload_and_stop() {
         wanted.retain(|start| !lines.iter().any(|line| line.starts_with(start)));
     }
     assert_eq!(status(&mut daemon, "shop").await["running"], true);
-    assert_eq!(daemon.get("/readyz").await, (200, "ok\n".to_owned()));
+    eventually(DEADLINE, async || daemon.get("/readyz").await == (200, "ok\n".to_owned())).await;
     for _ in 0..3 {
         notify.receives("WATCHDOG=1").await;
     }

@@ -25,7 +25,7 @@ pub(super) async fn exchange(address: &str, text: &str) -> String {
 async fn each_admin_page_answers_and_there_is_no_other() {
     let (_nats, _sub0, mut daemon) = fixture("").await;
     for page in ["/livez", "/readyz"] {
-        assert_eq!(daemon.get(page).await, (200, "ok\n".to_owned()), "{page}");
+        eventually(DEADLINE, async || daemon.get(page).await == (200, "ok\n".to_owned())).await;
     }
     let (_, text) = daemon.get("/status").await;
     let all: Value = serde_json::from_str(&text).unwrap();
