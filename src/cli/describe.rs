@@ -9,15 +9,18 @@ use crate::config::schema::Schema;
 use crate::recipes::{RECIPES, Recipe};
 use crate::registry::{ConnectorType, Registry};
 
-/// Lists the connectors with their operations, and the recipes.
+/// Lists the connectors with their operations, and the recipes for them.
 pub(super) fn connectors(registry: &Registry) -> Outcome {
     let mut out = stdout().lock();
     for connector in registry.iter() {
         let operations: Vec<_> = connector.operations().iter().map(|operation| operation.name).collect();
         writeln!(out, "{:<16} {}", connector.name(), operations.join(", "))?;
     }
-    writeln!(out, "\nRecipes for public protocols, as `pontoon sample --recipe <name>` prints them:\n")?;
-    for recipe in RECIPES {
+    let mut recipes = RECIPES.iter().filter(|recipe| registry.get(recipe.kind).is_some()).peekable();
+    if recipes.peek().is_some() {
+        writeln!(out, "\nRecipes for public protocols, as `pontoon sample --recipe <name>` prints them:\n")?;
+    }
+    for recipe in recipes {
         writeln!(out, "{:<16} {}", recipe.name, recipe.summary())?;
     }
     Ok(ExitCode::SUCCESS)

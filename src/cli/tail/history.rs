@@ -113,6 +113,8 @@ impl Reader {
     ) -> Result<Option<Self>, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("the stream {name}: {error}"));
         let mut stream = jetstream.get_stream(name).await.map_err(|error| failed(&error))?;
+        let Some(subject) = narrowed(subject, &stream.cached_info().config.subjects) else { return Ok(None) };
+        let subject = subject.as_str();
         let (consumer, left) = match start {
             Start::Since(span) => {
                 let start_time = OffsetDateTime::now_utc() - span.0;
@@ -168,6 +170,40 @@ async fn last(
     }
 }
 
+/// A filter as a part of what the stream takes: nats-server 2.9 refuses any other. `None` if it takes nothing of it. Where
+/// several of its subjects have a part, the filter stays as it is.
+fn narrowed(filter: &str, subjects: &[String]) -> Option<String> {
+    let mut parts = subjects.iter().filter_map(|subject| intersection(filter, subject));
+    match (parts.next(), parts.next()) {
+        (Some(part), None) => Some(part),
+        (None, _) if !subjects.is_empty() => None,
+        _ => Some(filter.to_owned()),
+    }
+}
+
+fn joined<'a>(mut tokens: Vec<&'a str>, rest: impl Iterator<Item = &'a str>) -> String {
+    tokens.extend(rest);
+    tokens.join(".")
+}
+
+/// The subject that matches what both match.
+fn intersection(one: &str, other: &str) -> Option<String> {
+    let (mut one, mut other) = (one.split('.').peekable(), other.split('.').peekable());
+    let mut tokens = Vec::new();
+    loop {
+        match (one.peek().copied(), other.peek().copied()) {
+            (None, None) => return Some(tokens.join(".")),
+            (Some(">"), Some(_)) => return Some(joined(tokens, other)),
+            (Some(_), Some(">")) => return Some(joined(tokens, one)),
+            (Some("*"), Some(token)) | (Some(token), Some("*")) => tokens.push(token),
+            (Some(token), Some(known)) if token == known => tokens.push(token),
+            _ => return None,
+        }
+        one.next();
+        other.next();
+    }
+}
+
 async fn consumer(
     stream: &Stream,
     subject: &str,
@@ -181,4 +217,27 @@ async fn consumer(
         ..Consumer::default()
     };
     stream.create_consumer(config).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_narrowed_to_what_the_stream_takes() {
+        let subjects = |all: &[&str]| all.iter().map(|subject| (*subject).to_owned()).collect::<Vec<_>>();
+        for (filter, stream, narrowed_to) in [
+            ("e.*.*.a.b.>", &["e.t.i.>"][..], Some("e.t.i.a.b.>")),
+            ("e.*.i.>", &["e.t.i.>"], Some("e.t.i.>")),
+            ("e.>", &["e.t.i.>"], Some("e.t.i.>")),
+            ("e.t.i.a", &["e.>"], Some("e.t.i.a")),
+            ("e.*.j.>", &["e.t.i.>"], None),
+            ("e.t", &["e.t.>"], None),
+            ("e.*.x", &["e.a.x", "e.b.x"], Some("e.*.x")),
+            ("e.a.x", &["e.a.*", "f.>"], Some("e.a.x")),
+            ("e.>", &[], Some("e.>")),
+        ] {
+            assert_eq!(narrowed(filter, &subjects(stream)).as_deref(), narrowed_to, "{filter} {stream:?}");
+        }
+    }
 }
