@@ -1,4 +1,4 @@
-//! Transcripts of recipes: conversations of a configuration that stands in a file of its own.
+//! Transcripts of recipes: conversations of a configuration in another file.
 
 use figment::Figment;
 use figment::providers::{Format, Toml};

@@ -29,7 +29,7 @@ enum Rule {
     Token(Secret),
     /// Everyone who can reach the address, which is one of this machine.
     Loopback,
-    /// Nobody, as there is no token.
+    /// No client, as there is no token.
     Closed,
 }
 

@@ -137,7 +137,7 @@ impl Strict {
         self.server.send_text(&message);
     }
 
-    /// Something happens while nobody is connected, which is sent to those who resume.
+    /// An event while no client is connected; it is sent to clients that resume.
     pub fn is_missed(&self, id: &str) {
         let shared = &mut self.service.state().0;
         let message = (self.service.protocol.happens)(shared, id);

@@ -85,7 +85,7 @@ pub struct Config {
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
     pub heartbeat: Heartbeat,
-    /// How a frame is taken apart that has several messages; each is then a frame of its own for all other settings.
+    /// How a frame is taken apart that has several messages; each then counts as one frame for all other settings.
     pub split: Option<Split>,
     /// Where frames have strings that hold JSON: pointers lead into it.
     #[serde(default)]

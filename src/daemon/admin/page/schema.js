@@ -1,4 +1,4 @@
-// From a JSON Schema to the fields of a form, and from the fields to a value. What has no field of its own is written as
+// From a JSON Schema to the fields of a form, and from the fields to a value. What does not fit a field is written as
 // JSON.
 
 import { element } from "./dom.js";
