@@ -1,6 +1,6 @@
-//! The TOML file: finding it, reading it, and the line of a key.
+//! The TOML file and those in `conf.d` beside it: finding them, reading them, and the line of a key.
 
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use figment::Provider as _;
@@ -12,12 +12,17 @@ use super::problem::Problem;
 
 /// Where the file is searched without `--config` and `PONTOON_CONFIG`.
 const SEARCHED: [&str; 3] = ["pontoon.toml", "config/pontoon.toml", "/etc/pontoon/pontoon.toml"];
+/// The folder beside the file whose `*.toml` are read after it.
+const DROP_INS: &str = "conf.d";
+/// How many files are read from there at most.
+const MOST_DROP_INS: usize = 4096;
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 4 << 20;
 
 /// One file that was read.
 pub(super) struct File {
-    name: String,
+    /// Its path.
+    pub(super) name: String,
     document: ImDocument<String>,
     /// Its values.
     pub(super) tree: Dict,
@@ -37,20 +42,34 @@ pub(super) fn searched() -> String {
 }
 
 impl File {
+    /// Reads a file and then `conf.d/*.toml` beside it, in the order of their names; hidden ones are left out. Of two
+    /// values for one key the later counts.
+    ///
+    /// # Errors
+    /// If one cannot be read or is not TOML.
+    pub(super) fn read_all(path: &Path) -> Result<Vec<Self>, Problem> {
+        let mut files = vec![Self::read(path)?];
+        let folder = path.with_file_name(DROP_INS);
+        for path in drop_ins(&folder).map_err(|what| problem(&folder.display().to_string(), what))? {
+            files.push(Self::read(&path)?);
+        }
+        Ok(files)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
     /// If it cannot be read or is not TOML. The message has the line's number only: the line may hold a secret.
     pub(super) fn read(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
-        let wrong = |what: String| Problem { source: name.clone(), key: String::new(), what };
+        let wrong = |what: String| problem(&name, what);
         let text = text(path)
             .map_err(|what| wrong(format!("{what}; name the file with --config or PONTOON_CONFIG")))?;
         let document = ImDocument::parse(text.clone()).map_err(|error| {
             let place =
                 error.span().map_or(name.clone(), |span| format!("{name}:{}", line(&text, span.start)));
             let what = format!("is not TOML: {}", error.message().lines().collect::<Vec<_>>().join("; "));
-            Problem { source: place, key: String::new(), what }
+            problem(&place, what)
         })?;
         let tree = Toml::string(document.raw())
             .data()
@@ -91,6 +110,35 @@ impl File {
         }
         found
     }
+}
+
+/// The files of a `conf.d`, sorted; none if there is no such folder.
+fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |error: io::Error| format!("cannot be read: {error}");
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !hidden && entry.path().extension().is_some_and(|extension| extension == "toml") {
+            files.push(entry.path());
+        }
+        if files.len() > MOST_DROP_INS {
+            return Err(format!("holds more than {MOST_DROP_INS} files"));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn problem(source: &str, what: String) -> Problem {
+    Problem { source: source.to_owned(), key: String::new(), what }
 }
 
 fn text(path: &Path) -> Result<String, String> {

@@ -10,13 +10,11 @@ use super::schema::Schema;
 use super::sources::Sources;
 use super::{env, file};
 
-/// The name of the file's layer; its lines are looked up in the file itself.
-const FILE: &str = "file";
-
 /// All values that were set, with their sources.
 pub(super) struct Layers {
     figment: Figment,
-    file: Option<File>,
+    /// Each is also a layer of this name; its lines are looked up in the file itself.
+    files: Vec<File>,
     /// The merged values; a later source overrides an earlier one.
     pub(super) tree: Object<String, Value>,
 }
@@ -41,28 +39,28 @@ impl Layers {
     /// Reads all sources.
     ///
     /// # Errors
-    /// If the file cannot be read; no other error is reported then.
+    /// If a file cannot be read; no other error is reported then.
     pub(super) fn read(sources: &Sources, schema: &Schema) -> Result<(Self, Notes), Problem> {
         let mut notes = Notes::default();
-        let file = match file::find(sources.file.as_deref()) {
-            Some(path) => Some(File::read(&path)?),
+        let files = match file::find(sources.file.as_deref()) {
+            Some(path) => File::read_all(&path)?,
             None => {
                 notes
                     .warnings
                     .push(format!("there is no configuration file: looked for {}", file::searched()));
-                None
+                Vec::new()
             }
         };
         let mut figment = Figment::new();
-        if let Some(file) = &file {
-            figment = figment.merge(Layer { name: FILE.to_owned(), tree: file.tree.clone() });
+        for file in &files {
+            figment = figment.merge(Layer { name: file.name.clone(), tree: file.tree.clone() });
         }
         for setting in env::settings(sources, &object(&figment), schema, &mut notes) {
             let tree = nested(&setting.path, &setting.value);
             figment = figment.merge(Layer { name: setting.source, tree });
         }
         let tree = object(&figment);
-        Ok((Self { figment, file, tree }, notes))
+        Ok((Self { figment, files, tree }, notes))
     }
 
     /// The source of this key, or of the nearest key around it.
@@ -71,11 +69,11 @@ impl Layers {
             let path = path.get(..length)?;
             Some((path, self.figment.find_metadata(&path.join("."))?))
         });
-        match (exact, &self.file) {
-            (Some((_, metadata)), _) if metadata.name != FILE => metadata.name.to_string(),
-            (_, Some(file)) => file.place(path),
-            (_, None) => "no source".to_owned(),
-        }
+        let Some((_, metadata)) = exact else {
+            return self.files.first().map_or_else(|| "no source".to_owned(), |file| file.place(path));
+        };
+        let file = self.files.iter().find(|file| file.name == metadata.name);
+        file.map_or_else(|| metadata.name.to_string(), |file| file.place(path))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::file;
 
-/// The sources of settings: one file, then the environment, then flags. Kept for reloads.
+/// The sources of settings: one file with its `conf.d`, then the environment, then flags. Kept for reloads.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// The file from `--config` or `PONTOON_CONFIG`; without it the usual places are searched.

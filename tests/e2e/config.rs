@@ -4,6 +4,7 @@
 //! `# expect: a … b` is one fault, a line that holds `a` and later `b`; `# warn: …` one warning; `# env: A=b` a variable.
 
 mod cli;
+mod drop_ins;
 mod hostile;
 
 use std::collections::BTreeSet;
