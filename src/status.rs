@@ -20,6 +20,8 @@ pub enum Phase {
     CredentialsRefused,
     /// The address answers, but not as this service would; it is tried again, and the operator must act.
     WrongAddress,
+    /// An operator has paused the instance.
+    Paused,
 }
 
 impl Phase {
@@ -34,6 +36,7 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::CredentialsRefused => "credentials_refused",
             Self::WrongAddress => "wrong_address",
+            Self::Paused => "paused",
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::envelope::subject::reply_allowed;
 use crate::reply::Stats;
 
 /// Instances of one name that run twice share their callers.
-const QUEUE_GROUP: &str = "q";
+pub const QUEUE_GROUP: &str = "q";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 const ROUND_TRIP: Duration = Duration::from_secs(5);
 
@@ -162,19 +162,23 @@ pub async fn subscribed(client: &Client, mut connection: watch::Receiver<Connect
     }
 }
 
-/// An instance as tools see it.
+/// An instance, or the daemon, as tools see it.
 #[derive(Clone)]
 pub struct Micro {
-    /// Instance, connector.
+    /// Of an instance: its name, and its connector.
     pub metadata: Value,
     /// The service's name, `[A-Za-z0-9_-]+`.
     pub name: String,
+    /// What it is.
+    pub description: &'static str,
     /// Unique among all that run.
     pub id: String,
     /// `<prefix>.command.<type>.<instance>`
     pub subject: String,
-    /// `<prefix>.job.<type>.<instance>`
-    pub jobs: String,
+    /// `<prefix>.job.<type>.<instance>`, where operations can also be jobs.
+    pub jobs: Option<String>,
+    /// Who shares the callers, if not all get each command.
+    pub queue_group: Option<&'static str>,
     /// The endpoints.
     pub operations: Vec<Operation>,
     /// Their figures.
@@ -231,12 +235,14 @@ impl Micro {
                 "schema": operation.body.as_value().to_string(),
                 "promise": operation.delivery.as_str(),
                 "idempotent": operation.idempotent.to_string(),
-                "job": Self::subject_of(&self.jobs, operation),
             });
+            if let Some(jobs) = &self.jobs {
+                endpoint["metadata"]["job"] = Self::subject_of(jobs, operation).into();
+            }
             endpoint
         };
         let mut info = self.head("info");
-        info["description"] = "A service behind a persistent socket, bridged by Pontoon".into();
+        info["description"] = self.description.into();
         info["endpoints"] = self.operations.iter().map(endpoint).collect();
         info
     }
@@ -259,11 +265,14 @@ impl Micro {
     }
 
     fn endpoint(&self, operation: &Operation) -> Value {
-        json!({
+        let mut endpoint = json!({
             "name": operation.name.replace('.', "-"),
             "subject": Self::subject_of(&self.subject, operation),
-            "queue_group": QUEUE_GROUP,
-        })
+        });
+        if let Some(group) = self.queue_group {
+            endpoint["queue_group"] = group.into();
+        }
+        endpoint
     }
 
     fn subject_of(place: &str, operation: &Operation) -> String {

@@ -98,6 +98,13 @@ async fn publish_outgoing(client: &Client, outgoing: &Outgoing, report: Option<S
     }
 }
 
+/// Publishes a reply of which nothing else depends.
+pub async fn publish_one(client: &Client, subject: &str, answer: &Answer) {
+    if let Err(error) = publish_reply(client, subject, answer, None, None).await {
+        tracing::warn!(id = answer.id, %error, "a reply could not be published");
+    }
+}
+
 async fn publish_reply(
     client: &Client,
     subject: &str,

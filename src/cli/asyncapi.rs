@@ -21,7 +21,7 @@ pub(super) fn print(registry: &Registry, sources: &Sources) -> Outcome {
     let mut document = Document::new(&config);
     for instance in &instances {
         let subjects = Subjects { config: &config, kind: instance.run.kind(), instance: &instance.name };
-        document.add(&subjects, &instance.run.operations());
+        document.add(&subjects, &instance.run.operations(config.admin.commands));
     }
     writeln!(stdout(), "{:#}", document.finish())?;
     Ok(ExitCode::SUCCESS)

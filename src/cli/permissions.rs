@@ -10,6 +10,7 @@ use super::failure::Failure;
 use crate::bus::acks::stream_of;
 use crate::config::{self, Sources};
 use crate::envelope::subject::Subjects;
+use crate::instance::router::{PAUSE, RECONNECT, RESUME, STATUS};
 use crate::registry::Registry;
 use crate::settings::{Config, DeliveryMode};
 
@@ -20,6 +21,8 @@ struct User {
     variable: String,
     purpose: &'static str,
     publish: Vec<String>,
+    /// What it may not publish to of these.
+    deny: Vec<String>,
     subscribe: Vec<String>,
 }
 
@@ -31,6 +34,9 @@ pub(super) fn print(registry: &Registry, sources: &Sources) -> Outcome {
     }
     let mut users = vec![daemon(&config, &kinds), reader(&config, &kinds)];
     users.extend(kinds.iter().map(|(name, kind)| caller(&config, name, kind)));
+    if config.admin.commands {
+        users.push(operator(&config));
+    }
     stdout().write_all(block(&users).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -80,8 +86,12 @@ fn daemon(config: &Config, kinds: &BTreeMap<String, String>) -> User {
     }
     let mut subscribe = vec![format!("{prefix}.command.>"), "$SRV.>".to_owned()];
     subscribe.extend(own);
+    if config.admin.commands {
+        subscribe.push(format!("{prefix}.control.*"));
+    }
     let name = config.nats.user.clone().unwrap_or_else(|| "pontoon".to_owned());
-    User { name, variable: "NATS_PASSWORD".to_owned(), purpose: "The daemon.", publish, subscribe }
+    let variable = "NATS_PASSWORD".to_owned();
+    User { name, variable, purpose: "The daemon.", publish, deny: Vec::new(), subscribe }
 }
 
 /// What the daemon publishes to for jobs.
@@ -123,6 +133,7 @@ fn reader(config: &Config, kinds: &BTreeMap<String, String>) -> User {
         variable: "READER_PASSWORD".to_owned(),
         purpose: "A reader of events, live or from the streams. Its clients need the inbox prefix that is below.",
         publish: streams(config, kinds).iter().flat_map(of_stream).collect(),
+        deny: Vec::new(),
         subscribe: vec![
             format!("{prefix}.event.>"),
             format!("{prefix}.state.>"),
@@ -135,11 +146,16 @@ fn caller(config: &Config, name: &str, kind: &str) -> User {
     let (user, subjects) = (format!("caller_{name}"), Subjects::new(&config.nats.prefix, kind, name));
     let mut publish = vec![format!("{}.>", subjects.commands())];
     let mut subscribe = vec![inboxes(config, '.', &user)];
+    let mut places = vec![subjects.commands()];
     if config.jobs.are_taken(config.delivery.mode) {
         publish.push(subjects.all_jobs());
+        places.push(subjects.jobs());
         subscribe.push(subjects.all_results());
     }
+    let deny =
+        places.iter().flat_map(|place| [PAUSE, RESUME].map(|operation| format!("{place}.{operation}")));
     User {
+        deny: deny.collect(),
         variable: format!("CALLER_{}_PASSWORD", name.to_uppercase()),
         purpose: "A client that may send commands and jobs to one instance. It needs the inbox prefix that is below.",
         publish,
@@ -148,16 +164,37 @@ fn caller(config: &Config, name: &str, kind: &str) -> User {
     }
 }
 
+fn operator(config: &Config) -> User {
+    let prefix = &config.nats.prefix;
+    let mut publish = vec![format!("{prefix}.control.*")];
+    let operations = [PAUSE, RESUME, RECONNECT, STATUS];
+    publish.extend(operations.map(|operation| format!("{prefix}.command.*.*.{operation}")));
+    User {
+        name: "operator".to_owned(),
+        variable: "OPERATOR_PASSWORD".to_owned(),
+        purpose: "An operator, who pauses, resumes and reloads. Its clients need the inbox prefix that is below.",
+        publish,
+        deny: Vec::new(),
+        subscribe: vec![inboxes(config, '.', "operator")],
+    }
+}
+
 /// The block, as the configuration of nats-server has it.
 fn block(users: &[User]) -> String {
     let mut text = "authorization {\n  users: [\n".to_owned();
-    for User { name, variable, purpose, publish, subscribe } in users {
+    for User { name, variable, purpose, publish, deny, subscribe } in users {
         let list = |subjects: &[String]| {
             let quoted = subjects.iter().map(|subject| format!("          \"{subject}\"\n"));
             format!("[\n{}        ]", quoted.collect::<String>())
         };
         // An empty list of permissions allows everything.
-        let publish = if publish.is_empty() { "{ deny: \">\" }".to_owned() } else { list(publish) };
+        let publish = match (publish.is_empty(), deny.is_empty()) {
+            (true, _) => "{ deny: \">\" }".to_owned(),
+            (false, true) => list(publish),
+            (false, false) => {
+                format!("{{\n        allow: {}\n        deny: {}\n        }}", list(publish), list(deny))
+            }
+        };
         // Writing to a String cannot fail.
         write!(
             text,
@@ -187,8 +224,15 @@ mod tests {
 
     #[test]
     fn they_are_the_users_that_are_shipped() {
-        let (config, kinds) = (Config::default(), BTreeMap::from([("shop".to_owned(), "sub0".to_owned())]));
-        let users = [daemon(&config, &kinds), reader(&config, &kinds), caller(&config, "shop", "sub0")];
+        let mut config = Config::default();
+        config.admin.commands = true;
+        let kinds = BTreeMap::from([("shop".to_owned(), "sub0".to_owned())]);
+        let users = [
+            daemon(&config, &kinds),
+            reader(&config, &kinds),
+            caller(&config, "shop", "sub0"),
+            operator(&config),
+        ];
         let printed = block(&users).replace("caller_shop", "caller");
         let (_, shipped) = SHIPPED.split_once("authorization {").unwrap();
         assert_eq!(subjects(&printed), subjects(shipped));

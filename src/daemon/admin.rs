@@ -28,7 +28,6 @@ use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -258,6 +257,6 @@ async fn scrape(State(view): State<View>) -> Response {
 }
 
 async fn status(State(view): State<View>) -> Response {
-    let body = json!({ "version": env!("CARGO_PKG_VERSION"), "instances": view.statuses.snapshots() });
-    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    let body = view.statuses.status().to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

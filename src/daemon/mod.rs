@@ -1,6 +1,7 @@
 //! The process from start to end: metrics, log, admin endpoint, instances, signals, drain.
 
 pub mod admin;
+mod control;
 mod notify;
 pub mod reload;
 mod signals;
@@ -13,7 +14,10 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use pontoon_sdk::{Code, Error};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{self, Loaded, Prepared, Problems, Sources};
@@ -24,6 +28,7 @@ use crate::metrics::{DaemonMetrics, Exporter, ReloadOutcome};
 use crate::registry::Registry;
 use crate::settings;
 use crate::{backoff, log, metrics};
+use control::{Control, ControlCommand};
 use notify::Notify;
 use signals::Signals;
 pub use statuses::InstanceStatuses;
@@ -76,7 +81,7 @@ fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
     }
     daemon.serve_admin(&loaded.config.admin)?;
     daemon.notify = Notify::start(daemon.statuses.clone());
-    Ok(runtime.block_on(daemon.run(loaded, signals)))
+    Ok(LocalSet::new().block_on(&runtime, daemon.run(loaded, signals)))
 }
 
 struct Daemon {
@@ -88,6 +93,7 @@ struct Daemon {
     feed: Feed,
     log: Option<log::Live>,
     admin: Option<admin::Endpoint>,
+    control: Option<Control>,
     notify: Notify,
     config: settings::Config,
     workers: Workers,
@@ -127,6 +133,7 @@ impl Daemon {
             feed: Feed::default(),
             log: None,
             admin: None,
+            control: None,
             notify: Notify::default(),
             config: settings::Config::default(),
             workers: Workers::new(available_parallelism().map_or(1, Into::into)),
@@ -151,17 +158,34 @@ impl Daemon {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reading = None;
         let mut again = false;
+        let (sender, mut commands) = mpsc::channel(control::WAITING);
+        // Callers that wait for the reload that goes on, and for the next one.
+        let (mut waiting, mut next) = (Vec::<oneshot::Sender<_>>::new(), Vec::new());
+        self.serve_control(&sender);
         loop {
             if again && reading.is_none() {
                 self.notify.reloading();
                 (reading, again) = (Some(self.read()), false);
+                waiting = std::mem::take(&mut next);
             }
             tokio::select! {
                 reload = signals.reload() => if reload { again = true } else { break },
                 read = finished(&mut reading) => {
-                    self.reload(read);
+                    let result = self.reload(read);
                     self.notify.running();
+                    self.serve_control(&sender);
+                    for caller in waiting.drain(..) {
+                        // A caller that is gone needs no result.
+                        let _ = caller.send(result.clone());
+                    }
                 }
+                Some(ControlCommand { operation, result }) = commands.recv() => match operation {
+                    control::RELOAD => {
+                        again = true;
+                        next.push(result);
+                    }
+                    operation => self.control(operation, result),
+                },
                 _ = ticks.tick() => self.tick(),
                 _ = upkeep.tick() => self.exporter.upkeep(),
             }
@@ -287,21 +311,30 @@ impl Daemon {
     }
 
     /// Applies the configuration that was read. One with errors, or that could not be read to the end, changes nothing.
-    fn reload(&mut self, read: Option<Result<Loaded, Problems>>) {
-        let Some(Ok(loaded)) = read else {
-            self.counts.reloaded(ReloadOutcome::Failed);
-            for problem in read.into_iter().filter_map(Result::err).flat_map(|problems| problems.0) {
-                tracing::error!("{problem}");
-            }
-            return tracing::error!("the configuration has errors and changes nothing");
-        };
-        let plan = match reload::plan(&self.config, &loaded.config) {
-            Ok(plan) => plan,
-            Err(reason) => {
+    /// Returns the instances that stop and start.
+    fn reload(&mut self, read: Option<Result<Loaded, Problems>>) -> Result<Value, Error> {
+        let loaded = match read {
+            Some(Ok(loaded)) => loaded,
+            unusable => {
                 self.counts.reloaded(ReloadOutcome::Failed);
-                return tracing::error!(reason, "the configuration is refused and changes nothing");
+                let problems = unusable.and_then(Result::err).map(|problems| problems.0).unwrap_or_default();
+                for problem in &problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("the configuration has errors and changes nothing");
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                let text = format!("the configuration has errors and changes nothing: {}", lines.join("; "));
+                return Err(Error::rejected(Code::BadBody, text));
             }
         };
+        let plan = reload::plan(&self.config, &loaded.config).map_err(|reason| {
+            self.counts.reloaded(ReloadOutcome::Failed);
+            tracing::error!(reason, "the configuration is refused and changes nothing");
+            Error::rejected(
+                Code::BadBody,
+                format!("the configuration is refused and changes nothing: {reason}"),
+            )
+        })?;
         self.counts.reloaded(ReloadOutcome::Applied);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -333,6 +366,31 @@ impl Daemon {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
         self.statuses.wait(self.waiting.keys());
+        Ok(json!({ "stop": plan.stop, "start": plan.start }))
+    }
+
+    /// Takes commands for the daemon from NATS where `admin.commands` is true.
+    fn serve_control(&mut self, commands: &mpsc::Sender<ControlCommand>) {
+        if !self.config.admin.commands {
+            self.control = None;
+        } else if !self.control.as_ref().is_some_and(|control| control.is_of(&self.config)) {
+            self.control = Some(Control::start(&self.config, commands.clone()));
+        }
+    }
+
+    /// Carries out a command for the daemon that is not a reload. Those for every instance go to each of them.
+    fn control(&self, operation: &'static str, result: oneshot::Sender<Result<Value, Error>>) {
+        let all = self.running.values().map(|running| &running.handle);
+        let instances: Vec<_> = all.map(|handle| (handle.name.clone(), handle.commands.clone())).collect();
+        let status = (operation == control::STATUS).then(|| self.statuses.status());
+        spawn_local(async move {
+            let value = match status {
+                Some(status) => status,
+                None => json!({ "instances": control::send_to_all(operation, instances).await }),
+            };
+            // A caller that is gone needs no result.
+            let _ = result.send(Ok(value));
+        });
     }
 
     /// Starts, replaces or stops the admin endpoint. The new one is started before the old one is closed, unless both use
@@ -388,19 +446,19 @@ impl Daemon {
         let mut unconfirmed = 0;
         while !left.is_empty() {
             let why = tokio::select! {
-                            _ = ticks.tick() => {
-                                self.statuses.beat();
-                                for handle in left.extract_if(.., |handle| handle.is_finished()) {
-                                    let status = handle.status.borrow();
-                                    unconfirmed += if status.spool.on_disk { 0 } else { status.unconfirmed_events };
-            // Else it would count as stuck while others drain.
-                                    self.statuses.remove(&handle.name);
-                                }
-                                continue;
-                            }
-                            () = sleep_until(deadline) => "not drained within shutdown.timeout",
-                            () = signals.stop() => "a second signal: stopped without a drain",
-                        };
+                _ = ticks.tick() => {
+                    self.statuses.beat();
+                    for handle in left.extract_if(.., |handle| handle.is_finished()) {
+                        let status = handle.status.borrow();
+                        unconfirmed += if status.spool.on_disk { 0 } else { status.unconfirmed_events };
+                        // Else it would count as stuck while others drain.
+                        self.statuses.remove(&handle.name);
+                    }
+                    continue;
+                }
+                () = sleep_until(deadline) => "not drained within shutdown.timeout",
+                () = signals.stop() => "a second signal: stopped without a drain",
+            };
             for Handle { name, status, .. } in &left {
                 let events = status.borrow().unconfirmed_events;
                 tracing::error!(instance = name, unconfirmed_events = events, "{why}");

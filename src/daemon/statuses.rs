@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pontoon_sdk::Operation;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::instance::{Handle, LocalCommand, since_start};
@@ -99,6 +100,11 @@ impl InstanceStatuses {
             status: entry.status.borrow().clone(),
         };
         self.instances().values().map(snapshot).collect()
+    }
+
+    /// The status of the daemon, as `/status` shows it.
+    pub fn status(&self) -> Value {
+        json!({ "version": env!("CARGO_PKG_VERSION"), "instances": self.snapshots() })
     }
 
     /// What callers can ask for, by instance.

@@ -20,7 +20,7 @@ impl Run for Faulty {
         "sub0"
     }
 
-    fn operations(&self) -> Vec<pontoon_sdk::Operation> {
+    fn operations(&self, _: bool) -> Vec<pontoon_sdk::Operation> {
         Vec::new()
     }
 
@@ -37,7 +37,7 @@ impl Run for Spinning {
         "sub0"
     }
 
-    fn operations(&self) -> Vec<pontoon_sdk::Operation> {
+    fn operations(&self, _: bool) -> Vec<pontoon_sdk::Operation> {
         Vec::new()
     }
 
@@ -59,7 +59,7 @@ impl Run for Counting {
         "sub0"
     }
 
-    fn operations(&self) -> Vec<pontoon_sdk::Operation> {
+    fn operations(&self, _: bool) -> Vec<pontoon_sdk::Operation> {
         Vec::new()
     }
 

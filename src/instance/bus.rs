@@ -103,9 +103,11 @@ impl Bus {
         let micro = Micro {
             metadata: json!({ "instance": context.name, "type": kind }),
             name: format!("pontoon-{kind}-{}", context.name),
+            description: "A service behind a persistent socket, bridged by Pontoon",
             id: format!("{:x}", context.epoch),
             subject: String::new(),
-            jobs: String::new(),
+            jobs: None,
+            queue_group: Some(commands::QUEUE_GROUP),
             operations,
             stats,
             reply_prefixes: Vec::new(),
@@ -325,7 +327,7 @@ impl Bus {
         let settings = self.shared.settings();
         let micro = Micro {
             subject: self.shared.envelope.subjects().commands(),
-            jobs: self.shared.envelope.subjects().jobs(),
+            jobs: Some(self.shared.envelope.subjects().jobs()),
             reply_prefixes: settings.commands.reply_prefixes.clone(),
             own_prefix: settings.nats.prefix.clone(),
             ..self.micro.clone()

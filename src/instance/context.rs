@@ -27,8 +27,8 @@ pub trait Run: Send {
     fn dial(&self, _transport: settings::Transport) -> Vec<(LinkKey, Result<String, String>)> {
         Vec::new()
     }
-    /// Its operations, with those that every instance has.
-    fn operations(&self) -> Vec<Operation>;
+    /// Its operations, with those that every instance has. `pause` and `resume` are among them with `admin.commands`.
+    fn operations(&self, admin_commands: bool) -> Vec<Operation>;
 }
 
 /// A command, and where its replies go.
@@ -58,6 +58,8 @@ pub struct Settings {
     pub jobs: settings::Jobs,
     /// How the instance stops.
     pub shutdown: settings::Shutdown,
+    /// Whether it can be paused by a command.
+    pub admin_commands: bool,
 }
 
 impl From<&Config> for Settings {
@@ -69,6 +71,7 @@ impl From<&Config> for Settings {
             commands: config.commands.clone(),
             jobs: config.jobs.clone(),
             shutdown: config.shutdown.clone(),
+            admin_commands: config.admin.commands,
         }
     }
 }
@@ -104,7 +107,7 @@ pub fn since_start() -> u64 {
 }
 
 /// A number that grows with every start: milliseconds since 1970, and more than the last one that was returned.
-pub(super) fn epoch() -> u64 {
+pub fn epoch() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use crate::link::Link;
+use crate::link::control::Control;
 use crate::link::lifetime::Lifetime;
 use crate::link::queue::{CommandSender, queue};
 use crate::link::supervisor::Supervisor;
@@ -29,7 +30,7 @@ pub struct Links<C: Connector> {
     closing: HashMap<LinkKey, CancellationToken>,
     /// The tasks of all links.
     pub tasks: TaskTracker,
-    redial: watch::Sender<u64>,
+    control: watch::Sender<Control>,
     /// With how many links [`Links::forget_ended`] has something to do.
     forget_at: usize,
 }
@@ -61,7 +62,7 @@ where
             open: HashMap::new(),
             closing: HashMap::new(),
             tasks: TaskTracker::new(),
-            redial: watch::Sender::new(0),
+            control: watch::Sender::default(),
             forget_at: FORGET_AT,
         }
     }
@@ -85,9 +86,10 @@ where
     /// Opens a link in the place of one of its name.
     ///
     /// # Errors
-    /// `Rejected`: as [`Dial::check`], or with 403 if `most` others that were created are open, else as [`Links::open`].
+    /// `Disconnected` while the instance is paused. `Rejected`: as [`Dial::check`], or with 403 if `most` others that were created are open, else as [`Links::open`].
     pub fn create(&mut self, spec: LinkSpec<C::Transport>, most: usize) -> Result<()> {
         <C::Transport as Dial>::check(&spec.endpoint)?;
+        self.require_running()?;
         if self.are_open(most, &spec.key, Lifetime::is_dynamic) {
             let text =
                 format!("{most} links are open that were created by commands, and no more are allowed");
@@ -100,8 +102,9 @@ where
     /// Opens a link for a connection that a service made to us, in the place of one of its name.
     ///
     /// # Errors
-    /// `Rejected` with 429 if `most` others are open, else as [`Links::open`].
+    /// `Disconnected` while the instance is paused. `Rejected` with 429 if `most` others are open, else as [`Links::open`].
     pub fn accept(&mut self, key: LinkKey, connection: DialledBy<C::Transport>, most: usize) -> Result<()> {
+        self.require_running()?;
         if self.are_open(most, &key, |lifetime| lifetime == Lifetime::Accepted) {
             let text = format!("{most} are connected already, and no more are accepted");
             return Err(Error::rejected(Code::TooMany, text));
@@ -127,7 +130,20 @@ where
 
     /// Dials every link again that is dialled.
     pub fn redial(&self) {
-        self.redial.send_modify(|number| *number += 1);
+        self.control.send_modify(|control| control.redials += 1);
+    }
+
+    /// Closes every connection and makes no other until this is taken back. Links that are not dialled again end.
+    pub fn pause(&self, paused: bool) {
+        self.control.send_modify(|control| control.paused = paused);
+    }
+
+    /// A paused instance gets no links that are made for one command or connection.
+    fn require_running(&self) -> Result<()> {
+        if self.control.borrow().paused {
+            return Err(Error::disconnected("the instance is paused; `resume` ends that"));
+        }
+        Ok(())
     }
 
     /// Whether there are `most` other links of some lifetimes, or more.
@@ -177,7 +193,7 @@ where
             accepted,
             connector: self.connector.clone(),
             stop: stop.clone(),
-            redial: self.redial.subscribe(),
+            control: self.control.subscribe(),
             // A link on demand that is being closed may still publish, but the commands for the next one need not wait for that.
             predecessor: self.closing.remove(&key).filter(|_| !lifetime.is_on_demand()),
         });

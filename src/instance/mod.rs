@@ -81,8 +81,8 @@ where
         outcomes.collect()
     }
 
-    fn operations(&self) -> Vec<Operation> {
-        router::operations(&self.connector)
+    fn operations(&self, admin_commands: bool) -> Vec<Operation> {
+        router::operations(&self.connector, admin_commands)
     }
 
     fn run(self: Box<Self>, context: Context, connections: Connections) -> LocalBoxFuture<'static, ()> {
@@ -137,8 +137,9 @@ impl Handle {
         let heartbeat = Arc::new(AtomicU64::new(since_start()));
         let stop = CancellationToken::new();
         let (settings, in_force) = watch::channel(Settings::from(config));
-        let operations: Arc<[Operation]> = run.operations().into();
-        let mut names: Vec<_> = operations.iter().map(|operation| operation.name).collect();
+        let operations: Arc<[Operation]> = run.operations(config.admin.commands).into();
+        // A reload may allow those of operators.
+        let mut names: Vec<_> = run.operations(true).iter().map(|operation| operation.name).collect();
         names.push(router::UNKNOWN);
         let (commands, local) = mpsc::channel(LOCAL_COMMANDS);
         let context = Context {

@@ -32,6 +32,10 @@ use crate::transport::Dial;
 pub const RECONNECT: &str = "reconnect";
 /// See [`RECONNECT`].
 pub const STATUS: &str = "status";
+/// Operations of an instance that every one has where `admin.commands` is true.
+pub const PAUSE: &str = "pause";
+/// See [`PAUSE`].
+pub const RESUME: &str = "resume";
 /// The header by which a command belongs to a trace.
 const TRACEPARENT: &str = "traceparent";
 /// The header by which a job may be sent again where it may have been done.
@@ -45,16 +49,17 @@ pub const UNKNOWN: &str = "unknown";
 pub const MOST_COMMANDS: usize = 1 << 20;
 
 /// All operations of an instance, with those that every instance has.
-pub fn operations<C: Connector>(connector: &C) -> Vec<Operation> {
+pub fn operations<C: Connector>(connector: &C, admin_commands: bool) -> Vec<Operation> {
     let offered = |operation: Operation| {
         let delivery = connector.offers(&operation).ok()?;
         Some(Operation { delivery, ..operation })
     };
-    C::Request::operations().into_iter().filter_map(offered).chain(common_operations()).collect()
+    let common = common_operations().into_iter().filter(|operation| admin_commands || !is_admin(operation));
+    C::Request::operations().into_iter().filter_map(offered).chain(common).collect()
 }
 
 /// The operations that every instance has, whatever its connector.
-pub fn common_operations() -> [Operation; 2] {
+pub fn common_operations() -> [Operation; 4] {
     let operation = |name, summary, delivery| Operation {
         name,
         argument: None,
@@ -66,7 +71,18 @@ pub fn common_operations() -> [Operation; 2] {
     [
         operation(RECONNECT, "Dials every link of the instance again", DeliveryLevel::Accepted),
         operation(STATUS, "Returns the state of the instance and its links", DeliveryLevel::Response),
+        operation(
+            PAUSE,
+            "Closes every link and dials none until `resume` or a restart (admin.commands)",
+            DeliveryLevel::Accepted,
+        ),
+        operation(RESUME, "Dials the links of a paused instance (admin.commands)", DeliveryLevel::Accepted),
     ]
+}
+
+/// Whether an operation is one of operators, which `admin.commands` allows.
+fn is_admin(operation: &Operation) -> bool {
+    [PAUSE, RESUME].contains(&operation.name)
 }
 
 /// Takes the commands of an instance, and owns its links.
@@ -107,7 +123,7 @@ where
         Self {
             links: Links::new(shared.clone(), connector.clone()),
             shared,
-            operations: operations(&*connector).into_iter().map(Rc::new).collect(),
+            operations: operations(&*connector, true).into_iter().map(Rc::new).collect(),
             connector,
             known: C::Request::operations().into_iter().map(Rc::new).collect(),
             status,
@@ -262,7 +278,10 @@ where
     }
 
     fn no_such_operation(&self, request: &Request) -> Error {
-        let known: Vec<_> = self.operations.iter().map(|operation| operation.name).collect();
+        let is_allowed =
+            |operation: &&Rc<Operation>| self.shared.settings().admin_commands || !is_admin(operation);
+        let known: Vec<_> =
+            self.operations.iter().filter(is_allowed).map(|operation| operation.name).collect();
         let known = known.join(", ");
         // What the connector has and this instance refuses, the connector explains.
         if let Some((operation, _)) = find(&self.known, request.tokens()) {
@@ -276,6 +295,10 @@ where
     }
 
     fn carry_out(&mut self, command: Command, operation: &Operation, caller: Caller) {
+        if is_admin(operation) && !self.shared.settings().admin_commands {
+            let text = format!("{} is not allowed; `admin.commands = true` allows it", operation.name);
+            return caller.refuse(&Error::rejected(Code::Forbidden, text));
+        }
         match operation.name {
             STATUS => match to_raw_value(&*self.status.borrow()) {
                 Ok(status) => caller.answer(Outcome::Response, Some(&status), None),
@@ -283,6 +306,10 @@ where
             },
             RECONNECT => {
                 self.links.redial();
+                caller.answer(Outcome::Accepted, None, None);
+            }
+            PAUSE | RESUME => {
+                self.links.pause(operation.name == PAUSE);
                 caller.answer(Outcome::Accepted, None, None);
             }
             name => {

@@ -65,7 +65,7 @@ where
         async move { spool.work_on_disk().await }
     });
     let stats = Rc::new(Stats::default());
-    let operations = router::operations(&*connector);
+    let operations = router::operations(&*connector, context.settings.borrow().admin_commands);
     let started = Bus::start(&context, shared.clone(), operations, stats.clone(), connections).await;
     let Some((mut bus, replies)) = started else { return };
     let status = context.status.subscribe();

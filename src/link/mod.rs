@@ -1,13 +1,14 @@
 //! One link: all that begins and ends with it. [`Link`] is the only owner of its state.
 //!
 //! * [`supervisor`]: dials, runs a session, waits, dials again; [`session`]: one connection, from open to close
-//! * [`lifetime`]: why a link exists; [`context`]: what the links of an instance share
+//! * [`control`]: what an operator asks of all links; [`lifetime`]: why a link exists; [`context`]: what the links of an instance share
 //! * [`queue`]: commands that wait for the link; [`pending`]: commands that were given to its session
 //! * [`slots`]: how many links may be open on demand; [`phases`]: what each link is doing
 //! * [`gaps`]: when the events of a link may be incomplete, and what is published about it
 //! * [`redact`]: texts from outside, without secrets
 
 pub mod context;
+pub mod control;
 pub mod gaps;
 pub mod lifetime;
 pub mod pending;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Link;
 use super::context::Context;
+use super::control::Control;
 use super::redact::shown;
 use super::session::{Connection, Ends};
 use crate::backoff;
@@ -23,6 +24,8 @@ use crate::transport::http;
 use crate::transport::writer::Outbound;
 use crate::transport::{Dial, DialError, DialErrorKind, Dialled, DialledBy, Settings};
 
+/// Longer than any daemon runs.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// A link must have been ready for this long before its next failure counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -41,8 +44,8 @@ where
     pub connector: Rc<C>,
     /// Closes the link for good.
     pub stop: CancellationToken,
-    /// Changes when the link is to be dialled again at once.
-    pub redial: watch::Receiver<u64>,
+    /// Changes when the link is to be dialled again at once, or to pause.
+    pub control: watch::Receiver<Control>,
     /// Cancelled once the former link of this name is closed.
     pub predecessor: Option<CancellationToken>,
 }
@@ -114,6 +117,9 @@ where
         let mut memory = <C::Transport as Dial>::Memory::default();
         let (mut attempt, mut down) = (0, None);
         loop {
+            if !self.not_paused().await {
+                return None;
+            }
             self.link.phase.set(Phase::Connecting, None, None);
             self.link.ready_since = None;
             let connection = AssertUnwindSafe(self.connect(&mut memory)).catch_unwind().await;
@@ -126,6 +132,10 @@ where
                 Next::Dial { phase, after, detail } => (phase, after, detail),
                 Next::Close(error) => return error,
             };
+            if self.control.borrow().paused {
+                (attempt, down) = (0, None);
+                continue;
+            }
             self.link.queue.first_dial_failed();
             if after.is_zero() {
                 attempt += 1;
@@ -139,6 +149,21 @@ where
             if !self.wait(after, on_demand).await {
                 return None;
             }
+        }
+    }
+
+    /// Waits while the instance is paused. Returns whether the link is still needed then.
+    async fn not_paused(&mut self) -> bool {
+        if !self.control.borrow().paused {
+            return true;
+        }
+        self.link.phase.set(Phase::Paused, None, None);
+        let on_demand = self.link.lifetime.is_on_demand();
+        let Self { link, stop, control, .. } = self;
+        tokio::select! {
+            () = stop.cancelled() => false,
+            needed = pause(link, FOREVER, on_demand) => needed,
+            resumed = control.wait_for(|control| !control.paused) => resumed.is_ok(),
         }
     }
 
@@ -169,11 +194,11 @@ where
 
     /// Waits for the next attempt. Returns whether the link is still needed then.
     async fn wait(&mut self, after: Duration, on_demand: bool) -> bool {
-        let Self { link, stop, redial, .. } = self;
+        let Self { link, stop, control, .. } = self;
         tokio::select! {
             () = stop.cancelled() => return false,
             needed = pause(link, after, on_demand) => return needed,
-            _ = redial.changed() => {}
+            _ = control.changed() => {}
         }
         // At once, but never more often than the backoff allows.
         tokio::select! {
@@ -184,7 +209,7 @@ where
 
     /// Dials once, and runs a session until its end.
     async fn connect(&mut self, memory: &mut <C::Transport as Dial>::Memory) -> Next {
-        self.redial.mark_unchanged();
+        let redials = self.control.borrow_and_update().redials;
         let prepared = tokio::select! {
             () = self.stop.cancelled() => return Next::Close(None),
             prepared = self.prepare() => prepared,
@@ -217,8 +242,8 @@ where
         let outbound = Outbound::start(writer, limit, &context.transport, context.metrics.clone(), sender);
         let session = self.connector.session(&self.link.key);
         // A connection that would not be made again is not ended to be made again.
-        let redial = self.link.lifetime.redials().then(|| self.redial.clone());
-        let interrupt = interrupt(self.stop.clone(), redial);
+        let redials = self.link.lifetime.redials().then_some(redials);
+        let interrupt = interrupt(self.stop.clone(), self.control.clone(), redials);
         let ends = Ends { reader, outbound, outcomes };
         let limiter = self.connector.rate_limiter(&self.link.key);
         let connection = Connection::new(&mut self.link, session, ends, redact, limiter, interrupt);
@@ -324,17 +349,24 @@ pub async fn dial_once<T: Dial>(endpoint: &T::Endpoint, settings: &Settings) -> 
     }
 }
 
-/// Ends a connection because the link is closed, or because it is to be dialled again.
-async fn interrupt(stop: CancellationToken, mut redial: Option<watch::Receiver<u64>>) -> End {
-    let asked = async {
-        match &mut redial {
-            Some(redial) => redial.changed().await.is_ok(),
-            None => std::future::pending().await,
+/// Ends a connection because the link is closed or paused, or, if it had been dialled again so often, because it is to be
+/// dialled once more.
+async fn interrupt(
+    stop: CancellationToken,
+    mut control: watch::Receiver<Control>,
+    redials: Option<u64>,
+) -> End {
+    let ends = |control: &Control| control.paused || redials.is_some_and(|before| control.redials != before);
+    let ended = async {
+        // Without a sender, `stop` follows.
+        match control.wait_for(ends).await {
+            Ok(control) => control.paused,
+            Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
         () = stop.cancelled() => End::closed(None, "the daemon closed the link"),
-        _ = asked => End::closed(None, "a reconnect was asked for"),
+        paused = ended => End::closed(None, if paused { "the instance was paused" } else { "a reconnect was asked for" }),
     }
 }
 

@@ -14,7 +14,7 @@ pub mod outbox;
 pub mod stats;
 
 pub use answer::Answer;
-pub(crate) use answer::{may_be_done, outcome_of};
+pub(crate) use answer::{compose, may_be_done, outcome_of};
 pub(crate) use caller::Detached;
 #[cfg(test)]
 pub(crate) use caller::test_caller;

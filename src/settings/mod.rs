@@ -285,7 +285,7 @@ pub struct Admin {
     /// metrics and `/status` need none.
     #[serde(skip_serializing)]
     pub token: Option<Secret>,
-    /// Whether the page can send commands.
+    /// Whether the page can send commands, and operators can pause, resume and reload over NATS.
     pub commands: bool,
 }
 

@@ -8,7 +8,7 @@ use pontoon_testkit::{DaemonConfig, ErrorShape, NatsServer, Resource, Sub0, even
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, Fixture, Reply, ask, listen, round_trip, start};
+use crate::support::{DEADLINE, Fixture, Reply, ask, listen, request, round_trip, start};
 
 #[tokio::test]
 async fn a_call_is_answered_with_the_services_data() {
@@ -228,15 +228,8 @@ async fn callers_never_get_anothers_answer_whatever_the_correlation() {
 async fn the_instance_is_a_micro_service() {
     let fixture = Fixture::start().await;
     fixture.ask("call.x", "{}", &[]).await;
-    let asked = |verb: &str| {
-        let (client, subject) = (fixture.client.clone(), format!("$SRV.{verb}.pontoon-sub0-shop"));
-        async move {
-            let inbox = client.new_inbox();
-            let mut answers = client.subscribe(inbox.clone()).await.expect("subscribed");
-            client.publish_with_reply(subject, inbox, "".into()).await.expect("published");
-            let answer = timeout(DEADLINE, answers.next()).await.expect("in time").expect("an answer");
-            serde_json::from_slice::<serde_json::Value>(&answer.payload).expect("JSON")
-        }
+    let asked = async |verb: &str| {
+        request(&fixture.client, &format!("$SRV.{verb}.pontoon-sub0-shop")).await.expect("an answer")
     };
     let info = asked("INFO").await;
     assert_eq!(info["type"], "io.nats.micro.v1.info_response");

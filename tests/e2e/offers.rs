@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::StreamExt as _;
 use pontoon_testkit::{DaemonConfig, Eliza, ElizaDialect, NatsServer, Sub0, eventually};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::cli::{output, pontoon};
-use crate::support::{DEADLINE, ask, start};
+use crate::support::{DEADLINE, ask, request, start};
 
 const NOWHERE: &str = "url = \"ws://127.0.0.1:1/\"";
 const WEB: &str = "url = \"http://127.0.0.1:1/\"";
@@ -20,12 +18,7 @@ type Pair = (&'static str, &'static str);
 
 /// The operations that the micro service of an instance lists, with their promises.
 async fn offers(client: &async_nats::Client, kind: &str, instance: &str) -> BTreeMap<String, String> {
-    let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await.expect("subscribed");
-    let subject = format!("$SRV.INFO.pontoon-{kind}-{instance}");
-    client.publish_with_reply(subject, inbox, "".into()).await.expect("published");
-    let answer = timeout(DEADLINE, answers.next()).await.expect("in time").expect("an answer");
-    let info: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
+    let info = request(client, &format!("$SRV.INFO.pontoon-{kind}-{instance}")).await.expect("an answer");
     let endpoints = info["endpoints"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     endpoints.iter().map(|one| (text(&one["name"]), text(&one["metadata"]["promise"]))).collect()

@@ -1,5 +1,6 @@
 //! What operators rely on, with the real binary: probes, metrics, logs, signals, and reload.
 
+mod control;
 mod logs;
 mod notify;
 mod page;

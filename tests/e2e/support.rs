@@ -226,6 +226,15 @@ pub(crate) async fn ask(client: &Client, subject: &str, body: &str, headers: &[(
     Reply::of(&message)
 }
 
+/// The answer to a request that is not a command; `None` without a subscriber.
+pub(crate) async fn request(client: &Client, subject: &str) -> Option<Value> {
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.expect("subscribed");
+    client.publish_with_reply(subject.to_owned(), inbox, "".into()).await.expect("published");
+    let answer = timeout(DEADLINE, answers.next()).await.expect("in time").expect("an answer");
+    answer.status.is_none().then(|| serde_json::from_slice(&answer.payload).expect("JSON"))
+}
+
 /// Sends a command as soon as the instance takes commands, and waits for the last reply.
 pub(crate) async fn ask_when_served(client: &Client, subject: &str, body: &str) -> Reply {
     let served = async || {

@@ -72,7 +72,9 @@ fn help_is_a_command_and_a_run_without_instances_is_an_error() {
 fn operations_that_every_instance_has_are_listed() {
     let list = run(&["connectors"]).1;
     assert!(
-        list.lines().take_while(|line| !line.is_empty()).all(|line| line.ends_with("reconnect, status")),
+        list.lines()
+            .take_while(|line| !line.is_empty())
+            .all(|line| line.ends_with("reconnect, status, pause, resume")),
         "{list}"
     );
 }
