@@ -22,19 +22,25 @@ pub(super) struct Response {
     stream: BufReader<TcpStream>,
 }
 
-/// One GET. HTTP/1.0, so that the response is not chunked and ends with the connection.
-pub(super) fn get(config: &Config, path: &str) -> Result<Response, Failure> {
+/// Where the admin endpoint can be reached.
+pub(super) fn address(config: &Config) -> Result<SocketAddr, Failure> {
     if !config.admin.enabled {
         return Err(Failure::Failed("there is no admin endpoint: admin.enabled is false".to_owned()));
     }
     let listen = &config.admin.listen;
-    let address =
+    let address: SocketAddr =
         listen.parse().map(reachable).map_err(|_| Failure::Failed(format!("{listen} is not an address")))?;
     if address.port() == 0 {
         return Err(Failure::Failed(
             "admin.listen has port 0; give the port that was logged, with --admin-listen".to_owned(),
         ));
     }
+    Ok(address)
+}
+
+/// One GET. HTTP/1.0, so that the response is not chunked and ends with the connection.
+pub(super) fn get(config: &Config, path: &str) -> Result<Response, Failure> {
+    let address = address(config)?;
     let token = config.admin.token.as_ref().map(|token| token.reveal()).transpose();
     let token = token.map_err(|error| Failure::Failed(format!("admin.token: {error}")))?;
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();

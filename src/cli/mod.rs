@@ -5,15 +5,17 @@
 mod admin;
 mod asyncapi;
 mod check;
+mod complete;
 mod describe;
 mod failure;
+mod man;
 mod nats;
 mod permissions;
 mod probe;
 mod send;
 mod tail;
+mod top;
 
-use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,7 +42,7 @@ struct CommandLine {
 #[derive(Args)]
 #[command(next_help_heading = "Settings, over the file and the environment")]
 struct Settings {
-    /// The configuration [default: $PONTOON_CONFIG, pontoon.toml, config/pontoon.toml or /etc/pontoon/pontoon.toml]
+    /// The configuration [default: $PONTOON_CONFIG, pontoon.toml, config/pontoon.toml or /etc/pontoon/pontoon.toml]; `conf.d/*.toml` beside it are read after it
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address of NATS (nats.url)
@@ -89,6 +91,8 @@ enum Command {
     Send(send::Request),
     /// Show the state of a running bridge
     Status(probe::Status),
+    /// Show instances and links of a running bridge as a live table
+    Top,
     /// Exit with 0 if a running bridge is ready, with 1 if not, and print why
     Health {
         /// Not ready also while nothing can be published or a link is down
@@ -103,6 +107,9 @@ enum Command {
     Man {
         /// The subcommand
         command: Option<String>,
+        /// Write the pages of all into this folder instead
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        write: Option<PathBuf>,
     },
     /// Print a completion script for a shell
     Completions {
@@ -114,6 +121,7 @@ enum Command {
 /// Runs the command line of a binary with these connectors. TLS uses ring, unless the binary has installed
 /// another provider of rustls before.
 pub fn main(registry: Registry) -> ExitCode {
+    complete::answer_shell(&registry);
     rustls::crypto::ring::default_provider().install_default().ok();
     let CommandLine { settings, command } = CommandLine::parse();
     let sources = settings.sources();
@@ -128,11 +136,13 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Tail(tail) => tail.run(&registry, &sources),
         Command::Send(request) => request.run(&registry, &sources),
         Command::Status(status) => status.run(&registry, &sources),
+        Command::Top => top::run(&registry, &sources),
         Command::Health { strict } => probe::health(&registry, &sources, strict),
         Command::Asyncapi => asyncapi::print(&registry, &sources),
         Command::NatsPermissions => permissions::print(&registry, &sources),
-        Command::Man { command } => man(command.as_deref()),
-        Command::Completions { shell } => completions(shell),
+        Command::Man { write: Some(folder), .. } => man::write_all(&folder),
+        Command::Man { command, .. } => man::print(command.as_deref()),
+        Command::Completions { shell } => complete::script(shell),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }
@@ -164,28 +174,6 @@ fn run(registry: Registry, sources: Sources) -> Outcome {
     Ok(daemon::run(registry, sources, loaded))
 }
 
-fn completions(shell: clap_complete::Shell) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut CommandLine::command(), "pontoon", &mut script);
-    stdout().write_all(&script)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn man(name: Option<&str>) -> Outcome {
-    let mut all = CommandLine::command();
-    // So that each subcommand has its whole name and the options of all.
-    all.build();
-    let page = match name {
-        None => clap_mangen::Man::new(all),
-        Some(name) => {
-            let found = all.find_subcommand(name).ok_or_else(|| {
-                Failure::Usage(format!("\"{name}\" is not a subcommand; `pontoon help` lists them"))
-            })?;
-            clap_mangen::Man::new(found.clone()).title(format!("pontoon-{name}"))
-        }
-    };
-    let mut text = Vec::new();
-    page.render(&mut text)?;
-    stdout().write_all(&text)?;
-    Ok(ExitCode::SUCCESS)
+fn command_line() -> clap::Command {
+    CommandLine::command()
 }

@@ -1,5 +1,7 @@
 //! The commands that people type, against a daemon that runs.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -120,7 +122,7 @@ async fn what_needs_no_daemon_works_without_one() {
         (vec!["connectors", "sub0"], "call"),
         (vec!["sample", "sub0"], "[connectors.backend]"),
         (vec!["schema"], "\"$schema\""),
-        (vec!["completions", "bash"], "pontoon"),
+        (vec!["completions", "bash"], "PONTOON_COMPLETE"),
         (vec!["man"], ".TH pontoon 1"),
         (vec!["man", "tail"], ".TH pontoon-tail 1"),
         (vec!["--version"], env!("CARGO_PKG_VERSION")),
@@ -171,4 +173,91 @@ async fn the_printed_users_are_what_a_nats_server_takes() {
     }
     let (code, out, err) = output(check).await;
     assert_eq!(code, Some(0), "{out}{err}");
+}
+
+#[tokio::test]
+async fn the_manual_pages_are_those_that_are_shipped() {
+    let (nats, dir) = (NatsServer::start().await, Dir::new("man"));
+    let folder = dir.path().to_str().unwrap();
+    let (code, _, err) = output(pontoon(&nats, &["man", "--write", folder])).await;
+    assert_eq!(code, Some(0), "{err}");
+    let pages = |folder: &Path| {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let page =
+            |file: PathBuf| (file.file_name().unwrap().to_owned(), std::fs::read_to_string(&file).unwrap());
+        files.map(page).collect::<BTreeMap<_, _>>()
+    };
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/man");
+    let (shipped, printed) = (pages(&shipped), pages(dir.path()));
+    assert_eq!(shipped.keys().collect::<Vec<_>>(), printed.keys().collect::<Vec<_>>());
+    for (name, page) in shipped {
+        assert!(printed[&name] == page, "{name:?} is out of date; `make man` writes it");
+    }
+}
+
+#[tokio::test]
+async fn shells_complete_instances_and_their_operations() {
+    let nats = NatsServer::start().await;
+    let complete = async |words: &[&str]| {
+        let mut command = pontoon(&nats, &[]);
+        // The words come after the path of the program, which the shell passes, too.
+        command.args(["--", "pontoon", "-c", concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml")]);
+        let index = (words.len() + 2).to_string();
+        command.args(words).env("PONTOON_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
+        let (code, out, err) = output(command).await;
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        out
+    };
+    for (words, wanted) in [
+        (&["send", "sh"][..], "shop"),
+        (&["send", "shop", "rec"], "reconnect"),
+        (&["tail", "--wire", ""], "shop"),
+        (&["sta"], "status"),
+    ] {
+        let out = complete(words).await;
+        assert_eq!(out.split_whitespace().collect::<Vec<_>>(), [wanted], "{words:?}");
+    }
+}
+
+/// A program for Python that runs a command in a terminal, and types `q` once the text is shown.
+const IN_A_TERMINAL: &str = "
+import os, pty, sys
+text, command = sys.argv[1].encode(), sys.argv[2:]
+child, terminal = pty.fork()
+if child == 0:
+    os.environ['TERM'] = 'xterm'
+    os.execv(command[0], command)
+import fcntl, struct, termios
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 120, 0, 0))
+shown, typed = b'', False
+while True:
+    try:
+        part = os.read(terminal, 65536)
+    except OSError:
+        break
+    if not part:
+        break
+    shown += part
+    if text in shown and not typed:
+        typed = True
+        os.write(terminal, b'q')
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+
+#[tokio::test]
+async fn top_shows_instances_in_a_terminal_until_q() {
+    let mut fixture = Fixture::start().await;
+    let address = fixture.daemon.admin().await;
+    let top = pontoon(&fixture.nats, &["--admin-listen", &address, "top"]);
+    let mut python = Command::new("python3");
+    python.args(["-c", IN_A_TERMINAL, "publishing"]).arg(top.as_std().get_program());
+    python.args(top.as_std().get_args()).kill_on_drop(true);
+    let (code, out, err) = output(python).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("INSTANCE") && out.contains("shop"), "{out}");
+    // Elsewhere it says what to use.
+    let (code, _, err) = output(pontoon(&fixture.nats, &["--admin-listen", &address, "top"])).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("status --watch"), "{err}");
 }
