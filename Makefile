@@ -10,6 +10,8 @@
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
+#   make dist             what people download: archive, Debian package, checksums, list of crates; in target/dist
+#   make man              write deploy/man again, after a change of the command line
 #   make bench            measure Pontoon beside other solutions, see tests/bench; FULL=1 measures everything,
 #                         ONLY=W1 prints one workload
 #   make bench-check      count the instructions of the hot paths; UPDATE=1 keeps the counts
@@ -29,7 +31,7 @@ server := auth:: cli:: delivery:: domains:: gaps:: jobs:: nats permissions:: rel
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static rust-socketio bench bench-check bench-smoke
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static dist man rust-socketio bench bench-check bench-smoke
 
 demo:
 	@tests/tools/nats-server.sh
@@ -112,6 +114,15 @@ chaos: tools
 static: tools
 	$(call step,static binary)
 	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/static.sh
+
+dist:
+	$(call step,archive and package)
+	@tests/tools/dist.sh "$$(tests/tools/static-build.sh)" "$(CURDIR)/target/dist"
+
+man:
+	@$(CARGO) build --quiet --locked -p pontoon --bin pontoon
+	@rm -f deploy/man/*.1
+	@"$${CARGO_TARGET_DIR:-target}/debug/pontoon" man --write deploy/man
 
 # Built as the demo is, so that it is built once.
 kubernetes:
