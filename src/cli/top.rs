@@ -164,16 +164,16 @@ mod tests {
                 ["shop".into(), link.into(), "waiting".into(), detail.to_owned()];
             row
         };
-        let long = "refused ".repeat(12) + "in the end";
+        let long = "refused ".repeat(12) + "finally";
         let mut screen =
             Screen { rows: vec![row("main", "first"), row("second", &long)], ..Screen::default() };
         let text = shown(&mut screen);
         assert!(text.contains("INSTANCE") && text.contains("main") && text.contains("q: quit"), "{text}");
-        assert!(!text.contains("in the end"), "it is longer than the row: {text}");
+        assert!(!text.contains("finally"), "it is longer than the row: {text}");
         assert!(!screen.press(KeyCode::Down.into()) && !screen.press(KeyCode::Down.into()));
         screen.error = Some("no answer".to_owned());
         let text = shown(&mut screen);
-        assert!(text.contains("in the end") && text.contains("no answer"), "{text}");
+        assert!(text.contains("finally") && text.contains("no answer"), "{text}");
         assert!(screen.press(KeyCode::Char('q').into()));
     }
 }
