@@ -33,6 +33,7 @@ use crate::metrics::{DropReason, GapReason, InstanceMetrics};
 use crate::settings::{Delivery, Events};
 pub use saved::{Left, Position};
 use state::State;
+use storage::GROUP;
 
 /// How many events may be on the wire.
 pub const WINDOW: usize = 1_024;
@@ -274,8 +275,11 @@ impl Spool {
             let (subject, body) = (text(record.subject()), text(record.body()));
             self.feed.events.send(feed::Event { subject, recorded: record.recorded, body });
         }
+        let unwritten = |state: &State| state.disk.as_ref().map(|disk| disk.unwritten_bytes);
+        let before = unwritten(state);
         state.push(record);
-        if state.disk.is_some() {
+        // The disk is idle, or gathers, and has enough now.
+        if before == Some(0) || before < Some(GROUP) && unwritten(state) >= Some(GROUP) {
             self.work.notify_one();
         }
         if !state.fits() {

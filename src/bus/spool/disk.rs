@@ -1,8 +1,9 @@
 //! A spool on disk. Records are written behind the ones before them, in batches, by a thread that may wait; those that NATS
-//! confirms meanwhile need not be written. While NATS is away and `delivery.buffer` is half full, records are on the disk
+//! confirms meanwhile need not be written. Reading waits while too much of what was read is neither written nor confirmed:
+//! that is what a kill costs. While NATS is away and `delivery.buffer` is half full, records are on the disk
 //! only, and are read back in their order.
 //!
-//! If the disk fails, records stay in memory, within `delivery.buffer`, and are written once it works again.
+//! If the disk fails or hangs, records stay in memory, within `delivery.buffer`, and are written once it works again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::saved::{Left, RECORD, Saved, Spilled};
 use super::state::State;
-use super::storage::{Confirmed, Disk};
+use super::storage::{Confirmed, Disk, GROUP};
 use super::{READ_WITHIN, Spool};
 use crate::disk::{Batch, Entry, Log, Place, frames};
 use crate::envelope::{Gap, Record, Start};
@@ -27,8 +28,6 @@ use crate::settings::{self, Durability};
 const UNWRITTEN: u64 = 1 << 20;
 /// How many bytes are written at once, about.
 const BATCH: usize = 256 * 1024;
-/// So many bytes are written at once, without a wait for more.
-const GROUP: usize = 64 * 1024;
 /// How long events wait for others that are written with them.
 const GATHER: Duration = Duration::from_millis(1);
 /// The same where they are synced, too.
@@ -109,6 +108,8 @@ impl Spool {
             changed: BTreeSet::new(),
             behind: BTreeSet::new(),
             confirmed: Confirmed::default(),
+            unwritten_bytes: 0,
+            busy_since: None,
             failed: None,
             closing: false,
             used,
@@ -144,19 +145,25 @@ impl Spool {
         let wait = {
             let state = self.state.borrow();
             let Some(disk) = &state.disk else { return };
-            let first = state.records.partition_point(|record| record.sequence <= disk.written);
-            let unwritten = state.records.range(first..).map(Record::size);
-            let is_much = unwritten.scan(disk.tail_bytes, |sum, size| {
-                *sum += size;
-                Some(*sum)
-            });
             let wait = if disk.settings.durability == Durability::Power { GATHER_SYNCED } else { GATHER };
-            let is_urgent =
-                disk.closing || disk.wants_load(&state) || is_much.take(BATCH).any(|sum| sum >= GROUP);
+            let is_urgent = disk.closing || disk.wants_load(&state) || disk.unwritten_bytes >= GROUP;
             (!is_urgent).then_some(wait)
         };
         if let Some(wait) = wait {
-            sleep(wait).await;
+            let _ = timeout(wait, self.work.notified()).await;
+        }
+    }
+
+    /// Gives up waiting for a write that takes longer than reading may pause: until it ends, events are in memory.
+    pub(super) fn judge_disk(&self) {
+        let hangs = {
+            let state = self.state.borrow();
+            let since =
+                state.disk.as_ref().filter(|disk| disk.failed.is_none()).and_then(|disk| disk.busy_since);
+            since.is_some_and(|since| since.elapsed() >= state.delivery.max_pause.0)
+        };
+        if hangs {
+            self.fail("a write has not ended within delivery.max_pause");
         }
     }
 
@@ -164,6 +171,7 @@ impl Spool {
         let state = &mut *self.state.borrow_mut();
         let mut disk = state.disk.take()?;
         let job = disk.next_job(state);
+        disk.busy_since = job.as_ref().map(|_| Instant::now());
         let job = job.map(|job| (disk.log.clone(), job));
         state.disk = Some(disk);
         job
@@ -189,6 +197,7 @@ impl Spool {
                 disk.behind.extend(job.changed);
                 self.refill(&mut state, &mut disk);
                 disk.spill(at);
+                disk.unwritten_bytes = disk.unwritten_bytes(&state);
             }
             Err(_) => disk.changed.extend(job.changed),
         }
@@ -376,6 +385,8 @@ impl Disk {
     }
 
     fn next_job(&mut self, state: &State) -> Option<Job> {
+        // Records that NATS has made smaller were counted as they were before.
+        self.unwritten_bytes = self.unwritten_bytes(state);
         let mut batch = Batch::default();
         let previous = state.previous();
         let mut push = |record: &Record| {
@@ -391,10 +402,7 @@ impl Disk {
             push(record);
         }
         let (mut written, mut covered) = (self.written, self.last_saved.covered);
-        let unwritten =
-            |records: &VecDeque<Record>| records.partition_point(|record| record.sequence <= self.written);
-        let (first, first_of_tail) = (unwritten(&state.records), unwritten(&self.tail));
-        let mut all = state.records.range(first..).chain(self.tail.range(first_of_tail..));
+        let mut all = self.unwritten_records(state);
         let is_all = loop {
             let Some(record) = all.next() else { break true };
             (written, covered) = (record.sequence, Some(record.covered_until()));
@@ -402,6 +410,7 @@ impl Disk {
                 break all.next().is_none();
             }
         };
+        drop(all);
         if is_all {
             written = state.newest.0.max(written);
         }
@@ -444,10 +453,22 @@ impl Disk {
 
     /// How many records are not on the disk.
     pub(super) fn unwritten(&self, state: &State) -> usize {
-        let unwritten = |records: &VecDeque<Record>| {
-            records.len() - records.partition_point(|record| record.sequence <= self.written)
-        };
+        let unwritten = |records: &VecDeque<Record>| records.len() - self.first_unwritten(records);
         unwritten(&state.records) + unwritten(&self.tail)
+    }
+
+    /// How many bytes these have.
+    fn unwritten_bytes(&self, state: &State) -> usize {
+        self.unwritten_records(state).map(Record::size).sum()
+    }
+
+    fn unwritten_records<'a>(&'a self, state: &'a State) -> impl Iterator<Item = &'a Record> {
+        let (first, first_of_tail) = (self.first_unwritten(&state.records), self.first_unwritten(&self.tail));
+        state.records.range(first..).chain(self.tail.range(first_of_tail..))
+    }
+
+    fn first_unwritten(&self, records: &VecDeque<Record>) -> usize {
+        records.partition_point(|record| record.sequence <= self.written)
     }
 }
 

@@ -20,21 +20,20 @@ const AHEAD: usize = 2 * WINDOW;
 const CAUGHT_UP: usize = WINDOW;
 
 impl Spool {
-    /// Whether reading is ahead of publishing, and NATS confirms what is published.
+    /// Whether reading is ahead: of publishing, while NATS confirms what is published, or of the disk.
     pub fn is_ahead(&self) -> bool {
-        let state = self.state.borrow();
-        state.waiting() >= AHEAD && state.progresses()
+        self.state.borrow().is_ahead(AHEAD)
     }
 
-    /// Waits until publishing has caught up, or makes no progress.
+    /// Waits until publishing has caught up, or makes no progress, and so has the disk, or has not in `delivery.max_pause`.
     pub async fn caught_up(&self) {
         loop {
             let freed = self.freed.notified();
-            let is_ahead = |state: &State| state.waiting() > CAUGHT_UP && state.progresses();
-            if !is_ahead(&self.state.borrow()) {
+            if !self.state.borrow().is_ahead(CAUGHT_UP) {
                 return;
             }
             let _ = timeout(PROGRESS, freed).await;
+            self.judge_disk();
         }
     }
 

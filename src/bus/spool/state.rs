@@ -130,6 +130,7 @@ impl State {
     pub(super) fn push(&mut self, record: Record) {
         self.newest = (record.sequence, record.covered_until());
         if let Some(mut disk) = self.disk.take() {
+            disk.unwritten_bytes += record.size();
             if !disk.is_last() || disk.failed.is_none() && !self.is_half_empty() {
                 disk.tail_bytes += record.size();
                 disk.tail.push_back(record);
@@ -151,8 +152,13 @@ impl State {
         self.records.len() - self.sent + elsewhere
     }
 
+    /// Whether reading waits: more than `most` events wait for NATS, which confirms them, or too much for the disk.
+    pub(super) fn is_ahead(&self, most: usize) -> bool {
+        self.waiting() > most && self.progresses() || self.disk.as_ref().is_some_and(|disk| disk.is_behind())
+    }
+
     /// Whether reading may wait for publishing: NATS confirms what is published, and nothing is on the disk only.
-    pub(super) fn progresses(&self) -> bool {
+    fn progresses(&self) -> bool {
         let is_in_memory =
             self.disk.as_ref().is_none_or(|disk| disk.spilled.is_none() && disk.tail.is_empty());
         is_in_memory && self.confirmed_at.is_some_and(|at| at.elapsed() < PROGRESS)
@@ -199,6 +205,9 @@ impl State {
         let record = self.records.remove(index)?;
         self.bytes -= record.size();
         self.sent -= usize::from(index < self.sent);
+        if let Some(disk) = self.disk.as_mut().filter(|disk| record.sequence > disk.written) {
+            disk.unwritten_bytes = disk.unwritten_bytes.saturating_sub(record.size());
+        }
         Some(record)
     }
 

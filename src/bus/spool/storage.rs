@@ -7,7 +7,14 @@ use std::time::Instant;
 use super::saved::{Saved, Spilled};
 use crate::disk::Log;
 use crate::envelope::Record;
-use crate::settings;
+use crate::settings::{self, Durability};
+
+/// So many bytes are written at once, without a wait for more.
+pub(super) const GROUP: usize = 64 * 1024;
+/// Reading waits for the disk once so many bytes of events are not written: this is what a kill costs at the most.
+const UNWRITTEN: usize = 2 * GROUP;
+/// The same where they are synced, too, which takes longer.
+const UNSYNCED: usize = 8 * GROUP;
 
 /// The disk of a spool.
 pub(super) struct Disk {
@@ -35,6 +42,10 @@ pub(super) struct Disk {
     pub(super) behind: BTreeSet<u64>,
     /// What is known of the records of earlier runs: see `Spool::confirm_left`.
     pub(super) confirmed: Confirmed,
+    /// The bytes of the records in memory that are neither written nor confirmed.
+    pub(super) unwritten_bytes: usize,
+    /// Since when a write is under way.
+    pub(super) busy_since: Option<Instant>,
     /// Why it cannot be written just now.
     pub(super) failed: Option<String>,
     /// Everything is to be written now: the instance ends.
@@ -70,6 +81,12 @@ impl Disk {
     pub(super) fn room(&self) -> usize {
         // The segments at both ends are there in part only.
         if self.failed.is_some() { usize::MAX } else { self.settings.size.0 - self.settings.size.0 / 8 }
+    }
+
+    /// Whether so much was read and is not written yet that nothing more is read.
+    pub(super) fn is_behind(&self) -> bool {
+        let most = if self.settings.durability == Durability::Power { UNSYNCED } else { UNWRITTEN };
+        self.failed.is_none() && self.unwritten_bytes >= most
     }
 
     /// Bounds and durability from now on.

@@ -30,9 +30,11 @@ where
         self.ends.outbound.close();
         let until = tokio::time::Instant::now() + CLOSING;
         while !self.context.spool.is_full() {
+            let is_ahead = self.context.spool.is_ahead();
             let step = tokio::select! {
                 Some(outcome) = self.ends.outcomes.next() => self.outcome(outcome),
-                read = deadline::by(until, self.ends.reader.read()) => match read {
+                () = self.context.spool.caught_up(), if is_ahead => Ok(()),
+                read = deadline::by(until, self.ends.reader.read()), if !is_ahead => match read {
                     Some(read) => self.handle_burst(read),
                     None => return,
                 },
@@ -53,7 +55,8 @@ where
         loop {
             let backpressure = self.pending.backpressure(Instant::now());
             let (is_full, overflow) = (self.context.spool.is_full(), self.context.spool.deadline());
-            if is_full || backpressure.is_some() {
+            let is_ahead = !is_full && self.context.spool.is_ahead();
+            if is_full || is_ahead || backpressure.is_some() {
                 self.link.gaps.received.pause(OffsetDateTime::now_utc());
             }
             let step = tokio::select! {
@@ -63,11 +66,12 @@ where
                     return error;
                 }
                 () = self.context.spool.room(), if is_full => Ok(()),
+                () = self.context.spool.caught_up(), if is_ahead => Ok(()),
                 () = sleep_until(overflow.unwrap_or_else(Instant::now).into()), if overflow.is_some() => {
                     self.context.spool.overflow()
                 }
                 () = over(backpressure.as_ref()), if backpressure.is_some() => Ok(()),
-                read = deadline::within(QUIET, self.ends.reader.read()), if backpressure.is_none() && !is_full => match read {
+                read = deadline::within(QUIET, self.ends.reader.read()), if backpressure.is_none() && !is_full && !is_ahead => match read {
                     Some(read) => self.receive(read).and_then(|()| self.handle_held()),
                     None => return error,
                 },

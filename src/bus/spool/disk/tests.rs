@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::mpsc;
 
 use pontoon_sdk::{Event, EventType, LinkKey, Raw, Size};
 use pontoon_testkit::Dir;
 
+use super::super::Storage;
 use super::*;
 use crate::disk::Directory;
 use crate::envelope::Envelope;
@@ -56,6 +58,19 @@ impl Run {
         self.spool.freed_until(|state| state.disk.as_ref().unwrap().written >= state.newest.0).await;
         self.worker.abort();
         let _ = self.worker.await;
+    }
+
+    /// No write ends until what is returned is dropped.
+    fn hang(&self) -> mpsc::Sender<()> {
+        let log = self.spool.state.borrow().disk.as_ref().unwrap().log.clone();
+        let ((hangs, ends), (holds, held)) = (mpsc::channel(), mpsc::channel());
+        std::thread::spawn(move || {
+            let _log = log.lock().unwrap();
+            holds.send(()).unwrap();
+            let _ = ends.recv();
+        });
+        held.recv().unwrap();
+        hangs
     }
 
     /// Takes and confirms everything, as NATS would: ids, and numbers of events or reasons of gaps.
@@ -176,6 +191,61 @@ async fn a_full_disk_applies_the_policy() {
     assert!(run.spool.is_full() && run.spool.deadline().is_some());
     run.drain().await;
     assert!(run.spool.has_room());
+}
+
+/// Offers events one after the other, as long as a link would read more. Returns how many.
+fn read_on(run: &Run) -> i64 {
+    let mut number = 0;
+    while !run.spool.is_ahead() {
+        assert!(number < 10_000, "reading does not wait for the disk");
+        run.offer(number..number + 1);
+        number += 1;
+    }
+    number
+}
+
+#[tokio::test(flavor = "local")]
+async fn reading_waits_while_much_is_not_written_and_what_a_kill_costs_is_bounded() {
+    for (durability, most) in [(Durability::Process, 2 * GROUP), (Durability::Power, 8 * GROUP)] {
+        let root = Dir::new("spool");
+        let run = Run::start(&root, 1, &delivery(|delivery| delivery.spool.durability = durability));
+        read_on(&run);
+        let unwritten = |run: &Run| run.spool.state.borrow().disk.as_ref().unwrap().unwritten_bytes;
+        let record = run.spool.state.borrow().records[1].size();
+        assert!((most..most + 2 * record).contains(&unwritten(&run)), "{}", unwritten(&run));
+        run.spool.caught_up().await;
+        // What NATS has confirmed need not be written.
+        read_on(&run);
+        while run.spool.is_ahead() {
+            let sequence = run.spool.nth(0).unwrap();
+            run.spool.send_next(|_| Ok::<_, ()>(()));
+            run.spool.confirm(sequence);
+        }
+        run.drain().await;
+        assert_eq!(unwritten(&run), 0);
+        run.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_disk_that_hangs_holds_reading_up_for_a_bounded_time() {
+    let root = Dir::new("spool");
+    let run = Run::start(&root, 1, &delivery(|delivery| delivery.max_pause.0 = Duration::from_millis(200)));
+    let hangs = run.hang();
+    let read = read_on(&run);
+    run.spool.caught_up().await;
+    assert!(matches!(run.spool.storage(), Storage::Failed(why) if why.contains("delivery.max_pause")));
+    run.offer(read..read + 1_000);
+    assert!(!run.spool.is_ahead() && run.spool.has_room(), "events are in memory meanwhile");
+    drop(hangs);
+    run.spool.freed_until(|state| state.disk.as_ref().unwrap().unwritten_bytes == 0).await;
+    assert_eq!(run.spool.storage(), Storage::Disk);
+    let next = {
+        run.kill().await;
+        Run::start(&root, 2, &delivery(|_| {}))
+    };
+    let expected: Vec<_> = (0..read + 1_000).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&next.drain().await)[1..], expected);
 }
 
 #[tokio::test(flavor = "local")]
