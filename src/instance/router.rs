@@ -117,7 +117,7 @@ where
         stats: Rc<Stats>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(MOST_COMMANDS));
-        let keys = Keys::new(&shared.settings().commands);
+        let keys = shared.keys.clone();
         let mut expiry = JoinSet::new();
         expiry.spawn_local(keys.clone().expire());
         Self {
@@ -234,6 +234,7 @@ where
             metrics: self.shared.link.metrics.clone(),
             stats: self.stats.clone(),
             permit: None,
+            begin: None,
             on_answer: None,
             job: origin.job.map(Box::new),
             answered: false,

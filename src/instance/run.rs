@@ -33,6 +33,7 @@ use crate::link::phases::LinkPhases;
 use crate::link::slots::Slots;
 use crate::log::Throttle;
 use crate::reply::Stats;
+use crate::reply::idempotency::{KeyRecord, Keys};
 use crate::settings::{self, DeliveryMode};
 use crate::transport::{self, Dial};
 
@@ -108,6 +109,7 @@ where
     }
     shared.link.spool.abandon();
     let _ = timeout(FAILED_LIMIT, shared.intents.written()).await;
+    let _ = timeout(FAILED_LIMIT, shared.keys.written()).await;
 }
 
 /// Takes commands, and follows changes of the settings, until the instance is asked to stop. Returns whether a part of the
@@ -186,16 +188,16 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
     let spool = spool.watched(context.feed.clone());
-    let intents = match on_disk {
-        None => Intents::default(),
-        Some(Ok(OnDisk { left, intents })) => {
+    let (intents, keys) = match on_disk {
+        None => (Intents::default(), None),
+        Some(Ok(OnDisk { left, intents, keys })) => {
             spool.keep_on_disk(left);
-            intents
+            (intents, Some(keys))
         }
         Some(Err(error)) => {
             tracing::error!(instance = context.name, error, "events are in memory only until the next start");
             spool.refuse_disk(error);
-            Intents::default()
+            (Intents::default(), None)
         }
     };
     if delivery.mode == DeliveryMode::Core {
@@ -220,6 +222,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         link: Rc::new(link),
         envelope,
         intents: Rc::new(intents),
+        keys: Keys::new(&settings.commands, keys),
         subscribed: watch::Sender::new(false),
         jobs: watch::Sender::default(),
         settings: RefCell::new(Rc::new(settings)),
@@ -232,6 +235,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
 struct OnDisk {
     left: Left,
     intents: Intents,
+    keys: KeyRecord,
 }
 
 /// Opens the folder of the instance, and reads what an earlier run has left there.
@@ -256,8 +260,9 @@ async fn on_disk(folder: String, root: &Path, spool: &settings::Spool) -> Result
         move || Left::read(directory, &spool)
     });
     let left = read.await.map_err(|error| error.to_string())?.map_err(unreadable)?;
-    let intents = Intents::open(Some(directory), spool.durability).await.map_err(unreadable)?;
-    Ok(OnDisk { left, intents })
+    let intents = Intents::open(Some(directory.clone()), spool.durability).await.map_err(unreadable)?;
+    let keys = KeyRecord::open(directory, spool.durability).await.map_err(unreadable)?;
+    Ok(OnDisk { left, intents, keys })
 }
 
 /// Ends in order: commands under way get their replies, links are closed, events are confirmed, replies are published.

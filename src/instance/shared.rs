@@ -11,6 +11,7 @@ use crate::disk::Intents;
 use crate::envelope::Envelope;
 use crate::link;
 use crate::log::Throttle;
+use crate::reply::idempotency::Keys;
 use crate::status::JobStatus;
 
 /// What the parts of an instance share.
@@ -21,6 +22,8 @@ pub struct Shared {
     pub envelope: Rc<Envelope>,
     /// Which commands were begun that may not be carried out twice; they outlive the daemon if there is a spool on disk.
     pub intents: Rc<Intents>,
+    /// The values of `Idempotency-Key`; they outlive the daemon likewise.
+    pub keys: Rc<Keys>,
     /// Whether NATS has processed the subscription to commands in this start of the instance.
     pub subscribed: watch::Sender<bool>,
     /// What is known of jobs.
@@ -43,6 +46,14 @@ impl Shared {
     /// the prefix of their subjects follows.
     pub(super) fn adopt(&self, settings: Settings) {
         let (delivery, link::context::Context { spool, metrics, .. }) = (&settings.delivery, &*self.link);
+        let (now, next) = (self.settings(), delivery.spool.folder());
+        if now.delivery.spool.folder() != next {
+            tracing::warn!(
+                instance = self.link.instance,
+                path = ?next,
+                "delivery.spool.path has changed: the daemon uses it from its next start on"
+            );
+        }
         spool.reconfigure(delivery);
         let on_disk = delivery.spool.folder().map_or(0, |_| delivery.spool.size.0);
         metrics.spool_disk_max_bytes.set(on_disk as f64);

@@ -43,6 +43,8 @@ pub struct Caller {
     pub stats: Rc<Stats>,
     /// Its place among the commands under way; without one, the command is refused.
     pub permit: Option<Permit>,
+    /// Must be done before the command is sent, besides what its job demands. Few have it.
+    pub begin: Option<Box<Begin>>,
     /// Keeps the answer for commands with the same key.
     pub on_answer: Option<OnAnswer>,
     /// Set if the command is a job.
@@ -59,7 +61,14 @@ impl Caller {
 
     /// What must be done before the command is sent.
     pub(crate) fn begin(&mut self) -> Option<Begin> {
-        self.job.as_mut()?.begin.take()
+        let job = self.job.as_mut().and_then(|job| job.begin.take());
+        match (self.begin.take().map(|begin| *begin), job) {
+            (Some(own), Some(job)) => Some(Box::pin(async move {
+                own.await?;
+                job.await
+            })),
+            (own, job) => own.or(job),
+        }
     }
 
     /// The command is about to be sent. From now on a job waits for its answer, and no longer for its turn.
@@ -230,6 +239,7 @@ pub(crate) fn test_caller(replies: &ReplySender, number: u64) -> Caller {
         metrics: Arc::new(InstanceMetrics::new("test", "test", &["message"])),
         stats: Rc::default(),
         permit: permits.try_acquire_owned().ok().map(Arc::new),
+        begin: None,
         on_answer: None,
         job: None,
         answered: false,

@@ -1,7 +1,10 @@
 //! Commands that are sent again with the key of an earlier one: they are not carried out twice.
 //!
-//! Keys and their answers are kept in memory, for a time and within bounds; beyond the bounds new keys are refused, and
+//! Keys and their answers are kept in memory, and in a [`KeyRecord`] if there is a folder for it, for a time and within
+//! bounds; beyond the bounds new keys are refused, and
 //! young ones are not forgotten. The key of a command that was certainly not done is free again.
+
+mod record;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -9,13 +12,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::{Code, Error};
-use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
+use self::record::Saved;
 use super::answer::{Answer, may_be_done};
 use super::caller::Caller;
+use crate::metrics::Outcome;
 use crate::settings::Commands;
+pub use record::{Fingerprint, KeyRecord};
 
 /// How long a key may be, in bytes.
 const MAX_KEY: usize = 256;
@@ -32,6 +38,8 @@ pub struct Keys {
     state: RefCell<State>,
     /// A caller has joined, and may have the next deadline.
     joined: Notify,
+    /// The keys on disk.
+    record: Option<KeyRecord>,
 }
 
 #[derive(Default)]
@@ -69,30 +77,6 @@ struct Follower {
     caller: Caller,
 }
 
-/// A digest of what a command requests, so that two can be compared.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// By the tokens that name the operation, the body, and the headers that change what is done.
-    pub fn new<'a>(tokens: &str, body: &str, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut headers: Vec<_> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        headers.sort_unstable();
-        let mut digest = Sha256::new();
-        let mut add = |part: &str| {
-            digest.update(part.len().to_le_bytes());
-            digest.update(part);
-        };
-        add(tokens);
-        add(body);
-        for (name, value) in headers {
-            add(&name);
-            add(value);
-        }
-        Self(digest.finalize().into())
-    }
-}
-
 /// The entry of a key, for one more command that has it.
 pub enum Entry {
     /// The command is the first: carry it out. Its caller holds the entry until it is answered.
@@ -113,11 +97,48 @@ struct Reservation {
 }
 
 impl Keys {
-    /// No keys yet, with the bounds of these settings.
-    pub fn new(settings: &Commands) -> Rc<Self> {
-        let keys = Self::default();
+    /// The keys of this record, with the bounds of these settings. Without a record, none yet, and in memory only.
+    pub fn new(settings: &Commands, mut record: Option<KeyRecord>) -> Rc<Self> {
+        let left = record.as_mut().map(|record| std::mem::take(&mut record.left)).unwrap_or_default();
+        let keys = Self { record, ..Self::default() };
         keys.reconfigure(settings);
+        for (key, saved) in left {
+            keys.restore(key, saved);
+        }
         Rc::new(keys)
+    }
+
+    /// Keeps a key of an earlier run for the rest of its time.
+    fn restore(&self, key: String, saved: Saved) {
+        let state = &mut *self.state.borrow_mut();
+        let age = OffsetDateTime::now_utc().unix_timestamp().saturating_sub(saved.at);
+        let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        let fingerprint = Fingerprint(saved.fingerprint);
+        let answered = Instant::now().checked_sub(age).filter(|_| age < state.time && !state.is_full(&key));
+        match answered.zip(saved.answer()) {
+            Some((at, answer)) => {
+                if let Some(record) =
+                    self.record.as_ref().filter(|_| answer.outcome == Some(Outcome::Unknown))
+                {
+                    record.keep(&key, &fingerprint, &answer);
+                }
+                state.keep(&key, fingerprint, answer, at);
+            }
+            None => self.forget_on_disk(&key),
+        }
+    }
+
+    fn forget_on_disk(&self, key: &str) {
+        if let Some(record) = &self.record {
+            record.remove(key);
+        }
+    }
+
+    /// Waits until all of it is on the disk, if it is to be.
+    pub async fn written(&self) {
+        if let Some(record) = &self.record {
+            record.written().await;
+        }
     }
 
     /// Other bounds for the keys to come. Those that are kept stay for as long as the settings say now.
@@ -135,7 +156,7 @@ impl Keys {
             return Entry::Refused(caller, Error::rejected(Code::BadBody, text));
         }
         let state = &mut *self.state.borrow_mut();
-        state.forget();
+        state.forget(|key| self.forget_on_disk(key));
         let is_full = state.is_full(key);
         let State { entries, deadlines, followers, bytes, time, .. } = state;
         match entries.get_mut(key) {
@@ -160,6 +181,8 @@ impl Keys {
                     return Entry::Refused(caller, full(entries.len(), *time));
                 }
                 *bytes += cost(key);
+                let begin = |record: &KeyRecord| Box::new(record.begin(key, &fingerprint, &caller.name));
+                caller.begin = self.record.as_ref().map(begin);
                 entries
                     .insert(key.to_owned(), Kept { fingerprint, progress: Progress::UnderWay(Vec::new()) });
                 let reservation = Reservation { keys: self.clone(), key: key.to_owned(), answered: false };
@@ -199,11 +222,12 @@ impl State {
     }
 
     /// Forgets the answers whose time is over.
-    fn forget(&mut self) {
+    fn forget(&mut self, forgotten: impl Fn(&str)) {
         while self.order.front().is_some_and(|(at, _)| at.elapsed() >= self.time) {
             let Some((_, key)) = self.order.pop_front() else { break };
             if let Some(Kept { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
                 self.bytes -= cost(&key) + beyond(&answer);
+                forgotten(&key);
             }
         }
     }
@@ -234,10 +258,10 @@ impl State {
         Some((fingerprint, waiting.into_iter().map(|follower| follower.caller).collect()))
     }
 
-    /// Keeps an answer for a key.
-    fn keep(&mut self, key: &str, fingerprint: Fingerprint, answer: Rc<Answer>) {
+    /// Keeps an answer for a key, which was given then.
+    fn keep(&mut self, key: &str, fingerprint: Fingerprint, answer: Rc<Answer>, at: Instant) {
         self.bytes += cost(key) + beyond(&answer);
-        self.order.push_back((Instant::now(), key.to_owned()));
+        self.order.push_back((at, key.to_owned()));
         self.entries.insert(key.to_owned(), Kept { fingerprint, progress: Progress::Done(answer) });
     }
 }
@@ -259,7 +283,7 @@ impl Reservation {
         self.answered = true;
         let ended = self.end(|state, key, fingerprint| {
             if !answer.outcome.is_none_or(may_be_done) {
-                return;
+                return self.keys.forget_on_disk(key);
             }
             let fits = state.bytes + cost(key) + beyond(answer) <= state.most_bytes;
             let kept = if fits {
@@ -268,7 +292,10 @@ impl Reservation {
                 let why = "the first caller got the data; they were not kept (commands.idempotency_bytes)";
                 Rc::new(answer.without_data(why.to_owned()))
             };
-            state.keep(key, fingerprint, kept);
+            if let Some(record) = &self.keys.record {
+                record.keep(key, &fingerprint, &kept);
+            }
+            state.keep(key, fingerprint, kept, Instant::now());
         });
         ended.into_iter().for_each(|follower| follower.repeat(answer));
     }
@@ -286,7 +313,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.answered {
-            drop(self.end(|_, _, _| ()));
+            drop(self.end(|_, key, _| self.keys.forget_on_disk(key)));
         }
     }
 }

@@ -214,7 +214,7 @@ fn a_caller_who_comes_back_is_not_given_up() {
 #[test]
 fn a_command_with_a_key_goes_on_without_parts() {
     let mut fixture = Fixture::new();
-    let keys = Keys::new(&Commands::default());
+    let keys = Keys::new(&Commands::default(), None);
     let claim = |caller| keys.entry("key", Fingerprint::new("message", "{}", [].into_iter()), caller);
     let Entry::First(caller) = claim(fixture.caller(1)) else { panic!("not the first") };
     let command = fixture.begin(caller, 1, true);

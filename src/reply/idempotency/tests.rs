@@ -1,21 +1,26 @@
 //! Keys without NATS, and with the time given.
 
+use std::fs;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::Size;
+use pontoon_testkit::Dir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::metrics::Outcome;
+use crate::disk::Directory;
 use crate::reply::{ReplyReceiver, ReplySender, test_caller};
+use crate::settings::Durability;
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn keys(change: impl FnOnce(&mut Commands)) -> Rc<Keys> {
     let mut config = Commands::default();
     change(&mut config);
-    Keys::new(&config)
+    Keys::new(&config, None)
 }
 
 fn entry(keys: &Rc<Keys>, sender: &ReplySender, key: &str, body: &str, reply: u64) -> Entry {
@@ -172,4 +177,39 @@ fn a_key_has_a_length_and_few_wait_for_one() {
         assert!(matches!(entry(&keys, &sender, "k", "{}", reply), Entry::Joined));
     }
     assert_eq!(refused(entry(&keys, &sender, "k", "{}", 1)), Code::TooMany);
+}
+
+/// The keys on disk in this folder.
+async fn open(root: &Path) -> Rc<Keys> {
+    let directory = Arc::new(Directory::open(root, "t.i").unwrap());
+    let record = KeyRecord::open(directory, Durability::Process).await.unwrap();
+    Keys::new(&Commands::default(), Some(record))
+}
+
+#[tokio::test(flavor = "local")]
+async fn keys_outlive_the_process_and_one_of_a_command_under_way_is_unknown() {
+    let (root, copy) = (Dir::new("keys"), Dir::new("keys"));
+    let (keys, (sender, mut receiver)) = (open(root.path()).await, ReplySender::new(16));
+    let mut caller = first(&keys, &sender, "done");
+    caller.begin().expect("it is written before it is sent").await.unwrap();
+    done(caller, "done");
+    let mut under_way = first(&keys, &sender, "under way");
+    under_way.begin().unwrap().await.unwrap();
+    first(&keys, &sender, "refused").refuse(&Error::disconnected("down"));
+    keys.written().await;
+    // What SIGKILL leaves.
+    fs::create_dir(copy.path().join("t.i")).unwrap();
+    for file in ["t.i/keys", "t.i/lock"] {
+        fs::copy(root.path().join(file), copy.path().join(file)).unwrap();
+    }
+    sent(&mut receiver);
+    let next = open(copy.path()).await;
+    for (key, status) in [("done", "response"), ("under way", "unknown")] {
+        let Entry::Answered(caller, kept) = entry(&next, &sender, key, "{}", 5) else { panic!("{key}") };
+        caller.repeat(&kept);
+        assert_eq!(sent(&mut receiver), [of(5, status)]);
+        assert_eq!(refused(entry(&next, &sender, key, "[]", 6)), Code::KeyReused);
+        sent(&mut receiver);
+    }
+    drop(first(&next, &sender, "refused"));
 }
