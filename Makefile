@@ -6,7 +6,9 @@
 #   make unit             the part of it that runs the tests of this workspace
 #   make outside          the tests of a connector and a transport in a crate outside of the workspace
 #   make template         the tests of a connector that is made from connectors/template
-#   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… is their number
+#   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… is their number;
+#                         EVENTS=… is one long run with commands and jobs, with CLUSTER=1 on three nats-servers,
+#                         with STORAGE=memory, process or power
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
@@ -108,8 +110,9 @@ template:
 chaos: tools
 	$(call step,random runs with faults)
 	@PATH="$(CURDIR)/target/tools:$$PATH" $(if $(SEED),PONTOON_CHAOS_SEED=$(SEED)) \
-		PONTOON_CHAOS_RUNS=$(or $(RUNS),$(if $(SEED),1,300)) \
-		$(CARGO) test --locked -p pontoon --test e2e -- --nocapture chaos::what_is_lost
+		$(if $(EVENTS),PONTOON_CHAOS_EVENTS=$(EVENTS),PONTOON_CHAOS_RUNS=$(or $(RUNS),$(if $(SEED),1,300))) \
+		$(if $(CLUSTER),PONTOON_CHAOS_CLUSTER=1) $(if $(STORAGE),PONTOON_CHAOS_STORAGE=$(STORAGE)) \
+		$(CARGO) test --locked -p pontoon --test e2e -- --nocapture chaos::$(if $(EVENTS),in_a_long_run,what_is_lost)
 
 static: tools
 	$(call step,static binary)

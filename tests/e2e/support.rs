@@ -1,11 +1,17 @@
 //! What the tests share: the daemon with its surroundings, requests, and the contents of streams.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
-use pontoon_testkit::{Connection, Daemon, DaemonConfig, NatsOptions, NatsServer, Service, Sub0, until_some};
+use pontoon_testkit::{
+    Connection, Daemon, DaemonConfig, Dir, NatsOptions, NatsServer, Service, Sub0, until_some,
+};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -319,4 +325,42 @@ pub(crate) fn numbered(number: usize) -> String {
 /// The numbers of the numbered broadcasts among these events, in their order.
 pub(crate) fn numbers(events: &[(String, Value)]) -> Vec<u64> {
     events.iter().filter_map(|(_, body)| body["data"]["n"].as_u64()).collect()
+}
+
+/// A small disk, which can be full.
+pub(crate) struct Tmpfs(Dir);
+
+impl Tmpfs {
+    /// With so much room, such as `4m`; `None` if it may not be mounted.
+    pub(crate) fn new(size: &str) -> Option<Self> {
+        let dir = Dir::new("tmpfs");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path());
+        let mounted = mount.stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(dir))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The file that takes the room; remove it to make room again.
+    pub(crate) fn filler(&self) -> PathBuf {
+        self.path().join("filler")
+    }
+
+    /// Leaves no room.
+    pub(crate) fn fill(&self) {
+        let mut file = File::create(self.filler()).expect("a file");
+        for block in [1 << 20, 64 << 10, 4 << 10] {
+            while file.write_all(&vec![0; block]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: the daemon may not have ended yet.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
 }

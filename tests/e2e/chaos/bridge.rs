@@ -5,12 +5,15 @@ use std::env;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, eventually};
+use pontoon_testkit::{Daemon, DaemonConfig, eventually};
 use tokio::time::{sleep, timeout};
 
+use super::callers::{Callers, Calls};
+use super::disk::Disk;
 use super::faketime::FakeTime;
-use super::history::{Break, Cause, DaemonClock, History, Micros};
-use super::plan::{Change, Ending, Plan, Step};
+use super::history::{Break, Cause, DaemonClock, History, Micros, Stored};
+use super::plan::{Change, Ending, Plan, Step, Storage};
+use super::servers::Servers;
 use super::source::{MachineClock, Protocol, Source};
 use super::stream;
 
@@ -18,6 +21,11 @@ use super::stream;
 const DEADLINE: Duration = Duration::from_secs(90);
 /// How long the server may take for one request.
 const REQUEST: Duration = Duration::from_secs(5);
+
+/// How many events may be read and not written, with `durability = "process"` and with `"power"`: 128 and 512 KiB of the
+/// smallest ones here.
+const PROCESS: usize = 300;
+const POWER: usize = 1_200;
 
 /// What the daemon logs once it handles signals.
 const RUNS: &str = "pontoon started";
@@ -28,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) histories: Vec<(&'static str, History)>,
     /// How often each fault was done.
     pub(crate) faults: BTreeMap<&'static str, usize>,
+    /// What came of commands and jobs, where some were sent.
+    pub(crate) calls: Option<Calls>,
     /// The end of the daemon's log.
     pub(crate) log: String,
 }
@@ -40,6 +50,9 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
         bridge.perform(*step).await;
     }
     bridge.restore().await;
+    while bridge.sources.iter().map(Source::sent).sum::<usize>() < plan.events {
+        sleep(Duration::from_millis(100)).await;
+    }
     bridge.settle().await;
     bridge.outcome().await
 }
@@ -61,8 +74,15 @@ struct Bridge {
     sources: [Source; 2],
     breaks: [Vec<Break>; 2],
     deaths: Vec<Micros>,
-    nats: NatsServer,
+    /// What was purged from the streams.
+    purged: [Vec<Stored>; 2],
+    nats: Servers,
     nats_is: Phase,
+    /// Where the daemon keeps events, if on disk.
+    disk: Option<Disk>,
+    /// How many events the daemon may be behind with writing.
+    behind: usize,
+    callers: Option<Callers>,
     settings: Settings,
     /// Whether the daemon has been made to read the file that is there now.
     has_read_file: bool,
@@ -72,6 +92,8 @@ struct Bridge {
 /// What a reload changes.
 #[derive(Debug, Clone, Default)]
 struct Settings {
+    /// What does not change.
+    fixed: String,
     other_name: bool,
     away: bool,
     other_delivery: bool,
@@ -85,14 +107,29 @@ const NAMES: [&str; 2] = ["shop", "chat"];
 impl Bridge {
     async fn start(plan: &Plan) -> Self {
         let clock = MachineClock::start();
-        let mut nats = NatsServer::start().await;
+        let mut nats = Servers::start(plan.cluster).await;
         let sources = [
             Source::start(clock, Protocol::Sub0, plan.pace, plan.padding).await,
             Source::start(clock, Protocol::Chat, plan.pace, plan.padding).await,
         ];
         let library = if plan.fake_time { FakeTime::library() } else { None };
         let fake_time = library.map(FakeTime::new);
-        let settings = Settings { overflow: plan.overflow, ..Settings::default() };
+        let disk = match plan.storage {
+            Storage::Memory => None,
+            Storage::Disk(_) => Some(Disk::new()),
+        };
+        let mut fixed = String::new();
+        if let (Some(disk), Storage::Disk(durability)) = (&disk, plan.storage) {
+            let path = disk.path();
+            fixed += &format!("delivery.spool = {{ path = {path:?}, durability = \"{durability}\" }}\n");
+        }
+        if plan.is_long() {
+            fixed += "delivery.max_bytes = \"2GiB\"\njobs.max_bytes = \"64MiB\"\n";
+        }
+        if plan.cluster {
+            fixed += "delivery.replicas = 3\n";
+        }
+        let settings = Settings { fixed, overflow: plan.overflow, ..Settings::default() };
         let config = settings.config(&nats, &sources, fake_time.as_ref());
         let mut faults = BTreeMap::new();
         let mut nats_is = Phase::Runs;
@@ -114,8 +151,12 @@ impl Bridge {
             sources,
             breaks: [vec![first], vec![first]],
             deaths: Vec::new(),
+            purged: [Vec::new(), Vec::new()],
             nats,
             nats_is,
+            disk,
+            behind: if plan.storage == Storage::Disk("power") { POWER } else { PROCESS },
+            callers: None,
             settings,
             has_read_file: true,
             faults,
@@ -127,6 +168,9 @@ impl Bridge {
                 source.server().connected(1, DEADLINE).await;
             }
         }
+        if plan.is_long() {
+            bridge.callers = Some(Callers::start(bridge.nats.client().await));
+        }
         bridge
     }
 
@@ -135,6 +179,7 @@ impl Bridge {
         let (daemon, nats) = (self.daemon_is, self.nats_is);
         let fault = match step {
             Step::FreezeNats if nats == Phase::Runs => {
+                self.nats.choose_leader(NAMES[self.deaths.len() % 2]).await;
                 self.nats.freeze();
                 self.nats_is = Phase::Frozen;
                 "NATS frozen"
@@ -145,6 +190,9 @@ impl Bridge {
                 return;
             }
             Step::KillNats if nats != Phase::Down => {
+                if nats == Phase::Runs {
+                    self.nats.choose_leader(NAMES[self.deaths.len() % 2]).await;
+                }
                 self.nats.kill();
                 self.nats_is = Phase::Down;
                 "NATS killed"
@@ -172,6 +220,8 @@ impl Bridge {
             Step::StartDaemon if daemon == Phase::Down => {
                 self.broken(0, Cause::Restart);
                 self.broken(1, Cause::Restart);
+                let now = self.clock.now();
+                self.disk.iter_mut().for_each(|disk| disk.started(now));
                 self.daemon.restart();
                 self.daemon_is = Phase::Runs;
                 return;
@@ -183,11 +233,35 @@ impl Bridge {
                 }
                 if daemon == Phase::Down { "stream deleted, daemon down" } else { "stream deleted" }
             }
+            Step::PurgeStream(instance) if nats == Phase::Runs => {
+                let purge = async { stream::purge(&self.nats.client().await, NAMES[instance]).await };
+                let Ok(Some(purged)) = timeout(DEADLINE, purge).await else { return };
+                self.purged[instance].extend(purged);
+                "stream purged"
+            }
+            Step::FillDisk if self.disk.is_some() => {
+                let now = self.clock.now();
+                if !self.disk.as_mut().is_some_and(|disk| disk.fill(now)) {
+                    return;
+                }
+                "disk full"
+            }
+            Step::FreeDisk => {
+                let (disk, clock) = (self.disk.as_mut(), self.clock);
+                disk.into_iter().for_each(|disk| disk.free(clock.now()));
+                return;
+            }
             Step::Break(instance, ending) => {
                 self.broken(instance, Cause::Link);
                 let server = self.sources[instance].server();
                 match ending {
                     Ending::Cut => server.cut(),
+                    Ending::CutWithin(bytes) => {
+                        // A text of 1,000 bytes, or less of it.
+                        let frame = [&[0x81, 126, 0x03, 0xE8], [b'x'; 1_000].as_slice()].concat();
+                        server.send_bytes(&frame[..bytes]);
+                        server.cut();
+                    }
                     Ending::HangUp => server.hang_up(),
                     Ending::Close => server.close(1001, "restart"),
                 }
@@ -226,7 +300,7 @@ impl Bridge {
     /// Returns whether it was there, as far as is known.
     async fn delete_stream(&self, instance: usize) -> bool {
         let deleted = async {
-            let client = async_nats::connect(self.nats.url()).await.ok()?;
+            let client = self.nats.client().await;
             jetstream::new(client).delete_stream(stream::name(NAMES[instance])).await.ok()
         };
         timeout(REQUEST, deleted).await.is_ok_and(|deleted| deleted.is_some())
@@ -249,7 +323,7 @@ impl Bridge {
 
     /// Ends every fault.
     async fn restore(&mut self) {
-        for step in [Step::ThawNats, Step::StartNats, Step::ThawDaemon, Step::StartDaemon] {
+        for step in [Step::FreeDisk, Step::ThawNats, Step::StartNats, Step::ThawDaemon, Step::StartDaemon] {
             self.perform(step).await;
         }
         if self.settings.away || !self.has_read_file {
@@ -287,17 +361,30 @@ impl Bridge {
     }
 
     async fn outcome(mut self) -> Outcome {
-        self.kill_daemon();
         let client = self.nats.client().await;
+        let calls = match self.callers.take() {
+            Some(callers) => Some(callers.judge(&client, || self.sources[0].done()).await),
+            None => None,
+        };
+        self.kill_daemon();
         let mut histories = Vec::new();
-        for ((name, source), breaks) in NAMES.into_iter().zip(&self.sources).zip(self.breaks.clone()) {
-            let stored = stream::contents(&client, name).await;
-            let (sent, clock) = (source.history(&self.deaths), self.daemon_clock.clone());
-            let overflow = self.settings.overflow;
-            histories.push((name, History { sent, stored, breaks, clock, overflow }));
+        for (index, name) in NAMES.into_iter().enumerate() {
+            let mut stored = std::mem::take(&mut self.purged[index]);
+            stored.extend(stream::contents(&client, name).await);
+            let sent = self.sources[index].history(&self.deaths, self.behind);
+            let history = History {
+                sent,
+                stored,
+                breaks: self.breaks[index].clone(),
+                clock: self.daemon_clock.clone(),
+                on_disk: self.disk.is_some(),
+                disk_full: self.disk.as_ref().map(Disk::full).unwrap_or_default(),
+                overflow: self.settings.overflow,
+            };
+            histories.push((name, history));
         }
         let log = self.end_of_log();
-        Outcome { histories, faults: std::mem::take(&mut self.faults), log }
+        Outcome { histories, faults: std::mem::take(&mut self.faults), calls, log }
     }
 
     fn end_of_log(&self) -> String {
@@ -322,12 +409,13 @@ impl Settings {
         fault
     }
 
-    fn config(&self, nats: &NatsServer, sources: &[Source; 2], fake_time: Option<&FakeTime>) -> DaemonConfig {
-        let port = nats.address().port();
-        let url = match self {
-            Self { away: true, .. } => "nats://127.0.0.1:1".to_owned(),
-            Self { other_name: true, .. } => format!("nats://localhost:{port}"),
-            _ => nats.url(),
+    fn config(&self, nats: &Servers, sources: &[Source; 2], fake_time: Option<&FakeTime>) -> DaemonConfig {
+        let urls = match self {
+            Self { away: true, .. } => vec!["nats://127.0.0.1:1".to_owned()],
+            Self { other_name: true, .. } => {
+                nats.urls().iter().map(|url| url.replace("127.0.0.1", "localhost")).collect()
+            }
+            _ => nats.urls(),
         };
         let (events, pause) = match (self.overflow.is_some(), self.other_delivery) {
             (true, false) => (300, "100ms"),
@@ -338,10 +426,12 @@ impl Settings {
         let overflow = self.overflow.unwrap_or("drop_newest");
         let level = if self.other_log { "info,async_nats=off" } else { "info" };
         let shutdown = if self.other_shutdown { "4s" } else { "3s" };
+        let fixed = &self.fixed;
         let lines = format!(
-            "delivery.buffer_events = {events}\ndelivery.max_pause = \"{pause}\"\ndelivery.overflow = \"{overflow}\"\nlog.level = \"{level}\"\nshutdown.timeout = \"{shutdown}\""
+            "{fixed}delivery.buffer_events = {events}\ndelivery.max_pause = \"{pause}\"\ndelivery.overflow = \"{overflow}\"\nlog.level = \"{level}\"\nshutdown.timeout = \"{shutdown}\""
         );
-        let config = DaemonConfig::at(nats, &url)
+        let config = DaemonConfig::new(nats.first())
+            .nats_urls(&urls)
             .with(&lines)
             .connector(NAMES[0], "sub0", &sources[0].settings())
             .connector(NAMES[1], "websocket", &sources[1].settings());

@@ -15,6 +15,10 @@ pub(crate) struct History {
     pub(crate) breaks: Vec<Break>,
     /// The clock of the daemon.
     pub(crate) clock: DaemonClock,
+    /// Whether what was accepted outlives the daemon.
+    pub(crate) on_disk: bool,
+    /// When what was read was in memory only, as there was no room on the disk.
+    pub(crate) disk_full: Vec<(Micros, Micros)>,
     /// `delivery.overflow`, where the buffer was small.
     pub(crate) overflow: Option<&'static str>,
 }
@@ -27,6 +31,8 @@ pub(crate) struct Sent {
     pub(crate) earliest: Micros,
     /// Not after.
     pub(crate) latest: Micros,
+    /// Whether the daemon must have accepted it: it has read so many later ones.
+    pub(crate) accepted: bool,
 }
 
 /// A message of the stream.
@@ -49,6 +55,8 @@ pub(crate) enum Content {
     Event(usize),
     /// A `gap.detected`.
     Gap(Gap),
+    /// A service's answer to a command or a job.
+    Answer,
     /// An event of another type, which no service here sends.
     Other(String),
 }

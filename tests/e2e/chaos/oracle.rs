@@ -25,6 +25,10 @@ const TOLERANCE: Micros = 5_000;
 pub(crate) struct Verdict {
     /// How many events the service sent.
     pub(crate) sent: usize,
+    /// How many the daemon has accepted, as far as it is known.
+    pub(crate) accepted: usize,
+    /// Those of them that are nowhere, though no one has deleted them.
+    pub(crate) lost: Vec<usize>,
     /// How many of them the stream holds.
     pub(crate) stored: usize,
     /// How many it lacks and a gap covers.
@@ -47,6 +51,7 @@ impl Verdict {
     /// Whether the promise was kept.
     pub(crate) fn is_kept(&self) -> bool {
         self.uncovered.is_empty()
+            && self.lost.is_empty()
             && self.doubled.is_empty()
             && self.reordered.is_empty()
             && self.bad_gaps.is_empty()
@@ -58,6 +63,7 @@ impl Verdict {
 pub(crate) fn authorize(history: &History) -> Verdict {
     let mut verdict = Verdict { sent: history.sent.len(), ..Verdict::default() };
     let places = order(history, &mut verdict);
+    accepted(history, &places, &mut verdict);
     let lost = lost(history, &places, &mut verdict);
     gaps(history, &lost, &mut verdict);
     verdict
@@ -86,10 +92,27 @@ fn order(history: &History, verdict: &mut Verdict) -> Vec<Option<usize>> {
                 }
             },
             Content::Gap(_) => verdict.gaps += 1,
+            Content::Answer => {}
             Content::Other(kind) => verdict.other.push(format!("an event of type {kind}")),
         }
     }
     places
+}
+
+/// The events that were accepted: those that are stored, and on disk those that the daemon has read long before others.
+fn accepted(history: &History, places: &[Option<usize>], verdict: &mut Verdict) {
+    // What was stored until then is gone.
+    let deletions = history.breaks.iter().filter(|cause| cause.cause == Cause::Stream);
+    let deleted = deletions.map(|cause| cause.at).max().unwrap_or(Micros::MIN);
+    for (number, sent) in history.sent.iter().enumerate() {
+        let is_full = history.disk_full.iter().any(|(from, to)| sent.latest >= *from && sent.earliest <= *to);
+        let is_kept = history.on_disk && history.overflow.is_none() && sent.accepted && !is_full;
+        let is_stored = places[number].is_some();
+        verdict.accepted += usize::from(is_stored || is_kept);
+        if is_kept && !is_stored && sent.earliest > deleted {
+            verdict.lost.push(number);
+        }
+    }
 }
 
 /// The events that the stream lacks, each judged.
@@ -148,8 +171,11 @@ fn gaps(history: &History, lost: &[Sent], verdict: &mut Verdict) {
             },
             _ => false,
         };
-        let cause =
-            unused.iter().position(|cause| cause.at <= stored.at + TOLERANCE && explains(cause.cause));
+        let fits = |cause: &Break| cause.at <= stored.at + TOLERANCE && explains(cause.cause);
+        // A deletion and a restart may have a gap each.
+        let is_reset = gap.reason == "stream_reset";
+        let own = unused.iter().position(|cause| (cause.cause == Cause::Stream) == is_reset && fits(cause));
+        let cause = own.or_else(|| unused.iter().position(fits));
         let cause = cause.map(|cause| unused.remove(cause));
         // A full buffer is a cause if it has cost anything.
         let is_full = match gap.reason.as_str() {

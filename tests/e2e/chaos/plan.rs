@@ -7,6 +7,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::source::TICK;
+
 /// A run, before it runs.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -18,6 +20,12 @@ pub(crate) struct Plan {
     pub(crate) padding: usize,
     /// What the daemon does soon with more than few events (`delivery.overflow`), if it is not to keep as many as come.
     pub(crate) overflow: Option<&'static str>,
+    /// Where the daemon keeps events that are not confirmed.
+    pub(crate) storage: Storage,
+    /// Whether there are three nats-servers, and three replicas of each stream.
+    pub(crate) cluster: bool,
+    /// How many events the services send together, at least; the steps may need more.
+    pub(crate) events: usize,
     /// Whether the daemon's time of day can be set.
     pub(crate) fake_time: bool,
     /// Whether NATS is away when the daemon starts for the first time.
@@ -28,9 +36,20 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<(Duration, Step)>,
 }
 
+/// Where events are kept that NATS has not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// In memory.
+    Memory,
+    /// On disk, with this `delivery.spool.durability`.
+    Disk(&'static str),
+}
+
 /// Something that is done to one of the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Nothing.
+    Wait,
     /// SIGSTOP for nats-server.
     FreezeNats,
     /// SIGCONT for nats-server.
@@ -49,6 +68,12 @@ pub(crate) enum Step {
     StartDaemon,
     /// Deletes the stream of an instance.
     DeleteStream(usize),
+    /// Removes all that the stream of an instance holds.
+    PurgeStream(usize),
+    /// Leaves no room on the disk of the daemon's events.
+    FillDisk,
+    /// Makes room again.
+    FreeDisk,
     /// Ends the connection of an instance at its service.
     Break(usize, Ending),
     /// SIGHUP after a change of the file.
@@ -62,6 +87,8 @@ pub(crate) enum Step {
 pub(crate) enum Ending {
     /// RST.
     Cut,
+    /// RST behind so many bytes of a frame.
+    CutWithin(usize),
     /// FIN.
     HangUp,
     /// A close frame.
@@ -86,6 +113,8 @@ pub(crate) enum Change {
 }
 
 const INSTANCES: std::ops::Range<usize> = 0..2;
+/// How many events each service sends in a tick of a long run.
+const LONG_PACE: usize = 5;
 
 impl Plan {
     /// Draws a run. Without `fake_time`, no clock is set.
@@ -105,27 +134,78 @@ impl Plan {
         if nats_away {
             lines.insert(0, nats_comes_late(&mut random));
         }
+        let pace = random.random_range(1..=6);
+        let padding = *[20, 250, 1_000].choose(&mut random).expect("there are some");
+        let overflow = random.random_ratio(1, 5).then(|| {
+            *["drop_newest", "drop_oldest", "disconnect"].choose(&mut random).expect("there are some")
+        });
+        let storages = [Storage::Memory, Storage::Disk("process"), Storage::Disk("power")];
         Self {
             seed,
-            pace: random.random_range(1..=6),
-            padding: *[20, 250, 1_000].choose(&mut random).expect("there are some"),
-            overflow: random.random_ratio(1, 5).then(|| {
-                *["drop_newest", "drop_oldest", "disconnect"].choose(&mut random).expect("there are some")
-            }),
+            pace,
+            padding,
+            overflow,
+            storage: *storages.choose(&mut random).expect("there are some"),
+            cluster: false,
+            events: 0,
             fake_time,
             nats_away,
             warm: !nats_away && random.random_ratio(4, 5),
             steps: merge(&lines),
         }
     }
+
+    /// Whether it was drawn by [`Plan::long`].
+    pub(crate) fn is_long(&self) -> bool {
+        self.events > 0
+    }
+
+    /// Draws a run in which so many events are sent, with a fault every few seconds.
+    pub(crate) fn long(seed: u64, events: usize, cluster: bool, storage: Storage) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let ticks = events / (LONG_PACE * INSTANCES.len());
+        let duration = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+        let (mut steps, mut planned) = (Vec::new(), Duration::ZERO);
+        while planned < duration {
+            let pause = (random.random_range(0..3_000), Step::Wait);
+            let line = [vec![pause], sequence(&mut random, false)].concat();
+            let line = line.into_iter().map(|(pause, step)| (Duration::from_millis(pause), step));
+            steps.extend(line.inspect(|(pause, _)| planned += *pause));
+        }
+        Self {
+            seed,
+            pace: LONG_PACE,
+            padding: 100,
+            overflow: None,
+            storage,
+            cluster,
+            events,
+            fake_time: false,
+            nats_away: false,
+            warm: true,
+            steps,
+        }
+    }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, pace, padding, overflow, fake_time, nats_away, warm, steps } = self;
+        let Self {
+            seed,
+            pace,
+            padding,
+            overflow,
+            storage,
+            cluster,
+            events,
+            fake_time,
+            nats_away,
+            warm,
+            steps,
+        } = self;
         write!(
             f,
-            "seed {seed}: pace {pace}, padding {padding}, overflow {overflow:?}, fake time {fake_time}, NATS away {nats_away}, warm {warm}"
+            "seed {seed}: pace {pace}, padding {padding}, overflow {overflow:?}, {storage:?}, cluster {cluster}, events {events}, fake time {fake_time}, NATS away {nats_away}, warm {warm}"
         )?;
         steps.iter().try_for_each(|(pause, step)| write!(f, "\n  {:>4} ms {step:?}", pause.as_millis()))
     }
@@ -143,7 +223,7 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
     if fake_time && random.random_ratio(1, 2) {
         return clock(random, lead, short);
     }
-    match random.random_range(0..34) {
+    match random.random_range(0..38) {
         0..2 => vec![(lead, KillDaemon), (short, StartDaemon)],
         2..7 => vec![
             (lead, FreezeNats),
@@ -168,9 +248,9 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
         15..18 => vec![(lead, DeleteStream(instance))],
         18..20 => vec![(lead, KillDaemon), (soon, DeleteStream(instance)), (short, StartDaemon)],
         20..23 => {
-            let ending =
-                *[Ending::Cut, Ending::HangUp, Ending::Close].choose(random).expect("there are some");
-            vec![(lead, Break(instance, ending))]
+            let within = Ending::CutWithin(random.random_range(0..1_000));
+            let endings = [Ending::Cut, within, Ending::HangUp, Ending::Close];
+            vec![(lead, Break(instance, *endings.choose(random).expect("there are some")))]
         }
         23 => vec![(lead, FreezeDaemon), (long, ThawDaemon)],
         24 => vec![(lead, FreezeDaemon), (soon, FreezeNats), (long, ThawDaemon), (short, ThawNats)],
@@ -185,6 +265,25 @@ fn sequence(random: &mut StdRng, fake_time: bool) -> Line {
             (long, ThawNats),
             (soon, Reload(Change::Nats)),
         ],
+        34 => vec![(lead, PurgeStream(instance))],
+        35 => vec![
+            (lead, FreezeNats),
+            (long, KillDaemon),
+            (short, ThawNats),
+            (0, PurgeStream(instance)),
+            (short, StartDaemon),
+        ],
+        36 => vec![(lead, FillDisk), (long, FreeDisk)],
+        37 => {
+            vec![
+                (lead, FreezeNats),
+                (short, FillDisk),
+                (long, FreeDisk),
+                (short, KillDaemon),
+                (short, ThawNats),
+                (soon, StartDaemon),
+            ]
+        }
         31 => vec![(lead, FreezeNats), (long, Break(instance, Ending::HangUp)), (short, ThawNats)],
         _ => {
             let ending = *[Ending::Cut, Ending::HangUp].choose(random).expect("there are some");

@@ -15,7 +15,9 @@ const SHOWN: usize = 5;
 pub(crate) struct Report {
     runs: usize,
     sent: usize,
+    accepted: usize,
     stored: usize,
+    lost: usize,
     covered: usize,
     uncovered: usize,
     doubled: usize,
@@ -24,6 +26,10 @@ pub(crate) struct Report {
     bad_gaps: usize,
     other: usize,
     faults: BTreeMap<&'static str, usize>,
+    commands: usize,
+    jobs: usize,
+    wrong: usize,
+    outcomes: BTreeMap<String, usize>,
     failed: Vec<u64>,
     shown: Vec<String>,
 }
@@ -46,6 +52,8 @@ impl Report {
         for (instance, history) in &outcome.histories {
             let verdict = authorize(history);
             self.sent += verdict.sent;
+            self.accepted += verdict.accepted;
+            self.lost += verdict.lost.len();
             self.stored += verdict.stored;
             self.covered += verdict.covered;
             self.uncovered += verdict.uncovered.len();
@@ -56,8 +64,20 @@ impl Report {
             self.other += verdict.other.len();
             if !verdict.is_kept() {
                 faults += &shown(instance, &verdict);
-                faults += &history.show(&verdict.uncovered);
+                let events = if verdict.uncovered.is_empty() { &verdict.lost } else { &verdict.uncovered };
+                faults += &history.show(events);
                 faults += "\n";
+            }
+        }
+        if let Some(calls) = outcome.calls {
+            self.commands += calls.commands;
+            self.jobs += calls.jobs;
+            self.wrong += calls.wrong.len();
+            for (outcome, number) in calls.outcomes {
+                *self.outcomes.entry(outcome).or_default() += number;
+            }
+            for wrong in calls.wrong.iter().take(SHOWN) {
+                faults += &format!("{wrong}\n");
             }
         }
         if !faults.is_empty() {
@@ -84,14 +104,26 @@ impl Report {
 }
 
 fn shown(instance: &str, verdict: &Verdict) -> String {
-    let Verdict { sent, stored, covered, uncovered, doubled, reordered, gaps, bad_gaps, other } = verdict;
+    let Verdict {
+        sent,
+        accepted,
+        lost,
+        stored,
+        covered,
+        uncovered,
+        doubled,
+        reordered,
+        gaps,
+        bad_gaps,
+        other,
+    } = verdict;
     let some = |numbers: &[usize]| {
         let (first, last) = (numbers.first(), numbers.last());
         format!("{} ({:?} to {:?})", numbers.len(), first, last)
     };
-    let (uncovered, doubled, reordered) = (some(uncovered), some(doubled), some(reordered));
+    let [lost, uncovered, doubled, reordered] = [lost, uncovered, doubled, reordered].map(|all| some(all));
     format!(
-        "{instance}: sent {sent}, stored {stored}, covered {covered}, uncovered {uncovered}, doubled {doubled}, reordered {reordered}, gaps {gaps}, bad gaps {bad_gaps:#?}, other {other:#?}\n"
+        "{instance}: sent {sent}, accepted {accepted}, lost {lost}, stored {stored}, covered {covered}, uncovered {uncovered}, doubled {doubled}, reordered {reordered}, gaps {gaps}, bad gaps {bad_gaps:#?}, other {other:#?}\n"
     )
 }
 
@@ -104,21 +136,30 @@ impl fmt::Display for Report {
         for (fault, number) in &self.faults {
             writeln!(f, "  {fault:<30} {number:>8}")?;
         }
-        writeln!(f, "{} runs, of them failed: {}", self.runs, self.failed.len())?;
-        let lost = self.covered + self.uncovered;
+        writeln!(f, "outcomes")?;
+        for (outcome, number) in &self.outcomes {
+            writeln!(f, "  {outcome:<30} {number:>8}")?;
+        }
+        writeln!(f, "{} runs, of them failed: {}\n", self.runs, self.failed.len())?;
+        writeln!(f, "| what | number |\n| --- | ---: |")?;
         for (name, number) in [
+            ("faults", self.faults.values().sum()),
             ("events sent", self.sent),
+            ("accepted, as far as it is known", self.accepted),
             ("stored", self.stored),
-            ("lost", lost),
-            ("  of them inside a gap", self.covered),
-            ("  of them without a gap", self.uncovered),
+            ("accepted and lost", self.lost),
             ("doubled", self.doubled),
             ("reordered", self.reordered),
+            ("not stored, inside a gap", self.covered),
+            ("not stored, outside of a gap", self.uncovered),
             ("gaps", self.gaps),
-            ("  of them wrong", self.bad_gaps),
+            ("gaps that are wrong", self.bad_gaps),
+            ("commands", self.commands),
+            ("jobs", self.jobs),
+            ("commands and jobs with a wrong status", self.wrong),
             ("other faults of the daemon", self.other),
         ] {
-            writeln!(f, "  {name:<30} {number:>8}")?;
+            writeln!(f, "| {name} | {number} |")?;
         }
         if self.failed.is_empty() {
             return Ok(());

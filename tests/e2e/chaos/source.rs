@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pontoon_testkit::{Connection, Refusal, Request, Service, WebSocketServer};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::callers::Done;
 use super::history::{Micros, Sent};
 
 /// How often events are sent.
-const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// How long an upgrade that was begun counts as under way. Its client may be gone.
 const UPGRADE: Micros = 2_000_000;
 
@@ -73,6 +75,8 @@ struct ServerState {
 #[derive(Default)]
 struct Log {
     emitted: Vec<Emitted>,
+    /// Commands and jobs that were carried out.
+    done: Done,
     /// When upgrades were begun, in order.
     accepted: Vec<Micros>,
     /// When connections were there, by their number.
@@ -125,13 +129,19 @@ impl Source {
         self.sending.abort();
     }
 
+    /// The commands and jobs that it has carried out.
+    pub(crate) fn done(&self) -> Done {
+        self.state.log().done.clone()
+    }
+
     /// The server, to break its connections.
     pub(crate) fn server(&self) -> &WebSocketServer {
         &self.server
     }
 
-    /// What it sent. The daemon was killed at these times.
-    pub(crate) fn history(&self, deaths: &[Micros]) -> Vec<Sent> {
+    /// What it sent. The daemon was killed at these times, and what it has accepted is at most so many events behind what it
+    /// has read.
+    pub(crate) fn history(&self, deaths: &[Micros], behind: usize) -> Vec<Sent> {
         let log = self.state.log();
         let mut answered: HashMap<usize, Vec<(usize, Micros)>> = HashMap::new();
         for received in self.server.received() {
@@ -156,7 +166,12 @@ impl Source {
                 answers.get(next).map_or_else(|| end(*connection), |(_, at)| *at)
             };
             let latest = emitted.connections.iter().map(latest).max().unwrap_or(emitted.at);
-            Sent { earliest: emitted.earliest, latest: latest.max(emitted.at) }
+            let is_accepted = |connection: &usize| {
+                let newest = answered.get(connection).and_then(|answers| answers.last());
+                newest.is_some_and(|(newest, _)| number + behind <= *newest)
+            };
+            let accepted = emitted.connections.iter().any(is_accepted);
+            Sent { earliest: emitted.earliest, latest: latest.max(emitted.at), accepted }
         });
         sent.collect()
     }
@@ -243,5 +258,20 @@ impl Service for Listener {
         log.upgrading = None;
     }
 
-    fn text(&self, _: &Arc<Connection>, _: &str) {}
+    /// Carries out a command or a job of Sub0.
+    fn text(&self, connection: &Arc<Connection>, text: &str) {
+        let Ok(call) = serde_json::from_str::<Value>(text) else { return };
+        let number = |kind: &str| call["payload"][kind].as_u64();
+        let mut log = self.0.log();
+        if let Some(number) = number("command") {
+            *log.done.commands.entry(number).or_default() += 1;
+        }
+        if let Some(number) = number("job") {
+            *log.done.jobs.entry(number).or_default() += 1;
+        }
+        drop(log);
+        let uid = connection.request().parameter("uid");
+        let answer = json!({ "uid": uid, "action": call["action"], "data": { "done": call["payload"] } });
+        connection.send_text(&answer.to_string());
+    }
 }

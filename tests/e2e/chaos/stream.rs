@@ -24,8 +24,8 @@ pub(crate) fn name(instance: &str) -> String {
 pub(crate) async fn newest(client: &Client, instance: &str) -> Option<usize> {
     let stream = jetstream::new(client.clone()).get_stream(name(instance)).await.ok()?;
     let mut sequence = stream.cached_info().state.last_sequence;
-    // Gaps may stand behind it.
-    for _ in 0..8 {
+    // Gaps and answers may stand behind it.
+    for _ in 0..100 {
         let message = stream.get_raw_message(sequence).await.ok()?;
         if let Content::Event(number) = content(&message.headers, &message.payload) {
             return Some(number);
@@ -43,6 +43,19 @@ pub(crate) async fn contents(client: &Client, instance: &str) -> Vec<Stored> {
     let stream =
         jetstream::new(client.clone()).get_stream(name(instance)).await.expect("the stream is there");
     let number = stream.cached_info().state.messages;
+    read(&stream, number).await
+}
+
+/// Removes what the stream of an instance holds, and returns it.
+pub(crate) async fn purge(client: &Client, instance: &str) -> Option<Vec<Stored>> {
+    let stream = jetstream::new(client.clone()).get_stream(name(instance)).await.ok()?;
+    let state = &stream.cached_info().state;
+    let all = read(&stream, state.messages).await;
+    stream.purge().sequence(state.last_sequence + 1).await.ok()?;
+    Some(all)
+}
+
+async fn read(stream: &jetstream::stream::Stream, number: u64) -> Vec<Stored> {
     let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
     let mut messages = consumer.messages().await.expect("messages");
     let mut all = Vec::new();
@@ -70,6 +83,7 @@ fn content(headers: &HeaderMap, body: &[u8]) -> Content {
             to: time(body["to"].as_str().expect("a gap ends")),
         }),
         (_, Some(number)) => Content::Event(usize::try_from(number).expect("a number that was sent")),
+        ("pontoon.resource.responded.v1", _) => Content::Answer,
         _ => Content::Other(format!("{kind}: {body}")),
     }
 }

@@ -60,6 +60,15 @@ impl DaemonConfig {
         Self { text, environment: Vec::new(), own_group: false }
     }
 
+    /// Several addresses of NATS instead of the one.
+    #[must_use]
+    pub fn nats_urls(mut self, urls: &[String]) -> Self {
+        let (before, line) = self.text.split_once("nats.url = ").expect("there is an address");
+        let rest = line.split_once('\n').map_or("", |(_, rest)| rest);
+        self.text = format!("{before}nats.url = {urls:?}\n{rest}");
+        self
+    }
+
     /// Another address for the admin endpoint than a free port.
     #[must_use]
     pub fn listen(mut self, address: &str) -> Self {

@@ -15,7 +15,7 @@ impl Story {
     fn sent(number: usize) -> Self {
         let sent = |n: usize| {
             let earliest = n as Micros * 10 * MS;
-            Sent { earliest, latest: earliest + 2 * MS }
+            Sent { earliest, latest: earliest + 2 * MS, accepted: false }
         };
         let mut story = Self { history: History::default(), epoch: 1 };
         story.history.sent = (0..number).map(sent).collect();
@@ -156,6 +156,12 @@ fn a_cause_explains_one_gap() {
 }
 
 #[test]
+fn a_deletion_while_the_daemon_was_down_and_its_restart_have_a_gap_each() {
+    let story = Story::sent(10).stored(2..4).broken(Cause::Stream, 45).restarted(50);
+    story.gap("restarted", Some(31), 60).gap("stream_reset", None, 61).stored(6..10).passes();
+}
+
+#[test]
 fn a_full_buffer_explains_a_gap_by_what_it_cost() {
     let story = |reason, overflow, numbers: &[usize]| {
         let mut story =
@@ -241,4 +247,22 @@ fn readings_of_a_clock_that_is_just_being_set_are_both() {
     assert_eq!(readings(90, 105), [(90, 105), (1_100, 1_105)]);
     assert_eq!(readings(120, 130), [(1_120, 1_130)]);
     assert!(clock.was_set(105, 200) && clock.was_set(0, 100) && !clock.was_set(111, 200));
+}
+
+#[test]
+fn what_was_accepted_and_is_nowhere_is_lost_unless_it_was_deleted() {
+    let story = |change: &dyn Fn(&mut History)| {
+        let mut story =
+            Story::sent(20).stored(0..5).restarted(95).gap("restarted", Some(41), 120).stored(12..20);
+        story.history.on_disk = true;
+        story.history.sent[6].accepted = true;
+        change(&mut story.history);
+        (story.verdict().accepted, story.verdict().lost)
+    };
+    assert_eq!(story(&|_| {}), (14, vec![6]));
+    assert_eq!(story(&|history| history.on_disk = false), (13, vec![]));
+    assert_eq!(story(&|history| history.disk_full.push((62 * MS, 70 * MS))), (13, vec![]));
+    assert_eq!(story(&|history| history.disk_full.push((63 * MS, 70 * MS))), (14, vec![6]));
+    let deleted = Break { cause: Cause::Stream, at: 70 * MS };
+    assert_eq!(story(&|history| history.breaks.push(deleted)), (14, vec![]));
 }
