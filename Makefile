@@ -12,6 +12,8 @@
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
+#   make docker           the image in a Docker engine, beside NATS; one is started where none runs and that is possible
+#   make systemd          the Debian package in a Debian system whose process 1 is systemd, for which one must be root
 #   make dist             what people download: archive, Debian package, checksums, list of crates; in target/dist
 #   make man              write deploy/man again, after a change of the command line
 #   make bench            measure Pontoon beside other solutions, see tests/bench; FULL=1 measures everything,
@@ -33,7 +35,7 @@ server := auth:: cli:: delivery:: domains:: gaps:: jobs:: nats permissions:: rel
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static dist man rust-socketio bench bench-check bench-smoke
+.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static docker systemd dist man rust-socketio bench bench-check bench-smoke
 
 demo:
 	@tests/tools/nats-server.sh
@@ -117,6 +119,16 @@ chaos: tools
 static: tools
 	$(call step,static binary)
 	@PATH="$(CURDIR)/target/tools:$$PATH" tests/tools/static.sh
+
+docker: tools
+	$(call step,the image in a Docker engine)
+	@$(CARGO) build --quiet --locked -p pontoon-demo --bins
+	@tests/tools/docker.sh "$$(PONTOON_PROFILE=quick tests/tools/static-build.sh)"
+
+systemd: tools
+	$(call step,the package in a system with systemd)
+	@tests/tools/dist.sh "$$(PONTOON_PROFILE=quick tests/tools/static-build.sh)" "$(CURDIR)/target/dist-quick"
+	@tests/tools/systemd.sh "$(CURDIR)"/target/dist-quick/*.deb
 
 dist:
 	$(call step,archive and package)

@@ -48,6 +48,7 @@ Maintainer: Pontoon <pontoon@localhost>
 Installed-Size: $(du -sk "$package" | cut -f1)
 Section: net
 Priority: optional
+Recommends: procps
 Description: bridge between services with persistent sockets and NATS
  Pontoon keeps WebSocket and Socket.IO connections to services open, publishes
  their messages as events on NATS, and carries out commands that come over NATS.

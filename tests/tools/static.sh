@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the static daemon in an empty root, and installs its package into another. The profile is a quicker one, whose
-# binary is larger; PONTOON_PROFILE=release takes the image's.
+# Runs the static daemon in an empty root. The profile is a quicker one, whose binary is larger; PONTOON_PROFILE=release
+# takes the image's.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 cd "$root"
@@ -15,4 +15,3 @@ binary=$(tests/tools/static-build.sh)
 
 "$cargo" build --quiet --locked --package pontoon-demo --bins
 PONTOON_STATIC=$binary "$cargo" test --locked --package pontoon --test image
-tests/tools/dist.sh "$binary" "$root/target/dist-$PONTOON_PROFILE"

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# docker.sh BINARY: makes the image from a static binary, by the last stage of deploy/Dockerfile, and runs it with a
+# Docker engine beside NATS and simulated services: health, events, a read-only root, stop, and start. No image is
+# pulled. If no engine runs, one is started for as long as this takes, for which one must be root.
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+cd "$root"
+work=$(cd "$work" && pwd -P)
+binary=$1
+
+if ! command -v dockerd >/dev/null && [[ ${PONTOON_INSTALL:-} == 1 && $(id -u) == 0 ]]; then
+    apt-get update -q >"$work/apt" && apt-get install -q -y --no-install-recommends docker.io >>"$work/apt" 2>&1 ||
+        { tail -n 5 "$work/apt" >&2; }
+fi
+engine=
+simulators=
+finish() {
+    docker rm --force pontoon-test pontoon-test-nats >/dev/null 2>&1 || true
+    for process in $simulators $engine; do
+        kill "$process" 2>/dev/null && wait "$process" || true
+    done
+    # What the engine leaves mounted.
+    awk -v folder="$work/" 'index($2, folder) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount --lazy
+    rm -rf "$work"
+}
+if ! docker info >/dev/null 2>&1; then
+    if ! command -v dockerd >/dev/null || [[ $(id -u) != 0 ]]; then
+        say "NOT RUN: there is no Docker engine, and none can be started (Debian: docker.io, as root)"
+        exit 0
+    fi
+    export DOCKER_HOST=unix://$work/docker.sock
+    dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" \
+        --storage-driver vfs --bridge none --iptables=false --ip6tables=false >"$work/engine" 2>&1 &
+    engine=$!
+    trap finish EXIT
+    for _ in $(seq 300); do
+        docker info >/dev/null 2>&1 && break
+        kill -0 "$engine" 2>/dev/null || break
+        sleep 0.2
+    done
+    if ! docker info >/dev/null 2>&1; then
+        say "NOT RUN: the Docker engine does not start here:"
+        tail -n 3 "$work/engine" >&2
+        exit 0
+    fi
+fi
+trap finish EXIT
+
+# until_true WHAT COMMAND...: runs it until it succeeds.
+until_true() {
+    local what=$1
+    shift
+    for _ in $(seq 300); do
+        "$@" && return
+        sleep 0.2
+    done
+    say "not in time: $what"
+    docker logs pontoon-test >&2 || true
+    exit 1
+}
+
+context=$work/context
+install -D -m 0755 "$binary" "$context/image/usr/bin/pontoon"
+cp /etc/ssl/certs/ca-certificates.crt "$context/"
+sed -n '/^FROM scratch AS pontoon$/,$p' deploy/Dockerfile |
+    sed -e 's|^COPY --from=daemon /etc/ssl/certs/|COPY |' -e 's|^COPY --from=daemon /image /|COPY image /|' >"$context/Dockerfile"
+DOCKER_BUILDKIT=0 docker build --quiet --tag pontoon:test "$context" >/dev/null 2>"$work/build" || { cat "$work/build" >&2; exit 1; }
+mkdir "$work/nats"
+cp target/tools/nats-server "$work/nats/"
+printf 'FROM scratch\nCOPY nats-server /\nENTRYPOINT ["/nats-server"]\n' >"$work/nats/Dockerfile"
+DOCKER_BUILDKIT=0 docker build --quiet --tag pontoon-nats:test "$work/nats" >/dev/null 2>&1
+
+read -r nats admin < <(python -c '
+import socket
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+print(*[socket.getsockname()[1] for socket in sockets])')
+"${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" simulators sub0=127.0.0.1:0 >"$work/simulators" &
+simulators=$!
+until_true "the simulators" grep -q ' at ' "$work/simulators"
+sub0=$(sed -n 's/.* at 127.0.0.1:\([0-9]*\).*/\1/p' "$work/simulators" | head -n 1)
+cat >"$work/pontoon.toml" <<TOML
+[connectors.shop]
+type = "sub0"
+url = "ws://127.0.0.1:$sub0/ws"
+TOML
+chmod 0755 "$work"
+chmod 0644 "$work/pontoon.toml"
+
+docker run --detach --name pontoon-test-nats --network host --read-only --tmpfs /data pontoon-nats:test \
+    --jetstream --store_dir /data --addr 127.0.0.1 --port "$nats" >/dev/null
+# As compose.yaml runs it.
+docker run --detach --name pontoon-test --network host --read-only --cap-drop ALL --security-opt no-new-privileges:true \
+    --volume "$work/pontoon.toml:/etc/pontoon/pontoon.toml:ro" --env "PONTOON_NATS__URL=nats://127.0.0.1:$nats" \
+    --env "PONTOON_ADMIN__LISTEN=127.0.0.1:$admin" --health-interval 1s pontoon:test >/dev/null
+is() {
+    [[ $(docker inspect --format "$1" pontoon-test) == "$2" ]]
+}
+until_true "healthy" is '{{.State.Health.Status}}' healthy
+is '{{.Config.User}}' 65532:65532 || { say "the image does not set its user"; exit 1; }
+docker exec pontoon-test /usr/bin/pontoon tail --last 1 --count 1 | grep -q . || { say "no event"; exit 1; }
+docker stop --time 30 pontoon-test >/dev/null
+is '{{.State.ExitCode}}' 0 || { say "it did not drain"; docker logs pontoon-test >&2; exit 1; }
+docker start pontoon-test >/dev/null
+until_true "healthy again" is '{{.State.Health.Status}}' healthy
+# Without NATS it goes on, and says so.
+docker kill pontoon-test-nats >/dev/null
+until_true "strict health fails without NATS" \
+    bash -c '! docker exec pontoon-test /usr/bin/pontoon health --strict >/dev/null'
+docker start pontoon-test-nats >/dev/null
+until_true "strict health after NATS is back" docker exec pontoon-test /usr/bin/pontoon health --strict >/dev/null
+docker stop --time 30 pontoon-test >/dev/null
+is '{{.State.ExitCode}}' 0 || { say "it did not drain"; docker logs pontoon-test >&2; exit 1; }
+say "the image ran: healthy, events, read-only, stopped with 0, started again, NATS away and back"
