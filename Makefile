@@ -1,7 +1,7 @@
 # What people type. Rust, make and Python are enough; the tools that are missing are fetched.
 #
 #   make demo             see it work for 20 seconds; FOREVER=1 runs until Ctrl-C
-#   make test             what must hold for every change; .ci/run adds static, rust-socketio, bench-smoke and demo
+#   make test             what must hold for every change; .ci/run adds static, docker, systemd, rust-socketio, bench-smoke and demo
 #   make lint             the part of it that runs nothing
 #   make unit             the part of it that runs the tests of this workspace
 #   make outside          the tests of a connector and a transport in a crate outside of the workspace
