@@ -15,10 +15,12 @@
 //! * [`cli`]: the command line; [`daemon`]: the process, its admin endpoint and signals
 //! * [`config`]: reads and checks all [`settings`] at once; [`registry`]: from a type's name to a connector
 //! * [`instance`]: instances, and the threads that they share; takes their commands, opens and closes their links
+//! * [`cluster`]: several daemons that share instances: who runs which, by leases
 //! * [`link`]: the state of one link: dialling, session, command queue, pending commands, gaps
 //! * [`bus`]: NATS; [`reply`]: replies to commands
 //! * [`transport`]: where sockets are opened, read and written
 //! * [`envelope`]: from an event to subject, headers and body; [`metrics`], [`log`], [`status`], [`feed`], [`backoff`]
+//! * [`fence`]: until when an instance may act
 //! * [`recipes`]: configurations for public protocols, which are printed
 //! * [`disk`]: files that outlive the daemon
 //! * [`settings`]: the settings as plain types, with their defaults
@@ -43,11 +45,13 @@
 pub mod backoff;
 pub mod bus;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod disk;
 pub mod envelope;
 pub mod feed;
+pub mod fence;
 pub mod instance;
 pub mod link;
 pub mod log;

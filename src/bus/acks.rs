@@ -19,6 +19,7 @@ use super::advice;
 use super::jetstream::{JetStream, PubAck, Stored, StreamError};
 use super::spool::{Position, Spool, WINDOW};
 use crate::envelope::Envelope;
+use crate::fence::{Fence, NOT_CERTAIN};
 use crate::settings::{Delivery, DeliveryMode, Ordering};
 
 /// How many messages are requested at once.
@@ -117,12 +118,14 @@ pub struct Tracker {
     api: String,
     known: Option<Known>,
     /// Set while another daemon writes to the stream.
-    fence: Option<Fence>,
+    rival: Option<Rival>,
     foreign: Foreign,
     /// The last event that was sent while the order was not strict.
     last_with_id: u64,
     /// Whether the settings may name another stream since the last look at it.
     moved: bool,
+    /// Closed while another daemon may own the instance.
+    fence: Fence,
 }
 
 struct Known {
@@ -134,7 +137,7 @@ struct Known {
 }
 
 /// Another writer of a later epoch.
-struct Fence {
+struct Rival {
     epoch: u64,
     /// The stream's last sequence, and since when it has not changed.
     last: u64,
@@ -165,12 +168,13 @@ impl From<String> for Blocked {
 }
 
 impl Tracker {
-    /// Knows nothing of the stream yet. `api` is what subjects of the JetStream API begin with.
-    pub fn new(delivery: Delivery, instance: &str, api: String) -> Self {
+    /// Knows nothing of the stream yet. `api` is what subjects of the JetStream API begin with. Nothing is published while
+    /// the fence is closed.
+    pub fn new(delivery: Delivery, instance: &str, api: String, fence: Fence) -> Self {
         let stream = stream_of(&delivery, instance);
-        let (known, fence, foreign) = (None, None, Foreign::default());
+        let (known, rival, foreign) = (None, None, Foreign::default());
         let (last_with_id, moved, instance) = (0, false, instance.to_owned());
-        Self { delivery, instance, stream, api, known, fence, foreign, last_with_id, moved }
+        Self { delivery, instance, stream, api, known, rival, foreign, last_with_id, moved, fence }
     }
 
     /// Goes on with other settings. `elsewhere` is whether they may lead to another server or account: then a stream
@@ -182,6 +186,11 @@ impl Tracker {
             known.strict &= delivery.mode == self.delivery.mode;
         }
         (self.delivery, self.stream, self.api) = (delivery, stream, api);
+    }
+
+    /// Closed while nothing may be published.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// The stream that confirms, if one does.
@@ -230,13 +239,17 @@ impl Tracker {
     /// # Errors
     /// See [`Blocked`].
     pub async fn resync(&mut self, client: &Client, spool: &Spool) -> Result<Acks, Blocked> {
+        if !self.fence.is_open() {
+            return Err(Blocked { reason: NOT_CERTAIN.to_owned(), fenced: true });
+        }
         if self.is_core() {
             return Ok(Acks::Core { last: None, ping: None });
         }
         let js = JetStream { client, api: &self.api };
         let info = self.ensure(js, &spool.envelope).await?;
         let strict = self.is_strict();
-        let reader = Reader { js, stream: &self.stream, spool };
+        let is_leased = self.fence.is_fenced();
+        let reader = Reader { js, stream: &self.stream, spool, is_leased };
         match &self.known {
             None => {
                 reader.first_look(&info).await?;
@@ -246,13 +259,13 @@ impl Tracker {
             }
             // What the former stream has confirmed is in it; the rest is kept, and goes to this one.
             Some(known) if self.moved && known.created != info.created => {
-                self.fence = None;
+                self.rival = None;
                 reader.first_look(&info).await?;
                 let (instance, stream) = (&self.instance, &self.stream);
                 tracing::info!(instance, stream, "events go to another stream from now on");
             }
             Some(known) if known.created != info.created || info.state.last_sequence < known.accounted => {
-                self.fence = None;
+                self.rival = None;
                 spool.stream_reset();
             }
             // Also where the order was strict until now: what was sent had no id by which the stream would know it again.
@@ -261,11 +274,11 @@ impl Tracker {
                 if strict {
                     self.check_owner(&read, &info, spool)?;
                 } else {
-                    self.fence = None;
+                    self.rival = None;
                 }
             }
             // Nothing is read back, so a fence of earlier settings would never end.
-            Some(_) => self.fence = None,
+            Some(_) => self.rival = None,
         }
         self.moved = false;
         let last = info.state.last_sequence;
@@ -284,23 +297,31 @@ impl Tracker {
     fn check_owner(&mut self, read: &ReadBack, info: &Info, spool: &Spool) -> Result<(), Blocked> {
         let last = info.state.last_sequence;
         if let Some(epoch) = read.later_epoch {
-            self.fence = Some(Fence { epoch, last, since: Instant::now() });
-        } else if let Some(fence) = &mut self.fence
-            && fence.last != last
+            if self.fence.is_fenced() {
+                self.fence.revoke();
+                let reason = format!(
+                    "another daemon has taken the instance over, and writes to the stream {}",
+                    self.stream
+                );
+                return Err(Blocked { reason, fenced: true });
+            }
+            self.rival = Some(Rival { epoch, last, since: Instant::now() });
+        } else if let Some(rival) = &mut self.rival
+            && rival.last != last
         {
-            (fence.last, fence.since) = (last, Instant::now());
+            (rival.last, rival.since) = (last, Instant::now());
         }
         if let Some(known) = &mut self.known {
             // Nothing of ours is on the wire.
             known.accounted = last;
         }
-        let Some(fence) = &self.fence else {
+        let Some(rival) = &self.rival else {
             self.foreign.messages += read.foreign;
             self.foreign.reordered += read.reordered;
             self.report_foreign(read, spool);
             return Ok(());
         };
-        if fence.since.elapsed() < TAKEOVER {
+        if rival.since.elapsed() < TAKEOVER {
             let reason = format!(
                 "another daemon writes to the stream {}: stop one of the two; this one keeps its events, and takes over once the other has written nothing for {} s",
                 self.stream,
@@ -308,13 +329,13 @@ impl Tracker {
             );
             return Err(Blocked { reason, fenced: true });
         }
-        spool.follow_epoch(fence.epoch);
+        spool.follow_epoch(rival.epoch);
         tracing::warn!(
             instance = self.instance,
             stream = self.stream,
             "the other daemon has stopped writing to the stream; this one takes over"
         );
-        self.fence = None;
+        self.rival = None;
         Ok(())
     }
 
@@ -375,6 +396,8 @@ struct Reader<'a> {
     js: JetStream<'a>,
     stream: &'a str,
     spool: &'a Spool,
+    /// Whether other daemons own the instance at other times: their events are not those of strangers.
+    is_leased: bool,
 }
 
 /// What the stream has stored since it was last accounted for.
@@ -414,7 +437,7 @@ impl Reader<'_> {
         let window = u64::try_from(WINDOW).unwrap_or(u64::MAX);
         let end = last.min(accounted.saturating_add(window));
         let beyond = (last > end).then_some(last);
-        let (mut newest, mut gone, mut stored_here) = (None, 0_usize, 0_u64);
+        let (mut newest, mut gone, mut known) = (None, 0_usize, 0_u64);
         let mut read = ReadBack::default();
         let mut messages = pin!(self.messages((accounted + 1..=end).chain(beyond)));
         while let Some(found) = messages.next().await {
@@ -424,18 +447,19 @@ impl Reader<'_> {
             };
             match self.id(&stored) {
                 Some(id) if spool.is_own_epoch(id.0) => {
-                    stored_here += 1;
+                    known += 1;
                     newest = newest.max(Some(id));
                     spool.confirm_stored(id);
                 }
                 Some((epoch, _)) if epoch > spool.envelope.epoch() => {
                     read.later_epoch = read.later_epoch.max(Some(epoch))
                 }
+                Some(_) if self.is_leased => known += 1,
                 _ => {}
             }
         }
         let gone_here = u64::try_from(gone).unwrap_or(u64::MAX);
-        read.foreign = (last - accounted).saturating_sub(stored_here + gone_here);
+        read.foreign = (last - accounted).saturating_sub(known + gone_here);
         if read.foreign > 0 {
             read.reordered = newest.map_or(0, |newest| spool.passed_over(newest, self.stream));
         } else if gone > 0 {

@@ -18,8 +18,6 @@ use super::connect::Connection;
 use crate::envelope::subject::reply_allowed;
 use crate::reply::Stats;
 
-/// Instances of one name that run twice share their callers.
-pub const QUEUE_GROUP: &str = "q";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 const ROUND_TRIP: Duration = Duration::from_secs(5);
 
@@ -96,12 +94,16 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Subscribes to `<subject>.>`.
+    /// Subscribes to `<subject>.>`, in this queue group.
     ///
     /// # Errors
     /// If the client was closed.
-    pub async fn listen(client: &Client, subject: &str) -> Result<Self, async_nats::SubscribeError> {
-        let subscriber = client.queue_subscribe(format!("{subject}.>"), QUEUE_GROUP.to_owned()).await?;
+    pub async fn listen(
+        client: &Client,
+        subject: &str,
+        group: String,
+    ) -> Result<Self, async_nats::SubscribeError> {
+        let subscriber = client.queue_subscribe(format!("{subject}.>"), group).await?;
         Ok(Self { subscriber, prefix: format!("{subject}.") })
     }
 
@@ -178,7 +180,7 @@ pub struct Micro {
     /// `<prefix>.job.<type>.<instance>`, where operations can also be jobs.
     pub jobs: Option<String>,
     /// Who shares the callers, if not all get each command.
-    pub queue_group: Option<&'static str>,
+    pub queue_group: Option<String>,
     /// The endpoints.
     pub operations: Vec<Operation>,
     /// Their figures.
@@ -269,8 +271,8 @@ impl Micro {
             "name": operation.name.replace('.', "-"),
             "subject": Self::subject_of(&self.subject, operation),
         });
-        if let Some(group) = self.queue_group {
-            endpoint["queue_group"] = group.into();
+        if let Some(group) = &self.queue_group {
+            endpoint["queue_group"] = group.as_str().into();
         }
         endpoint
     }

@@ -181,15 +181,16 @@ impl JetStream<'_> {
         self.call(format!("CONSUMER.CREATE.{stream}.{name}.{filter}"), body.into()).await
     }
 
-    /// Publishes a message, and waits until a stream has stored it.
+    /// Publishes a message, and waits until a stream has stored it. Returns its sequence.
     ///
     /// # Errors
     /// See [`StreamError`].
-    pub async fn publish(self, subject: String, headers: HeaderMap, body: Bytes) -> Result<(), StreamError> {
+    pub async fn publish(self, subject: String, headers: HeaderMap, body: Bytes) -> Result<u64, StreamError> {
         let message = self.exchange(subject, Some(headers), body).await?;
-        match serde_json::from_slice::<PubAck<'_>>(&message.payload)?.error {
+        let ack: PubAck<'_> = serde_json::from_slice(&message.payload)?;
+        match ack.error {
             Some(error) => Err(StreamError::Api(error)),
-            None => Ok(()),
+            None => Ok(ack.seq),
         }
     }
 
@@ -220,7 +221,7 @@ impl JetStream<'_> {
     /// # Errors
     /// See [`StreamError`].
     pub async fn message(self, stream: &str, sequence: u64) -> Result<Option<Stored>, StreamError> {
-        self.get(stream, &json!({ "seq": sequence })).await
+        Ok(self.get(stream, &json!({ "seq": sequence })).await?.map(Stored::from))
     }
 
     /// The last message with one of these subjects; `None` if there is none.
@@ -228,16 +229,24 @@ impl JetStream<'_> {
     /// # Errors
     /// See [`StreamError`].
     pub async fn last_message(self, stream: &str, subjects: &str) -> Result<Option<Stored>, StreamError> {
+        Ok(self.last_raw(stream, subjects).await?.map(Stored::from))
+    }
+
+    /// The same as it was published.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn last_raw(self, stream: &str, subjects: &str) -> Result<Option<RawMessage>, StreamError> {
         self.get(stream, &json!({ "last_by_subj": subjects })).await
     }
 
-    async fn get(self, stream: &str, which: &Value) -> Result<Option<Stored>, StreamError> {
+    async fn get(self, stream: &str, which: &Value) -> Result<Option<RawMessage>, StreamError> {
         #[derive(Deserialize)]
         struct Found {
             message: RawMessage,
         }
         match self.call(format!("STREAM.MSG.GET.{stream}"), which.to_string().into()).await {
-            Ok(Found { message }) => Ok(Some(Stored::from(message))),
+            Ok(Found { message }) => Ok(Some(message)),
             Err(error) if error.is(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
             Err(error) => Err(error),
         }

@@ -291,7 +291,7 @@ impl WorkQueue {
             self.up().await;
             let headers = replies::result_headers(&answer, traceparent.as_deref(), &message_id);
             match self.jetstream().publish(subject.clone(), headers, answer.body.clone()).await {
-                Ok(()) => return,
+                Ok(_) => return,
                 Err(StreamError::TooLarge) => {
                     let bytes = answer.body.len();
                     let why = format!("the result has {bytes} bytes, more than the max_payload of NATS");

@@ -25,6 +25,7 @@ use super::shared_connection::{Channel, Opener, ROUND_TRIP};
 use super::spool::{Reduced, Spool, WINDOW};
 use crate::backoff;
 use crate::envelope::Record;
+use crate::fence::NOT_CERTAIN;
 use crate::log::Throttle;
 use crate::metrics::DropReason;
 use crate::status::BusStatus;
@@ -196,7 +197,7 @@ impl Publisher {
         let inbox = (!self.tracker.is_core()).then_some(inbox.as_str());
         let subjects = self.spool.envelope.subjects();
         let own = [subjects.events(), &subjects.dead("")];
-        self.opener.channel(&self.client, inbox, &own).await
+        self.opener.channel(&self.client, inbox, &own, self.tracker.fence().clone()).await
     }
 
     async fn flow(&mut self, acks: &mut Acks, connection: &mut Channel) -> Result<Infallible, PublishError> {
@@ -204,6 +205,9 @@ impl Publisher {
         let (mut oldest, mut since) = (None, Instant::now());
         let mut alarm = pin!(sleep(CONFIRM_TIMEOUT));
         loop {
+            if !self.tracker.fence().is_open() {
+                return Err(PublishError(NOT_CERTAIN.to_owned()));
+            }
             self.fill(acks, connection);
             let level = self.spool.level();
             let now_oldest = self.spool.nth(0).filter(|_| level.sent > 0);

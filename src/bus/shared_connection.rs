@@ -21,6 +21,7 @@ use futures_util::future::{LocalBoxFuture, Shared};
 use super::handshake::Dialer;
 use super::protocol::{Message, Publish};
 use super::publish_connection::{ConnectionError, PublishConnection, Received};
+use crate::fence::{Fence, NOT_CERTAIN};
 use crate::settings::Nats;
 use crate::transport::deadline::within;
 
@@ -86,6 +87,8 @@ struct Queue {
     end: u64,
     /// Whether it waits for room.
     wants_room: bool,
+    /// Closed while nothing of it may be written.
+    fence: Fence,
 }
 
 /// What was received for a channel, in order.
@@ -162,7 +165,7 @@ impl Opener {
     }
 
     /// A channel of a connection to the server of this client, or to one of its cluster. `inbox` is subscribed to if it is
-    /// there; `subjects` are what the subjects begin with that the channel publishes to. Everything that was written for the
+    /// there; nothing is written while `fence` is closed; `subjects` are what the subjects begin with that the channel publishes to. Everything that was written for the
     /// instance before has reached the server when it returns.
     ///
     /// # Errors
@@ -172,6 +175,7 @@ impl Opener {
         client: &Client,
         inbox: Option<&str>,
         subjects: &[&str],
+        fence: Fence,
     ) -> Result<Channel, String> {
         let Self { connections, nats } = self;
         let mut connection = connections.dialled(nats, client).await?;
@@ -179,7 +183,7 @@ impl Opener {
             // Another instance has opened it, whose client may be connected to another server.
             connection = connections.dialled(nats, client).await?;
         }
-        let mut channel = Channel::open(connection, inbox, subjects);
+        let mut channel = Channel::open(connection, inbox, subjects, fence);
         match within(ROUND_TRIP, channel.round_trip()).await {
             Some(Ok(())) => Ok(channel),
             Some(Err(error)) => Err(error.to_string()),
@@ -227,6 +231,11 @@ impl SharedConnection {
             if state.ping && !state.connection.is_pinged() {
                 state.connection.ping();
                 state.ping = false;
+            }
+            // What waits was added while the instance had its lease, and the process may have been stopped since.
+            if state.channels.values().any(|queue| queue.borrow().is_fenced(state.connection.written())) {
+                state.fail(NOT_CERTAIN.to_owned());
+                break;
             }
             match state.connection.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
@@ -336,6 +345,11 @@ impl Queue {
         self.waiting >= QUANTUM && self.end > written
     }
 
+    /// Whether something of it waits that may not be written, where so many bytes were.
+    fn is_fenced(&self, written: u64) -> bool {
+        self.end > written && !self.fence.is_open()
+    }
+
     /// Whether an error of the server is about its subjects.
     fn uses(&self, text: &str) -> bool {
         self.subjects.iter().any(|subject| text.contains(subject.as_str()))
@@ -349,12 +363,12 @@ impl Queue {
 }
 
 impl Channel {
-    fn open(connection: Rc<SharedConnection>, inbox: Option<&str>, subjects: &[&str]) -> Self {
+    fn open(connection: Rc<SharedConnection>, inbox: Option<&str>, subjects: &[&str], fence: Fence) -> Self {
         let state = &mut *connection.0.borrow_mut();
         state.last += 1;
         let subjects = subjects.iter().copied().chain(inbox);
         let subjects = subjects.map(|subject| format!("\"{subject}")).collect();
-        let queue = Rc::new(RefCell::new(Queue { subjects, ..Queue::default() }));
+        let queue = Rc::new(RefCell::new(Queue { subjects, fence, ..Queue::default() }));
         state.channels.insert(state.last, queue.clone());
         if let Some(inbox) = inbox {
             state.connection.send_line(format!("SUB {inbox}> {}\r\n", state.last).as_bytes());

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use super::Outcome;
 use super::failure::Failure;
 use crate::bus::acks::stream_of;
+use crate::cluster::INBOX;
+use crate::cluster::bucket::{self, LEASES, MEMBERS};
 use crate::config::{self, Sources};
 use crate::envelope::subject::Subjects;
 use crate::instance::router::{PAUSE, RECONNECT, RESUME, STATUS};
@@ -85,6 +87,11 @@ fn daemon(config: &Config, kinds: &BTreeMap<String, String>) -> User {
         publish.extend(jobs(config, kinds));
     }
     let mut subscribe = vec![format!("{prefix}.command.>"), "$SRV.>".to_owned()];
+    if config.cluster.enabled {
+        publish.extend(cluster(config));
+        subscribe.push(bucket::subject(MEMBERS, prefix, "*"));
+        subscribe.push(cluster_inboxes(config));
+    }
     subscribe.extend(own);
     if config.admin.commands {
         subscribe.push(format!("{prefix}.control.*"));
@@ -92,6 +99,28 @@ fn daemon(config: &Config, kinds: &BTreeMap<String, String>) -> User {
     let name = config.nats.user.clone().unwrap_or_else(|| "pontoon".to_owned());
     let variable = "NATS_PASSWORD".to_owned();
     User { name, variable, purpose: "The daemon.", publish, deny: Vec::new(), subscribe }
+}
+
+/// The inboxes of the connection for leases.
+fn cluster_inboxes(config: &Config) -> String {
+    inboxes(config, '_', INBOX.trim_start_matches("_INBOX_"))
+}
+
+/// What the daemon publishes to for leases.
+fn cluster(config: &Config) -> Vec<String> {
+    let (prefix, api) = (&config.nats.prefix, config.nats.jetstream_api());
+    let mut publish = Vec::new();
+    for bucket in [LEASES, MEMBERS] {
+        let stream = bucket::stream(bucket);
+        publish.push(format!("{api}.STREAM.INFO.{stream}"));
+        if config.delivery.provision {
+            publish.push(format!("{api}.STREAM.CREATE.{stream}"));
+        }
+        publish.push(bucket::subject(bucket, prefix, "*"));
+    }
+    publish.push(format!("{api}.STREAM.MSG.GET.{}", bucket::stream(LEASES)));
+    publish.push(cluster_inboxes(config));
+    publish
 }
 
 /// What the daemon publishes to for jobs.
@@ -226,6 +255,7 @@ mod tests {
     fn they_are_the_users_that_are_shipped() {
         let mut config = Config::default();
         config.admin.commands = true;
+        config.cluster.enabled = true;
         let kinds = BTreeMap::from([("shop".to_owned(), "sub0".to_owned())]);
         let users = [
             daemon(&config, &kinds),

@@ -1,5 +1,6 @@
 //! `pontoon status` and `pontoon health`: what a running daemon knows, from its admin endpoint.
 
+mod cluster;
 pub(super) mod rows;
 
 use std::io::{IsTerminal as _, Write as _, stdout};
@@ -27,6 +28,9 @@ pub(super) struct Status {
     /// Print it again every two seconds
     #[arg(long, short)]
     watch: bool,
+    /// Print the members of the cluster, and the owner of each instance
+    #[arg(long)]
+    cluster: bool,
 }
 
 impl Status {
@@ -48,6 +52,9 @@ impl Status {
 
     fn text(&self, config: &Config) -> Result<String, Failure> {
         let body = body(config)?;
+        if self.cluster {
+            return cluster::table(&body, self.json);
+        }
         if self.json {
             return Ok(printable_json(&body) + "\n");
         }

@@ -1,6 +1,7 @@
 //! Checks of values, alone and in combination, that a schema cannot express. Every message says what to write instead.
 
 mod bounds;
+mod cluster;
 
 use std::net::SocketAddr;
 use std::path::Path as FilePath;
@@ -52,6 +53,7 @@ pub(super) fn all(config: &Config, tree: &Map<String, Value>, report: &mut Repor
     for (name, instance) in &config.connectors {
         transport(name, &instance.transport, report);
     }
+    cluster::all(config, report);
     bounds::all(config, report);
 }
 

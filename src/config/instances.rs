@@ -116,12 +116,14 @@ fn instance(
     settings.remove("enabled");
     let isolation = decode(settings.remove("isolation"), &join(path, "isolation"), report);
     let transport = decode(settings.remove("transport"), &join(path, "transport"), report);
+    let cluster = decode(settings.remove("cluster"), &join(path, "cluster"), report);
     if !enabled {
         report.warn(path, "is not enabled and will not run");
     }
     let run =
         if lacking { None } else { build_connector(kind, settings.clone(), &is_required, path, report) };
-    let instance = Instance { kind: kind.name().to_owned(), enabled, isolation, transport, settings };
+    let instance =
+        Instance { kind: kind.name().to_owned(), enabled, isolation, transport, cluster, settings };
     Some((instance, run.filter(|_| enabled)))
 }
 

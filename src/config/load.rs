@@ -89,6 +89,7 @@ fn tables(layers: &Layers, schema: &Schema, report: &mut Report<'_>) -> Config {
         delivery: decode(table("delivery"), &path(["delivery"]), report),
         commands: decode(table("commands"), &path(["commands"]), report),
         jobs: decode(table("jobs"), &path(["jobs"]), report),
+        cluster: decode(table("cluster"), &path(["cluster"]), report),
         admin: decode(table("admin"), &path(["admin"]), report),
         log: decode(table("log"), &path(["log"]), report),
         shutdown: decode(table("shutdown"), &path(["shutdown"]), report),

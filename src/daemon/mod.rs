@@ -1,7 +1,9 @@
 //! The process from start to end: metrics, log, admin endpoint, instances, signals, drain.
 
 pub mod admin;
+mod cluster;
 mod control;
+mod drain;
 mod notify;
 pub mod reload;
 mod signals;
@@ -18,8 +20,10 @@ use pontoon_sdk::{Code, Error};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::cluster::Cluster;
+use crate::cluster::state::Grant;
 use crate::config::{self, Loaded, Prepared, Problems, Sources};
 use crate::feed::Feed;
 use crate::instance::worker::Workers;
@@ -33,8 +37,6 @@ use notify::Notify;
 use signals::Signals;
 pub use statuses::InstanceStatuses;
 
-/// Exit code for an end that was not a drain.
-const UNAVAILABLE: u8 = 69;
 /// How often instances are started and checked.
 const TICK: Duration = Duration::from_millis(100);
 /// An instance that has run for this long before it crashes counts as stable: its crash counter is reset.
@@ -104,6 +106,8 @@ struct Daemon {
     waiting: BTreeMap<String, (Prepared, Instant)>,
     /// How often in a row each instance has crashed.
     crashes: BTreeMap<String, usize>,
+    /// The cluster that decides which instances run here.
+    cluster: Option<Cluster>,
 }
 
 /// A configuration that is being read.
@@ -141,6 +145,7 @@ impl Daemon {
             ending: Vec::new(),
             waiting: BTreeMap::new(),
             crashes: BTreeMap::new(),
+            cluster: None,
         }
     }
 
@@ -151,6 +156,8 @@ impl Daemon {
         for prepared in loaded.instances {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
+        self.cluster = Cluster::join(&self.config);
+        self.statuses.set_cluster(self.cluster.as_ref().map(Cluster::view));
         self.tick();
         self.notify.running();
         let mut upkeep = interval(metrics::UPKEEP);
@@ -187,6 +194,7 @@ impl Daemon {
                     operation => self.control(operation, result),
                 },
                 _ = ticks.tick() => self.tick(),
+                () = cluster::changed(self.cluster.as_ref()) => self.tick(),
                 _ = upkeep.tick() => self.exporter.upkeep(),
             }
         }
@@ -197,7 +205,9 @@ impl Daemon {
     fn tick(&mut self) {
         self.statuses.beat();
         self.leave_stuck_workers();
+        self.stop_lost();
         let now = Instant::now();
+        let cluster = self.cluster.as_ref();
         self.ending.retain_mut(|ending| {
             if ending.deadline.is_some_and(|deadline| deadline < now) {
                 ending.deadline = None;
@@ -209,9 +219,13 @@ impl Daemon {
             }
             let ended = ending.handle.is_finished();
             let name = &ending.handle.name;
+            if let Some(cluster) = cluster.filter(|_| ended) {
+                cluster.ended(name);
+            }
             if ended && !self.running.contains_key(name) {
                 self.statuses.remove(name);
-                if !self.waiting.contains_key(name) {
+                let is_ours = cluster.is_none_or(|cluster| cluster.owns(name));
+                if !is_ours || !self.waiting.contains_key(name) {
                     self.exporter.remove(name);
                 }
             }
@@ -222,23 +236,43 @@ impl Daemon {
             if running.since + STABLE <= now {
                 self.crashes.remove(&name);
             }
+            if let Some(cluster) = &self.cluster {
+                cluster.ended(&name);
+            }
             self.restart(name);
         }
         let drains = |name: &str| self.ending.iter().any(|ending| ending.handle.name == name);
-        let due: Vec<_> = self.waiting.extract_if(.., |name, (_, at)| *at <= now && !drains(name)).collect();
-        for (name, (prepared, _)) in due {
-            self.start_instance(&name, prepared);
+        let due = self.waiting.iter().filter(|(name, (_, at))| *at <= now && !drains(name));
+        let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            let grant = self.cluster.as_ref().map(|cluster| cluster.grant(&name));
+            // In a cluster, only with a lease.
+            if grant.as_ref().is_some_and(Option::is_none) {
+                continue;
+            }
+            if let Some((prepared, _)) = self.waiting.remove(&name) {
+                self.start_instance(&name, prepared, grant.flatten());
+            }
         }
-        self.statuses.wait(self.waiting.keys());
+        self.show_waiting();
     }
 
-    fn start_instance(&mut self, name: &str, prepared: Prepared) {
+    /// Has an instance drain and end.
+    fn end(&mut self, handle: Handle) {
+        handle.stop();
+        let deadline = Some(Instant::now() + self.config.shutdown.timeout.0);
+        self.ending.push(Ending { handle, deadline });
+    }
+
+    fn start_instance(&mut self, name: &str, prepared: Prepared, grant: Option<Grant>) {
         let settings = self.config.connectors.get(name);
         let (transport, isolation) =
             settings.map(|instance| (instance.transport.clone(), instance.isolation)).unwrap_or_default();
         match self.workers.assign(name, isolation) {
             Ok(worker) => {
-                let handle = Handle::start(name, prepared.run, &self.config, &transport, &self.feed, worker);
+                let lease = grant.map(|Grant { epoch, fences }| (epoch, fences));
+                let handle =
+                    Handle::start(name, prepared.run, &self.config, &transport, &self.feed, worker, lease);
                 self.exporter.add(name);
                 tracing::info!(instance = name, "instance started");
                 self.statuses.started(&handle);
@@ -246,6 +280,9 @@ impl Daemon {
             }
             Err(error) => {
                 tracing::error!(instance = name, %error, "the instance cannot start");
+                if let Some(cluster) = &self.cluster {
+                    cluster.ended(name);
+                }
                 self.restart(name.to_owned());
             }
         }
@@ -278,6 +315,9 @@ impl Daemon {
                 "a thread is stuck; the other instances on it are started again on another one"
             );
             for name in left {
+                if let Some(cluster) = &self.cluster {
+                    cluster.ended(&name);
+                }
                 self.start_again(name, Duration::ZERO);
             }
         }
@@ -287,6 +327,12 @@ impl Daemon {
         self.statuses.ended(&name);
         let Some(instance) = self.config.connectors.get(&name) else { return };
         metrics::restarts(&name, &instance.kind).increment(1);
+        self.make_ready(name, after);
+    }
+
+    /// Builds an instance again, to be started after this time.
+    fn make_ready(&mut self, name: String, after: Duration) {
+        let Some(instance) = self.config.connectors.get(&name) else { return };
         let Some(kind) = self.registry.get(&instance.kind) else { return };
         match kind.build(&instance.settings) {
             Ok(run) => {
@@ -339,6 +385,7 @@ impl Daemon {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        self.warn_of_changes(&loaded.config);
         self.config = loaded.config;
         if let Err(error) = self.log.as_ref().map_or(Ok(()), |log| log.apply(&self.config.log)) {
             tracing::error!(error, "the log settings are unchanged");
@@ -352,20 +399,20 @@ impl Daemon {
         for handle in self.running.values().map(|running| &running.handle).chain(ending) {
             handle.apply(Settings::from(&self.config));
         }
-        let timeout = self.config.shutdown.timeout.0;
+        if let Some(cluster) = &self.cluster {
+            cluster.configure(&self.config);
+        }
         for name in &plan.stop {
             self.waiting.remove(name);
             self.crashes.remove(name);
             if let Some(Running { handle, .. }) = self.running.remove(name) {
-                handle.stop();
-                let deadline = Some(Instant::now() + timeout);
-                self.ending.push(Ending { handle, deadline });
+                self.end(handle);
             }
         }
         for prepared in loaded.instances.into_iter().filter(|prepared| plan.start.contains(&prepared.name)) {
             self.waiting.insert(prepared.name.clone(), (prepared, Instant::now()));
         }
-        self.statuses.wait(self.waiting.keys());
+        self.show_waiting();
         Ok(json!({ "stop": plan.stop, "start": plan.start }))
     }
 
@@ -428,49 +475,6 @@ impl Daemon {
                 Err(error)
             }
         }
-    }
-
-    /// Drains every instance; a second signal or the deadline ends the process at once.
-    async fn drain(mut self, signals: &mut Signals) -> ExitCode {
-        self.statuses.stop();
-        self.notify.stopping(self.config.shutdown.timeout.0);
-        tracing::info!("stopping; instances drain");
-        let deadline = Instant::now() + self.config.shutdown.timeout.0;
-        let running = std::mem::take(&mut self.running).into_values().map(|running| running.handle);
-        let mut left: Vec<Handle> = running.collect();
-        for handle in &left {
-            handle.stop();
-        }
-        left.extend(self.ending.drain(..).map(|ending| ending.handle));
-        let mut ticks = interval(TICK / 10);
-        let mut unconfirmed = 0;
-        while !left.is_empty() {
-            let why = tokio::select! {
-                _ = ticks.tick() => {
-                    self.statuses.beat();
-                    for handle in left.extract_if(.., |handle| handle.is_finished()) {
-                        let status = handle.status.borrow();
-                        unconfirmed += if status.spool.on_disk { 0 } else { status.unconfirmed_events };
-                        // Else it would count as stuck while others drain.
-                        self.statuses.remove(&handle.name);
-                    }
-                    continue;
-                }
-                () = sleep_until(deadline) => "not drained within shutdown.timeout",
-                () = signals.stop() => "a second signal: stopped without a drain",
-            };
-            for Handle { name, status, .. } in &left {
-                let events = status.borrow().unconfirmed_events;
-                tracing::error!(instance = name, unconfirmed_events = events, "{why}");
-            }
-            return ExitCode::from(UNAVAILABLE);
-        }
-        if unconfirmed > 0 {
-            tracing::error!(events = unconfirmed, "stopped, but NATS did not confirm all events");
-            return ExitCode::from(UNAVAILABLE);
-        }
-        tracing::info!("drained");
-        ExitCode::SUCCESS
     }
 }
 

@@ -59,6 +59,7 @@ mod tests {
                 enabled: *enabled,
                 isolation: Default::default(),
                 transport: Default::default(),
+                cluster: Default::default(),
                 settings,
             };
             config.connectors.insert((*name).to_owned(), instance);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
+use crate::cluster::view::{self, ClusterStatus};
 use crate::instance::{Handle, LocalCommand, since_start};
 use crate::status::InstanceStatus;
 
@@ -25,6 +26,7 @@ pub struct InstanceStatuses {
     waiting: Mutex<Vec<String>>,
     started: AtomicBool,
     stopping: AtomicBool,
+    cluster: Mutex<Option<view::Source>>,
 }
 
 struct Entry {
@@ -104,7 +106,11 @@ impl InstanceStatuses {
 
     /// The status of the daemon, as `/status` shows it.
     pub fn status(&self) -> Value {
-        json!({ "version": env!("CARGO_PKG_VERSION"), "instances": self.snapshots() })
+        let mut status = json!({ "version": env!("CARGO_PKG_VERSION"), "instances": self.snapshots() });
+        if let Some(cluster) = self.cluster() {
+            status["cluster"] = json!(cluster);
+        }
+        status
     }
 
     /// What callers can ask for, by instance.
@@ -183,6 +189,17 @@ impl InstanceStatuses {
         let waiting = names.filter(|name| !instances.contains_key(*name)).cloned().collect();
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
         self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets where the view of the cluster is read.
+    pub(super) fn set_cluster(&self, cluster: Option<view::Source>) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = cluster;
+    }
+
+    /// What is known of the cluster, if there is one.
+    pub fn cluster(&self) -> Option<ClusterStatus> {
+        let source = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        source.map(|source| source.read())
     }
 
     fn instances(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {

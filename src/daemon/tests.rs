@@ -100,6 +100,7 @@ fn config(names: [&str; 2]) -> Config {
             enabled: true,
             isolation: Default::default(),
             transport: Default::default(),
+            cluster: Default::default(),
             settings,
         };
         config.connectors.insert(name.to_owned(), instance);
@@ -121,10 +122,10 @@ fn unready(daemon: &Daemon) -> Vec<String> {
 #[tokio::test]
 async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_is_not_affected() {
     let mut daemon = daemon(["faulty", "sound"]);
-    daemon.start_instance("faulty", Prepared { name: "faulty".into(), run: Box::new(Faulty) });
+    daemon.start_instance("faulty", Prepared { name: "faulty".into(), run: Box::new(Faulty) }, None);
     let settings = &daemon.config.connectors["sound"].settings;
     let sound = daemon.registry.get("sub0").unwrap().build(settings).ok().unwrap();
-    daemon.start_instance("sound", Prepared { name: "sound".into(), run: sound });
+    daemon.start_instance("sound", Prepared { name: "sound".into(), run: sound }, None);
     let (first, neighbour) = (epoch(&daemon, "faulty"), epoch(&daemon, "sound"));
 
     let mut seen = false;
@@ -158,8 +159,11 @@ async fn an_instance_that_panics_is_started_again_and_counted_and_its_neighbour_
 async fn an_instance_that_hangs_is_named_and_its_neighbour_goes_on_once_on_another_thread() {
     let mut daemon = daemon(["hangs", "counts"]);
     let (released, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    daemon
-        .start_instance("counts", Prepared { name: "counts".into(), run: Box::new(Counting(turns.clone())) });
+    daemon.start_instance(
+        "counts",
+        Prepared { name: "counts".into(), run: Box::new(Counting(turns.clone())) },
+        None,
+    );
     let first = epoch(&daemon, "counts");
     let end = Instant::now() + Duration::from_secs(60);
     let wait = async |what: &str| {
@@ -170,7 +174,7 @@ async fn an_instance_that_hangs_is_named_and_its_neighbour_goes_on_once_on_anoth
         wait("it does not run").await;
     }
     let spinning = Spinning(released.clone());
-    daemon.start_instance("hangs", Prepared { name: "hangs".into(), run: Box::new(spinning) });
+    daemon.start_instance("hangs", Prepared { name: "hangs".into(), run: Box::new(spinning) }, None);
     let stuck = epoch(&daemon, "hangs");
     while daemon.running.get("counts").is_none_or(|running| running.handle.status.borrow().epoch == first) {
         daemon.tick();

@@ -32,6 +32,8 @@ use crate::status::{BusStatus, InstanceStatus};
 
 /// How long the instance waits before it tries settings for NATS again that could not be used.
 const UNUSABLE: Duration = Duration::from_secs(5);
+/// The queue group of commands: instances of one name that run twice without leases share their callers.
+const GROUP: &str = "q";
 /// How long the former connection stays in use while the next one is not up.
 const OVERLAP: Duration = Duration::from_secs(5);
 /// How long a move waits for the confirmation of what is on the wire; what stays unconfirmed is sent again.
@@ -100,6 +102,9 @@ impl Bus {
     ) -> Option<(Self, ReplySender)> {
         let bus = watch::Sender::new(context.status.borrow().bus.clone());
         let kind = context.status.borrow().kind.clone();
+        // A daemon that has lost its lease must not be given commands that the owner should get.
+        let group =
+            if shared.fence.is_fenced() { format!("{GROUP}{:x}", context.epoch) } else { GROUP.to_owned() };
         let micro = Micro {
             metadata: json!({ "instance": context.name, "type": kind }),
             name: format!("pontoon-{kind}-{}", context.name),
@@ -107,7 +112,7 @@ impl Bus {
             id: format!("{:x}", context.epoch),
             subject: String::new(),
             jobs: None,
-            queue_group: Some(commands::QUEUE_GROUP),
+            queue_group: Some(group),
             operations,
             stats,
             reply_prefixes: Vec::new(),
@@ -129,7 +134,12 @@ impl Bus {
         };
         shared.adopt(used);
         let delivery = shared.settings().delivery.clone();
-        let tracker = Tracker::new(delivery, &shared.link.instance, connected.nats.jetstream_api());
+        let tracker = Tracker::new(
+            delivery,
+            &shared.link.instance,
+            connected.nats.jetstream_api(),
+            shared.fence.clone(),
+        );
         let mut this = Self {
             current: watch::Sender::new(connected.client.clone()),
             publishing: Publishing::start(&connected, &connections, &shared, &bus, tracker),
@@ -187,7 +197,8 @@ impl Bus {
     /// If the client was closed.
     pub(super) async fn requests(&self) -> Result<Requests, async_nats::SubscribeError> {
         let subject = self.shared.envelope.subjects().commands();
-        let requests = Requests::listen(self.client(), &subject).await?;
+        let group = self.micro.queue_group.clone().unwrap_or_default();
+        let requests = Requests::listen(self.client(), &subject, group).await?;
         if self.is_up() {
             // Not before the server has the new subscription is the former one given up.
             commands::barrier(self.client(), ROUND_TRIP).await;
@@ -274,8 +285,10 @@ impl Bus {
             let elsewhere = next.as_ref().is_some_and(|next| elsewhere(&self.connected.nats, &next.nats));
             tracker.reconfigure(settings.delivery.clone(), api.clone(), elsewhere);
         }
-        let tracker = tracker
-            .unwrap_or_else(|| Tracker::new(settings.delivery.clone(), &self.shared.link.instance, api));
+        let tracker = tracker.unwrap_or_else(|| {
+            let (delivery, fence) = (settings.delivery.clone(), self.shared.fence.clone());
+            Tracker::new(delivery, &self.shared.link.instance, api, fence)
+        });
         self.shared.adopt(settings);
         let (moves, former_up) = (next.is_some(), self.is_up());
         if let Some(next) = next {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::shared_connection::Connections;
 use crate::feed::Feed;
+use crate::fence::Fences;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
 use crate::status::InstanceStatus;
@@ -98,6 +99,8 @@ pub struct Context {
     pub(super) stop: CancellationToken,
     /// The epoch of its first events: see [`epoch`].
     pub(super) epoch: u64,
+    /// Until when it may act.
+    pub(super) fences: Fences,
 }
 
 /// Milliseconds since the daemon began to count: a clock that never jumps.

@@ -214,6 +214,9 @@ impl Jobs {
 
     /// The attempts that are due now: of each scope the oldest job, and only while NATS can be asked to wait for it.
     pub(super) fn due(&mut self) -> Vec<Attempt> {
+        if !self.shared.fence.is_open() {
+            return Vec::new();
+        }
         let now = Instant::now();
         let most = self.shared.settings().jobs.max_in_flight;
         let mut under_way = self.held.values().filter(|held| held.state == State::Running).count();

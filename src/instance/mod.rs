@@ -39,6 +39,7 @@ pub use self::shared::Shared;
 use self::worker::{Running, Worker};
 use crate::bus::shared_connection::Connections;
 use crate::feed::Feed;
+use crate::fence::Fences;
 use crate::link::supervisor;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
@@ -108,7 +109,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Starts an instance on a worker.
+    /// Starts an instance on a worker. With a lease it has this epoch, and acts while these fences are open.
     pub fn start(
         name: &str,
         run: Box<dyn Run>,
@@ -116,8 +117,9 @@ impl Handle {
         transport: &settings::Transport,
         feed: &Feed,
         worker: Arc<Worker>,
+        lease: Option<(u64, Fences)>,
     ) -> Self {
-        let epoch = epoch();
+        let (epoch, fences) = lease.unwrap_or_else(|| (epoch(), Fences::default()));
         let initial = InstanceStatus {
             instance: name.to_owned(),
             kind: run.kind().to_owned(),
@@ -153,6 +155,7 @@ impl Handle {
             commands: local,
             stop: stop.clone(),
             epoch,
+            fences,
         };
         let running = worker.run(epoch, move |connections| run.run(context, connections));
         Self { name: name.to_owned(), status, heartbeat, operations, commands, settings, stop, running }

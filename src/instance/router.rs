@@ -157,8 +157,11 @@ where
         has_room.then(|| self.permits.clone().try_acquire_owned().ok()).flatten()
     }
 
-    /// Carries out one command, or refuses it.
+    /// Carries out one command, or refuses it. Without the lease it is left to the owner of the instance, which gets it too.
     pub fn handle(&mut self, request: &Request) {
+        if !self.shared.fence.is_open() {
+            return;
+        }
         self.handle_for(request, self.replies.clone());
     }
 

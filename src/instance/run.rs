@@ -208,7 +208,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         instance: context.name.clone(),
         spool: Rc::new(spool),
         metrics: context.metrics.clone(),
-        transport: transport::Settings::new(context.transport.clone()),
+        transport: transport::Settings::new(context.transport.clone()).fenced(context.fences.service.clone()),
         phases: LinkPhases::new(context.metrics.clone()),
         slots: Slots::new(connector.on_demand_limits().links),
         ready_links: Rc::default(),
@@ -219,6 +219,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         activity: Rc::default(),
     };
     Shared {
+        fence: context.fences.publish.clone(),
         link: Rc::new(link),
         envelope,
         intents: Rc::new(intents),
@@ -295,8 +296,11 @@ async fn drain<C: Connector>(
     // What is on the disk need not wait for a server that is away.
     let end = if spool.storage() == Storage::Disk && !bus.is_up() {
         Instant::now() + AWAY.min(limit / 4)
-    } else {
+    } else if shared.fence.is_open() {
         end
+    } else {
+        // Nothing is published any more.
+        Instant::now()
     };
     let confirmed = async {
         let _ = timeout_at(end, router.links.tasks.wait()).await;
@@ -331,6 +335,9 @@ async fn drain<C: Connector>(
     let _ = timeout(limit / 32, bus.replied()).await;
     if timeout(limit / 32, jobs).await.is_err() {
         tracing::warn!(instance = context.name, "the results of some jobs were not stored in time");
+    }
+    if !shared.fence.is_open() {
+        return;
     }
     let mut state = State::default();
     let last = state.all(&context.status.borrow(), bus.client().server_info().max_payload);

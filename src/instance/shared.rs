@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Settings;
 use crate::disk::Intents;
 use crate::envelope::Envelope;
+use crate::fence::Fence;
 use crate::link;
 use crate::log::Throttle;
 use crate::reply::idempotency::Keys;
@@ -18,6 +19,8 @@ use crate::status::JobStatus;
 pub struct Shared {
     /// What its links share, too.
     pub link: Rc<link::context::Context>,
+    /// Closed while nothing may be published.
+    pub fence: Fence,
     /// What is made of events.
     pub envelope: Rc<Envelope>,
     /// Which commands were begun that may not be carried out twice; they outlive the daemon if there is a spool on disk.

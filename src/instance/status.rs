@@ -102,7 +102,7 @@ pub async fn keep(
             status.rates = rates.next(status.counts, Instant::now());
         });
         state.add(changes);
-        if now.up {
+        if now.up && shared.fence.is_open() {
             let due = state.due(&status.borrow(), client.server_info().max_payload);
             state.publish(&client, &shared.envelope, due).await;
         }

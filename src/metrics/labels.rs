@@ -100,3 +100,15 @@ labels! {
         Failed = "failed",
     }
 }
+
+labels! {
+    /// Why a member of a cluster has taken an instance.
+    TakeoverReason {
+        /// No other member was known to have it.
+        Free = "free",
+        /// Another member has given it up.
+        Released = "released",
+        /// Another member has not renewed its lease.
+        Expired = "expired",
+    }
+}

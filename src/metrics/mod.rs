@@ -8,6 +8,7 @@
 //! The series of an instance exist from its start, at 0, but for those of its operations, which are many: each exists from
 //! its first command. An instance that is taken out by a reload is not exported any more.
 
+mod cluster;
 mod labels;
 mod process;
 pub mod table;
@@ -24,7 +25,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use self::table::{Kind, Metric, TABLE};
 use crate::status::{Counts, Phase};
-pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome};
+pub use cluster::ClusterMetrics;
+pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome, TakeoverReason};
 
 /// How often [`Exporter::upkeep`] must be called: samples of histograms pile up until then.
 pub const UPKEEP: std::time::Duration = std::time::Duration::from_secs(1);

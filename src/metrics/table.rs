@@ -161,6 +161,16 @@ table! {
     INSTANCE_RESTARTS = counter("pontoon_instance_restarts_total", OF_INSTANCE,
         "Times that the instance ended unasked and was started again.");
 
+    CLUSTER_MEMBERS = gauge("pontoon_cluster_members", &[],
+        "Members of the cluster that this daemon knows to be alive, itself included; only with cluster.enabled, as the following.");
+    CLUSTER_OWNED = gauge("pontoon_cluster_instances_owned", &[], "Instances whose lease this daemon has.");
+    CLUSTER_UNOWNED = gauge("pontoon_cluster_instances_unowned", &[],
+        "Instances of the configuration that no member is known to have.");
+    CLUSTER_LEASE_AGE = gauge("pontoon_cluster_lease_age_seconds", &[],
+        "How long ago the lease was renewed whose last renewal is the oldest; near cluster.ttl leases are lost. 0 without leases.");
+    CLUSTER_TAKEOVERS = counter("pontoon_cluster_takeovers_total", &["reason"],
+        "Instances that this daemon has taken: no other member was known to have it (free), one has given it up (released), or one has not renewed its lease (expired).");
+
     // By Prometheus' convention metrics that are the same for every program have no prefix.
     PROCESS_CPU = counter("process_cpu_seconds_total", &[], "Time on processors, in seconds.");
     PROCESS_MEMORY = gauge("process_resident_memory_bytes", &[], "Resident memory.");

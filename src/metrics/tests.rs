@@ -17,6 +17,7 @@ fn export(then: impl FnOnce(&InstanceMetrics)) -> String {
         describe();
         let daemon = DaemonMetrics::new();
         daemon.reloaded(ReloadOutcome::Failed);
+        let _cluster = ClusterMetrics::default();
         let support = InstanceMetrics::new("support", "sub0", &["call", "status", "unknown"]);
         let _other = InstanceMetrics::new("other", "minchat", &["message"]);
         then(&support);

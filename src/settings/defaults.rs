@@ -3,8 +3,8 @@
 use pontoon_sdk::{Size, Span};
 
 use super::{
-    Admin, Commands, Delivery, DeliveryMode, Durability, EventMode, Events, Jobs, Log, LogFormat, Nats,
-    NatsTls, Ordering, Overflow, Shutdown, Spool, Tls, Transport, Urls,
+    Admin, Cluster, Commands, Delivery, DeliveryMode, Durability, EventMode, Events, Jobs, Log, LogFormat,
+    Nats, NatsTls, OnNatsLoss, Ordering, Overflow, Shutdown, Spool, Tls, Transport, Urls,
 };
 
 impl Default for Nats {
@@ -86,6 +86,20 @@ impl Default for Jobs {
             max_age: Span::seconds(24 * 3600),
             max_in_flight: 16,
             expires: Span::seconds(60),
+        }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            ttl: Span::seconds(5),
+            name: None,
+            weight: 1,
+            labels: Vec::new(),
+            moves: 30,
+            on_nats_loss: OnNatsLoss::StepDown,
         }
     }
 }

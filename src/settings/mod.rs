@@ -24,6 +24,8 @@ pub struct Config {
     pub commands: Commands,
     /// Commands that a stream keeps until each has a result.
     pub jobs: Jobs,
+    /// Several daemons that share the instances.
+    pub cluster: Cluster,
     /// The HTTP endpoint for probes and metrics.
     pub admin: Admin,
     /// Logs on stderr.
@@ -271,6 +273,44 @@ pub struct Jobs {
     pub expires: Span,
 }
 
+/// Daemons with the same instances, of which each runs in one daemon at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// Whether this daemon shares its instances with others.
+    pub enabled: bool,
+    /// How long a lease of an instance lasts if it is not renewed. The same in all daemons.
+    pub ttl: Span,
+    /// The name of this daemon, which no other one has; the name of the host if it is not set.
+    pub name: Option<String>,
+    /// How many instances it is to run, in proportion to other daemons. With 0 it runs none.
+    pub weight: u32,
+    /// What instances may ask for in `cluster.only`.
+    pub labels: Vec<String>,
+    /// How many instances it may hand over in a minute while both daemons are well.
+    pub moves: u32,
+    /// What happens while NATS cannot be reached, so that no lease can be renewed.
+    pub on_nats_loss: OnNatsLoss,
+}
+
+/// What happens to the links of an instance while its lease cannot be renewed because NATS is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNatsLoss {
+    /// They are closed before the lease ends, so that another daemon can take the instance.
+    StepDown,
+    /// They stay open, and events are kept. If another daemon reaches NATS, the service has two connections meanwhile.
+    Hold,
+}
+
+/// Which daemons of a cluster may run an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Placement {
+    /// Only daemons with one of these labels (`cluster.labels`); all of them if it is empty.
+    pub only: Vec<String>,
+}
+
 /// The HTTP endpoint for probes, metrics and the page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -334,6 +374,9 @@ pub struct Instance {
     /// How its connections are made.
     #[serde(default)]
     pub transport: Transport,
+    /// Which daemons of a cluster may run it.
+    #[serde(default)]
+    pub cluster: Placement,
     /// The connector's settings, checked by the connector.
     #[serde(flatten)]
     pub settings: serde_json::Map<String, serde_json::Value>,
@@ -427,13 +470,14 @@ impl Urls {
 /// Shows no settings: a connector's secrets are among them.
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, enabled, isolation, transport, settings } = self;
+        let Self { kind, enabled, isolation, transport, cluster, settings } = self;
         let keys: Vec<_> = settings.keys().collect();
         f.debug_struct("Instance")
             .field("type", kind)
             .field("enabled", enabled)
             .field("isolation", isolation)
             .field("transport", transport)
+            .field("cluster", cluster)
             .field("settings", &keys)
             .finish()
     }

@@ -20,6 +20,7 @@ pub async fn connect(
     guard: Option<&Guard>,
     settings: &Settings,
 ) -> Result<Wire, DialError> {
+    settings.fence.check().map_err(|error| DialError::unreachable(error.to_string()))?;
     if let Some(guard) = guard {
         let allowed = guard.check_host(&address.host, address.port);
         allowed.map_err(|error| DialError::forbidden(error.message()))?;
@@ -28,10 +29,12 @@ pub async fn connect(
         Some(proxy) => proxy.connect(address, settings).await?,
         None => reach(address, guard, settings).await?,
     };
-    if address.secure {
-        return Ok(Wire::encrypted(encrypt(address, tcp, settings).await?.into()));
-    }
-    Ok(Wire::plain(tcp))
+    let wire = if address.secure {
+        Wire::encrypted(encrypt(address, tcp, settings).await?.into())
+    } else {
+        Wire::plain(tcp)
+    };
+    Ok(wire.fenced(settings.fence.clone()))
 }
 
 async fn encrypt(

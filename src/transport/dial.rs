@@ -7,6 +7,7 @@ use pontoon_sdk::{End, Error, LinkKey};
 
 use super::wire::Wire;
 use super::{resolve, tls};
+use crate::fence::Fence;
 use crate::{backoff, settings};
 
 /// A transport that the daemon can dial.
@@ -137,6 +138,8 @@ pub struct Settings {
     pub tls: tls::Store,
     /// Name lookup.
     pub resolver: resolve::Resolver,
+    /// Closed while nothing may be dialled or written.
+    pub fence: Fence,
 }
 
 /// The `User-Agent` where none is configured.
@@ -146,7 +149,13 @@ impl Settings {
     /// New settings, with no certificates loaded yet.
     pub fn new(config: settings::Transport) -> Self {
         let tls = tls::Store::new(config.tls.clone(), tls::Trust::WithSystem);
-        Self { config, tls, resolver: resolve::Resolver::default() }
+        Self { config, tls, resolver: resolve::Resolver::default(), fence: Fence::default() }
+    }
+
+    /// The same with a fence.
+    #[must_use]
+    pub fn fenced(self, fence: Fence) -> Self {
+        Self { fence, ..self }
     }
 
     /// The `User-Agent` of opening handshakes.

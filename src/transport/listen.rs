@@ -62,10 +62,12 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 /// Why the handshake failed.
 pub async fn encrypt(tcp: TcpStream, listener: &Listener, settings: &Settings) -> Result<Wire, String> {
     prepare(&tcp, settings).map_err(|error| error.to_string())?;
-    let Some(identity) = &listener.tls else { return Ok(Wire::plain(tcp)) };
+    let Some(identity) = &listener.tls else {
+        return Ok(Wire::plain(tcp).fenced(settings.fence.clone()));
+    };
     let acceptor = TlsAcceptor::from(tls::server(identity)?);
     let stream = acceptor.accept(tcp).await.map_err(|error| format!("TLS broke off: {error}"))?;
-    Ok(Wire::encrypted(stream.into()))
+    Ok(Wire::encrypted(stream.into()).fenced(settings.fence.clone()))
 }
 
 /// Performs the WebSocket upgrade, and has the connector authorize the peer, with its first message if need be.

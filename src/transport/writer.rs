@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Settings, Write, deadline};
+use crate::fence::Fence;
 use crate::metrics::InstanceMetrics;
 
 /// How many messages may be queued.
@@ -142,6 +143,7 @@ impl<F: Frame> Outbound<F> {
             waiting: waiting.clone(),
             outcomes,
             metrics,
+            fence: settings.fence.clone(),
             ping_interval: settings.config.ping_interval.0,
             write_timeout: settings.config.write_timeout.0,
         };
@@ -183,6 +185,7 @@ struct Loop<F, W> {
     waiting: Arc<Waiting>,
     outcomes: UnboundedSender<Outcome>,
     metrics: Arc<InstanceMetrics>,
+    fence: Fence,
     ping_interval: Duration,
     write_timeout: Duration,
 }
@@ -218,6 +221,8 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
         let limit = self.write_timeout;
         let writing = async {
             while let Some(Item { frame, command }) = next {
+                // Before it is claimed: then it is certain that nothing of it was written.
+                self.fence.check().map_err(|error| End::disconnected(error.to_string()))?;
                 messages += 1;
                 taken += frame.size();
                 let claimed = command.as_ref().is_none_or(|(_, ticket)| ticket.take());

@@ -278,6 +278,7 @@ fn the_shipped_file_names_every_setting_with_its_true_default() {
     assert_eq!(
         rest,
         [
+            "connectors.shop.cluster.only",
             "connectors.shop.enabled",
             "connectors.shop.isolation",
             "connectors.shop.type",

@@ -11,6 +11,7 @@ mod avatars;
 mod callers;
 mod chaos;
 mod cli;
+mod cluster;
 mod commands;
 mod config;
 mod delivery;

@@ -176,7 +176,7 @@ impl Publishing {
         let spool = Rc::new(Spool::new("shop", envelope, metrics, &delivery));
         let connections = Connections::new("pontoon/shop/events".into(), |task| drop(spawn_local(task)));
         let opener = Opener::new(connections, nats);
-        let tracker = Tracker::new(delivery, "shop", "$JS.API".into());
+        let tracker = Tracker::new(delivery, "shop", "$JS.API".into(), Default::default());
         let sender = watch::Sender::new(BusStatus::default());
         let status = sender.subscribe();
         let limit = Size::mib(1);

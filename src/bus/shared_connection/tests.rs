@@ -16,7 +16,12 @@ async fn pair() -> ([Channel; 2], Server) {
     let connection = PublishConnection::new(Wire::plain(ours.unwrap()), ServerInfo::default());
     let connection = Rc::new(SharedConnection::new(connection));
     let channels = ["a.", "b."].map(|subject| {
-        Channel::open(connection.clone(), Some(&format!("_I_{subject}")), &[&format!("event.{subject}")])
+        Channel::open(
+            connection.clone(),
+            Some(&format!("_I_{subject}")),
+            &[&format!("event.{subject}")],
+            Fence::default(),
+        )
     });
     spawn_local(async move { poll_fn(|cx| connection.poll_drive(cx)).await });
     let mut server = BufReader::new(theirs.unwrap().0);
@@ -172,4 +177,24 @@ async fn what_a_channel_does_not_take_is_bounded() {
         assert!((1..=MAX_ITEMS + 1).contains(&taken), "{taken}");
     };
     LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_not_written_once_the_fence_of_its_channel_is_closed() {
+    LocalSet::new()
+        .run_until(async {
+            let ([a, mut b], mut server) = pair().await;
+            let fence = Fence::until(crate::fence::now() + Duration::from_secs(3600));
+            let mut fenced = Channel::open(b.connection.clone(), None, &["c."], fence.clone());
+            fenced.publish(&event(b"1"));
+            fence.revoke();
+            // It is all one connection.
+            fenced.ready().await;
+            assert!(fenced.next().is_err() && b.next().is_err());
+            let mut rest = String::new();
+            drop((fenced, a, b));
+            let _ = server.read_line(&mut rest).await;
+            assert!(!rest.contains("PUB"), "{rest}");
+        })
+        .await;
 }

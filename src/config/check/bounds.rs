@@ -111,7 +111,13 @@ fn codes<'a>(transport: &Transport, at: impl Fn(&'static str) -> [&'a str; 4], r
     }
 }
 
-fn span<const N: usize>(value: Span, low: Duration, high: Duration, at: &[&str; N], report: &mut Report<'_>) {
+pub(super) fn span<const N: usize>(
+    value: Span,
+    low: Duration,
+    high: Duration,
+    at: &[&str; N],
+    report: &mut Report<'_>,
+) {
     if value.0 < low || value.0 > high {
         let (low, high) = (Span(low), Span(high));
         report.problem(&path(*at), format!("is {value}, which is out of range; write {low} to {high}"));
@@ -124,7 +130,13 @@ fn size<const N: usize>(value: Size, low: Size, high: Size, at: &[&str; N], repo
     }
 }
 
-fn count<const N: usize>(value: usize, low: usize, high: usize, at: &[&str; N], report: &mut Report<'_>) {
+pub(super) fn count<const N: usize>(
+    value: usize,
+    low: usize,
+    high: usize,
+    at: &[&str; N],
+    report: &mut Report<'_>,
+) {
     if value < low || value > high {
         report.problem(&path(*at), format!("is {value}, which is out of range; write {low} to {high}"));
     }

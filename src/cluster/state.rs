@@ -1,0 +1,428 @@
+//! What a daemon knows of its cluster, and what follows from it: which leases it takes, renews and gives up, and which instances
+//! it starts and stops. Decides alone; NATS and the clock are elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::assign::{self, Candidate};
+use super::lease::Found;
+use super::members::{Change, Heartbeat, Members};
+use crate::fence::{Fence, Fences};
+use crate::settings::{Cluster, OnNatsLoss};
+
+/// Epochs of leases are revisions, and larger than those of instances without leases, which are milliseconds since 1970: this
+/// is the year 2109.
+pub const FIRST_EPOCH: u64 = 1 << 42;
+/// How long after an attempt to take a lease that another one has the next one follows.
+const POLL: Duration = Duration::from_millis(100);
+/// The same once the lease should have ended.
+const SLOW_POLL: Duration = Duration::from_secs(1);
+/// The time in which at most `cluster.moves` instances are handed over.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Why an instance was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No other member was known to have it.
+    Free,
+    /// Another member has given it up.
+    Released,
+    /// Another member has not renewed its lease.
+    Expired,
+}
+
+/// What is to be done over NATS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Take the lease of this instance, or renew the one with this revision.
+    Take(String, u64),
+    /// Give up the lease with this revision.
+    Release(String, u64),
+    /// Send a heartbeat.
+    Announce,
+}
+
+/// What an instance needs to run.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The epoch of its events.
+    pub epoch: u64,
+    /// Until when it may act.
+    pub fences: Fences,
+}
+
+/// Why a running instance is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its lease has ended.
+    Lost,
+    /// Another member is to run it, and is ready.
+    Moved,
+}
+
+/// The cluster, as one daemon sees it.
+pub struct State {
+    settings: Cluster,
+    /// This daemon.
+    pub name: String,
+    run: String,
+    slots: BTreeMap<String, Slot>,
+    /// The others.
+    pub members: Members,
+    leaving: bool,
+    /// Who should run what must be computed again.
+    reassign: bool,
+    /// Until then, the heartbeats of others may not have arrived yet.
+    settled: Duration,
+    /// The last heartbeat that was sent.
+    announced: Option<(Duration, Heartbeat)>,
+    moves: VecDeque<Duration>,
+    /// Why no leases can be taken.
+    pub problem: Option<String>,
+}
+
+/// An instance of the configuration.
+#[derive(Default)]
+struct Slot {
+    /// Whether it is still in the configuration.
+    configured: bool,
+    only: Vec<String>,
+    /// The member that should run it.
+    target: Option<String>,
+    lease: Option<Lease>,
+    /// Something is under way over NATS.
+    busy: bool,
+    /// No attempt to take the lease before this.
+    retry: Duration,
+    /// Since when it is tried to take the lease.
+    wanted: Option<Duration>,
+    /// Its owner has sent no heartbeats for too long.
+    orphaned: bool,
+    running: bool,
+    stop: Option<Stop>,
+}
+
+struct Lease {
+    revision: u64,
+    /// The revision that the last run of the instance began with.
+    used: u64,
+    /// When the last renewal that was confirmed was sent.
+    renewed: Duration,
+    /// When the last one was sent.
+    attempted: Duration,
+    /// It is to be renewed before its time.
+    renews_now: bool,
+    /// Until when the links may stay.
+    until: Duration,
+    fences: Fences,
+}
+
+impl State {
+    /// Knows no other member yet. `run` is what no other run of a daemon has.
+    pub fn new(settings: Cluster, name: String, run: String, now: Duration) -> Self {
+        let settled = now + settings.ttl.0 / 2;
+        Self {
+            settings,
+            name,
+            run,
+            slots: BTreeMap::new(),
+            members: Members::default(),
+            leaving: false,
+            reassign: true,
+            settled,
+            announced: None,
+            moves: VecDeque::new(),
+            problem: None,
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        self.settings.ttl.0
+    }
+
+    /// How long after a renewal was sent the instance may act. The rest of the time is for what is on its way.
+    fn term(&self) -> Duration {
+        self.ttl() * 4 / 5
+    }
+
+    /// Sets the instances of the configuration, with the labels that they ask for.
+    pub fn configure(&mut self, instances: BTreeMap<String, Vec<String>>) {
+        self.slots.values_mut().for_each(|slot| slot.configured = false);
+        for (name, only) in instances {
+            let slot = self.slots.entry(name).or_default();
+            (slot.configured, slot.only) = (true, only);
+        }
+        self.reassign = true;
+    }
+
+    /// The heartbeats of others may have been missed: for a while, nothing is concluded from their silence.
+    pub fn unsettle(&mut self, now: Duration) {
+        self.members.refresh(now);
+        self.settled = now + self.ttl() / 2;
+    }
+
+    /// A heartbeat was received. Returns whether another daemon uses our name.
+    pub fn receive(&mut self, name: &str, heartbeat: Option<Heartbeat>, now: Duration) -> bool {
+        if name == self.name {
+            return heartbeat.is_some_and(|heartbeat| heartbeat.run != self.run);
+        }
+        self.reassign |= self.members.receive(name, heartbeat, now) == Change::Candidates;
+        false
+    }
+
+    /// Takes no more leases, and gives up each once its instance has ended.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        self.reassign = true;
+    }
+
+    /// Whether nothing is left to give up.
+    pub fn has_left(&self) -> bool {
+        self.leaving && self.slots.values().all(|slot| slot.lease.is_none() && !slot.busy)
+    }
+
+    /// What an instance needs to start, if it may and should run here. It runs then.
+    pub fn grant(&mut self, instance: &str, now: Duration) -> Option<Grant> {
+        let slot = self.slots.get_mut(instance).filter(|slot| !slot.running)?;
+        slot.target.as_ref().filter(|target| **target == self.name)?;
+        let lease = slot.lease.as_mut().filter(|lease| now < lease.until)?;
+        if lease.revision == lease.used {
+            // A run has an epoch to itself: that of the next renewal, which is due now.
+            lease.renews_now = true;
+            return None;
+        }
+        lease.used = lease.revision;
+        slot.running = true;
+        Some(Grant { epoch: FIRST_EPOCH + lease.revision, fences: lease.fences.clone() })
+    }
+
+    /// Whether this daemon has the lease of an instance, and should have it.
+    pub fn owns(&self, instance: &str) -> bool {
+        let own = |slot: &Slot| slot.lease.is_some() && slot.target.as_ref() == Some(&self.name);
+        self.slots.get(instance).is_some_and(own)
+    }
+
+    /// The running instances that are to stop.
+    pub fn to_stop(&self) -> Vec<(String, Stop)> {
+        let stopped = self.slots.iter().filter(|(_, slot)| slot.running);
+        stopped.filter_map(|(name, slot)| Some((name.clone(), slot.stop?))).collect()
+    }
+
+    /// An instance has ended, with all that it did.
+    pub fn ended(&mut self, instance: &str) {
+        if let Some(slot) = self.slots.get_mut(instance) {
+            (slot.running, slot.stop) = (false, None);
+        }
+    }
+
+    /// What is to be done now.
+    pub fn step(&mut self, now: Duration) -> Vec<Action> {
+        if let Some(orphans) = self.members.expire(now.saturating_sub(self.ttl() * 9 / 10)) {
+            // A little before their leases end, so that the first attempt to take them comes in time.
+            for (name, slot) in &mut self.slots {
+                slot.orphaned |= orphans.contains(name);
+            }
+            self.reassign = true;
+        }
+        if std::mem::take(&mut self.reassign) {
+            self.assign();
+        }
+        self.fence(now);
+        self.hand_over(now);
+        let mut actions = self.leases(now);
+        actions.extend(self.announce(now));
+        actions
+    }
+
+    fn assign(&mut self) {
+        let mut candidates = self.members.candidates();
+        candidates.push(Candidate {
+            name: self.name.clone(),
+            weight: if self.leaving { 0 } else { self.settings.weight },
+            labels: self.settings.labels.iter().cloned().collect(),
+        });
+        for (name, slot) in &mut self.slots {
+            let owner = assign::owner(name, &slot.only, &candidates).filter(|_| slot.configured);
+            let owner = owner.map(|candidate| candidate.name.clone());
+            if owner != slot.target {
+                (slot.target, slot.wanted) = (owner, None);
+            }
+        }
+    }
+
+    /// Ends what is not certain any more.
+    fn fence(&mut self, now: Duration) {
+        let hold = self.settings.on_nats_loss == OnNatsLoss::Hold;
+        let term = self.term();
+        for slot in self.slots.values_mut() {
+            let Some(lease) = &mut slot.lease else { continue };
+            if hold && now < lease.until && !lease.fences.publish.is_revoked() {
+                // Not after a time in which the process did not run: then another member may have it, and use it.
+                lease.until = now + term;
+                lease.fences.service.extend(lease.until);
+            }
+            if now >= lease.until || lease.fences.publish.is_revoked() {
+                lease.fences.revoke();
+                slot.lease = None;
+                slot.stop = slot.running.then_some(Stop::Lost);
+            }
+        }
+    }
+
+    /// Stops one instance that another member should run and is ready to run.
+    fn hand_over(&mut self, now: Duration) {
+        while self.moves.front().is_some_and(|at| *at + MINUTE <= now) {
+            self.moves.pop_front();
+        }
+        let under_way = self.slots.values().any(|slot| slot.running && slot.stop == Some(Stop::Moved));
+        let most = usize::try_from(self.settings.moves).unwrap_or(usize::MAX);
+        if self.leaving || under_way || now < self.settled || self.moves.len() >= most {
+            return;
+        }
+        let (members, own) = (&self.members, &self.name);
+        let next = self.slots.iter_mut().find(|(name, slot)| {
+            let target = slot.target.as_ref().filter(|target| *target != own);
+            let ready = target.is_some_and(|target| members.waits(target, name));
+            slot.running && slot.stop.is_none() && slot.lease.is_some() && ready
+        });
+        if let Some((_, slot)) = next {
+            slot.stop = Some(Stop::Moved);
+            self.moves.push_back(now);
+        }
+    }
+
+    fn leases(&mut self, now: Duration) -> Vec<Action> {
+        let (period, ttl) = (self.ttl() / 3, self.ttl());
+        let mut actions = Vec::new();
+        for (name, slot) in &mut self.slots {
+            if slot.busy {
+                continue;
+            }
+            let is_target = slot.target.as_ref() == Some(&self.name);
+            if let Some(lease) = &mut slot.lease {
+                let given_up = !slot.running && (self.leaving || !is_target);
+                let is_late = lease.renews_now || lease.renewed + period <= now;
+                if given_up {
+                    actions.push(Action::Release(name.clone(), lease.revision));
+                    lease.fences.revoke();
+                    (slot.lease, slot.busy) = (None, true);
+                } else if is_late && lease.attempted + period / 4 <= now {
+                    actions.push(Action::Take(name.clone(), lease.revision));
+                    (lease.attempted, slot.busy) = (now, true);
+                }
+                continue;
+            }
+            let is_free = is_target && !self.leaving && !slot.running && self.members.owner(name).is_none();
+            if !is_free || now < self.settled {
+                slot.wanted = None;
+            } else if now >= slot.retry {
+                let since = *slot.wanted.get_or_insert(now);
+                slot.retry = now + if now < since + ttl * 2 { POLL } else { SLOW_POLL };
+                slot.busy = true;
+                actions.push(Action::Take(name.clone(), 0));
+            }
+        }
+        self.slots.retain(|_, slot| slot.configured || slot.running || slot.busy || slot.lease.is_some());
+        actions
+    }
+
+    /// A heartbeat at least every third of the time, and at once when what it says has changed.
+    fn announce(&mut self, now: Duration) -> Option<Action> {
+        let heartbeat = self.heartbeat();
+        let is_due = self.announced.as_ref().is_none_or(|(at, last)| {
+            *at + self.ttl() / 3 <= now || (*last != heartbeat && *at + POLL / 2 <= now)
+        });
+        is_due.then(|| {
+            self.announced = Some((now, heartbeat));
+            Action::Announce
+        })
+    }
+
+    /// What this daemon sends of itself.
+    pub fn heartbeat(&self) -> Heartbeat {
+        let names = |wanted: &dyn Fn(&str, &Slot) -> bool| -> BTreeSet<String> {
+            let found = self.slots.iter().filter(|(name, slot)| wanted(name, slot));
+            found.map(|(name, _)| name.clone()).collect()
+        };
+        Heartbeat {
+            run: self.run.clone(),
+            weight: self.settings.weight,
+            labels: self.settings.labels.iter().cloned().collect(),
+            leaving: self.leaving,
+            owns: names(&|_, slot| slot.lease.is_some()),
+            waits: names(&|name, slot| {
+                let is_target = slot.target.as_ref() == Some(&self.name);
+                is_target && slot.lease.is_none() && self.members.owner(name).is_some()
+            }),
+        }
+    }
+
+    /// What was found out about a lease; `None` if nothing was. Returns why the instance was taken, if it was just now.
+    pub fn taken(&mut self, instance: &str, found: Option<Found>) -> Option<Reason> {
+        let term = self.term();
+        let slot = self.slots.get_mut(instance)?;
+        slot.busy = false;
+        match (found?, &mut slot.lease) {
+            (Found::Theirs, None) => None,
+            (Found::Theirs, Some(lease)) => {
+                // Whatever it was that another one has concluded: it owns the instance now.
+                lease.fences.revoke();
+                None
+            }
+            (Found::Ours { revision, sent, .. }, Some(lease)) => {
+                (lease.revision, lease.renewed, lease.renews_now) = (revision, sent, false);
+                lease.until = lease.until.max(sent + term);
+                lease.fences.publish.extend(sent + term);
+                lease.fences.service.extend(sent + term);
+                None
+            }
+            (Found::Ours { revision, sent, released }, None) => {
+                let publish = Fence::until(sent + term);
+                let service = Fence::until(sent + term);
+                let fences = Fences { service, publish };
+                let (renewed, attempted, until) = (sent, sent, sent + term);
+                slot.lease =
+                    Some(Lease { revision, used: 0, renewed, attempted, renews_now: false, until, fences });
+                slot.wanted = None;
+                let expired = std::mem::take(&mut slot.orphaned);
+                Some(if released {
+                    Reason::Released
+                } else if expired {
+                    Reason::Expired
+                } else {
+                    Reason::Free
+                })
+            }
+        }
+    }
+
+    /// A lease was given up, or will end by age.
+    pub fn released(&mut self, instance: &str) {
+        if let Some(slot) = self.slots.get_mut(instance) {
+            slot.busy = false;
+        }
+    }
+
+    /// When the oldest of the last renewals was sent, and how many leases there are.
+    pub fn oldest_renewal(&self) -> (Option<Duration>, usize) {
+        let leases = self.slots.values().filter_map(|slot| slot.lease.as_ref());
+        (leases.clone().map(|lease| lease.renewed).min(), leases.count())
+    }
+
+    /// The instances of the configuration: name, the member that should run each, and the one that does.
+    pub fn instances(&self) -> impl Iterator<Item = (&str, Option<&str>, Option<&str>)> {
+        let owners: BTreeMap<&str, &str> = self
+            .members
+            .iter()
+            .flat_map(|(member, heartbeat, _)| heartbeat.owns.iter().map(move |name| (name.as_str(), member)))
+            .collect();
+        self.slots.iter().map(move |(name, slot)| {
+            let own = slot.lease.is_some().then_some(self.name.as_str());
+            let owner = own.or_else(|| owners.get(name.as_str()).copied());
+            (name.as_str(), slot.target.as_deref(), owner)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

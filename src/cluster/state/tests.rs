@@ -1,0 +1,310 @@
+//! Tests: several daemons with a simulated bucket and clock, which are killed, stopped for a while and cut off.
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(50);
+
+/// The bucket of leases: revision, the run that set it (none if it was deleted), and when.
+#[derive(Default)]
+struct Bucket {
+    entries: BTreeMap<String, (u64, Option<String>, Duration)>,
+    revision: u64,
+}
+
+impl Bucket {
+    fn expire(&mut self, now: Duration) {
+        self.entries.retain(|_, (_, _, stored)| *stored + TTL > now);
+    }
+
+    fn set(&mut self, instance: &str, run: Option<&str>, now: Duration) -> u64 {
+        self.revision += 1;
+        let entry = (self.revision, run.map(str::to_owned), now);
+        self.entries.insert(instance.to_owned(), entry);
+        self.revision
+    }
+
+    fn take(&mut self, instance: &str, run: &str, expected: u64, now: Duration) -> Found {
+        let found = self.entries.get(instance).cloned();
+        let released = matches!(found, Some((_, None, _))) && expected == 0;
+        match found {
+            Some((revision, Some(owner), _)) if revision != expected && owner != run => Found::Theirs,
+            _ => Found::Ours { revision: self.set(instance, Some(run), now), sent: now, released },
+        }
+    }
+}
+
+struct Daemon {
+    state: State,
+    /// Until when it is not running.
+    stopped_until: Duration,
+    /// Until when it does not reach NATS.
+    cut_off_until: Duration,
+    running: BTreeMap<String, u64>,
+}
+
+struct World {
+    now: Duration,
+    random: u64,
+    bucket: Bucket,
+    daemons: BTreeMap<String, Daemon>,
+    instances: BTreeMap<String, Vec<String>>,
+    settings: Cluster,
+    takeovers: Vec<Reason>,
+    runs: u64,
+    moves: usize,
+}
+
+impl World {
+    fn new(settings: Cluster, instances: usize, seed: u64) -> Self {
+        let instances = (0..instances).map(|n| (format!("i{n}"), Vec::new())).collect();
+        let (daemons, takeovers) = (BTreeMap::new(), Vec::new());
+        let (now, bucket) = (Duration::from_secs(100), Bucket::default());
+        Self { now, random: seed, bucket, daemons, instances, settings, takeovers, runs: 0, moves: 0 }
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % limit
+    }
+
+    fn start(&mut self, name: &str) {
+        self.runs += 1;
+        let run = format!("run-{}", self.runs);
+        let mut state = State::new(self.settings.clone(), name.to_owned(), run, self.now);
+        state.configure(self.instances.clone());
+        let (stopped_until, cut_off_until) = (Duration::ZERO, Duration::ZERO);
+        let daemon = Daemon { state, stopped_until, cut_off_until, running: BTreeMap::new() };
+        self.daemons.insert(name.to_owned(), daemon);
+    }
+
+    fn tick(&mut self) {
+        self.now += TICK;
+        let now = self.now;
+        self.bucket.expire(now);
+        let names: Vec<_> = self.daemons.keys().cloned().collect();
+        for name in names {
+            let mut daemon = self.daemons.remove(&name).unwrap();
+            if now >= daemon.stopped_until {
+                self.turn(&name, &mut daemon);
+            }
+            self.daemons.insert(name, daemon);
+        }
+        self.check();
+    }
+
+    fn turn(&mut self, name: &str, daemon: &mut Daemon) {
+        let now = self.now;
+        let is_up = now >= daemon.cut_off_until;
+        if !is_up || daemon.stopped_until + TICK >= now {
+            daemon.state.unsettle(now);
+        }
+        for action in daemon.state.step(now) {
+            // What is done may not be confirmed.
+            let is_confirmed = is_up && self.below(50) > 0;
+            match action {
+                Action::Take(instance, revision) => {
+                    let found = (is_up || self.below(4) == 0)
+                        .then(|| self.bucket.take(&instance, &daemon.state.run, revision, now));
+                    let reason = daemon.state.taken(&instance, found.filter(|_| is_confirmed));
+                    self.takeovers.extend(reason);
+                }
+                Action::Release(instance, revision) => {
+                    let is_ours = self.bucket.entries.get(&instance).is_some_and(|entry| entry.0 == revision);
+                    if is_up && is_ours {
+                        self.bucket.set(&instance, None, now);
+                    }
+                    daemon.state.released(&instance);
+                }
+                Action::Announce if is_up => {
+                    let heartbeat = daemon.state.heartbeat();
+                    let others = self.daemons.values_mut().filter(|other| now >= other.cut_off_until);
+                    others.for_each(|other| {
+                        assert!(!other.state.receive(name, Some(heartbeat.clone()), now));
+                    });
+                }
+                Action::Announce => {}
+            }
+        }
+        for (instance, stop) in daemon.state.to_stop() {
+            // Some take a while to drain.
+            if self.below(5) == 0 {
+                daemon.running.remove(&instance);
+                daemon.state.ended(&instance);
+                self.moves += usize::from(stop == Stop::Moved);
+            }
+        }
+        for instance in self.instances.keys() {
+            if let Some(grant) = daemon.state.grant(instance, now) {
+                let before = daemon.running.insert(instance.clone(), grant.epoch);
+                assert!(before.is_none(), "{instance} was started twice");
+            }
+        }
+    }
+
+    /// No instance may be run by two at a time: not even by one that does not run just now, and would go on.
+    fn check(&self) {
+        for instance in self.instances.keys() {
+            let may_act = self.daemons.iter().filter(|(_, daemon)| {
+                let lease = daemon.state.slots.get(instance).and_then(|slot| slot.lease.as_ref());
+                lease.is_some_and(|lease| self.now < lease.until && !lease.fences.publish.is_revoked())
+            });
+            let may_act: Vec<_> = may_act.map(|(name, _)| name).collect();
+            assert!(may_act.len() <= 1, "{instance} may be run by {may_act:?} at {:?}", self.now);
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.tick();
+        }
+    }
+
+    /// The member that runs each instance.
+    fn owners(&self) -> BTreeMap<&str, &str> {
+        let running = self.daemons.iter().flat_map(|(name, daemon)| {
+            daemon.running.keys().map(|instance| (instance.as_str(), name.as_str()))
+        });
+        running.collect()
+    }
+
+    fn running(&self) -> usize {
+        self.daemons.values().map(|daemon| daemon.running.len()).sum()
+    }
+}
+
+fn world(instances: usize, seed: u64, moves: u32) -> World {
+    let settings = Cluster { enabled: true, moves, ..Cluster::default() };
+    let mut world = World::new(settings, instances, seed);
+    for name in ["a", "b", "c"] {
+        world.start(name);
+    }
+    world
+}
+
+#[test]
+fn every_instance_runs_in_one_daemon_whatever_is_killed_stopped_or_cut_off() {
+    for seed in 0..20 {
+        let mut world = world(30, seed, 10_000);
+        for _ in 0..40 {
+            let time = Duration::from_millis(100 + world.below(8_000));
+            world.run(time);
+            let name = ["a", "b", "c"][usize::try_from(world.below(3)).unwrap()];
+            let until = world.now + Duration::from_millis(world.below(12_000));
+            match world.below(5) {
+                0 => {
+                    world.daemons.remove(name);
+                    world.run(Duration::from_millis(500));
+                    world.start(name);
+                }
+                1 => world.daemons.get_mut(name).unwrap().stopped_until = until,
+                2 => world.daemons.get_mut(name).unwrap().cut_off_until = until,
+                3 => {
+                    let daemon = world.daemons.get_mut(name).unwrap();
+                    daemon.state.leave();
+                    for instance in std::mem::take(&mut daemon.running).into_keys() {
+                        daemon.state.ended(&instance);
+                    }
+                    world.run(Duration::from_secs(1));
+                    world.start(name);
+                }
+                _ => {}
+            }
+        }
+        world.run(Duration::from_secs(60));
+        assert_eq!((world.owners().len(), world.running()), (30, 30), "seed {seed}");
+        for (name, daemon) in &world.daemons {
+            let own = daemon.state.instances().filter(|(_, target, _)| *target == Some(name.as_str()));
+            assert_eq!(own.count(), daemon.running.len(), "seed {seed}: {name} runs what it should");
+        }
+    }
+}
+
+#[test]
+fn an_instance_has_a_later_epoch_in_each_run_also_where_it_is_started_again_in_the_same_daemon() {
+    let mut world = world(1, 7, 30);
+    let mut last = 0;
+    for round in 0..10 {
+        world.run(Duration::from_secs(10));
+        let (name, epoch) = world
+            .daemons
+            .iter()
+            .find_map(|(name, daemon)| Some((name.clone(), *daemon.running.values().next()?)))
+            .expect("it runs");
+        assert!(epoch > last && epoch > FIRST_EPOCH, "{epoch} after {last}");
+        last = epoch;
+        let daemon = world.daemons.get_mut(&name).unwrap();
+        if round % 2 == 0 {
+            daemon.running.clear();
+            daemon.state.ended("i0");
+        } else {
+            world.daemons.remove(&name);
+            world.start(&name);
+        }
+    }
+}
+
+#[test]
+fn a_member_that_joins_gets_its_share_one_at_a_time_and_no_faster_than_allowed() {
+    let settings = Cluster { enabled: true, moves: 6, ..Cluster::default() };
+    let mut world = World::new(settings, 60, 3);
+    world.start("a");
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.owners().values().filter(|owner| **owner == "a").count(), 60);
+    world.start("b");
+    world.run(Duration::from_secs(50));
+    assert_eq!((world.moves, world.running()), (6, 60));
+    world.run(Duration::from_secs(600));
+    let share = world.owners().values().filter(|owner| **owner == "b").count();
+    assert!((20..=40).contains(&share), "{share}");
+    assert_eq!(world.moves, share, "only what the new member gets has moved");
+}
+
+#[test]
+fn what_a_member_had_is_taken_soon_after_its_end_for_the_right_reason() {
+    let mut world = world(30, 5, 10_000);
+    world.run(Duration::from_secs(120));
+    world.takeovers.clear();
+    let had = world.daemons.remove("a").unwrap().running.len();
+    world.run(TTL + Duration::from_millis(500));
+    assert_eq!(world.running(), 30);
+    assert_eq!(world.takeovers, vec![Reason::Expired; had]);
+    world.takeovers.clear();
+    let daemon = world.daemons.get_mut("b").unwrap();
+    daemon.state.leave();
+    let had = daemon.running.len();
+    for instance in std::mem::take(&mut daemon.running).into_keys() {
+        daemon.state.ended(&instance);
+    }
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.running(), 30);
+    assert_eq!(world.takeovers, vec![Reason::Released; had]);
+}
+
+#[test]
+fn while_nats_is_away_leases_are_lost_or_held_as_configured_and_a_stop_ends_them() {
+    for (on_nats_loss, stopped, kept) in [
+        (OnNatsLoss::StepDown, Duration::ZERO, 0),
+        (OnNatsLoss::Hold, Duration::ZERO, 10),
+        (OnNatsLoss::Hold, TTL, 0),
+    ] {
+        let settings = Cluster { enabled: true, on_nats_loss, ..Cluster::default() };
+        let mut world = World::new(settings, 10, 9);
+        world.start("a");
+        world.run(Duration::from_secs(10));
+        let end = world.now + Duration::from_secs(30);
+        let daemon = world.daemons.get_mut("a").unwrap();
+        (daemon.cut_off_until, daemon.stopped_until) = (end, world.now + stopped);
+        world.run(Duration::from_secs(25));
+        let state = &world.daemons["a"].state;
+        assert_eq!(
+            state.slots.values().filter(|slot| slot.lease.is_some()).count(),
+            kept,
+            "{on_nats_loss:?}"
+        );
+        world.run(Duration::from_secs(15));
+        assert_eq!(world.running(), 10, "{on_nats_loss:?}");
+    }
+}

@@ -1,0 +1,99 @@
+//! What a service sent and received, and what was replied and stored: whether that agrees.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Everything that happened, as the two ends know it.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// When the service sent each number.
+    pub(super) sent: BTreeMap<u64, OffsetDateTime>,
+    /// The status that was replied to each command, if one was.
+    pub(super) replied: BTreeMap<u64, Option<String>>,
+    /// How often the service received each command.
+    pub(super) received: BTreeMap<u64, usize>,
+}
+
+/// What became of the events.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) stored: usize,
+    pub(super) missed: usize,
+    pub(super) commands: usize,
+    pub(super) answered: usize,
+}
+
+impl History {
+    /// Checks everything against the contents of the stream: nothing twice or out of order, what is missing lies in a gap, no
+    /// command was carried out twice, and no reply claims what is not so.
+    ///
+    /// # Panics
+    /// If something is wrong.
+    pub(super) fn check(&self, events: &[(String, Value)]) -> Outcome {
+        let stored: Vec<u64> = events.iter().filter_map(|(_, body)| body["data"]["n"].as_u64()).collect();
+        let in_order = stored.windows(2).all(|pair| pair[0] < pair[1]);
+        assert!(in_order, "doubled or out of order: {:?}", stored.windows(2).find(|pair| pair[0] >= pair[1]));
+        let gaps: Vec<_> = events.iter().filter(|(kind, _)| kind.contains("gap.detected")).collect();
+        let time = |value: &Value| OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok();
+        let gaps: Vec<_> = gaps.iter().map(|(_, body)| (time(&body["from"]), time(&body["to"]))).collect();
+        let known: BTreeSet<_> = stored.iter().copied().collect();
+        let missed: Vec<_> = self.sent.iter().filter(|(number, _)| !known.contains(number)).collect();
+        for (number, at) in &missed {
+            let covered = gaps
+                .iter()
+                .any(|(from, to)| from.is_none_or(|from| from <= **at) && to.is_some_and(|to| to >= **at));
+            assert!(covered, "{number}, sent at {at}, is missing and lies in no gap of {gaps:?}");
+        }
+        let mut answered = 0;
+        for (command, status) in &self.replied {
+            let times = self.received.get(command).copied().unwrap_or_default();
+            let allowed = match status.as_deref() {
+                Some("response" | "acked" | "sent") => 1..=1,
+                Some("unknown") | None => 0..=1,
+                // Refused, failed, or no instance was there.
+                Some(_) => 0..=0,
+            };
+            assert!(
+                allowed.contains(&times),
+                "command {command} was answered {status:?} and carried out {times} times"
+            );
+            answered += usize::from(status.as_deref() == Some("response"));
+        }
+        let (missed, commands) = (missed.len(), self.replied.len());
+        Outcome { stored: stored.len(), missed, commands, answered }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let at = |second: i64| OffsetDateTime::from_unix_timestamp(second).unwrap();
+    let event = |n: u64| ("pontoon.resource.broadcast.v1".to_owned(), serde_json::json!({"data": {"n": n}}));
+    let gap = |from: i64, to: i64| {
+        let text = |second| at(second).format(&Rfc3339).unwrap();
+        let body = serde_json::json!({"reason": "restarted", "from": text(from), "to": text(to)});
+        ("pontoon.gap.detected.v1".to_owned(), body)
+    };
+    let sent = (1..=4).map(|n| (n, at(n as i64))).collect();
+    let replied = [(1, Some("response".to_owned())), (2, Some("rejected".to_owned())), (3, None)];
+    let history = History { sent, replied: replied.into(), received: [(1, 1), (3, 1)].into() };
+    let good = [event(1), gap(2, 3), event(4)];
+    assert_eq!(history.check(&good), Outcome { stored: 2, missed: 2, commands: 3, answered: 1 });
+    let fails = |history: &History, events: &[(String, Value)]| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.check(events))).is_err()
+    };
+    for bad in [
+        vec![event(1), gap(2, 3), event(4), event(4)],
+        vec![event(4), gap(2, 3), event(1)],
+        vec![event(1), gap(2, 2), event(4)],
+    ] {
+        assert!(fails(&history, &bad), "{bad:?}");
+    }
+    for received in [[(1, 0), (2, 0)], [(1, 2), (2, 0)], [(1, 1), (2, 1)]] {
+        let History { sent, replied, .. } = &history;
+        let wrong = History { sent: sent.clone(), replied: replied.clone(), received: received.into() };
+        assert!(fails(&wrong, &good), "{received:?}");
+    }
+}
