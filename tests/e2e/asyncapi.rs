@@ -22,11 +22,11 @@ const WANTED: [&str; 6] = [
     ".command.",
 ];
 
-/// `check.js` with what npm installed.
-fn check() -> Command {
+/// A script of this folder, with what npm has installed for it in `target/tools`.
+pub(crate) fn node(script: &str, modules: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let modules = root.join("target/tools/asyncapi/node_modules");
-    assert!(modules.is_dir(), "the parser of AsyncAPI is missing; run `make tools`");
+    let modules = root.join("target/tools").join(modules).join("node_modules");
+    assert!(modules.is_dir(), "{} is missing; run `make tools`", modules.display());
     let own = root.join("target/tools/node/bin/node");
     let node = match std::env::var_os("PONTOON_NODE") {
         Some(given) => given.into(),
@@ -34,7 +34,7 @@ fn check() -> Command {
         None => PathBuf::from("node"),
     };
     let mut command = Command::new(node);
-    command.arg(root.join("tests/e2e/asyncapi/check.js")).env("NODE_PATH", modules);
+    command.arg(root.join("tests/e2e").join(script)).env("NODE_PATH", modules);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -65,7 +65,7 @@ async fn every_message_of_a_run_matches_one_channel_and_its_schema() {
     let dir = Dir::new("asyncapi");
     let (code, document, err) = output(pontoon(&fixture.nats, &["asyncapi"])).await;
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    let mut check = check();
+    let mut check = node("asyncapi/check.js", "asyncapi");
     check.arg(dir.write("asyncapi.json", &document)).arg(dir.write("messages", &lines));
     // The parser is large, and takes long to load where much else runs.
     let checked = timeout(DEADLINE * 4, check.output()).await.expect("in time").expect("node runs");

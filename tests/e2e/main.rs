@@ -11,6 +11,7 @@ mod avatars;
 mod callers;
 mod chaos;
 mod cli;
+mod cloudevents;
 mod cluster;
 mod commands;
 mod config;

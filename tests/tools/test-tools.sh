@@ -6,7 +6,7 @@
 #   libfaketime.so.1  gives a daemon another time of day, PONTOON_FAKETIME may name it instead
 #   lua5.3            runs the script for Stream Avatars, PONTOON_LUA may name it instead; lua/ where it is
 #   chromium          opens the page; from the system, PONTOON_CHROMIUM may name another
-#   asyncapi/         the parser of AsyncAPI, with npm
+#   asyncapi/         the parser of AsyncAPI, with npm; cloudevents/ the SDK of CloudEvents
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
 # Those from nats-server-2.9 to lua5.3 come from Debian. Without it, PONTOON_WITHOUT_DEBIAN=1 continues without them.
@@ -17,6 +17,7 @@ source "$(dirname "$0")/common.sh"
 source "$(dirname "$0")/node.sh"
 
 npm_packages "$root/tests/e2e/asyncapi" "$tools/asyncapi" "the parser of AsyncAPI"
+npm_packages "$root/tests/e2e/cloudevents" "$tools/cloudevents" "the SDK of CloudEvents"
 
 missing() {
     say "$1 could not be had; name one in $2, or set PONTOON_WITHOUT_DEBIAN=1 to continue without it"
