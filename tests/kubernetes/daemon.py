@@ -14,15 +14,16 @@ DRAIN = "20s"
 
 def check(pontoon, documents):
     """Yields what is wrong with the container `pontoon`: its release, its configuration, and the time it has to stop."""
-    pod = next(document for document in documents if document["kind"] == "Deployment")["spec"]["template"]["spec"]
+    workload = next(document for document in documents if document["kind"] in ("Deployment", "StatefulSet"))
+    pod = workload["spec"]["template"]["spec"]
     container = next(container for container in containers_of(pod) if container["name"] == "pontoon")
     release = run(pontoon, "--version").split()[-1]
     if container["image"].startswith("pontoon:") and container["image"] != f"pontoon:{release}":
         yield f"{container['image']} is not the release {release}"
 
     text, secrets = configuration(documents, pod, container)
-    # What comes from a Secret has some value.
-    environment = {variable["name"]: variable.get("value", "from a Secret") for variable in container.get("env", [])}
+    # What comes from elsewhere has some value.
+    environment = {variable["name"]: variable.get("value", "from-a-Secret") for variable in container.get("env", [])}
 
     drain = environment.get("PONTOON_SHUTDOWN__TIMEOUT", tomllib.loads(text).get("shutdown", {}).get("timeout", DRAIN))
     if pod.get("terminationGracePeriodSeconds", 30) <= seconds(drain):
@@ -50,7 +51,8 @@ def check(pontoon, documents):
 def configuration(documents, pod, container):
     """The text of the file that --config names, and the Secrets by where they are mounted."""
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    # A claim of a StatefulSet is not among them.
+    mounts = {mount["mountPath"]: volumes.get(mount["name"], {}) for mount in container["volumeMounts"]}
     path = pathlib.PurePath(container["args"][container["args"].index("--config") + 1])
     wanted = mounts[str(path.parent)]["configMap"]["name"]
     data = next(d["data"] for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] == wanted)

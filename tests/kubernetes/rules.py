@@ -8,9 +8,9 @@ PROBES = {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe"
 
 def faults(documents):
     """All faults of what is applied together."""
-    workloads = [document for document in documents if document["kind"] == "Deployment"]
+    workloads = [document for document in documents if document["kind"] in ("Deployment", "StatefulSet")]
     if not workloads:
-        yield "there is no Deployment"
+        yield "there is no Deployment or StatefulSet"
     for workload in workloads:
         yield from of_workload(workload["spec"])
     for document in documents:
@@ -20,9 +20,18 @@ def faults(documents):
             yield from of_policy(document["spec"], workloads)
 
 
+def is_member(container):
+    """Whether it is a member of a cluster, with a name to itself."""
+    environment = {variable["name"]: variable for variable in container.get("env", [])}
+    field = environment.get("PONTOON_CLUSTER__NAME", {}).get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+    enabled = environment.get("PONTOON_CLUSTER__ENABLED", {}).get("value")
+    return enabled == "true" and field == "metadata.name"
+
+
 def of_workload(spec):
     pod = spec["template"]["spec"]
-    if spec.get("replicas") != 1 or spec.get("strategy") != {"type": "Recreate"}:
+    alone = spec.get("replicas") == 1 and spec.get("strategy") == {"type": "Recreate"}
+    if not alone and not all(is_member(container) for container in pod["containers"]):
         yield "two daemons with the same instance could run at a time"
     if not selects(spec["selector"], spec["template"]):
         yield "the Deployment does not select its own pods"
@@ -36,6 +45,7 @@ def of_workload(spec):
     if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
         yield "the pod has no seccomp profile"
     volumes = {volume["name"]: set(volume) - {"name"} for volume in pod.get("volumes", [])}
+    volumes |= {claim["metadata"]["name"]: set() for claim in spec.get("volumeClaimTemplates", [])}
     for name, kinds in volumes.items():
         if not kinds <= {"configMap", "secret", "emptyDir"}:
             yield f"volume {name} is of a kind that a restricted pod may not have"
