@@ -389,7 +389,9 @@ where
             || "the service sent nothing".to_owned(),
             |frame| format!("the last message from the service was {frame}"),
         );
-        format!("the session was not ready within {limit} (transport.connect_timeout); {last}")
+        let awaited =
+            self.session.awaits().map(|awaited| format!("; it waits for {awaited}")).unwrap_or_default();
+        format!("the session was not ready within {limit} (transport.connect_timeout){awaited}; {last}")
     }
 
     fn next_timer(&self) -> Option<Instant> {

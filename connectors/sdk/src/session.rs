@@ -54,6 +54,11 @@ pub trait Session: Send + 'static {
         Ok(())
     }
 
+    /// What the session waits for before it is ready, for people; `None` if it waits for nothing that the service sends.
+    fn awaits(&self) -> Option<&'static str> {
+        None
+    }
+
     /// NATS has confirmed the event that has this number ([`Event::stored`]), or had confirmed it before where it is a
     /// duplicate. Never called for an event that was dropped, or read over another connection.
     ///

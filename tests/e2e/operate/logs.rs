@@ -146,6 +146,7 @@ async fn a_session_that_is_never_ready_shows_what_was_received_last_without_secr
     let mut daemon = start(config.environment("ECHO_TOKEN", TOKEN));
     let detail = support::link(&mut daemon, "echo", "waiting").await;
     assert!(detail.contains("not ready within 1s (transport.connect_timeout)"), "{detail}");
+    assert!(detail.contains("it waits for a message that `ready_when` selects"), "{detail}");
     let last = detail.rsplit_once("the last message from the service was ").expect("it is shown").1;
     let last: Value = serde_json::from_str(last).expect("JSON");
     assert_eq!((&last["type"], &last["token"]), (&json!("hello"), &json!("***")));

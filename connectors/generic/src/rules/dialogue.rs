@@ -117,6 +117,11 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
         self.ready
     }
 
+    /// What is waited for before commands flow.
+    pub fn awaits(&self) -> Option<&'static str> {
+        (!self.ready).then_some("a message that `ready_when` selects")
+    }
+
     /// What a setting sends, as it goes over the wire.
     pub fn frame(&self, send: &M) -> M::Frame {
         self.wrapped(send.frame(&|name| self.named(name)))

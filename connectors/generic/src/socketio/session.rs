@@ -160,6 +160,10 @@ impl Session for SocketioSession {
         self.dialogue.ended(end)
     }
 
+    fn awaits(&self) -> Option<&'static str> {
+        self.dialogue.awaits()
+    }
+
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
         self.calls.abandoned(command, sent, out);
     }

@@ -266,6 +266,10 @@ impl Session for WebsocketSession {
         self.dialogue.ended(end)
     }
 
+    fn awaits(&self) -> Option<&'static str> {
+        self.dialogue.awaits()
+    }
+
     fn abandoned(&mut self, command: CommandId, sent: bool, out: &mut Outbox<Frame>) {
         self.calls.abandoned(command, sent, out);
     }
