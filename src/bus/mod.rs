@@ -2,8 +2,8 @@
 //!
 //! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
 //! * [`spool`]: events that were read and are not confirmed yet
-//! * [`publisher`]: from the spool to NATS, over a channel of a [`shared_connection`]; `publish_connection`: a connection for
-//!   events; [`handshake`]: how it is opened; `protocol`: what is read and written on it
+//! * [`publisher`]: from the spool to NATS, over a channel of a `shared_connection`; [`connections`]: those of a thread;
+//!   `publish_connection`: each of them; [`handshake`]: how it is opened; `protocol`: what is read and written on it
 //! * [`jetstream`]: the JetStream API, as far as it is needed; `advice`: what to do about a stream that cannot be used
 //! * [`acks`]: what a stream must confirm, and what it holds after a break
 //! * [`jobs`]: jobs in, from a work queue, and their results
@@ -13,6 +13,7 @@ pub mod acks;
 mod advice;
 pub mod commands;
 pub mod connect;
+pub mod connections;
 pub mod context;
 pub mod dedup;
 pub mod handshake;
@@ -22,5 +23,5 @@ mod protocol;
 mod publish_connection;
 pub mod publisher;
 pub mod replies;
-pub mod shared_connection;
+mod shared_connection;
 pub mod spool;

@@ -18,10 +18,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::acks::{Acks, Blocked, Tracker};
 use super::connect::{Connection, not_allowed};
+use super::connections::Opener;
 use super::jetstream::PubAck;
 use super::protocol::{Message, Publish};
 use super::publish_connection::{ConnectionError, Received};
-use super::shared_connection::{Channel, Opener, ROUND_TRIP};
+use super::shared_connection::{Channel, ROUND_TRIP};
 use super::spool::{Reduced, Spool, WINDOW};
 use crate::backoff;
 use crate::envelope::Record;

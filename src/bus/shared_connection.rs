@@ -1,5 +1,5 @@
-//! The connections to NATS on which the instances of a thread publish: instances with the same settings share one, so that
-//! what they publish at the same time leaves with one system call. An instance has a `Channel` of it.
+//! A connection to NATS that instances share for what they publish, so that what they publish at the same time leaves with
+//! one system call. An instance has a `Channel` of it.
 //!
 //! * Fair: each channel may have 64 KiB waiting to be written, whatever the others have.
 //! * Confirmations are messages to a subscription of the channel, and go to it alone. One ping serves all that wait for the
@@ -14,16 +14,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_nats::{Client, ServerInfo};
-use futures_util::FutureExt as _;
-use futures_util::future::{LocalBoxFuture, Shared};
+use async_nats::ServerInfo;
 
-use super::handshake::Dialer;
 use super::protocol::{Message, Publish};
 use super::publish_connection::{ConnectionError, PublishConnection, Received};
 use crate::fence::{Fence, NOT_CERTAIN};
-use crate::settings::Nats;
-use crate::transport::deadline::within;
 
 /// How long the server may take to answer a ping on a connection that others may use.
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(5);
@@ -34,29 +29,8 @@ const MAX_RECEIVED: usize = 1024 * 1024;
 /// How many of them, and as many errors beside them.
 const MAX_ITEMS: usize = 16 * 1024;
 
-/// The connections of one thread. Cheap to clone.
-#[derive(Clone)]
-pub struct Connections(Rc<Inner>);
-
-/// Opens channels.
-pub struct Opener {
-    connections: Connections,
-    nats: Nats,
-}
-
-struct Inner {
-    /// What the server's operator sees.
-    name: String,
-    /// Runs what drives a connection, which must outlive the instance that has opened it.
-    spawn: Box<dyn Fn(LocalBoxFuture<'static, ()>)>,
-    dialled: RefCell<Vec<(Nats, Dialled)>>,
-}
-
-/// A connection that is being opened, or was.
-type Dialled = Shared<LocalBoxFuture<'static, Result<Rc<SharedConnection>, String>>>;
-
 /// One connection.
-struct SharedConnection(RefCell<State>);
+pub(super) struct SharedConnection(RefCell<State>);
 
 struct State {
     connection: PublishConnection,
@@ -117,95 +91,9 @@ pub(super) struct Channel {
     pong: u64,
 }
 
-impl Connections {
-    /// No connections yet. `spawn` runs a future to its end on this thread.
-    pub fn new(name: String, spawn: impl Fn(LocalBoxFuture<'static, ()>) + 'static) -> Self {
-        Self(Rc::new(Inner { name, spawn: Box::new(spawn), dialled: RefCell::default() }))
-    }
-
-    /// The connection for these settings; many may wait for it at a time.
-    fn dialled(&self, nats: &Nats, client: &Client) -> Dialled {
-        self.0.forget_broken();
-        let dialled = &mut *self.0.dialled.borrow_mut();
-        let server = client.server_info();
-        let is_usable = |dialled: &Dialled| match dialled.peek() {
-            None => true,
-            Some(connection) => connection.as_ref().is_ok_and(|connection| connection.leads_to(&server)),
-        };
-        let found = dialled.iter().find(|(settings, dialled)| settings == nats && is_usable(dialled));
-        if let Some((_, dialled)) = found {
-            return dialled.clone();
-        }
-        let (connections, dialer) = (Rc::downgrade(&self.0), Dialer::new(nats.clone(), self.0.name.clone()));
-        let client = client.clone();
-        let dial = async move {
-            let connection = Rc::new(SharedConnection::new(dialer.dial(&client).await?));
-            if let Some(connections) = connections.upgrade() {
-                let (driven, of) = (connection.clone(), Rc::downgrade(&connections));
-                let drive = async move {
-                    poll_fn(|cx| driven.poll_drive(cx)).await;
-                    if let Some(connections) = of.upgrade() {
-                        connections.forget_broken();
-                    }
-                };
-                (connections.spawn)(drive.boxed_local());
-            }
-            Ok(connection)
-        };
-        let dial = dial.boxed_local().shared();
-        dialled.push((nats.clone(), dial.clone()));
-        dial
-    }
-}
-
-impl Opener {
-    /// Opens channels of the connections with these settings, to which those of a context were added.
-    pub fn new(connections: Connections, nats: Nats) -> Self {
-        Self { connections, nats }
-    }
-
-    /// A channel of a connection to the server of this client, or to one of its cluster. `inbox` is subscribed to if it is
-    /// there; nothing is written while `fence` is closed; `subjects` are what the subjects begin with that the channel publishes to. Everything that was written for the
-    /// instance before has reached the server when it returns.
-    ///
-    /// # Errors
-    /// A sentence for the operator.
-    pub(super) async fn channel(
-        &self,
-        client: &Client,
-        inbox: Option<&str>,
-        subjects: &[&str],
-        fence: Fence,
-    ) -> Result<Channel, String> {
-        let Self { connections, nats } = self;
-        let mut connection = connections.dialled(nats, client).await?;
-        if !connection.leads_to(&client.server_info()) {
-            // Another instance has opened it, whose client may be connected to another server.
-            connection = connections.dialled(nats, client).await?;
-        }
-        let mut channel = Channel::open(connection, inbox, subjects, fence);
-        match within(ROUND_TRIP, channel.round_trip()).await {
-            Some(Ok(())) => Ok(channel),
-            Some(Err(error)) => Err(error.to_string()),
-            None => {
-                channel.give_up("it does not answer");
-                Err("the connection for events does not answer".to_owned())
-            }
-        }
-    }
-}
-
-impl Inner {
-    fn forget_broken(&self) {
-        let is_good = |dialled: &Result<Rc<SharedConnection>, _>| {
-            dialled.as_ref().is_ok_and(|connection| !connection.is_broken())
-        };
-        self.dialled.borrow_mut().retain(|(_, dialled)| dialled.peek().is_none_or(is_good));
-    }
-}
-
 impl SharedConnection {
-    fn new(connection: PublishConnection) -> Self {
+    /// One that is established, and has no channels yet.
+    pub(super) fn new(connection: PublishConnection) -> Self {
         let (channels, pinged) = (BTreeMap::new(), VecDeque::new());
         let (broken, driver) = (None, None);
         let state =
@@ -213,17 +101,19 @@ impl SharedConnection {
         Self(RefCell::new(state))
     }
 
-    fn is_broken(&self) -> bool {
+    /// Whether it is of no more use.
+    pub(super) fn is_broken(&self) -> bool {
         self.0.borrow().broken.is_some()
     }
 
-    fn leads_to(&self, server: &ServerInfo) -> bool {
+    /// Whether it is of use, and leads to this server or to one of its cluster.
+    pub(super) fn leads_to(&self, server: &ServerInfo) -> bool {
         let state = self.0.borrow();
         state.broken.is_none() && state.connection.leads_to(server)
     }
 
     /// Writes and reads until the connection is of no more use.
-    fn poll_drive(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_drive(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = &mut *self.0.borrow_mut();
         state.driver = Some(cx.waker().clone());
         while state.broken.is_none() {
@@ -363,7 +253,13 @@ impl Queue {
 }
 
 impl Channel {
-    fn open(connection: Rc<SharedConnection>, inbox: Option<&str>, subjects: &[&str], fence: Fence) -> Self {
+    /// A channel whose subscription the server may not have processed yet: see [`Channel::round_trip`].
+    pub(super) fn open(
+        connection: Rc<SharedConnection>,
+        inbox: Option<&str>,
+        subjects: &[&str],
+        fence: Fence,
+    ) -> Self {
         let state = &mut *connection.0.borrow_mut();
         state.last += 1;
         let subjects = subjects.iter().copied().chain(inbox);

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::*;
-use crate::bus::shared_connection::Connections;
+use crate::bus::connections::Connections;
 use crate::instance::{Context, Run};
 use crate::settings::{Config, Instance, Urls};
 

@@ -10,7 +10,7 @@ use pontoon_sdk::{LinkKey, Operation};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::shared_connection::Connections;
+use crate::bus::connections::Connections;
 use crate::feed::Feed;
 use crate::fence::Fences;
 use crate::metrics::InstanceMetrics;

@@ -37,7 +37,7 @@ use self::context::epoch;
 pub use self::context::{Context, LocalCommand, Run, Settings, since_start};
 pub use self::shared::Shared;
 use self::worker::{Running, Worker};
-use crate::bus::shared_connection::Connections;
+use crate::bus::connections::Connections;
 use crate::feed::Feed;
 use crate::fence::Fences;
 use crate::link::supervisor;

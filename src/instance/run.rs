@@ -23,7 +23,7 @@ use super::shared::{Shared, Throttles};
 use super::state::State;
 use super::status;
 use crate::bus::commands;
-use crate::bus::shared_connection::Connections;
+use crate::bus::connections::Connections;
 use crate::bus::spool::{Left, Spool, Storage};
 use crate::disk::{Directory, Intents};
 use crate::envelope::Envelope;

@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::shared_connection::Connections;
+use crate::bus::connections::Connections;
 use crate::link::gaps::BEAT;
 use crate::settings::Isolation;
 

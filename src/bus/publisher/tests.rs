@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::bus::connect;
-use crate::bus::shared_connection::Connections;
+use crate::bus::connections::Connections;
 use crate::envelope::Envelope;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{Delivery, DeliveryMode, Events, Nats, Urls};
