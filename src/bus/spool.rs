@@ -167,7 +167,7 @@ impl Spool {
         read: OffsetDateTime,
         stored: Option<&UnboundedSender<u64>>,
     ) {
-        let note = stored.cloned().zip(event.stored);
+        let note = event.stored.and_then(|number| Some((stored?.clone(), number)));
         self.metrics.events_read.increment(1);
         let state = &mut *self.state.borrow_mut();
         let identity = event.identity.as_deref().map(|text| state.recent.identity(event.kind, text));

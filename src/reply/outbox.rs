@@ -87,9 +87,12 @@ impl Refusal {
     }
 }
 
-/// Sends replies to the bus. The receiver ends when all of these are gone.
+/// Sends replies to the bus. The receiver ends when all of these are gone. Cheap to clone: each command has one.
 #[derive(Clone)]
-pub struct ReplySender {
+pub struct ReplySender(Rc<Queues>);
+
+/// The sending ends of the queues.
+struct Queues {
     queue: mpsc::Sender<Outgoing>,
     refusals: mpsc::Sender<(Refusal, OwnedSemaphorePermit)>,
     refusal_bytes: Arc<Semaphore>,
@@ -119,7 +122,7 @@ impl ReplySender {
         let (queue, outgoing) = mpsc::channel(commands + PARTS);
         let (refusals, refused) = mpsc::channel(REFUSALS);
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let sender = Self {
+        let queues = Queues {
             queue,
             refusals,
             refusal_bytes: semaphore(REFUSAL_BYTES),
@@ -127,30 +130,30 @@ impl ReplySender {
             quota: Quota { parts: semaphore(PARTS), bytes: semaphore(PART_BYTES), left: Rc::default() },
             liveness: Rc::default(),
         };
-        (sender, ReplyReceiver { queue: outgoing, refusals: refused })
+        (Self(Rc::new(queues)), ReplyReceiver { queue: outgoing, refusals: refused })
     }
 
     /// Which callers still receive parts.
     pub fn liveness(&self) -> Rc<Liveness> {
-        self.liveness.clone()
+        self.0.liveness.clone()
     }
 
     /// How much of the queue parts may take.
     pub(crate) fn quota(&self) -> Quota {
-        self.quota.clone()
+        self.0.quota.clone()
     }
 
     /// Queues a reply that is not a part. Returns whether it found room, which it does if it holds a permit.
     pub(crate) fn send(&self, outgoing: Outgoing) -> bool {
-        self.queue.try_send(outgoing).is_ok()
+        self.0.queue.try_send(outgoing).is_ok()
     }
 
     /// Queues the reply to a command that was refused. Returns whether it found room.
     pub(crate) fn refuse(&self, refusal: Refusal) -> bool {
-        let space = self.refusal_bytes.clone().try_acquire_many_owned(refusal.size());
-        let taken = space.is_ok_and(|space| self.refusals.try_send((refusal, space)).is_ok());
+        let space = self.0.refusal_bytes.clone().try_acquire_many_owned(refusal.size());
+        let taken = space.is_ok_and(|space| self.0.refusals.try_send((refusal, space)).is_ok());
         if !taken {
-            self.drops.log(|replies| {
+            self.0.drops.log(|replies| {
                 tracing::warn!(
                     replies,
                     "replies to refused commands were dropped: too many wait for NATS already"
@@ -169,9 +172,9 @@ impl ReplySender {
         stream: &mut Stream,
     ) {
         let id = answer.id.clone();
-        let sent = self.quota.space(answer.body.len()).and_then(|space| {
+        let sent = self.0.quota.space(answer.body.len()).and_then(|space| {
             let part = Some(Part { name: stream.next(), space });
-            self.queue.try_send(Outgoing { subject, answer, traceparent, part, permit: None }).ok()
+            self.0.queue.try_send(Outgoing { subject, answer, traceparent, part, permit: None }).ok()
         });
         if sent.is_none() && !std::mem::replace(&mut stream.lossy, true) {
             tracing::warn!(id, "parts of an answer are dropped: NATS takes replies too slowly");
