@@ -1,8 +1,8 @@
 //! Times as RFC 3339 text in UTC. Formatting keeps the second that it wrote last, as events come close together.
 
-use std::fmt::Write as _;
-
 use time::OffsetDateTime;
+
+use super::attributes::push_number;
 
 /// Formats times; remembers the last second.
 #[derive(Default)]
@@ -21,7 +21,9 @@ impl Clock {
             self.text = seconds(time);
         }
         self.text.truncate(SECONDS);
-        let _ = write!(self.text, ".{:03}Z", time.millisecond());
+        self.text.push('.');
+        push_number(&mut self.text, time.millisecond().into(), 3);
+        self.text.push('Z');
         &self.text
     }
 }

@@ -14,7 +14,6 @@ pub mod subject;
 pub mod trace_context;
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -23,7 +22,7 @@ use time::OffsetDateTime;
 
 use crate::envelope::trace_context::traceparent;
 use crate::settings::{EventMode, Events};
-use attributes::{DOCUMENT, header, push, push_header};
+use attributes::{DOCUMENT, header, push, push_header, push_number};
 use clock::Clock;
 use record::{Parts, Text, push_data};
 
@@ -40,8 +39,9 @@ const KEPT: usize = 64 * 1024;
 pub struct Envelope {
     kind: String,
     instance: String,
-    /// When this run of the instance began, in milliseconds since 1970: the epoch, unless the stream holds a later one.
-    start: u64,
+    /// What ids of commands begin with: when this run of the instance began, in milliseconds since 1970. That is the epoch,
+    /// unless the stream holds a later one.
+    command_id: String,
     source: String,
     /// What message ids begin with, `<type>.<instance>:`.
     message_id: String,
@@ -89,7 +89,7 @@ impl Envelope {
         Self {
             kind: kind.to_owned(),
             instance: instance.to_owned(),
-            start: epoch,
+            command_id: format!("{epoch:x}-"),
             source: format!("urn:pontoon:{kind}:{instance}"),
             message_id: format!("{kind}.{instance}:"),
             epoch: Cell::new(epoch),
@@ -318,14 +318,19 @@ impl Envelope {
         whole.extend_from_slice(parts.subject);
         let headers_at = whole.len();
         text.clear();
-        let _ = write!(text, "{}{epoch}-{sequence}", self.message_id);
+        text.push_str(&self.message_id);
+        push_number(text, epoch, 1);
+        text.push('-');
+        push_number(text, sequence, 1);
         push_header(whole, header::MESSAGE_ID, text);
         let attributes_at = whole.len();
         let mut push_lead = |whole: &mut Vec<u8>| {
             push(mode, whole, header::ID, text.get(self.message_id.len()..).unwrap_or_default());
             text.clear();
             // It sorts as text, over all runs of the instance.
-            let _ = write!(text, "{epoch:015}-{sequence:012}");
+            push_number(text, epoch, 15);
+            text.push('-');
+            push_number(text, sequence, 12);
             push(mode, whole, header::SEQUENCE, text);
             if let Some(since) = ongoing_gap {
                 push(mode, whole, header::ONGOING_GAP, &rfc3339(since));
@@ -350,7 +355,9 @@ impl Envelope {
 
     /// The id of a command in replies: unique over all runs of the instance.
     pub fn command(&self, id: CommandId) -> String {
-        format!("{:x}-{}", self.start, id.0)
+        let mut text = self.command_id.clone();
+        push_number(&mut text, id.0, 1);
+        text
     }
 
     /// Epoch and sequence of an event of this instance, of any of its runs: by the `Nats-Msg-Id`, or by source and id.
