@@ -130,7 +130,7 @@ async fn serve(nats: Nats, reply_prefixes: Vec<String>, commands: mpsc::Sender<C
         let outcome = failure.map_or(Outcome::Response, outcome_of);
         if let Some(operation) = operations().iter().find(|operation| operation.name == name) {
             let error = failure.map(|error| (error.code().number(), error.message()));
-            stats.count(operation.name, started, error);
+            stats.count(operation.name, started.elapsed(), error);
         }
         let data = result.as_ref().ok().map(AsRef::as_ref);
         let answer = compose(&format!("control-{number}"), Some(outcome), data, failure);

@@ -3,7 +3,7 @@
 
 mod backpressure;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,8 +24,9 @@ const TRACES: usize = 1_024;
 /// The commands that were given to the session of one connection.
 #[derive(Default)]
 pub struct PendingCommands {
-    /// Boxed, as the table of a link keeps its room.
-    waiting: HashMap<CommandId, Box<PendingCommand>>,
+    /// Looked up many times for each command, which takes less time than to hash its number. Boxed, as a node of the tree
+    /// has room for several.
+    waiting: BTreeMap<CommandId, Box<PendingCommand>>,
     deadlines: BTreeSet<(Instant, CommandId)>,
     /// The room for parts, once a caller has asked for any.
     part_room: PartRoom,
@@ -259,7 +260,7 @@ impl PendingCommands {
     pub fn disconnect(&mut self, end: &End) -> Vec<CommandId> {
         self.deadlines.clear();
         let mut unsent = Vec::new();
-        for (command, waiting) in self.waiting.drain() {
+        for (command, waiting) in std::mem::take(&mut self.waiting) {
             let sent = waiting.withdraw();
             if !sent {
                 unsent.push(command);

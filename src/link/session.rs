@@ -6,6 +6,7 @@ mod ends;
 mod observe;
 mod reading;
 
+use std::future::ready;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -29,7 +30,11 @@ use super::slots::Slot;
 use crate::reply::Begin;
 use crate::transport::deadline::{GRACE, LATE};
 use crate::transport::writer::Outcome;
-use crate::transport::{Read, classify};
+use crate::transport::{Read, Received, classify};
+
+/// How many commands are sent or answered before what was made of them is written. The service, and NATS, work on these
+/// while more are made: with 64 commands in flight, all at once would have each of the three wait for the others.
+const SHARE: usize = 16;
 
 /// A command whose intent is being written.
 struct Beginning<R> {
@@ -72,7 +77,11 @@ pub struct Connection<'a, S: Session, R> {
     finished: bool,
     /// A command whose intent is being written. Others wait behind it.
     beginning: Option<Box<Beginning<S::Request>>>,
-    /// A frame that was read and not handled, because there was no room for parts meanwhile.
+    /// Whether it is served, and not ending.
+    is_served: bool,
+    /// How many commands were sent or answered since what was made of them was written last.
+    unwritten: usize,
+    /// A frame that was read and not handled, because there was no room for parts meanwhile, or others were to be written.
     held: Option<S::Frame>,
     /// The numbers of events that NATS has confirmed, for the session: where they are sent, and where they arrive.
     stored: (UnboundedSender<u64>, UnboundedReceiver<u64>),
@@ -116,6 +125,8 @@ where
             interrupted: false,
             finished: false,
             beginning: None,
+            is_served: true,
+            unwritten: 0,
             held: None,
             stored: unbounded(),
             interrupt: Box::pin(interrupt),
@@ -130,6 +141,7 @@ where
             Ok(()) => self.serve().await,
             Err(end) => end,
         };
+        self.is_served = false;
         let _ = self.handle_held();
         if (self.finished || self.interrupted) && !self.is_broken {
             Box::pin(self.close_and_read()).await;
@@ -137,6 +149,7 @@ where
         end.reason = shown(&self.redact, &end.reason);
         let settings = &self.context.transport.config;
         end.kind = classify::end(&end, self.opened.elapsed(), settings);
+        self.outbox.advance(Instant::now());
         let kind = self.session.ended(&end, &mut self.outbox);
         // What the operator has set for a code counts more than what the connector makes of it.
         let listed = end.code.and_then(|code| classify::listed_code(code, settings));
@@ -167,6 +180,10 @@ where
     async fn serve(&mut self) -> End {
         let mut timer = Box::pin(sleep_until(far()));
         loop {
+            if self.unwritten >= SHARE {
+                self.unwritten = 0;
+                yield_now().await;
+            }
             let is_full = self.context.spool.is_full();
             let is_ahead = !is_full && self.context.spool.is_ahead();
             if is_full || is_ahead {
@@ -187,12 +204,6 @@ where
                 continue;
             }
             let backpressure = self.pending.backpressure(Instant::now());
-            if backpressure.is_none() && self.held.is_some() {
-                if let Err(end) = self.handle_held() {
-                    return end;
-                }
-                continue;
-            }
             let reads = !is_full && !is_ahead && backpressure.is_none();
             if !reads {
                 self.link.gaps.received.pause(OffsetDateTime::now_utc());
@@ -221,7 +232,8 @@ where
                 () = self.context.spool.caught_up(), if is_ahead => Ok(()),
                 () = wanted(self.link.slot.as_ref()), if self.is_idle() => self.release_slot(),
                 () = over(backpressure.as_ref()), if backpressure.is_some() => Ok(()),
-                read = self.ends.reader.read(), if reads => self.receive(read),
+                () = ready(()), if self.held.is_some() && backpressure.is_none() => self.handle_held(),
+                read = self.ends.reader.read(), if reads && self.held.is_none() => self.receive(read),
             };
             if let Err(end) = step {
                 return end;
@@ -257,12 +269,12 @@ where
         }
         self.grace = None;
         let has_read = std::mem::replace(&mut self.has_read, false);
-        if reads
-            && !has_read
-            && let Some(read) = self.ends.reader.read().now_or_never()
-        {
-            self.has_read = true;
-            return self.receive(read);
+        if reads && !has_read {
+            let held = self.held.take().map(|frame| Ok(Received::Message(frame)));
+            if let Some(read) = held.or_else(|| self.ends.reader.read().now_or_never()) {
+                self.has_read = true;
+                return self.receive(read);
+            }
         }
         self.tick()
     }
@@ -287,19 +299,25 @@ where
         let Some(beginning) = self.beginning.take() else { return Ok(()) };
         let queued = beginning.queued;
         match begun {
-            Ok(()) if queued.command.deadline <= Instant::now() => queued.expire(),
-            Ok(()) => return self.encode(queued),
+            Ok(()) => {
+                self.outbox.advance(Instant::now());
+                if queued.command.deadline > self.outbox.now() {
+                    return self.encode(queued);
+                }
+                queued.expire();
+            }
             Err(error) => queued.caller.refuse(&error),
         }
         Ok(())
     }
 
+    /// Gives a command to the session, whose time was set just now.
     fn encode(&mut self, queued: QueuedCommand<S::Request>) -> Result<(), End> {
         let QueuedCommand { request, mut command, delivery, mut caller, .. } = queued;
         caller.sends(&mut command);
         let id = command.id;
         self.pending.begin(&command, caller, delivery);
-        self.outbox.advance(Instant::now());
+        self.unwritten += 1;
         self.outbox.busy();
         match self.session.encode(request, command, &mut self.outbox) {
             // Only now is it known whether its frame could be queued.
@@ -410,7 +428,7 @@ where
     }
 
     fn perform(&mut self) -> Result<(), End> {
-        self.perform_at(Instant::now(), OffsetDateTime::now_utc())
+        self.perform_read(None)
     }
 }
 

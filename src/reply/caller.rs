@@ -153,8 +153,9 @@ impl Caller {
     fn count(&mut self, outcome: Outcome, error: Option<(u16, &str)>) {
         self.answered = true;
         self.metrics.command_ended(self.operation, outcome);
-        self.metrics.command_duration(self.operation).record(self.started.elapsed());
-        self.stats.count(self.operation, self.started, error);
+        let took = self.started.elapsed();
+        self.metrics.command_duration(self.operation).record(took);
+        self.stats.count(self.operation, took, error);
     }
 
     /// Sends one more part of the answer.

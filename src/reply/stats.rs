@@ -1,12 +1,12 @@
 //! Figures of each operation, as the micro service shows them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Figures of each operation, as the micro service shows them.
 #[derive(Default)]
-pub struct Stats(RefCell<HashMap<&'static str, Figures>>);
+pub struct Stats(RefCell<BTreeMap<&'static str, Figures>>);
 
 /// Figures of one operation.
 #[derive(Debug, Clone, Default)]
@@ -22,11 +22,11 @@ pub struct Figures {
 }
 
 impl Stats {
-    pub(crate) fn count(&self, operation: &'static str, started: Instant, error: Option<(u16, &str)>) {
+    pub(crate) fn count(&self, operation: &'static str, took: Duration, error: Option<(u16, &str)>) {
         let mut all = self.0.borrow_mut();
         let figures = all.entry(operation).or_default();
         figures.requests += 1;
-        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let spent = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         figures.nanoseconds = figures.nanoseconds.saturating_add(spent);
         if let Some((code, text)) = error {
             figures.errors += 1;

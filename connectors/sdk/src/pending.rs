@@ -79,7 +79,7 @@ pub struct Pending<K, T, F> {
     max_waiting_bytes: Limit,
     lanes: HashMap<K, Lane<T, F>>,
     /// The key of each request whose caller waits.
-    callers: HashMap<CommandId, K>,
+    callers: BTreeMap<CommandId, K>,
     /// The key of each hold, by the number of its request.
     holds: BTreeMap<u64, K>,
     waiting_bytes: usize,
@@ -145,7 +145,7 @@ impl<K: Eq + Hash + Clone, T, F: Frame> Pending<K, T, F> {
             max_requests: Limit { most: MAX_REQUESTS, setting: "a fixed limit" },
             max_waiting_bytes: Limit { most: MAX_WAITING_BYTES, setting: "a fixed limit" },
             lanes: HashMap::new(),
-            callers: HashMap::new(),
+            callers: BTreeMap::new(),
             holds: BTreeMap::new(),
             waiting_bytes: 0,
             sent: 0,

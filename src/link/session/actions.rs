@@ -1,7 +1,5 @@
 //! What a session asks for while it handles a frame, a command or a timer: it is done here, in order.
 
-use std::time::Instant;
-
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::{Action, CommandId, End, Error, EventType, Result, Session};
 use time::OffsetDateTime;
@@ -17,8 +15,12 @@ where
     S::Frame: Frame,
     R: Read<S::Frame>,
 {
-    /// Does all that the session wants done, and then ends if anything of it ends the connection.
-    pub(super) fn perform_at(&mut self, read_at: Instant, read: OffsetDateTime) -> Result<(), End> {
+    /// Does all that the session wants done, and then ends if anything of it ends the connection. `read` is when the frame
+    /// was read that it comes from, if it comes from one.
+    pub(super) fn perform_read(&mut self, read: Option<OffsetDateTime>) -> Result<(), End> {
+        let read_at = self.outbox.now();
+        // Most commands only send a frame, which needs no time of day.
+        let read = || read.unwrap_or_else(OffsetDateTime::now_utc);
         let mut end = None;
         let mut unsent: Vec<(CommandId, Error)> = Vec::new();
         loop {
@@ -31,9 +33,10 @@ where
                             service_error(self.link, &event);
                         }
                         let stored = Some(&self.stored.0);
-                        self.context.spool.offer_noting(&self.link.key, event, read_at, read, stored);
+                        self.context.spool.offer_noting(&self.link.key, event, read_at, read(), stored);
                     }
                     Action::Reply(command, reply) => {
+                        self.unwritten += 1;
                         self.pending.reply(command, self.redact.reply(reply));
                     }
                     Action::Duplicate => self.context.spool.duplicate(),
@@ -59,7 +62,7 @@ where
                     Action::Forget(key) => self.link.joins.retain(|join| join.key != key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
-                            self.link.ready(read);
+                            self.link.ready(read());
                         }
                     }
                     Action::Finish => {

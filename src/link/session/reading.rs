@@ -8,8 +8,8 @@ use pontoon_sdk::{End, Event, EventType, Kind, Raw, Result, Session};
 use time::OffsetDateTime;
 use tokio::task::coop::has_budget_remaining;
 
-use super::Connection;
 use super::observe::show;
+use super::{Connection, SHARE};
 use crate::link::redact::excerpt;
 use crate::transport::{self, Read};
 
@@ -55,22 +55,31 @@ where
         }
         while let Some(message) = next {
             let message = message?;
-            self.last_message = Instant::now();
+            let now = Instant::now();
+            self.last_message = now;
             match message {
-                transport::Received::Message(frame) => self.handle_frame(&frame, read)?,
+                transport::Received::Message(frame) => self.handle_frame(&frame, now, read)?,
                 transport::Received::TooLarge(size) => self.publish_too_large(size, read),
             }
             left -= 1;
             let spool = &self.context.spool;
-            let waits =
-                spool.is_full() || spool.is_ahead() || self.pending.backpressure(Instant::now()).is_some();
+            let waits = spool.is_full() || spool.is_ahead() || self.pending.backpressure(now).is_some();
             let reads = left > 0 && !waits;
             next = if reads { self.ends.reader.read().now_or_never() } else { None };
+            next = match next {
+                Some(Ok(transport::Received::Message(frame)))
+                    if self.is_served && self.unwritten >= SHARE =>
+                {
+                    self.held = Some(frame);
+                    None
+                }
+                next => next,
+            };
             if next.is_some() {
                 continue;
             }
             // The runtime also reports that nothing is there when this task has used its budget.
-            if reads && has_budget_remaining() {
+            if reads && self.held.is_none() && has_budget_remaining() {
                 self.link.gaps.received.is_empty();
             } else {
                 self.link.gaps.received.is_behind(read);
@@ -81,31 +90,30 @@ where
         Ok(())
     }
 
-    fn handle_frame(&mut self, frame: &S::Frame, read: OffsetDateTime) -> Result<(), End> {
+    fn handle_frame(&mut self, frame: &S::Frame, now: Instant, read: OffsetDateTime) -> Result<(), End> {
         self.context.metrics.frames_received.increment(1);
         self.context.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
         show(self.link, &self.redact, "received", frame);
         if !self.ready {
             self.last_frame = Some(excerpt(&self.redact, frame));
         }
-        let now = Instant::now();
         self.outbox.advance(now);
         let decoded = self.session.decode(frame, &mut self.outbox);
         match decoded {
             Err(error) if error.kind() == Kind::Protocol => {
-                let performed = self.perform_at(now, read);
+                let performed = self.perform_read(Some(read));
                 self.publish_unrecognised(frame, error.message(), now, read);
                 performed
             }
             Err(error) => {
-                let performed = self.perform_at(now, read);
+                let performed = self.perform_read(Some(read));
                 if error.kind() == Kind::Internal {
                     self.publish_unrecognised(frame, error.message(), now, read);
                 }
                 performed?;
                 Err(error.into())
             }
-            Ok(()) => self.perform_at(now, read),
+            Ok(()) => self.perform_read(Some(read)),
         }
     }
 

@@ -9,6 +9,9 @@ use serde_json::value::RawValue;
 
 use super::pointer::{Document, Pointer, Token};
 
+/// What stands around a name: a comma, quotes, a colon and braces.
+const AROUND: usize = 6;
+
 impl<D: Document> Pointer<D> {
     /// The JSON text with a value put in: in the place of a `null`, or of a field that is not there. All else keeps
     /// every byte.
@@ -16,7 +19,8 @@ impl<D: Document> Pointer<D> {
     /// # Errors
     /// Why it cannot stand there, as the end of a sentence about the place.
     pub fn put(&self, json: &str, value: &str) -> Result<String, &'static str> {
-        let mut out = String::with_capacity(json.len() + value.len());
+        let way: usize = self.way.iter().map(|token| token.key.len() + AROUND).sum();
+        let mut out = String::with_capacity(json.len() + way + value.len());
         place(json, &self.way, value, &mut out)?;
         Ok(out)
     }
@@ -108,7 +112,14 @@ fn name(key: &str, out: &mut String) {
     if !out.ends_with('{') {
         out.push(',');
     }
-    out.push_str(&serde_json::Value::from(key).to_string());
+    let is_plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if key.bytes().all(is_plain) {
+        out.push('"');
+        out.push_str(key);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(key).to_string());
+    }
     out.push(':');
 }
 

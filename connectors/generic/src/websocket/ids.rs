@@ -40,7 +40,9 @@ impl RequestIds {
             Form::Number => text.unwrap_or(json),
             Form::Text => text?.strip_suffix(self.salt.as_str())?.strip_suffix('-')?,
         };
-        digits.parse().ok().filter(|id: &u64| id.to_string() == digits)
+        // Of several ways to write a number, ours alone.
+        let is_ours = digits == "0" || !digits.starts_with(['0', '+']);
+        if is_ours { digits.parse().ok() } else { None }
     }
 }
 
