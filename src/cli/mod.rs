@@ -18,10 +18,11 @@ mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Problem, Problems, Sources};
+use crate::config::{Problem, Problems, Sources};
 use crate::daemon;
 use crate::registry::Registry;
 use failure::Failure;
@@ -161,7 +162,8 @@ impl Settings {
 }
 
 fn run(registry: Registry, sources: Sources) -> Outcome {
-    let loaded = config::load(&registry, &sources)?;
+    let registry = Arc::new(registry);
+    let (loaded, thread) = daemon::load(&registry, &sources)?;
     if loaded.instances.is_empty() {
         let advice = "add a table [connectors.<name>]: `pontoon connectors` lists the types, and `pontoon sample <type>` prints a table to begin with";
         let what = format!("no instance is enabled, so there is nothing to run; {advice}");
@@ -171,7 +173,7 @@ fn run(registry: Registry, sources: Sources) -> Outcome {
             what,
         }])));
     }
-    Ok(daemon::run(registry, sources, loaded))
+    Ok(daemon::run(registry, sources, (loaded, thread)))
 }
 
 fn command_line() -> clap::Command {

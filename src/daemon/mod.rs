@@ -4,6 +4,7 @@ pub mod admin;
 mod cluster;
 mod control;
 mod drain;
+mod loading;
 mod notify;
 pub mod reload;
 mod signals;
@@ -33,6 +34,7 @@ use crate::registry::Registry;
 use crate::settings;
 use crate::{backoff, log, metrics};
 use control::{Control, ControlCommand};
+pub use loading::{LoadingThread, load};
 use notify::Notify;
 use signals::Signals;
 pub use statuses::InstanceStatuses;
@@ -42,8 +44,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// An instance that has run for this long before it crashes counts as stable: its crash counter is reset.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// Runs the daemon until a signal stops it.
-pub fn run(registry: Registry, sources: Sources, loaded: Loaded) -> ExitCode {
+/// Runs the daemon until a signal stops it. The thread that has read the configuration ends when the first instances start.
+pub fn run(registry: Arc<Registry>, sources: Sources, (loaded, thread): (Loaded, LoadingThread)) -> ExitCode {
     since_start();
     let failed = |error: &str| {
         tracing::error!("{error}");
@@ -65,10 +67,10 @@ pub fn run(registry: Registry, sources: Sources, loaded: Loaded) -> ExitCode {
     };
     let mut daemon = Daemon::new(registry, sources, counts, exporter);
     daemon.log = Some(log);
-    start(daemon, loaded).unwrap_or_else(|error| failed(&error))
+    start(daemon, (loaded, thread)).unwrap_or_else(|error| failed(&error))
 }
 
-fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
+fn start(mut daemon: Daemon, (loaded, thread): (Loaded, LoadingThread)) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -83,7 +85,7 @@ fn start(mut daemon: Daemon, loaded: Loaded) -> Result<ExitCode, String> {
     }
     daemon.serve_admin(&loaded.config.admin)?;
     daemon.notify = Notify::start(daemon.statuses.clone());
-    Ok(LocalSet::new().block_on(&runtime, daemon.run(loaded, signals)))
+    Ok(LocalSet::new().block_on(&runtime, daemon.run(loaded, thread, signals)))
 }
 
 struct Daemon {
@@ -125,11 +127,11 @@ struct Ending {
 }
 
 impl Daemon {
-    fn new(registry: Registry, sources: Sources, counts: DaemonMetrics, exporter: Exporter) -> Self {
+    fn new(registry: Arc<Registry>, sources: Sources, counts: DaemonMetrics, exporter: Exporter) -> Self {
         let statuses = Arc::new(InstanceStatuses::default());
         statuses.beat();
         Self {
-            registry: Arc::new(registry),
+            registry,
             sources,
             statuses,
             counts,
@@ -149,7 +151,7 @@ impl Daemon {
         }
     }
 
-    async fn run(mut self, loaded: Loaded, mut signals: Signals) -> ExitCode {
+    async fn run(mut self, loaded: Loaded, thread: LoadingThread, mut signals: Signals) -> ExitCode {
         self.config = loaded.config;
         let names: Vec<_> = loaded.instances.iter().map(|prepared| prepared.name.as_str()).collect();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), instances = names.join(", "), "pontoon started");
@@ -158,6 +160,7 @@ impl Daemon {
         }
         self.cluster = Cluster::join(&self.config);
         self.statuses.set_cluster(self.cluster.as_ref().map(Cluster::view));
+        drop(thread);
         self.tick();
         self.notify.running();
         let mut upkeep = interval(metrics::UPKEEP);

@@ -80,7 +80,7 @@ static EXPORTER: LazyLock<Exporter> = LazyLock::new(|| metrics::install().unwrap
 /// A daemon with one thread for all instances.
 fn daemon(instances: [&str; 2]) -> Daemon {
     let registry = Registry::new().with::<pontoon_sub0::Sub0>();
-    let mut daemon = Daemon::new(registry, Sources::default(), DaemonMetrics::new(), EXPORTER.clone());
+    let mut daemon = Daemon::new(registry.into(), Sources::default(), DaemonMetrics::new(), EXPORTER.clone());
     (daemon.config, daemon.workers) = (config(instances), Workers::new(1));
     daemon
 }
