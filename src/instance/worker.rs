@@ -5,15 +5,15 @@
 //! runtime's budget. Nothing ends the turn of an instance that neither waits nor returns: then the daemon finds the thread
 //! stuck, and starts the others on another one.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::LocalSet;
@@ -169,16 +169,16 @@ impl Running {
 /// Runs instances and their connections, which are to have this name.
 fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse, name: String) {
     runtime.block_on(async {
-        let (mut instances, mut is_open) = (FuturesUnordered::new(), true);
+        let (mut instances, mut is_open) = (quiet(), true);
         let (spawn, mut spawned) = mpsc::unbounded_channel();
         let connections = Connections::new(name, move |task| drop(spawn.send(task)));
-        let mut tasks = FuturesUnordered::<LocalBoxFuture<'static, ()>>::new();
+        let mut tasks = quiet();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while is_open || !instances.is_empty() {
+        while is_open || instances.len() > 1 {
             tokio::select! {
                 start = starts.recv(), if is_open => match start {
-                    Some(start) => instances.push(start.run(pulse, connections.clone())),
+                    Some(start) => instances.push(start.run(pulse, connections.clone()).boxed_local()),
                     None => is_open = false,
                 },
                 Some(()) = instances.next() => {}
@@ -192,6 +192,14 @@ fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse, na
     });
     // A name that is being looked up on a thread of the runtime's must not hold up the end.
     runtime.shutdown_background();
+}
+
+/// No futures, but for one that never ends. Once it has polled as many as it holds, the set has itself polled again, which
+/// for one instance alone was another look at all sockets after each event.
+fn quiet<'a>() -> FuturesUnordered<LocalBoxFuture<'a, ()>> {
+    let futures = FuturesUnordered::new();
+    futures.push(pending().boxed_local());
+    futures
 }
 
 impl Start {
@@ -222,7 +230,6 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::task::Poll;
 
-    use futures_util::FutureExt as _;
     use tokio::task::spawn_local;
 
     use super::*;
@@ -286,7 +293,7 @@ mod tests {
     async fn no_task_is_left_of_an_instance_that_has_ended_or_panicked_and_others_go_on() {
         let worker = Workers::new(1).assign("a", Isolation::Shared).unwrap();
         let tasks = Arc::new(());
-        let other = worker.clone().run(1, |_| std::future::pending().boxed_local());
+        let other = worker.clone().run(1, |_| pending().boxed_local());
         for panics in [false, true] {
             let task = tasks.clone();
             let instance = worker.clone().run(2, move |_| {
