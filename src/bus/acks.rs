@@ -123,6 +123,8 @@ pub struct Tracker {
     moved: bool,
     /// Closed while another daemon may own the instance.
     fence: Fence,
+    /// The epoch of the last event that the stream had when this run began, if other daemons may have published it.
+    before: Option<u64>,
 }
 
 struct Known {
@@ -171,7 +173,19 @@ impl Tracker {
         let stream = stream_of(&delivery, instance);
         let (known, rival, foreign) = (None, None, Foreign::default());
         let (last_with_id, moved, instance) = (0, false, instance.to_owned());
-        Self { delivery, instance, stream, api, known, rival, foreign, last_with_id, moved, fence }
+        Self {
+            delivery,
+            instance,
+            stream,
+            api,
+            known,
+            rival,
+            foreign,
+            last_with_id,
+            moved,
+            fence,
+            before: None,
+        }
     }
 
     /// Goes on with other settings. `elsewhere` is whether they may lead to another server or account: then a stream
@@ -183,6 +197,11 @@ impl Tracker {
             known.strict &= delivery.mode == self.delivery.mode;
         }
         (self.delivery, self.stream, self.api) = (delivery, stream, api);
+    }
+
+    /// Whether an event of this epoch comes late: another daemon has owned the instance since, and published events.
+    pub fn is_late(&self, epoch: u64) -> bool {
+        self.before.is_some_and(|before| epoch < before)
     }
 
     /// Closed while nothing may be published.
@@ -249,7 +268,7 @@ impl Tracker {
         let reader = Reader { js, stream: &self.stream, spool, is_leased };
         match &self.known {
             None => {
-                reader.first_look(&info).await?;
+                self.before = reader.first_look(&info).await?.filter(|_| is_leased);
                 if let Some(left) = spool.left() {
                     reader.recover(left, &info, strict).await?;
                 }

@@ -4,6 +4,7 @@
 //! ever, while a subscription that is dropped does not.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
@@ -114,6 +115,25 @@ impl JetStream<'_> {
     /// See [`StreamError`].
     pub async fn info(self, stream: &str) -> Result<Info, StreamError> {
         self.call(format!("STREAM.INFO.{stream}"), Bytes::new()).await
+    }
+
+    /// The subjects of a stream that match `filter` and have messages.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn subjects(self, stream: &str, filter: &str) -> Result<Vec<String>, StreamError> {
+        #[derive(Deserialize)]
+        struct Found {
+            state: State,
+        }
+        #[derive(Deserialize)]
+        struct State {
+            #[serde(default)]
+            subjects: Option<HashMap<String, u64>>,
+        }
+        let body = json!({ "subjects_filter": filter }).to_string().into();
+        let found: Found = self.call(format!("STREAM.INFO.{stream}"), body).await?;
+        Ok(found.state.subjects.unwrap_or_default().into_keys().collect())
     }
 
     /// Makes the stream of an instance.

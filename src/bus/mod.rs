@@ -11,6 +11,7 @@
 
 pub mod acks;
 mod advice;
+pub mod bucket;
 pub mod commands;
 pub mod connect;
 pub mod connections;
@@ -19,6 +20,7 @@ pub mod dedup;
 pub mod handshake;
 pub mod jetstream;
 pub mod jobs;
+pub mod keys;
 mod protocol;
 mod publish_connection;
 pub mod publisher;

@@ -34,6 +34,8 @@ use crate::transport::deadline::within;
 
 /// The detail while the first connection is made.
 const CONNECTING: &str = "connecting to NATS";
+/// The header of an event that another daemon's events came before: the spool of a former owner had it.
+const LATE: &[u8] = b"ce-pontoonlate: true\r\n";
 /// How long the oldest event on the wire may wait for any sign of progress.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -257,7 +259,8 @@ impl Publisher {
             let expected = acks.expected();
             let sent = self.spool.send_next(|record| {
                 let message_id = self.tracker.message_id(record.sequence);
-                write(connection, record, reply, message_id, expected)
+                let late = self.tracker.is_late(record.epoch);
+                write(connection, record, reply, (message_id, late), expected)
             });
             match sent {
                 None => break,
@@ -436,7 +439,7 @@ fn write(
     connection: &mut Channel,
     record: &Record,
     reply: Option<&str>,
-    message_id: bool,
+    (message_id, late): (bool, bool),
     expected: Option<u64>,
 ) -> Result<u64, TooLarge> {
     let sequence = record.sequence;
@@ -451,7 +454,7 @@ fn write(
     let publish = Publish {
         subject: record.subject(),
         reply: reply.map(|reply| (reply, sequence)),
-        headers: &[same, own],
+        headers: &[same, own, if late { LATE } else { b"" }],
         expected,
         body: record.body(),
     };

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use super::Outcome;
 use super::failure::Failure;
 use crate::bus::acks::stream_of;
+use crate::bus::bucket::{self, KEYS, LEASES, MEMBERS};
 use crate::cluster::INBOX;
-use crate::cluster::bucket::{self, LEASES, MEMBERS};
 use crate::config::{self, Sources};
 use crate::envelope::subject::Subjects;
 use crate::instance::router::{PAUSE, RECONNECT, RESUME, STATUS};
@@ -120,6 +120,12 @@ fn cluster(config: &Config) -> Vec<String> {
     }
     publish.push(format!("{api}.STREAM.MSG.GET.{}", bucket::stream(LEASES)));
     publish.push(cluster_inboxes(config));
+    let keys = bucket::stream(KEYS);
+    publish.extend(["INFO", "MSG.GET"].map(|what| format!("{api}.STREAM.{what}.{keys}")));
+    if config.delivery.provision {
+        publish.push(format!("{api}.STREAM.CREATE.{keys}"));
+    }
+    publish.push(bucket::subject(KEYS, prefix, "*.*"));
     publish
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{self, Entry, LEASES, lost};
+use crate::bus::bucket::{self, Entry, LEASES, lost};
 use crate::bus::jetstream::{JetStream, StreamError};
 use crate::fence::now;
 

@@ -76,9 +76,9 @@ impl Members {
         Some(gone.flat_map(|(_, known)| known.heartbeat.owns).collect())
     }
 
-    /// Counts the time anew for all: heartbeats may have been missed here.
-    pub fn refresh(&mut self, now: Duration) {
-        self.0.values_mut().for_each(|known| known.received = now);
+    /// Takes heartbeats of this time for received: they may have been missed here.
+    pub fn refresh(&mut self, at: Duration) {
+        self.0.values_mut().for_each(|known| known.received = known.received.max(at));
     }
 
     /// Who may run instances.

@@ -2,7 +2,6 @@
 //!
 //! * [`assign`]: which member should run an instance, by the members that are alive
 //! * [`members`]: those that are, by their heartbeats; [`lease`]: the right to run an instance, for a while
-//! * [`bucket`]: the key-value buckets of both
 //! * [`state`]: what follows from all that; here: what does it over NATS
 //!
 //! A lease is what counts: its holder computes from the time at which it sent the last renewal that was confirmed until when
@@ -10,7 +9,6 @@
 //! only decide who tries to take which lease.
 
 pub mod assign;
-pub mod bucket;
 pub mod lease;
 pub mod members;
 pub mod state;
@@ -30,10 +28,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use self::bucket::{LEASES, MEMBERS};
 use self::lease::{Found, Holder, Leases};
 use self::members::Heartbeat;
 use self::state::{Action, Grant, Reason, State, Stop};
+use crate::bus::bucket::{self, LEASES, MEMBERS};
 use crate::bus::commands::barrier;
 use crate::bus::connect::{self, Connection};
 use crate::bus::jetstream::{JetStream, StreamError};
@@ -214,7 +212,7 @@ impl Worker {
             let now = now();
             let known = connection.borrow_and_update().clone();
             // After a pause of this process or of the connection, the silence of others means nothing.
-            if now > last + self.ttl / 4 || generation != Some(known.generation) || !known.up {
+            if now > last + self.ttl / 2 || generation != Some(known.generation) || !known.up {
                 self.shared.state().unsettle(now);
                 generation = known.up.then_some(known.generation);
             }
@@ -264,7 +262,7 @@ impl Worker {
         let Delivery { provision, replicas, .. } = self.delivery;
         let prepare = async {
             for bucket in [LEASES, MEMBERS] {
-                bucket::ensure(js, bucket, self.ttl, provision, replicas).await?;
+                bucket::ensure(js, bucket, ("cluster.ttl", self.ttl), provision, replicas).await?;
             }
             Ok(())
         };
@@ -333,7 +331,7 @@ impl Worker {
     }
 
     async fn announce(&self, client: &Client) {
-        let heartbeat = self.shared.state().heartbeat();
+        let heartbeat = self.shared.state().heartbeat(now());
         let subject = bucket::subject(MEMBERS, &self.nats.prefix, &self.holder.owner);
         if let Ok(value) = serde_json::to_vec(&heartbeat) {
             let _ = timeout(STEP, client.publish(subject, value.into())).await;

@@ -140,6 +140,12 @@ impl State {
         self.settings.ttl.0
     }
 
+    /// How long a member may send nothing. A little less than its leases last, so that the first attempt to take them comes in
+    /// time.
+    fn silence(&self) -> Duration {
+        self.ttl() * 9 / 10
+    }
+
     /// How long after a renewal was sent the instance may act. The rest of the time is for what is on its way.
     fn term(&self) -> Duration {
         self.ttl() * 4 / 5
@@ -157,8 +163,9 @@ impl State {
 
     /// The heartbeats of others may have been missed: for a while, nothing is concluded from their silence.
     pub fn unsettle(&mut self, now: Duration) {
-        self.members.refresh(now);
-        self.settled = now + self.ttl() / 2;
+        let grace = self.ttl() / 2;
+        self.members.refresh((now + grace).saturating_sub(self.silence()));
+        self.settled = now + grace;
     }
 
     /// A heartbeat was received. Returns whether another daemon uses our name.
@@ -217,8 +224,7 @@ impl State {
 
     /// What is to be done now.
     pub fn step(&mut self, now: Duration) -> Vec<Action> {
-        if let Some(orphans) = self.members.expire(now.saturating_sub(self.ttl() * 9 / 10)) {
-            // A little before their leases end, so that the first attempt to take them comes in time.
+        if let Some(orphans) = self.members.expire(now.saturating_sub(self.silence())) {
             for (name, slot) in &mut self.slots {
                 slot.orphaned |= orphans.contains(name);
             }
@@ -328,7 +334,7 @@ impl State {
 
     /// A heartbeat at least every third of the time, and at once when what it says has changed.
     fn announce(&mut self, now: Duration) -> Option<Action> {
-        let heartbeat = self.heartbeat();
+        let heartbeat = self.heartbeat(now);
         let is_due = self.announced.as_ref().is_none_or(|(at, last)| {
             *at + self.ttl() / 3 <= now || (*last != heartbeat && *at + POLL / 2 <= now)
         });
@@ -339,7 +345,7 @@ impl State {
     }
 
     /// What this daemon sends of itself.
-    pub fn heartbeat(&self) -> Heartbeat {
+    pub fn heartbeat(&self, now: Duration) -> Heartbeat {
         let names = |wanted: &dyn Fn(&str, &Slot) -> bool| -> BTreeSet<String> {
             let found = self.slots.iter().filter(|(name, slot)| wanted(name, slot));
             found.map(|(name, _)| name.clone()).collect()
@@ -352,7 +358,9 @@ impl State {
             owns: names(&|_, slot| slot.lease.is_some()),
             waits: names(&|name, slot| {
                 let is_target = slot.target.as_ref() == Some(&self.name);
-                is_target && slot.lease.is_none() && self.members.owner(name).is_some()
+                // Else its owner would let it go before it can be taken.
+                let is_ready = now >= self.settled && !slot.running && slot.lease.is_none();
+                is_target && is_ready && self.members.owner(name).is_some()
             }),
         }
     }

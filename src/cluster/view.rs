@@ -63,7 +63,7 @@ impl Source {
     /// The view now.
     pub fn read(&self) -> ClusterStatus {
         let (state, now) = (self.0.state(), now());
-        let own = (state.name.clone(), state.heartbeat(), now);
+        let own = (state.name.clone(), state.heartbeat(now), now);
         let others =
             state.members.iter().map(|(name, heartbeat, at)| (name.to_owned(), heartbeat.clone(), at));
         let member =

@@ -23,9 +23,11 @@ use crate::bus::connect::{self, Connection};
 use crate::bus::connections::{Connections, Opener};
 use crate::bus::context;
 use crate::bus::jobs::{JobIntents, WorkQueue};
+use crate::bus::keys::KeyBucket;
 use crate::bus::publisher::Publisher;
 use crate::bus::replies::{self, Route};
 use crate::envelope::{Subjects, rfc3339};
+use crate::reply::idempotency::KeyRecord;
 use crate::reply::{ReplySender, Stats};
 use crate::settings::Nats;
 use crate::status::{BusStatus, InstanceStatus};
@@ -189,6 +191,38 @@ impl Bus {
             suspect: Cell::default(),
             owned: Cell::default(),
         })
+    }
+
+    /// Reads the idempotency keys that other daemons have kept for the instance, and keeps further ones there. Tries until it
+    /// works, or the instance is asked to stop: then it returns `false`.
+    pub(super) async fn keep_keys(&self, context: &Context) -> bool {
+        loop {
+            let settings = self.shared.settings();
+            let Connected { client, connection, nats } = &self.connected;
+            let mut connection = connection.clone();
+            let opened = async {
+                let _ = connection.wait_for(|connection| connection.up).await;
+                let (prefix, instance) = (settings.nats.prefix.clone(), context.name.clone());
+                let (client, api, fence) = (client.clone(), nats.jetstream_api(), self.shared.fence.clone());
+                let bucket = KeyBucket { client, api, prefix, instance, fence };
+                bucket.open(settings.commands.idempotency_time.0, &settings.delivery).await
+            };
+            let opened = tokio::select! {
+                () = context.stop.cancelled() => return false,
+                opened = opened => opened,
+            };
+            match opened {
+                Ok((store, left)) => {
+                    self.shared.keys.keep_in(KeyRecord::new(store, left));
+                    return true;
+                }
+                Err(detail) => {
+                    tracing::error!(instance = context.name, %detail, "no commands are taken yet");
+                    context.status.send_modify(|status| status.commands.detail = Some(detail));
+                }
+            }
+            sleep(UNUSABLE).await;
+        }
     }
 
     /// Subscribes to the commands of the instance.

@@ -69,6 +69,9 @@ where
     let operations = router::operations(&*connector, context.settings.borrow().admin_commands);
     let started = Bus::start(&context, shared.clone(), operations, stats.clone(), connections).await;
     let Some((mut bus, replies)) = started else { return };
+    if shared.fence.is_fenced() && !bus.keep_keys(&context).await {
+        return;
+    }
     let status = context.status.subscribe();
     let mut router = Router::new(shared.clone(), connector.clone(), status, replies, stats);
     let (sender, mut accepted) = mpsc::channel(ACCEPTED);
@@ -223,7 +226,8 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         link: Rc::new(link),
         envelope,
         intents: Rc::new(intents),
-        keys: Keys::new(&settings.commands, keys),
+        // In a cluster they are in NATS, where the next owner has them, too.
+        keys: Keys::new(&settings.commands, keys.filter(|_| !context.fences.publish.is_fenced())),
         subscribed: watch::Sender::new(false),
         jobs: watch::Sender::default(),
         settings: RefCell::new(Rc::new(settings)),

@@ -6,7 +6,7 @@
 
 mod record;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::answer::{Answer, may_be_done};
 use super::caller::Caller;
 use crate::metrics::Outcome;
 use crate::settings::Commands;
-pub use record::{Fingerprint, KeyRecord};
+pub use record::{Fingerprint, KeyRecord, KeyStore};
 
 /// How long a key may be, in bytes.
 const MAX_KEY: usize = 256;
@@ -38,8 +38,8 @@ pub struct Keys {
     state: RefCell<State>,
     /// A caller has joined, and may have the next deadline.
     joined: Notify,
-    /// The keys on disk.
-    record: Option<KeyRecord>,
+    /// Where they are kept besides.
+    record: OnceCell<KeyRecord>,
 }
 
 #[derive(Default)]
@@ -98,14 +98,24 @@ struct Reservation {
 
 impl Keys {
     /// The keys of this record, with the bounds of these settings. Without a record, none yet, and in memory only.
-    pub fn new(settings: &Commands, mut record: Option<KeyRecord>) -> Rc<Self> {
-        let left = record.as_mut().map(|record| std::mem::take(&mut record.left)).unwrap_or_default();
-        let keys = Self { record, ..Self::default() };
+    pub fn new(settings: &Commands, record: Option<KeyRecord>) -> Rc<Self> {
+        let keys = Self::default();
         keys.reconfigure(settings);
-        for (key, saved) in left {
-            keys.restore(key, saved);
+        if let Some(record) = record {
+            keys.keep_in(record);
         }
         Rc::new(keys)
+    }
+
+    /// Takes over the keys of this record, and keeps further ones in it. Only the first call counts.
+    pub fn keep_in(&self, mut record: KeyRecord) {
+        let left = std::mem::take(&mut record.left);
+        if self.record.set(record).is_err() {
+            return;
+        }
+        for (key, saved) in left {
+            self.restore(key, saved);
+        }
     }
 
     /// Keeps a key of an earlier run for the rest of its time.
@@ -117,9 +127,7 @@ impl Keys {
         let answered = Instant::now().checked_sub(age).filter(|_| age < state.time && !state.is_full(&key));
         match answered.zip(saved.answer()) {
             Some((at, answer)) => {
-                if let Some(record) =
-                    self.record.as_ref().filter(|_| answer.outcome == Some(Outcome::Unknown))
-                {
+                if let Some(record) = self.record.get().filter(|_| answer.outcome == Some(Outcome::Unknown)) {
                     record.keep(&key, &fingerprint, &answer);
                 }
                 state.keep(&key, fingerprint, answer, at);
@@ -129,14 +137,14 @@ impl Keys {
     }
 
     fn forget_on_disk(&self, key: &str) {
-        if let Some(record) = &self.record {
+        if let Some(record) = self.record.get() {
             record.remove(key);
         }
     }
 
     /// Waits until all of it is on the disk, if it is to be.
     pub async fn written(&self) {
-        if let Some(record) = &self.record {
+        if let Some(record) = self.record.get() {
             record.written().await;
         }
     }
@@ -182,7 +190,7 @@ impl Keys {
                 }
                 *bytes += cost(key);
                 let begin = |record: &KeyRecord| Box::new(record.begin(key, &fingerprint, &caller.name));
-                caller.begin = self.record.as_ref().map(begin);
+                caller.begin = self.record.get().map(begin);
                 entries
                     .insert(key.to_owned(), Kept { fingerprint, progress: Progress::UnderWay(Vec::new()) });
                 let reservation = Reservation { keys: self.clone(), key: key.to_owned(), answered: false };
@@ -292,7 +300,7 @@ impl Reservation {
                 let why = "the first caller got the data; they were not kept (commands.idempotency_bytes)";
                 Rc::new(answer.without_data(why.to_owned()))
             };
-            if let Some(record) = &self.keys.record {
+            if let Some(record) = self.keys.record.get() {
                 record.keep(key, &fingerprint, &kept);
             }
             state.keep(key, fingerprint, kept, Instant::now());

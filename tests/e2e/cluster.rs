@@ -3,11 +3,12 @@
 mod faults;
 mod fixture;
 mod history;
+mod scale;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pontoon_testkit::{NatsServer, eventually};
+use pontoon_testkit::{NatsServer, Resource, eventually};
 use serde_json::{Value, json};
 
 use self::fixture::{Fixture, Settings};
@@ -34,9 +35,12 @@ async fn instances_are_shared_and_move_to_a_daemon_that_joins_and_back_when_it_s
     assert_eq!(fixture.daemon("b").wait_exit(DEADLINE).await, Some(0));
     fixture.gone("b");
     fixture.owned_by_all(&["a"]).await;
-    let metrics = fixture.daemon("a").metrics().await;
-    assert_eq!(metrics.value("pontoon_cluster_instances_owned", &[]), Some(6.0));
-    assert!(metrics.value("pontoon_cluster_takeovers_total", &[("reason", "released")]) > Some(0.0));
+    eventually(DEADLINE, async || {
+        let metrics = fixture.daemon("a").metrics().await;
+        metrics.value("pontoon_cluster_instances_owned", &[]) == Some(6.0)
+            && metrics.value("pontoon_cluster_takeovers_total", &[("reason", "released")]) > Some(0.0)
+    })
+    .await;
     assert!(fixture.sub0.most_connections() <= 6, "{}", fixture.sub0.most_connections());
 }
 
@@ -92,6 +96,71 @@ async fn a_daemon_that_was_stopped_for_a_while_does_nothing_when_it_goes_on() {
     fixture.stored(2).await;
     let epochs = fixture.epochs("PONTOON_SHOP").await;
     assert!(epochs.is_sorted() && epochs.iter().collect::<BTreeSet<_>>().len() == 2, "{epochs:?}");
+}
+
+#[tokio::test]
+async fn what_a_former_owner_has_on_disk_comes_late_and_marked_once_it_is_back() {
+    let settings = Settings { on_disk: true, ..Settings::default() };
+    let mut fixture = Fixture::start(settings, &["a", "b"]).await;
+    let owner = fixture.settled("shop").await;
+    fixture.sub0.broadcast("tick", &json!({"n": 1}));
+    fixture.stored(1).await;
+    fixture.proxy(&owner).refuse().await;
+    // Read and written to the disk, while its lease still lasts.
+    fixture.sub0.broadcast("tick", &json!({"n": 2}));
+    fixture.owned_by("shop", if owner == "a" { "b" } else { "a" }).await;
+    fixture.sub0.broadcast("tick", &json!({"n": 3}));
+    fixture.stored(3).await;
+    fixture.proxy(&owner).accept_again().await;
+    assert_eq!(fixture.settled("shop").await, owner);
+    fixture.sub0.broadcast("tick", &json!({"n": 4}));
+    fixture.stored(4).await;
+    let events = fixture.events("PONTOON_SHOP").await;
+    let numbered: Vec<_> =
+        events.iter().filter_map(|(_, late, body)| Some((body["data"]["n"].as_u64()?, *late))).collect();
+    assert_eq!(numbered, [(1, false), (3, false), (2, true), (4, false)]);
+    let sequences: Vec<_> = events
+        .iter()
+        .filter(|(.., body)| !body["data"]["n"].is_null())
+        .map(|(sequence, ..)| sequence)
+        .collect();
+    assert!(
+        sequences[0] < sequences[2] && sequences[2] < sequences[1] && sequences[1] < sequences[3],
+        "{sequences:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_next_owner_knows_the_keys_of_commands_and_carries_out_none_twice() {
+    let mut fixture = Fixture::start(Settings::default(), &["a", "b"]).await;
+    let owner = fixture.settled("shop").await;
+    let send = async |fixture: &Fixture, resource: &str, key: &str| {
+        let subject = format!("pontoon.command.sub0.shop.call.{resource}");
+        ask(&fixture.client, &subject, r#"{"c":1}"#, &[("Idempotency-Key", key), ("Pontoon-Timeout", "1s")])
+            .await
+    };
+    let answered = send(&fixture, "x", "one").await;
+    assert_eq!(answered.status, "response", "{answered:?}");
+    fixture.sub0.resource("y", Resource::nothing());
+    assert_eq!(send(&fixture, "y", "two").await.status, "unknown");
+    fixture.sub0.resource("z", Resource::nothing());
+    let headers = [("Idempotency-Key", "three"), ("Pontoon-Timeout", "60s")];
+    let under_way = ask(&fixture.client, "pontoon.command.sub0.shop.call.z", r#"{"c":1}"#, &headers);
+    tokio::select! {
+        reply = under_way => panic!("{reply:?}"),
+        () = eventually(DEADLINE, async || fixture.sub0.calls("z").len() == 1) => {}
+    }
+    fixture.daemon(&owner).kill();
+    fixture.gone(&owner);
+    fixture.owned_by("shop", if owner == "a" { "b" } else { "a" }).await;
+    let again = send(&fixture, "x", "one").await;
+    assert_eq!((&again.status, &again.body), (&answered.status, &answered.body));
+    assert_eq!(send(&fixture, "y", "two").await.status, "unknown");
+    let reply = send(&fixture, "z", "three").await;
+    assert_eq!(reply.verdict(), ("unknown", Some("504")), "{reply:?}");
+    assert_eq!(["x", "y", "z"].map(|resource| fixture.sub0.calls(resource).len()), [1, 1, 1]);
+    let reply = send(&fixture, "w", "one").await;
+    assert_eq!(reply.verdict(), ("rejected", Some("409")), "{reply:?}");
 }
 
 #[tokio::test]

@@ -35,22 +35,23 @@ pub(super) struct ReadBack {
 }
 
 impl Reader<'_> {
-    /// The first look at the stream in this run: its last event shows where an earlier run ended.
-    pub(super) async fn first_look(&self, info: &Info) -> Result<(), String> {
-        let mut recorded = None;
+    /// The first look at the stream in this run: its last event shows where an earlier run ended. Returns its epoch.
+    pub(super) async fn first_look(&self, info: &Info) -> Result<Option<u64>, String> {
+        let (mut recorded, mut epoch) = (None, None);
         if info.state.messages > 0 {
             let subject = self.spool.envelope.subjects().all_events();
             let last = self.js.last_message(self.stream, &subject).await;
             if let Some(stored) = last.map_err(|error| self.unreadable(&error))? {
-                if let Some((epoch, _)) = self.id(&stored) {
+                if let Some((last, _)) = self.id(&stored) {
                     // Also where the clock was set back since: sequences and ids must grow over all runs.
-                    self.spool.follow_epoch(epoch);
+                    self.spool.follow_epoch(last);
+                    epoch = Some(last);
                 }
                 recorded = Some(stored.covered_until());
             }
         }
         self.spool.previous_run(recorded);
-        Ok(())
+        Ok(epoch)
     }
 
     /// Reads what the stream has stored since, and confirms every event of ours that it holds. Only as many messages are read
@@ -124,8 +125,10 @@ impl Reader<'_> {
         }
         let accounted = left.as_ref().map_or(0, |left| left.accounted);
         let start = accounted.max(last.saturating_sub(RECOVERED));
+        // What was on the wire then stands here, however much other daemons have published since.
+        let then = if self.is_leased { start.min(accounted.saturating_add(RECOVERED)) } else { accounted };
         let (mut ids, mut gone, mut foreign) = (BTreeSet::new(), 0_u64, 0_u64);
-        let mut messages = pin!(self.messages(start + 1..=last));
+        let mut messages = pin!(self.messages((accounted + 1..=then).chain(start + 1..=last)));
         while let Some(found) = messages.next().await {
             match found.map_err(|error| self.unreadable(&error))?.map(|stored| self.id(&stored)) {
                 None => gone += 1,

@@ -118,7 +118,7 @@ impl World {
                     daemon.state.released(&instance);
                 }
                 Action::Announce if is_up => {
-                    let heartbeat = daemon.state.heartbeat();
+                    let heartbeat = daemon.state.heartbeat(now);
                     let others = self.daemons.values_mut().filter(|other| now >= other.cut_off_until);
                     others.for_each(|other| {
                         assert!(!other.state.receive(name, Some(heartbeat.clone()), now));
@@ -307,4 +307,22 @@ fn while_nats_is_away_leases_are_lost_or_held_as_configured_and_a_stop_ends_them
         world.run(Duration::from_secs(15));
         assert_eq!(world.running(), 10, "{on_nats_loss:?}");
     }
+}
+
+#[test]
+fn a_member_that_was_stopped_gets_nothing_back_before_it_can_take_it() {
+    let mut world = world(30, 11, 10_000);
+    world.run(Duration::from_secs(30));
+    let had = world.daemons["a"].running.len();
+    world.daemons.get_mut("a").unwrap().stopped_until = world.now + TTL * 2;
+    world.run(TTL * 2);
+    let end = world.now + Duration::from_secs(30);
+    let mut without = 0;
+    while world.now < end {
+        world.tick();
+        // One at a time moves; a release that does not arrive leaves it to the end of its lease.
+        without = without.max(30_usize.saturating_sub(world.owners().len()));
+    }
+    assert!(had > 3 && without <= 2, "{without} of {had} instances run nowhere at a time");
+    assert_eq!(world.daemons["a"].running.len(), had);
 }

@@ -1,10 +1,11 @@
-//! Keys on disk, so that a command is not carried out twice though the daemon was restarted in between: each is written before
-//! its command is sent, and again with its answer.
+//! Keys that are kept elsewhere than in memory, so that a command is not carried out twice though the daemon was restarted in
+//! between: each is written before its command is sent, and again with its answer.
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use pontoon_sdk::{Code, Error};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -40,9 +41,34 @@ impl Fingerprint {
     }
 }
 
-/// The keys of one instance on disk.
+/// Where keys are kept: on disk, or in NATS.
+pub trait KeyStore {
+    /// Sets the value of a key. Returns at once.
+    fn put(&self, key: &str, value: &[u8]);
+    /// Removes a key. Returns at once.
+    fn remove(&self, key: &str);
+    /// Waits until every change so far is over: why the last of them failed, if it did.
+    fn written(&self) -> LocalBoxFuture<'static, Result<(), String>>;
+}
+
+impl KeyStore for Rc<Journal> {
+    fn put(&self, key: &str, value: &[u8]) {
+        Journal::put(self, key, value);
+    }
+
+    fn remove(&self, key: &str) {
+        Journal::remove(self, key);
+    }
+
+    fn written(&self) -> LocalBoxFuture<'static, Result<(), String>> {
+        let journal = self.clone();
+        Box::pin(async move { Journal::written(&journal).await })
+    }
+}
+
+/// The keys of one instance, as they are kept.
 pub struct KeyRecord {
-    journal: Rc<Journal>,
+    store: Box<dyn KeyStore>,
     /// What an earlier run has left, the oldest first.
     pub(super) left: Vec<(String, Saved)>,
 }
@@ -73,25 +99,30 @@ impl KeyRecord {
     /// If the file cannot be read or written.
     pub async fn open(directory: Arc<Directory>, durability: Durability) -> io::Result<Self> {
         let mut left = Vec::new();
-        let journal = Journal::open(directory, "keys", durability, |key, value| {
-            // One of another version is forgotten.
-            left.extend(postcard::from_bytes::<Saved>(&value).ok().map(|saved| (key, saved)));
-        });
+        let journal = Journal::open(directory, "keys", durability, |key, value| left.push((key, value)));
         let journal = Rc::new(journal.await?);
+        Ok(Self::new(Box::new(journal), left))
+    }
+
+    /// Keeps keys here, where these are already.
+    pub fn new(store: Box<dyn KeyStore>, left: Vec<(String, Vec<u8>)>) -> Self {
+        // One of another version is forgotten.
+        let read = |(key, value): (String, Vec<u8>)| Some((key, postcard::from_bytes::<Saved>(&value).ok()?));
+        let mut left: Vec<_> = left.into_iter().filter_map(read).collect();
         left.sort_by_key(|(_, saved)| saved.at);
-        Ok(Self { journal, left })
+        Self { store, left }
     }
 
     /// Writes that the command of this key may be sent from now on. Its id is that in replies.
     pub(super) fn begin(&self, key: &str, fingerprint: &Fingerprint, id: &str) -> Begin {
         self.put(key, fingerprint, id, None);
-        let journal = self.journal.clone();
+        let written = self.store.written();
         Box::pin(async move {
             let error = |error| {
-                let text = format!("the Idempotency-Key cannot be written to the disk: {error}");
+                let text = format!("the Idempotency-Key cannot be kept: {error}");
                 Error::rejected(Code::SpoolFull, text)
             };
-            journal.written().await.map_err(error)
+            written.await.map_err(error)
         })
     }
 
@@ -104,20 +135,20 @@ impl KeyRecord {
     }
 
     pub(super) fn remove(&self, key: &str) {
-        self.journal.remove(key);
+        self.store.remove(key);
     }
 
     /// Waits until everything is written.
     pub(super) async fn written(&self) {
-        // The journal has logged an error.
-        let _ = self.journal.written().await;
+        // What could not be written is in the log, or concerns this run alone.
+        let _ = self.store.written().await;
     }
 
     fn put(&self, key: &str, fingerprint: &Fingerprint, id: &str, answer: Option<SavedAnswer>) {
         let at = OffsetDateTime::now_utc().unix_timestamp();
         let saved = Saved { fingerprint: fingerprint.0, at, id: id.to_owned(), answer };
         if let Ok(value) = postcard::to_allocvec(&saved) {
-            self.journal.put(key, &value);
+            self.store.put(key, &value);
         }
     }
 }

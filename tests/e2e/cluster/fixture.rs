@@ -1,11 +1,12 @@
 //! Daemons that share instances of Sub0 at one service.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 
 use async_nats::Client;
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Proxy, Sub0, eventually, until_some};
+use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, Proxy, Sub0, eventually, until_some};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -19,11 +20,15 @@ pub(super) struct Settings {
     pub(super) of_instance: &'static str,
     /// Seconds.
     pub(super) ttl: u64,
+    /// Whether each daemon has a folder for its events.
+    pub(super) on_disk: bool,
+    /// How many servers NATS has.
+    pub(super) servers: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { instances: &["shop"], of_instance: "", ttl: 2 }
+        Self { instances: &["shop"], of_instance: "", ttl: 2, on_disk: false, servers: 1 }
     }
 }
 
@@ -35,17 +40,27 @@ pub(super) struct Fixture {
     pub(super) sub0: Sub0,
     pub(super) client: Client,
     pub(super) nats: NatsServer,
+    /// The other servers of a cluster.
+    pub(super) others: Vec<NatsServer>,
     settings: Settings,
+    folders: BTreeMap<String, Dir>,
 }
 
 impl Fixture {
     pub(super) async fn unstarted(settings: Settings) -> Self {
-        Self::on(NatsServer::start().await, settings).await
+        if settings.servers == 1 {
+            return Self::on(NatsServer::start().await, settings).await;
+        }
+        let mut servers = clustered(settings.servers).await;
+        let mut fixture = Self::on(servers.remove(0), settings).await;
+        fixture.others = servers;
+        fixture
     }
 
     pub(super) async fn on(nats: NatsServer, settings: Settings) -> Self {
         let (sub0, client) = (Sub0::start().await, nats.client().await);
-        Self { daemons: BTreeMap::new(), proxies: BTreeMap::new(), sub0, client, nats, settings }
+        let (daemons, proxies, folders) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { daemons, proxies, sub0, client, nats, others: Vec::new(), settings, folders }
     }
 
     pub(super) async fn start(settings: Settings, names: &[&str]) -> Self {
@@ -62,11 +77,20 @@ impl Fixture {
 
     /// Starts a daemon, with more lines of configuration.
     pub(super) async fn join_with(&mut self, name: &str, lines: &str) {
-        let Settings { instances, of_instance, ttl } = self.settings;
-        let proxy = Proxy::to(self.nats.address()).await;
+        let Settings { instances, of_instance, ttl, on_disk, servers } = self.settings;
+        let server = self.daemons.len() % servers;
+        let server = server.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.nats);
+        let proxy = Proxy::to(server.address()).await;
         let mut config = DaemonConfig::at(&self.nats, &format!("nats://{}", proxy.address()));
         config =
             config.with(&format!("cluster.enabled = true\ncluster.name = \"{name}\"\ncluster.moves = 10000"));
+        if on_disk {
+            let folder = self.folders.entry(name.to_owned()).or_insert_with(|| Dir::new("spool"));
+            config = config.with(&format!("delivery.spool.path = {:?}", folder.path()));
+        }
+        if servers > 1 {
+            config = config.with(&format!("delivery.replicas = {servers}"));
+        }
         if !lines.contains("ttl") {
             config = config.with(&format!("cluster.ttl = \"{ttl}s\""));
         }
@@ -188,24 +212,71 @@ impl Fixture {
 
     /// The epochs of the events of a stream, in its order.
     pub(super) async fn epochs(&self, stream: &str) -> Vec<u64> {
+        let epoch = |id: &str| id.split_once('-').expect("epoch and sequence").0.parse().expect("a number");
+        self.messages(stream)
+            .await
+            .iter()
+            .map(|message| epoch(&header(message, "ce-id").expect("an id")))
+            .collect()
+    }
+
+    /// The events of a stream, in its order: `ce-sequence`, whether each is late, and its body.
+    pub(super) async fn events(&self, stream: &str) -> Vec<(String, bool, Value)> {
+        let event = |message: &jetstream::Message| {
+            let sequence = header(message, "ce-sequence").expect("a sequence");
+            let late = header(message, "ce-pontoonlate").is_some_and(|late| late == "true");
+            (sequence, late, serde_json::from_slice(&message.payload).expect("JSON"))
+        };
+        self.messages(stream).await.iter().map(event).collect()
+    }
+
+    async fn messages(&self, stream: &str) -> Vec<jetstream::Message> {
         let stream =
             jetstream::new(self.client.clone()).get_stream(stream).await.expect("the stream is there");
         let total = stream.get_info().await.expect("info").state.messages;
         let config = jetstream::consumer::pull::OrderedConfig::default();
         let consumer = stream.create_consumer(config).await.expect("a consumer");
         let mut messages = consumer.messages().await.expect("messages");
-        let mut epochs = Vec::new();
+        let mut all = Vec::new();
         for _ in 0..total {
-            let message =
-                timeout(DEADLINE, messages.next()).await.expect("in time").expect("more").expect("a message");
-            let id = message
-                .headers
-                .as_ref()
-                .and_then(|headers| headers.get("ce-id"))
-                .expect("an event has an id");
-            epochs
-                .push(id.as_str().split_once('-').expect("epoch and sequence").0.parse().expect("a number"));
+            all.push(
+                timeout(DEADLINE, messages.next()).await.expect("in time").expect("more").expect("a message"),
+            );
         }
-        epochs
+        all
     }
+}
+
+fn header(message: &jetstream::Message, name: &str) -> Option<String> {
+    Some(message.headers.as_ref()?.get(name)?.as_str().to_owned())
+}
+
+/// Servers of one cluster, which tell clients nothing of each other.
+async fn clustered(number: usize) -> Vec<NatsServer> {
+    // Free a moment ago; a server that finds its port taken ends, and the test with it.
+    let listeners: Vec<_> =
+        (0..number).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let ports: Vec<_> = listeners.iter().map(|one| one.local_addr().expect("an address").port()).collect();
+    drop(listeners);
+    let routes: Vec<_> = ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
+    let routes = routes.join(", ");
+    let mut servers = Vec::new();
+    for (place, port) in ports.iter().enumerate() {
+        let config = format!(
+            "server_name: s{place}\ncluster {{ name: tests, listen: \"127.0.0.1:{port}\", no_advertise: true, routes: [{routes}] }}"
+        );
+        servers.push(NatsServer::options().config(&config).every_right().start().await);
+    }
+    let client = servers[0].client().await;
+    eventually(DEADLINE, async || {
+        let stream = jetstream::stream::Config {
+            name: "READY".into(),
+            subjects: vec!["ready".into()],
+            num_replicas: number,
+            ..Default::default()
+        };
+        jetstream::new(client.clone()).create_stream(stream).await.is_ok()
+    })
+    .await;
+    servers
 }

@@ -1,4 +1,4 @@
-//! A key-value bucket of JetStream, as far as leases and members need it (ADR-8): a stream `KV_<bucket>` with one message for
+//! A key-value bucket of JetStream, as far as a cluster needs it (ADR-8): a stream `KV_<bucket>` with one message for
 //! each key, which goes away by age. `Nats-TTL` is not used: nats-server 2.9 ignores it.
 
 use std::time::Duration;
@@ -9,19 +9,23 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
-use crate::bus::jetstream::{JetStream, StreamError};
+use super::jetstream::{JetStream, StreamError};
 
 /// The bucket of leases, by prefix and instance.
 pub const LEASES: &str = "pontoon_leases";
 /// The bucket of members, by prefix and name.
 pub const MEMBERS: &str = "pontoon_members";
 
+/// The bucket of values of `Idempotency-Key`, by prefix, instance and digest.
+pub const KEYS: &str = "pontoon_idempotency";
+
 /// The header of a message that deletes a key, and its value.
 const OPERATION: &str = "KV-Operation";
 const DELETE: &str = "DEL";
 /// The header by which a message is stored only if the last one of its subject has this sequence; 0 if there is none.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-/// The most that a bucket holds: a lease has about 200 bytes, a member as many for each of its instances.
+/// The most that a bucket holds: a lease has about 200 bytes, a member as many for each of its instances, and a key about as
+/// many and the answer.
 const MAX_BYTES: i64 = 8 * 1024 * 1024;
 
 /// What a key has.
@@ -45,14 +49,14 @@ pub fn subject(bucket: &str, prefix: &str, rest: &str) -> String {
     format!("$KV.{bucket}.{prefix}.{rest}")
 }
 
-/// Finds the bucket, or creates it, and checks that its keys go away after `age`.
+/// Finds the bucket, or creates it, and checks that its keys go away after `age`, which is that of a setting.
 ///
 /// # Errors
 /// A sentence on what is wrong with it.
 pub async fn ensure(
     js: JetStream<'_>,
     bucket: &str,
-    age: Duration,
+    (setting, age): (&str, Duration),
     provision: bool,
     replicas: u8,
 ) -> Result<(), String> {
@@ -89,8 +93,8 @@ pub async fn ensure(
     let config = info.map_err(|error| unusable(bucket, &error))?.config;
     if config.max_age != age || config.max_messages_per_subject != 1 {
         return Err(format!(
-            "the bucket {bucket} keeps {} values of a key for {:?}, and leases need 1 for {age:?} (cluster.ttl, the same in \
-             all daemons): stop all daemons of the cluster and delete the stream {name}, or correct cluster.ttl",
+            "the bucket {bucket} keeps {} values of a key for {:?}, where 1 for {age:?} is needed ({setting}, the same in all \
+             daemons): stop all daemons of the cluster and delete the stream {name}, or correct {setting}",
             config.max_messages_per_subject, config.max_age
         ));
     }
@@ -145,6 +149,14 @@ pub async fn get(js: JetStream<'_>, bucket: &str, subject: &str) -> Result<Entry
     let is_deleted = message.as_ref().is_some_and(|message| message.headers.get(OPERATION).is_some());
     let value = message.map(|message| message.payload).unwrap_or_default();
     Ok(if is_deleted { Entry::Deleted(sequence) } else { Entry::Value(sequence, value) })
+}
+
+/// Sets a key, whatever it has.
+///
+/// # Errors
+/// See [`StreamError`].
+pub async fn put(js: JetStream<'_>, subject: String, value: Bytes) -> Result<(), StreamError> {
+    js.publish(subject, HeaderMap::new(), value).await.map(|_| ())
 }
 
 /// Deletes a key, whatever it has.
