@@ -78,6 +78,7 @@ impl Document {
             messages.insert(event.as_str().to_owned(), message);
         }
         messages.insert("reply".to_owned(), reply());
+        messages.insert("result".to_owned(), reply());
         messages.insert("state".to_owned(), json!({ "payload": { "type": "object" } }));
         messages.insert(
             "dead".to_owned(),
@@ -114,8 +115,12 @@ impl Document {
         self.sends(&format!("{instance}.state"), &subjects.subject("state", ""), "state", json!({}));
         let parameters = json!({ "reason": { "description": "Why they could not be published" } });
         self.sends(&format!("{instance}.dead"), &subjects.subject("dead", ".{reason}"), "dead", parameters);
+        let jobs = subjects.config.jobs.are_taken(subjects.config.delivery.mode);
         for operation in operations {
             self.receives(subjects, operation);
+            if jobs {
+                self.takes(subjects, operation);
+            }
         }
     }
 
@@ -130,16 +135,10 @@ impl Document {
     }
 
     fn receives(&mut self, subjects: &Subjects<'_>, operation: &Operation) {
-        let Operation { name, argument, summary, body, delivery, idempotent } = operation;
+        let Operation { name, summary, body, delivery, idempotent, .. } = operation;
         let id = format!("{}.command.{name}", subjects.instance);
         let message = format!("{}.{name}", subjects.kind);
-        let (rest, parameters) = match argument {
-            Some(argument) => (
-                format!(".{name}.{{{argument}}}"),
-                json!({ *argument: { "description": "What the rest of the subject names" } }),
-            ),
-            None => (format!(".{name}"), json!({})),
-        };
+        let (rest, parameters) = rest(operation);
         let payload = self.hoisted(body.as_value().clone(), &message);
         self.messages.insert(
             message.clone(),
@@ -159,6 +158,31 @@ impl Document {
             "reply": { "channel": { "$ref": "#/channels/reply" } },
         });
         self.operations.insert(id, operation);
+    }
+
+    /// The same operation as a job, and its result.
+    fn takes(&mut self, subjects: &Subjects<'_>, operation: &Operation) {
+        let Operation { name, summary, .. } = operation;
+        let id = format!("{}.job.{name}", subjects.instance);
+        let (command, message) =
+            (format!("{}.{name}", subjects.kind), format!("{}.job.{name}", subjects.kind));
+        let mut job = self.messages.get(&command).cloned().unwrap_or_default();
+        job["name"] = message.clone().into();
+        job["traits"] = json!([reference("messageTraits", "command"), reference("messageTraits", "job")]);
+        self.messages.insert(message.clone(), job);
+        let (rest, parameters) = rest(operation);
+        let channel = json!({
+            "address": subjects.subject("job", &rest), "parameters": parameters,
+            "messages": { "job": reference("messages", &message) },
+        });
+        self.channels.insert(id.clone(), channel);
+        let operation = json!({
+            "action": "receive", "channel": { "$ref": format!("#/channels/{id}") }, "summary": summary,
+            "description": "Kept by a stream until it has a result",
+        });
+        self.operations.insert(id, operation);
+        let address = subjects.subject("result", &rest);
+        self.sends(&format!("{}.result.{name}", subjects.instance), &address, "result", parameters);
     }
 
     /// A schema whose definitions are among the components.
@@ -188,7 +212,7 @@ impl Document {
             "servers": servers, "channels": channels, "operations": operations,
             "components": {
                 "messages": messages, "schemas": schemas,
-                "messageTraits": { "cloudEvents": cloud_events(), "command": command() },
+                "messageTraits": { "cloudEvents": cloud_events(), "command": command(), "job": job() },
             },
         })
     }
@@ -221,6 +245,29 @@ fn command() -> Value {
         "Idempotency-Key": text("Commands with one key are carried out once"),
         "traceparent": text("W3C Trace Context"),
     } } })
+}
+
+/// The headers that jobs have besides.
+fn job() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({ "headers": { "type": "object", "properties": {
+        "Nats-Msg-Id": text("The id of the job, in its result, too"),
+        "Pontoon-Expires": text("How long after it was stored it may be sent to the service, such as 10m"),
+        "Pontoon-Repeat": text("true: it may be sent again if it may have been carried out"),
+        "Pontoon-Scope": text("Which jobs go one after the other"),
+    } } })
+}
+
+/// The end of the subjects of an operation, and its parameters.
+fn rest(operation: &Operation) -> (String, Value) {
+    let Operation { name, argument, .. } = operation;
+    match argument {
+        Some(argument) => (
+            format!(".{name}.{{{argument}}}"),
+            json!({ *argument: { "description": "What the rest of the subject names" } }),
+        ),
+        None => (format!(".{name}"), json!({})),
+    }
 }
 
 fn reply() -> Value {

@@ -5,9 +5,8 @@ use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use async_nats::jetstream;
-use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::{self, Context, ErrorCode};
 use tokio::time::timeout;
 
 use super::failure::Failure;
@@ -66,26 +65,38 @@ fn print(subject: &str, outcome: Result<String, String>) -> Result<bool, Failure
     Ok(outcome.is_ok())
 }
 
-/// What NATS answers about the stream of an instance.
+/// What NATS answers about the streams of an instance.
 async fn streams(config: &Config, instance: &str) -> Result<String, Failure> {
     // An instance may subscribe to these inboxes only.
     let (client, mut refusals) = nats::client_with(config, &format!("_INBOX_{instance}")).await?;
     if config.delivery.mode == DeliveryMode::Core {
         return Ok("connected".to_owned());
     }
-    let stream = stream_of(&config.delivery, instance);
     let jetstream = jetstream::with_prefix(client, &config.nats.jetstream_api());
-    let failed = |error: &dyn Display| Failure::Failed(format!("the stream {stream}: {error}"));
-    let found = tokio::select! {
-        found = timeout(API_TIMEOUT, jetstream.get_stream(&stream)) => found,
-        failure = refusals.next() => return Err(failure),
-    };
+    let jobs = config.jobs.are_taken(config.delivery.mode);
+    let jobs = jobs.then(|| [config.jobs.stream.clone(), config.jobs.results.clone()]);
+    let mut text = "connected".to_owned();
+    for name in [stream_of(&config.delivery, instance)].into_iter().chain(jobs.into_iter().flatten()) {
+        let found = stream(config, &jetstream, &name);
+        let found = tokio::select! {
+            found = found => found?,
+            failure = refusals.next() => return Err(failure),
+        };
+        text += &format!("; the stream {name} {found}");
+    }
+    Ok(text)
+}
+
+/// Whether a stream is there, or will be.
+async fn stream(config: &Config, jetstream: &Context, name: &str) -> Result<&'static str, Failure> {
+    let failed = |error: &dyn Display| Failure::Failed(format!("the stream {name}: {error}"));
+    let found = timeout(API_TIMEOUT, jetstream.get_stream(name)).await;
     let found = found.map_err(|_| failed(&"no answer from JetStream; is it enabled?"))?;
     match found.map_err(|error| error.kind()) {
-        Ok(_) => Ok(format!("connected; the stream {stream} is there")),
+        Ok(_) => Ok("is there"),
         Err(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
             if config.delivery.provision {
-                Ok(format!("connected; the stream {stream} will be created"))
+                Ok("will be created")
             } else {
                 Err(failed(&"it is missing, and delivery.provision is false"))
             }

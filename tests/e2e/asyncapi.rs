@@ -13,13 +13,15 @@ use crate::cli::{output, pontoon};
 use crate::support::{DEADLINE, Fixture, listen};
 
 /// What must be among the messages before they are checked.
-const WANTED: [&str; 6] = [
+const WANTED: [&str; 8] = [
     ".gap.detected.",
     ".resource.broadcast.",
     ".frame.unrecognised.",
     ".error.raised.",
     ".state.",
     ".command.",
+    ".job.",
+    ".result.",
 ];
 
 /// A script of this folder, with what npm has installed for it in `target/tools`.
@@ -52,6 +54,7 @@ async fn every_message_of_a_run_matches_one_channel_and_its_schema() {
     for (operation, body) in [("call.echo", r#"{"a":1}"#), ("status", "{}"), ("reconnect", "{}")] {
         fixture.ask(operation, body, &[]).await;
     }
+    fixture.client.publish("pontoon.job.sub0.shop.call.echo", "{}".into()).await.expect("sent");
     let (mut lines, mut missing) = (String::new(), WANTED.to_vec());
     while !missing.is_empty() {
         let message = timeout(DEADLINE, messages.next()).await;

@@ -150,6 +150,10 @@ async fn check_connects_to_nats_and_to_the_services() {
     let (code, out, err) = output(check()).await;
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("connected; the stream PONTOON_SHOP will be created"), "{out}");
+    assert!(
+        out.contains("; the stream PONTOON_JOBS will be created; the stream PONTOON_RESULTS will"),
+        "{out}"
+    );
     assert!(out.contains("ok: shop: link main: connected to ws://127.0.0.1:"), "{out}");
     sub0.refuse(Refusal::status(401));
     nats.kill();
