@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The file that is locked. It holds the format of the folder, and the process that uses it.
@@ -94,6 +94,17 @@ pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
     options
+}
+
+/// Whether a file that is open can be found by its name after the end of the process.
+///
+/// # Errors
+/// `NotFound` if it was removed meanwhile, with its folder or alone.
+pub(super) fn linked(file: &File) -> io::Result<()> {
+    if file.metadata()?.nlink() > 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(ErrorKind::NotFound, "the file was removed; restart the daemon"))
 }
 
 /// Has the names in a folder outlive the host.

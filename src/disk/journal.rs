@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 
-use super::directory::options;
+use super::directory::{linked, options};
 use super::frames::{self, Found, Frames};
 use super::{Directory, sync_folder};
 use crate::settings::Durability;
@@ -162,7 +162,8 @@ impl Log {
         if self.length > SMALL && self.length > 2 * self.after_rewrite {
             self.rewrite()?;
         }
-        let appended = self.file.write_all(batch).and_then(|()| self.sync());
+        let appended =
+            linked(&self.file).and_then(|()| self.file.write_all(batch)).and_then(|()| self.sync());
         if appended.is_err() {
             // So that nothing is appended behind half a record.
             self.file.set_len(number(self.length))?;
@@ -275,6 +276,15 @@ mod tests {
         assert_eq!(all.len(), 49, "k49 was removed last");
         assert_eq!(all.last(), Some(&("k3".to_owned(), b"again".to_vec())));
         assert!(all[0].1.starts_with(&199_u32.to_le_bytes()));
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn nothing_counts_as_written_once_the_folder_was_removed() {
+        let root = Dir::new("disk");
+        let (journal, _) = open(root.path()).await;
+        fs::remove_dir_all(root.path()).unwrap();
+        journal.put("a", b"");
+        assert!(journal.written().await.unwrap_err().contains("was removed"));
     }
 
     #[tokio::test(flavor = "local")]

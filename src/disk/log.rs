@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::directory::options;
+use super::directory::{linked, options};
 use super::frames::{self, Found, Frames};
 use super::{Directory, sync_folder};
 use crate::settings::Durability;
@@ -170,6 +170,7 @@ impl Log {
             None => self.next_segment(&batch.state)?,
         };
         let at = self.end();
+        linked(&file)?;
         file.write_all(&batch.records)?;
         file.write_all(&batch.state)?;
         if self.durability == Durability::Power {
@@ -348,6 +349,18 @@ mod tests {
         }
         frames::push(&mut batch.state, |to| to.extend_from_slice(b"state"));
         batch
+    }
+
+    #[test]
+    fn nothing_counts_as_written_once_the_folder_was_removed() {
+        let root = Dir::new("log");
+        let (mut log, ..) = open(&root, 1 << 20);
+        log.append(&batch(1..=9, 1)).unwrap();
+        fs::remove_dir_all(root.path()).unwrap();
+        assert_eq!(log.append(&batch(10..=19, 1)).unwrap_err().kind(), ErrorKind::NotFound);
+        // It is used again where the folder is there again.
+        fs::create_dir_all(root.path().join("t.i")).unwrap();
+        log.append(&batch(10..=19, 10)).unwrap();
     }
 
     #[test]
