@@ -8,10 +8,9 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
-use pontoon_testkit::eventually;
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 /// How often a command and a job are sent.
 const EVERY: Duration = Duration::from_millis(100);
@@ -48,6 +47,8 @@ pub(crate) struct Done {
 pub(crate) struct Calls {
     pub(crate) commands: usize,
     pub(crate) jobs: usize,
+    /// How many jobs the queue still held, each with its result or without.
+    pub(crate) left: usize,
     pub(crate) outcomes: BTreeMap<String, usize>,
     pub(crate) wrong: Vec<String>,
 }
@@ -60,19 +61,20 @@ impl Callers {
         Self { sending, log }
     }
 
-    /// Stops, waits until no job is left, and judges what was claimed.
+    /// Stops, waits until no job is left, but not without end, and judges what was claimed.
     pub(crate) async fn judge(self, client: &Client, done: impl FnOnce() -> Done) -> Calls {
         self.sending.abort();
         let _ = self.sending.await;
         let jetstream = jetstream::new(client.clone());
-        eventually(JOBS, async || {
-            let Ok(stream) = jetstream.get_stream("PONTOON_JOBS").await else { return false };
-            stream.cached_info().state.messages == 0
-        })
-        .await;
+        let (end, mut left) = (Instant::now() + JOBS, u64::MAX);
+        while left > 0 && Instant::now() < end {
+            sleep(Duration::from_millis(100)).await;
+            let stream = jetstream.get_stream("PONTOON_JOBS").await;
+            left = stream.map_or(u64::MAX, |stream| stream.cached_info().state.messages);
+        }
         let results = results(&jetstream).await;
         let log = std::mem::take(&mut *self.log.lock().expect("no thread panics with it"));
-        judge(&log, &results, &done())
+        Calls { left: usize::try_from(left).unwrap_or(usize::MAX), ..judge(&log, &results, &done()) }
     }
 }
 

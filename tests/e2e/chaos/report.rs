@@ -28,6 +28,7 @@ pub(crate) struct Report {
     faults: BTreeMap<&'static str, usize>,
     commands: usize,
     jobs: usize,
+    left: usize,
     wrong: usize,
     outcomes: BTreeMap<String, usize>,
     failed: Vec<u64>,
@@ -72,6 +73,7 @@ impl Report {
         if let Some(calls) = outcome.calls {
             self.commands += calls.commands;
             self.jobs += calls.jobs;
+            self.left += calls.left;
             self.wrong += calls.wrong.len();
             for (outcome, number) in calls.outcomes {
                 *self.outcomes.entry(outcome).or_default() += number;
@@ -156,6 +158,7 @@ impl fmt::Display for Report {
             ("gaps that are wrong", self.bad_gaps),
             ("commands", self.commands),
             ("jobs", self.jobs),
+            ("jobs that the queue still held at the end", self.left),
             ("commands and jobs with a wrong status", self.wrong),
             ("other faults of the daemon", self.other),
         ] {
