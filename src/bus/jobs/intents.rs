@@ -8,7 +8,8 @@ use pontoon_sdk::{Code, Error};
 
 use crate::disk::Intents;
 
-/// How many ended jobs are remembered: a copy of a job that was delivered twice may come behind its end.
+/// How many ended jobs are remembered, with a folder over restarts, too: a copy of a job that was delivered twice may come
+/// behind its end, and a server that was killed delivers jobs again whose acknowledgements it had confirmed.
 const ENDED: usize = 4_096;
 /// What the record's own name begins with in it.
 const OWNER: &str = "owner:";
@@ -50,7 +51,9 @@ impl JobIntents {
             }
             kept
         });
-        Self { record, owner, open: RefCell::new(unfinished), ended: RefCell::default() }
+        let answered = record.unfinished().iter().filter(|id| unfinished.contains(*id));
+        let ended = answered.filter_map(|id| id.strip_suffix(ANSWERED)).map(str::to_owned).collect();
+        Self { record, owner, open: RefCell::new(unfinished), ended: RefCell::new(ended) }
     }
 
     /// The name of the record. Another one knows nothing of the jobs that were taken under this name.
@@ -92,13 +95,17 @@ impl JobIntents {
 
     /// The job is not in the work queue any more.
     pub fn end(&self, job: &str) {
-        let mut ended = self.ended.borrow_mut();
-        ended.push_back(job.to_owned());
-        if ended.len() > ENDED {
-            ended.pop_front();
-        }
         self.withdraw(job);
-        self.withdraw(&answered(job));
+        let mut ended = self.ended.borrow_mut();
+        if ended.iter().any(|ended| ended == job) {
+            return;
+        }
+        ended.push_back(job.to_owned());
+        if ended.len() > ENDED
+            && let Some(oldest) = ended.pop_front()
+        {
+            self.withdraw(&answered(&oldest));
+        }
     }
 }
 
@@ -151,10 +158,13 @@ mod tests {
         let known = |job| (second.is_open(job), second.is_answered(job));
         assert_eq!(
             ["a-1", "b-2", "c-3", "d-4", "5-5"].map(known),
-            [(true, false), (true, true), (false, false), (false, false), (false, false)]
+            [(true, false), (true, true), (false, true), (false, false), (false, false)]
         );
         second.end("b-2");
         assert!(second.is_answered("b-2") && !second.is_open("b-2"));
+        second.record.written().await.unwrap();
+        drop(second);
+        assert!(in_folder(root.path(), 6).await.is_answered("b-2"), "a killed server may deliver it again");
     }
 
     #[tokio::test(flavor = "local")]
