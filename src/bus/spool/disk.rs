@@ -21,17 +21,15 @@ use super::{READ_WITHIN, Spool};
 use crate::disk::{Batch, Entry, Log, Place, frames};
 use crate::envelope::{Gap, Record, Start};
 use crate::metrics::GapReason;
-use crate::settings::{self, Durability};
+use crate::settings;
 
 /// How many numbers are left out behind those that an earlier run has written: what it published without that it was
 /// written has some of them.
 const UNWRITTEN: u64 = 1 << 20;
 /// How many bytes are written at once, about.
 const BATCH: usize = 256 * 1024;
-/// How long events wait for others that are written with them.
-const GATHER: Duration = Duration::from_millis(1);
-/// The same where they are synced, too.
-const GATHER_SYNCED: Duration = Duration::from_millis(5);
+/// How long events wait for others that are written with them. Most of them are confirmed meanwhile, and need not be.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often the state is written if no event is.
 const STATE: Duration = Duration::from_secs(1);
 /// How long publishing waits for the first write.
@@ -142,15 +140,13 @@ impl Spool {
 
     /// Gives other events time to come that are written at once.
     async fn gather(&self) {
-        let wait = {
+        let is_urgent = {
             let state = self.state.borrow();
             let Some(disk) = &state.disk else { return };
-            let wait = if disk.settings.durability == Durability::Power { GATHER_SYNCED } else { GATHER };
-            let is_urgent = disk.closing || disk.wants_load(&state) || disk.unwritten_bytes >= GROUP;
-            (!is_urgent).then_some(wait)
+            disk.closing || disk.wants_load(&state) || disk.unwritten_bytes >= GROUP
         };
-        if let Some(wait) = wait {
-            let _ = timeout(wait, self.work.notified()).await;
+        if !is_urgent {
+            let _ = timeout(GATHER, self.work.notified()).await;
         }
     }
 

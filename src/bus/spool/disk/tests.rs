@@ -13,7 +13,7 @@ use super::*;
 use crate::disk::Directory;
 use crate::envelope::Envelope;
 use crate::metrics::InstanceMetrics;
-use crate::settings::{Delivery, Events};
+use crate::settings::{Delivery, Durability, Events};
 
 /// A spool on disk, in the folder of the runs before it.
 struct Run {
