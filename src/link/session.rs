@@ -6,7 +6,6 @@ mod ends;
 mod observe;
 mod reading;
 
-use std::future::ready;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,11 +29,7 @@ use super::slots::Slot;
 use crate::reply::Begin;
 use crate::transport::deadline::{GRACE, LATE};
 use crate::transport::writer::Outcome;
-use crate::transport::{Read, Received, classify};
-
-/// How many commands are sent or answered before what was made of them is written. The service, and NATS, work on these
-/// while more are made: with 64 commands in flight, all at once would have each of the three wait for the others.
-const SHARE: usize = 16;
+use crate::transport::{Read, classify};
 
 /// A command whose intent is being written.
 struct Beginning<R> {
@@ -77,11 +72,7 @@ pub struct Connection<'a, S: Session, R> {
     finished: bool,
     /// A command whose intent is being written. Others wait behind it.
     beginning: Option<Box<Beginning<S::Request>>>,
-    /// Whether it is served, and not ending.
-    is_served: bool,
-    /// How many commands were sent or answered since what was made of them was written last.
-    unwritten: usize,
-    /// A frame that was read and not handled, because there was no room for parts meanwhile, or others were to be written.
+    /// A frame that was read and not handled, because there was no room for parts meanwhile.
     held: Option<S::Frame>,
     /// The numbers of events that NATS has confirmed, for the session: where they are sent, and where they arrive.
     stored: (UnboundedSender<u64>, UnboundedReceiver<u64>),
@@ -125,8 +116,6 @@ where
             interrupted: false,
             finished: false,
             beginning: None,
-            is_served: true,
-            unwritten: 0,
             held: None,
             stored: unbounded(),
             interrupt: Box::pin(interrupt),
@@ -141,7 +130,6 @@ where
             Ok(()) => self.serve().await,
             Err(end) => end,
         };
-        self.is_served = false;
         let _ = self.handle_held();
         if (self.finished || self.interrupted) && !self.is_broken {
             Box::pin(self.close_and_read()).await;
@@ -180,10 +168,6 @@ where
     async fn serve(&mut self) -> End {
         let mut timer = Box::pin(sleep_until(far()));
         loop {
-            if self.unwritten >= SHARE {
-                self.unwritten = 0;
-                yield_now().await;
-            }
             let is_full = self.context.spool.is_full();
             let is_ahead = !is_full && self.context.spool.is_ahead();
             if is_full || is_ahead {
@@ -204,6 +188,12 @@ where
                 continue;
             }
             let backpressure = self.pending.backpressure(Instant::now());
+            if backpressure.is_none() && self.held.is_some() {
+                if let Err(end) = self.handle_held() {
+                    return end;
+                }
+                continue;
+            }
             let reads = !is_full && !is_ahead && backpressure.is_none();
             if !reads {
                 self.link.gaps.received.pause(OffsetDateTime::now_utc());
@@ -232,8 +222,7 @@ where
                 () = self.context.spool.caught_up(), if is_ahead => Ok(()),
                 () = wanted(self.link.slot.as_ref()), if self.is_idle() => self.release_slot(),
                 () = over(backpressure.as_ref()), if backpressure.is_some() => Ok(()),
-                () = ready(()), if self.held.is_some() && backpressure.is_none() => self.handle_held(),
-                read = self.ends.reader.read(), if reads && self.held.is_none() => self.receive(read),
+                read = self.ends.reader.read(), if reads => self.receive(read),
             };
             if let Err(end) = step {
                 return end;
@@ -269,12 +258,12 @@ where
         }
         self.grace = None;
         let has_read = std::mem::replace(&mut self.has_read, false);
-        if reads && !has_read {
-            let held = self.held.take().map(|frame| Ok(Received::Message(frame)));
-            if let Some(read) = held.or_else(|| self.ends.reader.read().now_or_never()) {
-                self.has_read = true;
-                return self.receive(read);
-            }
+        if reads
+            && !has_read
+            && let Some(read) = self.ends.reader.read().now_or_never()
+        {
+            self.has_read = true;
+            return self.receive(read);
         }
         self.tick()
     }
@@ -317,7 +306,6 @@ where
         caller.sends(&mut command);
         let id = command.id;
         self.pending.begin(&command, caller, delivery);
-        self.unwritten += 1;
         self.outbox.busy();
         match self.session.encode(request, command, &mut self.outbox) {
             // Only now is it known whether its frame could be queued.

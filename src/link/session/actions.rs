@@ -36,7 +36,6 @@ where
                         self.context.spool.offer_noting(&self.link.key, event, read_at, read(), stored);
                     }
                     Action::Reply(command, reply) => {
-                        self.unwritten += 1;
                         self.pending.reply(command, self.redact.reply(reply));
                     }
                     Action::Duplicate => self.context.spool.duplicate(),

@@ -47,7 +47,7 @@ where
 
     /// Nothing can be written any more, but what was received before, the service's close among it, can still be read.
     pub(super) async fn read_remaining(&mut self, error: End) -> End {
-        (self.is_broken, self.is_served) = (true, false);
+        self.is_broken = true;
         if let Err(end) = self.handle_held() {
             return end;
         }

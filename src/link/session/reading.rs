@@ -8,8 +8,8 @@ use pontoon_sdk::{End, Event, EventType, Kind, Raw, Result, Session};
 use time::OffsetDateTime;
 use tokio::task::coop::has_budget_remaining;
 
+use super::Connection;
 use super::observe::show;
-use super::{Connection, SHARE};
 use crate::link::redact::excerpt;
 use crate::transport::{self, Read};
 
@@ -66,20 +66,11 @@ where
             let waits = spool.is_full() || spool.is_ahead() || self.pending.backpressure(now).is_some();
             let reads = left > 0 && !waits;
             next = if reads { self.ends.reader.read().now_or_never() } else { None };
-            next = match next {
-                Some(Ok(transport::Received::Message(frame)))
-                    if self.is_served && self.unwritten >= SHARE =>
-                {
-                    self.held = Some(frame);
-                    None
-                }
-                next => next,
-            };
             if next.is_some() {
                 continue;
             }
             // The runtime also reports that nothing is there when this task has used its budget.
-            if reads && self.held.is_none() && has_budget_remaining() {
+            if reads && has_budget_remaining() {
                 self.link.gaps.received.is_empty();
             } else {
                 self.link.gaps.received.is_behind(read);
