@@ -30,6 +30,9 @@ impl Registry {
             .with::<pontoon_aui::Aui>()
             .with::<pontoon_elizaos::ElizaOs>()
             .with::<pontoon_minchat::MinChat>()
+            .with_either::<pontoon_script::WebsocketScript, pontoon_script::SocketioScript>(
+                "protocol", "socketio",
+            )
             .with::<pontoon_generic::Socketio>()
             .with::<pontoon_streamavatars::StreamAvatars>()
             .with::<pontoon_sub0::Sub0>()
@@ -42,6 +45,18 @@ impl Registry {
         C::Transport: Dial,
     {
         self.types.insert(C::TYPE, Box::new(Erased::<C>(PhantomData)));
+        self
+    }
+
+    /// Adds a connector that speaks two protocols, with the same settings: `B` where this setting has this value, else `A`.
+    pub fn with_either<A, B>(mut self, setting: &'static str, value: &'static str) -> Self
+    where
+        A: Connector<Transport: Dial>,
+        B: Connector<Transport: Dial, Config = A::Config, Request = A::Request>,
+    {
+        let either =
+            Either { first: Erased::<A>(PhantomData), second: Erased::<B>(PhantomData), setting, value };
+        self.types.insert(A::TYPE, Box::new(either));
         self
     }
 
@@ -132,6 +147,41 @@ where
             listen::check(&listener).map_err(|message| settings_error(Error::config(message)))?;
         }
         Ok(Box::new(Typed::new(connector)))
+    }
+}
+
+/// A connector that speaks one of two protocols.
+struct Either<A, B> {
+    first: Erased<A>,
+    second: Erased<B>,
+    setting: &'static str,
+    value: &'static str,
+}
+
+impl<A, B> ConnectorType for Either<A, B>
+where
+    A: Connector<Transport: Dial>,
+    B: Connector<Transport: Dial>,
+{
+    fn name(&self) -> &'static str {
+        self.first.name()
+    }
+
+    fn sample(&self) -> &'static str {
+        self.first.sample()
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        self.first.operations()
+    }
+
+    fn schema(&self) -> Schema {
+        self.first.schema()
+    }
+
+    fn build(&self, settings: &Map<String, Value>) -> Result<Box<dyn Run>, SettingsError> {
+        let is_second = settings.get(self.setting).is_some_and(|value| value == self.value);
+        if is_second { self.second.build(settings) } else { self.first.build(settings) }
     }
 }
 

@@ -79,6 +79,11 @@ impl File {
         Ok(Self { name, document, tree })
     }
 
+    /// The folder that it is in.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        Path::new(&self.name).parent()
+    }
+
     /// The file and the line of a key, or of the nearest table around it.
     pub(super) fn place(&self, path: &[String]) -> String {
         match self.offset(path) {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::decode::{Prepared, decode, prune};
 use super::problem::{Path, join, path};
 use super::report::Report;
-use super::schema::Schema;
+use super::schema::{Node, Schema};
 use super::shape::{Shape, remove};
 use super::{secrets, suggest};
 use crate::instance::Run;
@@ -112,6 +112,7 @@ fn instance(
     prune(shape, &mut table, path, report);
 
     let mut settings = table.as_object()?.clone();
+    place_files(node, &mut settings, report);
     settings.remove("type");
     settings.remove("enabled");
     let isolation = decode(settings.remove("isolation"), &join(path, "isolation"), report);
@@ -122,9 +123,22 @@ fn instance(
     }
     let run =
         if lacking { None } else { build_connector(kind, settings.clone(), &is_required, path, report) };
+    let revision = run.as_ref().map_or(0, |run| run.revision());
     let instance =
-        Instance { kind: kind.name().to_owned(), enabled, isolation, transport, cluster, settings };
+        Instance { kind: kind.name().to_owned(), enabled, isolation, transport, cluster, revision, settings };
     Some((instance, run.filter(|_| enabled)))
+}
+
+/// Has the relative paths in the settings begin at the folder of the configuration.
+fn place_files(node: Node<'_>, settings: &mut Map<String, Value>, report: &Report<'_>) {
+    let Some(folder) = report.folder() else { return };
+    for (name, value) in settings {
+        let is_path =
+            node.child(name).is_some_and(|(_, child)| child.keyword("format") == Some(&"path".into()));
+        if let (true, Some(path)) = (is_path, value.as_str()) {
+            *value = folder.join(path).to_string_lossy().into();
+        }
+    }
 }
 
 /// Builds the connector. A setting that it refuses is reported and removed, until all errors are reported.

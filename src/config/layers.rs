@@ -1,5 +1,7 @@
 //! Merges file, environment and flags, and keeps the source of each value.
 
+use std::path::Path;
+
 use figment::value::{Dict, Map, Value as Figmented};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::{Map as Object, Value};
@@ -61,6 +63,11 @@ impl Layers {
         }
         let tree = object(&figment);
         Ok((Self { figment, files, tree }, notes))
+    }
+
+    /// The folder of the file.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.file.as_ref()?.folder()
     }
 
     /// The source of this key, or of the nearest key around it.

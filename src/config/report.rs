@@ -46,6 +46,11 @@ impl<'a> Report<'a> {
         self.layers.source(path).starts_with("environment variable")
     }
 
+    /// The folder of the configuration, where it is a file.
+    pub(super) fn folder(&self) -> Option<&'a std::path::Path> {
+        self.layers.folder()
+    }
+
     /// Masks this text in every message.
     pub(super) fn mask(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());

@@ -60,6 +60,7 @@ mod tests {
                 isolation: Default::default(),
                 transport: Default::default(),
                 cluster: Default::default(),
+                revision: 0,
                 settings,
             };
             config.connectors.insert((*name).to_owned(), instance);

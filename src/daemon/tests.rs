@@ -101,6 +101,7 @@ fn config(names: [&str; 2]) -> Config {
             isolation: Default::default(),
             transport: Default::default(),
             cluster: Default::default(),
+            revision: 0,
             settings,
         };
         config.connectors.insert(name.to_owned(), instance);

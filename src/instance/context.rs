@@ -30,6 +30,10 @@ pub trait Run: Send {
     }
     /// Its operations, with those that every instance has. `pause` and `resume` are among them with `admin.commands`.
     fn operations(&self, admin_commands: bool) -> Vec<Operation>;
+    /// Changes with the files that its settings name.
+    fn revision(&self) -> u64 {
+        0
+    }
 }
 
 /// A command, and where its replies go.

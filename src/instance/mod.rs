@@ -86,6 +86,10 @@ where
         router::operations(&self.connector, admin_commands)
     }
 
+    fn revision(&self) -> u64 {
+        self.connector.revision()
+    }
+
     fn run(self: Box<Self>, context: Context, connections: Connections) -> LocalBoxFuture<'static, ()> {
         run::run(Rc::new(self.connector), context, connections).boxed_local()
     }

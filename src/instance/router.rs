@@ -55,15 +55,15 @@ pub fn operations<C: Connector>(connector: &C, admin_commands: bool) -> Vec<Oper
         Some(Operation { delivery, ..operation })
     };
     let common = common_operations().into_iter().filter(|operation| admin_commands || !is_admin(operation));
-    C::Request::operations().into_iter().filter_map(offered).chain(common).collect()
+    connector.operations().into_iter().filter_map(offered).chain(common).collect()
 }
 
 /// The operations that every instance has, whatever its connector.
 pub fn common_operations() -> [Operation; 4] {
-    let operation = |name, summary, delivery| Operation {
+    let operation = |name, summary: &'static str, delivery| Operation {
         name,
         argument: None,
-        summary,
+        summary: summary.into(),
         body: schemars::json_schema!({ "type": "object" }),
         delivery,
         idempotent: true,
@@ -124,8 +124,8 @@ where
             links: Links::new(shared.clone(), connector.clone()),
             shared,
             operations: operations(&*connector, true).into_iter().map(Rc::new).collect(),
+            known: connector.operations().into_iter().map(Rc::new).collect(),
             connector,
-            known: C::Request::operations().into_iter().map(Rc::new).collect(),
             status,
             replies,
             stats,

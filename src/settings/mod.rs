@@ -377,6 +377,9 @@ pub struct Instance {
     /// Which daemons of a cluster may run it.
     #[serde(default)]
     pub cluster: Placement,
+    /// Changes with the files that the settings name.
+    #[serde(skip)]
+    pub revision: u64,
     /// The connector's settings, checked by the connector.
     #[serde(flatten)]
     pub settings: serde_json::Map<String, serde_json::Value>,
@@ -470,7 +473,7 @@ impl Urls {
 /// Shows no settings: a connector's secrets are among them.
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, enabled, isolation, transport, cluster, settings } = self;
+        let Self { kind, enabled, isolation, transport, cluster, revision: _, settings } = self;
         let keys: Vec<_> = settings.keys().collect();
         f.debug_struct("Instance")
             .field("type", kind)

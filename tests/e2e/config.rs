@@ -307,8 +307,11 @@ fn the_sample_of_every_connector_passes_the_check() {
     let listed = connectors.lines().take_while(|line| !line.is_empty());
     let kinds: Vec<_> = listed.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(kinds.contains(&"sub0") && kinds.contains(&"aui"), "{kinds:?}");
-    let secrets =
-        ["AUI_NETWORK_API_KEY", "MINCHAT_API_KEY", "STREAMAVATARS_TOKEN"].map(|name| (name, CANARY));
+    let names = ["AUI_NETWORK_API_KEY", "FEED_TOKEN", "MINCHAT_API_KEY", "STREAMAVATARS_TOKEN"];
+    let secrets = names.map(|name| (name, CANARY));
+    // The sample of `script` names it, in the folder of the configuration.
+    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("feed.js");
+    std::fs::copy(root().join("connectors/script/feed.js"), script).unwrap();
     for kind in kinds {
         let sample = pontoon(&["sample", kind], &[]).stdout;
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-{kind}.toml"));

@@ -12,7 +12,7 @@ const HEADERS_TAKEN: [&str; 4] = ["host", "connection", "upgrade", "content-leng
 ///
 /// # Errors
 /// `Config`, with the place.
-pub(crate) fn check_headers(headers: &BTreeMap<String, Param>) -> Result<()> {
+pub fn check_headers(headers: &BTreeMap<String, Param>) -> Result<()> {
     for (name, value) in headers {
         let at = format!("/headers/{}", escaped(name));
         let lower = name.to_ascii_lowercase();

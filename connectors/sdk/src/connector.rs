@@ -32,11 +32,21 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// One conversation.
     type Session: Session<Frame = <Self::Transport as Transport>::Frame, Request = Self::Request>;
 
-    /// Checks the configuration. No I/O.
+    /// Checks the configuration. No I/O, but for files that it names.
     ///
     /// # Errors
     /// `Config`, with what to write instead.
     fn new(config: Self::Config) -> Result<Self>;
+
+    /// What callers can ask this instance for: those of [`Self::Request`], unless its configuration lists them.
+    fn operations(&self) -> Vec<Operation> {
+        Self::Request::operations()
+    }
+
+    /// A number that changes with what it does by files that its configuration names: a reload starts it again then.
+    fn revision(&self) -> u64 {
+        0
+    }
 
     /// The most that this instance promises of an operation: no more than [`Operation::delivery`].
     ///

@@ -7,10 +7,11 @@ use crate::error::{End, Kind, Result};
 use crate::event::Event;
 use crate::joins::{Change, Join, Joins};
 
-/// One conversation over one connection. State that must die with the socket lives here. No I/O.
+/// One conversation over one connection. State that must die with the socket lives here. No I/O. It stays on the thread
+/// of its instance.
 ///
 /// An error of any method is handled by its kind: see [`Kind`].
-pub trait Session: Send + 'static {
+pub trait Session: 'static {
     /// The transport's message.
     type Frame;
     /// What callers can ask for, as [`crate::Connector::Request`].
@@ -98,6 +99,8 @@ pub enum Action<F> {
     Forget(String),
     /// Commands may flow.
     Ready,
+    /// Show this to the author of the connector, in the log at `debug`.
+    Log(String),
     /// Close the connection; it is dialled again.
     Close(String),
     /// Close the link for good, unless a command is on its way to it.
@@ -209,6 +212,11 @@ impl<F> Outbox<F> {
     /// Commands may flow from now on.
     pub fn ready(&mut self) {
         self.actions.push(Action::Ready);
+    }
+
+    /// Logs a text at `debug`, for the author of the connector. The daemon takes our secrets out of it.
+    pub fn log(&mut self, text: impl Into<String>) {
+        self.actions.push(Action::Log(text.into()));
     }
 
     /// Closes this connection; the link is dialled again.

@@ -1,6 +1,8 @@
-//! Settings that can be written in two ways, and checks of settings.
+//! Settings that can be written in two ways, checks of settings, and names that are read at run time.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -60,4 +62,26 @@ pub fn check(good: bool, at: &str, wrong: &str) -> Result<()> {
 /// A key as it stands in a JSON pointer.
 pub fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
+}
+
+/// How many texts [`lasting`] keeps.
+const MAX_LASTING: usize = 4_096;
+
+/// A name that is read at run time, such as that of an operation, as one that lasts as long as the process. Equal texts are
+/// kept once, however often the configuration is read.
+///
+/// # Errors
+/// `Config` if there are too many.
+pub fn lasting(name: &str) -> Result<&'static str> {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = known.get(name) {
+        return Ok(kept);
+    }
+    if known.len() >= MAX_LASTING {
+        return Err(Error::config(format!("more than {MAX_LASTING} names were read; restart the daemon")));
+    }
+    let kept: &'static str = Box::leak(name.into());
+    known.insert(kept);
+    Ok(kept)
 }

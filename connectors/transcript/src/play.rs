@@ -192,7 +192,7 @@ where
 
     fn encode(&mut self, step: &CommandStep) -> Result<(), String> {
         let text = self.outputs.names.fill(&step.body)?;
-        let Some((operation, argument)) = find(C::Request::operations(), &step.operation) else {
+        let Some((operation, argument)) = find(self.connector.operations(), &step.operation) else {
             let label = self.callers.add_refused(&step.label);
             let reason = format!("there is no operation {}", step.operation);
             self.outputs.reply_error(
@@ -358,7 +358,7 @@ where
                         self.outputs.event(*event);
                     }
                 }
-                Action::Duplicate => {}
+                Action::Duplicate | Action::Log(_) => {}
                 Action::DeliveryLevel(id, delivery) => self.callers.delivery(id, delivery)?,
                 Action::Reply(id, reply) => {
                     let label = self.callers.reply(id, &reply)?;

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::Connection;
 use super::observe::{service_error, show};
+use crate::feed::cut;
 use crate::transport::Read;
 use crate::transport::writer::Refused;
 
@@ -63,6 +64,11 @@ where
                         if !std::mem::replace(&mut self.ready, true) {
                             self.link.ready(read());
                         }
+                    }
+                    Action::Log(text) => {
+                        let (instance, link) = (&self.context.instance, &self.link.key);
+                        let text = cut(&self.redact.text(&text));
+                        tracing::debug!(instance, %link, text, "the connector logs");
                     }
                     Action::Finish => {
                         if self.link.queue.is_empty() {

@@ -25,8 +25,7 @@ pub use event::unmapped;
 pub use find::{Json, Payload, find};
 pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
-pub use secrets::Secrets;
-pub(crate) use secrets::with_secrets;
+pub use secrets::{Secrets, with_secrets};
 pub use template::{Known, Template, ValueOf};
 pub use time::{TimeUnit, time_of};
 

@@ -63,7 +63,7 @@ impl Secrets {
 ///
 /// # Errors
 /// `Config` if a name is not that of a secret, with the place.
-pub(crate) fn with_secrets(
+pub fn with_secrets(
     params: &BTreeMap<String, Param>,
     named: &BTreeMap<String, Secret>,
     at: &str,

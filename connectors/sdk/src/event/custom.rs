@@ -1,17 +1,10 @@
 //! Types of events that an operator names.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
 use crate::error::{Error, Result};
+use crate::settings::lasting;
 
-/// How many names there may be in the life of the process: each is kept, however often the configuration is read.
-const MAX_TYPES: usize = 1_024;
 /// The longest noun or verb.
 const MAX_WORD: usize = 40;
-
-/// The names that were given so far, each with its type.
-static KNOWN: Mutex<BTreeMap<&'static str, CustomType>> = Mutex::new(BTreeMap::new());
 
 /// A type that the configuration names, such as `x-trade.executed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,17 +34,7 @@ impl CustomType {
                 name.escape_debug()
             )));
         }
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(custom) = known.get(name) {
-            return Ok(*custom);
-        }
-        if known.len() >= MAX_TYPES {
-            return Err(Error::config(format!("more than {MAX_TYPES} types were named; restart the daemon")));
-        }
-        let kept = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-        let custom = Self { name: kept(name.to_owned()), ce_type: kept(format!("pontoon.{name}.v1")) };
-        known.insert(custom.name, custom);
-        Ok(custom)
+        Ok(Self { name: lasting(name)?, ce_type: lasting(&format!("pontoon.{name}.v1"))? })
     }
 }
 

@@ -1,0 +1,214 @@
+//! Scripts in the real daemon: hostile ones hurt no other instance and lose no frame, and changed ones are reloaded.
+
+use std::sync::Arc;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, WebSocketServer, eventually};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::BINARY;
+use crate::support::{DEADLINE, SilentService, ask, listen, start};
+
+/// Does what it is sent.
+const OBEDIENT: &str = r#"
+    let deep = () => deep() + 1;
+    export default {
+      operations: {
+        "answer.twice": { summary: "Answers twice", delivery: "acked" },
+        "answer.never": { summary: "Loops", delivery: "acked" },
+        "answer.not": { summary: "Throws", delivery: "acked" },
+        "answer.badly": { summary: "Answers with what is not JSON", delivery: "response" },
+      },
+      decode(frame, out) {
+        const kept = [];
+        switch (frame.json.do) {
+          case "publish": return out.publish({ type: "message.created", message: { id: frame.json.id } });
+          case "spin": for (;;) {}
+          case "match": return /^(a+)+$/.test("a".repeat(60) + "b");
+          case "grow": for (;;) kept.push("x".repeat(1e6) + kept.length);
+          case "print": for (;;) out.log("x".repeat(1e6));
+          case "throw": return frame.json.a.b;
+          case "recurse": return deep();
+          case "number": return out.publish({ type: "log.entry", data: 10n });
+          case "nothing": return;
+        }
+      },
+      encode(command, out) {
+        if (command.operation === "answer.never") for (;;) {}
+        if (command.operation === "answer.not") command.body.a.b;
+        out.send("x", command);
+        if (command.operation === "answer.badly") out.reply(command, () => 1);
+        out.reply(command, 1);
+        out.reply(command, 2);
+        out.fail(command, "no");
+      },
+    };
+"#;
+
+/// A script instance in a service of its own.
+fn scripted(
+    config: DaemonConfig,
+    instance: &str,
+    script: &std::path::Path,
+    service: &WebSocketServer,
+) -> DaemonConfig {
+    let settings = format!(
+        "script = \"{}\"\nurl = \"ws://{}/\"\nlimits = {{ time = \"50ms\", memory = \"16MiB\", output = \"4MiB\" }}",
+        script.display(),
+        service.address()
+    );
+    config.connector(instance, "script", &settings)
+}
+
+async fn ready(client: &async_nats::Client, instance: &str) {
+    eventually(DEADLINE, async || {
+        let state =
+            ask(client, &format!("pontoon.command.script.{instance}.status"), "", &[]).await.body["data"]
+                .take();
+        state["links"][0]["phase"] == "ready" && state["bus"]["publishing"] == true
+    })
+    .await;
+}
+
+async fn next(events: &mut Subscriber) -> (String, Value) {
+    let message = timeout(DEADLINE, events.next()).await.expect("in time").expect("subscribed");
+    (message.subject.to_string(), serde_json::from_slice(&message.payload).unwrap())
+}
+
+/// The next event that is not a gap.
+async fn happened(events: &mut Subscriber) -> Value {
+    loop {
+        let (subject, body) = next(events).await;
+        if !subject.contains(".gap.") {
+            return body;
+        }
+    }
+}
+
+fn publish(service: &WebSocketServer, id: &str) {
+    service.send_text(&json!({ "do": "publish", "id": id }).to_string());
+}
+
+#[tokio::test]
+async fn a_hostile_script_loses_no_frame_and_leaves_the_others_alone() {
+    let nats = NatsServer::start().await;
+    let client = nats.client().await;
+    let dir = Dir::new("scripts");
+    let script = dir.write("hostile.js", OBEDIENT);
+    let (hostile, other) = (
+        WebSocketServer::start(Arc::new(SilentService)).await,
+        WebSocketServer::start(Arc::new(SilentService)).await,
+    );
+    let config = scripted(DaemonConfig::new(&nats), "any", &script, &hostile);
+    let daemon = start(scripted(config, "bank", &script, &other));
+    ready(&client, "any").await;
+    ready(&client, "bank").await;
+    let mut events = listen(&client, "pontoon.event.script.any.>").await;
+    let mut others = listen(&client, "pontoon.event.script.bank.>").await;
+    for (deed, reason) in [
+        ("throw", "hostile.js:18: TypeError"),
+        ("recurse", "Maximum call stack size exceeded"),
+        ("number", "hostile.js:20: TypeError"),
+        ("nothing", "decode did nothing with this frame"),
+        ("spin", "limits.time"),
+        ("match", "limits.time"),
+        ("grow", "limits.memory"),
+        ("print", "limits.output"),
+    ] {
+        ready(&client, "any").await;
+        let upgrades = hostile.upgrades();
+        hostile.send_text(&json!({ "do": deed }).to_string());
+        let body = happened(&mut events).await;
+        assert_eq!(body["raw"], json!({ "do": deed }), "{body}");
+        assert!(body["reason"].as_str().unwrap().contains(reason), "{deed}: {body}");
+        publish(&other, deed);
+        assert_eq!(happened(&mut others).await["message"]["id"], deed);
+        // One that has reached a limit starts over; any other goes on.
+        if reason.starts_with("limits") {
+            hostile.connected(1, DEADLINE).await;
+            eventually(DEADLINE, async || hostile.upgrades() > upgrades).await;
+            ready(&client, "any").await;
+        } else {
+            assert_eq!(hostile.upgrades(), upgrades, "{deed}");
+        }
+        publish(&hostile, deed);
+        assert_eq!(happened(&mut events).await["message"]["id"], deed);
+    }
+    // Every caller gets one reply.
+    for (operation, status, words) in [
+        ("answer.twice", "acked", "1"),
+        ("answer.not", "failed", "hostile.js:26: TypeError"),
+        ("answer.badly", "failed", "this has no form in JSON"),
+        ("answer.never", "failed", "limits.time"),
+        ("answer.twice", "acked", "1"),
+    ] {
+        ready(&client, "any").await;
+        let reply = ask(&client, &format!("pontoon.command.script.any.{operation}"), "{}", &[]).await;
+        assert_eq!(reply.status, status, "{operation}: {}", reply.body);
+        assert!(reply.body.to_string().contains(words), "{operation}: {}", reply.body);
+    }
+    assert_eq!(other.upgrades(), 1, "{}", daemon.log());
+}
+
+async fn reloads(daemon: &mut Daemon, outcome: &str) -> f64 {
+    daemon.metrics().await.value("pontoon_config_reloads_total", &[("outcome", outcome)]).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_changed_script_is_reloaded_and_one_that_does_not_start_changes_nothing() {
+    let nats = NatsServer::start().await;
+    let client = nats.client().await;
+    let dir = Dir::new("reloaded");
+    let publishing = |id: &str| {
+        format!(
+            "export default {{ decode(frame, out) {{ out.publish({{ type: 'message.created', message: {{ id: '{id}' }} }}); }} }};"
+        )
+    };
+    let (changed, same) =
+        (dir.write("changed.js", &publishing("first")), dir.write("same.js", &publishing("same")));
+    let (one, other) = (
+        WebSocketServer::start(Arc::new(SilentService)).await,
+        WebSocketServer::start(Arc::new(SilentService)).await,
+    );
+    let config = scripted(DaemonConfig::new(&nats), "any", &changed, &one);
+    let mut daemon = start(scripted(config, "bank", &same, &other));
+    ready(&client, "any").await;
+    ready(&client, "bank").await;
+    let mut events = listen(&client, "pontoon.event.script.any.message.>").await;
+    one.send_text("x");
+    assert_eq!(next(&mut events).await.1["message"]["id"], "first");
+
+    dir.write("changed.js", "export default {\n  decode(frame, out) {\n    out.publish({};\n  },\n};");
+    daemon.signal("HUP");
+    eventually(DEADLINE, async || reloads(&mut daemon, "failed").await == 1.0).await;
+    assert!(daemon.log().contains("changed.js:3: SyntaxError"), "{}", daemon.log());
+    one.send_text("x");
+    assert_eq!(next(&mut events).await.1["message"]["id"], "first");
+    assert_eq!(one.upgrades(), 1);
+
+    dir.write("changed.js", &publishing("second"));
+    daemon.signal("HUP");
+    eventually(DEADLINE, async || one.upgrades() == 2).await;
+    ready(&client, "any").await;
+    one.send_text("x");
+    assert_eq!(next(&mut events).await.1["message"]["id"], "second");
+    assert_eq!(other.upgrades(), 1);
+}
+
+#[test]
+fn the_check_names_the_file_and_the_line() {
+    let dir = Dir::new("checked");
+    dir.write("feed.js", "export default {\n  decode(frame, out) {\n    out.publish({};\n  },\n};");
+    // A relative path begins at the folder of the configuration.
+    let config = dir.write(
+        "pontoon.toml",
+        "[connectors.feed]\ntype = \"script\"\nscript = \"feed.js\"\nurl = \"wss://h/\"\n",
+    );
+    let output =
+        std::process::Command::new(BINARY).args(["check", "--config"]).arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("pontoon.toml:3: connectors.feed.script: feed.js:3: SyntaxError"), "{text}");
+}
