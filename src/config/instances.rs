@@ -112,7 +112,7 @@ fn instance(
     prune(shape, &mut table, path, report);
 
     let mut settings = table.as_object()?.clone();
-    place_files(node, &mut settings, report);
+    place_files(node, &mut settings, path, report);
     settings.remove("type");
     settings.remove("enabled");
     let isolation = decode(settings.remove("isolation"), &join(path, "isolation"), report);
@@ -129,13 +129,14 @@ fn instance(
     Some((instance, run.filter(|_| enabled)))
 }
 
-/// Has the relative paths in the settings begin at the folder of the configuration.
-fn place_files(node: Node<'_>, settings: &mut Map<String, Value>, report: &Report<'_>) {
-    let Some(folder) = report.folder() else { return };
+/// Has a relative path in the settings begin at the folder of the file that has it.
+fn place_files(node: Node<'_>, settings: &mut Map<String, Value>, at: &[String], report: &Report<'_>) {
     for (name, value) in settings {
         let is_path =
             node.child(name).is_some_and(|(_, child)| child.keyword("format") == Some(&"path".into()));
-        if let (true, Some(path)) = (is_path, value.as_str()) {
+        if let (true, Some(path)) = (is_path, value.as_str())
+            && let Some(folder) = report.folder(&join(at, name))
+        {
             *value = folder.join(path).to_string_lossy().into();
         }
     }

@@ -65,9 +65,11 @@ impl Layers {
         Ok((Self { figment, files, tree }, notes))
     }
 
-    /// The folder of the file.
-    pub(super) fn folder(&self) -> Option<&Path> {
-        self.file.as_ref()?.folder()
+    /// The folder of the file that sets this key; where none does, of the first file.
+    pub(super) fn folder(&self, path: &[String]) -> Option<&Path> {
+        let name = self.figment.find_metadata(&path.join(".")).map(|metadata| &*metadata.name);
+        let file = self.files.iter().find(|file| Some(file.name.as_str()) == name).or(self.files.first());
+        file?.folder()
     }
 
     /// The source of this key, or of the nearest key around it.

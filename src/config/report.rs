@@ -46,9 +46,9 @@ impl<'a> Report<'a> {
         self.layers.source(path).starts_with("environment variable")
     }
 
-    /// The folder of the configuration, where it is a file.
-    pub(super) fn folder(&self) -> Option<&'a std::path::Path> {
-        self.layers.folder()
+    /// The folder of the file that sets this key.
+    pub(super) fn folder(&self, path: &[String]) -> Option<&'a std::path::Path> {
+        self.layers.folder(path)
     }
 
     /// Masks this text in every message.

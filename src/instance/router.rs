@@ -60,10 +60,10 @@ pub fn operations<C: Connector>(connector: &C, admin_commands: bool) -> Vec<Oper
 
 /// The operations that every instance has, whatever its connector.
 pub fn common_operations() -> [Operation; 4] {
-    let operation = |name, summary: &'static str, delivery| Operation {
+    let operation = |name, summary, delivery| Operation {
         name,
         argument: None,
-        summary: summary.into(),
+        summary,
         body: schemars::json_schema!({ "type": "object" }),
         delivery,
         idempotent: true,

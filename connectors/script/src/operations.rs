@@ -118,7 +118,7 @@ fn listing(name: &str, value: Value) -> Result<Listing, String> {
     let operation = Operation {
         name: text(name)?,
         argument: listed.argument.as_deref().map(text).transpose()?,
-        summary: listed.summary.into(),
+        summary: text(&listed.summary)?,
         body,
         delivery: listed.delivery.into(),
         idempotent: listed.idempotent,

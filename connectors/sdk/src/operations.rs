@@ -1,8 +1,6 @@
 //! Operations as one table: each row becomes a variant of the connector's request, an entry of the list of operations, and
 //! the reader of its body.
 
-use std::borrow::Cow;
-
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
 
@@ -29,7 +27,7 @@ pub struct Operation {
     /// What the rest of the subject names, such as `resource`; `None` if nothing may follow.
     pub argument: Option<&'static str>,
     /// One sentence on what it does.
-    pub summary: Cow<'static, str>,
+    pub summary: &'static str,
     /// JSON Schema of the body.
     pub body: Schema,
     /// The most that a reply can promise.
@@ -101,7 +99,7 @@ impl<T: DeserializeOwned + JsonSchema> Body for T {
 /// }
 ///
 /// let [join, call, list] = &Request::operations()[..] else { panic!() };
-/// assert_eq!((join.name, &*join.summary), ("room.join", "Joins a room, now and after every reconnect"));
+/// assert_eq!((join.name, join.summary), ("room.join", "Joins a room, now and after every reconnect"));
 /// assert_eq!((call.argument, call.delivery), (Some("resource"), DeliveryLevel::Response));
 /// assert!(list.idempotent && !call.idempotent);
 /// ```
@@ -130,7 +128,7 @@ macro_rules! operations {
                     $($crate::Operation {
                         name: $name,
                         argument: $crate::operations!(@argument $($argument)?),
-                        summary: ::core::concat!($($doc),+).trim_ascii().trim_end_matches('.').into(),
+                        summary: ::core::concat!($($doc),+).trim_ascii().trim_end_matches('.'),
                         body: <$crate::operations!(@body $($body)?) as $crate::operations::Body>::schema(),
                         delivery: $crate::DeliveryLevel::$delivery,
                         idempotent: $crate::operations!(@idempotent $($idempotent)?),

@@ -68,7 +68,7 @@ fn every_row_is_an_operation_with_what_the_row_says() {
     let operations = <Request as crate::Request>::operations();
     let rows: Vec<_> = operations
         .iter()
-        .map(|row| (row.name, row.argument, &*row.summary, row.delivery, row.idempotent))
+        .map(|row| (row.name, row.argument, row.summary, row.delivery, row.idempotent))
         .collect();
     assert_eq!(
         rows,
