@@ -1,6 +1,6 @@
 /**
  * What a script of Pontoon has, for editors. Put this file beside the script, and begin the script with
- * `/// <reference path="./pontoon.d.ts" />`. `pontoon declarations` prints it.
+ * `/// <reference path="./pontoon.d.ts" />`. `pontoon types` prints it.
  */
 declare namespace pontoon {
   type Json = null | boolean | number | string | Json[] | { [name: string]: Json | undefined };

@@ -10,10 +10,12 @@ mod describe;
 mod failure;
 mod man;
 mod nats;
+mod new;
 mod permissions;
 mod probe;
 mod send;
 mod tail;
+mod test;
 mod top;
 
 use std::path::PathBuf;
@@ -84,6 +86,27 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         recipe: Option<String>,
     },
+    /// Write a connector to begin with
+    New {
+        /// A script, with its table and a transcript that plays
+        #[arg(long, value_name = "FOLDER")]
+        script: PathBuf,
+    },
+    /// Print the types of what scripts see, for editors (pontoon.d.ts)
+    Types,
+    /// Play the transcripts of a folder against the table or the script in it
+    Test {
+        /// Has one *.toml, and transcripts/*.txt
+        folder: PathBuf,
+    },
+    /// Print what passes over the wire of an instance of a running bridge, as a transcript
+    Record {
+        /// The instance
+        instance: String,
+        /// Stop after this many frames
+        #[arg(long, value_name = "NUMBER")]
+        count: Option<usize>,
+    },
     /// Print a JSON Schema of the whole configuration, for editors
     Schema,
     /// Show events as they pass
@@ -133,6 +156,12 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Connectors { r#type: Some(kind) } => describe::connector(&registry, &kind),
         Command::Sample { recipe: Some(name), .. } => describe::recipe(&name),
         Command::Sample { r#type: kind, .. } => describe::sample(&registry, &kind.unwrap_or_default()),
+        Command::New { script } => new::script(&script),
+        Command::Types => new::types(),
+        Command::Test { folder } => test::run(&folder),
+        Command::Record { instance, count } => config::shared(&registry, &sources)
+            .map_err(Failure::from)
+            .and_then(|(config, _)| tail::record::print(&config, &instance, count)),
         Command::Schema => describe::schema(&registry),
         Command::Tail(tail) => tail.run(&registry, &sources),
         Command::Send(request) => request.run(&registry, &sources),

@@ -3,6 +3,7 @@
 mod filter;
 mod history;
 mod line;
+pub(super) mod record;
 mod wire;
 
 use std::collections::{BTreeMap, HashSet};

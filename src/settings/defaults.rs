@@ -142,6 +142,7 @@ impl Default for Transport {
             refused_codes: vec![3000, 3003, 4401, 4403],
             slow_codes: vec![4429],
             send_buffer: Size::mib(4),
+            send_rate: None,
             max_links: 1024,
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use pontoon_sdk::rate::RateLimit;
 use pontoon_sdk::{Secret, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -426,6 +427,8 @@ pub struct Transport {
     pub slow_codes: Vec<u16>,
     /// How many bytes may wait to be written.
     pub send_buffer: Size,
+    /// How many messages are written in a time, of each connection; more wait in the buffer. Without it as many as there are.
+    pub send_rate: Option<RateLimit>,
     /// How many links the instance may have.
     pub max_links: usize,
 }

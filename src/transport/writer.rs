@@ -1,5 +1,6 @@
 //! The queue of outgoing messages of a link: bounded in bytes and in count, written in batches, each with a deadline.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures_util::StreamExt as _;
 use pontoon_sdk::connector::Frame;
+use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::{Code, CommandId, End, Error};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{Settings, Write, deadline};
 use crate::fence::Fence;
@@ -146,6 +148,7 @@ impl<F: Frame> Outbound<F> {
             fence: settings.fence.clone(),
             ping_interval: settings.config.ping_interval.0,
             write_timeout: settings.config.write_timeout.0,
+            limiter: settings.config.send_rate.map(RateLimiter::new),
         };
         spawn_local(loop_.run());
         Self { items: Some(items), waiting, limit: settings.config.send_buffer.0, frame_limit }
@@ -188,6 +191,8 @@ struct Loop<F, W> {
     fence: Fence,
     ping_interval: Duration,
     write_timeout: Duration,
+    /// Limits the rate of messages.
+    limiter: Option<RateLimiter>,
 }
 
 impl<F: Frame, W: Write<F>> Loop<F, W> {
@@ -201,16 +206,32 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
     async fn write_queue(&mut self) -> Result<(), End> {
         let mut pings = interval_at(Instant::now() + self.ping_interval, self.ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Messages that the rate does not allow yet, and when it may allow the first.
+        let (mut paced, mut allowed) = (VecDeque::new(), Instant::now());
         loop {
             tokio::select! {
+                () = sleep_until(allowed), if !paced.is_empty() => match self.token() {
+                    Ok(()) => if let Some(item) = paced.pop_front() {
+                        self.batch(item).await?;
+                    },
+                    Err(at) => allowed = at,
+                },
                 item = self.queue.next() => match item {
+                    Some(item) if self.limiter.is_some() => paced.push_back(item),
                     Some(first) => self.batch(first).await?,
+                    // What is still to wait is not written.
                     None => return self.in_time(async |writer: &mut W| writer.close().await).await,
                 },
                 () = self.writer.due() => self.in_time(async |writer: &mut W| writer.flush().await).await?,
                 _ = pings.tick() => self.in_time(async |writer: &mut W| writer.ping().await).await?,
             }
         }
+    }
+
+    /// Whether a message may be written now, or when the next one may.
+    fn token(&self) -> Result<(), Instant> {
+        let token = self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(std::time::Instant::now()));
+        token.map_err(Instant::from_std)
     }
 
     /// Writes the queued messages, up to [`BATCH`], and flushes once.
@@ -232,7 +253,8 @@ impl<F: Frame, W: Write<F>> Loop<F, W> {
                     self.writer.feed(frame).await?;
                     written.extend(command.map(|(command, _)| command));
                 }
-                next = if taken < BATCH { self.queue.try_recv().ok() } else { None };
+                next =
+                    if taken < BATCH && self.limiter.is_none() { self.queue.try_recv().ok() } else { None };
             }
             self.writer.flush().await
         };

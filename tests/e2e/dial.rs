@@ -1,15 +1,16 @@
 //! How services are dialled: what handshakes carry, what refusals mean, and the proxies in between.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use pontoon_testkit::{
-    ConnectProxy, DaemonConfig, Echo, NatsServer, Refusal, SocketIoServer, Sub0, eventually,
+    ConnectProxy, DaemonConfig, Echo, NatsServer, Refusal, SocketIoServer, Sub0, WebSocketServer, eventually,
 };
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
-use crate::support::{DEADLINE, ask_when_served, instance, link, start};
+use crate::support::{DEADLINE, SilentService, ask, ask_when_served, instance, link, start};
 
 #[tokio::test]
 async fn handshakes_carry_the_user_agent_unless_another_is_configured() {
@@ -179,4 +180,29 @@ async fn sockets_that_callers_create_go_through_the_proxy_only_if_configured() {
     assert_eq!(lines, ["CONNECT ws.example:80"]);
     let refused = create("proxied", "ws://other.example/").await;
     assert_eq!((refused.status.as_str(), proxy.requests().len()), ("rejected", 1), "{refused:?}");
+}
+
+#[tokio::test]
+async fn messages_over_the_rate_wait_and_a_new_connection_has_its_own() {
+    let nats = NatsServer::start().await;
+    let client = nats.client().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let settings = format!(
+        "url = \"ws://{}/\"\nkind = \"/type\"\nsend_on_connect = [\"hello\"]\ntransport.send_rate = {{ requests = 3, per = \"1h\" }}",
+        service.address()
+    );
+    let _daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+    let send = async |text: &str, timeout: &str| {
+        let body = format!("{{\"text\":\"{text}\"}}");
+        let headers = [("Pontoon-Timeout", timeout), ("Pontoon-Wait", "sent")];
+        ask(&client, "pontoon.command.websocket.any.send.text", &body, &headers).await.status
+    };
+    eventually(DEADLINE, async || send("first", "20s").await == "sent").await;
+    assert_eq!(send("second", "20s").await, "sent");
+    assert_eq!(send("third", "2s").await, "expired");
+    ask(&client, "pontoon.command.websocket.any.reconnect", "", &[]).await;
+    service.connected(1, DEADLINE).await;
+    eventually(DEADLINE, async || send("fourth", "20s").await == "sent").await;
+    let texts = service.texts();
+    assert_eq!(texts, ["hello", "first", "second", "hello", "fourth"], "{texts:?}");
 }

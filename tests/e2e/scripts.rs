@@ -212,3 +212,36 @@ fn the_check_names_the_file_and_the_line() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("pontoon.toml:3: connectors.feed.script: feed.js:3: SyntaxError"), "{text}");
 }
+
+#[test]
+fn a_new_script_passes_its_transcript_and_a_changed_one_says_where_it_fails() {
+    let dir = Dir::new("new");
+    let folder = dir.path().join("feed");
+    let pontoon = |arguments: &[&str]| {
+        let output = std::process::Command::new(BINARY).args(arguments).arg(&folder).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (output.status.code(), text)
+    };
+    let (code, text) = pontoon(&["new", "--script"]);
+    assert_eq!(code, Some(0), "{text}");
+    // It overwrites nothing.
+    assert_eq!(pontoon(&["new", "--script"]).0, Some(1));
+    let (code, text) = pontoon(&["test"]);
+    assert!(code == Some(0) && text.contains("ok  ") && text.contains("feed.txt"), "{text}");
+    let script = std::fs::read_to_string(folder.join("feed.js")).unwrap();
+    std::fs::write(folder.join("feed.js"), script.replace("\"pong\"", "\"ping\"")).unwrap();
+    let (code, text) = pontoon(&["test"]);
+    assert!(
+        code == Some(1) && text.contains("feed.txt:32: ") && text.contains("1 of 1 transcripts failed"),
+        "{text}"
+    );
+    let types = std::process::Command::new(BINARY).arg("types").output().unwrap();
+    assert_eq!(types.stdout, std::fs::read(folder.join("pontoon.d.ts")).unwrap());
+}
+
+#[test]
+fn transcripts_of_recipes_play_by_the_command_line() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes/discord");
+    let output = std::process::Command::new(BINARY).arg("test").arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

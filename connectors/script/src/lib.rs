@@ -27,6 +27,11 @@ pub use session::ScriptSession;
 /// The types of what scripts see, for editors.
 pub const DECLARATIONS: &str = include_str!("../pontoon.d.ts");
 
+/// A script to begin with, and its transcript.
+pub const EXAMPLE: &str = include_str!("../feed.js");
+/// See [`EXAMPLE`].
+pub const EXAMPLE_TRANSCRIPT: &str = include_str!("../transcripts/feed.txt");
+
 /// A script over WebSocket.
 pub type WebsocketScript = ScriptOver<WebSocket>;
 /// A script over Socket.IO.

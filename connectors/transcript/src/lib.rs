@@ -25,7 +25,7 @@ mod steps;
 pub use frame_text::FrameText;
 pub use pattern::Names;
 pub use play::{play, play_folder};
-pub use recipe::{SECRET, recipe_settings, recipe_transcript};
+pub use recipe::{SECRET, recipe_settings, recipe_transcript, with_settings};
 pub use sample::{check_sample, uncommented};
 pub use steps::{CommandStep, EventStep, ReplyStep, Status, Step, StepKind, Transcript};
 

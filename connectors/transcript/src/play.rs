@@ -358,7 +358,9 @@ where
                         self.outputs.event(*event);
                     }
                 }
-                Action::Duplicate | Action::Log(_) => {}
+                Action::Duplicate => {}
+                // Shown to the author of the connector.
+                Action::Log(text) => eprintln!("{text}"),
                 Action::DeliveryLevel(id, delivery) => self.callers.delivery(id, delivery)?,
                 Action::Reply(id, reply) => {
                     let label = self.callers.reply(id, &reply)?;

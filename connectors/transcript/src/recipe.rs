@@ -13,7 +13,14 @@ pub const SECRET: &str = "hunter2";
 /// # Errors
 /// That the configuration is not one table `[connectors.<name>]`, or the text begins with no comment.
 pub fn recipe_transcript(config: &str, text: &str) -> Result<String, String> {
-    let (_, settings) = recipe_settings(config)?;
+    with_settings(recipe_settings(config)?.1, text)
+}
+
+/// The same with these settings.
+///
+/// # Errors
+/// That the text begins with no comment.
+pub fn with_settings(settings: Map<String, Value>, text: &str) -> Result<String, String> {
     let Some(("", rest)) = text.split_once('#').map(|(before, rest)| (before.trim(), rest)) else {
         return Err("it must begin with a comment that says what it shows".to_owned());
     };

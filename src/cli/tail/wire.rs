@@ -12,14 +12,27 @@ use crate::settings::Config;
 
 /// Prints frames, up to `count` of them.
 pub(super) fn print(config: &Config, instance: &str, json: bool, count: Option<usize>) -> Outcome {
+    // Data goes to stdout; a failure to write here cannot be reported.
+    writeln!(stderr(), "watching the wire of {}", printable(instance)).ok();
+    watch(config, instance, count, |frame| {
+        let shown = if json { printable_json(frame.to_string().as_bytes()) } else { short(frame) };
+        Ok(writeln!(stdout(), "{shown}")?)
+    })
+}
+
+/// Hands on frames, up to `count` of them, and how many were lost in between.
+pub(super) fn watch(
+    config: &Config,
+    instance: &str,
+    count: Option<usize>,
+    mut show: impl FnMut(&Value) -> Result<(), Failure>,
+) -> Outcome {
     let response = admin::get(config, &format!("/wire/{instance}"))?;
     if response.code != 200 {
         let code = response.code;
         let text = String::from_utf8_lossy(&response.body()?).trim().to_owned();
         return Err(Failure::Failed(format!("the admin endpoint answered {code}: {text}")));
     }
-    // Data goes to stdout; a failure to write here cannot be reported.
-    writeln!(stderr(), "watching the wire of {}", printable(instance)).ok();
     let mut left = count.unwrap_or(usize::MAX);
     for line in response.lines()? {
         if left == 0 {
@@ -29,8 +42,7 @@ pub(super) fn print(config: &Config, instance: &str, json: bool, count: Option<u
         // An event without a frame reports how many were lost.
         let Some(data) = line.strip_prefix("data: ") else { continue };
         let frame: Value = serde_json::from_str(data).unwrap_or_default();
-        let shown = if json { printable_json(data.as_bytes()) } else { short(&frame) };
-        writeln!(stdout(), "{shown}")?;
+        show(&frame)?;
         left -= usize::from(frame.get("frame").is_some());
     }
     if left == 0 {

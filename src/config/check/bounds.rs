@@ -80,6 +80,10 @@ fn transport(name: &str, transport: &Transport, config: &Config, report: &mut Re
     if let Some(silence) = transport.max_silence {
         span(silence, SECOND, 24 * HOUR, &at("max_silence"), report);
     }
+    if let Some(Err(error)) = transport.send_rate.map(|rate| rate.check("")) {
+        let key = error.pointer().unwrap_or_default().trim_start_matches('/');
+        report.problem(&path(["connectors", name, "transport", "send_rate", key]), error.message());
+    }
     codes(transport, at, report);
     count(transport.max_links, 1, 1 << 17, &at("max_links"), report);
     if transport.send_buffer < config.commands.max_body {

@@ -98,23 +98,29 @@ async fn the_wire_shows_frames_in_both_directions_without_secrets() {
     let mut daemon = start(config);
     let address = daemon.admin().await;
     support::link(&mut daemon, "echo", "ready").await;
-    let arguments = ["--admin-listen", &address, "tail", "--wire", "echo", "--json", "--count", "2"];
-    let mut tail = crate::cli::pontoon(&nats, &arguments);
-    let mut tail = tail.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let client = nats.client().await;
-    // It may not watch yet.
-    let reconnects = async {
-        loop {
-            support::ask(&client, "pontoon.command.websocket.echo.reconnect", "", &[]).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+    let watched = async |arguments: &[&str]| {
+        let mut watch = crate::cli::pontoon(&nats, &[&["--admin-listen", &address], arguments].concat());
+        let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        // It may not watch yet.
+        let reconnects = async {
+            loop {
+                support::ask(&client, "pontoon.command.websocket.echo.reconnect", "", &[]).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        let mut output = String::new();
+        let mut stdout = watch.stdout.take().unwrap();
+        tokio::select! {
+            read = tokio::time::timeout(DEADLINE, stdout.read_to_string(&mut output)) => drop(read.expect("in time")),
+            () = reconnects => unreachable!("they go on for ever"),
         }
+        output
     };
-    let mut output = String::new();
-    let mut stdout = tail.stdout.take().unwrap();
-    tokio::select! {
-        read = tokio::time::timeout(DEADLINE, stdout.read_to_string(&mut output)) => drop(read.expect("in time")),
-        () = reconnects => unreachable!("they go on for ever"),
-    }
+    let recorded = watched(&["record", "echo", "--count", "2"]).await;
+    let line = |arrow: &str| recorded.lines().any(|line| line.starts_with(arrow) && line.contains("hello"));
+    assert!(line("up  -> {") && recorded.contains("***") && !recorded.contains("canary"), "{recorded}");
+    let output = watched(&["tail", "--wire", "echo", "--json", "--count", "2"]).await;
     let frames: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(frames.len(), 2, "{output}");
     for text in [&output, &daemon.log()] {
