@@ -7,6 +7,7 @@ mod asyncapi;
 mod check;
 mod complete;
 mod describe;
+mod explain;
 mod failure;
 mod man;
 mod nats;
@@ -99,6 +100,13 @@ enum Command {
         /// Has one *.toml, and transcripts/*.txt
         folder: PathBuf,
     },
+    /// Show what the table or the script of an instance makes of a frame
+    Explain {
+        /// The instance
+        instance: String,
+        /// A file with the frame as transcripts write it; - for stdin
+        frame: PathBuf,
+    },
     /// Print what passes over the wire of an instance of a running bridge, as a transcript
     Record {
         /// The instance
@@ -159,6 +167,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::New { script } => new::script(&script),
         Command::Types => new::types(),
         Command::Test { folder } => test::run(&folder),
+        Command::Explain { instance, frame } => explain::run(&registry, &sources, &instance, &frame),
         Command::Record { instance, count } => config::shared(&registry, &sources)
             .map_err(Failure::from)
             .and_then(|(config, _)| tail::record::print(&config, &instance, count)),

@@ -5,14 +5,26 @@ use std::io::{Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pontoon_generic::{Socketio, Websocket};
-use pontoon_script::{SocketioScript, WebsocketScript};
 use pontoon_transcript::{play, recipe_settings, with_settings};
 use serde_json::{Map, Value};
 
 use super::Outcome;
 use super::failure::Failure;
 use crate::log::printable::printable;
+
+/// A generic function for the connector of this type, if it is a table or a script.
+macro_rules! of_type {
+    ($kind:expr, $settings:expr, $function:ident) => {
+        match ($kind, $settings.get("protocol").is_some_and(|protocol| protocol == "socketio")) {
+            ("websocket", _) => Some($function::<pontoon_generic::Websocket>),
+            ("socketio", _) => Some($function::<pontoon_generic::Socketio>),
+            ("script", false) => Some($function::<pontoon_script::WebsocketScript>),
+            ("script", true) => Some($function::<pontoon_script::SocketioScript>),
+            _ => None,
+        }
+    };
+}
+pub(super) use of_type;
 
 /// How a transcript is played.
 type Play = fn(&str, &str) -> Result<(), String>;
@@ -57,16 +69,9 @@ fn configured(folder: &Path) -> Result<(Map<String, Value>, Play), Failure> {
     if let Some(script) = script {
         settings.insert("script".to_owned(), script.to_string_lossy().into());
     }
-    let is_socketio = settings.get("protocol").is_some_and(|protocol| protocol == "socketio");
-    let play: Play = match (kind.as_str(), is_socketio) {
-        ("websocket", _) => play::<Websocket>,
-        ("socketio", _) => play::<Socketio>,
-        ("script", false) => play::<WebsocketScript>,
-        ("script", true) => play::<SocketioScript>,
-        (other, _) => {
-            return Err(wrong(format!("transcripts of \"{other}\" are played by its crate's tests")));
-        }
-    };
+    let play: Option<Play> = of_type!(kind.as_str(), &settings, play);
+    let play =
+        play.ok_or_else(|| wrong(format!("transcripts of \"{kind}\" are played by its crate's tests")))?;
     Ok((settings, play))
 }
 

@@ -323,3 +323,38 @@ fn the_sample_of_every_connector_passes_the_check() {
         assert!(output_text.contains("1 configured, 1 to run, 0 warnings"), "{kind}: {output_text}");
     }
 }
+
+/// A file as an earlier release had it loads, with what it has in comments as settings, too.
+#[test]
+fn configurations_of_an_earlier_release_still_load() {
+    let names = [
+        "AUI_NETWORK_API_KEY",
+        "CHAT_TOKEN",
+        "ECHO_KEY",
+        "ELIZAOS_API_KEY",
+        "FEED_AUTHORIZATION",
+        "FEED_KEY",
+        "MINCHAT_API_KEY",
+        "NAME",
+        "NATS_PASSWORD",
+        "NATS_TOKEN",
+        "STREAMAVATARS_TOKEN",
+    ];
+    let variables = names.map(|name| (name, CANARY));
+    // The files of secrets and certificates are not on this machine.
+    let file = root().join("tests/config/fixtures/some.pem");
+    for Case { name, text } in Case::all("earlier") {
+        for text in [text.clone(), pontoon_transcript::uncommented(&text)] {
+            let is_path = |part: &str| part.starts_with("/run/") || part.starts_with("/etc/");
+            let parts = text.split('"').map(|part| if is_path(part) { file.to_str().unwrap() } else { part });
+            let placed = parts.collect::<Vec<_>>().join("\"");
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace('/', "-"));
+            std::fs::write(&path, placed).unwrap();
+            let output = pontoon(&["check", "--config", path.to_str().unwrap()], &variables);
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    // And its defaults are those of today.
+    let loaded = load(root().join("tests/config/earlier/pontoon.toml"), &[]).ok().unwrap();
+    assert_eq!(loaded.config, Config::default());
+}

@@ -245,3 +245,36 @@ fn transcripts_of_recipes_play_by_the_command_line() {
     let output = std::process::Command::new(BINARY).arg("test").arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_frame_is_explained() {
+    let dir = Dir::new("explained");
+    dir.write(
+        "feed.js",
+        "export default { decode(frame, out) { \
+            if (frame.json?.t === 'm') out.publish({ type: 'message.created', channel: frame.json.c }); } };",
+    );
+    let config = dir.write(
+        "pontoon.toml",
+        "[connectors.feed]\ntype = \"script\"\nscript = \"feed.js\"\nurl = \"wss://h/\"\n\
+         [connectors.table]\ntype = \"websocket\"\nurl = \"wss://h/\"\nkind = \"/t\"\n\
+         events.m = { type = \"message.created\", channel = \"/c\", id = \"/id\" }\n",
+    );
+    let message = r#"{"t":"m","c":"lobby"}"#;
+    let published = "publishes message.created scope=lobby {\"channel\":\"lobby\"}\n";
+    for (instance, frame, wanted) in [
+        ("feed", message, published.to_owned()),
+        (
+            "feed",
+            "x",
+            "publishes frame.unrecognised: feed.js: decode did nothing with this frame\n".to_owned(),
+        ),
+        ("table", message, format!("is of the kind m\nid = \"/id\" finds nothing\n{published}")),
+    ] {
+        let file = dir.write("frame", frame);
+        let mut pontoon = std::process::Command::new(BINARY);
+        pontoon.args(["--config", config.to_str().unwrap(), "explain", instance]).arg(file);
+        let output = pontoon.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted, "{:?}", output.stderr);
+    }
+}

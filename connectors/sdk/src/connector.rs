@@ -142,6 +142,11 @@ pub trait Connector: Send + Sync + Sized + 'static {
         None
     }
 
+    /// What its author should know of how it reads this frame, such as which settings found nothing in it, a line each.
+    fn notes(&self, _frame: &<Self::Transport as Transport>::Frame) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How long a caller waits that sets no `Pontoon-Timeout`; `None` leaves it to the daemon.
     fn timeout(&self, _operation: &str) -> Option<Duration> {
         None

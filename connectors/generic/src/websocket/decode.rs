@@ -41,6 +41,21 @@ impl<'a> Received<'a> {
         Seen { kind: self.kind.as_deref(), content }
     }
 
+    /// What its kind is, and which pointers of its entry in `events` find nothing in it.
+    pub(crate) fn notes(&self, config: &Config) -> Vec<String> {
+        let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else {
+            return vec!["has no kind".to_owned()];
+        };
+        let Some(mapping) = config.events.get(kind) else {
+            return vec![format!("is of the kind {kind}, which events does not list")];
+        };
+        let finds_nothing = mapping.pointers().into_iter().filter_map(|(field, pointer)| {
+            let pointer = pointer.filter(|pointer| pointer.find(json).is_none())?;
+            Some(format!("{field} = \"{}\" finds nothing", pointer.as_str()))
+        });
+        std::iter::once(format!("is of the kind {kind}")).chain(finds_nothing).collect()
+    }
+
     /// The event that `events` makes of it.
     pub(crate) fn listed(&self, config: &Config, streams: &mut Streams) -> Option<Event> {
         let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else { return None };

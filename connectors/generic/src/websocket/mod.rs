@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_sdk::connector::AllowList;
-use pontoon_sdk::websocket::Endpoint;
+use pontoon_sdk::websocket::{Endpoint, Frame};
 use pontoon_sdk::{
     Connector, DeliveryLevel, Event, HttpRequest, LinkKey, LinkSpec, Operation, Result, WebSocket,
 };
@@ -29,6 +29,7 @@ pub use config::{
     Subscriptions,
 };
 pub use content::{Frames, Mapping, Pointer};
+use decode::Received;
 pub use discriminator::Discriminator;
 use ids::RequestIds;
 use operations::Request;
@@ -107,6 +108,10 @@ impl Connector for Websocket {
             self.memory.forget(&address.from);
         }
         None
+    }
+
+    fn notes(&self, frame: &Frame) -> Vec<String> {
+        Received::read(frame, None, &self.config.kind).notes(&self.config)
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {
