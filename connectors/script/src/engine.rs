@@ -95,7 +95,6 @@ impl Engine {
         let plain =
             |error: rquickjs::Error| Fault { message: format!("{}: {error}", source.name), exhausted: true };
         let runtime = Runtime::new().map_err(plain)?;
-        runtime.set_memory_limit(limits.memory.0);
         runtime.set_max_stack_size(STACK);
         let watch = Rc::clone(&meter);
         runtime.set_interrupt_handler(Some(Box::new(move || watch.is_over())));
@@ -103,7 +102,7 @@ impl Engine {
         let context = Context::custom::<Intrinsics>(&runtime).map_err(plain)?;
         meter.begin(now);
         let started = context.with(|ctx| {
-            let started = start(&ctx, source, given, &meter);
+            let started = start(&runtime, &ctx, source, given, &meter);
             started.catch(&ctx).map_err(|caught| meter.fault(&source.name, &caught))
         });
         let (entry, has) = started?;
@@ -139,6 +138,7 @@ impl Engine {
 
 /// Runs the prelude and the module.
 fn start<'js>(
+    runtime: &Runtime,
     ctx: &Ctx<'js>,
     source: &Source,
     given: &Given<'_>,
@@ -157,6 +157,8 @@ fn start<'js>(
     seen.set("secrets", ctx.json_parse(given.secrets)?)?;
     let prelude: Function<'js> = ctx.eval(PRELUDE)?;
     let entry: Object<'js> = prelude.call((native, seen))?;
+    // What is ours is set up before, where memory cannot run out.
+    runtime.set_memory_limit(meter.limits.memory.0);
     let (module, evaluated) =
         Module::declare(ctx.clone(), source.name.as_str(), source.text.as_str())?.eval()?;
     evaluated.finish::<()>()?;

@@ -171,7 +171,11 @@ fn what_scripts_write_is_checked() {
 
 /// The reason for which a frame is not recognised.
 fn reason(script: &Path) -> String {
-    let connector = WebsocketScript::new(config(script, &json!({}))).unwrap();
+    reason_within(script, &json!({}))
+}
+
+fn reason_within(script: &Path, more: &serde_json::Value) -> String {
+    let connector = WebsocketScript::new(config(script, more)).unwrap();
     let mut out = pontoon_sdk::Outbox::new(std::time::Instant::now());
     let mut session = connector.session(&LinkKey::main());
     pontoon_sdk::Session::open(&mut session, &[], &mut out).unwrap();
@@ -262,4 +266,18 @@ fn a_changed_file_is_another_revision() {
     assert_eq!(before, revision());
     std::fs::write(&file.0, "export default { decode() {} }; // changed").unwrap();
     assert_ne!(before, revision());
+}
+
+#[test]
+fn memory_may_run_out_anywhere() {
+    let file = File::new(
+        "export default { decode() { const kept = []; for (;;) kept.push({ list: [kept], call: () => kept, \
+         map: new Map([[{}, `${kept.length}`.repeat(9)]]), match: /x+/g.exec('xx'), error: new Error('x') }); } };",
+    );
+    // With each limit, another part of the engine is the first that gets none.
+    for kib in (1_024..1_424).step_by(16) {
+        let limits = json!({ "limits": { "memory": format!("{kib}KiB"), "output": "1KiB", "time": "1s" } });
+        let message = reason_within(&file.0, &limits);
+        assert!(message.contains("limits.memory"), "{kib}: {message}");
+    }
 }
