@@ -1,7 +1,6 @@
 //! `pontoon record`: what passes over the wire of an instance, as the lines of a transcript.
 
 use std::io::{Write as _, stderr, stdout};
-use std::process::ExitCode;
 
 use pontoon_sdk::{Raw, socketio, websocket};
 use pontoon_transcript::FrameText as _;
@@ -10,7 +9,6 @@ use serde_json::value::RawValue;
 
 use super::wire;
 use crate::cli::Outcome;
-use crate::cli::failure::Failure;
 use crate::log::printable::printable;
 use crate::settings::Config;
 
