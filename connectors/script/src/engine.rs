@@ -101,11 +101,13 @@ impl Engine {
         type Intrinsics = (Date, Eval, RegExpCompiler, RegExp, Json, Proxy, MapSet, TypedArrays, Promise);
         let context = Context::custom::<Intrinsics>(&runtime).map_err(plain)?;
         meter.begin(now);
-        let started = context.with(|ctx| {
-            let started = start(&runtime, &ctx, source, given, &meter);
-            started.catch(&ctx).map_err(|caught| meter.fault(&source.name, &caught))
-        });
-        let (entry, has) = started?;
+        let fault = |caught: &CaughtError<'_>| meter.fault(&source.name, caught);
+        let entry =
+            context.with(|ctx| prepared(&ctx, given, &meter).catch(&ctx).map_err(|caught| fault(&caught)))?;
+        // What is ours was set up before, where memory does not run out.
+        runtime.set_memory_limit(limits.memory.0);
+        let has =
+            context.with(|ctx| used(&ctx, source, &entry).catch(&ctx).map_err(|caught| fault(&caught)))?;
         Ok((Self { entry, context, meter, name: source.name.clone() }, has))
     }
 
@@ -136,14 +138,12 @@ impl Engine {
     }
 }
 
-/// Runs the prelude and the module.
-fn start<'js>(
-    runtime: &Runtime,
-    ctx: &Ctx<'js>,
-    source: &Source,
+/// Runs the prelude. Returns the functions by which the script is called.
+fn prepared(
+    ctx: &Ctx<'_>,
     given: &Given<'_>,
     meter: &Rc<Meter>,
-) -> rquickjs::Result<(Persistent<Object<'static>>, String)> {
+) -> rquickjs::Result<Persistent<Object<'static>>> {
     let native = Object::new(ctx.clone())?;
     codecs::add(&native)?;
     let clock = Rc::clone(meter);
@@ -155,16 +155,18 @@ fn start<'js>(
     let seen = Object::new(ctx.clone())?;
     seen.set("settings", ctx.json_parse(given.settings)?)?;
     seen.set("secrets", ctx.json_parse(given.secrets)?)?;
-    let prelude: Function<'js> = ctx.eval(PRELUDE)?;
-    let entry: Object<'js> = prelude.call((native, seen))?;
-    // What is ours is set up before, where memory cannot run out.
-    runtime.set_memory_limit(meter.limits.memory.0);
+    let prelude: Function<'_> = ctx.eval(PRELUDE)?;
+    let entry: Object<'_> = prelude.call((native, seen))?;
+    Ok(Persistent::save(ctx, entry))
+}
+
+/// Runs the module. Returns what it has.
+fn used(ctx: &Ctx<'_>, source: &Source, entry: &Persistent<Object<'static>>) -> rquickjs::Result<String> {
     let (module, evaluated) =
         Module::declare(ctx.clone(), source.name.as_str(), source.text.as_str())?.eval()?;
     evaluated.finish::<()>()?;
-    let exported: Value<'js> = module.get("default")?;
-    let used: String = entry.get::<_, Function<'js>>("use")?.call((exported,))?;
-    Ok((Persistent::save(ctx, entry), used))
+    let exported: Value<'_> = module.get("default")?;
+    entry.clone().restore(ctx)?.get::<_, Function<'_>>("use")?.call((exported,))
 }
 
 impl Meter {
