@@ -168,7 +168,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Types => new::types(),
         Command::Test { folder } => test::run(&folder),
         Command::Explain { instance, frame } => explain::run(&registry, &sources, &instance, &frame),
-        Command::Record { instance, count } => config::shared(&registry, &sources)
+        Command::Record { instance, count } => crate::config::shared(&registry, &sources)
             .map_err(Failure::from)
             .and_then(|(config, _)| tail::record::print(&config, &instance, count)),
         Command::Schema => describe::schema(&registry),
