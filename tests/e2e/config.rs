@@ -226,7 +226,8 @@ fn leaves(schema: &Value, node: &Value, path: &str, found: &mut Vec<(String, Val
 
 fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value.as_object() {
-        Some(table) if !table.contains_key("env") && !table.contains_key("file") => {
+        // A secret and a rate are one setting each.
+        Some(table) if !["env", "file", "requests"].iter().any(|key| table.contains_key(*key)) => {
             for (key, value) in table {
                 paths(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
             }
@@ -346,6 +347,9 @@ fn configurations_of_an_earlier_release_still_load() {
     for Case { name, text } in Case::all("earlier") {
         for text in [text.clone(), pontoon_transcript::uncommented(&text)] {
             let is_path = |part: &str| part.starts_with("/run/") || part.starts_with("/etc/");
+            // Nor are certificates that would be read.
+            let lines = text.lines().filter(|line| !line.contains("key_file"));
+            let text = lines.collect::<Vec<_>>().join("\n");
             let parts = text.split('"').map(|part| if is_path(part) { file.to_str().unwrap() } else { part });
             let placed = parts.collect::<Vec<_>>().join("\"");
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace('/', "-"));

@@ -183,7 +183,7 @@ async fn a_changed_script_is_reloaded_and_one_that_does_not_start_changes_nothin
     dir.write("changed.js", "export default {\n  decode(frame, out) {\n    out.publish({};\n  },\n};");
     daemon.signal("HUP");
     eventually(DEADLINE, async || reloads(&mut daemon, "failed").await == 1.0).await;
-    assert!(daemon.log().contains("changed.js:3: SyntaxError"), "{}", daemon.log());
+    daemon.logs("changed.js:3: SyntaxError").await;
     one.send_text("x");
     assert_eq!(next(&mut events).await.1["message"]["id"], "first");
     assert_eq!(one.upgrades(), 1);
