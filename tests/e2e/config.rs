@@ -340,6 +340,7 @@ fn configurations_of_an_earlier_release_still_load() {
         "NATS_PASSWORD",
         "NATS_TOKEN",
         "STREAMAVATARS_TOKEN",
+        "SUB0_TOKEN",
     ];
     let variables = names.map(|name| (name, CANARY));
     // The files of secrets and certificates are not on this machine.
