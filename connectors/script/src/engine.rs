@@ -227,10 +227,13 @@ impl Meter {
         };
         let is_memory = thrown.text.contains("out of memory")
             || matches!(caught, CaughtError::Error(rquickjs::Error::Allocation));
+        // Where there is no memory for an error, the engine throws null.
+        let is_null = matches!(caught, CaughtError::Value(value) if value.is_null());
         let reached = self
             .reached
             .get()
-            .or(is_memory.then_some("the script needs more memory than limits.memory allows"));
+            .or(is_memory.then_some("the script needs more memory than limits.memory allows"))
+            .or(is_null.then_some("null was thrown, as where memory has run out (limits.memory)"));
         let place = thrown.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
         let message = format!("{place}: {}", reached.unwrap_or(&thrown.text));
         Fault { message, exhausted: reached.is_some() }
