@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::reload::reload;
 use super::*;
 use pontoon_testkit::until_some;
 
@@ -51,8 +50,9 @@ async fn without_permission_nothing_is_paused_and_the_daemon_takes_no_commands()
     assert_eq!(request(&client, "pontoon.control.status").await, None);
     assert_eq!(sub0.connections().len(), 1);
 
-    // A reload allows it, and the sockets stay.
-    reload(&mut daemon, DaemonConfig::new(&nats).with(ALLOWED).sub0("shop", &sub0), "applied").await;
+    // A reload allows it, and the sockets stay. It also moves the admin endpoint to another free port.
+    daemon.reconfigure(DaemonConfig::new(&nats).with(ALLOWED).sub0("shop", &sub0));
+    daemon.signal("HUP");
     ask_when_served(&client, "pontoon.control.status", "").await;
     assert_eq!(sub0.upgrades(), 1);
     let reply = ask(&client, "pontoon.command.sub0.shop.pause", "{}", &[]).await;
