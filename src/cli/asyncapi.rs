@@ -3,6 +3,7 @@
 //!
 //! The application that it describes is the daemon: it sends events and states, and receives commands, which it replies to.
 
+use std::collections::BTreeSet;
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
@@ -21,7 +22,9 @@ pub(super) fn print(registry: &Registry, sources: &Sources) -> Outcome {
     let mut document = Document::new(&config);
     for instance in &instances {
         let subjects = Subjects { config: &config, kind: instance.run.kind(), instance: &instance.name };
-        document.add(&subjects, &instance.run.operations(config.admin.commands));
+        let settings = config.connectors.get(&instance.name).map(|instance| &instance.settings);
+        let own = settings.into_iter().flat_map(|settings| settings.values()).flat_map(own_types).collect();
+        document.add(&subjects, &own, &instance.run.operations(config.admin.commands));
     }
     writeln!(stdout(), "{:#}", document.finish())?;
     Ok(ExitCode::SUCCESS)
@@ -34,6 +37,8 @@ struct Document {
     operations: Map<String, Value>,
     messages: Map<String, Value>,
     schemas: Map<String, Value>,
+    /// The schema of the body of every event.
+    payload: Value,
 }
 
 /// Where an instance publishes and subscribes.
@@ -70,13 +75,6 @@ impl Document {
             }),
         };
         let mut messages = Map::new();
-        for event in EventType::ALL {
-            let message = json!({
-                "name": event.ce_type(), "contentType": "application/json", "payload": payload,
-                "traits": [reference("messageTraits", "cloudEvents")],
-            });
-            messages.insert(event.as_str().to_owned(), message);
-        }
         messages.insert("reply".to_owned(), reply());
         messages.insert("result".to_owned(), reply());
         messages.insert("state".to_owned(), json!({ "payload": { "type": "object" } }));
@@ -99,14 +97,16 @@ impl Document {
             operations: Map::new(),
             messages,
             schemas,
+            payload,
         }
     }
 
-    /// Adds an instance.
-    fn add(&mut self, subjects: &Subjects<'_>, operations: &[Operation]) {
+    /// Adds an instance. `own` are the types of events that its configuration names.
+    fn add(&mut self, subjects: &Subjects<'_>, own: &BTreeSet<&str>, operations: &[Operation]) {
         let instance = subjects.instance;
-        for event in EventType::ALL {
-            let word = event.as_str();
+        for word in EventType::ALL.iter().map(|event| event.as_str()).chain(own.iter().copied()) {
+            let message = self.event(&format!("pontoon.{word}.v1"));
+            self.messages.entry(word).or_insert(message);
             let address = subjects.subject("event", &format!(".{word}.{{scope}}"));
             let scope = "The conversation or resource, with every byte outside [A-Za-z0-9_-] as =HH; _ if there is none";
             let parameters = json!({ "scope": { "description": scope } });
@@ -122,6 +122,13 @@ impl Document {
                 self.takes(subjects, operation);
             }
         }
+    }
+
+    fn event(&self, ce_type: &str) -> Value {
+        json!({
+            "name": ce_type, "contentType": "application/json", "payload": self.payload,
+            "traits": [reference("messageTraits", "cloudEvents")],
+        })
     }
 
     fn sends(&mut self, id: &str, address: &str, message: &str, parameters: Value) {
@@ -201,7 +208,7 @@ impl Document {
     }
 
     fn finish(self) -> Value {
-        let Self { servers, channels, operations, messages, schemas } = self;
+        let Self { servers, channels, operations, messages, schemas, .. } = self;
         json!({
             "asyncapi": "3.0.0",
             "info": {
@@ -232,6 +239,7 @@ fn cloud_events() -> Value {
         "ce-subject": text("The conversation or resource"),
         "ce-link": text("The link that it was read from"),
         "ce-upstreamevent": text("The service's name for it"),
+        "ce-pontoonlate": text("true: published behind events of a newer owner (only in a cluster)"),
     } } })
 }
 
@@ -281,6 +289,19 @@ fn reply() -> Value {
             "code": { "type": "integer" }, "message": { "type": "string" },
         } },
     } } })
+}
+
+/// The types of events that a setting names, such as `x-trade.executed`.
+fn own_types(setting: &Value) -> Vec<&str> {
+    match setting {
+        Value::String(text) => match text.parse::<EventType>() {
+            Ok(EventType::Custom(_)) => vec![text],
+            _ => Vec::new(),
+        },
+        Value::Array(values) => values.iter().flat_map(own_types).collect(),
+        Value::Object(map) => map.values().flat_map(own_types).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn reference(kind: &str, name: &str) -> Value {

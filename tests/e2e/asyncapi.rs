@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use futures_util::StreamExt as _;
-use pontoon_testkit::Dir;
+use pontoon_testkit::{Dir, NatsServer};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -74,4 +74,22 @@ async fn every_message_of_a_run_matches_one_channel_and_its_schema() {
     let checked = timeout(DEADLINE * 4, check.output()).await.expect("in time").expect("node runs");
     let faults = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
     assert!(checked.status.success(), "{faults}\n{lines}");
+}
+
+#[tokio::test]
+async fn types_that_the_configuration_names_have_channels_of_their_instance() {
+    let nats = NatsServer::start().await;
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes/market/config.toml");
+    let dir = Dir::new("asyncapi-own");
+    let other = "[connectors.other]\ntype = \"websocket\"\nurl = \"ws://127.0.0.1:1/\"\n";
+    let config = dir.write("pontoon.toml", &(std::fs::read_to_string(recipe).unwrap() + other));
+    let mut asyncapi = Command::new(env!("CARGO_BIN_EXE_pontoon"));
+    asyncapi.arg("--config").arg(config).args(["--nats-url", &nats.url(), "asyncapi"]);
+    let (code, document, err) = output(asyncapi).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let document: Value = serde_json::from_str(&document).expect("JSON");
+    let channel = &document["channels"]["market.event.x-trade.executed"];
+    assert_eq!(channel["address"], "pontoon.event.websocket.market.x-trade.executed.{scope}");
+    assert_eq!(document["components"]["messages"]["x-trade.executed"]["name"], "pontoon.x-trade.executed.v1");
+    assert!(document["channels"].get("other.event.x-trade.executed").is_none());
 }
