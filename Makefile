@@ -31,7 +31,7 @@ outside := --manifest-path tests/outside/Cargo.toml
 # Tests wait most of the time: for a server, a process, a deadline.
 threads := $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
 # The tests of the daemon and of the kit whose result may depend on the version of nats-server.
-server := auth:: cli:: delivery:: domains:: gaps:: jobs:: nats permissions:: reload:: spool:: streams:: writers::
+server := auth:: cli:: cluster:: delivery:: domains:: gaps:: jobs:: nats permissions:: reload:: spool:: streams:: writers::
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test

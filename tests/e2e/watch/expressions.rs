@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use pontoon_testkit::{DaemonConfig, NatsServer, Refusal, Sub0, eventually};
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,17 +18,20 @@ async fn everything_that_is_asked_has_an_answer() {
     let (shop, bank) = (Sub0::start().await, Sub0::start().await);
     // An alert that fires makes the series of alerts.
     bank.refuse(Refusal::status(401));
-    let mut daemon = start(DaemonConfig::new(&nats).sub0("shop", &shop).sub0("bank", &bank));
+    let config = DaemonConfig::new(&nats).with("cluster.enabled = true");
+    let mut daemon = start(config.sub0("shop", &shop).sub0("bank", &bank));
     shop.connected(1, DEADLINE).await;
     let Some(prometheus) = Prometheus::beside(&daemon.admin().await).await else { return };
-    // Where there are no commands, no part of them fails.
+    // Where there are no commands, no part of them fails; and jobs for a service that refuses the daemon expire.
     let client = nats.client().await;
     let _commands = AbortOnDropHandle::new(tokio::spawn(async move {
-        while client
-            .publish_with_reply("pontoon.command.sub0.shop.status", "_INBOX.x", "".into())
-            .await
-            .is_ok()
-        {
+        let soon = HeaderMap::from_iter([("Pontoon-Expires".parse().unwrap(), "1s".parse().unwrap())]);
+        loop {
+            let command =
+                client.publish_with_reply("pontoon.command.sub0.shop.status", "_INBOX.x", "".into());
+            command.await.expect("sent");
+            let job = client.publish_with_headers("pontoon.job.sub0.bank.call.x", soon.clone(), "{}".into());
+            job.await.expect("sent");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }));
