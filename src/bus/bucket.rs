@@ -115,7 +115,7 @@ fn unusable(bucket: &str, error: &StreamError) -> String {
 /// Sets a key if its last message has this sequence, 0 if it must have none; `None` deletes it. Returns the revision.
 ///
 /// # Errors
-/// See [`StreamError`]; [`lost`] says whether the key has another message.
+/// See [`StreamError`]; [`lost`] is whether the key has another message.
 pub async fn set(
     js: JetStream<'_>,
     subject: String,

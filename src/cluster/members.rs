@@ -86,7 +86,7 @@ impl Members {
         self.0.iter().map(|(name, known)| candidate(name, &known.heartbeat)).collect()
     }
 
-    /// The member that says it owns this instance.
+    /// The member that claims to own this instance.
     pub fn owner(&self, instance: &str) -> Option<&str> {
         let owner = self.0.iter().find(|(_, known)| known.heartbeat.owns.contains(instance));
         owner.map(|(name, _)| name.as_str())

@@ -332,7 +332,7 @@ impl State {
         actions
     }
 
-    /// A heartbeat at least every third of the time, and at once when what it says has changed.
+    /// A heartbeat at least every third of the time, and at once when its content has changed.
     fn announce(&mut self, now: Duration) -> Option<Action> {
         let heartbeat = self.heartbeat(now);
         let is_due = self.announced.as_ref().is_none_or(|(at, last)| {

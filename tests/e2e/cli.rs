@@ -260,7 +260,7 @@ async fn top_shows_instances_in_a_terminal_until_q() {
     let (code, out, err) = output(python).await;
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("INSTANCE") && out.contains("shop"), "{out}");
-    // Elsewhere it says what to use.
+    // Without a terminal it names what to use.
     let (code, _, err) = output(pontoon(&fixture.nats, &["--admin-listen", &address, "top"])).await;
     assert_eq!(code, Some(2));
     assert!(err.contains("status --watch"), "{err}");

@@ -23,7 +23,7 @@ async fn instances_are_shared_and_move_to_a_daemon_that_joins_and_back_when_it_s
     assert!(fixture.sub0.most_connections() <= 6);
     fixture.join("b").await;
     fixture.owned_by_all(&["a", "b"]).await;
-    // One that waits for instances of others is ready, and says so.
+    // One that waits for instances of others is ready, and reports it.
     fixture.daemon("b").ready(DEADLINE).await;
     let status = fixture.status("b").await;
     let members: Vec<_> =

@@ -47,7 +47,7 @@ const OBEDIENT: &str = r#"
     };
 "#;
 
-/// A script instance in a service of its own.
+/// A script instance and its service.
 fn scripted(
     config: DaemonConfig,
     instance: &str,

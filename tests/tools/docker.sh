@@ -102,7 +102,7 @@ docker stop --time 30 pontoon-test >/dev/null
 is '{{.State.ExitCode}}' 0 || { say "it did not drain"; docker logs pontoon-test >&2; exit 1; }
 docker start pontoon-test >/dev/null
 until_true "healthy again" is '{{.State.Health.Status}}' healthy
-# Without NATS it goes on, and says so.
+# Without NATS it runs on, and its strict health fails.
 docker kill pontoon-test-nats >/dev/null
 until_true "strict health fails without NATS" \
     bash -c '! docker exec pontoon-test /usr/bin/pontoon health --strict >/dev/null'

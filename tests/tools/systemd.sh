@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# systemd.sh PACKAGE: installs the Debian package into a system of its own, whose process 1 is systemd, and runs the
+# systemd.sh PACKAGE: installs the Debian package into a Debian system whose process 1 is systemd, and runs the
 # service there beside NATS: start, reload, a frozen daemon, a wrong configuration, stop. One must be root.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
@@ -51,7 +51,7 @@ printf '[Service]\nWatchdogSec=4s\nRestartSec=100ms\nPrivateUsers=no\n' >"$syste
 "$tools/nats-server" --jetstream --store_dir "$work/store" --addr 127.0.0.1 --port "$port" >"$work/nats" 2>&1 &
 nats=$!
 
-# The network is that of this machine; all else is the system's own.
+# The network is that of this machine; all else belongs to that system.
 cat >"$work/boot" <<'BOOT'
 set -e
 mount --make-rprivate /

@@ -19,7 +19,7 @@ use crate::engine::{Act, Engine, Fault};
 
 /// A protocol that a script can speak.
 pub trait Speaks: Transport<Frame: connector::Frame> + Sized {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings. Returns where to connect.
     ///
     /// # Errors
     /// `Config`, with the place.

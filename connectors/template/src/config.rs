@@ -17,7 +17,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings. Returns where to connect.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url).map_err(|error| error.at("/url"))?;
         let token = self.token.clone().map(|token| ("token".to_owned(), Param::Secret(token)));

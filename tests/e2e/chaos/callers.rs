@@ -103,7 +103,7 @@ async fn send(client: Client, log: Arc<Mutex<Log>>) {
                 replies.next().await
             };
             let Ok(Some(reply)) = timeout(ANSWER, reply).await else { return };
-            // Without a status it is the server's: nobody takes commands just now.
+            // Without a status it is from the server: there is no subscriber just now.
             let status = reply.headers.as_ref().and_then(|headers| headers.get("Pontoon-Status"));
             let status = status.map(|status| status.as_str().to_owned());
             answers.lock().expect("no thread panics with it").commands[number] = status;

@@ -169,7 +169,7 @@ pub(crate) const RESERVED: [&str; 6] =
 const QUERY_TAKEN: [&str; 3] = ["EIO", "transport", "sid"];
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings. Returns where to connect.
     pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_address()?;

@@ -12,7 +12,7 @@ use crate::websocket::config::{BODY, Config, Form, ID, Rules, SendTemplate, Subs
 use crate::websocket::content::{Mapping, Pointer};
 
 impl Config {
-    /// Checks the settings, and says where to connect.
+    /// Checks the settings. Returns where to connect.
     pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
         let mut endpoint = Endpoint::new(&self.url)?;
         self.check_headers()?;
