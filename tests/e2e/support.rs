@@ -287,10 +287,9 @@ pub(crate) async fn contents(nats: &NatsServer, stream: &str) -> Vec<(String, Va
     let jetstream = async_nats::jetstream::new(nats.client().await);
     let stream = jetstream.get_stream(stream).await.expect("the stream is there");
     let total = stream.get_info().await.expect("info").state.messages;
-    let consumer = stream
-        .create_consumer(async_nats::jetstream::consumer::pull::OrderedConfig::default())
-        .await
-        .expect("a consumer");
+    // A server of a cluster that was just killed may be asked first.
+    let ordered = async_nats::jetstream::consumer::pull::OrderedConfig::default;
+    let consumer = until_some(DEADLINE, async || stream.create_consumer(ordered()).await.ok()).await;
     let mut messages = consumer.messages().await.expect("messages");
     let mut all = Vec::new();
     for _ in 0..total {
