@@ -7,7 +7,7 @@ cd "$root"
 cargo=${CARGO:-cargo}
 export PONTOON_PROFILE=${PONTOON_PROFILE:-quick}
 # The quick profile optimizes little and links without LTO.
-mebibytes=26
+mebibytes=29
 [[ $PONTOON_PROFILE == release ]] && mebibytes=20
 
 binary=$(tests/tools/static-build.sh)
