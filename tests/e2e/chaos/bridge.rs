@@ -50,9 +50,10 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
         bridge.perform(*step).await;
     }
     bridge.restore().await;
-    while bridge.sources.iter().map(Source::sent).sum::<usize>() < plan.events {
-        sleep(Duration::from_millis(100)).await;
-    }
+    // Sources may wait for the daemon to read.
+    let deadline = DEADLINE + Duration::from_millis(5) * u32::try_from(plan.events).unwrap_or(u32::MAX);
+    eventually(deadline, async || bridge.sources.iter().map(Source::sent).sum::<usize>() >= plan.events)
+        .await;
     bridge.settle().await;
     bridge.outcome().await
 }

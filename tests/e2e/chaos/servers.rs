@@ -4,13 +4,15 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, jetstream};
-use pontoon_testkit::NatsServer;
-use tokio::time::{sleep, timeout};
+use pontoon_testkit::{NatsServer, until_some};
+use tokio::time::timeout;
 
 use super::stream;
 
 /// How long the servers may take for one request.
 const REQUEST: Duration = Duration::from_secs(5);
+/// How long servers may be away that were killed or stopped.
+const CONNECTED: Duration = Duration::from_secs(90);
 
 pub(crate) struct Servers {
     all: Vec<NatsServer>,
@@ -84,12 +86,10 @@ impl Servers {
 
     /// A client that goes to another server where one is away.
     pub(crate) async fn client(&self) -> Client {
-        loop {
+        until_some(CONNECTED, async || {
             let options = ConnectOptions::new().connection_timeout(REQUEST / 5).ping_interval(REQUEST);
-            match options.connect(self.urls()).await {
-                Ok(client) => return client,
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            }
-        }
+            options.connect(self.urls()).await.ok()
+        })
+        .await
     }
 }
