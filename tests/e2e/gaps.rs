@@ -38,14 +38,14 @@ fn time(text: &str) -> OffsetDateTime {
     OffsetDateTime::parse(text, &Rfc3339).expect("RFC 3339")
 }
 
-/// Everything that the stream of `shop` holds.
+/// Everything that the stream of `shop` holds; nothing where the server does not answer yet.
 async fn stored(nats: &NatsServer) -> Vec<Stored> {
     let jetstream = jetstream::new(nats.client().await);
     let Ok(stream) = jetstream.get_stream("PONTOON_SHOP").await else { return Vec::new() };
-    let last = stream.get_info().await.expect("info").state.last_sequence;
+    let Ok(info) = stream.get_info().await else { return Vec::new() };
     let mut all = Vec::new();
-    for sequence in 1..=last {
-        let message = stream.get_raw_message(sequence).await.expect("a message");
+    for sequence in 1..=info.state.last_sequence {
+        let Ok(message) = stream.get_raw_message(sequence).await else { return Vec::new() };
         let header = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned());
         let recorded = header("ce-recordedtime").or_else(|| header("ce-time")).expect("a time");
         all.push(Stored {

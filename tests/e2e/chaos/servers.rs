@@ -1,10 +1,9 @@
 //! The nats-servers of a run: one, or three in a cluster whose streams have three replicas. Faults hit one of them at a time.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, jetstream};
-use pontoon_testkit::{NatsServer, until_some};
+use pontoon_testkit::{NatsServer, reserved_port, until_some};
 use tokio::time::timeout;
 
 use super::stream;
@@ -25,10 +24,7 @@ impl Servers {
         if !cluster {
             return Self { all: vec![NatsServer::start().await], victim: 0 };
         }
-        // Held together, so that they differ.
-        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let ports = held.each_ref().map(|held| held.local_addr().expect("an address").port());
-        drop(held);
+        let ports = [(); 3].map(|()| reserved_port());
         let routes: Vec<_> = ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
         let mut all = Vec::new();
         for (number, port) in ports.iter().enumerate() {

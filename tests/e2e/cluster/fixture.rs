@@ -1,12 +1,13 @@
 //! Daemons that share instances of Sub0 at one service.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 
 use async_nats::Client;
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
-use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, Proxy, Sub0, eventually, until_some};
+use pontoon_testkit::{
+    Daemon, DaemonConfig, Dir, NatsServer, Proxy, Sub0, eventually, reserved_port, until_some,
+};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -253,11 +254,7 @@ fn header(message: &jetstream::Message, name: &str) -> Option<String> {
 
 /// Servers of one cluster, which tell clients nothing of each other.
 async fn clustered(number: usize) -> Vec<NatsServer> {
-    // Free a moment ago; a server that finds its port taken ends, and the test with it.
-    let listeners: Vec<_> =
-        (0..number).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let ports: Vec<_> = listeners.iter().map(|one| one.local_addr().expect("an address").port()).collect();
-    drop(listeners);
+    let ports: Vec<_> = (0..number).map(|_| reserved_port()).collect();
     let routes: Vec<_> = ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
     let routes = routes.join(", ");
     let mut servers = Vec::new();

@@ -18,7 +18,8 @@
 //! * [`Browser`]: a headless Chromium with one page
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
-//! Everything listens on loopback, on ports that the system chose, and is gone when its guard is dropped.
+//! Everything listens on loopback, on ports that the system chose or, where a server may be down for a while, that
+//! [`reserved_port`] did, and is gone when its guard is dropped.
 
 // This crate is test code: a part that cannot be set up fails the test, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,6 +38,7 @@ mod metrics;
 mod minchat;
 mod nats;
 mod player;
+mod port;
 mod process;
 mod proxy;
 mod script;
@@ -61,6 +63,7 @@ pub use metrics::Metrics;
 pub use minchat::MinChat;
 pub use nats::{NatsOptions, NatsServer};
 pub use player::{LinkOf, Profile, TranscriptPlayer};
+pub use port::reserved_port;
 pub use proxy::Proxy;
 pub use script::ScriptSocket;
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};

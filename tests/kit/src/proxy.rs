@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::port::reserved_port;
 use crate::wait::until_some;
 
 /// How long the other side may take to be reached.
@@ -31,7 +32,8 @@ impl Proxy {
     /// # Panics
     /// If there is no free port.
     pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
+        let port = reserved_port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let proxy = Self { address, target, cuts: Arc::default(), listening: Mutex::default() };
         proxy.listen(listener);
