@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use async_nats::Client;
 use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, WebSocketServer, eventually, until_some};
-use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -156,19 +155,14 @@ async fn an_address_that_leads_inside_is_not_dialled() {
     let nats = NatsServer::options().every_right().start().await;
     let service = WebSocketServer::start(Arc::new(SilentService)).await;
     let api = Api::start(json(&format!(r#"{{"url":"ws://{}/"}}"#, service.address()))).await;
-    for (number, address) in [
-        "hosts = [\"*.service.example\"]",
+    for (address, reason) in [
+        ("hosts = [\"*.service.example\"]", "is not among address.hosts"),
         // The host is listed, and its address is not public.
-        "hosts = [\"*\", \"127.0.0.1\"]",
-    ]
-    .iter()
-    .enumerate()
-    {
+        ("hosts = [\"*\", \"127.0.0.1\"]", "may not be dialled"),
+    ] {
         let (_daemon, client) =
             bridge(&nats, &api, &format!("address = {{ from = \"address\", {address} }}")).await;
-        phase(&client, "wrong_address", "").await;
-        assert!(service.requests().is_empty(), "{number}");
-        let state: Value = ask(&client, "pontoon.command.websocket.any.status", "", &[]).await.body;
-        assert!(state["data"]["links"][0]["detail"].is_string(), "{state}");
+        phase(&client, "wrong_address", reason).await;
+        assert!(service.requests().is_empty(), "{address}");
     }
 }
