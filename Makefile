@@ -14,7 +14,8 @@
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
 #   make docker           the image in a Docker engine, beside NATS; one is started where none runs and that is possible
 #   make systemd          the Debian package in a Debian system whose process 1 is systemd, for which one must be root
-#   make dist             what people download: archive, Debian package, checksums, list of crates; in target/dist
+#   make dist             what people download: archive, Debian package, checksums, list of crates; in target/dist;
+#                         TARGET=aarch64-unknown-linux-gnu makes them for that, in target/dist-aarch64-unknown-linux-gnu
 #   make man              write deploy/man again, after a change of the command line
 #   make bench            measure Pontoon beside other solutions, see tests/bench; FULL=1 measures everything,
 #                         ONLY=W1 prints one workload
@@ -130,9 +131,10 @@ systemd: tools
 	@tests/tools/dist.sh "$$(PONTOON_PROFILE=quick tests/tools/static-build.sh)" "$(CURDIR)/target/dist-quick"
 	@tests/tools/systemd.sh "$(CURDIR)"/target/dist-quick/*.deb
 
+dist: export PONTOON_TARGET := $(TARGET)
 dist:
 	$(call step,archive and package)
-	@tests/tools/dist.sh "$$(tests/tools/static-build.sh)" "$(CURDIR)/target/dist"
+	@tests/tools/dist.sh "$$(tests/tools/static-build.sh)" "$(CURDIR)/target/dist$(if $(TARGET),-$(TARGET))"
 
 man:
 	@$(CARGO) build --quiet --locked -p pontoon --bin pontoon

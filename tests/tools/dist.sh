@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # dist.sh BINARY FOLDER: makes what people download from a static binary: an archive, a Debian package, a list of what was
-# linked in (CycloneDX), and checksums. Then it installs the package into an empty root and runs it there.
+# linked in (CycloneDX), and checksums. Then it installs the package into an empty root and runs it there. The binary may be
+# one for another machine, as static-build.sh makes it with PONTOON_TARGET: then it is run by QEMU (Debian: qemu-user-static).
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 cd "$root"
 binary=$1
 out=$2
-version=$("$binary" --version | cut -d' ' -f2)
-machine=$(uname -m)
+tuple=${PONTOON_TARGET:-$(rustc --print host-tuple)}
+machine=${tuple%%-*}
+emulator=()
+[[ $machine == "$(uname -m)" ]] || emulator=("$(command -v "qemu-$machine-static")")
+version=$("${emulator[@]}" "$binary" --version | cut -d' ' -f2)
 name=pontoon-$version-$machine-linux
 # Files have the time of the last commit, so that the same sources make the same files.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
@@ -29,7 +33,11 @@ install -D -m 0644 -t "$work/$name/man" deploy/man/*.1
 archive_of "$name"
 
 package=$work/package
-architecture=$(dpkg --print-architecture)
+case $machine in
+    x86_64) architecture=amd64 ;;
+    aarch64) architecture=arm64 ;;
+    *) say "what Debian calls $machine is not known here"; exit 1 ;;
+esac
 install -D -m 0755 "$binary" "$package/usr/bin/pontoon"
 install -D -m 0644 deploy/systemd/pontoon.service "$package/lib/systemd/system/pontoon.service"
 sed -i 's|/usr/local/bin/pontoon|/usr/bin/pontoon|' "$package/lib/systemd/system/pontoon.service"
@@ -38,7 +46,7 @@ gzip --no-name --best "$package"/usr/share/man/man1/*.1
 install -D -m 0644 -t "$package/usr/share/doc/pontoon" README.md CHANGELOG.md SECURITY.md config/pontoon.toml config/minimal.toml
 install -m 0644 LICENSE "$package/usr/share/doc/pontoon/copyright"
 install -d "$package/etc/pontoon/conf.d" "$package/usr/share/bash-completion/completions"
-"$binary" completions bash >"$package/usr/share/bash-completion/completions/pontoon"
+"${emulator[@]}" "$binary" completions bash >"$package/usr/share/bash-completion/completions/pontoon"
 mkdir "$package/DEBIAN"
 cat >"$package/DEBIAN/control" <<CONTROL
 Package: pontoon
@@ -56,7 +64,7 @@ CONTROL
 find "$package" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 dpkg-deb --root-owner-group --build "$package" "$out/pontoon_${version}_$architecture.deb" >/dev/null
 
-"${CARGO:-cargo}" metadata --locked --format-version 1 --filter-platform "$(rustc --print host-tuple)" |
+"${CARGO:-cargo}" metadata --locked --format-version 1 --filter-platform "$tuple" |
     python tests/tools/sbom.py pontoon >"$out/$name.cdx.json"
 (cd "$out" && sha256sum -- * >SHA256SUMS)
 
@@ -64,9 +72,13 @@ dpkg-deb --root-owner-group --build "$package" "$out/pontoon_${version}_$archite
 target=$work/root
 mkdir -p "$target/var/lib/dpkg/"{info,updates}
 touch "$target/var/lib/dpkg/status"
-dpkg --root="$target" --force-not-root --log=/dev/null --install "$out/pontoon_${version}_$architecture.deb" >/dev/null
+dpkg --root="$target" --force-not-root --force-architecture --log=/dev/null --install "$out/pontoon_${version}_$architecture.deb" >/dev/null
 run=(chroot "$target")
 [[ $(id -u) == 0 ]] || run=(unshare --map-root-user chroot "$target")
+for program in "${emulator[@]}"; do
+    install "$program" "$target/emulator"
+    run+=(/emulator)
+done
 [[ $("${run[@]}" /usr/bin/pontoon --version) == "pontoon $version" ]]
 "${run[@]}" /usr/bin/pontoon sample sub0 >"$target/etc/pontoon/pontoon.toml"
 "${run[@]}" /usr/bin/pontoon check

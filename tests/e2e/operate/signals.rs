@@ -1,7 +1,5 @@
 //! SIGTERM, SIGINT, and impatience.
 
-use std::time::Instant;
-
 use futures_util::StreamExt as _;
 use pontoon_testkit::Resource;
 use serde_json::json;
@@ -39,7 +37,7 @@ async fn both_signals_drain_and_a_call_under_way_gets_its_answer() {
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let (nats, sub0, mut daemon) = fixture("").await;
+    let (nats, sub0, mut daemon) = fixture("shutdown.timeout = \"5m\"").await;
     sub0.resource("never", Resource::nothing());
     let client = nats.client().await;
     let inbox = client.new_inbox();
@@ -51,10 +49,8 @@ async fn a_second_signal_ends_at_once() {
     // A reload is not what was asked for twice.
     daemon.signal("HUP");
     eventually(DEADLINE, async || daemon.log().contains("the configuration is not read again")).await;
-    let start = Instant::now();
     daemon.signal("INT");
     assert_eq!(daemon.wait_exit(DEADLINE).await, Some(69));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(daemon.log().contains("a second signal"), "{}", daemon.log());
 }
 
@@ -64,10 +60,8 @@ async fn a_missed_deadline_logs_what_is_left() {
     nats.freeze();
     sub0.broadcast("tick", &json!(1));
     eventually(DEADLINE, async || status(&mut daemon, "shop").await["unconfirmed_events"] == 1).await;
-    let start = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(DEADLINE).await, Some(69), "{}", daemon.log());
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let words = "NATS did not confirm these events in time; those that it does not hold are lost";
     let left = daemon.logged(words).pop().unwrap();
     assert_eq!((&left["instance"], &left["events"]), (&json!("shop"), &json!(1)), "{left}");
@@ -75,15 +69,11 @@ async fn a_missed_deadline_logs_what_is_left() {
 
 #[tokio::test]
 async fn it_stops_in_time_where_neither_nats_nor_the_service_was_ever_there() {
-    let config = DaemonConfig::with_nats_url("nats://127.0.0.1:1").connector(
-        "shop",
-        "sub0",
-        "url = \"ws://127.0.0.1:1/ws\"",
-    );
+    let config = DaemonConfig::with_nats_url("nats://127.0.0.1:1")
+        .with("shutdown.timeout = \"5m\"")
+        .connector("shop", "sub0", "url = \"ws://127.0.0.1:1/ws\"");
     let mut daemon = start(config);
     eventually(DEADLINE, async || status(&mut daemon, "shop").await["running"] == true).await;
-    let start = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit(DEADLINE).await, Some(0), "{}", daemon.log());
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
