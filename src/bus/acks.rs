@@ -14,6 +14,7 @@ use async_nats::Client;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
 use time::OffsetDateTime;
+use tokio::time::sleep;
 
 use self::reader::{ReadBack, Reader};
 use super::advice;
@@ -25,6 +26,9 @@ use crate::settings::{Delivery, DeliveryMode, Ordering};
 
 /// A fenced instance takes the stream over once its other writer has written nothing for this long.
 const TAKEOVER: Duration = Duration::from_secs(15);
+/// How long a stream that was there is left deleted. nats-server 2.9 may remove its files only after it has forgotten it, and with
+/// them those of a stream of its name that is created meanwhile, which then takes nothing.
+const DELETED: Duration = Duration::from_secs(1);
 
 /// Which confirmations are expected in one attempt to publish.
 pub enum Acks {
@@ -375,6 +379,9 @@ impl Tracker {
         let (stream, subject) = (&self.stream, envelope.subjects().all_events());
         let info = match js.info(stream).await {
             Err(error) if error.is(ErrorCode::STREAM_NOT_FOUND) && self.delivery.provision => {
+                if self.known.is_some() {
+                    sleep(DELETED).await;
+                }
                 match js.create(stream, &subject, &self.instance, &self.delivery).await {
                     Ok(info) => info,
                     Err(error) => {

@@ -340,9 +340,14 @@ impl Publisher {
             Some(error) if error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
                 Ok(Some(sequence))
             }
-            Some(error) if error.error_code() == ErrorCode::STREAM_STORE_FAILED => Err(PublishError(
-                format!("the stream is full: {}; raise its limits or remove messages", error),
-            )),
+            Some(error) if error.error_code() == ErrorCode::STREAM_STORE_FAILED => {
+                let text = error.to_string();
+                Err(PublishError(if text.contains("no such file") {
+                    format!("the stream has lost its files: {text}; restart nats-server")
+                } else {
+                    format!("the stream is full: {text}; raise its limits or remove messages")
+                }))
+            }
             Some(error) => Err(PublishError(format!("the stream refused an event: {}", error))),
         }
     }
