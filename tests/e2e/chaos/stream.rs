@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
+use async_nats::jetstream::{self, consumer::DeliverPolicy, consumer::pull::OrderedConfig};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
 use serde_json::Value;
@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use super::history::{Content, Gap, Micros, Stored};
 
 /// How long the next message may take.
-const NEXT: Duration = Duration::from_secs(30);
+const NEXT: Duration = Duration::from_secs(20);
+/// How many consumers are tried.
+const ATTEMPTS: usize = 3;
 
 /// The stream of an instance.
 pub(crate) fn name(instance: &str) -> String {
@@ -43,34 +45,48 @@ pub(crate) async fn contents(client: &Client, instance: &str) -> Vec<Stored> {
     let stream =
         jetstream::new(client.clone()).get_stream(name(instance)).await.expect("the stream is there");
     let number = stream.cached_info().state.messages;
-    read(&stream, number).await
+    read(&stream, number).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Removes what the stream of an instance holds, and returns it.
 pub(crate) async fn purge(client: &Client, instance: &str) -> Option<Vec<Stored>> {
     let stream = jetstream::new(client.clone()).get_stream(name(instance)).await.ok()?;
     let state = &stream.cached_info().state;
-    let all = read(&stream, state.messages).await;
+    let all = read(&stream, state.messages).await.ok()?;
     stream.purge().sequence(state.last_sequence + 1).await.ok()?;
     Some(all)
 }
 
-async fn read(stream: &jetstream::stream::Stream, number: u64) -> Vec<Stored> {
-    let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
-    let mut messages = consumer.messages().await.expect("messages");
-    let mut all = Vec::new();
-    for _ in 0..number {
-        let message =
-            timeout(NEXT, messages.next()).await.expect("in time").expect("more").expect("a message");
-        let published = message.info().expect("a message of a stream").published;
-        let headers = message.headers.clone().unwrap_or_default();
-        let id = header(&headers, "ce-id");
-        let epoch = id.split('-').next().and_then(|epoch| epoch.parse().ok()).expect("an epoch");
-        let sequence = header(&headers, "ce-sequence").to_owned();
-        let content = content(&headers, &message.payload);
-        all.push(Stored { epoch, sequence, at: micros(published), content });
+/// Reads the first so many messages. What a consumer does not deliver, the next one is asked for, as servers that were killed may
+/// lose a consumer, or have counted messages that are not there.
+async fn read(stream: &jetstream::stream::Stream, number: u64) -> Result<Vec<Stored>, String> {
+    let (mut all, mut last) = (Vec::new(), 0);
+    for _ in 0..ATTEMPTS {
+        let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: last + 1 };
+        let config = OrderedConfig { deliver_policy, ..OrderedConfig::default() };
+        let consumer = stream.create_consumer(config).await.expect("a consumer");
+        let mut messages = consumer.messages().await.expect("messages");
+        while (all.len() as u64) < number {
+            let Ok(Some(Ok(message))) = timeout(NEXT, messages.next()).await else { break };
+            let info = message.info().expect("a message of a stream");
+            last = info.stream_sequence;
+            let is_last = info.pending == 0;
+            let published = info.published;
+            let headers = message.headers.clone().unwrap_or_default();
+            let id = header(&headers, "ce-id");
+            let epoch = id.split('-').next().and_then(|epoch| epoch.parse().ok()).expect("an epoch");
+            let sequence = header(&headers, "ce-sequence").to_owned();
+            let content = content(&headers, &message.payload);
+            all.push(Stored { epoch, sequence, at: micros(published), content });
+            if is_last {
+                return Ok(all);
+            }
+        }
+        if all.len() as u64 == number {
+            return Ok(all);
+        }
     }
-    all
+    Err(format!("of {number} messages, {} were delivered, up to sequence {last}", all.len()))
 }
 
 fn content(headers: &HeaderMap, body: &[u8]) -> Content {
