@@ -2,6 +2,7 @@
 //!
 //! * [`connect`]: the connection and its credentials; [`context`]: what the `nats` tool keeps
 //! * [`spool`]: events that were read and are not confirmed yet
+//! * [`checkpoints`]: what outlives the daemon besides
 //! * [`publisher`]: from the spool to NATS, over a channel of a `shared_connection`; [`connections`]: those of a thread;
 //!   `publish_connection`: each of them; [`handshake`]: how it is opened; `protocol`: what is read and written on it
 //! * [`jetstream`]: the JetStream API, as far as it is needed; `advice`: what to do about a stream that cannot be used
@@ -12,6 +13,7 @@
 pub mod acks;
 mod advice;
 pub mod bucket;
+pub mod checkpoints;
 pub mod commands;
 pub mod connect;
 pub mod connections;

@@ -5,10 +5,12 @@
 //! many there were. The first record of a run is a gap: an earlier run may have read events that it could not publish.
 //!
 //! * here: what comes in, and how much is kept; `full`: what happens when there is no room
+//! * `accepted`: up to where they are accepted
 //! * `disk`: events on disk, which outlive the daemon; `saved`: what an earlier run has left there;
 //!   `storage`: what is known of it in memory
 //! * `wire`: what is sent and confirmed; `stream`: what is known of records that were published before
 
+mod accepted;
 mod disk;
 mod full;
 mod saved;
@@ -52,6 +54,8 @@ pub struct Spool {
     freed: Notify,
     /// There may be something to do on the disk.
     work: Notify,
+    /// An event with an identity was read.
+    identified: Notify,
     /// Why nothing is on the disk in this run.
     disk_refused: RefCell<Option<String>>,
 }
@@ -103,9 +107,9 @@ impl Spool {
     ) -> Self {
         let state = State { delivery: delivery.clone(), ..State::default() };
         let (instance, state) = (instance.to_owned(), RefCell::new(state));
-        let [filled, freed, work] = [Notify::new(), Notify::new(), Notify::new()];
+        let [filled, freed, work, identified] = [(); 4].map(|()| Notify::new());
         let (feed, disk_refused) = (Feed::default(), RefCell::default());
-        Self { instance, envelope, metrics, feed, state, filled, freed, work, disk_refused }
+        Self { instance, envelope, metrics, feed, state, filled, freed, work, identified, disk_refused }
     }
 
     /// The same, which shows its events in this feed.
@@ -189,6 +193,9 @@ impl Spool {
         record.identity = identity;
         self.push(state, record);
         state.note_last(note);
+        if identity.is_some() {
+            self.identified.notify_one();
+        }
     }
 
     /// An event was read that has been published already, from another frame.
@@ -224,6 +231,11 @@ impl Spool {
         self.state.borrow_mut().ongoing.end(link);
     }
 
+    /// Whether the only link of the instance goes on where an earlier run has ended. To be called before its first event.
+    pub fn resumes_run(&self, resumed: bool) {
+        self.state.borrow_mut().resumed = resumed;
+    }
+
     /// Since when a link is down or behind whose gap is not published yet.
     #[cfg(test)]
     pub(crate) fn ongoing_gap(&self) -> Option<OffsetDateTime> {
@@ -238,7 +250,7 @@ impl Spool {
         match first {
             Some(gap) if gap.reason == GapReason::Restarted => gap.link = None,
             _ => {
-                let gap = Gap::restarted(None);
+                let gap = Gap { recovered: state.resumed, ..Gap::restarted(None) };
                 self.count_gap(&gap);
                 self.push_gap(state, gap);
             }

@@ -89,6 +89,8 @@ pub struct Context {
     pub(super) settings: watch::Receiver<Settings>,
     /// How its sockets are made.
     pub(super) transport: settings::Transport,
+    /// A digest of the settings of its connector.
+    pub(super) digest: Vec<u8>,
     /// Counts.
     pub(super) metrics: Arc<InstanceMetrics>,
     /// What is known of it.

@@ -120,8 +120,9 @@ where
         }
     }
 
-    /// Closes every link. Their tasks end by themselves.
+    /// Closes every link, as the instance ends. Their tasks end by themselves.
     pub fn close_all(&mut self) {
+        self.shared.link.ends.set(true);
         for (_, link) in self.open.drain() {
             link.stop.cancel();
         }
@@ -182,6 +183,9 @@ where
         let link = Link::new(key.clone(), lifetime, context.clone(), queue);
         self.close(&key);
         self.forget_ended();
+        if !self.open.is_empty() || !self.closing.is_empty() {
+            self.shared.link.checkpoints.several_links();
+        }
         let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
         let (endpoint, accepted) = match opening {
             Opening::Dial(endpoint) => (Some(endpoint), None),

@@ -29,6 +29,7 @@ use std::sync::atomic::AtomicU64;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use pontoon_sdk::{Connector, LinkKey, LinkSpec, Operation};
+use sha2::{Digest as _, Sha256};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,14 @@ where
     }
 }
 
+/// Differs where the connector would be made otherwise.
+fn digest(instance: Option<&settings::Instance>) -> Vec<u8> {
+    let Some(settings::Instance { kind, revision, settings, .. }) = instance else { return Vec::new() };
+    let mut digest = Sha256::new_with_prefix(format!("1 {kind} {revision} "));
+    digest.update(serde_json::to_vec(settings).unwrap_or_default());
+    digest.finalize().to_vec()
+}
+
 /// A running instance.
 pub struct Handle {
     /// Its name.
@@ -152,6 +161,7 @@ impl Handle {
             name: name.to_owned(),
             settings: in_force,
             transport: transport.clone(),
+            digest: digest(config.connectors.get(name)),
             metrics: Arc::new(InstanceMetrics::new(name, run.kind(), &names)),
             status: sender,
             heartbeat: heartbeat.clone(),

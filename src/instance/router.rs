@@ -1,5 +1,6 @@
 //! From a message on a command subject to the queue of the link that carries it out, or to a refusal.
 
+pub(super) mod opened;
 pub(super) mod reading;
 
 use std::rc::Rc;
@@ -354,15 +355,19 @@ where
                 Destination::Link(key, WhenDown::Wait)
             }
             Route::Create { spec, most } => {
-                let key = spec.key.clone();
+                let (key, outlives) = (spec.key.clone(), spec.redial);
                 self.links.create(spec, most)?;
+                self.keep_opening(&key, outlives.then_some(command));
                 Destination::Link(key, WhenDown::WaitForFirstDial)
             }
             Route::Open(spec) => {
+                let key = spec.key.clone();
                 self.links.open(spec, Lifetime::Permanent)?;
+                self.keep_opening(&key, Some(command));
                 Destination::Accepted
             }
             Route::Close(key) => {
+                self.keep_closing(&key, command);
                 self.links.close(&key);
                 Destination::Accepted
             }

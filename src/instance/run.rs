@@ -1,6 +1,6 @@
 //! An instance from start to end: its parts are started, commands are taken, and at the end everything drains.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use super::router::{self, Router};
 use super::shared::{Shared, Throttles};
 use super::state::State;
 use super::status;
+use crate::bus::checkpoints::Checkpoints;
 use crate::bus::commands;
 use crate::bus::connections::Connections;
 use crate::bus::spool::{Left, Spool, Storage};
@@ -65,6 +66,10 @@ where
         let spool = shared.link.spool.clone();
         async move { spool.work_on_disk().await }
     });
+    parts.spawn_local({
+        let link = shared.link.clone();
+        async move { link.checkpoints.run(&link.spool).await }
+    });
     let stats = Rc::new(Stats::default());
     let operations = router::operations(&*connector, context.settings.borrow().admin_commands);
     let started = Bus::start(&context, shared.clone(), operations, stats.clone(), connections).await;
@@ -89,6 +94,7 @@ where
             tracing::error!(instance = context.name, %error, "a link is not opened");
         }
     }
+    router.restore();
     let mut jobs = Jobs::new(shared.clone()).await;
     jobs.follow(&bus, false);
     let part_failed = tokio::select! {
@@ -107,6 +113,7 @@ where
         let _ = timeout(FAILED_LIMIT, bus.replied()).await;
         commands::barrier(bus.client(), FAILED_LIMIT).await;
         let _ = timeout(FAILED_LIMIT, shared.link.spool.close_disk()).await;
+        let _ = timeout(FAILED_LIMIT, shared.link.checkpoints.write(&shared.link.spool)).await;
     } else {
         drain(&context, &shared, router, jobs, &mut bus).await;
     }
@@ -184,23 +191,27 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     let settings = context.settings.borrow().clone();
     let folder = format!("{}.{}", C::TYPE, context.name);
     let on_disk = match settings.delivery.spool.folder() {
-        Some(root) => Some(on_disk(folder, root, &settings.delivery.spool).await),
+        Some(root) => Some(on_disk(folder, root, &settings.delivery.spool, &context.digest).await),
         None => None,
     };
     let Settings { nats, events, delivery, .. } = &settings;
     let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
     let spool = spool.watched(context.feed.clone());
-    let (intents, keys) = match on_disk {
-        None => (Intents::default(), None),
-        Some(Ok(OnDisk { left, intents, keys })) => {
+    // An instance of a cluster may have run elsewhere in between.
+    let is_shared = context.fences.publish.is_fenced();
+    let (intents, keys, checkpoints) = match on_disk {
+        None => (Intents::default(), None, Checkpoints::default()),
+        Some(Ok(OnDisk { left, intents, keys, checkpoints })) => {
             spool.keep_on_disk(left);
-            (intents, Some(keys))
+            let checkpoints = if is_shared { Checkpoints::default() } else { checkpoints };
+            checkpoints.restore_identities(&spool);
+            (intents, Some(keys), checkpoints)
         }
         Some(Err(error)) => {
             tracing::error!(instance = context.name, error, "events are in memory only until the next start");
             spool.refuse_disk(error);
-            (Intents::default(), None)
+            (Intents::default(), None, Checkpoints::default())
         }
     };
     if delivery.mode == DeliveryMode::Core {
@@ -210,6 +221,8 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
     let link = link::context::Context {
         instance: context.name.clone(),
         spool: Rc::new(spool),
+        checkpoints: Rc::new(checkpoints),
+        ends: Cell::new(false),
         metrics: context.metrics.clone(),
         transport: transport::Settings::new(context.transport.clone()).fenced(context.fences.service.clone()),
         phases: LinkPhases::new(context.metrics.clone()),
@@ -227,7 +240,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         envelope,
         intents: Rc::new(intents),
         // In a cluster they are in NATS, where the next owner has them, too.
-        keys: Keys::new(&settings.commands, keys.filter(|_| !context.fences.publish.is_fenced())),
+        keys: Keys::new(&settings.commands, keys.filter(|_| !is_shared)),
         subscribed: watch::Sender::new(false),
         jobs: watch::Sender::default(),
         settings: RefCell::new(Rc::new(settings)),
@@ -241,10 +254,16 @@ struct OnDisk {
     left: Left,
     intents: Intents,
     keys: KeyRecord,
+    checkpoints: Checkpoints,
 }
 
 /// Opens the folder of the instance, and reads what an earlier run has left there.
-async fn on_disk(folder: String, root: &Path, spool: &settings::Spool) -> Result<OnDisk, String> {
+async fn on_disk(
+    folder: String,
+    root: &Path,
+    spool: &settings::Spool,
+    digest: &[u8],
+) -> Result<OnDisk, String> {
     let end = Instant::now() + RELEASED;
     let directory = loop {
         let (root, folder) = (root.to_owned(), folder.clone());
@@ -266,8 +285,9 @@ async fn on_disk(folder: String, root: &Path, spool: &settings::Spool) -> Result
     });
     let left = read.await.map_err(|error| error.to_string())?.map_err(unreadable)?;
     let intents = Intents::open(Some(directory.clone()), spool.durability).await.map_err(unreadable)?;
-    let keys = KeyRecord::open(directory, spool.durability).await.map_err(unreadable)?;
-    Ok(OnDisk { left, intents, keys })
+    let keys = KeyRecord::open(directory.clone(), spool.durability).await.map_err(unreadable)?;
+    let checkpoints = Checkpoints::open(directory, spool.durability, digest).await.map_err(unreadable)?;
+    Ok(OnDisk { left, intents, keys, checkpoints })
 }
 
 /// Ends in order: commands under way get their replies, links are closed, events are confirmed, replies are published.
@@ -317,6 +337,7 @@ async fn drain<C: Connector>(
         () = bus.follow() => false,
     };
     let written = timeout(limit / 16, spool.close_disk()).await.is_ok();
+    let _ = timeout(limit / 32, shared.link.checkpoints.write(spool)).await;
     let level = spool.level();
     let left = level.sent + level.waiting;
     if !confirmed && written && spool.storage() == Storage::Disk {

@@ -1,11 +1,13 @@
 //! What the links of an instance share. It is made by the instance and handed down.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::gaps::{Activity, ReadyLinks};
 use super::phases::LinkPhases;
 use super::slots::Slots;
+use crate::bus::checkpoints::Checkpoints;
 use crate::bus::spool::Spool;
 use crate::feed::Feed;
 use crate::log::Throttle;
@@ -18,6 +20,10 @@ pub struct Context {
     pub instance: String,
     /// Events on their way to NATS.
     pub spool: Rc<Spool>,
+    /// What outlives the daemon besides events.
+    pub checkpoints: Rc<Checkpoints>,
+    /// Whether the links are closed because the instance ends.
+    pub ends: Cell<bool>,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// How sockets are made.

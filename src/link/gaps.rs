@@ -50,6 +50,8 @@ pub struct GapTracker {
     spool: Rc<Spool>,
     ready_links: Rc<ReadyLinks>,
     state: State,
+    /// Whether the service goes on where an earlier run of the daemon has ended, as far as is known.
+    restored: bool,
     /// Until when everything is known to be received over the present connection.
     pub received: Received,
 }
@@ -75,13 +77,32 @@ impl GapTracker {
         activity: Rc<Activity>,
     ) -> Self {
         let received = Received::new(key.clone(), spool.clone(), activity);
-        Self { key, lifetime, spool, ready_links, state: State::Fresh, received }
+        Self { key, lifetime, spool, ready_links, state: State::Fresh, restored: false, received }
+    }
+
+    /// The next connection asks the service to go on where an earlier run has ended. `certain` is whether all that was missed
+    /// before that has a gap, on this link and on others.
+    pub fn restored(&mut self, certain: bool) {
+        self.restored = certain;
+    }
+
+    /// Whether all that was missed has a gap among the events, or is sent again if the service resumes.
+    pub fn is_whole(&self) -> bool {
+        match &self.state {
+            State::Fresh => self.restored,
+            State::Whole => true,
+            State::Broken { resumed, .. } => *resumed >= Resumed::Perhaps,
+        }
     }
 
     /// A connection was made. Once one does not resume, what was missed before it stays missed.
     pub fn connected(&mut self, by_resuming: Resumed) {
         match &mut self.state {
             State::Broken { resumed, .. } => *resumed = by_resuming.min(*resumed),
+            State::Fresh if self.restored => {
+                self.restored = by_resuming >= Resumed::Perhaps;
+                self.spool.resumes_run(self.restored);
+            }
             // A connection before this one may have been read late, but nothing is missed before the link is ready. Where the
             // service opens links, the gap of the one before this goes on.
             State::Fresh if self.lifetime != Lifetime::Accepted => self.spool.gap_is_void(&self.key),
@@ -103,7 +124,10 @@ impl GapTracker {
             // Before the command that opened the link, nothing was expected on it.
             State::Fresh if self.lifetime.is_on_demand() || self.lifetime.is_dynamic() => {}
             State::Fresh => match self.ready_links.ready(&self.key) {
-                None => self.spool.gap(Gap::restarted(Some(self.key.clone()))),
+                None => {
+                    let gap = Gap::restarted(Some(self.key.clone()));
+                    self.spool.gap(Gap { recovered: self.restored, ..gap });
+                }
                 Some(received) if self.lifetime == Lifetime::Accepted => {
                     self.publish(GapReason::Disconnected, received, false);
                 }

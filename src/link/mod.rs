@@ -5,6 +5,7 @@
 //! * [`queue`]: commands that wait for the link; [`pending`]: commands that were given to its session
 //! * [`slots`]: how many links may be open on demand; [`phases`]: what each link is doing
 //! * [`gaps`]: when the events of a link may be incomplete, and what is published about it
+//! * `restore`: what an earlier run has left of a link
 //! * [`redact`]: texts from outside, without secrets
 
 pub mod context;
@@ -15,6 +16,7 @@ pub mod pending;
 pub mod phases;
 pub mod queue;
 pub mod redact;
+mod restore;
 pub mod session;
 pub mod slots;
 pub mod supervisor;
@@ -64,13 +66,13 @@ impl<R> Link<R> {
         let Context { spool, ready_links, activity, phases, .. } = &*context;
         let gaps =
             GapTracker::new(key.clone(), lifetime, spool.clone(), ready_links.clone(), activity.clone());
-        let phase = phases.handle(key.clone());
+        let (phase, joins) = (phases.handle(key.clone()), restore::joins(&context, &key, lifetime));
         Self {
             key,
             address: None,
             lifetime,
             queue,
-            joins: Vec::new(),
+            joins,
             gaps,
             phase,
             slot: None,
@@ -86,15 +88,6 @@ impl<R> Link<R> {
         tracing::info!(instance = self.context.instance, link = %self.key, address, "link ready");
         self.phase.set(Phase::Ready, None, None);
         self.gaps.ready(read);
-    }
-
-    /// Keeps a join for the next connection, in the place of one with the same key. The outbox bounds how many there are.
-    pub fn remember(&mut self, join: Join) {
-        if let Some(known) = self.joins.iter_mut().find(|known| known.key == join.key) {
-            *known = join;
-        } else {
-            self.joins.push(join);
-        }
     }
 
     /// Ends the link for good. `error` is what the callers of commands that wait are sent, where more is known than that

@@ -131,6 +131,9 @@ where
             Err(end) => end,
         };
         let _ = self.handle_held();
+        if self.context.ends.get() && self.context.checkpoints.is_kept() {
+            self.ends.reader.suspend();
+        }
         if (self.finished || self.interrupted) && !self.is_broken {
             Box::pin(self.close_and_read()).await;
         }
@@ -152,6 +155,7 @@ where
             self.outbox.undo(command);
         }
         let _ = self.perform();
+        self.keep();
         let finished = self.finished;
         if !self.is_broken {
             let closing = Box::pin(self.ends.close());

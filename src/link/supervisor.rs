@@ -115,6 +115,12 @@ where
     /// Dials, runs a session, waits, dials again. Returns the error for the callers of commands that wait at the end.
     async fn keep_connected(&mut self) -> Option<Error> {
         let mut memory = <C::Transport as Dial>::Memory::default();
+        if let Some(position) = self.link.restored_position() {
+            <C::Transport as Dial>::restore(&mut memory, &position);
+        }
+        if let Some(memory) = self.link.restored_memory() {
+            self.connector.restore(&self.link.key, &memory);
+        }
         let (mut attempt, mut down) = (0, None);
         loop {
             if !self.not_paused().await {

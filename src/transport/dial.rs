@@ -20,6 +20,9 @@ pub trait Dial: pontoon_sdk::Transport {
     /// State that is kept for a link from one connection to the next.
     type Memory: Default + Send;
 
+    /// Has the next dial go on from where the connection of an earlier run of the daemon was ([`Read::position`]).
+    fn restore(_memory: &mut Self::Memory, _position: &[u8]) {}
+
     /// Checks that this daemon can and may dial the endpoint. Called before anything is started: an instance, or a link that
     /// a command creates.
     ///
@@ -100,6 +103,13 @@ pub enum Received<F> {
 pub trait Read<F>: Send + 'static {
     /// The next message. Dropping the future loses nothing.
     fn read(&mut self) -> impl Future<Output = Result<Received<F>, End>> + Send;
+    /// From where the service goes on for the next connection, once what was read is handled; `None` if it does not.
+    fn position(&self) -> Option<Vec<u8>> {
+        None
+    }
+    /// The connection is about to be closed, and the next run of the daemon goes on from [`Read::position`]: the service must not
+    /// take the close for a farewell.
+    fn suspend(&mut self) {}
     /// Reads and discards until the peer has closed the connection too. The caller sets the deadline.
     fn drain(&mut self) -> impl Future<Output = ()> + Send {
         async { while self.read().await.is_ok() {} }

@@ -37,6 +37,7 @@ mod outside;
 mod permissions;
 mod recipes;
 mod reload;
+mod restarts;
 mod scripts;
 mod secrets;
 mod socketio;

@@ -76,6 +76,10 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// A new conversation for a connection that was just made.
     fn session(&self, link: &LinkKey) -> Self::Session;
 
+    /// Takes over what [`Session::memory`] had returned last before the daemon was restarted. Called before the link is dialled
+    /// for the first time, with the settings of then.
+    fn restore(&self, _link: &LinkKey, _memory: &[u8]) {}
+
     /// What is requested over HTTP each time before this link is dialled; `None` for nothing.
     ///
     /// # Errors

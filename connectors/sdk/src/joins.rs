@@ -15,7 +15,8 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_UNDO: usize = 256;
 
 /// Something that the service was asked to remember (a room, a user), kept by the daemon beside the link and given
-/// back to [`Session::open`](crate::Session::open) after every reconnect.
+/// back to [`Session::open`](crate::Session::open) after every reconnect, and after a restart of the daemon if that keeps events
+/// on disk and the settings are the same.
 #[derive(Debug, Clone)]
 pub struct Join {
     /// Two joins with one key are one.

@@ -55,6 +55,13 @@ pub trait Session: 'static {
         Ok(())
     }
 
+    /// What [`Connector::restore`](crate::Connector::restore) gets if the daemon is restarted, besides joins: asked for after
+    /// frames were handled. `None` if that has not changed since. Kept where the daemon keeps events on disk, once the events
+    /// of these frames are, so that it may say from where the service is to go on.
+    fn memory(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// What the session waits for before it is ready, for people; `None` if it waits for nothing that the service sends.
     fn awaits(&self) -> Option<&'static str> {
         None

@@ -252,6 +252,9 @@ impl Spool {
         let before = std::mem::replace(&mut disk.replaced, later);
         let is_replaced = before.contains_key(&number);
         for record in before.into_values().chain((!is_replaced).then_some(record)) {
+            if let Some(identity) = record.identity {
+                state.recent.remember(identity);
+            }
             self.adopt(state, disk, record);
         }
         disk.loaded = number;
@@ -372,9 +375,7 @@ impl Disk {
 
     /// The state as it would be saved with every record up to this number, which was recorded at this time.
     fn saved(&self, state: &State, written: u64, covered: Option<OffsetDateTime>) -> Saved {
-        let unloaded = self.spilled.map(|_| self.loaded + 1);
-        let first = state.records.front().map(|record| record.sequence).or(unloaded);
-        let front = first.or(self.tail.front().map(|record| record.sequence)).unwrap_or(state.newest.0 + 1);
+        let front = self.front(state);
         let newest = Some(state.newest.1).filter(|covered| *covered > OffsetDateTime::UNIX_EPOCH);
         let covered = if written >= state.newest.0 { newest } else { covered };
         Saved { newest: written, front, covered, ..self.saved.clone() }

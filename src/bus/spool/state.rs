@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) previous: PreviousRun,
     /// Whether this run has a record already.
     pub(super) begun: bool,
+    /// Whether the service goes on where an earlier run has ended.
+    pub(super) resumed: bool,
     /// The records before this number have been counted if they stand in the stream behind newer ones.
     pub(super) passed_over: (u64, u64),
     /// The number of the newest record, and until when all events are accounted for with it.
@@ -74,6 +76,7 @@ impl Default for State {
             ongoing: OngoingGaps::default(),
             previous: PreviousRun::default(),
             begun: false,
+            resumed: false,
             passed_over: (0, 0),
             newest: (0, OffsetDateTime::UNIX_EPOCH),
             previous_on_disk: None,

@@ -59,7 +59,7 @@ where
                         }
                     }
                     Action::Remember(join) => self.link.remember(join),
-                    Action::Forget(key) => self.link.joins.retain(|join| join.key != key),
+                    Action::Forget(key) => self.link.forget(&key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
                             self.link.ready(read());

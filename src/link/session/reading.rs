@@ -76,9 +76,22 @@ where
                 self.link.gaps.received.is_behind(read);
             }
         }
+        self.keep();
         // Seconds since 1970 fit a float exactly.
         self.context.metrics.link_last_message_timestamp.set(read.unix_timestamp() as f64);
         Ok(())
+    }
+
+    /// Keeps what outlives the daemon besides events, now that all that was read is handled.
+    pub(super) fn keep(&mut self) {
+        // Nothing is kept of a link that a command closes.
+        let may_be_closed = self.interrupted && !self.context.ends.get();
+        if self.context.checkpoints.is_kept() && !may_be_closed {
+            self.link.keep_position(self.ends.reader.position());
+            if let Some(memory) = self.session.memory() {
+                self.link.keep_memory(memory);
+            }
+        }
     }
 
     fn handle_frame(&mut self, frame: &S::Frame, now: Instant, read: OffsetDateTime) -> Result<(), End> {

@@ -127,6 +127,14 @@ impl Read<Frame> for Reader {
         }
     }
 
+    fn position(&self) -> Option<Vec<u8>> {
+        self.recovery.position()
+    }
+
+    fn suspend(&mut self) {
+        self.recovery.suspend();
+    }
+
     async fn drain(&mut self) {
         self.socket.drain().await;
     }
@@ -136,13 +144,14 @@ impl Read<Frame> for Reader {
 pub struct Writer {
     socket: WebSocketWriter,
     namespace: String,
+    recovery: Recovery,
     pongs: Pongs,
 }
 
 impl Writer {
     /// A writer for one namespace.
-    pub fn new(socket: WebSocketWriter, namespace: &str, pongs: Pongs) -> Self {
-        Self { socket, namespace: namespace.to_owned(), pongs }
+    pub fn new(socket: WebSocketWriter, namespace: &str, recovery: Recovery, pongs: Pongs) -> Self {
+        Self { socket, namespace: namespace.to_owned(), recovery, pongs }
     }
 
     /// Sends a text message.
@@ -182,7 +191,8 @@ impl Write<Frame> for Writer {
     }
 
     async fn close(&mut self) -> Result<(), End> {
-        if self.socket.is_open() {
+        // The reference server keeps no session that the client has ended.
+        if self.socket.is_open() && !self.recovery.is_suspended() {
             self.send_text(disconnect(&self.namespace)).await?;
         }
         self.socket.close().await

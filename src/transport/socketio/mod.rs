@@ -40,6 +40,10 @@ impl Dial for SocketIo {
     type Writer = Writer;
     type Memory = Recovery;
 
+    fn restore(memory: &mut Recovery, position: &[u8]) {
+        memory.restore(position);
+    }
+
     fn check(endpoint: &Endpoint) -> Result<(), Error> {
         match endpoint.engine {
             None => Ok(()),
@@ -111,7 +115,7 @@ async fn handshake(
     let first = read_and_answer(&mut reader, &mut writer).await.map_err(broke)?;
     let Open { ping_interval, ping_timeout, max_payload } = open(first)?;
     let pongs = Pongs::default();
-    let mut writer = driver::Writer::new(writer, &endpoint.namespace, pongs.clone());
+    let mut writer = driver::Writer::new(writer, &endpoint.namespace, memory.clone(), pongs.clone());
     let silence = Duration::from_millis(ping_interval.saturating_add(ping_timeout));
     reader.expect_within(silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE));
     let mut reader = driver::Reader::new(reader, Decoder::new(&endpoint.namespace), memory.clone(), pongs);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pontoon_sdk::socketio::Event;
+use serde::{Deserialize, Serialize};
 
 use crate::transport::Resumed;
 
@@ -19,9 +20,11 @@ struct State {
     session: Option<Session>,
     /// The session that the current dial has requested.
     requested: Option<Session>,
+    /// Whether the connection is closed without an end of the session.
+    suspended: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Session {
     /// Its private id.
     pid: String,
@@ -74,6 +77,29 @@ impl Recovery {
         {
             session.offset = Some(offset);
         }
+    }
+
+    /// The session that can be resumed, for a later run of the daemon.
+    pub fn position(&self) -> Option<Vec<u8>> {
+        let state = self.state();
+        let session = state.session.as_ref().filter(|session| session.offset.is_some())?;
+        postcard::to_allocvec(session).ok()
+    }
+
+    /// Has the next dial request the session that an earlier run of the daemon had.
+    pub fn restore(&self, position: &[u8]) {
+        self.state().session = postcard::from_bytes(position).ok();
+    }
+
+    /// The session is to be resumed after the connection is closed, if it can be.
+    pub fn suspend(&self) {
+        let state = &mut *self.state();
+        state.suspended = state.session.as_ref().is_some_and(|session| session.offset.is_some());
+    }
+
+    /// Whether that is so.
+    pub fn is_suspended(&self) -> bool {
+        self.state().suspended
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

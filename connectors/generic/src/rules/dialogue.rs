@@ -112,6 +112,11 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
         (self.names)(name).or_else(|| self.secrets.json(name)).or_else(|| self.memory.json(name))
     }
 
+    /// All that is remembered, if it has changed.
+    pub fn memory(&self) -> Option<Vec<u8>> {
+        self.memory.take()
+    }
+
     /// Whether commands flow.
     pub fn is_ready(&self) -> bool {
         self.ready

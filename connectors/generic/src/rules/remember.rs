@@ -69,24 +69,31 @@ impl<D: Document> JsonSchema for Remember<D> {
 
 /// What an instance remembers: a JSON text for each name. Their number is that of the setting `remember`.
 #[derive(Default)]
-pub struct Memory(Mutex<BTreeMap<String, String>>);
+pub struct Memory(Mutex<Values>);
+
+#[derive(Default)]
+struct Values {
+    values: BTreeMap<String, String>,
+    /// Whether they have changed since they were taken.
+    changed: bool,
+}
 
 impl Memory {
     /// What is remembered by this name.
     pub fn json(&self, name: &str) -> Option<String> {
-        self.values().get(name).cloned()
+        self.state().values.get(name).cloned()
     }
 
     /// Whether something is.
     pub fn has(&self, name: &str) -> bool {
-        self.values().contains_key(name)
+        self.state().values.contains_key(name)
     }
 
     /// Takes from a frame what is to be remembered of it, and forgets what is to be forgotten.
     pub fn learn<D: Document>(&self, rules: &BTreeMap<String, Remember<D>>, seen: &Seen<'_, '_>) {
         for (name, Remember { when, from, forget_when }) in rules {
             if forget_when.matches(seen) {
-                self.values().remove(name);
+                self.forget(name);
             }
             if when.as_ref().is_none_or(|when| when.matches(seen))
                 && let Some(found) = seen.find(from).filter(|found| found.trim_ascii() != "null")
@@ -100,27 +107,42 @@ impl Memory {
     pub fn ended<D: Document>(&self, rules: &BTreeMap<String, Remember<D>>, code: Option<u16>) {
         for (name, rule) in rules {
             if rule.forget_when.matches_code(code) {
-                self.values().remove(name);
+                self.forget(name);
             }
         }
     }
 
     /// Remembers a value, unless it is too large: then the one before it is forgotten.
     pub fn set(&self, name: &str, json: &str) {
-        let mut values = self.values();
         if json.len() > MAX_VALUE {
-            values.remove(name);
-        } else if values.get(name).is_none_or(|known| known != json) {
-            values.insert(name.to_owned(), json.to_owned());
+            return self.forget(name);
+        }
+        let state = &mut *self.state();
+        if state.values.get(name).is_none_or(|known| known != json) {
+            state.values.insert(name.to_owned(), json.to_owned());
+            state.changed = true;
         }
     }
 
     /// Forgets a value.
     pub fn forget(&self, name: &str) {
-        self.values().remove(name);
+        let state = &mut *self.state();
+        state.changed |= state.values.remove(name).is_some();
     }
 
-    fn values(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    /// All values, for a later run of the daemon, if they have changed since this was called last.
+    pub fn take(&self) -> Option<Vec<u8>> {
+        let state = &mut *self.state();
+        std::mem::take(&mut state.changed).then(|| serde_json::to_vec(&state.values).ok())?
+    }
+
+    /// Goes on with the values of an earlier run of the daemon.
+    pub fn restore(&self, values: &[u8]) {
+        let Ok(values) = serde_json::from_slice::<BTreeMap<String, String>>(values) else { return };
+        self.state().values = values;
+    }
+
+    fn state(&self) -> MutexGuard<'_, Values> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,6 +150,6 @@ impl Memory {
 /// Shows the names only.
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.values().keys()).finish()
+        f.debug_set().entries(self.state().values.keys()).finish()
     }
 }

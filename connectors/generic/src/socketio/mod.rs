@@ -58,6 +58,10 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
         vec![LinkSpec::main(self.endpoint.clone())]
     }
 
+    fn restore(&self, _link: &LinkKey, memory: &[u8]) {
+        self.memory.restore(memory);
+    }
+
     fn session(&self, _link: &LinkKey) -> SocketioSession {
         SocketioSession::new(Arc::clone(&self.config), Arc::clone(&self.rules), Arc::clone(&self.memory))
     }

@@ -80,6 +80,10 @@ impl Connector for Websocket {
         vec![LinkSpec::main(self.endpoint.clone())]
     }
 
+    fn restore(&self, _link: &LinkKey, memory: &[u8]) {
+        self.memory.restore(memory);
+    }
+
     fn session(&self, _link: &LinkKey) -> WebsocketSession {
         let (config, rules) = (Arc::clone(&self.config), Arc::clone(&self.rules));
         WebsocketSession::new(config, rules, Arc::clone(&self.memory), Arc::clone(&self.ids))

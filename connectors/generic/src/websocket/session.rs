@@ -262,6 +262,10 @@ impl Session for WebsocketSession {
         Ok(())
     }
 
+    fn memory(&mut self) -> Option<Vec<u8>> {
+        self.dialogue.memory()
+    }
+
     fn ended(&mut self, end: &End, _out: &mut Outbox<Frame>) -> Kind {
         self.dialogue.ended(end)
     }
