@@ -8,7 +8,7 @@ use schemars::Schema;
 use serde_json::{Map, Value};
 
 use crate::instance::router::common_operations;
-use crate::instance::{Run, Typed};
+use crate::instance::{Built, Run};
 use crate::transport::guard::Guard;
 use crate::transport::{Dial, listen};
 
@@ -146,7 +146,7 @@ where
         if let Some(listener) = connector.listener() {
             listen::check(&listener).map_err(|message| settings_error(Error::config(message)))?;
         }
-        Ok(Box::new(Typed::new(connector)))
+        Ok(Box::new(Built(Box::new(connector))))
     }
 }
 

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Code, Connector, Error, LinkKey, LinkSpec, Result, Transport};
+use pontoon_sdk::{Code, Error, LinkKey, LinkSpec, Result};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::shared::Shared;
 use crate::link::Link;
 use crate::link::control::Control;
+use crate::link::erased::ErasedConnector;
 use crate::link::lifetime::Lifetime;
 use crate::link::queue::{CommandSender, queue};
 use crate::link::supervisor::Supervisor;
@@ -22,10 +23,10 @@ use crate::transport::{Dial, DialledBy};
 const FORGET_AT: usize = 64;
 
 /// The links of one instance.
-pub struct Links<C: Connector> {
+pub struct Links<T: Dial> {
     shared: Rc<Shared>,
-    connector: Rc<C>,
-    open: HashMap<LinkKey, LinkHandle<C::Request>>,
+    connector: Rc<dyn ErasedConnector<T>>,
+    open: HashMap<LinkKey, LinkHandle>,
     /// Those that are being closed and may still publish events, so that their names are not taken before.
     closing: HashMap<LinkKey, CancellationToken>,
     /// The tasks of all links.
@@ -36,9 +37,9 @@ pub struct Links<C: Connector> {
 }
 
 /// One of them.
-struct LinkHandle<R> {
+struct LinkHandle {
     lifetime: Lifetime,
-    commands: CommandSender<R>,
+    commands: CommandSender,
     stop: CancellationToken,
     /// Cancelled once nothing more comes from it.
     closed: CancellationToken,
@@ -46,16 +47,13 @@ struct LinkHandle<R> {
 
 /// How the first connection of a link is made.
 enum Opening<T: Dial> {
-    Dial(<T as Transport>::Endpoint),
+    Dial(T::Endpoint),
     Accepted(DialledBy<T>),
 }
 
-impl<C: Connector> Links<C>
-where
-    C::Transport: Dial,
-{
+impl<T: Dial> Links<T> {
     /// No links yet.
-    pub fn new(shared: Rc<Shared>, connector: Rc<C>) -> Self {
+    pub fn new(shared: Rc<Shared>, connector: Rc<dyn ErasedConnector<T>>) -> Self {
         Self {
             shared,
             connector,
@@ -68,7 +66,7 @@ where
     }
 
     /// The queue of the link of this name, if there is one.
-    pub fn commands(&self, key: &LinkKey) -> Option<&CommandSender<C::Request>> {
+    pub fn commands(&self, key: &LinkKey) -> Option<&CommandSender> {
         self.open.get(key).map(|link| &link.commands)
     }
 
@@ -76,7 +74,7 @@ where
     ///
     /// # Errors
     /// `Rejected` with 429 if the instance has too many.
-    pub fn open(&mut self, spec: LinkSpec<C::Transport>, lifetime: Lifetime) -> Result<()> {
+    pub fn open(&mut self, spec: LinkSpec<T>, lifetime: Lifetime) -> Result<()> {
         if self.open.get(&spec.key).is_some_and(LinkHandle::is_open) {
             return Ok(());
         }
@@ -87,8 +85,8 @@ where
     ///
     /// # Errors
     /// `Disconnected` while the instance is paused. `Rejected`: as [`Dial::check`], or with 403 if `most` others that were created are open, else as [`Links::open`].
-    pub fn create(&mut self, spec: LinkSpec<C::Transport>, most: usize) -> Result<()> {
-        <C::Transport as Dial>::check(&spec.endpoint)?;
+    pub fn create(&mut self, spec: LinkSpec<T>, most: usize) -> Result<()> {
+        T::check(&spec.endpoint)?;
         self.require_running()?;
         if self.are_open(most, &spec.key, Lifetime::is_dynamic) {
             let text =
@@ -103,7 +101,7 @@ where
     ///
     /// # Errors
     /// `Disconnected` while the instance is paused. `Rejected` with 429 if `most` others are open, else as [`Links::open`].
-    pub fn accept(&mut self, key: LinkKey, connection: DialledBy<C::Transport>, most: usize) -> Result<()> {
+    pub fn accept(&mut self, key: LinkKey, connection: DialledBy<T>, most: usize) -> Result<()> {
         self.require_running()?;
         if self.are_open(most, &key, |lifetime| lifetime == Lifetime::Accepted) {
             let text = format!("{most} are connected already, and no more are accepted");
@@ -150,7 +148,7 @@ where
     /// Whether there are `most` other links of some lifetimes, or more.
     fn are_open(&self, most: usize, beside: &LinkKey, which: impl Fn(Lifetime) -> bool) -> bool {
         let is_counted =
-            |key: &LinkKey, link: &LinkHandle<_>| key != beside && which(link.lifetime) && link.is_open();
+            |key: &LinkKey, link: &LinkHandle| key != beside && which(link.lifetime) && link.is_open();
         // They are counted only where there may be too many, so that opening many takes no time for each that is open.
         self.open.len() >= most
             && self.open.iter().filter(|(key, link)| is_counted(key, link)).count() >= most
@@ -169,7 +167,7 @@ where
     }
 
     /// Opens a link in the place of one of its name.
-    fn start(&mut self, key: LinkKey, lifetime: Lifetime, opening: Opening<C::Transport>) -> Result<()> {
+    fn start(&mut self, key: LinkKey, lifetime: Lifetime, opening: Opening<T>) -> Result<()> {
         let context = &self.shared.link;
         let limit = context.transport.config.max_links;
         // Those that are being closed count: else a caller that closes and opens makes sockets without bound.
@@ -213,7 +211,7 @@ where
     }
 }
 
-impl<R> LinkHandle<R> {
+impl LinkHandle {
     /// Whether it takes commands, now or later.
     fn is_open(&self) -> bool {
         self.commands.is_open()

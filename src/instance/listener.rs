@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pontoon_sdk::listener::Listener;
-use pontoon_sdk::{Connector, LinkKey, Redactor};
+use pontoon_sdk::{LinkKey, Redactor};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::refusals::Attempts;
 use super::shared::Shared;
 use crate::backoff;
+use crate::link::erased::ErasedConnector;
 use crate::link::redact::shown;
 use crate::status::Phase;
 use crate::transport::{Dial, DialledBy, listen};
@@ -39,15 +40,13 @@ pub(super) struct Accepted<T: Dial> {
 }
 
 /// Accepts connections until the instance stops, and then does nothing.
-pub(super) async fn listen<C: Connector>(
+pub(super) async fn listen<T: Dial>(
     settings: Listener,
-    connector: Rc<C>,
+    connector: Rc<dyn ErasedConnector<T>>,
     shared: Rc<Shared>,
     stop: CancellationToken,
-    accepted: mpsc::Sender<Accepted<C::Transport>>,
-) where
-    C::Transport: Dial,
-{
+    accepted: mpsc::Sender<Accepted<T>>,
+) {
     tokio::select! {
         () = stop.cancelled() => {}
         listener = bind(&settings, &shared) => {
@@ -163,22 +162,19 @@ fn refused(shared: &Shared, detail: String) {
 ///
 /// # Errors
 /// Why it is refused.
-async fn authorize<C: Connector>(
+async fn authorize<T: Dial>(
     tcp: TcpStream,
     listener: Listener,
-    connector: &C,
+    connector: &dyn ErasedConnector<T>,
     shared: &Shared,
-    accepted: &mpsc::Sender<Accepted<C::Transport>>,
-) -> Result<(), String>
-where
-    C::Transport: Dial,
-{
+    accepted: &mpsc::Sender<Accepted<T>>,
+) -> Result<(), String> {
     let limit = shared.link.transport.config.connect_timeout.0;
     let settings = &shared.link.transport;
     let authorize = |handshake: &pontoon_sdk::listener::Handshake<'_, _>| connector.authorize(handshake);
     let handshake = async {
         let wire = listen::encrypt(tcp, &listener, settings).await?;
-        <C::Transport as Dial>::accept(wire, &listener, settings, &authorize).await
+        T::accept(wire, &listener, settings, &authorize).await
     };
     let done = timeout(limit, handshake).await;
     let (link, connection) = done

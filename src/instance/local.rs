@@ -1,7 +1,6 @@
 //! Commands that do not come over NATS: those of the page. They are routed, limited and counted as the others are.
 
 use bytes::Bytes;
-use pontoon_sdk::Connector;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
@@ -12,10 +11,7 @@ use crate::reply::{ReplyReceiver, ReplySender};
 use crate::transport::Dial;
 
 /// Carries out a command, or refuses it.
-pub(super) fn handle<C: Connector>(router: &mut Router<C>, command: LocalCommand)
-where
-    C::Transport: Dial,
-{
+pub(super) fn handle<T: Dial>(router: &mut Router<T>, command: LocalCommand) {
     let LocalCommand { operation, headers, body, replies } = command;
     let (sender, receiver) = ReplySender::new(1);
     router.handle_for(&Request::local(operation, router.local_reply(), headers, body), sender);

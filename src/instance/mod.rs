@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use pontoon_sdk::{Connector, LinkKey, LinkSpec, Operation};
+use pontoon_sdk::{LinkKey, LinkSpec, Operation};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +41,7 @@ use self::worker::{Running, Worker};
 use crate::bus::connections::Connections;
 use crate::feed::Feed;
 use crate::fence::Fences;
+use crate::link::erased::ErasedConnector;
 use crate::link::supervisor;
 use crate::metrics::InstanceMetrics;
 use crate::settings::{self, Config};
@@ -50,32 +51,20 @@ use crate::transport::{self, Dial};
 /// Commands from the page that may wait.
 const LOCAL_COMMANDS: usize = 16;
 
-/// A connector with its Rust types.
-pub struct Typed<C> {
-    connector: C,
-}
+/// An instance that was built and not started: its connector.
+pub struct Built<T>(pub Box<dyn ErasedConnector<T>>);
 
-impl<C: Connector> Typed<C> {
-    /// Wraps a connector.
-    pub fn new(connector: C) -> Self {
-        Self { connector }
-    }
-}
-
-impl<C: Connector> Run for Typed<C>
-where
-    C::Transport: Dial,
-{
+impl<T: Dial> Run for Built<T> {
     fn kind(&self) -> &'static str {
-        C::TYPE
+        self.0.kind()
     }
 
     fn dial(&self, transport: settings::Transport) -> Vec<(LinkKey, Result<String, String>)> {
         let settings = transport::Settings::new(transport);
         let runtime = Builder::new_current_thread().enable_all().build();
-        let outcomes = self.connector.links().into_iter().map(|LinkSpec { key, endpoint, .. }| {
+        let outcomes = self.0.links().into_iter().map(|LinkSpec { key, endpoint, .. }| {
             let outcome = match &runtime {
-                Ok(runtime) => runtime.block_on(supervisor::dial_once::<C::Transport>(&endpoint, &settings)),
+                Ok(runtime) => runtime.block_on(supervisor::dial_once::<T>(&endpoint, &settings)),
                 Err(error) => Err(format!("the runtime cannot start: {error}")),
             };
             (key, outcome)
@@ -84,15 +73,15 @@ where
     }
 
     fn operations(&self, admin_commands: bool) -> Vec<Operation> {
-        router::operations(&self.connector, admin_commands)
+        router::operations(&*self.0, admin_commands)
     }
 
     fn revision(&self) -> u64 {
-        self.connector.revision()
+        self.0.revision()
     }
 
     fn run(self: Box<Self>, context: Context, connections: Connections) -> LocalBoxFuture<'static, ()> {
-        run::run(Rc::new(self.connector), context, connections).boxed_local()
+        run::run(Rc::from(self.0), context, connections).boxed_local()
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use pontoon_sdk::listener::Listener;
 use pontoon_sdk::{
-    Code, Command, CommandId, Connector, DeliveryLevel, Error, LinkKey, LinkState, Object, Operation,
-    Request as _, Result, Route,
+    Code, Command, CommandId, DeliveryLevel, Error, LinkKey, LinkState, Object, Operation, Result, Route,
+    Transport,
 };
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -21,6 +21,7 @@ use super::shared::Shared;
 use crate::bus::commands::Request;
 use crate::envelope::subject::reply_allowed;
 use crate::envelope::trace_context::traceparent;
+use crate::link::erased::{ErasedConnector, ErasedRequest};
 use crate::link::lifetime::Lifetime;
 use crate::link::queue::{QueuedCommand, WhenDown};
 use crate::metrics::Outcome;
@@ -50,7 +51,7 @@ pub const UNKNOWN: &str = "unknown";
 pub const MOST_COMMANDS: usize = 1 << 20;
 
 /// All operations of an instance, with those that every instance has.
-pub fn operations<C: Connector>(connector: &C, admin_commands: bool) -> Vec<Operation> {
+pub fn operations<T: Transport>(connector: &dyn ErasedConnector<T>, admin_commands: bool) -> Vec<Operation> {
     let offered = |operation: Operation| {
         let delivery = connector.offers(&operation).ok()?;
         Some(Operation { delivery, ..operation })
@@ -87,14 +88,14 @@ fn is_admin(operation: &Operation) -> bool {
 }
 
 /// Takes the commands of an instance, and owns its links.
-pub struct Router<C: Connector> {
+pub struct Router<T: Dial> {
     shared: Rc<Shared>,
-    connector: Rc<C>,
+    connector: Rc<dyn ErasedConnector<T>>,
     operations: Vec<Rc<Operation>>,
     /// All of the connector, for the reason why this instance refuses some.
     known: Vec<Rc<Operation>>,
     /// The links.
-    pub links: Links<C>,
+    pub links: Links<T>,
     status: watch::Receiver<InstanceStatus>,
     replies: ReplySender,
     stats: Rc<Stats>,
@@ -105,14 +106,11 @@ pub struct Router<C: Connector> {
     last: CommandId,
 }
 
-impl<C: Connector> Router<C>
-where
-    C::Transport: Dial,
-{
+impl<T: Dial> Router<T> {
     /// A router without links.
     pub fn new(
         shared: Rc<Shared>,
-        connector: Rc<C>,
+        connector: Rc<dyn ErasedConnector<T>>,
         status: watch::Receiver<InstanceStatus>,
         replies: ReplySender,
         stats: Rc<Stats>,
@@ -326,7 +324,7 @@ where
 
     fn route(&mut self, command: Command, delivery: DeliveryLevel, caller: Caller) {
         // The body is read here, and nowhere after this.
-        let request = match C::Request::parse(&command) {
+        let request = match self.connector.parse(&command) {
             Ok(request) => request,
             Err(error) => return caller.refuse(&error),
         };
@@ -343,7 +341,7 @@ where
     }
 
     /// Does what the route of a command asks for, up to the queue of its link.
-    fn destination(&mut self, command: &Command, request: &C::Request) -> Result<Destination> {
+    fn destination(&mut self, command: &Command, request: &ErasedRequest) -> Result<Destination> {
         Ok(match self.connector.route(command, request)? {
             Route::To(key) => {
                 self.require_ready(&key)?;

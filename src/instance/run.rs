@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_sdk::Connector;
+use pontoon_sdk::OnDemandLimits;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -29,6 +29,7 @@ use crate::bus::spool::{Left, Spool, Storage};
 use crate::disk::{Directory, Intents};
 use crate::envelope::Envelope;
 use crate::link;
+use crate::link::erased::ErasedConnector;
 use crate::link::lifetime::Lifetime;
 use crate::link::phases::LinkPhases;
 use crate::link::slots::Slots;
@@ -55,11 +56,12 @@ const RELEASED: Duration = Duration::from_secs(5);
 
 /// Runs until the instance is asked to stop and has drained, or until one of its parts fails as none should: then it
 /// returns without a drain, and the daemon starts it again.
-pub(super) async fn run<C: Connector>(connector: Rc<C>, mut context: Context, connections: Connections)
-where
-    C::Transport: Dial,
-{
-    let shared = Rc::new(shared(&*connector, &context).await);
+pub(super) async fn run<T: Dial>(
+    connector: Rc<dyn ErasedConnector<T>>,
+    mut context: Context,
+    connections: Connections,
+) {
+    let shared = Rc::new(shared(connector.kind(), connector.on_demand_limits(), &context).await);
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.link.activity.clone()));
     parts.spawn_local({
@@ -124,18 +126,15 @@ where
 
 /// Takes commands, and follows changes of the settings, until the instance is asked to stop. Returns whether a part of the
 /// bus has failed.
-async fn serve<C: Connector>(
+async fn serve<T: Dial>(
     bus: &mut Bus,
     shared: &Shared,
-    router: &mut Router<C>,
+    router: &mut Router<T>,
     jobs: &mut Jobs,
-    accepted: &mut mpsc::Receiver<Accepted<C::Transport>>,
+    accepted: &mut mpsc::Receiver<Accepted<T>>,
     commands: &mut mpsc::Receiver<LocalCommand>,
     stop: &CancellationToken,
-) -> bool
-where
-    C::Transport: Dial,
-{
+) -> bool {
     let Ok(mut requests) = bus.requests().await else { return true };
     let mut subscribed = Box::pin(bus.subscribed());
     loop {
@@ -187,15 +186,15 @@ where
     false
 }
 
-async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
+async fn shared(kind: &str, on_demand: OnDemandLimits, context: &Context) -> Shared {
     let settings = context.settings.borrow().clone();
-    let folder = format!("{}.{}", C::TYPE, context.name);
+    let folder = format!("{}.{}", kind, context.name);
     let on_disk = match settings.delivery.spool.folder() {
         Some(root) => Some(on_disk(folder, root, &settings.delivery.spool, &context.digest).await),
         None => None,
     };
     let Settings { nats, events, delivery, .. } = &settings;
-    let envelope = Rc::new(Envelope::new(&nats.prefix, C::TYPE, &context.name, context.epoch, events));
+    let envelope = Rc::new(Envelope::new(&nats.prefix, kind, &context.name, context.epoch, events));
     let spool = Spool::new(&context.name, envelope.clone(), context.metrics.clone(), delivery);
     let spool = spool.watched(context.feed.clone());
     // An instance of a cluster may have run elsewhere in between.
@@ -226,7 +225,7 @@ async fn shared<C: Connector>(connector: &C, context: &Context) -> Shared {
         metrics: context.metrics.clone(),
         transport: transport::Settings::new(context.transport.clone()).fenced(context.fences.service.clone()),
         phases: LinkPhases::new(context.metrics.clone()),
-        slots: Slots::new(connector.on_demand_limits().links),
+        slots: Slots::new(on_demand.links),
         ready_links: Rc::default(),
         first_failures: Throttle::default(),
         failures: Throttle::every(STILL_DOWN),
@@ -291,15 +290,13 @@ async fn on_disk(
 }
 
 /// Ends in order: commands under way get their replies, links are closed, events are confirmed, replies are published.
-async fn drain<C: Connector>(
+async fn drain<T: Dial>(
     context: &Context,
     shared: &Shared,
-    mut router: Router<C>,
+    mut router: Router<T>,
     jobs: Jobs,
     bus: &mut Bus,
-) where
-    C::Transport: Dial,
-{
+) {
     let limit = context.settings.borrow().shutdown.timeout.0;
     // A little is kept for the last replies and the last status.
     let end = Instant::now() + limit.mul_f64(0.85);

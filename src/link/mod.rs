@@ -2,6 +2,7 @@
 //!
 //! * [`supervisor`]: dials, runs a session, waits, dials again; [`session`]: one connection, from open to close
 //! * [`control`]: what an operator asks of all links; [`lifetime`]: why a link exists; [`context`]: what the links of an instance share
+//! * [`erased`]: connectors and sessions of which only the transport is known
 //! * [`queue`]: commands that wait for the link; [`pending`]: commands that were given to its session
 //! * [`slots`]: how many links may be open on demand; [`phases`]: what each link is doing
 //! * [`gaps`]: when the events of a link may be incomplete, and what is published about it
@@ -10,6 +11,7 @@
 
 pub mod context;
 pub mod control;
+pub mod erased;
 pub mod gaps;
 pub mod lifetime;
 pub mod pending;
@@ -36,8 +38,8 @@ use self::queue::CommandQueue;
 use self::slots::Slot;
 use crate::status::Phase;
 
-/// The state of one link, from its first connection to its last. `R` is what callers can ask for.
-pub struct Link<R> {
+/// The state of one link, from its first connection to its last.
+pub struct Link {
     /// Its name within the instance.
     pub key: LinkKey,
     /// Scheme, host and port where it is dialled, for people.
@@ -47,7 +49,7 @@ pub struct Link<R> {
     /// What it shares with other links.
     pub context: Rc<Context>,
     /// Commands that wait for it.
-    pub queue: CommandQueue<R>,
+    pub queue: CommandQueue,
     /// What a session asks the service for again after each reconnect.
     pub joins: Vec<Join>,
     /// Whether everything that the service sent was received.
@@ -60,9 +62,9 @@ pub struct Link<R> {
     pub ready_since: Option<Instant>,
 }
 
-impl<R> Link<R> {
+impl Link {
     /// A link that was not dialled yet.
-    pub fn new(key: LinkKey, lifetime: Lifetime, context: Rc<Context>, queue: CommandQueue<R>) -> Self {
+    pub fn new(key: LinkKey, lifetime: Lifetime, context: Rc<Context>, queue: CommandQueue) -> Self {
         let Context { spool, ready_links, activity, phases, .. } = &*context;
         let gaps =
             GapTracker::new(key.clone(), lifetime, spool.clone(), ready_links.clone(), activity.clone());

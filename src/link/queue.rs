@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 use pontoon_sdk::{Code, Command, DeliveryLevel, Error, OnDemandLimits};
 use tokio::time::sleep_until;
 
+use super::erased::ErasedRequest;
 use crate::metrics::Outcome;
 use crate::reply::Caller;
 
@@ -18,9 +19,9 @@ use crate::reply::Caller;
 const NOT_CONNECTED: &str = "there is no connection to the service";
 
 /// A command on its way to a link.
-pub struct QueuedCommand<R> {
+pub struct QueuedCommand {
     /// The body, as the connector reads it.
-    pub request: R,
+    pub request: ErasedRequest,
     /// The command.
     pub command: Command,
     /// The most that a reply to it can say.
@@ -44,15 +45,15 @@ pub enum WhenDown {
 
 /// The link's end of its queue. There are never more commands in it than an instance may have under way. Dropping it closes
 /// the queue, and drops the commands that wait.
-pub struct CommandQueue<R>(Rc<Queue<R>>);
+pub struct CommandQueue(Rc<Queue>);
 
 /// The router's end of the queue of a link.
-pub struct CommandSender<R>(Rc<Queue<R>>);
+pub struct CommandSender(Rc<Queue>);
 
-struct Queue<R> {
+struct Queue {
     limits: OnDemandLimits,
     /// Boxed, as the queue of an idle link keeps its room.
-    waiting: RefCell<VecDeque<Box<QueuedCommand<R>>>>,
+    waiting: RefCell<VecDeque<Box<QueuedCommand>>>,
     /// How many of them wait for the link ([`WhenDown::Wait`]), and the bytes of their bodies.
     bounded: Cell<(usize, usize)>,
     /// No deadline of a command that waits is before this.
@@ -64,7 +65,7 @@ struct Queue<R> {
 }
 
 /// Both ends of an empty queue.
-pub fn queue<R>(limits: OnDemandLimits) -> (CommandSender<R>, CommandQueue<R>) {
+pub fn queue(limits: OnDemandLimits) -> (CommandSender, CommandQueue) {
     let queue = Rc::new(Queue {
         limits,
         waiting: RefCell::default(),
@@ -77,9 +78,9 @@ pub fn queue<R>(limits: OnDemandLimits) -> (CommandSender<R>, CommandQueue<R>) {
     (CommandSender(queue.clone()), CommandQueue(queue))
 }
 
-impl<R> CommandSender<R> {
+impl CommandSender {
     /// Queues a command, or refuses it.
-    pub fn push(&self, command: QueuedCommand<R>) {
+    pub fn push(&self, command: QueuedCommand) {
         let queue = &self.0;
         if let Err(error) = queue.admit(&command) {
             return command.caller.refuse(&error);
@@ -101,12 +102,12 @@ impl<R> CommandSender<R> {
     }
 }
 
-impl<R> Queue<R> {
+impl Queue {
     /// Whether a command may come in.
     ///
     /// # Errors
     /// `Rejected` with 429 if the limits leave no room for it, `Disconnected` if the queue is closed.
-    fn admit(&self, command: &QueuedCommand<R>) -> Result<(), Error> {
+    fn admit(&self, command: &QueuedCommand) -> Result<(), Error> {
         let (commands, bytes) = self.bounded.get();
         let limits = &self.limits;
         let has_room = commands < limits.commands
@@ -122,22 +123,22 @@ impl<R> Queue<R> {
     }
 
     /// The bytes that count for a command. One alone may be larger than the limit.
-    fn size(&self, command: &QueuedCommand<R>) -> usize {
+    fn size(&self, command: &QueuedCommand) -> usize {
         command.command.body.get().len().min(self.limits.bytes)
     }
 
-    fn count(&self, command: &QueuedCommand<R>, change: impl Fn((usize, usize), usize) -> (usize, usize)) {
+    fn count(&self, command: &QueuedCommand, change: impl Fn((usize, usize), usize) -> (usize, usize)) {
         if command.when_down == WhenDown::Wait {
             self.bounded.set(change(self.bounded.get(), self.size(command)));
         }
     }
 
-    fn uncount(&self, command: &QueuedCommand<R>) {
+    fn uncount(&self, command: &QueuedCommand) {
         self.count(command, |(commands, bytes), size| (commands - 1, bytes - size));
     }
 
     /// Takes out those that `which` applies to. They are answered by the caller of this function, outside of the borrow.
-    fn remove(&self, which: impl Fn(&QueuedCommand<R>) -> bool) -> VecDeque<Box<QueuedCommand<R>>> {
+    fn remove(&self, which: impl Fn(&QueuedCommand) -> bool) -> VecDeque<Box<QueuedCommand>> {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|queued| which(queued)) {
             return VecDeque::new();
@@ -150,7 +151,7 @@ impl<R> Queue<R> {
     }
 }
 
-impl<R> CommandQueue<R> {
+impl CommandQueue {
     /// Waits until a command comes that was not there at the last call. Dropping the future loses nothing.
     pub async fn arrived(&mut self) {
         poll_fn(|context| {
@@ -193,7 +194,7 @@ impl<R> CommandQueue<R> {
     }
 
     /// The oldest command.
-    pub fn take(&mut self) -> Option<QueuedCommand<R>> {
+    pub fn take(&mut self) -> Option<QueuedCommand> {
         let queued = self.0.waiting.borrow_mut().pop_front()?;
         self.0.uncount(&queued);
         Some(*queued)
@@ -240,14 +241,14 @@ impl<R> CommandQueue<R> {
     }
 }
 
-impl<R> Drop for CommandQueue<R> {
+impl Drop for CommandQueue {
     fn drop(&mut self) {
         self.close();
         drop(self.0.remove(|_| true));
     }
 }
 
-impl<R> QueuedCommand<R> {
+impl QueuedCommand {
     /// Its time ran out before it was sent.
     pub fn expire(self) {
         if self.when_down == WhenDown::WaitForFirstDial {
@@ -282,8 +283,8 @@ mod tests {
     struct Fixture {
         reply_sender: ReplySender,
         replies: ReplyReceiver,
-        sender: CommandSender<()>,
-        queue: CommandQueue<()>,
+        sender: CommandSender,
+        queue: CommandQueue,
     }
 
     impl Fixture {
@@ -307,7 +308,7 @@ mod tests {
             };
             let caller = test_caller(&self.reply_sender, number);
             let delivery = DeliveryLevel::Response;
-            self.sender.push(QueuedCommand { request: (), command, delivery, caller, when_down });
+            self.sender.push(QueuedCommand { request: Box::new(()), command, delivery, caller, when_down });
         }
 
         /// The statuses and codes of the replies since the last call.

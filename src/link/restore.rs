@@ -26,7 +26,7 @@ fn outlives(lifetime: Lifetime) -> bool {
     lifetime.redials() && !lifetime.is_on_demand()
 }
 
-impl<R> Link<R> {
+impl Link {
     /// Keeps a join for the next connection, in the place of one with the same key. The outbox bounds how many there are.
     pub fn remember(&mut self, join: Join) {
         if outlives(self.lifetime) {

@@ -14,7 +14,7 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
-use pontoon_sdk::{CommandId, End, Error, Kind, Outbox, Redactor, Result, Session};
+use pontoon_sdk::{CommandId, End, Error, Kind, Outbox, Redactor, Result};
 use time::OffsetDateTime;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until};
@@ -22,6 +22,7 @@ use tokio::time::{Sleep, sleep_until};
 pub use self::ends::Ends;
 use super::Link;
 use super::context::Context;
+use super::erased::ErasedSession;
 use super::pending::{PendingCommands, over};
 use super::queue::QueuedCommand;
 use super::redact::shown;
@@ -32,19 +33,19 @@ use crate::transport::writer::Outcome;
 use crate::transport::{Read, classify};
 
 /// A command whose intent is being written.
-struct Beginning<R> {
-    queued: QueuedCommand<R>,
+struct Beginning {
+    queued: QueuedCommand,
     begin: Begin,
 }
 
 /// One connection of a link.
-pub struct Connection<'a, S: Session, R> {
-    link: &'a mut Link<S::Request>,
+pub struct Connection<'a, F, R> {
+    link: &'a mut Link,
     context: Rc<Context>,
     /// The connector's side of it.
-    session: S,
-    outbox: Outbox<S::Frame>,
-    ends: Ends<S::Frame, R>,
+    session: ErasedSession<F>,
+    outbox: Outbox<F>,
+    ends: Ends<F, R>,
     /// Limits the rate of commands.
     limiter: Option<RateLimiter>,
     /// Takes our secrets out of events, reasons and errors.
@@ -71,25 +72,20 @@ pub struct Connection<'a, S: Session, R> {
     /// The session does not need the link any more.
     finished: bool,
     /// A command whose intent is being written. Others wait behind it.
-    beginning: Option<Box<Beginning<S::Request>>>,
+    beginning: Option<Box<Beginning>>,
     /// A frame that was read and not handled, because there was no room for parts meanwhile.
-    held: Option<S::Frame>,
+    held: Option<F>,
     /// The numbers of events that NATS has confirmed, for the session: where they are sent, and where they arrive.
     stored: (UnboundedSender<u64>, UnboundedReceiver<u64>),
     interrupt: Pin<Box<dyn Future<Output = End> + 'a>>,
 }
 
-impl<'a, S, R> Connection<'a, S, R>
-where
-    S: Session,
-    S::Frame: Frame,
-    R: Read<S::Frame>,
-{
+impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
     /// A connection that was just made. `interrupt` ends it from outside.
     pub fn new(
-        link: &'a mut Link<S::Request>,
-        session: S,
-        ends: Ends<S::Frame, R>,
+        link: &'a mut Link,
+        session: ErasedSession<F>,
+        ends: Ends<F, R>,
         redact: Redactor,
         limiter: Option<RateLimiter>,
         interrupt: impl Future<Output = End> + 'a,
@@ -305,7 +301,7 @@ where
     }
 
     /// Gives a command to the session, whose time was set just now.
-    fn encode(&mut self, queued: QueuedCommand<S::Request>) -> Result<(), End> {
+    fn encode(&mut self, queued: QueuedCommand) -> Result<(), End> {
         let QueuedCommand { request, mut command, delivery, mut caller, .. } = queued;
         caller.sends(&mut command);
         let id = command.id;
@@ -425,7 +421,7 @@ where
 }
 
 /// Waits until the intent of a command is written. Dropping the future loses nothing.
-async fn begun<R>(beginning: Option<&mut Beginning<R>>) -> Result<()> {
+async fn begun(beginning: Option<&mut Beginning>) -> Result<()> {
     match beginning {
         Some(Beginning { begin, .. }) => begin.await,
         None => std::future::pending().await,

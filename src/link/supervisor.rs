@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_channel::mpsc;
 use futures_util::FutureExt as _;
-use pontoon_sdk::{Code, Connector, End, Error, Kind, Redactor};
+use pontoon_sdk::{Code, End, Error, Kind, Redactor};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Link;
 use super::context::Context;
 use super::control::Control;
+use super::erased::ErasedConnector;
 use super::redact::shown;
 use super::session::{Connection, Ends};
 use crate::backoff;
@@ -30,18 +31,15 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 const STABLE: Duration = Duration::from_secs(60);
 
 /// Keeps one link of an instance connected.
-pub struct Supervisor<C: Connector>
-where
-    C::Transport: Dial,
-{
+pub struct Supervisor<T: Dial> {
     /// The link.
-    pub link: Link<C::Request>,
+    pub link: Link,
     /// Where it is dialled; `None` for a link that the service opened.
-    pub endpoint: Option<<C::Transport as pontoon_sdk::Transport>::Endpoint>,
+    pub endpoint: Option<T::Endpoint>,
     /// The connection of a link that the service opened, until the session takes it.
-    pub accepted: Option<DialledBy<C::Transport>>,
+    pub accepted: Option<DialledBy<T>>,
     /// Makes the sessions.
-    pub connector: Rc<C>,
+    pub connector: Rc<dyn ErasedConnector<T>>,
     /// Closes the link for good.
     pub stop: CancellationToken,
     /// Changes when the link is to be dialled again at once, or to pause.
@@ -62,10 +60,7 @@ enum Next {
     Close(Option<Error>),
 }
 
-impl<C: Connector> Supervisor<C>
-where
-    C::Transport: Dial,
-{
+impl<T: Dial> Supervisor<T> {
     /// Runs until the link is closed for good. Boxed, as a future keeps a value twice that it takes.
     pub async fn run(mut self: Box<Self>) {
         let mut error = None;
@@ -114,9 +109,9 @@ where
 
     /// Dials, runs a session, waits, dials again. Returns the error for the callers of commands that wait at the end.
     async fn keep_connected(&mut self) -> Option<Error> {
-        let mut memory = <C::Transport as Dial>::Memory::default();
+        let mut memory = T::Memory::default();
         if let Some(position) = self.link.restored_position() {
-            <C::Transport as Dial>::restore(&mut memory, &position);
+            T::restore(&mut memory, &position);
         }
         if let Some(memory) = self.link.restored_memory() {
             self.connector.restore(&self.link.key, &memory);
@@ -214,7 +209,7 @@ where
     }
 
     /// Dials once, and runs a session until its end.
-    async fn connect(&mut self, memory: &mut <C::Transport as Dial>::Memory) -> Next {
+    async fn connect(&mut self, memory: &mut T::Memory) -> Next {
         let redials = self.control.borrow_and_update().redials;
         let prepared = tokio::select! {
             () = self.stop.cancelled() => return Next::Close(None),
@@ -225,7 +220,7 @@ where
             Err(error) => return self.on_dial_error(error, &self.redactor(None)),
         };
         let endpoint = other.as_ref().or(self.endpoint.as_ref());
-        self.link.address = endpoint.and_then(<C::Transport as Dial>::address);
+        self.link.address = endpoint.and_then(T::address);
         let context = self.link.context.clone();
         let redact = self.redactor(other.as_ref());
         let on_demand = self.link.lifetime.is_on_demand();
@@ -234,7 +229,7 @@ where
             (None, None) => return Next::Close(None),
             (None, Some(endpoint)) => tokio::select! {
                 () = self.stop.cancelled() => return Next::Close(None),
-                dialled = dial::<C::Transport>(endpoint, memory, &context.transport) => dialled,
+                dialled = dial::<T>(endpoint, memory, &context.transport) => dialled,
                 () = self.link.queue.until_unneeded(on_demand, false) => return Next::Close(None),
             },
         };
@@ -269,7 +264,7 @@ where
     }
 
     /// Makes the request that comes before a connection, and returns where that is made, if not at the usual address.
-    async fn prepare(&self) -> Result<Option<<C::Transport as pontoon_sdk::Transport>::Endpoint>, DialError> {
+    async fn prepare(&self) -> Result<Option<T::Endpoint>, DialError> {
         let (connector, key) = (&self.connector, &self.link.key);
         let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.accepted.is_none()) else {
             return Ok(None);
@@ -286,9 +281,9 @@ where
     }
 
     /// Takes secrets out of texts: those of where the link is dialled.
-    fn redactor(&self, other: Option<&<C::Transport as pontoon_sdk::Transport>::Endpoint>) -> Redactor {
+    fn redactor(&self, other: Option<&T::Endpoint>) -> Redactor {
         Redactor::new(match other.or(self.endpoint.as_ref()) {
-            Some(endpoint) => <C::Transport as Dial>::secrets(endpoint),
+            Some(endpoint) => T::secrets(endpoint),
             None => self.connector.listener().map(|listener| listener.revealed()).unwrap_or_default(),
         })
     }
@@ -394,7 +389,7 @@ fn after_end(end: &End) -> Next {
 
 /// Waits for the next attempt. Returns whether the link is still needed then. Meanwhile commands are refused. If the policy
 /// for a full spool is to disconnect, the link is not dialled before there is room.
-async fn pause<R>(link: &mut Link<R>, after: Duration, on_demand: bool) -> bool {
+async fn pause(link: &mut Link, after: Duration, on_demand: bool) -> bool {
     let spool = link.context.spool.clone();
     let disconnects = spool.disconnects();
     let waited = async {

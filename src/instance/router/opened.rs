@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pontoon_sdk::{Command, CommandId, Connector, Error, LinkKey, Request as _, Result, Route};
+use pontoon_sdk::{Command, CommandId, Error, LinkKey, Result, Route};
 use serde_json::value::RawValue;
 
 use super::{Lifetime, Router};
@@ -12,10 +12,7 @@ use crate::transport::Dial;
 /// What is kept of a command: its operation, its argument and its body.
 type Kept = (String, Option<String>, String);
 
-impl<C: Connector> Router<C>
-where
-    C::Transport: Dial,
-{
+impl<T: Dial> Router<T> {
     /// A command has opened a link, which the next run opens by it, unless it is `None`.
     pub(super) fn keep_opening(&self, key: &LinkKey, command: Option<&Command>) {
         self.shared.link.checkpoints.set(key.as_str(), Part::Command, command.and_then(kept));
@@ -54,7 +51,7 @@ where
             deadline: Instant::now(),
             stream: false,
         };
-        let request = C::Request::parse(&command)?;
+        let request = self.connector.parse(&command)?;
         match self.connector.route(&command, &request)? {
             Route::Open(spec) => self.links.open(spec, Lifetime::Permanent),
             Route::Create { spec, most } => self.links.create(spec, most),

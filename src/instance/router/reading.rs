@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pontoon_sdk::{Code, Command, CommandId, Connector, DeliveryLevel, Error, Operation, Result, Span};
+use pontoon_sdk::{Code, Command, CommandId, DeliveryLevel, Error, Operation, Result, Span};
 use serde_json::value::RawValue;
 
 use super::{Router, TRACEPARENT};
@@ -14,10 +14,7 @@ use crate::reply::Caller;
 use crate::settings::Jobs;
 use crate::transport::Dial;
 
-impl<C: Connector> Router<C>
-where
-    C::Transport: Dial,
-{
+impl<T: Dial> Router<T> {
     /// The command of a message: its headers, argument and body. What concerns the caller is noted in `caller`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What a session asks for while it handles a frame, a command or a timer: it is done here, in order.
 
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, CommandId, End, Error, EventType, Result, Session};
+use pontoon_sdk::{Action, CommandId, End, Error, EventType, Result};
 use time::OffsetDateTime;
 
 use super::Connection;
@@ -10,12 +10,7 @@ use crate::feed::cut;
 use crate::transport::Read;
 use crate::transport::writer::Refused;
 
-impl<S, R> Connection<'_, S, R>
-where
-    S: Session,
-    S::Frame: Frame,
-    R: Read<S::Frame>,
-{
+impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// Does all that the session wants done, and then ends if anything of it ends the connection. `read` is when the frame
     /// was read that it comes from, if it comes from one.
     pub(super) fn perform_read(&mut self, read: Option<OffsetDateTime>) -> Result<(), End> {

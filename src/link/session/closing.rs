@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use pontoon_sdk::End;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{End, Session};
 use time::OffsetDateTime;
 use tokio::time::sleep_until;
 
@@ -18,12 +18,7 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long is read at the most once nothing can be written, as a peer may send for ever.
 const READ_REMAINING: Duration = Duration::from_secs(10);
 
-impl<S, R> Connection<'_, S, R>
-where
-    S: Session,
-    S::Frame: Frame,
-    R: Read<S::Frame>,
-{
+impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
     /// lost, and where another link is opened in the place of this one, the service would count both.
     pub(super) async fn close_and_read(&mut self) {

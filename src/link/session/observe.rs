@@ -8,7 +8,7 @@ use crate::feed;
 use crate::link::Link;
 
 /// Counts and logs an error that the service has raised, and shows it in the state of the link.
-pub(super) fn service_error<R>(link: &Link<R>, event: &Event) {
+pub(super) fn service_error(link: &Link, event: &Event) {
     let context = &link.context;
     context.metrics.service_errors.increment(1);
     let error = event.fields.error.as_ref();
@@ -24,7 +24,7 @@ pub(super) fn service_error<R>(link: &Link<R>, event: &Event) {
 }
 
 /// Shows a frame to those who watch the wire, and in the log at `trace`.
-pub(super) fn show<R>(link: &Link<R>, redact: &Redactor, direction: &'static str, frame: &impl Frame) {
+pub(super) fn show(link: &Link, redact: &Redactor, direction: &'static str, frame: &impl Frame) {
     let context = &link.context;
     let is_logged = tracing::enabled!(tracing::Level::TRACE);
     if !is_logged && !context.feed.frames.is_watched() {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{End, Event, EventType, Kind, Raw, Result, Session};
+use pontoon_sdk::{End, Event, EventType, Kind, Raw, Result};
 use time::OffsetDateTime;
 use tokio::task::coop::has_budget_remaining;
 
@@ -16,14 +16,9 @@ use crate::transport::{self, Read};
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
 
-impl<S, R> Connection<'_, S, R>
-where
-    S: Session,
-    S::Frame: Frame,
-    R: Read<S::Frame>,
-{
+impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// Handles what was read, unless other links have used the room for parts while this one waited for it.
-    pub(super) fn receive(&mut self, read: Result<transport::Received<S::Frame>, End>) -> Result<(), End> {
+    pub(super) fn receive(&mut self, read: Result<transport::Received<F>, End>) -> Result<(), End> {
         match read {
             Ok(transport::Received::Message(frame))
                 if self.pending.backpressure(Instant::now()).is_some() =>
@@ -41,10 +36,7 @@ where
     }
 
     /// Handles a frame, and those that are there already behind it.
-    pub(super) fn handle_burst(
-        &mut self,
-        first: Result<transport::Received<S::Frame>, End>,
-    ) -> Result<(), End> {
+    pub(super) fn handle_burst(&mut self, first: Result<transport::Received<F>, End>) -> Result<(), End> {
         // The end of a connection is not received: a silent peer may have been gone for long.
         let first_is_frame = first.is_ok();
         let mut next = Some(first);
@@ -94,7 +86,7 @@ where
         }
     }
 
-    fn handle_frame(&mut self, frame: &S::Frame, now: Instant, read: OffsetDateTime) -> Result<(), End> {
+    fn handle_frame(&mut self, frame: &F, now: Instant, read: OffsetDateTime) -> Result<(), End> {
         self.context.metrics.frames_received.increment(1);
         self.context.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
         show(self.link, &self.redact, "received", frame);
@@ -133,7 +125,7 @@ where
         self.context.spool.offer(&self.link.key, Box::new(event), Instant::now(), read);
     }
 
-    fn publish_unrecognised(&mut self, frame: &S::Frame, reason: &str, now: Instant, read: OffsetDateTime) {
+    fn publish_unrecognised(&mut self, frame: &F, reason: &str, now: Instant, read: OffsetDateTime) {
         let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
         event.fields.reason = Some(reason.to_owned());
         self.redact.event(&mut event);
