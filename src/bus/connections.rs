@@ -19,7 +19,8 @@ use crate::transport::deadline::within;
 #[derive(Clone)]
 pub struct Connections(Rc<Inner>);
 
-/// Opens channels.
+/// Opens channels. Cheap to clone, but for its settings.
+#[derive(Clone)]
 pub struct Opener {
     connections: Connections,
     nats: Nats,

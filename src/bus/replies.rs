@@ -1,148 +1,256 @@
 //! Replies out, and the reports of NATS about parts that had no subscriber.
+//!
+//! They leave as protocol lines on the connection that events are published on: in a burst, a reply over the NATS client
+//! costs twice as much.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::header::{HeaderName, HeaderValue};
-use async_nats::{Client, HeaderMap, Message, StatusCode};
-use futures_util::StreamExt as _;
+use async_nats::{Client, HeaderMap};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connect::Connection;
+use super::connections::Opener;
+use super::protocol::Publish;
+use super::publish_connection::{ConnectionError, Received};
+use super::shared_connection::Channel;
+use crate::backoff;
+use crate::fence::Fence;
+use crate::log::Throttle;
 use crate::reply::{Answer, Liveness, Outgoing, ReplyReceiver, Space};
+use crate::transport::deadline::within;
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// A part is hardly worth waiting for: last replies are behind it.
-const PART_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long the server may take at the end to process the last replies.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 
-/// Where replies go: over the connection that their commands came by, for their callers are there; over the instance's
-/// current one while that is down.
-pub struct Route {
-    /// The client that the commands came by.
+/// A connection to NATS, and what opens channels beside it.
+#[derive(Clone)]
+pub struct Target {
+    /// The client.
     pub client: Client,
     /// Its connection.
     pub connection: watch::Receiver<Connection>,
-    /// The instance's current client.
-    pub current: watch::Receiver<Client>,
+    /// Opens channels to its server.
+    pub opener: Opener,
+}
+
+/// Where replies go: to the server that their commands came from, for their callers are there; to the instance's current one
+/// while that is down.
+pub struct Route {
+    /// Where the commands come from.
+    pub target: Target,
+    /// Where the instance is now.
+    pub current: watch::Receiver<Target>,
+    /// What the subjects of replies begin with, and no others: for the errors of the server.
+    pub prefixes: Vec<String>,
 }
 
 impl Route {
-    /// The client to publish with now. A clone takes more time than a reply, so it is made only where it is needed.
-    pub fn client(&self) -> Cow<'_, Client> {
-        if self.connection.borrow().up {
-            Cow::Borrowed(&self.client)
-        } else {
-            Cow::Owned(self.current.borrow().clone())
-        }
-    }
-}
-
-/// Publishes replies until the last sender of any is gone. `liveness` gets the parts that had no subscriber.
-pub async fn publish(route: &Route, mut replies: ReplyReceiver, liveness: Rc<Liveness>) {
-    let inbox = route.client.new_inbox();
-    let Ok(mut reports) = route.client.subscribe(format!("{inbox}.*.*")).await else { return };
-    let (mut spaces, mut written) = (Vec::new(), JoinSet::new());
-    loop {
-        tokio::select! {
-            next = replies.next() => {
-                let Some(outgoing) = next else { return };
-                let report = outgoing.part.as_ref().map(|part| format!("{inbox}.{}", part.name));
-                publish_outgoing(&route.client(), &outgoing, report).await;
-                let part = outgoing.part;
-                spaces.extend(part.map(|part| part.space));
+    /// Waits until one of the two is up.
+    async fn up(&mut self) -> Target {
+        loop {
+            let mut current = self.current.borrow_and_update().clone();
+            tokio::select! {
+                biased;
+                true = is_up(&mut self.target.connection) => return self.target.clone(),
+                true = is_up(&mut current.connection) => return current,
+                Ok(()) = self.current.changed() => {}
+                else => std::future::pending().await,
             }
-            Some(message) = reports.next() => report(&message, &inbox, &liveness),
-            Some(_) = written.join_next() => {}
         }
-        if written.is_empty() && !spaces.is_empty() {
-            written.spawn_local(give_back(route.client().into_owned(), std::mem::take(&mut spaces)));
+    }
+
+    /// Opens a channel with this inbox, however long that takes.
+    async fn open(&mut self, inbox: &str) -> (Channel, watch::Receiver<Connection>) {
+        let mut failures = 0;
+        loop {
+            let Target { client, connection, opener } = self.up().await;
+            let prefixes: Vec<&str> = self.prefixes.iter().map(String::as_str).collect();
+            match opener.channel(&client, Some(inbox), &prefixes, Fence::default()).await {
+                Ok(channel) => return (channel, connection),
+                Err(reason) => tracing::debug!(reason, "replies wait for a connection"),
+            }
+            failures += 1;
+            sleep(backoff::NATS.delay(failures)).await;
         }
     }
 }
 
-/// Gives the parts' share of the queue back when the client has written them: else they could fill the client's queue.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no round trip is wanted; and this one would not outlive a disconnect"
-)]
-async fn give_back(client: Client, spaces: Vec<Space>) {
-    let _ = client.flush().await;
-    drop(spaces);
+/// Waits until a connection is up. Returns whether it is: one whose client is gone never will be.
+async fn is_up(connection: &mut watch::Receiver<Connection>) -> bool {
+    connection.wait_for(|connection| connection.up).await.is_ok()
 }
 
-/// The server replies in the place of a subscriber that is not there; a message of another client does not count.
-fn report(message: &Message, inbox: &str, liveness: &Liveness) {
-    let name = message.subject.strip_prefix(inbox).and_then(|rest| rest.strip_prefix('.'));
-    if let Some(name) = name
-        && message.status == Some(StatusCode::NO_RESPONDERS)
-    {
-        liveness.no_responders(name, Instant::now());
-    }
-}
-
-async fn publish_outgoing(client: &Client, outgoing: &Outgoing, report: Option<String>) {
-    let Outgoing { subject, answer, traceparent, .. } = outgoing;
-    let (trace, report) = (traceparent.as_deref(), report.as_deref());
-    let mut sent = publish_reply(client, subject, answer, trace, report).await;
-    if let Err(error) = &sent
-        && error.kind() == PublishErrorKind::MaxPayloadExceeded
-    {
-        let why = format!("the answer has {} bytes, more than the max_payload of NATS", answer.body.len());
-        sent = publish_reply(client, subject, &answer.without_data(why), trace, report).await;
-    }
-    match sent {
-        Err(error) if report.is_none() => {
-            tracing::warn!(id = answer.id, %error, "a reply could not be published");
+/// Publishes replies until the last sender of any is gone, and the server has processed them. `liveness` gets the parts that
+/// had no subscriber.
+pub async fn publish(mut route: Route, mut replies: ReplyReceiver, liveness: Rc<Liveness>) {
+    let inbox = format!("{}.", route.target.client.new_inbox());
+    let refused = Throttle::default();
+    let mut next = None;
+    loop {
+        if next.is_none() {
+            // No channel is opened before there is a reply: most instances have no callers.
+            next = replies.next().await;
         }
-        Err(error) => tracing::debug!(id = answer.id, %error, "a part of an answer could not be published"),
-        Ok(()) => {}
+        if next.is_none() {
+            return;
+        }
+        let (channel, connection) = route.open(&inbox).await;
+        let (lines, spaces, pinged) = (Vec::new(), Vec::new(), Vec::new());
+        let (inbox, liveness, refused) = (&inbox, &liveness, &refused);
+        let mut outlet = Outlet { channel, connection, inbox, liveness, refused, lines, spaces, pinged };
+        match outlet.publish(&mut next, &mut replies).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "replies go over another connection"),
+        }
+    }
+}
+
+/// A channel that replies are published on.
+struct Outlet<'a> {
+    channel: Channel,
+    /// That of the client to the same server.
+    connection: watch::Receiver<Connection>,
+    inbox: &'a str,
+    liveness: &'a Liveness,
+    refused: &'a Throttle,
+    /// The lines of the headers of one reply.
+    lines: Vec<u8>,
+    /// The shares of the queue of parts that were written since the last ping, and of those that were before.
+    spaces: Vec<Space>,
+    pinged: Vec<Space>,
+}
+
+impl Outlet<'_> {
+    /// Publishes `next` and all that follow, until there are no more, or the channel is of no more use.
+    async fn publish(
+        &mut self,
+        next: &mut Option<Outgoing>,
+        replies: &mut ReplyReceiver,
+    ) -> Result<(), ConnectionError> {
+        loop {
+            while !self.channel.is_full()
+                && let Some(outgoing) = next.take().or_else(|| replies.try_next())
+            {
+                self.write(outgoing);
+            }
+            // Parts give their shares back when the server has taken them: else they could fill its connection.
+            if self.pinged.is_empty() && !self.spaces.is_empty() {
+                std::mem::swap(&mut self.pinged, &mut self.spaces);
+                self.channel.ping();
+            }
+            tokio::select! {
+                biased;
+                () = self.channel.ready() => {}
+                Ok(()) = self.connection.changed() => {
+                    if !self.connection.borrow().up {
+                        return Err(ConnectionError::Lost("its client has none".to_owned()));
+                    }
+                }
+                outgoing = replies.next(), if !self.channel.is_full() => match outgoing {
+                    Some(outgoing) => *next = Some(outgoing),
+                    None => {
+                        let _ = within(ROUND_TRIP, self.channel.round_trip()).await;
+                        return Ok(());
+                    }
+                }
+            }
+            self.receive()?;
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), ConnectionError> {
+        while let Some(received) = self.channel.next()? {
+            match received {
+                Received::Pong(_) => self.pinged.clear(),
+                // The server replies in the place of a subscriber that is not there; a message of another client does not
+                // count.
+                Received::Message(message) if message.has_status => {
+                    let name = message.subject.strip_prefix(self.inbox.as_bytes());
+                    if let Some(Ok(name)) = name.map(std::str::from_utf8) {
+                        self.liveness.no_responders(name, Instant::now());
+                    }
+                }
+                Received::Refused(text) => self.refused.log(move |count| {
+                    tracing::warn!(count, %text, "NATS does not allow a reply");
+                }),
+                Received::Message(_) | Received::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a reply to what is written next.
+    fn write(&mut self, outgoing: Outgoing) {
+        let bytes = outgoing.answer.body.len();
+        if !self.fits(&outgoing, &outgoing.answer) {
+            let why = format!("the answer has {bytes} bytes, more than the max_payload of NATS");
+            if !self.fits(&outgoing, &outgoing.answer.without_data(why)) {
+                tracing::warn!(id = outgoing.answer.id, "a reply is larger than NATS takes");
+            }
+        }
+        self.spaces.extend(outgoing.part.map(|part| part.space));
+    }
+
+    /// Adds an answer to what is written next, if the server takes one of that size.
+    fn fits(&mut self, outgoing: &Outgoing, answer: &Answer) -> bool {
+        let Outgoing { subject, traceparent, part, .. } = outgoing;
+        let report = part.as_ref().map(|part| (format!("{}{}.", self.inbox, part.secret), part.number));
+        self.lines.clear();
+        let lines = &mut self.lines;
+        each_header(answer, traceparent.as_deref(), |name, value| {
+            for text in [name, ": ", value, "\r\n"] {
+                lines.extend_from_slice(text.as_bytes());
+            }
+        });
+        let publish = Publish {
+            subject: subject.as_bytes(),
+            reply: report.as_ref().map(|(subject, number)| (subject.as_str(), *number)),
+            headers: &[&self.lines],
+            expected: None,
+            body: &answer.body,
+        };
+        let fits = publish.size() <= self.channel.max_payload();
+        if fits {
+            self.channel.publish(&publish);
+        }
+        fits
     }
 }
 
 /// Publishes a reply of which nothing else depends.
 pub async fn publish_one(client: &Client, subject: &str, answer: &Answer) {
-    if let Err(error) = publish_reply(client, subject, answer, None, None).await {
-        tracing::warn!(id = answer.id, %error, "a reply could not be published");
+    let sent = client.publish_with_headers(subject.to_owned(), headers(answer, None), answer.body.clone());
+    match timeout(PUBLISH_TIMEOUT, sent).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(id = answer.id, %error, "a reply could not be published"),
+        Err(_) => tracing::warn!(id = answer.id, "a reply could not be published in time"),
     }
 }
 
-async fn publish_reply(
-    client: &Client,
-    subject: &str,
-    answer: &Answer,
-    traceparent: Option<&str>,
-    report: Option<&str>,
-) -> Result<(), PublishError> {
-    let headers = headers(answer, traceparent);
-    let (subject, body) = (subject.to_owned(), answer.body.clone());
-    let in_time = match report {
-        Some(report) => {
-            let sent = client.publish_with_reply_and_headers(subject, report.to_owned(), headers, body);
-            timeout(PART_TIMEOUT, sent).await
-        }
-        None => timeout(PUBLISH_TIMEOUT, client.publish_with_headers(subject, headers, body)).await,
-    };
-    in_time.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Send)))
-}
-
-/// The headers of a reply.
-fn headers(answer: &Answer, traceparent: Option<&str>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(HeaderName::from_static("Pontoon-Status"), HeaderValue::from(answer.status()));
-    if let Some(trace) = traceparent.and_then(|trace| trace.parse::<HeaderValue>().ok()) {
-        headers.insert(HeaderName::from_static("traceparent"), trace);
+/// The headers of a reply, each a line of printable text.
+fn each_header(answer: &Answer, traceparent: Option<&str>, mut each: impl FnMut(&'static str, &str)) {
+    each("Pontoon-Status", answer.status());
+    if let Some(trace) = traceparent {
+        each("traceparent", trace);
     }
     if let Some((code, text)) = &answer.error {
-        let code = HeaderValue::from(u64::from(*code));
-        headers.insert(HeaderName::from_static("Nats-Service-Error-Code"), code);
-        if let Ok(text) = one_line(text).parse::<HeaderValue>() {
-            headers.insert(HeaderName::from_static("Nats-Service-Error"), text);
-        }
+        each("Nats-Service-Error-Code", itoa::Buffer::new().format(*code));
+        each("Nats-Service-Error", &one_line(text));
     }
+}
+
+/// The same for the client.
+fn headers(answer: &Answer, traceparent: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    each_header(answer, traceparent, |name, value| {
+        if let Ok(value) = value.parse::<HeaderValue>() {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    });
     headers
 }
 

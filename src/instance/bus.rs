@@ -9,7 +9,7 @@ use async_nats::Client;
 use pontoon_sdk::Operation;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet, spawn_local, unconstrained};
+use tokio::task::{JoinHandle, JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ use crate::bus::context;
 use crate::bus::jobs::{JobIntents, WorkQueue};
 use crate::bus::keys::KeyBucket;
 use crate::bus::publisher::Publisher;
-use crate::bus::replies::{self, Route};
+use crate::bus::replies::{self, Route, Target};
 use crate::envelope::{Subjects, rfc3339};
 use crate::reply::idempotency::KeyRecord;
 use crate::reply::{ReplySender, Stats};
@@ -36,6 +36,8 @@ use crate::status::{BusStatus, InstanceStatus};
 const UNUSABLE: Duration = Duration::from_secs(5);
 /// The queue group of commands: instances of one name that run twice without leases share their callers.
 const GROUP: &str = "q";
+/// What the inboxes of clients begin with.
+const INBOX: &str = "_INBOX";
 /// How long the former connection stays in use while the next one is not up.
 const OVERLAP: Duration = Duration::from_secs(5);
 /// How long a move waits for the confirmation of what is on the wire; what stays unconfirmed is sent again.
@@ -53,7 +55,8 @@ pub(super) struct Bus {
     connected: Connected,
     /// Those of the thread, for events.
     connections: Connections,
-    current: watch::Sender<Client>,
+    /// The connection, for replies.
+    current: watch::Sender<Target>,
     publishing: Publishing,
     /// What else runs over the connection, without end: the state, and the micro service.
     state: JoinSet<()>,
@@ -143,7 +146,7 @@ impl Bus {
             shared.fence.clone(),
         );
         let mut this = Self {
-            current: watch::Sender::new(connected.client.clone()),
+            current: watch::Sender::new(connected.target(&connections)),
             publishing: Publishing::start(&connected, &connections, &shared, &bus, tracker),
             status: context.status.clone(),
             state: JoinSet::new(),
@@ -331,7 +334,7 @@ impl Bus {
                 "the settings for NATS have changed; events go to the new connection"
             );
             self.connected = next;
-            self.current.send_replace(self.connected.client.clone());
+            self.current.send_replace(self.connected.target(&self.connections));
         }
         self.publishing =
             Publishing::start(&self.connected, &self.connections, &self.shared, &self.bus, tracker);
@@ -383,21 +386,33 @@ impl Bus {
         self.micro_service.spawn_local(micro.serve(self.connected.client.clone()));
     }
 
+    /// What the subjects of replies begin with, but for what may be the beginning of other subjects that we use.
+    fn reply_prefixes(&self) -> Vec<String> {
+        let settings = self.shared.settings();
+        let others = [format!("{}.", settings.nats.prefix), format!("{INBOX}_")];
+        let prefixes = settings.commands.reply_prefixes.iter();
+        prefixes.filter(|prefix| !others.iter().any(|other| other.starts_with(*prefix))).cloned().collect()
+    }
+
     fn start_replies(&mut self) -> ReplySender {
         let (sender, outgoing) = ReplySender::new(MOST_COMMANDS);
         let route = Route {
-            client: self.connected.client.clone(),
-            connection: self.connected.connection.clone(),
+            target: self.connected.target(&self.connections),
             current: self.current.subscribe(),
+            prefixes: self.reply_prefixes(),
         };
         let liveness = sender.liveness();
         while self.receiver.try_join_next().is_some() {}
-        self.receiver.spawn_local(async move {
-            // As many replies in one turn as the client takes: commands come in bursts, and so do their refusals.
-            unconstrained(replies::publish(&route, outgoing, liveness)).await;
-            commands::barrier(&route.client(), ROUND_TRIP).await;
-        });
+        self.receiver.spawn_local(replies::publish(route, outgoing, liveness));
         sender
+    }
+}
+
+impl Connected {
+    fn target(&self, connections: &Connections) -> Target {
+        let Self { client, connection, nats } = self;
+        let opener = Opener::new(connections.clone(), nats.clone());
+        Target { client: client.clone(), connection: connection.clone(), opener }
     }
 }
 
@@ -409,12 +424,12 @@ impl Publishing {
         bus: &watch::Sender<BusStatus>,
         tracker: Tracker,
     ) -> Self {
-        let Connected { client, connection, nats } = connected;
+        let Target { client, connection, opener } = connected.target(connections);
         let limit = shared.link.transport.config.message_limit;
         let mut publisher = Publisher::new(
-            client.clone(),
-            connection.clone(),
-            Opener::new(connections.clone(), nats.clone()),
+            client,
+            connection,
+            opener,
             shared.link.spool.clone(),
             bus.clone(),
             tracker,
@@ -444,7 +459,7 @@ impl Drop for Publishing {
 /// A client that connects in the background; settings that cannot be used now are tried again, and `unusable` is called with the reason.
 async fn connect(name: &str, kind: &str, nats: &Nats, unusable: &impl Fn(String)) -> Connected {
     // A prefix of the instance alone, so that no reply to a command can pass for one of our confirmations.
-    let (client, inbox) = (format!("pontoon/{name}"), format!("_INBOX_{name}"));
+    let (client, inbox) = (format!("pontoon/{name}"), format!("{INBOX}_{name}"));
     let subjects = Subjects::new(&nats.prefix, kind, name);
     loop {
         let connected = async {

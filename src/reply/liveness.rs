@@ -35,7 +35,7 @@ struct Silence {
 }
 
 impl Liveness {
-    /// The part of this name ([`Part`](crate::reply::Part)) had no subscriber.
+    /// The part of this name, its secret and its number ([`Part`](crate::reply::Part)), had no subscriber.
     pub fn no_responders(&self, name: &str, now: Instant) {
         let read = || {
             let (secret, part) = name.split_once('.')?;
@@ -88,13 +88,13 @@ impl Stream {
         Self { liveness, secret, lossy: false }
     }
 
-    /// The name of the next part.
-    pub(crate) fn next(&self) -> String {
+    /// The secret and the number of the next part.
+    pub(crate) fn next(&self) -> (String, u64) {
         let part = self.liveness.0.borrow_mut().get_mut(&self.secret).map_or(0, |watched| {
             watched.parts += 1;
             watched.parts
         });
-        format!("{:016x}.{part}", self.secret)
+        (format!("{:016x}", self.secret), part)
     }
 }
 

@@ -12,7 +12,7 @@ use super::answer::{Answer, compose, outcome_of};
 use super::liveness::{Liveness, Stream};
 use crate::log::Throttle;
 
-/// Parts that may be on their way, until the client has written them: no more than half of what its queue holds.
+/// Parts that may be on their way, until NATS has taken them.
 const PARTS: usize = 1_024;
 /// Their bytes. One alone may have more.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -45,9 +45,11 @@ pub struct Outgoing {
 
 /// What makes a reply a part.
 pub struct Part {
-    /// Its name for [`Liveness::no_responders`]: two tokens of a subject.
-    pub name: String,
-    /// Its share of the queue, given back when the client has written the reply.
+    /// The secret of its answer, a token of a subject: see [`Liveness`].
+    pub secret: String,
+    /// Its number in the answer.
+    pub number: u64,
+    /// Its share of the queue, given back when NATS has taken the reply.
     pub space: Space,
 }
 
@@ -94,7 +96,8 @@ pub struct ReplySender(Rc<Queues>);
 /// The sending ends of the queues.
 struct Queues {
     queue: mpsc::Sender<Outgoing>,
-    refusals: mpsc::Sender<(Refusal, OwnedSemaphorePermit)>,
+    /// Boxed, as an empty queue has room for 32.
+    refusals: mpsc::Sender<Box<(Refusal, OwnedSemaphorePermit)>>,
     refusal_bytes: Arc<Semaphore>,
     drops: Throttle,
     quota: Quota,
@@ -113,7 +116,7 @@ pub(crate) struct Quota {
 /// Receives replies for the bus.
 pub struct ReplyReceiver {
     queue: mpsc::Receiver<Outgoing>,
-    refusals: mpsc::Receiver<(Refusal, OwnedSemaphorePermit)>,
+    refusals: mpsc::Receiver<Box<(Refusal, OwnedSemaphorePermit)>>,
 }
 
 impl ReplySender {
@@ -151,7 +154,7 @@ impl ReplySender {
     /// Queues the reply to a command that was refused. Returns whether it found room.
     pub(crate) fn refuse(&self, refusal: Refusal) -> bool {
         let space = self.0.refusal_bytes.clone().try_acquire_many_owned(refusal.size());
-        let taken = space.is_ok_and(|space| self.0.refusals.try_send((refusal, space)).is_ok());
+        let taken = space.is_ok_and(|space| self.0.refusals.try_send(Box::new((refusal, space))).is_ok());
         if !taken {
             self.0.drops.log(|replies| {
                 tracing::warn!(
@@ -173,7 +176,8 @@ impl ReplySender {
     ) {
         let id = answer.id.clone();
         let sent = self.0.quota.space(answer.body.len()).and_then(|space| {
-            let part = Some(Part { name: stream.next(), space });
+            let (secret, number) = stream.next();
+            let part = Some(Part { secret, number, space });
             self.0.queue.try_send(Outgoing { subject, answer, traceparent, part, permit: None }).ok()
         });
         if sent.is_none() && !std::mem::replace(&mut stream.lossy, true) {
@@ -215,7 +219,7 @@ impl ReplyReceiver {
             let refusal = tokio::select! {
                 biased;
                 Some(outgoing) = self.queue.recv() => return Some(outgoing),
-                Some((refusal, _space)) = self.refusals.recv() => refusal,
+                Some(refused) = self.refusals.recv() => refused.0,
                 else => return None,
             };
             if let Some(outgoing) = refusal.outgoing() {
@@ -225,7 +229,6 @@ impl ReplyReceiver {
     }
 
     /// The next reply, if there is one.
-    #[cfg(test)]
     pub(crate) fn try_next(&mut self) -> Option<Outgoing> {
         self.queue.try_recv().ok().or_else(|| self.refusals.try_recv().ok()?.0.outgoing())
     }

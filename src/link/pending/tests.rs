@@ -96,7 +96,12 @@ impl Fixture {
                 (part.is_some(), body["status"].as_str()),
                 (answer.outcome.is_none(), Some(answer.status()))
             );
-            all.push((subject, answer.status(), body["data"].clone(), part.map(|part| part.name)));
+            all.push((
+                subject,
+                answer.status(),
+                body["data"].clone(),
+                part.map(|part| format!("{}.{}", part.secret, part.number)),
+            ));
         }
         all
     }
