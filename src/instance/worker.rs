@@ -8,11 +8,13 @@
 use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -27,6 +29,8 @@ use crate::settings::Isolation;
 /// A worker is stuck if it does not run in the time of this many checks, of which the daemon makes ten in a second. Checks
 /// are counted, not time: where the whole process is stopped, there are none.
 const STUCK_CHECKS: u32 = 50;
+/// How often what runs on a thread is polled at a time, before the runtime looks at its sockets.
+const PASSES: usize = 8;
 
 /// The threads of all instances.
 pub struct Workers {
@@ -168,7 +172,7 @@ impl Running {
 
 /// Runs instances and their connections, which are to have this name.
 fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse, name: String) {
-    runtime.block_on(async {
+    runtime.block_on(in_passes(async {
         let (mut instances, mut is_open) = (quiet(), true);
         let (spawn, mut spawned) = mpsc::unbounded_channel();
         let connections = Connections::new(name, move |task| drop(spawn.send(task)));
@@ -177,6 +181,8 @@ fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse, na
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while is_open || instances.len() > 1 {
             tokio::select! {
+                // What an instance adds to a connection is written in the same pass.
+                biased;
                 start = starts.recv(), if is_open => match start {
                     Some(start) => instances.push(start.run(pulse, connections.clone()).boxed_local()),
                     None => is_open = false,
@@ -189,9 +195,66 @@ fn run(runtime: Runtime, mut starts: UnboundedReceiver<Start>, pulse: &Pulse, na
                 }
             }
         }
-    });
+    }));
     // A name that is being looked up on a thread of the runtime's must not hold up the end.
     runtime.shutdown_background();
+}
+
+/// Polls a future again where it has woken itself, as an instance does that adds something to a connection. The runtime would
+/// look at all sockets before: a system call for each event.
+async fn in_passes<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    poll_fn(|cx| {
+        wakes.outer.register(cx.waker());
+        for _ in 0..PASSES {
+            wakes.begin();
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Poll::Ready(output);
+            }
+            if !wakes.end() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether a future was woken while it was polled; at other times it wakes the task.
+#[derive(Default)]
+struct Wakes {
+    is_polled: AtomicBool,
+    woken: AtomicBool,
+    outer: AtomicWaker,
+}
+
+impl Wakes {
+    fn begin(&self) {
+        self.is_polled.store(true, Ordering::SeqCst);
+        self.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// Returns whether it was woken since it began. What comes later wakes the task.
+    fn end(&self) -> bool {
+        self.is_polled.store(false, Ordering::SeqCst);
+        self.woken.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        if !self.is_polled.load(Ordering::SeqCst) {
+            self.outer.wake();
+        }
+    }
 }
 
 /// No futures, but for one that never ends. Once it has polled as many as it holds, the set has itself polled again, which
@@ -287,6 +350,23 @@ mod tests {
         assert!((1..=TURN).contains(&longest), "{longest}");
         flood.abandon();
         flood.ended.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn what_wakes_itself_is_polled_again_a_few_times_and_is_woken_from_outside_as_ever() {
+        let mut polls = 0;
+        let busy = poll_fn(|cx| {
+            polls += 1;
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert!(in_passes(busy).now_or_never().is_none());
+        assert_eq!(polls, PASSES);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let waits = tokio::spawn(async { in_passes(receiver).await.unwrap() });
+        again().await;
+        sender.send(7).unwrap();
+        assert_eq!(waits.await.unwrap(), 7);
     }
 
     #[tokio::test]
