@@ -45,7 +45,7 @@ pub(super) async fn listen<T: Dial>(
     connector: Rc<dyn ErasedConnector<T>>,
     shared: Rc<Shared>,
     stop: CancellationToken,
-    accepted: mpsc::Sender<Accepted<T>>,
+    accepted: mpsc::Sender<Box<Accepted<T>>>,
 ) {
     tokio::select! {
         () = stop.cancelled() => {}
@@ -167,7 +167,7 @@ async fn authorize<T: Dial>(
     listener: Listener,
     connector: &dyn ErasedConnector<T>,
     shared: &Shared,
-    accepted: &mpsc::Sender<Accepted<T>>,
+    accepted: &mpsc::Sender<Box<Accepted<T>>>,
 ) -> Result<(), String> {
     let limit = shared.link.transport.config.connect_timeout.0;
     let settings = &shared.link.transport;
@@ -182,6 +182,6 @@ async fn authorize<T: Dial>(
         // The detail may repeat what it sent, which may be a secret.
         .map_err(|detail| shown(&Redactor::new(listener.revealed()), &detail))?;
     // It is dropped when the instance stops.
-    let _ = accepted.send(Accepted { link, connection, most: listener.most }).await;
+    let _ = accepted.send(Box::new(Accepted { link, connection, most: listener.most })).await;
     Ok(())
 }

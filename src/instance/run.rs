@@ -131,7 +131,7 @@ async fn serve<T: Dial>(
     shared: &Shared,
     router: &mut Router<T>,
     jobs: &mut Jobs,
-    accepted: &mut mpsc::Receiver<Accepted<T>>,
+    accepted: &mut mpsc::Receiver<Box<Accepted<T>>>,
     commands: &mut mpsc::Receiver<LocalCommand>,
     stop: &CancellationToken,
 ) -> bool {
@@ -158,7 +158,8 @@ async fn serve<T: Dial>(
                 tracing::info!(instance = shared.link.instance, "subscribed to commands");
                 shared.subscribed.send_replace(true);
             }
-            Some(Accepted { link, connection, most }) = accepted.recv() => {
+            Some(accepted) = accepted.recv() => {
+                let Accepted { link, connection, most } = *accepted;
                 if let Err(error) = router.links.accept(link, connection, most) {
                     tracing::warn!(instance = shared.link.instance, %error, "a connection was not accepted");
                 }
