@@ -1,4 +1,4 @@
-//! From a type's name in the configuration to the connector; connector types are erased here and nowhere else.
+//! From a type's name in the configuration to the connector. From here on only its transport is known.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;

@@ -137,6 +137,8 @@ fn other_type() -> Error {
 /// A session that takes its connector's requests boxed.
 struct WithErasedRequest<S>(S);
 
+// A method that is missing here would be the default for every connector.
+#[deny(clippy::missing_trait_methods)]
 impl<S: Session<Request: 'static>> Session for WithErasedRequest<S> {
     type Frame = S::Frame;
     type Request = ErasedRequest;
