@@ -269,3 +269,25 @@ pub(super) fn result_headers(answer: &Answer, traceparent: Option<&str>, message
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(512).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use pontoon_sdk::{Code, Error};
+
+    use super::*;
+    use crate::metrics::Outcome;
+    use crate::reply::compose;
+
+    #[test]
+    fn no_text_of_an_error_ends_its_header() {
+        let error = Error::rejected(Code::BadBody, "a\r\nPontoon-Status: b\u{85}");
+        let answer = compose("1", Some(Outcome::Rejected), None, Some(&error)).unwrap();
+        let mut lines = Vec::new();
+        each_header(&answer, Some("00-1"), |name, value| lines.push(format!("{name}: {value}")));
+        let text = error.to_string().replace(['\r', '\n', '\u{85}'], " ");
+        let text = format!("Nats-Service-Error: {text}");
+        let wanted =
+            ["Pontoon-Status: rejected", "traceparent: 00-1", "Nats-Service-Error-Code: 400", text.as_str()];
+        assert_eq!(lines, wanted);
+    }
+}
