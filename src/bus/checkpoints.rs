@@ -2,7 +2,7 @@
 //! connectors remember, from where a service goes on, and which events were published last.
 //!
 //! A value is written once every event is accepted that was read before it was set, so that what the next run gets is never
-//! ahead of what is stored or on the disk. It may be behind, by [`GATHER`] and the time that this takes.
+//! ahead of what is stored or on the disk. It may be behind, by `GATHER` and the time that this takes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
