@@ -9,6 +9,8 @@
 #   make chaos            hundreds of random runs with faults; SEED=… repeats one, RUNS=… is their number;
 #                         EVENTS=… is one long run with commands and jobs, with CLUSTER=1 on three nats-servers,
 #                         with STORAGE=memory, process or power
+#   make cluster          three daemons, three nats-servers and 60 instances under faults, for about 20 minutes; SEED=… draws
+#                         another order, FAULTS=kill=50,freeze=20 names others, INSTANCES=…, SERVERS=…, TTL=… (seconds)
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
@@ -36,7 +38,7 @@ server := auth:: cli:: cluster:: delivery:: domains:: gaps:: jobs:: nats permiss
 step = @printf '\n==> %s\n' '$(1)'
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint chaos tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static docker systemd dist man rust-socketio bench bench-check bench-smoke
+.PHONY: demo test lint chaos cluster tools outside-lock fmt clippy doc floors graph licences dashboard deploy unit outside template kubernetes static docker systemd dist man rust-socketio bench bench-check bench-smoke
 
 demo:
 	@tests/tools/nats-server.sh
@@ -116,6 +118,15 @@ chaos: tools
 		$(if $(EVENTS),PONTOON_CHAOS_EVENTS=$(EVENTS),PONTOON_CHAOS_RUNS=$(or $(RUNS),$(if $(SEED),1,300))) \
 		$(if $(CLUSTER),PONTOON_CHAOS_CLUSTER=1) $(if $(STORAGE),PONTOON_CHAOS_STORAGE=$(STORAGE)) \
 		$(CARGO) test --locked -p pontoon --test e2e -- --nocapture chaos::$(if $(EVENTS),in_a_long_run,what_is_lost)
+
+# A short form is among the tests, too.
+FAULTS ?= kill=50,freeze=20,stop=20,cut=10,roll=3
+cluster: tools
+	$(call step,daemons that share instances under faults)
+	@PATH="$(CURDIR)/target/tools:$$PATH" PONTOON_CLUSTER_SEED=$(or $(SEED),1) PONTOON_CLUSTER_FAULTS=$(FAULTS) \
+		PONTOON_CLUSTER_INSTANCES=$(or $(INSTANCES),60) PONTOON_CLUSTER_SERVERS=$(or $(SERVERS),3) \
+		PONTOON_CLUSTER_TTL=$(or $(TTL),5) \
+		$(CARGO) test --locked -p pontoon --test e2e -- --nocapture cluster::faults::what_is_missed
 
 static: tools
 	$(call step,static binary)

@@ -4,6 +4,8 @@ mod faults;
 mod fixture;
 mod history;
 mod scale;
+mod service;
+mod traffic;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,36 +1,34 @@
-//! Daemons that are killed, stopped for a while, ended, and cut off from NATS while a service sends events and callers send
-//! commands.
+//! Daemons that are killed, stopped for a while, ended, cut off from NATS and started again in turn, while a service sends
+//! events and callers send commands.
 //!
-//! `PONTOON_CLUSTER_FAULTS` is how many faults there are, `PONTOON_CLUSTER_TTL` the seconds of a lease, and
-//! `PONTOON_CLUSTER_SERVERS` the servers of NATS; `PONTOON_CLUSTER_KINDS` names some of the kinds of faults: `kill,freeze,stop,cut`.
+//! `make cluster` runs it at full length. `PONTOON_CLUSTER_FAULTS` names the kinds of faults and how many there are of each,
+//! `PONTOON_CLUSTER_SEED` draws their order, the daemons and the pauses, `PONTOON_CLUSTER_INSTANCES`, `_SERVERS` and `_TTL` are
+//! how many instances and servers of NATS there are, and the seconds of a lease; `PONTOON_CLUSTER_ON_NATS_LOSS` is the setting.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, HeaderMap};
-use futures_util::StreamExt as _;
-use pontoon_testkit::eventually;
-use serde_json::json;
-use time::OffsetDateTime;
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use pontoon_testkit::{INSTANCES, eventually};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::fixture::{Fixture, Settings};
-use super::history::History;
-use crate::support::{DEADLINE, contents, listen};
+use super::history::Outcome;
+use super::service::{late_writes, overlaps};
+use super::traffic::Traffic;
+use crate::support::{DEADLINE, contents};
 
-const FAULTS: usize = 4;
-const KINDS: &str = "kill,freeze,stop,cut";
-/// How often the service sends an event, and how often a command is sent.
-const PERIOD: Duration = Duration::from_millis(10);
-
-fn variable(name: &str, usual: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| usual.to_owned())
-}
-
-/// When the first event of each epoch arrived.
-type Firsts = Arc<Mutex<BTreeMap<u64, Instant>>>;
+const FAULTS: &str = "kill=1,freeze=1,stop=1,cut=1,roll=1";
+const NAMES: [&str; 3] = ["a", "b", "c"];
+/// How long a daemon is stopped, if another one has taken over by then.
+const FROZEN: Duration = Duration::from_secs(10);
+/// The longest pause behind a fault, in milliseconds.
+const PAUSE: u64 = 2_000;
+/// A take-over that takes so much longer than a lease is printed.
+const LATE: Duration = Duration::from_millis(1_500);
 
 #[tokio::test]
 async fn three_servers_with_three_replicas_keep_one_owner_for_each_instance_while_one_of_them_is_away() {
@@ -52,143 +50,219 @@ async fn three_servers_with_three_replicas_keep_one_owner_for_each_instance_whil
 
 #[tokio::test]
 async fn what_is_missed_lies_in_a_gap_and_nothing_is_done_twice_whatever_happens_to_daemons() {
-    let faults = variable("PONTOON_CLUSTER_FAULTS", &FAULTS.to_string()).parse().expect("a number");
-    let ttl = variable("PONTOON_CLUSTER_TTL", "2").parse().expect("seconds");
-    let kinds = variable("PONTOON_CLUSTER_KINDS", KINDS);
-    let kinds: Vec<&str> = kinds.split(',').collect();
-    let servers = variable("PONTOON_CLUSTER_SERVERS", "1").parse().expect("a number");
-    let mut fixture =
-        Fixture::start(Settings { ttl, servers, ..Settings::default() }, &["a", "b", "c"]).await;
-    let mut owner = fixture.owner("shop").await;
-    let history = Arc::new(Mutex::new(History::default()));
-    let firsts = Firsts::default();
-    let mut traffic = JoinSet::new();
-    traffic.spawn(note_epochs(fixture.client.clone(), firsts.clone()));
-    traffic.spawn(send_commands(fixture.client.clone(), history.clone()));
-    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
-    let mut ticks = interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut number = 0;
-    eventually(DEADLINE, async || {
-        number += 1;
-        history.lock().unwrap().sent.insert(number, OffsetDateTime::now_utc());
-        fixture.sub0.broadcast("tick", &json!({"n": number}));
-        !firsts.lock().unwrap().is_empty()
-    })
-    .await;
-    for round in 0..faults {
-        let kind = kinds[round % kinds.len()];
-        let known = firsts.lock().unwrap().keys().next_back().copied();
+    let text = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
+    let number = |name: &str, usual: u64| text(name, &usual.to_string()).parse::<u64>().expect("a number");
+    let instances = number("PONTOON_CLUSTER_INSTANCES", 6);
+    let (ttl, seed) = (number("PONTOON_CLUSTER_TTL", 2), number("PONTOON_CLUSTER_SEED", 1));
+    let settings = Settings {
+        instances: &INSTANCES[..usize::try_from(instances).expect("small")],
+        of_daemon: "jobs.enabled = false\ndelivery.max_bytes = \"64MiB\"",
+        ttl,
+        servers: usize::try_from(number("PONTOON_CLUSTER_SERVERS", 1)).expect("small"),
+        ..Settings::default()
+    };
+    let on_nats_loss = text("PONTOON_CLUSTER_ON_NATS_LOSS", "step_down");
+    let on_nats_loss = format!("cluster.on_nats_loss = \"{on_nats_loss}\"");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut plan = Vec::new();
+    for fault in text("PONTOON_CLUSTER_FAULTS", FAULTS).split(',') {
+        let (kind, times) = fault.split_once('=').expect("kind=number");
+        plan.extend(std::iter::repeat_n(kind.to_owned(), times.parse().expect("a number")));
+    }
+    plan.shuffle(&mut random);
+    println!("seed {seed}, {instances} instances, {} servers, a ttl of {ttl} s, {plan:?}", settings.servers);
+
+    let mut fixture = Fixture::unstarted(settings).await;
+    for name in NAMES {
+        fixture.join_with(name, &on_nats_loss).await;
+    }
+    let period = Duration::from_millis(10.max(3 * instances));
+    let traffic = Traffic::start(&fixture.client, &fixture.sub0, settings.instances, period).await;
+    let mut run = Run { fixture, traffic, ttl: Duration::from_secs(ttl), faults: Vec::new(), late: 0 };
+    run.all_publish().await;
+    run.fixture.balanced().await;
+    for kind in &plan {
+        let name = *NAMES.choose(&mut random).expect("there are some");
+        run.fault(kind, name).await;
+        sleep(Duration::from_millis(random.random_range(0..PAUSE))).await;
+    }
+    run.finish().await;
+}
+
+struct Run {
+    fixture: Fixture,
+    traffic: Traffic,
+    ttl: Duration,
+    faults: Vec<Fault>,
+    /// How many late take-overs were printed.
+    late: usize,
+}
+
+struct Fault {
+    kind: String,
+    began: Instant,
+    /// How long each instance took from the fault to the first event of its next owner; of a restart of all daemons, for how
+    /// long each had no event.
+    took: Vec<Duration>,
+}
+
+impl Run {
+    /// Waits until an event of each instance has arrived, under a newer epoch than these where there is one.
+    async fn publish_again(&mut self, known: &BTreeMap<String, u64>) -> BTreeMap<String, Instant> {
+        let newer = |traffic: &Traffic| {
+            let epochs = traffic.epochs();
+            let is_newer = |(name, before): (&String, &u64)| {
+                epochs.get(name).filter(|(epoch, _)| epoch > before).map(|(_, at)| (name.clone(), *at))
+            };
+            known.iter().map(is_newer).collect::<Option<BTreeMap<_, _>>>()
+        };
+        let end = Instant::now() + DEADLINE * 4;
+        loop {
+            if let Some(all) = newer(&self.traffic) {
+                return all;
+            }
+            if Instant::now() > end {
+                let epochs = self.traffic.epochs();
+                for name in
+                    known.keys().filter(|name| epochs.get(*name).is_none_or(|one| one.0 <= known[*name]))
+                {
+                    self.print_log_of(name);
+                }
+                panic!("instances are not taken over");
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn all_publish(&mut self) {
+        let all = self.fixture.instances().iter().map(|name| ((*name).to_owned(), 0)).collect();
+        self.publish_again(&all).await;
+    }
+
+    async fn fault(&mut self, kind: &str, name: &str) {
+        if kind == "roll" {
+            return self.restart_all().await;
+        }
+        // Before it is asked which instances are affected: one that moves meanwhile has a newer epoch, too.
+        let known = self.traffic.epochs();
+        let owned = self.fixture.owners(name).await;
+        let owned = owned.iter().filter(|(_, owner)| owner.as_deref() == Some(name));
+        let known: BTreeMap<_, _> =
+            owned.map(|(name, _)| (name.clone(), known.get(name).map_or(0, |(epoch, _)| *epoch))).collect();
         let began = Instant::now();
         match kind {
-            "kill" => fixture.daemon(&owner).kill(),
-            "freeze" => fixture.daemon(&owner).freeze(),
-            "stop" => fixture.daemon(&owner).signal("TERM"),
-            "cut" => fixture.proxy(&owner).refuse().await,
+            "kill" => self.fixture.daemon(name).kill(),
+            "freeze" => self.fixture.daemon(name).freeze(),
+            "stop" => self.fixture.daemon(name).signal("TERM"),
+            "cut" => self.fixture.proxy(name).refuse().await,
             other => panic!("{other} is not a kind of fault"),
         }
-        // Until an event of the next owner arrives, and for a while after it.
-        let mut taken = None;
-        let end = Instant::now() + DEADLINE * 2;
-        while taken.is_none_or(|at: Instant| at.elapsed() < Duration::from_millis(500)) {
-            ticks.tick().await;
-            number += 1;
-            history.lock().unwrap().sent.insert(number, OffsetDateTime::now_utc());
-            fixture.sub0.broadcast("tick", &json!({"n": number}));
-            let newest = firsts.lock().unwrap().last_key_value().map(|(epoch, at)| (*epoch, *at));
-            taken = newest.filter(|(epoch, _)| Some(*epoch) > known).map(|(_, at)| at);
-            assert!(
-                Instant::now() < end,
-                "no daemon takes over after {kind}:\n{}",
-                fixture.daemon(&owner).log()
-            );
-        }
-        if let Some(at) = taken {
-            if at - began > Duration::from_secs(ttl) + Duration::from_millis(1_500) {
-                println!("{kind} took {:?}; the owner was {owner}", at - began);
-                for name in ["a", "b", "c"] {
-                    println!("--- {name}\n{}", fixture.daemon(name).log());
-                }
+        let taken = self.publish_again(&known).await;
+        for (instance, at) in &taken {
+            if *at > began + self.ttl + LATE && self.late < 5 {
+                self.late += 1;
+                println!("{instance} took {:?} after {kind} of {name}", *at - began);
+                self.print_log_of(instance);
             }
-            times.entry(kind).or_default().push(at - began);
         }
+        let took = taken.values().map(|at| at.saturating_duration_since(began)).collect();
+        self.faults.push(Fault { kind: kind.to_owned(), began, took });
         match kind {
-            "kill" => fixture.daemon(&owner).restart(),
-            "freeze" => fixture.daemon(&owner).thaw(),
-            "stop" => {
-                assert_eq!(fixture.daemon(&owner).wait_exit(DEADLINE).await, Some(0));
-                fixture.daemon(&owner).restart();
+            "kill" => self.fixture.daemon(name).restart(),
+            "freeze" => {
+                sleep(FROZEN.min(self.ttl * 2).saturating_sub(began.elapsed())).await;
+                self.fixture.daemon(name).thaw();
             }
-            _ => fixture.proxy(&owner).accept_again().await,
+            "stop" => {
+                assert_eq!(self.fixture.daemon(name).wait_exit(DEADLINE).await, Some(0));
+                self.fixture.daemon(name).restart();
+            }
+            _ => self.fixture.proxy(name).accept_again().await,
         }
-        // It may come back to where it was.
-        owner = fixture.settled("shop").await;
+        self.fixture.daemon(name).ready(DEADLINE).await;
     }
-    number += 1;
-    history.lock().unwrap().sent.insert(number, OffsetDateTime::now_utc());
-    fixture.sub0.broadcast("tick", &json!({"n": number}));
-    fixture.stored(number).await;
-    traffic.shutdown().await;
-    let mut history = std::mem::take(&mut *history.lock().unwrap());
-    for call in fixture.sub0.calls("x") {
-        *history.received.entry(call["payload"]["c"].as_u64().expect("a number")).or_default() += 1;
+
+    /// Ends and starts one daemon after the other, as for a new version.
+    async fn restart_all(&mut self) {
+        self.fixture.balanced().await;
+        let began = Instant::now();
+        self.traffic.begin_of_silences();
+        for name in NAMES {
+            self.fixture.daemon(name).signal("TERM");
+            assert_eq!(self.fixture.daemon(name).wait_exit(DEADLINE).await, Some(0));
+            self.fixture.daemon(name).restart();
+            self.fixture.daemon(name).ready(DEADLINE).await;
+        }
+        self.fixture.balanced().await;
+        self.all_publish().await;
+        let took = self.traffic.silences();
+        self.faults.push(Fault { kind: "roll".to_owned(), began, took });
     }
-    let outcome = history.check(&contents(&fixture.nats, "PONTOON_SHOP").await);
-    let mut statuses: BTreeMap<Option<&str>, usize> = BTreeMap::new();
-    history.replied.values().for_each(|status| *statuses.entry(status.as_deref()).or_default() += 1);
-    println!("{faults} faults: {outcome:?}, replies: {statuses:?}");
-    for (kind, mut times) in times {
-        times.sort_unstable();
-        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-        println!(
-            "{kind}: {} take-overs, p50 {:?}, p90 {:?}, p99 {:?}, most {:?}",
-            times.len(),
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(1.0)
-        );
+
+    /// Checks what has happened, and prints it.
+    async fn finish(self) {
+        let Self { mut fixture, traffic, faults, .. } = self;
+        fixture.balanced().await;
+        fixture.sub0.connected(fixture.instances().len(), DEADLINE).await;
+        let seen = traffic.stop().await;
+        let (lifetimes, received) = (fixture.sub0.lifetimes(), fixture.sub0.received());
+        let mut overlaps = overlaps(&lifetimes, Instant::now());
+        let mut kinds: BTreeMap<&str, (usize, Vec<Duration>, Vec<Duration>)> = BTreeMap::new();
+        for fault in faults.iter().rev() {
+            let (number, took, overlapped) = kinds.entry(&fault.kind).or_default();
+            *number += 1;
+            took.extend(&fault.took);
+            let later = overlaps.extract_if(.., |overlap| overlap.began >= fault.began);
+            overlapped.extend(later.map(|overlap| overlap.took));
+        }
+        for (kind, (number, took, overlapped)) in &mut kinds {
+            println!("{kind}: {number} times, {}", quantiles(took));
+            println!("{kind}: two connections at a time: {}", quantiles(overlapped));
+        }
+        // What a daemon has read is stored.
+        fixture.sub0.broadcast("tick", &json!({"n": u64::MAX}));
+        let mut all = Outcome::default();
+        let mut sent_to_it = 0;
+        let calls = fixture.sub0.texts();
+        let calls: Vec<Value> = calls.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        let mut statuses: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        for (instance, mut seen) in seen {
+            let stream = format!("PONTOON_{}", instance.to_uppercase());
+            eventually(DEADLINE * 2, async || {
+                let stored = contents(&fixture.nats, &stream).await;
+                stored.iter().any(|(_, body)| body["data"]["n"] == u64::MAX)
+            })
+            .await;
+            let own = calls.iter().filter(|call| call["resource"] == instance.as_str());
+            seen.history.received =
+                own.map(|call| call["payload"]["c"].as_u64().expect("a number")).collect();
+            for status in seen.history.replied.values() {
+                *statuses.entry(status.clone()).or_default() += 1;
+            }
+            let outcome = seen.history.check(&contents(&fixture.nats, &stream).await);
+            assert!(outcome.stored > 0 && outcome.answered > 0, "{instance}: {outcome:?}");
+            all += outcome;
+            sent_to_it += seen.sent_to_it;
+        }
+        println!("{all:?} of {sent_to_it} that were sent to a connection, replies: {statuses:?}");
+        let late = late_writes(&lifetimes, &received);
+        assert!(late.is_empty(), "written after another daemon had taken the instance over: {late:?}");
     }
-    assert!(outcome.stored > 0 && outcome.answered > 0, "{outcome:?}");
+
+    /// What the daemons have logged of an instance and of the cluster.
+    fn print_log_of(&mut self, instance: &str) {
+        for name in NAMES {
+            let log = self.fixture.daemon(name).log();
+            let is_of = |line: &&str| line.contains(&format!("\"{instance}\"")) || line.contains("cluster");
+            let lines: Vec<_> = log.lines().filter(is_of).collect();
+            println!("--- {name}\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
 }
 
-async fn note_epochs(client: Client, firsts: Firsts) {
-    let mut events = listen(&client, "pontoon.event.sub0.shop.>").await;
-    while let Some(event) = events.next().await {
-        let id = event.headers.as_ref().and_then(|headers| headers.get("ce-id")).map(ToString::to_string);
-        let epoch = id.and_then(|id| id.split_once('-')?.0.parse().ok());
-        if let Some(epoch) = epoch {
-            firsts.lock().unwrap().entry(epoch).or_insert_with(Instant::now);
-        }
-    }
-}
-
-/// Sends commands one after the other, each with another number.
-async fn send_commands(client: Client, history: Arc<Mutex<History>>) {
-    let mut headers = HeaderMap::new();
-    headers.insert("Pontoon-Timeout", "1s");
-    let mut ticks = interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for command in 0_u64.. {
-        ticks.tick().await;
-        let body = json!({"c": command}).to_string();
-        history.lock().unwrap().replied.insert(command, None);
-        let reply = request(&client, headers.clone(), body);
-        if let Ok(Some(status)) = timeout(Duration::from_secs(3), reply).await {
-            history.lock().unwrap().replied.insert(command, Some(status));
-        }
-    }
-}
-
-/// The status of the reply to a command.
-async fn request(client: &Client, headers: HeaderMap, body: String) -> Option<String> {
-    let inbox = client.new_inbox();
-    let mut replies = client.subscribe(inbox.clone()).await.ok()?;
-    let subject = "pontoon.command.sub0.shop.call.x".to_owned();
-    client.publish_with_reply_and_headers(subject, inbox, headers, body.into()).await.ok()?;
-    let reply = replies.next().await?;
-    if reply.status.is_some() {
-        return Some("no responders".to_owned());
-    }
-    Some(reply.headers?.get("Pontoon-Status")?.as_str().to_owned())
+fn quantiles(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let Some(last) = times.len().checked_sub(1) else { return "none".to_owned() };
+    let at = |share: f64| times[(last as f64 * share).round() as usize];
+    format!("{}, p50 {:?}, p90 {:?}, p99 {:?}, most {:?}", times.len(), at(0.5), at(0.9), at(0.99), at(1.0))
 }

@@ -1,6 +1,7 @@
 //! Daemons that share instances of Sub0 at one service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_nats::Client;
 use async_nats::jetstream;
@@ -17,7 +18,8 @@ use crate::support::{DEADLINE, contents, instance, numbers, start};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) instances: &'static [&'static str],
-    /// Lines of every instance.
+    /// Lines of every daemon, and of every instance.
+    pub(super) of_daemon: &'static str,
     pub(super) of_instance: &'static str,
     /// Seconds.
     pub(super) ttl: u64,
@@ -29,7 +31,7 @@ pub(super) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { instances: &["shop"], of_instance: "", ttl: 2, on_disk: false, servers: 1 }
+        Self { instances: &["shop"], of_daemon: "", of_instance: "", ttl: 2, on_disk: false, servers: 1 }
     }
 }
 
@@ -38,7 +40,7 @@ pub(super) struct Fixture {
     daemons: BTreeMap<String, Daemon>,
     /// What is between each daemon and NATS.
     proxies: BTreeMap<String, Proxy>,
-    pub(super) sub0: Sub0,
+    pub(super) sub0: Arc<Sub0>,
     pub(super) client: Client,
     pub(super) nats: NatsServer,
     /// The other servers of a cluster.
@@ -59,7 +61,7 @@ impl Fixture {
     }
 
     pub(super) async fn on(nats: NatsServer, settings: Settings) -> Self {
-        let (sub0, client) = (Sub0::start().await, nats.client().await);
+        let (sub0, client) = (Arc::new(Sub0::start().await), nats.client().await);
         let (daemons, proxies, folders) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { daemons, proxies, sub0, client, nats, others: Vec::new(), settings, folders }
     }
@@ -78,7 +80,7 @@ impl Fixture {
 
     /// Starts a daemon, with more lines of configuration.
     pub(super) async fn join_with(&mut self, name: &str, lines: &str) {
-        let Settings { instances, of_instance, ttl, on_disk, servers } = self.settings;
+        let Settings { instances, of_daemon, of_instance, ttl, on_disk, servers } = self.settings;
         let server = self.daemons.len() % servers;
         let server = server.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.nats);
         let proxy = Proxy::to(server.address()).await;
@@ -95,9 +97,10 @@ impl Fixture {
         if !lines.contains("ttl") {
             config = config.with(&format!("cluster.ttl = \"{ttl}s\""));
         }
-        config = config.with(lines);
+        config = config.with(of_daemon).with(lines);
         for instance in instances {
-            config = config.sub0(instance, &self.sub0).with(of_instance);
+            config =
+                config.sub0(instance, &self.sub0).with(&format!("uid = \"{instance}\"")).with(of_instance);
         }
         self.proxies.insert(name.to_owned(), proxy);
         self.daemons.insert(name.to_owned(), start(config));
@@ -105,6 +108,10 @@ impl Fixture {
 
     pub(super) fn daemon(&mut self, name: &str) -> &mut Daemon {
         self.daemons.get_mut(name).expect("it was started")
+    }
+
+    pub(super) fn instances(&self) -> &'static [&'static str] {
+        self.settings.instances
     }
 
     pub(super) fn proxy(&self, name: &str) -> &Proxy {
@@ -177,6 +184,26 @@ impl Fixture {
             self.serves(&owner, instance).await.then_some(owner)
         })
         .await
+    }
+
+    /// Waits until all daemons know that every instance runs where it should.
+    pub(super) async fn balanced(&mut self) {
+        let names: Vec<_> = self.daemons.keys().cloned().collect();
+        let instances = self.settings.instances.len();
+        eventually(DEADLINE * 4, async || {
+            for name in &names {
+                let status = self.status(name).await;
+                let all = status["members"].as_array().map_or(0, Vec::len);
+                let owned = status["instances"].as_array().cloned().unwrap_or_default();
+                let settled =
+                    owned.iter().filter(|one| one["owner"].is_string() && one["owner"] == one["target"]);
+                if all != names.len() || settled.count() != instances {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
     }
 
     /// Waits until every instance runs where it should, and each of these daemons has some.
@@ -253,7 +280,7 @@ fn header(message: &jetstream::Message, name: &str) -> Option<String> {
 }
 
 /// Servers of one cluster, which tell clients nothing of each other.
-async fn clustered(number: usize) -> Vec<NatsServer> {
+pub(super) async fn clustered(number: usize) -> Vec<NatsServer> {
     let ports: Vec<_> = (0..number).map(|_| reserved_port()).collect();
     let routes: Vec<_> = ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
     let routes = routes.join(", ");

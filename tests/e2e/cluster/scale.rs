@@ -1,12 +1,18 @@
-//! Many instances in one daemon that is killed: all of them go on in two others.
+//! Many instances in one daemon that is killed: all of them go on in two others. And how many renewals of leases NATS takes.
 //!
-//! `PONTOON_CLUSTER_INSTANCES` is how many there are, `PONTOON_CLUSTER_TTL` the seconds of a lease.
+//! `PONTOON_CLUSTER_INSTANCES` is how many there are, `PONTOON_CLUSTER_TTL` the seconds of a lease, `PONTOON_CLUSTER_SERVERS` how
+//! many servers NATS has.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use async_nats::{HeaderMap, HeaderValue, jetstream};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use pontoon_testkit::{DaemonConfig, NatsServer, Sub0, eventually};
 use serde_json::Value;
 
+use super::fixture::clustered;
 use crate::support::{DEADLINE, start};
 
 #[tokio::test]
@@ -66,4 +72,49 @@ async fn all_instances_of_a_daemon_that_is_killed_go_on_in_two_others() {
         sub0.upgrades() - before
     );
     assert_eq!(sub0.connections().len(), instances);
+}
+
+/// How many leases are renewed in turn, how many renewals are under way at a time, and for how long.
+const LEASES: usize = 500;
+const UNDER_WAY: usize = 64;
+const RENEWED_FOR: Duration = Duration::from_millis(500);
+
+/// As members do it: each renewal is stored only if the lease has the revision that the last one gave it.
+#[tokio::test]
+async fn no_renewal_of_many_leases_is_refused_and_the_rate_is_printed() {
+    let servers: usize = std::env::var("PONTOON_CLUSTER_SERVERS").map_or(1, |text| text.parse().unwrap());
+    let nats = if servers == 1 { vec![NatsServer::start().await] } else { clustered(servers).await };
+    let js = jetstream::new(nats[0].client().await);
+    let bucket = jetstream::stream::Config {
+        name: "KV_pontoon_leases".into(),
+        subjects: vec!["$KV.pontoon_leases.>".into()],
+        max_age: Duration::from_secs(60),
+        max_messages_per_subject: 1,
+        num_replicas: servers,
+        ..Default::default()
+    };
+    js.create_stream(bucket).await.expect("a bucket");
+    let renew = async |lease: usize, revision: u64| {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", HeaderValue::from(revision));
+        let value = r#"{"owner":"pontoon-12","run":"0123456789abcdef"}"#;
+        let subject = format!("$KV.pontoon_leases.pontoon.i{lease}");
+        let sent = js.publish_with_headers(subject, headers, value.into()).await.expect("it is sent");
+        (lease, sent.await.expect("it is renewed").sequence)
+    };
+    let mut waiting: VecDeque<_> = (0..LEASES).map(|lease| (lease, 0)).collect();
+    let mut under_way = FuturesUnordered::new();
+    let (began, mut renewed) = (Instant::now(), 0_u32);
+    while renewed == 0 || began.elapsed() < RENEWED_FOR || !under_way.is_empty() {
+        while under_way.len() < UNDER_WAY && (renewed == 0 || began.elapsed() < RENEWED_FOR) {
+            let (lease, revision) = waiting.pop_front().expect("more than are under way");
+            under_way.push(renew(lease, revision));
+        }
+        if let Some(done) = under_way.next().await {
+            waiting.push_back(done);
+            renewed += 1;
+        }
+    }
+    let rate = f64::from(renewed) / began.elapsed().as_secs_f64();
+    println!("{servers} servers: {renewed} renewals, {rate:.0} a second");
 }

@@ -16,6 +16,8 @@ use crate::port::reserved_port;
 use crate::process::Process;
 use crate::tools;
 
+pub use users::INSTANCES;
+
 /// How long a server may take to listen, or to bring a client in.
 const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);

@@ -134,6 +134,17 @@ pub struct Received {
     pub message: Message,
 }
 
+/// How long a connection was open.
+#[derive(Debug, Clone)]
+pub struct Lifetime {
+    /// Its upgrade request.
+    pub request: Request,
+    /// When it was upgraded.
+    pub opened: Instant,
+    /// When its end was seen; `None` while it is open.
+    pub closed: Option<Instant>,
+}
+
 /// A WebSocket server on a port of loopback. It is gone when it is dropped.
 pub struct WebSocketServer {
     shared: Arc<Shared>,
@@ -152,7 +163,7 @@ struct State {
     dials: Vec<Instant>,
     requests: Vec<Request>,
     received: Vec<Received>,
-    upgrades: usize,
+    lifetimes: Vec<Lifetime>,
     open: Vec<Arc<Connection>>,
     most_open: usize,
     tasks: Vec<JoinHandle<()>>,
@@ -171,7 +182,7 @@ impl WebSocketServer {
             dials: Vec::new(),
             requests: Vec::new(),
             received: Vec::new(),
-            upgrades: 0,
+            lifetimes: Vec::new(),
             open: Vec::new(),
             most_open: 0,
             tasks: Vec::new(),
@@ -314,7 +325,12 @@ impl WebSocketServer {
 
     /// How many upgrades there were.
     pub fn upgrades(&self) -> usize {
-        self.shared.state().upgrades
+        self.shared.state().lifetimes.len()
+    }
+
+    /// All connections that there were, in the order of upgrades.
+    pub fn lifetimes(&self) -> Vec<Lifetime> {
+        self.shared.state().lifetimes.clone()
     }
 
     /// How many connections were open at a time, at most.

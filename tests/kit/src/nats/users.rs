@@ -7,7 +7,7 @@ const SHIPPED: &str = include_str!("../../../../deploy/nats/nats-server.conf");
 /// The instance that the shipped configuration is for.
 const SHIPPED_INSTANCE: &str = "shop";
 /// The instances of all tests that may run so. One that is missing here is seen by a violation of its permissions.
-const INSTANCES: &[&str] = &[
+pub const INSTANCES: &[&str] = &[
     "agents",
     "akamai",
     "among_others",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -15,7 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 use super::wire::Wire;
-use super::{Request, Shared, frames};
+use super::{Lifetime, Request, Shared, frames};
 
 /// How many chunks of a blast may wait to be written.
 const PACE: u32 = 16;
@@ -120,8 +121,8 @@ pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, request: Request
     let socket = WebSocketStream::from_raw_socket(wire, Role::Server, Some(config)).await;
     let connection = {
         let mut state = shared.state();
-        let id = state.upgrades;
-        state.upgrades += 1;
+        let id = state.lifetimes.len();
+        state.lifetimes.push(Lifetime { request: request.clone(), opened: Instant::now(), closed: None });
         let pace = Arc::new(Semaphore::new(PACE as usize));
         let (closing, cut) = (AtomicBool::new(false), Notify::new());
         let connection = Arc::new(Connection { id, request, out, pace, closing, cut });
@@ -146,7 +147,11 @@ struct Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.connection.pace.close();
-        self.shared.state().open.retain(|other| other.id != self.connection.id);
+        let mut state = self.shared.state();
+        state.open.retain(|other| other.id != self.connection.id);
+        if let Some(lifetime) = state.lifetimes.get_mut(self.connection.id) {
+            lifetime.closed = Some(Instant::now());
+        }
     }
 }
 
