@@ -12,6 +12,8 @@ pub struct Candidate {
     pub weight: u32,
     /// What instances may ask for.
     pub labels: BTreeSet<String>,
+    /// Instances that it cannot run.
+    pub unable: BTreeSet<String>,
 }
 
 /// The member that should run this instance. `only` are the labels of which it must have one; empty: any member may. `None`
@@ -21,10 +23,12 @@ pub fn owner<'a>(
     only: &[String],
     candidates: impl IntoIterator<Item = &'a Candidate>,
 ) -> Option<&'a Candidate> {
-    let instance = hash(instance);
     let may_run = |candidate: &&Candidate| {
-        candidate.weight > 0 && (only.is_empty() || only.iter().any(|label| candidate.labels.contains(label)))
+        candidate.weight > 0
+            && !candidate.unable.contains(instance)
+            && (only.is_empty() || only.iter().any(|label| candidate.labels.contains(label)))
     };
+    let instance = hash(instance);
     let scored = candidates.into_iter().filter(may_run).map(|candidate| {
         let mixed = mix(instance ^ hash(&candidate.name).rotate_left(32));
         (score(mixed, candidate.weight), candidate)
@@ -61,7 +65,7 @@ mod tests {
 
     fn candidate(name: &str, weight: u32, labels: &str) -> Candidate {
         let labels = labels.split_whitespace().map(str::to_owned).collect();
-        Candidate { name: name.to_owned(), weight, labels }
+        Candidate { name: name.to_owned(), weight, labels, unable: BTreeSet::new() }
     }
 
     fn members(number: usize) -> Vec<Candidate> {

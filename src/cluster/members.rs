@@ -27,6 +27,8 @@ pub struct Heartbeat {
     pub owns: BTreeSet<String>,
     /// The instances that it is ready to run, and that others own.
     pub waits: BTreeSet<String>,
+    /// The instances that it cannot run, since they are stuck there.
+    pub unable: BTreeSet<String>,
 }
 
 /// A member whose heartbeats arrive.
@@ -76,11 +78,6 @@ impl Members {
         Some(gone.flat_map(|(_, known)| known.heartbeat.owns).collect())
     }
 
-    /// Takes heartbeats of this time for received: they may have been missed here.
-    pub fn refresh(&mut self, at: Duration) {
-        self.0.values_mut().for_each(|known| known.received = known.received.max(at));
-    }
-
     /// Who may run instances.
     pub fn candidates(&self) -> Vec<Candidate> {
         self.0.iter().map(|(name, known)| candidate(name, &known.heartbeat)).collect()
@@ -106,5 +103,6 @@ impl Members {
 /// One that is leaving gets nothing.
 fn candidate(name: &str, heartbeat: &Heartbeat) -> Candidate {
     let weight = if heartbeat.leaving { 0 } else { heartbeat.weight };
-    Candidate { name: name.to_owned(), weight, labels: heartbeat.labels.clone() }
+    let Heartbeat { labels, unable, .. } = heartbeat.clone();
+    Candidate { name: name.to_owned(), weight, labels, unable }
 }

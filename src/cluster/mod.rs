@@ -132,6 +132,12 @@ impl Cluster {
         self.shared.work.notify_one();
     }
 
+    /// An instance does not end its turn, which is a bug. Its lease is given up.
+    pub fn stuck(&self, instance: &str) {
+        self.shared.state().stuck(instance);
+        self.shared.work.notify_one();
+    }
+
     /// Waits until an instance may be started, or is to stop.
     pub async fn changed(&self) {
         self.shared.changed.notified().await;
@@ -211,8 +217,10 @@ impl Worker {
             }
             let now = now();
             let known = connection.borrow_and_update().clone();
-            // After a pause of this process or of the connection, the silence of others means nothing.
-            if now > last + self.ttl / 2 || generation != Some(known.generation) || !known.up {
+            if now > last + self.ttl / 2 {
+                self.shared.state().resumed(now);
+            }
+            if generation != Some(known.generation) || !known.up {
                 self.shared.state().unsettle(now);
                 generation = known.up.then_some(known.generation);
             }

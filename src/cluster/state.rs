@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::assign::{self, Candidate};
 use super::lease::Found;
 use super::members::{Change, Heartbeat, Members};
+use super::view::Takeovers;
 use crate::fence::{Fence, Fences};
 use crate::settings::{Cluster, OnNatsLoss};
 
@@ -79,6 +80,8 @@ pub struct State {
     moves: VecDeque<Duration>,
     /// Why no leases can be taken.
     pub problem: Option<String>,
+    /// How many instances were taken.
+    pub takeovers: Takeovers,
 }
 
 /// An instance of the configuration.
@@ -100,6 +103,8 @@ struct Slot {
     orphaned: bool,
     running: bool,
     stop: Option<Stop>,
+    /// It runs, and does not end its turn.
+    stuck: bool,
 }
 
 struct Lease {
@@ -133,6 +138,7 @@ impl State {
             announced: None,
             moves: VecDeque::new(),
             problem: None,
+            takeovers: Takeovers::default(),
         }
     }
 
@@ -161,11 +167,16 @@ impl State {
         self.reassign = true;
     }
 
-    /// The heartbeats of others may have been missed: for a while, nothing is concluded from their silence.
+    /// There is no connection, or a new one: heartbeats were missed, and the others may have missed as many. For a while,
+    /// nothing is concluded from their silence.
     pub fn unsettle(&mut self, now: Duration) {
-        let grace = self.ttl() / 2;
-        self.members.refresh((now + grace).saturating_sub(self.silence()));
-        self.settled = now + grace;
+        self.settled = now + self.ttl() / 2;
+    }
+
+    /// This process has not run for a while: the heartbeats that have come meanwhile are received first. One that is dead is
+    /// to be found soon: this one may be the only one that can take over what it had.
+    pub fn resumed(&mut self, now: Duration) {
+        self.settled = self.settled.max(now + self.ttl() / 10);
     }
 
     /// A heartbeat was received. Returns whether another daemon uses our name.
@@ -219,12 +230,26 @@ impl State {
     pub fn ended(&mut self, instance: &str) {
         if let Some(slot) = self.slots.get_mut(instance) {
             (slot.running, slot.stop) = (false, None);
+            self.reassign |= std::mem::take(&mut slot.stuck);
+        }
+    }
+
+    /// An instance does not end its turn: another member is to run it. If it goes on some time, it does nothing more.
+    pub fn stuck(&mut self, instance: &str) {
+        if let Some(slot) = self.slots.get_mut(instance).filter(|slot| slot.running) {
+            slot.stuck = true;
+            if let Some(lease) = &slot.lease {
+                lease.fences.revoke();
+            }
+            self.reassign = true;
         }
     }
 
     /// What is to be done now.
     pub fn step(&mut self, now: Duration) -> Vec<Action> {
-        if let Some(orphans) = self.members.expire(now.saturating_sub(self.silence())) {
+        if now >= self.settled
+            && let Some(orphans) = self.members.expire(now.saturating_sub(self.silence()))
+        {
             for (name, slot) in &mut self.slots {
                 slot.orphaned |= orphans.contains(name);
             }
@@ -242,10 +267,12 @@ impl State {
 
     fn assign(&mut self) {
         let mut candidates = self.members.candidates();
+        let stuck = self.slots.iter().filter(|(_, slot)| slot.stuck);
         candidates.push(Candidate {
             name: self.name.clone(),
             weight: if self.leaving { 0 } else { self.settings.weight },
             labels: self.settings.labels.iter().cloned().collect(),
+            unable: stuck.map(|(name, _)| name.clone()).collect(),
         });
         for (name, slot) in &mut self.slots {
             let owner = assign::owner(name, &slot.only, &candidates).filter(|_| slot.configured);
@@ -267,7 +294,10 @@ impl State {
                 lease.until = now + term;
                 lease.fences.service.extend(lease.until);
             }
-            if now >= lease.until || lease.fences.publish.is_revoked() {
+            if slot.stuck {
+                // It is given up below.
+                slot.stop = Some(Stop::Lost);
+            } else if now >= lease.until || lease.fences.publish.is_revoked() {
                 lease.fences.revoke();
                 slot.lease = None;
                 slot.stop = slot.running.then_some(Stop::Lost);
@@ -306,7 +336,7 @@ impl State {
             }
             let is_target = slot.target.as_ref() == Some(&self.name);
             if let Some(lease) = &mut slot.lease {
-                let given_up = !slot.running && (self.leaving || !is_target);
+                let given_up = slot.stuck || (!slot.running && (self.leaving || !is_target));
                 let is_late = lease.renews_now || lease.renewed + period <= now;
                 if given_up {
                     actions.push(Action::Release(name.clone(), lease.revision));
@@ -362,6 +392,7 @@ impl State {
                 let is_ready = now >= self.settled && !slot.running && slot.lease.is_none();
                 is_target && is_ready && self.members.owner(name).is_some()
             }),
+            unable: names(&|_, slot| slot.stuck),
         }
     }
 
@@ -393,13 +424,15 @@ impl State {
                     Some(Lease { revision, used: 0, renewed, attempted, renews_now: false, until, fences });
                 slot.wanted = None;
                 let expired = std::mem::take(&mut slot.orphaned);
-                Some(if released {
-                    Reason::Released
+                let (reason, count) = if released {
+                    (Reason::Released, &mut self.takeovers.released)
                 } else if expired {
-                    Reason::Expired
+                    (Reason::Expired, &mut self.takeovers.expired)
                 } else {
-                    Reason::Free
-                })
+                    (Reason::Free, &mut self.takeovers.free)
+                };
+                *count += 1;
+                Some(reason)
             }
         }
     }
@@ -409,6 +442,11 @@ impl State {
         if let Some(slot) = self.slots.get_mut(instance) {
             slot.busy = false;
         }
+    }
+
+    /// When the last renewal of the lease of an instance was sent, if this daemon has it.
+    pub fn renewed(&self, instance: &str) -> Option<Duration> {
+        Some(self.slots.get(instance)?.lease.as_ref()?.renewed)
     }
 
     /// When the oldest of the last renewals was sent, and how many leases there are.

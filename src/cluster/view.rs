@@ -1,6 +1,7 @@
 //! What a daemon knows of its cluster, for `/status` and `pontoon status --cluster`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -23,6 +24,19 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// All instances of its configuration.
     pub instances: Vec<OwnerStatus>,
+    /// How many instances it has taken since it was started.
+    pub takeovers: Takeovers,
+}
+
+/// How many instances were taken, by the reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Takeovers {
+    /// No other member was known to have it.
+    pub free: u64,
+    /// Another member has given it up.
+    pub released: u64,
+    /// Another member has not renewed its lease.
+    pub expired: u64,
 }
 
 /// One member.
@@ -53,6 +67,9 @@ pub struct OwnerStatus {
     pub owner: Option<String>,
     /// The member that should.
     pub target: Option<String>,
+    /// How long ago this member has renewed its lease, in milliseconds. It does not know that of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
 }
 
 impl Source {
@@ -66,28 +83,33 @@ impl Source {
         let own = (state.name.clone(), state.heartbeat(now), now);
         let others =
             state.members.iter().map(|(name, heartbeat, at)| (name.to_owned(), heartbeat.clone(), at));
-        let member =
-            |(name, heartbeat, at): (String, super::members::Heartbeat, std::time::Duration)| MemberStatus {
-                name,
-                weight: heartbeat.weight,
-                labels: heartbeat.labels.into_iter().collect(),
-                owned: heartbeat.owns.len(),
-                waits: heartbeat.waits.len(),
-                leaving: heartbeat.leaving,
-                heartbeat_ms: u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX),
-            };
+        let member = |(name, heartbeat, at): (String, super::members::Heartbeat, Duration)| MemberStatus {
+            name,
+            weight: heartbeat.weight,
+            labels: heartbeat.labels.into_iter().collect(),
+            owned: heartbeat.owns.len(),
+            waits: heartbeat.waits.len(),
+            leaving: heartbeat.leaving,
+            heartbeat_ms: milliseconds(now.saturating_sub(at)),
+        };
         let mut members: Vec<_> = std::iter::once(own).chain(others).map(member).collect();
         members.sort_by(|one, other| one.name.cmp(&other.name));
         let instance = |(name, target, owner): (&str, Option<&str>, Option<&str>)| OwnerStatus {
             instance: name.to_owned(),
             owner: owner.map(str::to_owned),
             target: target.map(str::to_owned),
+            lease_ms: state.renewed(name).map(|at| milliseconds(now.saturating_sub(at))),
         };
         ClusterStatus {
             name: state.name.clone(),
             problem: state.problem.clone(),
             members,
             instances: state.instances().map(instance).collect(),
+            takeovers: state.takeovers,
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

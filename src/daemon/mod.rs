@@ -312,6 +312,9 @@ impl Daemon {
             let stuck =
                 self.running.values().map(|running| &running.handle).find(|handle| handle.blocks(&worker));
             let stuck = stuck.map(|handle| handle.name.as_str());
+            if let (Some(cluster), Some(name)) = (&self.cluster, stuck) {
+                cluster.stuck(name);
+            }
             tracing::error!(
                 stuck,
                 restarted = left.join(", "),

@@ -37,16 +37,20 @@ pub(super) fn table(body: &[u8], json: bool) -> Result<String, Failure> {
             if is_leaving { "leaving" } else { "" }.to_owned(),
         ]);
     }
-    let mut instances = vec![["INSTANCE", "OWNER", "SHOULD BE"].map(str::to_owned)];
+    let mut instances = vec![["INSTANCE", "OWNER", "SHOULD BE", "LEASE"].map(str::to_owned)];
     for instance in list("instances") {
         let (owner, target) = (text(&instance, "/owner"), text(&instance, "/target"));
         let target = if owner == target { String::new() } else { target };
         let owner = if owner.is_empty() { "none".to_owned() } else { owner };
-        instances.push([text(&instance, "/instance"), owner, target]);
+        let lease = instance.get("lease_ms").map(|age| format!("renewed {age} ms ago")).unwrap_or_default();
+        instances.push([text(&instance, "/instance"), owner, target, lease]);
     }
+    let takeovers = ["free", "released", "expired"]
+        .map(|reason| format!("{} {reason}", number(cluster, &format!("/takeovers/{reason}"))));
+    let takeovers = format!("taken by {}: {}", text(cluster, "/name"), takeovers.join(", "));
     let problem = Some(text(cluster, "/problem")).filter(|problem| !problem.is_empty());
     let problem = problem.map(|problem| format!("\n{problem}\n")).unwrap_or_default();
-    Ok(format!("{}\n{}{problem}", aligned(&members), aligned(&instances)))
+    Ok(format!("{}\n{}\n{takeovers}\n{problem}", aligned(&members), aligned(&instances)))
 }
 
 fn text(value: &Value, pointer: &str) -> String {
@@ -62,7 +66,9 @@ mod tests {
         let body = br#"{"cluster":{"name":"a","problem":"no lease\u001b","members":[
             {"name":"a","weight":1,"labels":["eu","x"],"owned":1,"waits":0,"leaving":false,"heartbeat_ms":0},
             {"name":"b","weight":2,"labels":[],"owned":0,"waits":1,"leaving":true,"heartbeat_ms":612}],
-            "instances":[{"instance":"bank","owner":null,"target":null},{"instance":"shop","owner":"a","target":"b"}]}}"#;
+            "instances":[{"instance":"bank","owner":null,"target":null},
+            {"instance":"shop","owner":"a","target":"b","lease_ms":310}],
+            "takeovers":{"free":1,"released":0,"expired":2}}}"#;
         let shown = table(body, false).ok().unwrap();
         let lines: Vec<_> =
             shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -73,9 +79,11 @@ mod tests {
                 "a 1 eu,x 1 0 0 ms ago",
                 "b 2 0 1 612 ms ago leaving",
                 "",
-                "INSTANCE OWNER SHOULD BE",
+                "INSTANCE OWNER SHOULD BE LEASE",
                 "bank none",
-                "shop a b",
+                "shop a b renewed 310 ms ago",
+                "",
+                "taken by a: 1 free, 0 released, 2 expired",
                 "",
                 "no lease\\u{1b}",
             ]

@@ -97,7 +97,10 @@ impl World {
     fn turn(&mut self, name: &str, daemon: &mut Daemon) {
         let now = self.now;
         let is_up = now >= daemon.cut_off_until;
-        if !is_up || daemon.stopped_until + TICK >= now {
+        if daemon.stopped_until + TICK >= now {
+            daemon.state.resumed(now);
+        }
+        if !is_up {
             daemon.state.unsettle(now);
         }
         for action in daemon.state.step(now) {
@@ -128,8 +131,8 @@ impl World {
             }
         }
         for (instance, stop) in daemon.state.to_stop() {
-            // Some take a while to drain.
-            if self.below(5) == 0 {
+            // Some take a while to drain, and one that is stuck never ends.
+            if daemon.running.contains_key(&instance) && self.below(5) == 0 {
                 daemon.running.remove(&instance);
                 daemon.state.ended(&instance);
                 self.moves += usize::from(stop == Stop::Moved);
@@ -325,4 +328,20 @@ fn a_member_that_was_stopped_gets_nothing_back_before_it_can_take_it() {
     }
     assert!(had > 3 && without <= 2, "{without} of {had} instances run nowhere at a time");
     assert_eq!(world.daemons["a"].running.len(), had);
+}
+
+#[test]
+fn what_is_stuck_in_a_member_runs_in_another_one_until_it_has_ended_there() {
+    let mut world = world(9, 3, 10_000);
+    world.run(Duration::from_secs(30));
+    let had: Vec<_> = world.daemons["a"].running.keys().cloned().collect();
+    world.daemons.get_mut("a").unwrap().state.stuck(&had[0]);
+    // Its thread never ends.
+    world.daemons.get_mut("a").unwrap().running.remove(&had[0]);
+    world.run(Duration::from_secs(1));
+    assert!(world.owners().contains_key(had[0].as_str()), "it is given up at once");
+    assert_eq!(world.daemons["a"].running.len(), had.len() - 1);
+    world.daemons.get_mut("a").unwrap().state.ended(&had[0]);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.owners()[had[0].as_str()], "a");
 }

@@ -89,7 +89,10 @@ fn status(view: &View) -> Value {
             *links = Links(all.into_iter().collect());
         }
     }
-    json!({ "version": env!("CARGO_PKG_VERSION"), "commands": view.commands, "instances": instances })
+    let cluster = view.statuses.cluster();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"), "commands": view.commands, "instances": instances, "cluster": cluster,
+    })
 }
 
 fn shown_frame(frame: &Arc<feed::Frame>) -> Value {

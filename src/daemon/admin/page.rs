@@ -15,6 +15,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
     ("main.js", JAVASCRIPT, include_str!("page/main.js")),
     ("instances.js", JAVASCRIPT, include_str!("page/instances.js")),
+    ("cluster.js", JAVASCRIPT, include_str!("page/cluster.js")),
     ("events.js", JAVASCRIPT, include_str!("page/events.js")),
     ("wire.js", JAVASCRIPT, include_str!("page/wire.js")),
     ("command.js", JAVASCRIPT, include_str!("page/command.js")),

@@ -219,3 +219,32 @@ async fn a_browser_shows_instances_events_frames_and_commands_and_runs_no_markup
     assert_eq!(browser.evaluate("window.ran ?? null").await, Value::Null);
     assert!(browser.errors.is_empty(), "{:?}", browser.errors);
 }
+
+#[tokio::test]
+async fn a_browser_shows_the_members_of_a_cluster_and_the_owner_of_each_instance() {
+    let Some(chromium) = chromium() else { return };
+    let (nats, _sub0, mut daemon) = fixture("cluster.enabled = true\ncluster.name = \"alpha\"").await;
+    let url = format!("http://{}/", daemon.admin().await);
+    let mut browser = Browser::open(&chromium, &url, 1000, 720).await;
+    browser.until("document.querySelector('nav a[href=\"#cluster\"]')?.hidden === false").await;
+    browser.evaluate("location.hash = '#cluster'").await;
+    browser.until("document.querySelector('#cluster').innerText.match(/shop\\s+alpha\\s.* s ago/)").await;
+    browser
+        .until("document.querySelector('#cluster').innerText.includes('has taken 1 free instances')")
+        .await;
+    // What other members send of themselves is text, too.
+    let client = nats.client().await;
+    let member =
+        json!({"run": "1", "weight": 0, "labels": [HOSTILE], "leaving": true, "owns": [], "waits": []});
+    pontoon_testkit::eventually(DEADLINE, async || {
+        client.publish("$KV.pontoon_members.pontoon.beta", member.to_string().into()).await.unwrap();
+        let shown = "document.querySelector('#cluster').innerText";
+        let shown =
+            browser.evaluate(&format!("{shown}.includes('beta') && {shown}.includes('onerror')")).await;
+        shown == true
+    })
+    .await;
+    browser.screenshot(&picture("cluster.png")).await;
+    assert_eq!(browser.evaluate("window.ran ?? null").await, Value::Null);
+    assert!(browser.errors.is_empty(), "{:?}", browser.errors);
+}

@@ -10,6 +10,19 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** A short state; `kind` is `good`, `warn` or `bad`. */
+export function chip(kind, text) {
+  return element("span", { class: `chip ${kind}` }, text);
+}
+
+/** A table with these names of columns and rows. */
+export function table(columns, rows) {
+  const head = columns.map((name) => element("th", { scope: "col" }, name));
+  return element("table", {},
+    element("thead", {}, element("tr", {}, ...head)),
+    element("tbody", {}, ...rows));
+}
+
 /** A row of a list that opens to show more: `head` are its elements, `body` makes the text when it is opened first. */
 export function row(head, body) {
   const details = element("details", { class: "row" }, element("summary", {}, ...head));

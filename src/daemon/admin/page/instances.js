@@ -1,6 +1,6 @@
 // The instances with their links: phase, age, rates, backlog, last error, next try.
 
-import { bytes, clock, duration, element, number } from "./dom.js";
+import { bytes, chip, clock, duration, element, number, table } from "./dom.js";
 
 /** How many links of an instance are shown; those that are not ready come first. */
 const LINKS = 100;
@@ -58,21 +58,13 @@ function nats({ running, bus }) {
   return chip("bad", bus.connected ? "not publishing" : "no NATS");
 }
 
-function chip(kind, text) {
-  return element("span", { class: `chip ${kind}` }, text);
-}
-
 const KINDS = { ready: "good", connecting: "warn", waiting: "warn" };
 
 function links(all) {
   const order = (link) => (link.phase === "ready" ? 1 : 0);
   const rows = [...all].sort((a, b) => order(a) - order(b)).slice(0, LINKS).map(link);
-  const head = ["Link", "Phase", "For", "Next try", "Last error"].map((name) => element("th", { scope: "col" }, name));
-  const table = element("table", {},
-    element("thead", {}, element("tr", {}, ...head)),
-    element("tbody", {}, ...rows));
   const more = all.length - rows.length;
-  return element("div", {}, table, more > 0 ? element("p", { class: "soft" }, `and ${number(more)} more`) : null);
+  return element("div", {}, table(["Link", "Phase", "For", "Next try", "Last error"], rows), more > 0 ? element("p", { class: "soft" }, `and ${number(more)} more`) : null);
 }
 
 function link({ key, phase, since, retry_at: retry, detail, last_error: last }) {

@@ -1,5 +1,6 @@
 // The page: which view is shown, and the stream that feeds it.
 
+import * as cluster from "./cluster.js";
 import * as command from "./command.js";
 import * as events from "./events.js";
 import * as instances from "./instances.js";
@@ -7,7 +8,7 @@ import * as wire from "./wire.js";
 import { follow } from "./stream.js";
 
 const section = (name) => document.getElementById(name);
-const VIEWS = ["instances", "events", "wire", "command"];
+const VIEWS = ["instances", "events", "wire", "cluster", "command"];
 
 function navigate() {
   const wanted = location.hash.slice(1);
@@ -27,6 +28,8 @@ function showStatus(status) {
   section("version").textContent = status.version;
   instances.show(section("instances"), status.instances);
   wire.instances(section("wire"), instances.names());
+  document.querySelector("nav a[href='#cluster']").hidden = !status.cluster;
+  if (status.cluster) cluster.show(section("cluster"), status.cluster);
   if (!status.commands) return;
   if (hasCommands) {
     command.instances(section("command"), instances.names());
