@@ -78,6 +78,8 @@ pub struct State {
     /// The last heartbeat that was sent.
     announced: Option<(Duration, Heartbeat)>,
     moves: VecDeque<Duration>,
+    /// The last instance that was handed over, and the member that was ready to run it.
+    handed_over: Option<(String, String)>,
     /// Why no leases can be taken.
     pub problem: Option<String>,
     /// How many instances were taken.
@@ -137,6 +139,7 @@ impl State {
             settled,
             announced: None,
             moves: VecDeque::new(),
+            handed_over: None,
             problem: None,
             takeovers: Takeovers::default(),
         }
@@ -305,12 +308,22 @@ impl State {
         }
     }
 
-    /// Stops one instance that another member should run and is ready to run.
+    /// Stops one instance that another member should run and is ready to run, once that has taken the one before: it may have
+    /// ended meanwhile.
     fn hand_over(&mut self, now: Duration) {
         while self.moves.front().is_some_and(|at| *at + MINUTE <= now) {
             self.moves.pop_front();
         }
-        let under_way = self.slots.values().any(|slot| slot.running && slot.stop == Some(Stop::Moved));
+        let is_over = |(name, target): &(String, String)| {
+            let waits =
+                |slot: &Slot| slot.target.as_ref() == Some(target) && (!slot.running || slot.stop.is_some());
+            self.members.owner(name).is_some() || !self.slots.get(name).is_some_and(waits)
+        };
+        if self.handed_over.as_ref().is_some_and(is_over) {
+            self.handed_over = None;
+        }
+        let under_way = self.handed_over.is_some()
+            || self.slots.values().any(|slot| slot.running && slot.stop == Some(Stop::Moved));
         let most = usize::try_from(self.settings.moves).unwrap_or(usize::MAX);
         if self.leaving || under_way || now < self.settled || self.moves.len() >= most {
             return;
@@ -321,9 +334,10 @@ impl State {
             let ready = target.is_some_and(|target| members.waits(target, name));
             slot.running && slot.stop.is_none() && slot.lease.is_some() && ready
         });
-        if let Some((_, slot)) = next {
+        if let Some((name, slot)) = next {
             slot.stop = Some(Stop::Moved);
             self.moves.push_back(now);
+            self.handed_over = slot.target.clone().map(|target| (name.clone(), target));
         }
     }
 

@@ -345,3 +345,26 @@ fn what_is_stuck_in_a_member_runs_in_another_one_until_it_has_ended_there() {
     world.run(Duration::from_secs(30));
     assert_eq!(world.owners()[had[0].as_str()], "a");
 }
+
+#[test]
+fn a_member_that_ends_while_instances_are_handed_over_to_it_leaves_at_most_one_of_each_other_member_unowned()
+{
+    let mut world = world(60, 17, 10_000);
+    world.run(Duration::from_secs(60));
+    world.daemons.remove("a");
+    world.run(TTL * 2);
+    world.start("a");
+    let end = world.now + Duration::from_secs(60);
+    while world.daemons["a"].running.len() < 5 {
+        assert!(world.now < end, "it gets none");
+        world.tick();
+    }
+    world.daemons.remove("a");
+    let (before, end) = (world.running(), world.now + TTL / 2);
+    let mut least = before;
+    while world.now < end {
+        world.tick();
+        least = least.min(world.running());
+    }
+    assert!(before - least <= 2, "{before} ran, and then {least}");
+}

@@ -165,7 +165,8 @@ impl Run {
                 self.print_log_of(instance);
             }
         }
-        let took = taken.values().map(|at| at.saturating_duration_since(began)).collect();
+        let mut took: Vec<_> = taken.values().map(|at| at.saturating_duration_since(began)).collect();
+        println!("{kind} of {name}: {}", quantiles(&mut took));
         self.faults.push(Fault { kind: kind.to_owned(), began, took });
         match kind {
             "kill" => self.fixture.daemon(name).restart(),
@@ -195,7 +196,8 @@ impl Run {
         }
         self.fixture.balanced().await;
         self.all_publish().await;
-        let took = self.traffic.silences();
+        let mut took = self.traffic.silences();
+        println!("restart of all: {}", quantiles(&mut took));
         self.faults.push(Fault { kind: "roll".to_owned(), began, took });
     }
 
