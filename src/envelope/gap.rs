@@ -1,10 +1,15 @@
 //! A gap: between which times events may be missing, why, and on which link. It becomes a `gap.detected` event.
 
+use std::time::Duration;
+
 use pontoon_sdk::{Fields, LinkKey};
 use time::OffsetDateTime;
 
 use super::rfc3339;
 use crate::metrics::GapReason;
+
+/// What is added to the end of a gap before it is cut to milliseconds.
+const ALMOST_A_MILLISECOND: Duration = Duration::from_nanos(999_999);
 
 /// Between which times something may have been missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +62,8 @@ impl Gap {
             link: self.link.as_ref().map(|link| link.as_str().to_owned()),
             reason: Some(self.reason.as_str().into()),
             from: from.filter(|from| *from <= self.to).map(rfc3339),
-            to: Some(rfc3339(self.to)),
+            // Rounded up, since times are cut to milliseconds: what was missed within the last one lies in the gap.
+            to: Some(rfc3339(self.to + ALMOST_A_MILLISECOND)),
             recovered: Some(self.recovered),
             dropped: self.dropped,
             ..Fields::default()

@@ -83,16 +83,24 @@ impl Traffic {
 async fn send_events(sub0: Arc<Sub0>, period: Duration, seen: Arc<Mutex<BTreeMap<String, Seen>>>) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Of each instance: which was its newest connection, and when it was opened.
+    let mut newest: BTreeMap<String, (usize, OffsetDateTime)> = BTreeMap::new();
     for number in 1_u64.. {
         ticks.tick().await;
         let connections = sub0.connections();
-        let names: Vec<_> =
-            connections.iter().filter_map(|connection| connection.request().parameter("uid")).collect();
         let at = OffsetDateTime::now_utc();
+        for connection in &connections {
+            let name = connection.request().parameter("uid").expect("each has one");
+            let this = (connection.id(), at - connection.opened().elapsed());
+            let known = newest.entry(name.to_owned()).or_insert(this);
+            *known = if known.0 < this.0 { this } else { *known };
+        }
         // Before the first event of an instance, there may be anything.
         for (name, seen) in seen.lock().unwrap().iter_mut().filter(|(_, seen)| !seen.epochs.is_empty()) {
-            seen.history.sent.insert(number, at);
-            seen.sent_to_it += usize::from(names.contains(&name.as_str()));
+            let opened = newest.get(name).map(|(_, opened)| *opened);
+            seen.history.sent.insert(number, (at, opened));
+            let is_sent = connections.iter().any(|one| one.request().parameter("uid") == Some(name));
+            seen.sent_to_it += usize::from(is_sent);
         }
         sub0.broadcast("tick", &json!({"n": number}));
     }

@@ -25,6 +25,7 @@ const PACE: u32 = 16;
 pub struct Connection {
     id: usize,
     request: Request,
+    opened: Instant,
     out: UnboundedSender<Out>,
     pace: Arc<Semaphore>,
     closing: AtomicBool,
@@ -43,6 +44,11 @@ impl Connection {
     /// Which connection it is, from 0 in the order of upgrades.
     pub fn id(&self) -> usize {
         self.id
+    }
+
+    /// When it was upgraded.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Its upgrade request.
@@ -122,10 +128,11 @@ pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, request: Request
     let connection = {
         let mut state = shared.state();
         let id = state.lifetimes.len();
-        state.lifetimes.push(Lifetime { request: request.clone(), opened: Instant::now(), closed: None });
+        let opened = Instant::now();
+        state.lifetimes.push(Lifetime { request: request.clone(), opened, closed: None });
         let pace = Arc::new(Semaphore::new(PACE as usize));
         let (closing, cut) = (AtomicBool::new(false), Notify::new());
-        let connection = Arc::new(Connection { id, request, out, pace, closing, cut });
+        let connection = Arc::new(Connection { id, request, opened, out, pace, closing, cut });
         state.open.push(Arc::clone(&connection));
         state.most_open = state.most_open.max(state.open.len());
         connection
