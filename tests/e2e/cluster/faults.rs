@@ -82,8 +82,10 @@ async fn what_is_missed_lies_in_a_gap_and_nothing_is_done_twice_whatever_happens
     run.all_publish().await;
     run.fixture.balanced().await;
     for kind in &plan {
-        let name = *NAMES.choose(&mut random).expect("there are some");
-        run.fault(kind, name).await;
+        // Of a daemon that has some, then.
+        let instance = settings.instances.choose(&mut random).expect("there are some");
+        let name = run.fixture.owner(instance).await;
+        run.fault(kind, &name).await;
         sleep(Duration::from_millis(random.random_range(0..PAUSE))).await;
     }
     run.finish().await;
