@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::assign::{self, Candidate};
 use super::lease::Found;
 use super::members::{Change, Heartbeat, Members};
-use super::view::Takeovers;
 use crate::fence::{Fence, Fences};
 use crate::settings::{Cluster, OnNatsLoss};
 
@@ -82,8 +81,8 @@ pub struct State {
     handed_over: Option<(String, String)>,
     /// Why no leases can be taken.
     pub problem: Option<String>,
-    /// How many instances were taken.
-    pub takeovers: Takeovers,
+    /// How many instances were taken, in the order of [`Reason`].
+    pub takeovers: [u64; 3],
 }
 
 /// An instance of the configuration.
@@ -141,7 +140,7 @@ impl State {
             moves: VecDeque::new(),
             handed_over: None,
             problem: None,
-            takeovers: Takeovers::default(),
+            takeovers: [0; 3],
         }
     }
 
@@ -438,14 +437,14 @@ impl State {
                     Some(Lease { revision, used: 0, renewed, attempted, renews_now: false, until, fences });
                 slot.wanted = None;
                 let expired = std::mem::take(&mut slot.orphaned);
-                let (reason, count) = if released {
-                    (Reason::Released, &mut self.takeovers.released)
+                let reason = if released {
+                    Reason::Released
                 } else if expired {
-                    (Reason::Expired, &mut self.takeovers.expired)
+                    Reason::Expired
                 } else {
-                    (Reason::Free, &mut self.takeovers.free)
+                    Reason::Free
                 };
-                *count += 1;
+                self.takeovers[reason as usize] += 1;
                 Some(reason)
             }
         }

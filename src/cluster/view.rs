@@ -100,12 +100,13 @@ impl Source {
             target: target.map(str::to_owned),
             lease_ms: state.renewed(name).map(|at| milliseconds(now.saturating_sub(at))),
         };
+        let [free, released, expired] = state.takeovers;
         ClusterStatus {
             name: state.name.clone(),
             problem: state.problem.clone(),
             members,
             instances: state.instances().map(instance).collect(),
-            takeovers: state.takeovers,
+            takeovers: Takeovers { free, released, expired },
         }
     }
 }
