@@ -151,10 +151,14 @@ impl Run {
         let owned = owned.iter().filter(|(_, owner)| owner.as_deref() == Some(name));
         let known: BTreeMap<_, _> =
             owned.map(|(name, _)| (name.clone(), known.get(name).map_or(0, |(epoch, _)| *epoch))).collect();
-        let began = Instant::now();
+        let mut began = Instant::now();
         match kind {
             "kill" => self.fixture.daemon(name).kill(),
-            "freeze" => self.fixture.daemon(name).freeze(),
+            "freeze" => {
+                // Returns when the last of its threads is stopped.
+                self.fixture.daemon(name).freeze();
+                began = Instant::now();
+            }
             "stop" => self.fixture.daemon(name).signal("TERM"),
             "cut" => self.fixture.proxy(name).refuse().await,
             other => panic!("{other} is not a kind of fault"),
