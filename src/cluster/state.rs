@@ -74,6 +74,8 @@ pub struct State {
     reassign: bool,
     /// Until then, the heartbeats of others may not have arrived yet.
     settled: Duration,
+    /// Whether that time was over once.
+    pub joined: bool,
     /// The last heartbeat that was sent.
     announced: Option<(Duration, Heartbeat)>,
     moves: VecDeque<Duration>,
@@ -136,6 +138,7 @@ impl State {
             leaving: false,
             reassign: true,
             settled,
+            joined: false,
             announced: None,
             moves: VecDeque::new(),
             handed_over: None,
@@ -249,6 +252,7 @@ impl State {
 
     /// What is to be done now.
     pub fn step(&mut self, now: Duration) -> Vec<Action> {
+        self.joined |= now >= self.settled;
         if now >= self.settled
             && let Some(orphans) = self.members.expire(now.saturating_sub(self.silence()))
         {

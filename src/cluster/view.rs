@@ -20,6 +20,8 @@ pub struct ClusterStatus {
     /// Why it can take no leases.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether it has waited for the heartbeats of the others, so that it may take instances.
+    pub joined: bool,
     /// All members that are alive, this one included.
     pub members: Vec<MemberStatus>,
     /// All instances of its configuration.
@@ -104,6 +106,7 @@ impl Source {
         ClusterStatus {
             name: state.name.clone(),
             problem: state.problem.clone(),
+            joined: state.joined,
             members,
             instances: state.instances().map(instance).collect(),
             takeovers: Takeovers { free, released, expired },

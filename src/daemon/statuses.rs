@@ -143,10 +143,14 @@ impl InstanceStatuses {
         } else {
             (!self.started.load(Ordering::Relaxed)).then(|| "the daemon is starting".to_owned())
         };
+        // Else the next one could be stopped in an update, and no daemon would run what this one is to take.
+        let joins = self.cluster().is_some_and(|cluster| !cluster.joined);
+        let joins =
+            joins.then(|| "the daemon joins the cluster: it waits for heartbeats of others".to_owned());
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = waiting.into_iter().map(|name| format!("{name}: waits to be started"));
         let instances = self.snapshots().into_iter().filter_map(|snapshot| reason(&snapshot));
-        daemon.into_iter().chain(waiting).chain(instances).collect()
+        daemon.into_iter().chain(joins).chain(waiting).chain(instances).collect()
     }
 
     /// What is wrong while the daemon may be ready: events that are not published, and links that have failed.

@@ -257,7 +257,10 @@ fn a_member_that_joins_gets_its_share_one_at_a_time_and_no_faster_than_allowed()
     world.run(Duration::from_secs(10));
     assert_eq!(world.owners().values().filter(|owner| **owner == "a").count(), 60);
     world.start("b");
+    world.tick();
+    assert!(!world.daemons["b"].state.joined);
     world.run(Duration::from_secs(50));
+    assert!(world.daemons["b"].state.joined);
     assert_eq!((world.moves, world.running()), (6, 60));
     world.run(Duration::from_secs(600));
     let share = world.owners().values().filter(|owner| **owner == "b").count();

@@ -8,18 +8,19 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pontoon_testkit::{INSTANCES, eventually};
+use futures_util::StreamExt as _;
+use pontoon_testkit::INSTANCES;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::fixture::{Fixture, Settings};
 use super::history::Outcome;
 use super::service::{late_writes, overlaps};
 use super::traffic::Traffic;
-use crate::support::{DEADLINE, contents};
+use crate::support::{DEADLINE, contents, listen};
 
 const FAULTS: &str = "kill=1,freeze=1,stop=1,cut=1,roll=1";
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -211,8 +212,16 @@ impl Run {
     async fn finish(self) {
         let Self { mut fixture, traffic, faults, .. } = self;
         fixture.balanced().await;
-        fixture.sub0.connected(fixture.instances().len(), DEADLINE).await;
         let seen = traffic.stop().await;
+        fixture.serve_all().await;
+        // Behind all that was sent before.
+        let mut last = listen(&fixture.client, "pontoon.event.sub0.*.*.*.last").await;
+        fixture.sub0.broadcast("last", &json!({}));
+        for _ in fixture.instances() {
+            timeout(DEADLINE * 2, last.next()).await.expect("the last event of each instance arrives");
+        }
+        // And is confirmed.
+        fixture.serve_all().await;
         let (lifetimes, received) = (fixture.sub0.lifetimes(), fixture.sub0.received());
         let mut overlaps = overlaps(&lifetimes, Instant::now());
         let mut kinds: BTreeMap<&str, (usize, Vec<Duration>, Vec<Duration>)> = BTreeMap::new();
@@ -227,8 +236,6 @@ impl Run {
             println!("{kind}: {number} times, {}", quantiles(took));
             println!("{kind}: two connections at a time: {}", quantiles(overlapped));
         }
-        // What a daemon has read is stored.
-        fixture.sub0.broadcast("tick", &json!({"n": u64::MAX}));
         let mut all = Outcome::default();
         let mut sent_to_it = 0;
         let calls = fixture.sub0.texts();
@@ -236,11 +243,6 @@ impl Run {
         let mut statuses: BTreeMap<Option<String>, usize> = BTreeMap::new();
         for (instance, mut seen) in seen {
             let stream = format!("PONTOON_{}", instance.to_uppercase());
-            eventually(DEADLINE * 2, async || {
-                let stored = contents(&fixture.nats, &stream).await;
-                stored.iter().any(|(_, body)| body["data"]["n"] == u64::MAX)
-            })
-            .await;
             let own = calls.iter().filter(|call| call["resource"] == instance.as_str());
             seen.history.received =
                 own.map(|call| call["payload"]["c"].as_u64().expect("a number")).collect();

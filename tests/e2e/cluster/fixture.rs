@@ -165,6 +165,13 @@ impl Fixture {
         .await
     }
 
+    /// Waits until all instances run somewhere, and nothing of them waits to be stored.
+    pub(super) async fn serve_all(&mut self) {
+        for instance in self.settings.instances {
+            self.owner(instance).await;
+        }
+    }
+
     /// The daemon in which the instance runs, once it runs where it should, and all daemons know each other.
     pub(super) async fn settled(&mut self, instance: &str) -> String {
         let names: Vec<_> = self.daemons.keys().cloned().collect();
