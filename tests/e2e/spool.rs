@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
@@ -218,6 +219,38 @@ async fn a_stream_that_was_deleted_meanwhile_is_reported_and_gets_what_is_kept()
     let events = run.events().await;
     assert_eq!(numbers(&events), all(50));
     assert_eq!(gaps(&events, "stream_reset").len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_server_has_confirmed_and_lost_lies_in_a_gap() {
+    let mut run = OnDisk::start("").await;
+    assert_eq!(run.fixture.sub0.blast(100, numbered).await, 1);
+    filled(&run.fixture.nats, "PONTOON_SHOP", 100, DEADLINE).await;
+    run.fixture.nats.kill();
+    let (store, older) = (run.fixture.nats.store(), Dir::new("store"));
+    copy(&store, &older.path().join("store"));
+    run.fixture.nats.restart().await;
+    run.at_rest().await;
+    assert_eq!(run.fixture.sub0.blast(50, |number| numbered(100 + number)).await, 1);
+    filled(&run.fixture.nats, "PONTOON_SHOP", 150, DEADLINE).await;
+    run.at_rest().await;
+    // As after a host that had not written what the server took for stored.
+    run.fixture.nats.kill();
+    fs::remove_dir_all(&store).expect("removed");
+    copy(&older.path().join("store"), &store);
+    run.fixture.nats.restart().await;
+    // The gap is behind what is left.
+    filled(&run.fixture.nats, "PONTOON_SHOP", 101, DEADLINE).await;
+    assert_eq!(run.fixture.sub0.blast(1, |_| numbered(150)).await, 1);
+    filled(&run.fixture.nats, "PONTOON_SHOP", 102, DEADLINE).await;
+    let events = run.events().await;
+    assert_eq!(numbers(&events), [all(100), vec![150]].concat());
+    assert_eq!(gaps(&events, "stream_reset").len(), 1);
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} is copied", from.display());
 }
 
 #[tokio::test]

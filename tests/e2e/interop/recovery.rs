@@ -1,6 +1,6 @@
 //! Sessions that are resumed after a break (connection state recovery), and those that are not.
 
-use pontoon_testkit::{Proxy, eventually};
+use pontoon_testkit::{DaemonConfig, Dir, Proxy, eventually};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, NUMBERED};
@@ -54,6 +54,26 @@ async fn a_resumed_session_publishes_what_was_missed_once_in_order_and_without_a
     fixture.blast(10, 1).await;
     assert_eq!(recovered(&fixture), [false, true, true]);
     assert_eq!(fixture.stored(13).await[9..], ["gap disconnected", "8", "9", "10"]);
+}
+
+#[tokio::test]
+async fn what_was_missed_while_the_daemon_was_down_is_published_by_the_next_run() {
+    let (server, dir) = (Server::start(json!({"recovery": true})).await, Dir::new("recovery"));
+    let (url, folder) = (server.url(), dir.path().display().to_string());
+    let keeps = |config: DaemonConfig| config.environment("STATE_DIRECTORY", &folder);
+    let mut fixture = Fixture::at(&url, NUMBERED, server, keeps).await;
+    fixture.joined(1).await;
+    fixture.blast(0, 3).await;
+    fixture.stored(3).await;
+    fixture.daemon.signal("TERM");
+    assert_eq!(fixture.daemon.wait_exit(DEADLINE).await, Some(0));
+    fixture.server.sees("disconnect", 1).await;
+    fixture.blast(3, 3).await;
+    fixture.daemon.restart();
+    fixture.joined(2).await;
+    fixture.blast(6, 1).await;
+    assert_eq!(recovered(&fixture), [false, true]);
+    assert_eq!(fixture.stored(8).await, ["0", "1", "2", "gap restarted", "3", "4", "5", "6"]);
 }
 
 #[tokio::test]
