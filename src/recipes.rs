@@ -9,30 +9,39 @@ pub struct Recipe {
     pub kind: &'static str,
     /// Its commented table.
     pub config: &'static str,
+    /// The script that the table names, if it is one: its file, and what is in it.
+    pub script: Option<(&'static str, &'static str)>,
 }
 
-/// Lists recipes by the names of their folders and the types of their connectors.
+/// Lists recipes by the names of their folders, the types of their connectors, and the files of their scripts.
 macro_rules! recipes {
-    ($($name:literal: $kind:literal,)*) => {
+    ($($name:literal: $kind:literal $(, $script:literal)?;)*) => {
         /// All of them, by name.
         pub const RECIPES: &[Recipe] = &[$(Recipe {
             name: $name,
             kind: $kind,
-            config: include_str!(concat!("../connectors/recipes/", $name, "/config.toml")),
+            config: recipes!(@text $name, "config.toml"),
+            script: recipes!(@script $name $(, $script)?),
         }),*];
     };
+    (@script $name:literal) => { None };
+    (@script $name:literal, $script:literal) => { Some(($script, recipes!(@text $name, $script))) };
+    (@text $name:literal, $file:literal) => { include_str!(concat!("../connectors/recipes/", $name, "/", $file)) };
 }
 
 recipes! {
-    "discord": "websocket",
-    "graphql": "websocket",
-    "homeassistant": "websocket",
-    "jsonrpc": "websocket",
-    "market": "websocket",
-    "phoenix": "websocket",
-    "pusher": "websocket",
-    "signalr": "websocket",
-    "slack": "websocket",
+    "discord": "websocket";
+    "eventsub": "websocket";
+    "graphql": "websocket";
+    "homeassistant": "websocket";
+    "irc": "script", "irc.js";
+    "jsonrpc": "websocket";
+    "market": "websocket";
+    "phoenix": "websocket";
+    "pusher": "websocket";
+    "signalr": "websocket";
+    "slack": "websocket";
+    "stomp": "script", "stomp.js";
 }
 
 impl Recipe {
@@ -66,6 +75,9 @@ mod tests {
             let page = fs::read_to_string(folder.join("README.md")).unwrap();
             assert!(page.contains("\nCovered: ") && page.contains("\nNot covered: "), "{}", recipe.name);
             assert!(recipe.config.contains(&format!("\ntype = \"{}\"\n", recipe.kind)), "{}", recipe.name);
+            let script = recipe.script.map(|(file, _)| format!("\nscript = \"{file}\"\n"));
+            assert_eq!(script.is_some(), recipe.kind == "script", "{}", recipe.name);
+            assert!(script.is_none_or(|script| recipe.config.contains(&script)), "{}", recipe.name);
         }
     }
 }

@@ -46,7 +46,7 @@ declare namespace pontoon {
     timeout?: string;
   }
 
-  /** A WebSocket message. */
+  /** A WebSocket message. One that `codec` and `inflate` decode is a text message. */
   interface Frame {
     /** A text message. */
     readonly text?: string;
@@ -122,7 +122,7 @@ declare namespace pontoon {
   /** What is done, in order, once the function returns; nothing of it if the function throws. */
   interface Out {
     /**
-     * Sends a frame: a string or bytes as they are, anything else as JSON; over Socket.IO { event, args, ack? } or
+     * Sends a frame: a string or bytes as they are, anything else as JSON (or in the `codec`); over Socket.IO { event, args, ack? } or
      * { ack, args }. With a command, the frame carries it out.
      */
     send(frame: string | Uint8Array | Json, command?: Command): void;

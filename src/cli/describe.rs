@@ -55,14 +55,18 @@ pub(super) fn sample(registry: &Registry, kind: &str) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a recipe.
+/// Prints the table of a recipe.
 pub(super) fn recipe(name: &str) -> Outcome {
-    let recipe = Recipe::named(name).ok_or_else(|| {
+    stdout().write_all(named(name)?.config.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The recipe of this name.
+pub(super) fn named(name: &str) -> Result<&'static Recipe, Failure> {
+    Recipe::named(name).ok_or_else(|| {
         let known: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
         Failure::Usage(format!("\"{name}\" is not a recipe of this binary; known are: {}", known.join(", ")))
-    })?;
-    stdout().write_all(recipe.config.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Prints the schema.

@@ -90,8 +90,14 @@ enum Command {
     /// Write a connector to begin with
     New {
         /// A script, with its table and a transcript that plays
-        #[arg(long, value_name = "FOLDER")]
-        script: PathBuf,
+        #[arg(long, value_name = "FOLDER", required_unless_present = "recipe")]
+        script: Option<PathBuf>,
+        /// A recipe, by its name: its table, and its script if it has one
+        #[arg(long, value_name = "NAME", requires = "folder", conflicts_with = "script")]
+        recipe: Option<String>,
+        /// The folder for the recipe
+        #[arg(value_name = "FOLDER", requires = "recipe")]
+        folder: Option<PathBuf>,
     },
     /// Print the types of what scripts see, for editors (pontoon.d.ts)
     Types,
@@ -164,7 +170,8 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Connectors { r#type: Some(kind) } => describe::connector(&registry, &kind),
         Command::Sample { recipe: Some(name), .. } => describe::recipe(&name),
         Command::Sample { r#type: kind, .. } => describe::sample(&registry, &kind.unwrap_or_default()),
-        Command::New { script } => new::script(&script),
+        Command::New { recipe: Some(name), folder, .. } => new::recipe(&name, &folder.unwrap_or_default()),
+        Command::New { script, .. } => new::script(&script.unwrap_or_default()),
         Command::Types => new::types(),
         Command::Test { folder } => test::run(&folder),
         Command::Explain { instance, frame } => explain::run(&registry, &sources, &instance, &frame),

@@ -1,4 +1,4 @@
-//! `pontoon new --script` and `pontoon types`: a script to begin with, and the types of what scripts see.
+//! `pontoon new` and `pontoon types`: a script or a recipe to begin with, and the types of what scripts see.
 
 use std::fs;
 use std::io::{Write as _, stdout};
@@ -9,33 +9,59 @@ use pontoon_script::{DECLARATIONS, EXAMPLE, EXAMPLE_TRANSCRIPT, WebsocketScript}
 use pontoon_sdk::Connector as _;
 
 use super::Outcome;
+use super::describe;
 use super::failure::Failure;
 
 /// Writes a script into a folder that is not there yet, with a configuration and a transcript that plays.
 pub(super) fn script(folder: &Path) -> Outcome {
-    let failed = |what: &Path, error: std::io::Error| Failure::Failed(format!("{}: {error}", what.display()));
-    fs::create_dir(folder).map_err(|error| failed(folder, error))?;
-    let transcripts = folder.join("transcripts");
-    fs::create_dir(&transcripts).map_err(|error| failed(&transcripts, error))?;
     // `pontoon test` takes the settings from the configuration.
     let is_config = |line: &&str| !line.starts_with("config ");
     let transcript: String =
         EXAMPLE_TRANSCRIPT.lines().filter(is_config).map(|line| format!("{line}\n")).collect();
-    for (name, text) in [
-        ("config.toml", WebsocketScript::SAMPLE),
-        ("feed.js", EXAMPLE),
-        ("pontoon.d.ts", DECLARATIONS),
-        ("transcripts/feed.txt", &transcript),
-    ] {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(|error| failed(&path, error))?;
-    }
+    write(
+        folder,
+        &[
+            ("config.toml", WebsocketScript::SAMPLE),
+            ("feed.js", EXAMPLE),
+            ("pontoon.d.ts", DECLARATIONS),
+            ("transcripts/feed.txt", &transcript),
+        ],
+    )?;
     let folder = folder.display();
     writeln!(
         stdout(),
         "{folder}/feed.js is a script, {folder}/config.toml its table; `pontoon test {folder}` plays its transcript"
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a recipe into a folder that is not there yet: its table, and its script if it is one.
+pub(super) fn recipe(name: &str, folder: &Path) -> Outcome {
+    let recipe = describe::named(name)?;
+    let mut files = vec![("config.toml", recipe.config)];
+    if let Some(script) = recipe.script {
+        files.extend([script, ("pontoon.d.ts", DECLARATIONS)]);
+    }
+    write(folder, &files)?;
+    let (folder, script) = (folder.display(), recipe.script.map_or("", |_| ", and its script beside it"));
+    writeln!(
+        stdout(),
+        "{folder}/config.toml is the table{script}; `pontoon check --config {folder}/config.toml` checks it"
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes files into a folder that is not there yet.
+fn write(folder: &Path, files: &[(&str, &str)]) -> Result<(), Failure> {
+    let failed = |what: &Path, error: std::io::Error| Failure::Failed(format!("{}: {error}", what.display()));
+    fs::create_dir(folder).map_err(|error| failed(folder, error))?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        let within = path.parent().unwrap_or(folder);
+        fs::create_dir_all(within).map_err(|error| failed(within, error))?;
+        fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
 }
 
 /// Prints the types.

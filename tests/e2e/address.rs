@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, SilentService, ask, start};
 const TOKEN: &str = "hunter2";
 
 /// An HTTP server that gives every request the same answer.
-struct Api {
+pub(crate) struct Api {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
     answer: Arc<Mutex<String>>,
@@ -28,7 +28,7 @@ impl Drop for Api {
 }
 
 impl Api {
-    async fn start(answer: String) -> Self {
+    pub(crate) async fn start(answer: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, answer): (Arc<Mutex<Vec<String>>>, _) = (Arc::default(), Arc::new(Mutex::new(answer)));
@@ -49,12 +49,18 @@ impl Api {
         Self { address, requests, answer, task }
     }
 
-    fn answers(&self, answer: String) {
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn answers(&self, answer: String) {
         *self.answer.lock().unwrap() = answer;
     }
 }
 
-fn json(body: &str) -> String {
+/// An answer with this body.
+pub(crate) fn json(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 

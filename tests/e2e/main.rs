@@ -21,6 +21,7 @@ mod deploy;
 mod dial;
 mod domains;
 mod elizaos;
+mod encodings;
 mod events;
 mod faults;
 mod flood;

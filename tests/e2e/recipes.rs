@@ -7,12 +7,14 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use pontoon::recipes::{RECIPES, Recipe};
 use pontoon_testkit::{
-    Daemon, DaemonConfig, NatsServer, Profile, Strict, TranscriptPlayer, WebSocketServer, eventually, strict,
+    Daemon, DaemonConfig, Dir, NatsServer, Profile, Strict, TranscriptPlayer, WebSocketServer, eventually,
+    strict,
 };
 use pontoon_transcript::{SECRET, Transcript, recipe_transcript};
 use tokio::time::timeout;
 
 use crate::BINARY;
+use crate::address::{Api, json};
 use crate::support::{DEADLINE, SilentService, ask, listen, start};
 
 /// What is seen of a protocol.
@@ -100,12 +102,33 @@ async fn market() {
         .await;
 }
 
+#[tokio::test]
+async fn stomp() {
+    let call = Some(("message.send", r#"{"channel":"/queue/room","text":"hi"}"#, "acked"));
+    play(Case { protocol: strict::STOMP, event: "message.created", call, resumes: false, refuses: true })
+        .await;
+}
+
+#[tokio::test]
+async fn irc() {
+    let call = Some(("message.send", r##"{"channel":"#room","text":"hi"}"##, "sent"));
+    play(Case { protocol: strict::IRC, event: "message.created", call, resumes: false, refuses: true }).await;
+}
+
+#[tokio::test]
+async fn eventsub() {
+    let event = "x-eventsub.notified";
+    play(Case { protocol: strict::EVENTSUB, event, call: None, resumes: false, refuses: false }).await;
+}
+
 /// The instance's table as the recipe has it, but at this address, and with its secrets in variables that are set.
-fn configured(config: DaemonConfig, recipe: &Recipe, url: &str) -> DaemonConfig {
-    let table = recipe
-        .config
-        .lines()
-        .map(|line| if line.starts_with("url = ") { format!("url = \"{url}\"") } else { line.to_owned() });
+fn configured(config: DaemonConfig, recipe: &Recipe, url: &str, dir: &Dir) -> DaemonConfig {
+    let script = recipe.script.map(|(file, text)| dir.write(file, text));
+    let table = recipe.config.lines().map(|line| match line.split_once(" = ") {
+        Some(("url", _)) => format!("url = \"{url}\""),
+        Some(("script", _)) => format!("script = {script:?}", script = script.as_deref().unwrap()),
+        _ => line.to_owned(),
+    });
     let table: Vec<_> = table.collect();
     let names = recipe.config.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
     let config = names.fold(config, |config, name| config.environment(name, SECRET));
@@ -122,8 +145,9 @@ async fn play(case: Case) {
     let nats = NatsServer::options().every_right().start().await;
     let client = nats.client().await;
     let service = Strict::start(case.protocol).await;
-    let daemon: Daemon = start(configured(DaemonConfig::new(&nats), recipe, &service.url()));
-    let subject = format!("pontoon.command.websocket.{}", instance(recipe));
+    let dir = Dir::new(recipe.name);
+    let daemon: Daemon = start(configured(DaemonConfig::new(&nats), recipe, &service.url(), &dir));
+    let subject = format!("pontoon.command.{}.{}", recipe.kind, instance(recipe));
     let phase = async |wanted: &str| {
         eventually(DEADLINE, async || {
             let state = ask(&client, &format!("{subject}.status"), "", &[]).await.body["data"].take();
@@ -133,10 +157,10 @@ async fn play(case: Case) {
     };
     phase("ready").await;
     service.until(|shared| shared.sign_ins == 1).await;
-    let mut events = listen(&client, &format!("pontoon.event.websocket.*.{}.>", case.event)).await;
+    let mut events = listen(&client, &format!("pontoon.event.*.*.{}.>", case.event)).await;
     let mut happened = async |id: &str| {
         let message = timeout(DEADLINE, events.next()).await.expect("in time").expect("subscribed");
-        assert!(message.subject.ends_with(".room"), "{}", message.subject);
+        assert!(message.subject.ends_with("room"), "{}", message.subject);
         let body = String::from_utf8_lossy(&message.payload).into_owned();
         assert!(body.contains(id), "{id}: {body}");
         assert!(!body.contains(SECRET), "{body}");
@@ -147,6 +171,8 @@ async fn play(case: Case) {
         let reply = ask(&client, &format!("{subject}.{operation}"), body, &[]).await;
         assert_eq!(reply.body["status"], status, "{}", reply.body);
     }
+
+    service.until(|shared| shared.unacknowledged.is_empty()).await;
 
     // What was sent meanwhile comes where sessions are resumed.
     if case.resumes {
@@ -172,6 +198,52 @@ async fn play(case: Case) {
         assert_eq!(reply.body["status"], "accepted", "{}", reply.body);
         phase("ready").await;
     }
+    assert_eq!(service.breaches(), Vec::<String>::new(), "{}", daemon.log());
+    assert!(!daemon.log().contains(SECRET), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn slack() {
+    let recipe = Recipe::named("slack").unwrap();
+    let nats = NatsServer::options().every_right().start().await;
+    let client = nats.client().await;
+    let service = Strict::start(strict::SLACK).await;
+    let opened = json(&format!(r#"{{"ok":true,"url":"{}?ticket=1"}}"#, service.url()));
+    let api = Api::start(opened.clone()).await;
+    let table = recipe.config.replace("https://slack.com/api", &format!("http://{}", api.address()));
+    let hosts = r#"hosts = ["127.0.0.1"], addresses = ["127.0.0.1"]"#;
+    let table = table
+        .replace(r#"hosts = ["*.slack.com"]"#, hosts)
+        .replace("wss://wss-primary.slack.com/", "ws://127.0.0.1:1/");
+    let daemon = start(DaemonConfig::new(&nats).environment("SLACK_APP_TOKEN", SECRET).with(&table));
+    let phase = async |wanted: &str| {
+        eventually(DEADLINE, async || {
+            let state =
+                ask(&client, "pontoon.command.websocket.slack.status", "", &[]).await.body["data"].take();
+            state["links"][0]["phase"] == wanted && state["bus"]["publishing"] == true
+        })
+        .await;
+    };
+    phase("ready").await;
+    let mut events = listen(&client, "pontoon.event.websocket.slack.message.created.>").await;
+    for id in ["first", "second"] {
+        service.happens(id);
+        let message = timeout(DEADLINE, events.next()).await.expect("in time").expect("subscribed");
+        let body = String::from_utf8_lossy(&message.payload).into_owned();
+        assert!(message.subject.ends_with(".room") && body.contains(id), "{body}");
+        service.until(|shared| shared.unacknowledged.is_empty()).await;
+        let sign_ins = service.sign_ins();
+        service.cut();
+        service.until(|shared| shared.sign_ins > sign_ins).await;
+        phase("ready").await;
+    }
+    api.answers(json(r#"{"ok":false,"error":"invalid_auth"}"#));
+    service.cut();
+    phase("credentials_refused").await;
+    api.answers(opened);
+    let reply = ask(&client, "pontoon.command.websocket.slack.reconnect", "", &[]).await;
+    assert_eq!(reply.body["status"], "accepted", "{}", reply.body);
+    phase("ready").await;
     assert_eq!(service.breaches(), Vec::<String>::new(), "{}", daemon.log());
     assert!(!daemon.log().contains(SECRET), "{}", daemon.log());
 }
@@ -211,7 +283,7 @@ async fn an_acknowledgement_is_sent_once_nats_has_the_event_and_not_before() {
 async fn every_transcript_of_a_recipe_plays() {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes");
     let mut transcripts = Vec::new();
-    for recipe in RECIPES {
+    for recipe in RECIPES.iter().filter(|recipe| recipe.kind == "websocket") {
         let folder = recipes.join(recipe.name).join("transcripts");
         for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             let text = recipe_transcript(recipe.config, &fs::read_to_string(&file).unwrap()).unwrap();
@@ -230,8 +302,12 @@ async fn every_transcript_of_a_recipe_plays() {
 #[test]
 fn recipes_pass_the_check() {
     for recipe in RECIPES {
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recipe-{}.toml", recipe.name));
-        fs::write(&file, recipe.config).unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recipe-{}", recipe.name));
+        let _ = fs::remove_dir_all(&folder);
+        let mut new = std::process::Command::new(BINARY);
+        let written = new.args(["new", "--recipe", recipe.name]).arg(&folder).output().unwrap();
+        assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+        let file = folder.join("config.toml");
         let names = recipe.config.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
         let mut check = std::process::Command::new(BINARY);
         check.args(["check", "--config"]).arg(&file).envs(names.map(|name| (name, SECRET)));

@@ -245,9 +245,12 @@ fn a_new_script_passes_its_transcript_and_a_changed_one_says_where_it_fails() {
 
 #[test]
 fn transcripts_of_recipes_play_by_the_command_line() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes/discord");
-    let output = std::process::Command::new(BINARY).arg("test").arg(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let recipes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes");
+    for recipe in ["discord", "irc", "stomp"] {
+        let output =
+            std::process::Command::new(BINARY).arg("test").arg(recipes.join(recipe)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
@@ -262,7 +265,10 @@ fn a_frame_is_explained() {
         "pontoon.toml",
         "[connectors.feed]\ntype = \"script\"\nscript = \"feed.js\"\nurl = \"wss://h/\"\n\
          [connectors.table]\ntype = \"websocket\"\nurl = \"wss://h/\"\nkind = \"/t\"\n\
-         events.m = { type = \"message.created\", channel = \"/c\", id = \"/id\" }\n",
+         events.m = { type = \"message.created\", channel = \"/c\", id = \"/id\" }\n\
+         [connectors.several]\ntype = \"websocket\"\nurl = \"wss://h/\"\nkind = \"/t\"\nsplit = \"array\"\n\
+         codec = \"msgpack\"\nnested_json = [\"/d\"]\n\
+         events.m = { type = \"message.created\", channel = \"/d/c\", id = \"/d/id\" }\n",
     );
     let message = r#"{"t":"m","c":"lobby"}"#;
     let published = "publishes message.created scope=lobby {\"channel\":\"lobby\"}\n";
@@ -272,6 +278,16 @@ fn a_frame_is_explained() {
             "feed",
             "x",
             "publishes frame.unrecognised: feed.js: decode did nothing with this frame\n".to_owned(),
+        ),
+        // [{"t": "m", "d": "{\"c\":\"lobby\"}"}, {"t": "x"}]
+        (
+            "several",
+            "base64 koKhdKFtoWSteyJjIjoibG9iYnkifYGhdKF4",
+            format!(
+                "message 1 is of the kind m\nmessage 1 id = \"/d/id\" finds nothing\n\
+                 message 2 is of the kind x, which events does not list\n{published}\
+                 publishes frame.unrecognised {{\"name\":\"x\"}}\n"
+            ),
         ),
         ("table", message, format!("is of the kind m\nid = \"/id\" finds nothing\n{published}")),
     ] {

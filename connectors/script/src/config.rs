@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pontoon_generic::encoding::{Codec, Encoding, Inflate};
 use pontoon_sdk::settings::check;
 use pontoon_sdk::{Error, Param, Result, Secret, Size, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -38,6 +39,12 @@ pub struct Config {
     /// What is sent to be let in by a service that speaks Socket.IO: each field any JSON, or a secret.
     #[serde(default)]
     pub auth: BTreeMap<String, Param<Value>>,
+    /// What binary frames hold, which the script gets as JSON text; what it sends that is not a string or bytes is encoded so,
+    /// too. Not for Socket.IO.
+    #[serde(default)]
+    pub codec: Codec,
+    /// How binary frames are compressed. Not for Socket.IO.
+    pub inflate: Option<Inflate>,
     /// Secrets by name, which the script has as `secrets.name`, and `${name}` in the query and in headers. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
@@ -124,6 +131,11 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// How frames are encoded.
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding { codec: self.codec, inflate: self.inflate }
+    }
+
     /// Checks what belongs to one of the protocols, and the limits.
     ///
     /// # Errors
@@ -135,6 +147,19 @@ impl Config {
             "/subprotocols",
             "Socket.IO has no subprotocols; leave it out, or write protocol = \"websocket\"",
         )?;
+        let only_websocket = |at| {
+            check(
+                !is_socketio,
+                at,
+                "Socket.IO has no such frames; leave it out, or write protocol = \"websocket\"",
+            )
+        };
+        if self.codec != Codec::Json {
+            only_websocket("/codec")?;
+        }
+        if self.inflate.is_some() {
+            only_websocket("/inflate")?;
+        }
         let only_socketio = "only Socket.IO has this; leave it out, or write protocol = \"socketio\"";
         check(is_socketio || self.namespace.is_none(), "/namespace", only_socketio)?;
         check(is_socketio || self.auth.is_empty(), "/auth", only_socketio)?;

@@ -1,12 +1,15 @@
 //! What differs between the protocols: endpoints, and frames as scripts see and write them.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pontoon_generic::encoding::{Encoding, FrameReader};
 use pontoon_generic::headers::check_headers;
 use pontoon_generic::mapping::with_secrets;
 use pontoon_sdk::settings::{check, escaped, is_token};
 use pontoon_sdk::{
-    Error, Param, Raw, Result, SocketIo, Transport, WebSocket, connector, socketio, websocket,
+    Error, Outbox, Param, Raw, Result, SocketIo, Transport, WebSocket, connector, socketio, websocket,
 };
 use rquickjs::function::{Args, IntoArgs};
 use rquickjs::{Ctx, TypedArray};
@@ -27,7 +30,19 @@ pub trait Speaks: Transport<Frame: connector::Frame> + Sized {
 }
 
 /// What a session does with its frames.
-pub trait Frames: connector::Frame + Sized {
+pub trait Frames: connector::Frame + Clone {
+    /// A frame that was received, inflated and decoded. `None` if its message goes on in the next.
+    ///
+    /// # Errors
+    /// As [`FrameReader::read`].
+    fn decoded<'a>(
+        &'a self,
+        _reader: &mut FrameReader,
+        _out: &mut Outbox<Self>,
+    ) -> Result<Option<Cow<'a, Self>>> {
+        Ok(Some(Cow::Borrowed(self)))
+    }
+
     /// Gives a frame that was received to the script.
     fn decode(&self, engine: &Engine, now: f64) -> Result<Vec<Act>, Fault>;
 
@@ -38,7 +53,7 @@ pub trait Frames: connector::Frame + Sized {
     ///
     /// # Errors
     /// What to write.
-    fn sent(act: &Act) -> Result<Self, String>;
+    fn sent(act: &Act, encoding: Encoding) -> Result<Self, String>;
 }
 
 impl Speaks for WebSocket {
@@ -63,6 +78,14 @@ impl Speaks for WebSocket {
 }
 
 impl Frames for websocket::Frame {
+    fn decoded<'a>(
+        &'a self,
+        reader: &mut FrameReader,
+        out: &mut Outbox<Self>,
+    ) -> Result<Option<Cow<'a, Self>>> {
+        reader.read(self, out)
+    }
+
     fn decode(&self, engine: &Engine, now: f64) -> Result<Vec<Act>, Fault> {
         let called = match self {
             Self::Text(bytes) => {
@@ -77,8 +100,9 @@ impl Frames for websocket::Frame {
         connector::Frame::raw(self)
     }
 
-    fn sent(act: &Act) -> Result<Self, String> {
+    fn sent(act: &Act, encoding: Encoding) -> Result<Self, String> {
         match act.kind.as_str() {
+            "json" => Ok(encoding.encoded(Self::text(act.text.as_str()))),
             "binary" => STANDARD
                 .decode(&act.text)
                 .map(|bytes| Self::Binary(bytes.into()))
@@ -164,7 +188,7 @@ impl Frames for socketio::Frame {
         }
     }
 
-    fn sent(act: &Act) -> Result<Self, String> {
+    fn sent(act: &Act, _: Encoding) -> Result<Self, String> {
         let write = "write { event: \"name\", args: […] }, or { ack: 7, args: […] } as an acknowledgement";
         let message: Message =
             serde_json::from_str(&act.text).map_err(|error| format!("{write}: {error}"))?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use pontoon_generic::encoding::FrameReader;
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::{
     Code, Command, CommandId, End, Error, Event, EventType, Join, Kind, Outbox, Raw, Reply, Result, Session,
@@ -28,6 +29,7 @@ pub struct ScriptSession<F> {
     engine: Option<Engine>,
     /// The time of the system at a moment, as milliseconds since 1970.
     clock: (Instant, f64),
+    reader: FrameReader,
     streams: Streams,
     frames: std::marker::PhantomData<fn() -> F>,
 }
@@ -39,7 +41,15 @@ impl<F: Frames> ScriptSession<F> {
     pub(crate) fn new(script: Arc<Script>) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let clock = (Instant::now(), since_1970.as_secs_f64() * 1e3);
-        Self { script, engine: None, clock, streams: Streams::default(), frames: std::marker::PhantomData }
+        let reader = FrameReader::new(script.config.encoding());
+        Self {
+            script,
+            engine: None,
+            clock,
+            reader,
+            streams: Streams::default(),
+            frames: std::marker::PhantomData,
+        }
     }
 
     fn now(&self, out: &Outbox<F>) -> f64 {
@@ -106,7 +116,9 @@ impl<F: Frames> ScriptSession<F> {
         let pair =
             || serde_json::from_str::<(String, Box<RawValue>)>(&act.text).map_err(|error| error.to_string());
         Ok(match act.kind.as_str() {
-            "text" | "binary" | "json" => Step::Send(F::sent(act)?, act.command.map(CommandId)),
+            "text" | "binary" | "json" => {
+                Step::Send(F::sent(act, self.script.config.encoding())?, act.command.map(CommandId))
+            }
             "publish" => Step::Publish(Box::new(event::read(&act.text, raw, &mut self.streams)?)),
             "part" => Step::Reply(command()?, Reply::Part(data()?)),
             "acked" => Step::Reply(command()?, Reply::Acked(data()?)),
@@ -209,6 +221,8 @@ impl<F: Frames> Session for ScriptSession<F> {
     }
 
     fn decode(&mut self, frame: &F, out: &mut Outbox<F>) -> Result<()> {
+        let received = frame;
+        let Some(frame) = received.decoded(&mut self.reader, out)? else { return Ok(()) };
         let now = self.now(out);
         let raw = frame.payload();
         let decoded = self.engine().and_then(|engine| frame.decode(engine, now));
@@ -228,7 +242,7 @@ impl<F: Frames> Session for ScriptSession<F> {
             return Err(Error::protocol(fault.message));
         }
         // It was read, and the connection ends.
-        let mut event = Event::new(EventType::FrameUnrecognised, frame.raw());
+        let mut event = Event::new(EventType::FrameUnrecognised, received.raw());
         event.fields.reason = Some(fault.message.clone());
         out.publish(event);
         Err(Error::disconnected(fault.message))

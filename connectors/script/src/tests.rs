@@ -281,3 +281,34 @@ fn memory_may_run_out_anywhere() {
         assert!(message.contains("limits.memory"), "{kib}: {message}");
     }
 }
+
+#[test]
+fn a_script_gets_decoded_frames_and_sends_in_the_codec() {
+    let file = File::new(
+        r#"export default {
+          decode(frame, out) {
+            if (frame.json.ask) out.send({ ok: true });
+            else out.publish({ type: "x-trade.executed", fields: { text: frame.text } });
+          },
+        };"#,
+    );
+    let config = json!({ "script": file.0, "url": "ws://h/", "codec": "msgpack" });
+    // {"ask": 1}, {"ok": true}, {"a": 1}, and what has no meaning.
+    let transcript = r#"
+        up  <- base64 gaNhc2sB
+        up  -> base64 gaJva8M=
+        up  <- base64 gaFhAQ==
+        bus -> x-trade.executed {"text":"{\"a\":1}","raw":{"a":1}}
+        up  <- base64 wQ==
+        bus -> frame.unrecognised {"raw":{"base64":"wQ=="}}
+    "#;
+    play::<WebsocketScript>("test", &format!("config {config}\n{transcript}")).unwrap();
+    for (more, pointer) in
+        [(json!({ "codec": "cbor" }), "/codec"), (json!({ "inflate": "gzip" }), "/inflate")]
+    {
+        let mut settings = json!({ "script": file.0, "url": "https://h/", "protocol": "socketio" });
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let error = SocketioScript::new(serde_json::from_value(settings).unwrap()).err().unwrap();
+        assert_eq!(error.pointer(), Some(pointer));
+    }
+}

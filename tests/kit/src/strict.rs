@@ -3,6 +3,7 @@
 //! A [`Protocol`] says what a service sends and expects, as its public documentation does; [`Strict`] is the server.
 
 mod protocols;
+mod texts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use self::protocols::{DISCORD, GRAPHQL, HOME_ASSISTANT, JSON_RPC, MARKET, PHOENIX, PUSHER, SIGNALR};
+pub use self::texts::{EVENTSUB, IRC, SLACK, STOMP};
 use crate::wait::until_some;
 use crate::websocket::{Connection, Refusal, Request, Service, WebSocketServer};
 
@@ -26,7 +28,7 @@ pub struct Protocol {
     pub recipe: &'static str,
     /// What it sends to one that has connected.
     opened: fn(&mut Peer),
-    /// What it does about a message.
+    /// What it does about a message; one that is not JSON is a text.
     message: fn(&mut Peer, &Value),
     /// The message by which something with this id happens.
     happens: fn(&mut Shared, &str) -> String,
@@ -43,6 +45,8 @@ pub struct Shared {
     pub resumed: usize,
     /// What was against the protocol.
     pub breaches: Vec<String>,
+    /// What was sent and is not acknowledged yet, where a service wants that.
+    pub unacknowledged: Vec<String>,
     refuses: bool,
     sequence: u64,
     missed: Vec<String>,
@@ -66,6 +70,15 @@ impl Peer<'_> {
         self.shared.sign_ins += usize::from(good);
         *self.step = 1;
         good
+    }
+
+    /// An acknowledgement; of what was never sent, or twice, it is against the protocol.
+    fn acknowledged(&mut self, id: &str) {
+        let known = self.shared.unacknowledged.iter().position(|known| known == id);
+        match known {
+            Some(place) => drop(self.shared.unacknowledged.remove(place)),
+            None => self.breach(1002, &format!("{id} was not to be acknowledged")),
+        }
     }
 
     /// Ends the connection as one that is against the protocol.
@@ -112,7 +125,7 @@ impl Service for StrictService {
 
     fn text(&self, connection: &Arc<Connection>, text: &str) {
         for record in text.split('\u{1e}').filter(|record| !record.is_empty()) {
-            let message = serde_json::from_str(record).unwrap_or(Value::Null);
+            let message = serde_json::from_str(record).unwrap_or_else(|_| record.into());
             self.with(connection, |peer| (self.protocol.message)(peer, &message));
         }
     }
@@ -160,6 +173,11 @@ impl Strict {
     /// If it does not come in time.
     pub async fn until(&self, wanted: impl Fn(&Shared) -> bool) {
         until_some(DEADLINE, async || wanted(&self.service.state().0).then_some(())).await;
+    }
+
+    /// How many have signed in.
+    pub fn sign_ins(&self) -> usize {
+        self.service.state().0.sign_ins
     }
 
     /// What was against the protocol.

@@ -5,11 +5,13 @@ use pontoon_sdk::settings::{check, escaped, is_token};
 use pontoon_sdk::websocket::Endpoint;
 use pontoon_sdk::{Error, Param, Result};
 
+use crate::encoding::Codec;
 use crate::headers::check_headers;
 use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage, with_secrets};
 use crate::rules::Checks;
 use crate::websocket::config::{BODY, Config, Form, ID, Rules, SendTemplate, Subscriptions};
 use crate::websocket::content::{Mapping, Pointer};
+use crate::websocket::split::Split;
 
 impl Config {
     /// Checks the settings. Returns where to connect.
@@ -18,6 +20,7 @@ impl Config {
         self.check_headers()?;
         self.check_subprotocols()?;
         Secrets::check_names(&self.secrets, &[TemplateMessage::NAMES.as_slice(), &[ID]].concat())?;
+        self.check_encoding()?;
         self.check_events()?;
         self.check_call()?;
         self.check_frames(rules)?;
@@ -57,6 +60,24 @@ impl Config {
             !self.require_subprotocol || !self.subprotocols.is_empty(),
             "/require_subprotocol",
             "no subprotocol is offered, so that none can be picked; set subprotocols, or leave this out",
+        )
+    }
+
+    fn check_encoding(&self) -> Result<()> {
+        if self.codec == Codec::Json {
+            return Ok(());
+        }
+        let taken_apart = matches!(self.split, None | Some(Split::Array | Split::Concatenated));
+        check(
+            taken_apart,
+            "/split",
+            "with this codec a frame has no lines and no characters that end messages; write \"array\" or \"concatenated\"",
+        )?;
+        check(
+            self.binary.is_none(),
+            "/binary",
+            "with this codec all binary frames are read as objects and arrays; list their kinds in events, or write \
+             codec = \"json\"",
         )
     }
 

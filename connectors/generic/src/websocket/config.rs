@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::encoding::{Codec, Encoding, Inflate};
 use crate::mapping::{Template, Unmapped, ValueOf};
 use crate::rules::{self, Outgoing};
 use pontoon_sdk::websocket::Frame;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use crate::websocket::address::{AddressFrom, BeforeConnect};
 use crate::websocket::content::{Frames, Mapping, Pointer};
 use crate::websocket::discriminator::Discriminator;
-use crate::websocket::split::Split;
+use crate::websocket::split::{Split, unfolded};
 
 /// Selects frames.
 pub type Selector = rules::Selector<Frames>;
@@ -85,6 +86,11 @@ pub struct Config {
     /// What keeps the connection alive where the protocol's own pings do not.
     #[serde(default)]
     pub heartbeat: Heartbeat,
+    /// What binary frames hold. Objects and arrays are sent so, too.
+    #[serde(default)]
+    pub codec: Codec,
+    /// How binary frames are compressed.
+    pub inflate: Option<Inflate>,
     /// How a frame is taken apart that has several messages; each then counts as one frame for all other settings.
     pub split: Option<Split>,
     /// Where frames have strings that hold JSON: pointers lead into it.
@@ -195,6 +201,19 @@ impl Outgoing for Template {
 }
 
 impl Config {
+    /// How frames are encoded.
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding { codec: self.codec, inflate: self.inflate }
+    }
+
+    /// A message in which JSON within strings is unfolded, if it has some.
+    pub(crate) fn unfolded(&self, message: &Frame) -> Option<String> {
+        if self.nested_json.is_empty() {
+            return None;
+        }
+        std::str::from_utf8(message.bytes()).ok().and_then(|json| unfolded(json, &self.nested_json))
+    }
+
     /// Takes the rules out of the settings.
     pub(crate) fn take_rules(&mut self) -> Rules {
         Rules::new(

@@ -12,6 +12,28 @@ use crate::websocket::config::{Call, Config};
 use crate::websocket::content::Content;
 use crate::websocket::discriminator::Discriminator;
 
+/// What the messages of a frame are, as if it were the first of a connection, and which pointers find nothing in them.
+pub(crate) fn notes(frame: &Frame, config: &Config) -> Vec<String> {
+    let frame = match config.encoding().first(frame) {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return vec!["is a part of a message that goes on in the next frame".to_owned()],
+        // What is wrong with it is what becomes of it.
+        Err(_) => return Vec::new(),
+    };
+    let messages = match config.split {
+        Some(split) => split.messages(&frame).unwrap_or_default(),
+        None => vec![frame.into_owned()],
+    };
+    let count = messages.len();
+    let of = |(place, message): (usize, &Frame)| {
+        let inner = config.unfolded(message);
+        let notes = Received::read(message, inner.as_deref(), &config.kind).notes(config);
+        let which = if count > 1 { format!("message {} ", place + 1) } else { String::new() };
+        notes.into_iter().map(|note| format!("{which}{note}")).collect::<Vec<_>>()
+    };
+    messages.iter().enumerate().flat_map(of).collect()
+}
+
 /// A frame that was received.
 pub(crate) struct Received<'a> {
     frame: &'a Frame,
@@ -42,7 +64,7 @@ impl<'a> Received<'a> {
     }
 
     /// What its kind is, and which pointers of its entry in `events` find nothing in it.
-    pub(crate) fn notes(&self, config: &Config) -> Vec<String> {
+    fn notes(&self, config: &Config) -> Vec<String> {
         let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else {
             return vec!["has no kind".to_owned()];
         };

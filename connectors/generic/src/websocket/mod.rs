@@ -29,7 +29,6 @@ pub use config::{
     Subscriptions,
 };
 pub use content::{Frames, Mapping, Pointer};
-use decode::Received;
 pub use discriminator::Discriminator;
 use ids::RequestIds;
 use operations::Request;
@@ -115,7 +114,7 @@ impl Connector for Websocket {
     }
 
     fn notes(&self, frame: &Frame) -> Vec<String> {
-        Received::read(frame, None, &self.config.kind).notes(&self.config)
+        decode::notes(frame, &self.config)
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {

@@ -218,7 +218,8 @@ fn template_of(config: &Config) -> Result<&SendTemplate> {
 /// Refuses a frame whose answer could be taken for that of a call.
 fn unmistakable(frame: &Frame, config: &Config, ids: &RequestIds) -> Result<()> {
     let Some(Call { id, .. }) = &config.call else { return Ok(()) };
-    let found = std::str::from_utf8(frame.bytes()).ok().and_then(|json| id.find(&Json::new(json)));
+    let json = config.encoding().json(frame).unwrap_or_default();
+    let found = id.find(&Json::new(&json));
     if found.is_none_or(|found| ids.read(found).is_none()) {
         return Ok(());
     }

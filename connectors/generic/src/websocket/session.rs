@@ -12,6 +12,7 @@ use pontoon_sdk::{
 use serde_json::value::RawValue;
 
 use crate::answer::{error_of, reply, sentence};
+use crate::encoding::FrameReader;
 use crate::mapping::{Secrets, Template, unmapped};
 use crate::rules::{Dialogue, Ends, Memory, Reacted};
 use crate::websocket::config::{Config, ID, Rules};
@@ -19,7 +20,6 @@ use crate::websocket::content::{Content, Frames};
 use crate::websocket::decode::Received;
 use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{self, Outgoing, Request};
-use crate::websocket::split::unfolded;
 use crate::websocket::subscriptions::{self, Again};
 
 /// One connection.
@@ -30,6 +30,7 @@ pub struct WebsocketSession {
     calls: Pending<u64, DeliveryLevel, Frame>,
     dialogue: Dialogue<Frames, Template>,
     again: Again,
+    reader: FrameReader,
     /// The messages that come in parts.
     streams: Streams,
 }
@@ -43,8 +44,9 @@ impl WebsocketSession {
     ) -> Self {
         let numbers = Arc::clone(&ids);
         let names = move |name: &str| (name == ID).then(|| numbers.json(numbers.next()));
-        let split = config.split;
-        let wrap = move |frame| if let Some(split) = split { split.ended(frame) } else { frame };
+        let (split, encoding) = (config.split, config.encoding());
+        let wrap =
+            move |frame| encoding.encoded(if let Some(split) = split { split.ended(frame) } else { frame });
         let dialogue = Dialogue::new(rules, memory, Box::new(names), Box::new(wrap));
         Self {
             config,
@@ -52,6 +54,7 @@ impl WebsocketSession {
             calls: Pending::new(Order::ById),
             dialogue,
             again: Again::default(),
+            reader: FrameReader::new(encoding),
             streams: Streams::default(),
         }
     }
@@ -146,10 +149,7 @@ impl WebsocketSession {
     /// One message of the service's.
     fn message(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
         let config = Arc::clone(&self.config);
-        let inner = match &*config.nested_json {
-            [] => None,
-            places => std::str::from_utf8(frame.bytes()).ok().and_then(|json| unfolded(json, places)),
-        };
+        let inner = config.unfolded(frame);
         let frame = Received::read(frame, inner.as_deref(), &config.kind);
         if let Some(ends) = self.dialogue.learn(&frame.seen()) {
             return Err(self.end(ends, &frame, out));
@@ -206,8 +206,9 @@ impl Session for WebsocketSession {
     }
 
     fn decode(&mut self, frame: &Frame, out: &mut Outbox<Frame>) -> Result<()> {
-        let Some(split) = self.config.split else { return self.message(frame, out) };
-        for message in split.messages(frame)? {
+        let Some(frame) = self.reader.read(frame, out)? else { return Ok(()) };
+        let Some(split) = self.config.split else { return self.message(&frame, out) };
+        for message in split.messages(&frame)? {
             match self.message(&message, out) {
                 // Only this message is not understood.
                 Err(error) if error.kind() == Kind::Protocol => {

@@ -238,6 +238,9 @@ fn wrong_settings_are_refused_with_their_place() {
             "/text/text",
             "write text = \"\", or leave it out",
         ),
+        (json!({"codec": "msgpack", "split": "lines"}), "/split", "write \"array\" or \"concatenated\""),
+        (json!({"codec": "cbor", "split": "\u{1e}"}), "/split", "has no lines and no characters"),
+        (json!({"codec": "cbor", "binary": {"type": "log.entry"}}), "/binary", "codec = \"json\""),
         (json!({"text": {"type": "log.entry", "title": ""}}), "/text/title", "log.entry has no title"),
         (
             json!({"binary": {"type": "socket.message", "text": ""}}),
