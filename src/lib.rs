@@ -29,7 +29,8 @@
 //!
 //! # Invariants
 //!
-//! * A connector never sees a socket, the system's clock, a subject, or NATS: its crate has no access to them.
+//! * A connector never sees a socket, the system's clock, or NATS: its crate has no access to them. It names no subject but
+//!   those that its settings let it ask.
 //! * Only [`transport`] opens sockets to services; only [`bus`] knows NATS; only [`envelope`] makes subjects.
 //! * Every command with a caller is answered exactly once at the end: by the session, by refusal, by deadline, by
 //!   disconnect, or because its caller is gone. [`reply::Caller`] answers even when it is dropped.

@@ -60,6 +60,25 @@ pub struct LinkStatus {
     /// The last error of the link or that its service raised; it stays when the link is ready again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// What callers have joined or subscribed to, which comes back on each connection.
+    #[serde(skip_serializing_if = "Joined::is_empty")]
+    pub joined: Joined,
+}
+
+/// What a link keeps for its next connections.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Joined {
+    /// How many there are.
+    pub count: usize,
+    /// The keys of the first of them, shortened.
+    pub keys: Vec<String>,
+}
+
+impl Joined {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 /// An error that is over, or not.

@@ -22,6 +22,8 @@ declare namespace pontoon {
     tick?(out: Out): void;
     /** NATS has confirmed the event that was published with this as `stored`. */
     stored?(id: Json, out: Out): void;
+    /** The answer to `out.ask`, once: its data, or why there is none. `context` is what was given to `out.ask`. */
+    asked?(answer: { data?: any; error?: { code: number; message: string } }, context: any, out: Out): void;
     /** The command was replied to without the script: its time ran out, or it could not be sent. `answered` forgets it. */
     abandoned?(command: { id: number }, out: Out): void;
     /** The connection has ended. "refused": the credentials are wrong; "slow": it is made again slowly. */
@@ -144,6 +146,11 @@ declare namespace pontoon {
     forget(key: string, command?: Command): void;
     /** Takes back what was remembered and forgotten for a command. */
     undo(command: Command): void;
+    /**
+     * Sends a request over NATS, to a subject that the setting `ask` lists; `asked` gets the answer. It has ten seconds, and
+     * request and answer 1 MiB. 64 may be under way.
+     */
+    ask(subject: string, body?: Json, context?: unknown): void;
     /** Commands may flow from now on. */
     ready(): void;
     /** Calls `tick` after this time, or earlier if that was asked for. */

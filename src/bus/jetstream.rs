@@ -280,31 +280,43 @@ impl JetStream<'_> {
         }
     }
 
-    /// Publishes a request, and waits for the first answer.
     async fn exchange(
         self,
         subject: String,
         headers: Option<HeaderMap>,
         body: Bytes,
     ) -> Result<Message, StreamError> {
-        let exchange = async {
-            let inbox = self.client.new_inbox();
-            let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|_| StreamError::Closed)?;
-            let headers = headers.unwrap_or_default();
-            let sent =
-                self.client.publish_with_reply_and_headers(subject.clone(), inbox, headers, body).await;
-            sent.map_err(|error| match error.kind() {
-                PublishErrorKind::MaxPayloadExceeded => StreamError::TooLarge,
-                _ => StreamError::Closed,
-            })?;
-            answers.next().await.ok_or(StreamError::Closed)
-        };
-        let answer = timeout(API_TIMEOUT, exchange).await;
-        let answer = answer.unwrap_or_else(|_| Err(StreamError::TimedOut(subject.clone())))?;
-        match answer.status {
-            Some(StatusCode::NO_RESPONDERS) => Err(StreamError::NoResponders(subject)),
-            _ => Ok(answer),
-        }
+        exchange(self.client, subject, headers, body, API_TIMEOUT).await
+    }
+}
+
+/// Publishes a request, and waits for the first answer, for as long as this.
+///
+/// # Errors
+/// See [`StreamError`].
+pub(super) async fn exchange(
+    client: &Client,
+    subject: String,
+    headers: Option<HeaderMap>,
+    body: Bytes,
+    limit: Duration,
+) -> Result<Message, StreamError> {
+    let exchange = async {
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| StreamError::Closed)?;
+        let headers = headers.unwrap_or_default();
+        let sent = client.publish_with_reply_and_headers(subject.clone(), inbox, headers, body).await;
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => StreamError::TooLarge,
+            _ => StreamError::Closed,
+        })?;
+        answers.next().await.ok_or(StreamError::Closed)
+    };
+    let answer = timeout(limit, exchange).await;
+    let answer = answer.unwrap_or_else(|_| Err(StreamError::TimedOut(subject.clone())))?;
+    match answer.status {
+        Some(StatusCode::NO_RESPONDERS) => Err(StreamError::NoResponders(subject)),
+        _ => Ok(answer),
     }
 }
 

@@ -8,7 +8,7 @@
 //! * [`jetstream`]: the JetStream API, as far as it is needed; `advice`: what to do about a stream that cannot be used
 //! * [`acks`]: what a stream must confirm, and what it holds after a break
 //! * [`jobs`]: jobs in, from a work queue, and their results
-//! * [`commands`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out
+//! * [`commands`]: commands in, and the micro service that tools see (ADR-32); [`replies`]: replies out; [`requests`]: requests of connectors
 
 pub mod acks;
 mod advice;
@@ -27,5 +27,6 @@ mod protocol;
 mod publish_connection;
 pub mod publisher;
 pub mod replies;
+pub mod requests;
 mod shared_connection;
 pub mod spool;

@@ -77,6 +77,9 @@ where
             }
             Action::Send(frame, _) => format!("sends {}", frame.to_text()),
             Action::Ready => "makes the link ready for commands".to_owned(),
+            Action::Ask { subject, body, .. } => {
+                format!("asks {subject} {}", String::from_utf8_lossy(body.as_bytes()))
+            }
             Action::Remember(join) => format!("remembers {} {}", join.key, join.data),
             Action::Forget(key) => format!("forgets {key}"),
             Action::Log(text) => format!("logs {text}"),

@@ -9,6 +9,7 @@ mod complete;
 mod describe;
 mod explain;
 mod failure;
+mod init;
 mod man;
 mod nats;
 mod new;
@@ -87,6 +88,8 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         recipe: Option<String>,
     },
+    /// Connect to a service, show what it sends, and propose a table for it
+    Init(init::Init),
     /// Write a connector to begin with
     New {
         /// A script, with its table and a transcript that plays
@@ -170,6 +173,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Connectors { r#type: Some(kind) } => describe::connector(&registry, &kind),
         Command::Sample { recipe: Some(name), .. } => describe::recipe(&name),
         Command::Sample { r#type: kind, .. } => describe::sample(&registry, &kind.unwrap_or_default()),
+        Command::Init(init) => init.run(),
         Command::New { recipe: Some(name), folder, .. } => new::recipe(&name, &folder.unwrap_or_default()),
         Command::New { script, .. } => new::script(&script.unwrap_or_default()),
         Command::Types => new::types(),

@@ -34,7 +34,9 @@ pub(super) fn print(registry: &Registry, sources: &Sources) -> Outcome {
     if kinds.is_empty() {
         return Err(Failure::Usage("no instance is configured, so no user needs permissions".to_owned()));
     }
-    let mut users = vec![daemon(&config, &kinds), reader(&config, &kinds)];
+    let mut daemon = daemon(&config, &kinds);
+    daemon.publish.extend(config::asks(registry, sources)?);
+    let mut users = vec![daemon, reader(&config, &kinds)];
     users.extend(kinds.iter().map(|(name, kind)| caller(&config, name, kind)));
     if config.admin.commands {
         users.push(operator(&config));

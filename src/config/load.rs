@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pontoon_sdk::Subjects;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::decode::{Prepared, decode, prune};
@@ -61,6 +63,31 @@ pub fn shared(
         |(name, table): (&String, &Value)| Some((name.clone(), table.get("type")?.as_str()?.to_owned()));
     let instances = layers.tree.get("connectors").and_then(Value::as_object);
     Ok((config, instances.into_iter().flatten().filter_map(named).collect()))
+}
+
+/// The subjects of NATS that instances may send requests to (`ask`), as far as they are subjects.
+///
+/// # Errors
+/// That the sources cannot be read.
+pub fn asks(registry: &Registry, sources: &Sources) -> Result<Vec<String>, Problems> {
+    let schema = Schema::new(registry);
+    let (layers, _) = Layers::read(sources, &schema).map_err(|problem| Problems(vec![problem]))?;
+    let instances =
+        layers.tree.get("connectors").and_then(Value::as_object).into_iter().flat_map(Map::values);
+    // Of a script the list, of a table what its reactions ask.
+    let listed = instances.flat_map(|instance| {
+        let list = instance.get("ask").and_then(|list| Subjects::deserialize(list).ok());
+        let reactions = instance.get("on").and_then(Value::as_array).into_iter().flatten();
+        let asked =
+            reactions.filter_map(|reaction| Some(reaction.pointer("/ask/subject")?.as_str()?.to_owned()));
+        list.into_iter().chain(asked.map(|subject| Subjects::from_iter([subject])))
+    });
+    let good = listed.filter(|subjects| subjects.check("").is_ok());
+    let mut subjects: Vec<String> =
+        good.flat_map(|subjects| subjects.iter().cloned().collect::<Vec<_>>()).collect();
+    subjects.sort();
+    subjects.dedup();
+    Ok(subjects)
 }
 
 fn finish(notes: Notes, report: Report<'_>) -> Result<Vec<String>, Problems> {

@@ -22,6 +22,6 @@ mod sources;
 mod suggest;
 
 pub use decode::Prepared;
-pub use load::{Loaded, load, shared};
+pub use load::{Loaded, asks, load, shared};
 pub use problem::{Problem, Problems};
 pub use sources::Sources;

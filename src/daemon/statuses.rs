@@ -236,6 +236,7 @@ mod tests {
             detail: None,
             retry_at: None,
             last_error: None,
+            joined: crate::status::Joined::default(),
         };
         let status = InstanceStatus {
             instance: "shop".into(),

@@ -160,6 +160,7 @@ impl Bus {
             connected,
             connections,
         };
+        this.shared.link.requester.send_over(this.current.subscribe());
         this.start_state();
         this.start_micro();
         let replies = this.start_replies();

@@ -63,6 +63,7 @@ impl<T: Dial> Run for Built<T> {
         let settings = transport::Settings::new(transport);
         let runtime = Builder::new_current_thread().enable_all().build();
         let outcomes = self.0.links().into_iter().map(|LinkSpec { key, endpoint, .. }| {
+            let endpoint = self.0.endpoint(&key, &endpoint).unwrap_or(endpoint);
             let outcome = match &runtime {
                 Ok(runtime) => runtime.block_on(supervisor::dial_once::<T>(&endpoint, &settings)),
                 Err(error) => Err(format!("the runtime cannot start: {error}")),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_sdk::OnDemandLimits;
+use pontoon_sdk::{OnDemandLimits, Subjects};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -25,6 +25,7 @@ use super::status;
 use crate::bus::checkpoints::Checkpoints;
 use crate::bus::commands;
 use crate::bus::connections::Connections;
+use crate::bus::requests::Requester;
 use crate::bus::spool::{Left, Spool, Storage};
 use crate::disk::{Directory, Intents};
 use crate::envelope::Envelope;
@@ -61,7 +62,8 @@ pub(super) async fn run<T: Dial>(
     mut context: Context,
     connections: Connections,
 ) {
-    let shared = Rc::new(shared(connector.kind(), connector.on_demand_limits(), &context).await);
+    let shared =
+        Rc::new(shared(connector.kind(), connector.on_demand_limits(), connector.asks(), &context).await);
     let mut parts = JoinSet::new();
     parts.spawn_local(status::beat(context.heartbeat.clone(), shared.link.activity.clone()));
     parts.spawn_local({
@@ -187,7 +189,7 @@ async fn serve<T: Dial>(
     false
 }
 
-async fn shared(kind: &str, on_demand: OnDemandLimits, context: &Context) -> Shared {
+async fn shared(kind: &str, on_demand: OnDemandLimits, asks: Subjects, context: &Context) -> Shared {
     let settings = context.settings.borrow().clone();
     let folder = format!("{}.{}", kind, context.name);
     let on_disk = match settings.delivery.spool.folder() {
@@ -223,6 +225,7 @@ async fn shared(kind: &str, on_demand: OnDemandLimits, context: &Context) -> Sha
         spool: Rc::new(spool),
         checkpoints: Rc::new(checkpoints),
         ends: Cell::new(false),
+        requester: Requester::new(asks),
         metrics: context.metrics.clone(),
         transport: transport::Settings::new(context.transport.clone()).fenced(context.fences.service.clone()),
         phases: LinkPhases::new(context.metrics.clone()),

@@ -199,6 +199,7 @@ mod tests {
             detail: Some("the address refuses connections".to_owned()),
             retry_at: None,
             last_error: None,
+            joined: crate::status::Joined::default(),
         };
         let keys = numbers.map(|number| LinkKey::new(format!("link-{number:05}")));
         keys.map(|key| (key.clone(), is_open.then(|| link(&key)))).collect()

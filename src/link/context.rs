@@ -8,6 +8,7 @@ use super::gaps::{Activity, ReadyLinks};
 use super::phases::LinkPhases;
 use super::slots::Slots;
 use crate::bus::checkpoints::Checkpoints;
+use crate::bus::requests::Requester;
 use crate::bus::spool::Spool;
 use crate::feed::Feed;
 use crate::log::Throttle;
@@ -24,6 +25,8 @@ pub struct Context {
     pub checkpoints: Rc<Checkpoints>,
     /// Whether the links are closed because the instance ends.
     pub ends: Cell<bool>,
+    /// Sends requests over NATS.
+    pub requester: Requester,
     /// Counts.
     pub metrics: Arc<InstanceMetrics>,
     /// How sockets are made.

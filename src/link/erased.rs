@@ -9,7 +9,7 @@ use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::{
     Command, CommandId, Connector, DeliveryLevel, End, Error, Event, Join, Kind, LinkKey, LinkSpec, Object,
-    OnDemandLimits, Operation, Outbox, Request as _, Result, Route, Session, Transport,
+    OnDemandLimits, Operation, Outbox, Raw, Request as _, Result, Route, Session, Subjects, Transport,
 };
 
 /// The body of a command as its connector reads it: a [`Connector::Request`].
@@ -37,6 +37,7 @@ pub trait ErasedConnector<T: Transport>: Send + Sync {
     fn on_dial_error(&self, link: &LinkKey, reason: &str) -> Option<Event>;
     fn listener(&self) -> Option<Listener>;
     fn authorize(&self, handshake: &Handshake<'_, T::Frame>) -> Result<Accept>;
+    fn asks(&self) -> Subjects;
     fn on_demand_limits(&self) -> OnDemandLimits;
     fn rate_limiter(&self, link: &LinkKey) -> Option<RateLimiter>;
     fn scope(&self, operation: &str, argument: Option<&str>, body: &Object<'_>) -> Option<String>;
@@ -112,6 +113,10 @@ impl<C: Connector> ErasedConnector<C::Transport> for C {
         Connector::authorize(self, handshake)
     }
 
+    fn asks(&self) -> Subjects {
+        Connector::asks(self)
+    }
+
     fn on_demand_limits(&self) -> OnDemandLimits {
         Connector::on_demand_limits(self)
     }
@@ -169,6 +174,10 @@ impl<S: Session<Request: 'static>> Session for WithErasedRequest<S> {
 
     fn stored(&mut self, number: u64, out: &mut Outbox<S::Frame>) -> Result<()> {
         self.0.stored(number, out)
+    }
+
+    fn asked(&mut self, number: u64, answer: Result<Raw>, out: &mut Outbox<S::Frame>) -> Result<()> {
+        self.0.asked(number, answer, out)
     }
 
     fn memory(&mut self) -> Option<Vec<u8>> {

@@ -89,6 +89,7 @@ impl Link {
         let address = self.address.as_deref().map(display);
         tracing::info!(instance = self.context.instance, link = %self.key, address, "link ready");
         self.phase.set(Phase::Ready, None, None);
+        self.phase.joined(&self.joins);
         self.gaps.ready(read);
     }
 

@@ -5,15 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pontoon_sdk::LinkKey;
+use pontoon_sdk::{Join, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::metrics::InstanceMetrics;
-use crate::status::{LastError, LinkChanges, LinkStatus, Phase};
+use crate::status::{Joined, LastError, LinkChanges, LinkStatus, Phase};
 
 /// How many characters of an error are kept.
 const LONGEST_ERROR: usize = 300;
+
+/// How many keys of joins are shown, and how many characters of each.
+const MOST_KEYS: usize = 20;
+/// See [`MOST_KEYS`].
+const LONGEST_KEY: usize = 64;
 
 /// The phases of the links of one instance.
 pub struct LinkPhases {
@@ -113,6 +118,7 @@ impl PhaseHandle {
             detail,
             retry_at,
             last_error: None,
+            joined: Joined::default(),
         };
         let mut links = phases.links.borrow_mut();
         let known = links.all.get(key);
@@ -126,6 +132,8 @@ impl PhaseHandle {
             // What waits for something else than its next attempt has not failed.
             _ => retry_at.map(|_| phase),
         };
+        let same = known.filter(|known| known.generation == *generation);
+        status.joined = same.map(|known| known.status.joined.clone()).unwrap_or_default();
         let failed = status.retry_at.and(status.detail.as_deref()).map(last_error);
         status.last_error = failed.or_else(|| known.and_then(|known| known.status.last_error.clone()));
         links.put(key, Entry { generation: *generation, status, standing });
@@ -134,13 +142,24 @@ impl PhaseHandle {
 }
 
 impl PhaseHandle {
+    /// What the link keeps for its next connections. It is shown with the next change, as there may be many.
+    pub fn joined(&self, joins: &[Join]) {
+        let keys = joins.iter().take(MOST_KEYS).map(|join| join.key.chars().take(LONGEST_KEY).collect());
+        let joined = Joined { count: joins.len(), keys: keys.collect() };
+        self.update(|status| status.joined = joined);
+    }
+
     /// The service has raised an error. It is shown with the next change, as there may be many.
     pub fn error(&self, text: &str) {
+        self.update(|status| status.last_error = Some(last_error(text)));
+    }
+
+    fn update(&self, change: impl FnOnce(&mut LinkStatus)) {
         let mut links = self.phases.links.borrow_mut();
         let links = &mut *links;
         let entry = links.all.get_mut(&self.key).filter(|known| known.generation == self.generation);
         if let Some(entry) = entry {
-            entry.status.last_error = Some(last_error(text));
+            change(&mut entry.status);
             links.changed.insert(self.key.clone());
         }
     }
@@ -190,6 +209,8 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     /// Links that are ready, and those that are down.
@@ -227,5 +248,25 @@ mod tests {
         assert_eq!(counts(&phases), (1, 1, [0, 0, 0]));
         drop(next);
         assert_eq!(counts(&phases), (0, 0, [0, 0, 0]));
+    }
+
+    #[test]
+    fn what_was_joined_is_shown_and_ends_with_the_link() {
+        let phases = LinkPhases::new(Arc::new(InstanceMetrics::new("a", "sub0", &[])));
+        let joined = || phases.list().remove(0).joined;
+        let handle = phases.handle(LinkKey::new("one"));
+        handle.set(Phase::Ready, None, None);
+        let joins: Vec<_> = (0..30)
+            .map(|n| Join { key: format!("{n}{}", "x".repeat(100)), data: RawValue::NULL.to_owned() })
+            .collect();
+        handle.joined(&joins);
+        assert!(phases.take_changes().contains_key(&LinkKey::new("one")));
+        // It stays over a break.
+        handle.set(Phase::Waiting, None, None);
+        let Joined { count, keys } = joined();
+        assert_eq!((count, keys.len(), keys[0].len()), (30, MOST_KEYS, LONGEST_KEY));
+        let next = phases.handle(LinkKey::new("one"));
+        next.set(Phase::Connecting, None, None);
+        assert!(joined().is_empty());
     }
 }

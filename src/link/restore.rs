@@ -38,6 +38,7 @@ impl Link {
         } else {
             self.joins.push(join);
         }
+        self.phase.joined(&self.joins);
     }
 
     /// Drops a join.
@@ -46,6 +47,7 @@ impl Link {
             self.context.checkpoints.set(self.key.as_str(), Part::Join(key), None);
         }
         self.joins.retain(|join| join.key != key);
+        self.phase.joined(&self.joins);
     }
 
     /// What its connector remembered in an earlier run.

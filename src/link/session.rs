@@ -1,6 +1,7 @@
 //! One connection from open to close: the only place where a service and the bus meet.
 
 mod actions;
+mod asks;
 mod closing;
 mod ends;
 mod observe;
@@ -14,11 +15,12 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{FutureExt as _, StreamExt as _};
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::RateLimiter;
-use pontoon_sdk::{CommandId, End, Error, Kind, Outbox, Redactor, Result};
+use pontoon_sdk::{CommandId, End, Error, Kind, Outbox, Raw, Redactor, Result};
 use time::OffsetDateTime;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until};
 
+use self::asks::Asks;
 pub use self::ends::Ends;
 use super::Link;
 use super::context::Context;
@@ -77,6 +79,8 @@ pub struct Connection<'a, F, R> {
     held: Option<F>,
     /// The numbers of events that NATS has confirmed, for the session: where they are sent, and where they arrive.
     stored: (UnboundedSender<u64>, UnboundedReceiver<u64>),
+    /// The requests over NATS that the session has made.
+    asks: Asks,
     interrupt: Pin<Box<dyn Future<Output = End> + 'a>>,
 }
 
@@ -114,6 +118,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
             beginning: None,
             held: None,
             stored: unbounded(),
+            asks: Asks::new(),
             interrupt: Box::pin(interrupt),
         }
     }
@@ -210,6 +215,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
                 }
                 Some(outcome) = self.ends.outcomes.next() => self.outcome(outcome),
                 Some(number) = self.stored.1.next() => self.is_stored(number),
+                Some((number, answer)) = self.asks.next(), if !self.asks.is_empty() => self.asked(number, answer),
                 begun = begun(self.beginning.as_deref_mut()) => self.begun(begun),
                 () = self.link.queue.arrived() => Ok(()),
                 command = self.pending.gone() => self.caller_gone(command),
@@ -345,6 +351,13 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
     fn is_stored(&mut self, number: u64) -> Result<(), End> {
         self.outbox.advance(Instant::now());
         let handled = self.session.stored(number, &mut self.outbox);
+        self.settle(handled)
+    }
+
+    /// The answer to a request over NATS has come, or will not come.
+    fn asked(&mut self, number: u64, answer: Result<Raw>) -> Result<(), End> {
+        self.outbox.advance(Instant::now());
+        let handled = self.session.asked(number, answer, &mut self.outbox);
         self.settle(handled)
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_nats::Client;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, WebSocketServer, eventually, until_some};
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Refusal, WebSocketServer, eventually, until_some};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -170,5 +170,28 @@ async fn an_address_that_leads_inside_is_not_dialled() {
             bridge(&nats, &api, &format!("address = {{ from = \"address\", {address} }}")).await;
         phase(&client, "wrong_address", reason).await;
         assert!(service.requests().is_empty(), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_in_the_url_is_filled_in_and_shown_nowhere() {
+    const KEY: &str = "key/of&ours";
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let settings = format!(
+        "url = \"ws://{}/link?t=${{key}}\"\nsecrets.key = {{ env = \"URL_KEY\" }}",
+        service.address()
+    );
+    let config = DaemonConfig::new(&nats).environment("URL_KEY", KEY);
+    let daemon = start(config.connector("any", "websocket", &settings));
+    let client = nats.client().await;
+    phase(&client, "ready", "").await;
+    assert_eq!(service.requests()[0].parameter("t"), Some(KEY));
+    service.refuse(Refusal::status(401).body(&format!("no {KEY}")));
+    service.cut();
+    phase(&client, "credentials_refused", "").await;
+    let log = daemon.log();
+    for form in [KEY, "key%2Fof%26ours"] {
+        assert!(!log.contains(form), "{log}");
     }
 }

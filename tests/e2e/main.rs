@@ -26,6 +26,7 @@ mod events;
 mod faults;
 mod flood;
 mod gaps;
+mod init;
 mod interop;
 mod jobs;
 mod lenient;

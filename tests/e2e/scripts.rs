@@ -243,6 +243,69 @@ fn a_new_script_passes_its_transcript_and_a_changed_one_says_where_it_fails() {
     assert_eq!(types.stdout, std::fs::read(folder.join("pontoon.d.ts")).unwrap());
 }
 
+/// Asks what it is sent, and sends what is answered.
+const ASKS: &str = r#"
+    export default {
+      decode(frame, out) {
+        out.ask(frame.json.subject, frame.json.body, frame.json.id);
+      },
+      asked(answer, id, out) {
+        out.send({ id, ...answer });
+      },
+    };
+"#;
+
+#[tokio::test]
+async fn a_service_asks_and_what_listens_on_nats_answers_once() {
+    let nats = NatsServer::options().every_right().start().await;
+    let client = nats.client().await;
+    let mut asked = listen(&client, "app.>").await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let dir = Dir::new("asks");
+    let script = dir.write("asks.js", ASKS);
+    let settings = format!(
+        "script = \"{}\"\nurl = \"ws://{}/\"\nask = [\"app.*\", \"none.>\"]",
+        script.display(),
+        service.address()
+    );
+    let daemon = start(DaemonConfig::new(&nats).connector("any", "script", &settings));
+    ready(&client, "any").await;
+    let mut events = listen(&client, "pontoon.event.script.any.>").await;
+    let asks = |id: u64, subject: &str| {
+        service.send_text(&json!({ "id": id, "subject": subject, "body": { "n": id } }).to_string());
+    };
+    let answered = async |id: u64| -> Value {
+        let of_id =
+            |text: String| serde_json::from_str(&text).ok().filter(|answer: &Value| answer["id"] == id);
+        let find = || service.texts().into_iter().find_map(of_id);
+        eventually(DEADLINE, async || find().is_some()).await;
+        find().unwrap()
+    };
+    asks(1, "app.sum");
+    let request = timeout(DEADLINE, asked.next()).await.expect("in time").expect("subscribed");
+    assert_eq!((request.subject.as_str(), &*request.payload), ("app.sum", &b"{\"n\":1}"[..]));
+    let reply = request.reply.expect("it wants an answer");
+    for answer in ["[\"first\"]", "[\"second\"]"] {
+        client.publish(reply.clone(), answer.into()).await.unwrap();
+    }
+    assert_eq!(answered(1).await, json!({ "id": 1, "data": ["first"] }));
+    // Nothing listens.
+    asks(2, "none.sum");
+    let failed = answered(2).await;
+    assert!(failed["error"]["message"].as_str().unwrap().contains("nothing answers on none.sum"), "{failed}");
+    // What the table does not list goes nowhere: the frame is published, with the reason.
+    asks(3, "app.sum.more");
+    let event = happened(&mut events).await;
+    assert!(event["reason"].as_str().unwrap().contains("add it to ask"), "{event}");
+    assert_eq!(service.texts().len(), 2, "{}", daemon.log());
+
+    let config = dir.write("pontoon.toml", &format!("[connectors.any]\ntype = \"script\"\n{settings}\n"));
+    let output =
+        std::process::Command::new(BINARY).arg("--config").arg(config).arg("nats-permissions").output();
+    let printed = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(printed.contains("\"app.*\"\n") && printed.contains("\"none.>\"\n"), "{printed}");
+}
+
 #[test]
 fn transcripts_of_recipes_play_by_the_command_line() {
     let recipes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/recipes");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pontoon_generic::encoding::{Codec, Encoding, Inflate};
 use pontoon_sdk::settings::check;
-use pontoon_sdk::{Error, Param, Result, Secret, Size, Span};
+use pontoon_sdk::{Error, Param, Result, Secret, Size, Span, Subjects};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -48,6 +48,9 @@ pub struct Config {
     /// Secrets by name, which the script has as `secrets.name`, and `${name}` in the query and in headers. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
+    /// Subjects of NATS that the script may send requests to, as `out.ask`.
+    #[serde(default)]
+    pub ask: Subjects,
     /// Whatever the script wants to know, which it has as `settings`.
     #[serde(default)]
     pub settings: Map<String, Value>,
@@ -163,6 +166,7 @@ impl Config {
         let only_socketio = "only Socket.IO has this; leave it out, or write protocol = \"socketio\"";
         check(is_socketio || self.namespace.is_none(), "/namespace", only_socketio)?;
         check(is_socketio || self.auth.is_empty(), "/auth", only_socketio)?;
+        self.ask.check("/ask")?;
         let Limits { time, memory, output } = self.limits;
         let is_time = (1..=1_000).contains(&time.0.as_millis());
         check(is_time, "/limits/time", "write a time from \"1ms\" to \"1s\"")?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use config::{Config, Limits, Protocol, ScriptFile};
 pub use operations::Request;
 use pontoon_sdk::{
-    Command, Connector, LinkKey, LinkSpec, Operation, Result, Route, SocketIo, Transport, WebSocket,
+    Command, Connector, LinkKey, LinkSpec, Operation, Result, Route, SocketIo, Subjects, Transport, WebSocket,
 };
 use protocol::{Frames, Speaks};
 use script::Script;
@@ -80,6 +80,10 @@ where
             listing.check(command)?;
         }
         Ok(Route::To(LinkKey::main()))
+    }
+
+    fn asks(&self) -> Subjects {
+        self.script.config.ask.clone()
     }
 
     fn session(&self, _: &LinkKey) -> ScriptSession<T::Frame> {

@@ -44,6 +44,7 @@
   // Commands whose answers are expected, by the key that the answer repeats, and what `stored` is called with.
   const expected = new Map();
   const stored = new Map();
+  const asked = new Map();
   let last = 0;
 
   const NONE = -1;
@@ -87,6 +88,12 @@
     remember: (key, data = null, command) => act("remember", json([String(key), data]), maybe(command)),
     forget: (key, command) => act("forget", String(key), maybe(command)),
     undo: (command) => act("undo", "", id(command)),
+    ask(subject, body = null, context = null) {
+      if (!connector.asked) throw new TypeError("the script has no function asked(answer, context, out), which gets the answer");
+      const text = json([String(subject), body]);
+      asked.set(++last, context);
+      act("ask", text, last);
+    },
     ready: () => act("ready", "", NONE),
     wake: (milliseconds) => act("wake", String(Number(milliseconds)), NONE),
     close: (reason) => act("close", String(reason), NONE),
@@ -115,7 +122,7 @@
     }
   }
 
-  const FUNCTIONS = ["open", "decode", "encode", "tick", "stored", "abandoned", "ended"];
+  const FUNCTIONS = ["open", "decode", "encode", "tick", "stored", "asked", "abandoned", "ended"];
   let connector;
   const run = (name, ...args) => {
     const result = connector[name](...args);
@@ -151,6 +158,11 @@
       const value = stored.get(number);
       stored.delete(number);
       if (connector.stored) run("stored", value, out);
+    },
+    asked(number, answer) {
+      const context = asked.get(number);
+      asked.delete(number);
+      run("asked", parse(answer), context, out);
     },
     abandoned(number) {
       for (const [key, command] of expected) {

@@ -92,6 +92,7 @@ impl<F: Frames> ScriptSession<F> {
                 Step::Send(frame, Some(command)) => out.send_for(command, frame),
                 Step::Publish(event) => out.publish(*event),
                 Step::Reply(command, reply) => out.reply(command, reply),
+                Step::Ask(number, subject, body) => out.ask(number, subject, body),
                 Step::Remember(join, None) => out.remember(join).map_err(|error| error.to_string())?,
                 Step::Remember(join, Some(command)) => {
                     out.remember_for(command, join).map_err(|error| error.to_string())?;
@@ -128,6 +129,13 @@ impl<F: Frames> ScriptSession<F> {
                 Step::Reply(command()?, Reply::Failed(Error::rejected(code_of(code.get())?, message)))
             }
             "unknown" => Step::Reply(command()?, Reply::Unknown(Error::rejected(Code::NoAnswer, text()))),
+            "ask" => {
+                let (subject, body) = pair()?;
+                if !self.script.config.ask.allow(&subject) {
+                    return Err(format!("the settings do not list the subject {subject}; add it to ask"));
+                }
+                Step::Ask(act.command.unwrap_or_default(), subject, body.into())
+            }
             "remember" => {
                 let (key, data) = pair()?;
                 Step::Remember(Join { key, data }, act.command.map(CommandId))
@@ -154,6 +162,7 @@ enum Step<F> {
     Send(F, Option<CommandId>),
     Publish(Box<Event>),
     Reply(CommandId, Reply),
+    Ask(u64, String, Raw),
     Remember(Join, Option<CommandId>),
     Forget(String, Option<CommandId>),
     Undo(CommandId),
@@ -280,6 +289,14 @@ impl<F: Frames> Session for ScriptSession<F> {
 
     fn stored(&mut self, number: u64, out: &mut Outbox<F>) -> Result<()> {
         self.call("stored", (number,), out)
+    }
+
+    fn asked(&mut self, number: u64, answer: Result<Raw>, out: &mut Outbox<F>) -> Result<()> {
+        let answer = match answer {
+            Ok(body) => json!({ "data": body.parse::<Box<RawValue>>()? }),
+            Err(error) => json!({ "error": { "code": error.code().number(), "message": error.message() } }),
+        };
+        self.call("asked", (number, answer.to_string()), out)
     }
 
     fn abandoned(&mut self, command: CommandId, _sent: bool, out: &mut Outbox<F>) {

@@ -283,6 +283,51 @@ fn memory_may_run_out_anywhere() {
 }
 
 #[test]
+fn what_a_script_asks_is_answered_once_and_only_where_the_table_allows_it() {
+    let file = File::new(
+        r#"export default {
+          decode(frame, out) {
+            out.ask(frame.json.subject ?? "app.sum", frame.json.body, { id: frame.json.id });
+          },
+          asked(answer, { id }, out) {
+            out.send({ id, ...answer });
+          },
+        };"#,
+    );
+    let config = |more: serde_json::Value| {
+        let mut config = json!({ "script": file.0, "url": "ws://h/" });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let transcript = r#"
+        up  <- {"id":1,"body":[1,2]}
+        ask -> app.sum [1,2]
+        up  <- {"id":2}
+        ask -> app.sum null
+        ask <- 3
+        up  -> {"id":1,"data":3}
+        ask failed no answer
+        up  -> {"id":2,"error":{"code":504,"message":"no answer"}}
+        up  <- {"id":3,"subject":"other.sum"}
+        bus -> frame.unrecognised {}
+        up  <- {"id":4,"subject":"app.*"}
+        bus -> frame.unrecognised {}
+        up  <- {"id":5}
+        ask -> app.sum null
+        up closed
+        up open
+    "#;
+    let text = format!("config {}\n{transcript}", config(json!({ "ask": ["app.>"] })));
+    play::<WebsocketScript>("test", &text).unwrap();
+    let wrong = serde_json::from_value(config(json!({ "ask": ["app.>", ">"] }))).unwrap();
+    assert_eq!(WebsocketScript::new(wrong).err().unwrap().pointer(), Some("/ask/1"));
+    plays(
+        "export default { decode(frame, out) { out.ask('app.sum'); } }",
+        "up <- {}\nbus -> frame.unrecognised {}",
+    );
+}
+
+#[test]
 fn a_script_gets_decoded_frames_and_sends_in_the_codec() {
     let file = File::new(
         r#"export default {

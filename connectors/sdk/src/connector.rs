@@ -16,6 +16,7 @@ use crate::object::Object;
 use crate::operations::{Operation, Request};
 use crate::rate::RateLimiter;
 use crate::session::Session;
+use crate::subjects::Subjects;
 
 /// One kind of upstream service. Built from its configuration; lives as long as the instance.
 pub trait Connector: Send + Sync + Sized + 'static {
@@ -127,6 +128,11 @@ pub trait Connector: Send + Sync + Sized + 'static {
     /// Where links may lead whose URL a caller names. The daemon checks it before the instance starts.
     fn allow_list(&self) -> Option<&AllowList> {
         None
+    }
+
+    /// Subjects of NATS that sessions may send requests to. None unless settings list some.
+    fn asks(&self) -> Subjects {
+        Subjects::default()
     }
 
     /// Bounds on the links that [`Route::OnDemand`] opens.

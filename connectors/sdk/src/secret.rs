@@ -32,6 +32,11 @@ impl Secret {
         Self(Source::Plain(text.into()))
     }
 
+    /// A secret in a variable of the environment.
+    pub fn env(name: impl Into<String>) -> Self {
+        Self(Source::Env(name.into()))
+    }
+
     /// Texts and secrets, one behind the other: `Bearer ` and a token.
     pub fn joined(parts: Vec<Param>) -> Self {
         Self(Source::Joined(parts))

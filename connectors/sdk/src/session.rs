@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::command::{Command, CommandId, DeliveryLevel, Reply};
 use crate::error::{End, Kind, Result};
-use crate::event::Event;
+use crate::event::{Event, Raw};
 use crate::joins::{Change, Join, Joins};
 
 /// One conversation over one connection. State that must die with the socket lives here. No I/O. It stays on the thread
@@ -76,6 +76,15 @@ pub trait Session: 'static {
         Ok(())
     }
 
+    /// The answer to a request over NATS that has this number ([`Outbox::ask`]), once: its body, or why there is none. Not
+    /// called for a request of another connection.
+    ///
+    /// # Errors
+    /// `Disconnected` ends the link.
+    fn asked(&mut self, _number: u64, _answer: Result<Raw>, _out: &mut Outbox<Self::Frame>) -> Result<()> {
+        Ok(())
+    }
+
     /// The daemon has answered this command without the session, because its time ran out, its frame found no room, or
     /// its caller no longer receives the parts of its answer.
     /// `sent` is whether its frame was, or may have been, written; a command that was not must not be sent any more.
@@ -100,6 +109,15 @@ pub enum Action<F> {
     DeliveryLevel(CommandId, DeliveryLevel),
     /// What was read has been published already, from another frame.
     Duplicate,
+    /// Send a request over NATS.
+    Ask {
+        /// Its number, by which [`Session::asked`] gets the answer.
+        number: u64,
+        /// Where it goes.
+        subject: String,
+        /// What is asked.
+        body: Raw,
+    },
     /// Keep a join.
     Remember(Join),
     /// Drop the join with this key.
@@ -164,6 +182,12 @@ impl<F> Outbox<F> {
     /// this. Call it before its frame is sent.
     pub fn delivery(&mut self, command: CommandId, delivery: DeliveryLevel) {
         self.actions.push(Action::DeliveryLevel(command, delivery));
+    }
+
+    /// Sends a request over NATS, to a subject that [`crate::Connector::asks`] lists. [`Session::asked`] gets the answer, or why
+    /// there is none: no answer within ten seconds, more than 64 requests under way.
+    pub fn ask(&mut self, number: u64, subject: impl Into<String>, body: Raw) {
+        self.actions.push(Action::Ask { number, subject: subject.into(), body });
     }
 
     /// Counts the frame as a duplicate: the service sends the same thing in two frames, and the first is published.

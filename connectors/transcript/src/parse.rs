@@ -73,11 +73,20 @@ impl Reader {
                 let data = if data.is_empty() { None } else { Some(json(data)?) };
                 StepKind::Join { key: nonempty(key, "the join's key")?, data }
             }
+            "ask" => match split(rest) {
+                ("->", rest) => {
+                    let (subject, body) = split(rest);
+                    StepKind::Ask { subject: nonempty(subject, "the subject")?, body: json(body)? }
+                }
+                ("<-", body) => StepKind::Answer(Ok(body.to_owned())),
+                ("failed", words) => StepKind::Answer(Err(words.to_owned())),
+                _ => return Err("`ask` is followed by `->`, `<-` or `failed`".to_owned()),
+            },
             "forget" => StepKind::Forget(nonempty(rest, "the join's key")?),
             _ => {
                 return Err(format!(
                     "\"{word}\" begins no line; lines begin with config, link, up, bus, reply, sent, wait, timeout, \
-                     ready, ends, join or forget"
+                     ready, ends, join, forget or ask"
                 ));
             }
         })

@@ -4,15 +4,15 @@ mod callers;
 mod outputs;
 mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::time::Instant;
 
 use pontoon_sdk::Join;
 use pontoon_sdk::command::{CommandId, Reply};
 use pontoon_sdk::connector::Frame as _;
-use pontoon_sdk::error::{End, Error, Kind};
-use pontoon_sdk::event::{Event, EventType};
+use pontoon_sdk::error::{Code, End, Error, Kind};
+use pontoon_sdk::event::{Event, EventType, Raw};
 use pontoon_sdk::operations::Request as _;
 use pontoon_sdk::rate::RateLimiter;
 use pontoon_sdk::session::{Action, Outbox, Session};
@@ -94,6 +94,8 @@ struct Player<C: Connector> {
     /// Commands that the session has not taken yet.
     waiting: WaitingCommands<C::Request>,
     callers: Callers,
+    /// The numbers of the requests over NATS that wait for an answer.
+    asked: VecDeque<u64>,
     /// What was published, by identity.
     published: HashSet<(EventType, String)>,
     outputs: Outputs<FrameOf<C>>,
@@ -126,6 +128,7 @@ where
             finished: false,
             waiting: WaitingCommands::default(),
             callers: Callers::default(),
+            asked: VecDeque::new(),
             published: HashSet::new(),
             outputs: Outputs::default(),
         })
@@ -140,6 +143,7 @@ where
             StepKind::Ends(kind) => return self.outputs.expect_end(*kind),
             StepKind::Ready => return self.outputs.expect_ready(),
             StepKind::Join { key, data } => return self.outputs.expect_join(key, data.as_ref()),
+            StepKind::Ask { subject, body } => return self.outputs.expect_ask(subject, body),
             StepKind::Forget(key) => return self.outputs.expect_forget(key),
             StepKind::Sent(label) => return self.callers.expect_sent(label),
             _ => self.outputs.settled()?,
@@ -153,6 +157,7 @@ where
                 self.end(End { orderly: *code != Some(1006), ..End::closed(*code, reason.clone()) })?;
             }
             StepKind::Command(command) => self.encode(command)?,
+            StepKind::Answer(answer) => self.answer(answer.clone())?,
             StepKind::Wait(span) => self.pass(self.now + *span)?,
             StepKind::Timeout(label) => {
                 let deadline = self.callers.deadline(label)?;
@@ -169,6 +174,7 @@ where
         }
         self.outbox = Outbox::with_joins(self.now, self.joins.clone());
         self.finished = false;
+        self.asked.clear();
         self.limiter = self.connector.rate_limiter(&self.link);
         let session = self.session.insert(self.connector.session(&self.link));
         let opened = session.open(&self.joins, &mut self.outbox);
@@ -190,16 +196,24 @@ where
         self.done(decoded)
     }
 
+    /// The answer to a request over NATS.
+    fn answer(&mut self, answer: Result<String, String>) -> Result<(), String> {
+        let number = self.asked.pop_front().ok_or("no request over NATS waits for an answer")?;
+        let answer = match answer {
+            Ok(body) => Ok(Raw::of_bytes(&self.outputs.names.fill(&body)?.into())),
+            Err(words) => Err(Error::rejected(Code::NoAnswer, words)),
+        };
+        let (session, outbox) = self.connected()?;
+        let handled = session.asked(number, answer, outbox);
+        self.done(handled)
+    }
+
     fn encode(&mut self, step: &CommandStep) -> Result<(), String> {
         let text = self.outputs.names.fill(&step.body)?;
         let Some((operation, argument)) = find(self.connector.operations(), &step.operation) else {
             let label = self.callers.add_refused(&step.label);
             let reason = format!("there is no operation {}", step.operation);
-            self.outputs.reply_error(
-                label,
-                Status::Rejected,
-                &Error::rejected(pontoon_sdk::Code::NotFound, reason),
-            );
+            self.outputs.reply_error(label, Status::Rejected, &Error::rejected(Code::NotFound, reason));
             return Ok(());
         };
         let timeout = self.connector.timeout(operation.name);
@@ -357,6 +371,10 @@ where
                     if !published {
                         self.outputs.event(*event);
                     }
+                }
+                Action::Ask { number, subject, body } => {
+                    self.asked.push_back(number);
+                    self.outputs.ask(subject, body.parse().unwrap_or_default());
                 }
                 Action::Duplicate => {}
                 // Shown to the author of the connector.

@@ -59,6 +59,15 @@ pub enum StepKind {
     },
     /// `forget`: the key of a join.
     Forget(String),
+    /// `ask ->`: a request over NATS.
+    Ask {
+        /// Where it goes.
+        subject: String,
+        /// What is asked, as JSON.
+        body: Value,
+    },
+    /// `ask <-` or `ask failed`: the answer to the oldest request that waits for one, as written, or why there is none.
+    Answer(Result<String, String>),
     /// `bus <-`
     Command(CommandStep),
     /// `bus ->`

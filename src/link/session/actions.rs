@@ -5,6 +5,7 @@ use pontoon_sdk::{Action, CommandId, End, Error, EventType, Result};
 use time::OffsetDateTime;
 
 use super::Connection;
+use super::asks::ask;
 use super::observe::{service_error, show};
 use crate::feed::cut;
 use crate::transport::Read;
@@ -52,6 +53,9 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                                 end.get_or_insert_with(|| refused.error().into());
                             }
                         }
+                    }
+                    Action::Ask { number, subject, body } => {
+                        ask(&self.asks, &self.context, number, subject, &body);
                     }
                     Action::Remember(join) => self.link.remember(join),
                     Action::Forget(key) => self.link.forget(&key),

@@ -65,7 +65,7 @@ impl Profile<'_> {
     pub fn suits(&self, transcript: &Transcript) -> bool {
         let in_time = transcript.steps.iter().all(|step| match &step.kind {
             StepKind::Wait(time) => *time <= LONGEST_WAIT,
-            StepKind::Timeout(_) => false,
+            StepKind::Timeout(_) | StepKind::Answer(_) => false,
             _ => true,
         });
         in_time && (!self.on_demand || every_connection_has_a_command(transcript))

@@ -145,8 +145,8 @@ pub enum Unmapped {
     Drop,
 }
 
-/// The fields that events of every service have.
-fn fields() -> Vec<String> {
+/// The names of the fields that events of every service have; no field of a type that an operator names has one of these.
+pub fn shared_fields() -> Vec<String> {
     let schema = schemars::schema_for!(Fields);
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
@@ -231,7 +231,7 @@ impl<D: Document> Mapping<D> {
                     "this is not a name for a field; write up to {MAX_FIELD} letters, digits and _"
                 ));
             }
-            if name == "raw" || name == "raw_omitted" || fields().contains(name) {
+            if name == "raw" || name == "raw_omitted" || shared_fields().contains(name) {
                 return wrong(format!(
                     "the field {name} has a meaning for every service; write another name"
                 ));

@@ -20,12 +20,13 @@ mod template;
 mod time;
 
 pub use base64::Base64;
-pub use entry::{MappedType, Mapping, Unmapped};
+pub use entry::{MappedType, Mapping, Unmapped, shared_fields};
 pub use event::unmapped;
 pub use find::{Json, Payload, find};
 pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
 pub use secrets::{Secrets, with_secrets};
+pub(crate) use template::check_text;
 pub use template::{Known, Template, ValueOf};
 pub use time::{TimeUnit, time_of};
 

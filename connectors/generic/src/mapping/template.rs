@@ -41,6 +41,15 @@ impl Template {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
 
+    /// A text with every name replaced by what it stands for.
+    pub fn fill(text: &str, text_of: ValueOf<'_>) -> String {
+        let part = |part| match part {
+            Part::Text(text) => text.to_owned(),
+            Part::Name(name) => text_of(name).unwrap_or_default(),
+        };
+        parts(text).into_iter().map(part).collect()
+    }
+
     /// Checks that every `${name}` is known. `at` is where the template stands in the configuration.
     ///
     /// # Errors
@@ -218,7 +227,7 @@ fn check(value: &Value, known: Known<'_>, at: &str) -> Result<()> {
 }
 
 /// Checks that every name in a text is known. `at` is where it stands in the configuration.
-pub(super) fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
+pub(crate) fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
     let wrong = |text: String| Err(Error::config(text).at(at));
     let names = parts(text)
         .into_iter()

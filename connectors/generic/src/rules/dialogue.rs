@@ -1,13 +1,16 @@
 //! What one connection does by its rules.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::{RateLimit, RateLimiter};
-use pontoon_sdk::{End, Error, Kind, Outbox, Result, Span};
+use pontoon_sdk::{End, Error, Kind, Outbox, Raw, Result, Span};
+use serde_json::Value;
 
+use super::ask::{ANSWER, ERROR};
 use super::reaction::After;
 use super::remember::Memory;
 use super::selector::Seen;
@@ -83,7 +86,18 @@ pub struct Dialogue<D, M: Outgoing> {
     kept: BTreeMap<u64, Vec<M::Frame>>,
     kept_bytes: usize,
     last_kept: u64,
+    /// What was asked over NATS, by its number.
+    asked: BTreeMap<u64, Asked>,
+    last_asked: u64,
     limiter: RateLimiter,
+}
+
+/// What was asked, until there is an answer or none will come. The daemon bounds how many there are.
+struct Asked {
+    /// The place of its reaction.
+    reaction: usize,
+    /// What the names in its frames stand for, as JSON.
+    values: BTreeMap<String, String>,
 }
 
 impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
@@ -103,6 +117,8 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
             kept,
             kept_bytes,
             last_kept,
+            asked: BTreeMap::new(),
+            last_asked: 0,
             limiter,
         }
     }
@@ -166,7 +182,9 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
             out.ready();
             known = true;
         }
-        for reaction in rules.on.iter().filter(|reaction| reaction.when.matches(seen)) {
+        for (place, reaction) in
+            rules.on.iter().enumerate().filter(|(_, reaction)| reaction.when.matches(seen))
+        {
             // What is answered once it is stored is published in any case.
             known |= reaction.after == After::Read;
             if !reaction.is_due(&self.memory) {
@@ -182,6 +200,25 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
                 name.parse::<Pointer<D>>().ok().and_then(|pointer| Some(seen.find(&pointer)?.into_owned()))
             };
             let value_of = |name: &str| if name.starts_with('/') { part(name) } else { self.named(name) };
+            if let Some(ask) = &reaction.ask {
+                // The frame is gone when the answer comes.
+                let values = RefCell::new(BTreeMap::new());
+                let noted = |name: &str| {
+                    let value = value_of(name)?;
+                    values.borrow_mut().insert(name.to_owned(), value.clone());
+                    Some(value)
+                };
+                reaction.send.frame(&noted);
+                ask.failed.frame(&noted);
+                let body = match &ask.body {
+                    Some(body) => body.json(&value_of),
+                    None => Raw::checked(seen.document()),
+                };
+                self.last_asked += 1;
+                self.asked.insert(self.last_asked, Asked { reaction: place, values: values.into_inner() });
+                out.ask(self.last_asked, ask.subject.clone(), body);
+                continue;
+            }
             let frame = self.wrapped(reaction.send.frame(&value_of));
             match reaction.after {
                 After::Read => out.send(frame),
@@ -194,6 +231,24 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
         }
         let stored = (!kept.is_empty()).then(|| self.keep(kept));
         Ok(Reacted { internal: known, stored })
+    }
+
+    /// Sends what an answer over NATS becomes, or what is sent where there is none.
+    pub fn asked(&mut self, number: u64, answer: Result<Raw>, out: &mut Outbox<M::Frame>) {
+        let Some(Asked { reaction, values }) = self.asked.remove(&number) else { return };
+        let rules = Arc::clone(&self.rules);
+        let Some((reaction, ask)) =
+            rules.on.get(reaction).and_then(|reaction| Some((reaction, reaction.ask.as_ref()?)))
+        else {
+            return;
+        };
+        let (send, name, value) = match answer {
+            Ok(body) => (&reaction.send, ANSWER, String::from_utf8_lossy(body.as_bytes()).into_owned()),
+            Err(error) => (&ask.failed, ERROR, Value::from(error.message()).to_string()),
+        };
+        let value_of =
+            |wanted: &str| if wanted == name { Some(value.clone()) } else { values.get(wanted).cloned() };
+        out.send(self.wrapped(send.frame(&value_of)));
     }
 
     /// Keeps frames until an event is stored; past the bound, the oldest are never sent.

@@ -10,6 +10,7 @@ use pontoon_sdk::{Error, Result, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
+use super::ask::CheckSend;
 use super::reaction::Answer;
 use super::remember::{Memory, Remember};
 use super::selector::Selector;
@@ -19,9 +20,6 @@ use crate::mapping::{Document, Known, TimeUnit};
 const MIN_EVERY: Duration = Duration::from_millis(100);
 /// The longest that a service may ask for.
 const MAX_EVERY: Duration = Duration::from_secs(3600);
-
-/// Checks what a setting sends, with the names that are known to it, at its place.
-pub(crate) type CheckSend<'a, M> = &'a dyn Fn(&M, Known<'_>, &str) -> Result<()>;
 
 /// What keeps the connection alive.
 #[derive(Debug, Deserialize, JsonSchema)]

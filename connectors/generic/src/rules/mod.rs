@@ -2,9 +2,10 @@
 //! remembered of them, and what is sent every so often.
 //!
 //! * [`Selector`]: which frames a setting means; [`Remember`] and [`Memory`]: values of frames, for templates
-//! * [`Reaction`] and [`Heartbeat`]: what is sent; [`Rules`]: the settings together, and their checks
+//! * [`Reaction`] and [`Heartbeat`]: what is sent; [`Ask`]: what is asked over NATS first; [`Rules`]: the settings together, and their checks
 //! * [`Dialogue`]: what one connection does by them
 
+mod ask;
 mod dialogue;
 mod heartbeat;
 mod one_or_more;
@@ -15,6 +16,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use ask::Ask;
 pub use dialogue::{Dialogue, Ends, Outgoing, Reacted};
 pub use heartbeat::{Every, Heartbeat};
 pub(crate) use one_or_more::OneOrMore;

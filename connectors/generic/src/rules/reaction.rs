@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ask::Ask;
 use super::one_or_more::{OneOrMore, schema_of_one_or_more};
 use super::remember::Memory;
 use super::selector::Selector;
@@ -15,8 +16,10 @@ use crate::mapping::Document;
 pub struct Reaction<D, M> {
     /// Which frames are answered. They are published only if `events` lists them.
     pub when: Selector<D>,
-    /// What is sent. `${/pointer}` stands for what the frame has there.
+    /// What is sent. `${/pointer}` stands for what the frame has there, with `ask` `${answer}` for what was answered.
     pub send: M,
+    /// What is asked over NATS first.
+    pub ask: Option<Ask<M>>,
     /// When it is sent: once the frame was read, or once NATS has stored the event that the frame becomes.
     #[serde(default)]
     pub after: After,
@@ -69,6 +72,6 @@ impl<D: Document, M> Reaction<D, M> {
 impl<D, M> From<Answer<D, M>> for Reaction<D, M> {
     fn from(Answer { when, send }: Answer<D, M>) -> Self {
         let (if_remembered, unless_remembered) = (OneOrMore::default(), OneOrMore::default());
-        Self { when, send, after: After::Read, if_remembered, unless_remembered }
+        Self { when, send, ask: None, after: After::Read, if_remembered, unless_remembered }
     }
 }

@@ -33,6 +33,20 @@ pub enum Content<'s, 'a> {
 }
 
 impl<'a> Seen<'_, 'a> {
+    /// The whole as JSON.
+    pub fn document(&self) -> String {
+        match self.content {
+            Content::Json(Payload::Json(json)) => json.text.to_owned(),
+            Content::Json(Payload::List(values)) => {
+                let texts: Vec<_> =
+                    values.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+                format!("[{}]", texts.join(","))
+            }
+            Content::Text(text) => Value::from(text).to_string(),
+            Content::Other => "null".to_owned(),
+        }
+    }
+
     /// The JSON text of what stands somewhere; of a text, only the whole stands anywhere.
     pub fn find<D: Document>(&self, pointer: &Pointer<D>) -> Option<Cow<'a, str>> {
         match self.content {

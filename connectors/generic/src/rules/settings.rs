@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pontoon_sdk::Result;
 use pontoon_sdk::settings::{check, escaped};
+use pontoon_sdk::{Result, Subjects};
 
-use super::heartbeat::{CheckSend, Heartbeat};
+use super::ask::{ANSWER, CheckSend};
+use super::heartbeat::Heartbeat;
 use super::one_or_more::OneOrMore;
-use super::reaction::Reaction;
+use super::reaction::{After, Reaction};
 use super::remember::Remember;
 use super::selector::Selectors;
 use crate::mapping::{Document, Known, Template};
@@ -73,6 +74,11 @@ impl<D: Document, M> Rules<D, M> {
         Self { ready_when, refused_when, slow_when, reconnect_when, remember, on: all, answers, heartbeat }
     }
 
+    /// The subjects that are asked.
+    pub fn asks(&self) -> Subjects {
+        self.on.iter().filter_map(|reaction| Some(reaction.ask.as_ref()?.subject.clone())).collect()
+    }
+
     /// Checks them.
     ///
     /// # Errors
@@ -98,7 +104,19 @@ impl<D: Document, M> Rules<D, M> {
             for (setting, names) in reaction.conditions() {
                 self.check_names(names, &format!("{at}/{setting}"))?;
             }
-            send(&reaction.send, Known { names, answered }, &format!("{at}/send"))?;
+            let known = Known { names, answered };
+            let Some(ask) = &reaction.ask else {
+                send(&reaction.send, known, &format!("{at}/send"))?;
+                continue;
+            };
+            ask.check(known, send, &at)?;
+            check(
+                reaction.after == After::Read,
+                &format!("{at}/after"),
+                "what is asked is sent once the answer is there; leave this out",
+            )?;
+            let names = [names, &[ANSWER]].concat();
+            send(&reaction.send, Known { names: &names, answered }, &format!("{at}/send"))?;
         }
         Ok(())
     }

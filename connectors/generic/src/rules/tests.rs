@@ -181,7 +181,10 @@ fn the_recipes_play() {
     for recipe in std::fs::read_dir(recipes).unwrap().map(|entry| entry.unwrap().path()) {
         let Ok(config) = std::fs::read_to_string(recipe.join("config.toml")) else { continue };
         let (kind, settings) = recipe_settings(&config).unwrap();
-        assert_eq!(kind, "websocket", "{}", recipe.display());
+        // Scripts have their own tests.
+        if kind != "websocket" {
+            continue;
+        }
         Websocket::new(serde_json::from_value(Value::Object(settings)).unwrap())
             .unwrap_or_else(|error| panic!("{}: {error}", recipe.display()));
         for file in std::fs::read_dir(recipe.join("transcripts")).unwrap().map(|entry| entry.unwrap().path())

@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use pontoon_sdk::socketio::{Endpoint, Frame};
-use pontoon_sdk::{Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo, Transport};
+use pontoon_sdk::{
+    Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo, Subjects, Transport,
+};
 
 use crate::rules::Memory;
 use operations::Request;
@@ -60,6 +62,10 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
 
     fn restore(&self, _link: &LinkKey, memory: &[u8]) {
         self.memory.restore(memory);
+    }
+
+    fn asks(&self) -> Subjects {
+        self.rules.asks()
     }
 
     fn session(&self, _link: &LinkKey) -> SocketioSession {

@@ -160,6 +160,11 @@ impl Session for SocketioSession {
         self.dialogue.memory()
     }
 
+    fn asked(&mut self, number: u64, answer: Result<Raw>, out: &mut Outbox<Frame>) -> Result<()> {
+        self.dialogue.asked(number, answer, out);
+        Ok(())
+    }
+
     fn ended(&mut self, end: &End, _out: &mut Outbox<Frame>) -> Kind {
         self.dialogue.ended(end)
     }

@@ -11,12 +11,13 @@ use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage, with_secre
 use crate::rules::Checks;
 use crate::websocket::config::{BODY, Config, Form, ID, Rules, SendTemplate, Subscriptions};
 use crate::websocket::content::{Mapping, Pointer};
+use crate::websocket::filled_url;
 use crate::websocket::split::Split;
 
 impl Config {
     /// Checks the settings. Returns where to connect.
     pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
-        let mut endpoint = Endpoint::new(&self.url)?;
+        let mut endpoint = filled_url::checked(&self.url, &self.secrets)?;
         self.check_headers()?;
         self.check_subprotocols()?;
         Secrets::check_names(&self.secrets, &[TemplateMessage::NAMES.as_slice(), &[ID]].concat())?;

@@ -38,7 +38,7 @@ pub(crate) const BODY: &str = "body";
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the service is, such as `wss://feed.example/ws`.
+    /// Where the service is, such as `wss://feed.example/ws`. Behind the host, `${name}` stands for the secret of that name.
     pub url: String,
     /// A request over HTTP before each connection, such as one that gives the address.
     pub before_connect: Option<BeforeConnect>,

@@ -6,6 +6,7 @@ mod config;
 mod content;
 mod decode;
 mod discriminator;
+mod filled_url;
 mod ids;
 mod operations;
 mod session;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use pontoon_sdk::connector::AllowList;
 use pontoon_sdk::websocket::{Endpoint, Frame};
 use pontoon_sdk::{
-    Connector, DeliveryLevel, Event, HttpRequest, LinkKey, LinkSpec, Operation, Result, WebSocket,
+    Connector, DeliveryLevel, Event, HttpRequest, LinkKey, LinkSpec, Operation, Result, Subjects, WebSocket,
 };
 
 use crate::mapping::Secrets;
@@ -88,11 +89,19 @@ impl Connector for Websocket {
         WebsocketSession::new(config, rules, Arc::clone(&self.memory), Arc::clone(&self.ids))
     }
 
+    fn asks(&self) -> Subjects {
+        self.rules.asks()
+    }
+
     fn allow_list(&self) -> Option<&AllowList> {
         self.allow_list.as_ref()
     }
 
     fn request(&self, _link: &LinkKey) -> Result<Option<HttpRequest>> {
+        if filled_url::has_names(&self.config.url) {
+            // Without its secrets the URL is not dialled.
+            Secrets::reveal(&self.config.secrets)?;
+        }
         self.config.before_connect.as_ref().map(|before| before.request(&self.config.secrets)).transpose()
     }
 
@@ -102,7 +111,10 @@ impl Connector for Websocket {
     }
 
     fn endpoint(&self, _link: &LinkKey, endpoint: &Endpoint) -> Option<Endpoint> {
-        self.config.address.as_ref()?.endpoint(endpoint, &self.memory)
+        let moved = self.config.address.as_ref().and_then(|address| address.endpoint(endpoint, &self.memory));
+        let Config { url, secrets, .. } = &*self.config;
+        let filled = || filled_url::filled(url, endpoint, secrets).ok();
+        moved.or_else(|| filled_url::has_names(url).then(filled).flatten())
     }
 
     fn on_dial_error(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {

@@ -7,7 +7,7 @@ use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::streams::Streams;
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{
-    Command, CommandId, DeliveryLevel, End, Error, Event, Join, Kind, Outbox, Reply, Result, Session,
+    Command, CommandId, DeliveryLevel, End, Error, Event, Join, Kind, Outbox, Raw, Reply, Result, Session,
 };
 use serde_json::value::RawValue;
 
@@ -265,6 +265,11 @@ impl Session for WebsocketSession {
 
     fn memory(&mut self) -> Option<Vec<u8>> {
         self.dialogue.memory()
+    }
+
+    fn asked(&mut self, number: u64, answer: Result<Raw>, out: &mut Outbox<Frame>) -> Result<()> {
+        self.dialogue.asked(number, answer, out);
+        Ok(())
     }
 
     fn ended(&mut self, end: &End, _out: &mut Outbox<Frame>) -> Kind {

@@ -22,6 +22,7 @@ pub(super) struct Outputs<F> {
     replies: VecDeque<Replied>,
     joins: VecDeque<(String, Option<Value>)>,
     closes: VecDeque<String>,
+    asks: VecDeque<(String, Value)>,
     pub(super) ready: bool,
     pub(super) ended: Option<Kind>,
 }
@@ -52,6 +53,7 @@ impl<F> Default for Outputs<F> {
             replies: VecDeque::new(),
             joins: VecDeque::new(),
             closes: VecDeque::new(),
+            asks: VecDeque::new(),
             ready: false,
             ended: None,
         }
@@ -85,7 +87,8 @@ impl<F: FrameText> Outputs<F> {
         let replies = self.replies.iter().filter(|replied| !replied.by_daemon).map(Replied::show);
         let joins = self.joins.iter().map(|(key, data)| show_join(key, data.as_ref()));
         let closes = self.closes.iter().map(|words| format!("up close {words}"));
-        frames.chain(events).chain(replies).chain(joins).chain(closes).collect()
+        let asks = self.asks.iter().map(|(subject, body)| format!("ask -> {subject} {body}"));
+        frames.chain(events).chain(replies).chain(joins).chain(closes).chain(asks).collect()
     }
 
     /// "expected …; got …", with what else is there if the thing itself is not.
@@ -236,6 +239,20 @@ impl<F: FrameText> Outputs<F> {
         }
         let got = got.map(|(key, data)| show_join(&key, data.as_ref()));
         Err(self.differs(&show_join(key, None), got))
+    }
+
+    pub(super) fn ask(&mut self, subject: String, body: Value) {
+        self.asks.push_back((subject, body));
+    }
+
+    pub(super) fn expect_ask(&mut self, subject: &str, body: &Value) -> Result<(), String> {
+        match self.asks.pop_front() {
+            Some((got, got_body)) if got == subject && self.names.matches_json(body, &got_body) => Ok(()),
+            got => {
+                let got = got.map(|(subject, body)| format!("ask -> {subject} {body}"));
+                Err(self.differs(&format!("ask -> {subject} {body}"), got))
+            }
+        }
     }
 
     pub(super) fn close(&mut self, words: String) {

@@ -133,6 +133,8 @@ impl<'a, S: ScriptedService> Playback<'a, S> {
             StepKind::Ready => self.link_ready().await?,
             // What else the session tells the daemon is not seen from outside.
             StepKind::Ends(_)
+            | StepKind::Ask { .. }
+            | StepKind::Answer(_)
             | StepKind::Join { .. }
             | StepKind::Forget(_)
             | StepKind::Sent(_)

@@ -26,6 +26,7 @@ fn the_sample_and_the_readme_have_every_setting_with_its_default() {
         "RememberedTime",
         "Call",
         "SendTemplate",
+        "Ask",
         "Conditions",
         "HasField",
     ] {
