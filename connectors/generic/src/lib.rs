@@ -13,6 +13,7 @@ pub mod headers;
 pub mod mapping;
 pub mod rules;
 pub mod socketio;
+mod subscriptions;
 pub mod websocket;
 
 pub use socketio::{Socketio, SocketioOver};

@@ -348,7 +348,9 @@ mod tests {
         assert_eq!(settings.as_object_mut().unwrap().remove("type"), Some(C::TYPE.into()));
         let config =
             serde_json::from_value(settings.clone()).unwrap_or_else(|error| panic!("{error}: {table}"));
-        C::new(config).err().map(|error| panic!("{error}: {table}"));
+        if let Err(error) = C::new(config) {
+            panic!("{error}: {table}");
+        }
         settings
     }
 

@@ -14,6 +14,8 @@ use crate::mapping::{
     self, Document, Known, Secrets, Template, TemplateMessage, Unmapped, ValueOf, with_secrets,
 };
 use crate::rules::{self, Checks, Outgoing};
+use crate::subscriptions::BODY;
+use crate::websocket::Pointer;
 
 /// What pointers lead into here: the arguments of an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +102,9 @@ pub struct Config {
     /// What the service's events become, by their names.
     #[serde(default)]
     pub events: BTreeMap<String, Mapping>,
+    /// What is sent for the commands `subscribe` and `unsubscribe`, which come back after a reconnect. Without it they are
+    /// refused.
+    pub subscriptions: Option<Subscriptions>,
     /// What is sent for the command `message.send`. Without it that command is refused.
     pub send: Option<SendTemplate>,
 }
@@ -146,6 +151,24 @@ pub struct SendTemplate {
     #[serde(default)]
     pub args: Vec<Template>,
     /// Whether the service acknowledges the event, so that the caller can wait for that.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// What callers subscribe to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "EmitSubscriptions")]
+pub struct Subscriptions {
+    /// The event for `subscribe`, which is sent again after each reconnect. `${/pointer}` stands for what the caller's body
+    /// has there, `${body}` for the whole.
+    pub subscribe: Emit,
+    /// The event for `unsubscribe`. Without it that command is refused.
+    pub unsubscribe: Option<Emit>,
+    /// Where a body has what tells subscriptions apart; the whole body if it is left out.
+    #[serde(default)]
+    pub key: Option<Pointer>,
+    /// Whether the service acknowledges both events, so that the caller can wait for that.
     #[serde(default)]
     pub acknowledged: bool,
 }
@@ -242,6 +265,17 @@ impl Config {
             check_event(&emit.event, &format!("{at}/event"))?;
             check_args(&emit.args, &known, &format!("{at}/args"))?;
         }
+        if let Some(Subscriptions { subscribe, unsubscribe, acknowledged, .. }) = &self.subscriptions {
+            let names = [known.as_slice(), &[BODY]].concat();
+            let known = Known { names: &names, answered: of_body };
+            check_send(subscribe, known, "/subscriptions/subscribe")?;
+            if let Some(unsubscribe) = unsubscribe {
+                check_send(unsubscribe, known, "/subscriptions/unsubscribe")?;
+            }
+            if *acknowledged {
+                self.needs_native("wait for acknowledgements", "/subscriptions/acknowledged")?;
+            }
+        }
         let Some(send) = &self.send else { return Ok(()) };
         known.extend(TemplateMessage::NAMES);
         check_event(&send.event, "/send/event")?;
@@ -281,6 +315,11 @@ fn check_args(args: &[Template], names: &[&str], at: &str) -> Result<()> {
 /// `${/pointer}` in an event that answers another.
 fn answered(pointer: &str) -> Result<(), String> {
     pointer.parse::<mapping::Pointer<Arguments>>().map(drop)
+}
+
+/// `${/pointer}` in an event that is about the body of a caller.
+fn of_body(pointer: &str) -> Result<(), String> {
+    pointer.parse::<Pointer>().map(drop)
 }
 
 /// `${/pointer}` in any other argument.

@@ -13,11 +13,12 @@ use pontoon_sdk::{
 };
 
 use crate::rules::Memory;
+use crate::subscriptions::{SUBSCRIBE, UNSUBSCRIBE};
 use operations::Request;
 
 pub use config::{
     Arguments, Config, Emit, Engine, Heartbeat, Mapping, Reaction, Remember, Rules, Selector, Selectors,
-    SendTemplate,
+    SendTemplate, Subscriptions,
 };
 pub use session::SocketioSession;
 
@@ -51,9 +52,13 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
 
     fn offers(&self, operation: &Operation) -> Result<DeliveryLevel> {
         operations::allowed(operation.name, &self.config)?;
-        let is_message = operation.name == operations::SEND;
-        let acknowledged = self.config.send.as_ref().is_some_and(|send| send.acknowledged);
-        Ok(if is_message && !acknowledged { DeliveryLevel::Sent } else { operation.delivery })
+        let Config { send, subscriptions, .. } = &*self.config;
+        let acknowledged = match operation.name {
+            operations::SEND => send.as_ref().is_some_and(|send| send.acknowledged),
+            SUBSCRIBE | UNSUBSCRIBE => subscriptions.as_ref().is_some_and(|settings| settings.acknowledged),
+            _ => true,
+        };
+        Ok(if acknowledged { operation.delivery } else { DeliveryLevel::Sent })
     }
 
     fn links(&self) -> Vec<LinkSpec<T>> {

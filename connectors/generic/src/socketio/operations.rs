@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mapping::{Base64, TemplateMessage, ValueOf};
-use crate::socketio::config::{Config, Engine, RESERVED, SendTemplate};
+use crate::socketio::config::{Config, Emit, Engine, RESERVED, SendTemplate, Subscriptions};
+use crate::subscriptions::{self, AnyJson, SUBSCRIBE, SUBSCRIPTIONS, UNSUBSCRIBE};
 
 /// The operations that depend on the configuration.
 pub(crate) const CALL: &str = "call";
@@ -22,6 +23,12 @@ operations! {
         Emit(Emitted) = "emit" / "event", Sent;
         /// Sends an event, and returns its acknowledgement.
         Call(Emitted) = "call" / "event", Response;
+        /// Subscribes to what the body names, as the setting `subscriptions` describes; again after each reconnect.
+        Subscribe(AnyJson) = "subscribe", Acked;
+        /// Ends a subscription.
+        Unsubscribe(AnyJson) = "unsubscribe", Acked;
+        /// Lists the bodies of all subscriptions.
+        Subscriptions(AnyJson) = "subscriptions", Response;
         /// Sends a message, in the way that the setting `send` describes.
         Message(TemplateMessage) = "message.send", Acked;
     }
@@ -79,6 +86,8 @@ struct Exact<'a> {
 pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
     match operation {
         SEND => template_of(config).map(drop),
+        SUBSCRIBE | SUBSCRIPTIONS => subscriptions_of(config).map(drop),
+        UNSUBSCRIBE => unsubscribe_of(config).map(drop),
         CALL if config.engine == Engine::RustSocketio => Err(Error::rejected(
             Code::Forbidden,
             "the engine rust-socketio mixes up acknowledgements, so nothing can be called over it; set engine = \
@@ -88,10 +97,27 @@ pub(crate) fn allowed(operation: &str, config: &Config) -> Result<()> {
     }
 }
 
-/// What is sent for a request.
-pub(crate) fn outgoing(request: Request, config: &Config, named: ValueOf<'_>) -> Result<Outgoing> {
+/// What is sent for a request with this body.
+pub(crate) fn outgoing(
+    request: Request,
+    body: &RawValue,
+    config: &Config,
+    named: ValueOf<'_>,
+) -> Result<Outgoing> {
     let (delivery, Emitted { event, args, is_binary }) = match request {
         Request::Message(body) => return message(&body, template_of(config)?, named),
+        Request::Subscribe(_) => {
+            let Subscriptions { subscribe, acknowledged, .. } = subscriptions_of(config)?;
+            return Ok(about_body(subscribe, body, *acknowledged, named));
+        }
+        Request::Unsubscribe(_) => {
+            let acknowledged = subscriptions_of(config)?.acknowledged;
+            return Ok(about_body(unsubscribe_of(config)?, body, acknowledged, named));
+        }
+        // It is answered by the session.
+        Request::Subscriptions(_) => {
+            return Err(Error::internal("nothing is sent for a list of subscriptions"));
+        }
         Request::Emit(emitted) => (DeliveryLevel::Sent, emitted),
         Request::Call(emitted) => (DeliveryLevel::Response, emitted),
     };
@@ -104,6 +130,32 @@ pub(crate) fn outgoing(request: Request, config: &Config, named: ValueOf<'_>) ->
         .at("/attachments"));
     }
     Ok(Outgoing { event, args, delivery })
+}
+
+/// An event that is filled from a body.
+pub(crate) fn about_body(emit: &Emit, body: &RawValue, acknowledged: bool, named: ValueOf<'_>) -> Outgoing {
+    let args = emit.args.iter().map(|value| value.json(&|name| subscriptions::value(name, body, named)));
+    let delivery = if acknowledged { DeliveryLevel::Acked } else { DeliveryLevel::Sent };
+    Outgoing { event: emit.event.clone(), args: Args::new(args.collect()), delivery }
+}
+
+pub(crate) fn subscriptions_of(config: &Config) -> Result<&Subscriptions> {
+    config.subscriptions.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how this service is subscribed to; set subscriptions = { subscribe = … } for this \
+             instance, or use emit.<event>",
+        )
+    })
+}
+
+fn unsubscribe_of(config: &Config) -> Result<&Emit> {
+    subscriptions_of(config)?.unsubscribe.as_ref().ok_or_else(|| {
+        Error::rejected(
+            Code::NotFound,
+            "it is not configured how a subscription ends; set subscriptions.unsubscribe for this instance",
+        )
+    })
 }
 
 fn template_of(config: &Config) -> Result<&SendTemplate> {

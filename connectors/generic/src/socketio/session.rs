@@ -1,17 +1,21 @@
 //! One connection to a Socket.IO service: events and acknowledgements, in both directions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pontoon_sdk::pending::{Answered, Order, Pending};
 use pontoon_sdk::socketio::{Args, Event, Frame};
 use pontoon_sdk::streams::Streams;
-use pontoon_sdk::{Command, CommandId, DeliveryLevel, End, Error, Join, Kind, Outbox, Raw, Result, Session};
+use pontoon_sdk::{
+    Command, CommandId, DeliveryLevel, End, Error, Join, Kind, Outbox, Raw, Reply, Result, Session,
+};
 
 use crate::answer::{error_of, reply, sentence};
 use crate::mapping::{Payload, Secrets, Unmapped, unmapped};
 use crate::rules::{Content, Dialogue, Ends, Memory, Reacted, Seen};
-use crate::socketio::config::{Arguments, Config, Emit, Mapping, Rules};
+use crate::socketio::config::{Arguments, Config, Emit, Mapping, Rules, Subscriptions};
 use crate::socketio::operations::{self, Outgoing, Request};
+use crate::subscriptions::{join, list};
 
 /// One connection.
 pub struct SocketioSession {
@@ -20,6 +24,10 @@ pub struct SocketioSession {
     calls: Pending<u64, Called, Frame>,
     next_number: u64,
     dialogue: Dialogue<Arguments, Emit>,
+    /// The subscriptions that were not asked for again yet.
+    waiting: Vec<Join>,
+    /// The numbers of those that were, until they are acknowledged.
+    again: BTreeSet<u64>,
     /// The messages that come in parts.
     streams: Streams,
 }
@@ -37,7 +45,32 @@ impl SocketioSession {
             calls: Pending::new(Order::ById),
             next_number: 0,
             dialogue: Dialogue::new(rules, memory, Box::new(|_| None), Box::new(|frame| frame)),
+            waiting: Vec::new(),
+            again: BTreeSet::new(),
             streams: Streams::default(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    /// Asks again for what callers have subscribed to, once the connection is ready.
+    fn subscribe_again(&mut self, out: &mut Outbox<Frame>) {
+        let config = Arc::clone(&self.config);
+        let Some(Subscriptions { subscribe, acknowledged, .. }) = &config.subscriptions else { return };
+        if !self.dialogue.is_ready() {
+            return;
+        }
+        for join in std::mem::take(&mut self.waiting) {
+            let named = |name: &str| self.dialogue.named(name);
+            let Outgoing { event, args, .. } =
+                operations::about_body(subscribe, &join.data, *acknowledged, &named);
+            let ack = acknowledged.then(|| self.number());
+            self.again.extend(ack);
+            out.send(Frame::Event(Event { name: event, args, ack }));
         }
     }
 
@@ -48,6 +81,7 @@ impl SocketioSession {
             return Err(self.end(ends, event, out));
         }
         let Reacted { internal, stored } = self.dialogue.react(&seen, out)?;
+        self.subscribe_again(out);
         if self.dialogue.is_ignored(&seen) {
             stored.into_iter().for_each(|number| self.dialogue.stored(number, out));
             return Ok(());
@@ -91,6 +125,9 @@ impl SocketioSession {
     }
 
     fn acknowledged(&mut self, id: u64, args: &Args, out: &mut Outbox<Frame>) -> Result<()> {
+        if self.again.remove(&id) {
+            return Ok(());
+        }
         let Some(Answered { command, context: called }) = self.calls.answered(&id, out) else {
             return Err(Error::protocol(format!(
                 "an acknowledgement with the number {id}, which is not waited for"
@@ -114,12 +151,14 @@ impl Session for SocketioSession {
     type Frame = Frame;
     type Request = Request;
 
-    fn open(&mut self, _joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+    fn open(&mut self, joins: &[Join], out: &mut Outbox<Frame>) -> Result<()> {
+        self.waiting = joins.to_vec();
         self.dialogue.secrets = Secrets::reveal(&self.config.secrets)?;
         for emit in &self.config.emit_on_connect {
             out.send(self.dialogue.frame(emit));
         }
         self.dialogue.opened(out);
+        self.subscribe_again(out);
         Ok(())
     }
 
@@ -132,15 +171,32 @@ impl Session for SocketioSession {
     }
 
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
+        let change = match &request {
+            Request::Subscriptions(_) => {
+                out.reply(command.id, Reply::Response(list(out)?));
+                return Ok(());
+            }
+            Request::Subscribe(_) | Request::Unsubscribe(_) => {
+                let key = operations::subscriptions_of(&self.config)?.key.as_ref();
+                Some(join(key, &command.body)?)
+            }
+            Request::Emit(_) | Request::Call(_) | Request::Message(_) => None,
+        };
+        let subscribes = matches!(request, Request::Subscribe(_));
+        let named = |name: &str| self.dialogue.named(name);
         let Outgoing { event, args, delivery } =
-            operations::outgoing(request, &self.config, &|name| self.dialogue.named(name))?;
+            operations::outgoing(request, &command.body, &self.config, &named)?;
+        match change {
+            Some(join) if subscribes => out.remember_for(command.id, join)?,
+            Some(join) => out.forget_for(command.id, join.key),
+            None => {}
+        }
         if delivery <= DeliveryLevel::Sent {
             out.delivery(command.id, delivery);
             out.send_for(command.id, Frame::Event(Event { name: event, args, ack: None }));
             return Ok(());
         }
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.number();
         let called = Called { event: event.clone(), delivery };
         let frame = Frame::Event(Event { name: event, args, ack: Some(number) });
         self.calls.send(&command, number, called, frame, out)

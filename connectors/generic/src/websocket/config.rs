@@ -31,9 +31,6 @@ pub type Rules = rules::Rules<Frames, Template>;
 /// Stands for a new number, where calls are configured.
 pub(crate) const ID: &str = "id";
 
-/// Stands for the body of `subscribe` and `unsubscribe`.
-pub(crate) const BODY: &str = "body";
-
 /// The settings of a `websocket` instance.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -24,6 +24,7 @@ use pontoon_sdk::{
 
 use crate::mapping::Secrets;
 use crate::rules::Memory;
+use crate::subscriptions::{SUBSCRIBE, UNSUBSCRIBE};
 pub use address::{AddressFrom, BeforeConnect};
 pub use config::{
     Call, Config, Form, Heartbeat, Reaction, Remember, Rules, Selector, Selectors, SendTemplate,
@@ -70,7 +71,7 @@ impl Connector for Websocket {
         let subscriptions = self.config.subscriptions.as_ref().is_some_and(|settings| settings.acknowledged);
         let acknowledged = match operation.name {
             operations::MESSAGE => self.config.acknowledges_messages(),
-            operations::SUBSCRIBE | operations::UNSUBSCRIBE => subscriptions,
+            SUBSCRIBE | UNSUBSCRIBE => subscriptions,
             _ => true,
         };
         Ok(if acknowledged { operation.delivery } else { DeliveryLevel::Sent })
@@ -130,10 +131,7 @@ impl Connector for Websocket {
     }
 
     fn timeout(&self, operation: &str) -> Option<Duration> {
-        let waits = matches!(
-            operation,
-            operations::CALL | operations::MESSAGE | operations::SUBSCRIBE | operations::UNSUBSCRIBE
-        );
+        let waits = matches!(operation, operations::CALL | operations::MESSAGE | SUBSCRIBE | UNSUBSCRIBE);
         self.config.call.as_ref().filter(|_| waits).map(|call| call.timeout.0)
     }
 }

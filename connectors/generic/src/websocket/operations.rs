@@ -11,18 +11,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mapping::{Base64, Json, Template, TemplateMessage, ValueOf};
-use crate::websocket::config::{BODY, Call, Config, ID, SendTemplate, Subscriptions};
+use crate::subscriptions::{self, AnyJson, SUBSCRIBE, SUBSCRIPTIONS, UNSUBSCRIBE};
+use crate::websocket::config::{Call, Config, ID, SendTemplate, Subscriptions};
 use crate::websocket::content::Pointer;
 use crate::websocket::ids::RequestIds;
 
 /// The operations that depend on the configuration.
 pub(crate) const CALL: &str = "call";
-/// See [`CALL`].
-pub(crate) const SUBSCRIBE: &str = "subscribe";
-/// See [`CALL`].
-pub(crate) const UNSUBSCRIBE: &str = "unsubscribe";
-/// See [`CALL`].
-pub(crate) const SUBSCRIPTIONS: &str = "subscriptions";
 /// See [`CALL`].
 pub(crate) const MESSAGE: &str = TemplateMessage::OPERATION;
 
@@ -45,19 +40,6 @@ operations! {
         Subscriptions(AnyJson) = "subscriptions", Response;
         /// Sends a message, in the way that the setting `send` describes.
         Message(TemplateMessage) = "message.send", Acked;
-    }
-}
-
-/// A body that is sent as it came. It is in [`Command::body`].
-pub struct AnyJson;
-
-impl Body for AnyJson {
-    fn schema() -> Schema {
-        json_schema!({ "description": "Any JSON, sent as it is" })
-    }
-
-    fn read(_: &Command) -> Result<Self> {
-        Ok(Self)
     }
 }
 
@@ -188,14 +170,9 @@ pub(crate) fn about_body(
     ids: &RequestIds,
     named: ValueOf<'_>,
 ) -> Result<Outgoing> {
-    let json = Json::new(body.get());
     let filled = template.text(&|name| match name {
-        BODY => Some(body.get().to_owned()),
         ID => Some(ids.json(ids.next())),
-        pointer if pointer.starts_with('/') => {
-            pointer.parse::<Pointer>().ok()?.find(&json).map(str::to_owned)
-        }
-        name => named(name),
+        name => subscriptions::value(name, body, named),
     });
     if acknowledged {
         return with_id(&filled, call_of(config)?, ids, DeliveryLevel::Acked);

@@ -15,12 +15,13 @@ use crate::answer::{error_of, reply, sentence};
 use crate::encoding::FrameReader;
 use crate::mapping::{Secrets, Template, unmapped};
 use crate::rules::{Dialogue, Ends, Memory, Reacted};
+use crate::subscriptions::{join, list};
 use crate::websocket::config::{Config, ID, Rules};
 use crate::websocket::content::{Content, Frames};
 use crate::websocket::decode::Received;
 use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{self, Outgoing, Request};
-use crate::websocket::subscriptions::{self, Again};
+use crate::websocket::subscriptions::Again;
 
 /// One connection.
 pub struct WebsocketSession {
@@ -226,11 +227,12 @@ impl Session for WebsocketSession {
     fn encode(&mut self, request: Request, command: Command, out: &mut Outbox<Frame>) -> Result<()> {
         let change = match &request {
             Request::Subscriptions(_) => {
-                out.reply(command.id, Reply::Response(subscriptions::list(out)?));
+                out.reply(command.id, Reply::Response(list(out)?));
                 return Ok(());
             }
             Request::Subscribe(_) | Request::Unsubscribe(_) => {
-                Some(subscriptions::join(operations::subscriptions_of(&self.config)?, &command.body)?)
+                let key = operations::subscriptions_of(&self.config)?.key.as_ref();
+                Some(join(key, &command.body)?)
             }
             _ => None,
         };

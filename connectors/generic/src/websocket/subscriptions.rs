@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use pontoon_sdk::json::text as text_of;
-use pontoon_sdk::{Code, Error, Join, Outbox, Result};
-use serde_json::value::RawValue;
+use pontoon_sdk::Join;
 
-use crate::mapping::{Json, ValueOf};
+use crate::mapping::ValueOf;
 use crate::websocket::config::{Config, Subscriptions};
 use crate::websocket::ids::RequestIds;
 use crate::websocket::operations::{Outgoing, about_body};
@@ -48,29 +46,4 @@ impl Again {
     pub(crate) fn answered(&mut self, id: u64) -> bool {
         self.asked.remove(&id)
     }
-}
-
-/// The join of a caller's body.
-///
-/// # Errors
-/// `Rejected` if the body lacks what tells subscriptions apart.
-pub(crate) fn join(settings: &Subscriptions, body: &RawValue) -> Result<Join> {
-    let key = match &settings.key {
-        None => Some(body.get().to_owned()),
-        Some(key) => {
-            key.find(&Json::new(body.get())).map(|found| text_of(found).unwrap_or_else(|| found.to_owned()))
-        }
-    };
-    let key = key.ok_or_else(|| {
-        let at = settings.key.as_ref().map_or("", |key| key.as_str());
-        Error::rejected(Code::BadBody, format!("the body lacks {at}, which tells subscriptions apart")).at(at)
-    })?;
-    Ok(Join { key, data: body.to_owned() })
-}
-
-/// The bodies of all subscriptions, as a list.
-pub(crate) fn list<F>(out: &Outbox<F>) -> Result<Box<RawValue>> {
-    let bodies: Vec<_> = out.joins().iter().map(|join| join.data.get()).collect();
-    RawValue::from_string(format!("[{}]", bodies.join(",")))
-        .map_err(|error| Error::internal(error.to_string()))
 }
