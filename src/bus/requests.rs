@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use async_nats::Client;
 use bytes::Bytes;
 use pontoon_sdk::{Code, Error, Raw, Result, Subjects};
 use tokio::sync::watch;
 
 use super::jetstream::{self, StreamError};
+use super::replies::Target;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,24 +20,24 @@ const LARGEST: usize = 1 << 20;
 pub struct Requester {
     /// Where they may go.
     subjects: Subjects,
-    /// The client of the instance, once there is one.
-    client: RefCell<Option<watch::Receiver<Client>>>,
+    /// The connection of the instance, once there is one.
+    target: RefCell<Option<watch::Receiver<Target>>>,
 }
 
 impl Requester {
     /// Sends requests to these subjects only.
     pub fn new(subjects: Subjects) -> Self {
-        Self { subjects, client: RefCell::default() }
+        Self { subjects, target: RefCell::default() }
     }
 
-    /// Sends them over this client from now on.
-    pub fn send_over(&self, client: watch::Receiver<Client>) {
-        self.client.replace(Some(client));
+    /// Sends them over this connection from now on.
+    pub fn send_over(&self, target: watch::Receiver<Target>) {
+        self.target.replace(Some(target));
     }
 
     /// Sends a request, and waits for the first answer.
     pub fn request(&self, subject: String, body: &Raw) -> impl Future<Output = Result<Raw>> + use<> {
-        let client = self.client.borrow().as_ref().map(|client| client.borrow().clone());
+        let client = self.target.borrow().as_ref().map(|target| target.borrow().client.clone());
         let allowed = self.subjects.allow(&subject);
         let body = Bytes::copy_from_slice(body.as_bytes());
         async move {
