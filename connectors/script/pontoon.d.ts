@@ -125,7 +125,7 @@ declare namespace pontoon {
   interface Out {
     /**
      * Sends a frame: a string or bytes as they are, anything else as JSON (or in the `codec`); over Socket.IO { event, args, ack? } or
-     * { ack, args }. With a command, the frame carries it out.
+     * { ack, args }. With a command, the frame carries it out; the first frame that `encode` sends does so without it, too.
      */
     send(frame: string | Uint8Array | Json, command?: Command): void;
     publish(event: Event): void;

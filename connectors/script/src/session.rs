@@ -188,6 +188,20 @@ fn called(kind: &str) -> &str {
     }
 }
 
+/// The first frame that `encode` sends carries its command out, if it names the command nowhere: else a command that was
+/// written would count as one that was not.
+fn carry_out(command: CommandId, acts: &mut [Act]) {
+    let names =
+        |act: &Act| act.command == Some(command.0) && !matches!(act.kind.as_str(), "remember" | "forget");
+    if acts.iter().any(names) {
+        return;
+    }
+    let is_sent = |act: &&mut Act| called(&act.kind) == "send" && act.command.is_none();
+    if let Some(send) = acts.iter_mut().find(is_sent) {
+        send.command = Some(command.0);
+    }
+}
+
 fn code_of(number: &str) -> Result<Code, String> {
     let codes = [
         Code::BadBody,
@@ -273,10 +287,13 @@ impl<F: Frames> Session for ScriptSession<F> {
         let called =
             self.engine().and_then(|engine| engine.call::<_, ()>("encode", now, (seen.to_string(),)));
         let fault = match called {
-            Ok(((), acts)) => match self.perform(&acts, None, out) {
-                Ok(ending) => return ending.into_result(),
-                Err(message) => Fault { message, exhausted: false },
-            },
+            Ok(((), mut acts)) => {
+                carry_out(command.id, &mut acts);
+                match self.perform(&acts, None, out) {
+                    Ok(ending) => return ending.into_result(),
+                    Err(message) => Fault { message, exhausted: false },
+                }
+            }
             Err(fault) => fault,
         };
         out.reply(command.id, Reply::Failed(Error::internal(&fault.message)));
@@ -317,6 +334,36 @@ impl<F: Frames> Session for ScriptSession<F> {
             "refused" => Kind::Auth,
             "slow" => Kind::Throttled,
             _ => end.kind,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_encode_sends_carries_its_command_out() {
+        for (acts, carrying) in [
+            (&[("json", None)][..], Some(0)),
+            (&[("log", None), ("text", None), ("binary", None)], Some(1)),
+            (&[("remember", Some(7)), ("json", None)], Some(1)),
+            // The script says itself which frame it is, or has answered.
+            (&[("json", None), ("json", Some(7))], Some(1)),
+            (&[("json", None), ("acked", Some(7))], None),
+            // It answers another command meanwhile.
+            (&[("acked", Some(6)), ("json", None)], Some(1)),
+            (&[("wake", None)], None),
+        ] {
+            let act = |(kind, command): &(&str, _)| Act {
+                kind: (*kind).to_owned(),
+                text: String::new(),
+                command: *command,
+            };
+            let mut made: Vec<_> = acts.iter().map(act).collect();
+            carry_out(CommandId(7), &mut made);
+            let is_carrying = |act: &Act| called(&act.kind) == "send" && act.command == Some(7);
+            assert_eq!(made.iter().position(is_carrying), carrying, "{acts:?}");
         }
     }
 }
