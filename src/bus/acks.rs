@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use self::reader::{ReadBack, Reader};
 use super::advice;
-use super::jetstream::{JetStream, PubAck};
+use super::jetstream::{JetStream, NO_JETSTREAM, PubAck};
 use super::spool::Spool;
 use crate::envelope::Envelope;
 use crate::fence::{Fence, NOT_CERTAIN};
@@ -393,9 +393,7 @@ impl Tracker {
                 error if error.is(ErrorCode::STREAM_NOT_FOUND) => {
                     format!("the stream {stream} is missing; create it for {subject}, or set delivery.provision = true")
                 }
-                error if error.not_enabled() => {
-                    "NATS has no JetStream for this account; enable it in the server's configuration, or set delivery.mode = \"core\"".into()
-                }
+                error if error.not_enabled() => format!("{NO_JETSTREAM}, or set delivery.mode = \"core\""),
                 error => format!("the stream {stream} cannot be looked up: {error}"),
             })?,
         };

@@ -302,7 +302,7 @@ fn note(state: &watch::Sender<Connection>, event: Event, commands: &str) {
 
 /// The status when the server refuses a publish or a subscription.
 pub(super) fn not_allowed(text: &str) -> String {
-    format!("NATS refused what the daemon did: {text}")
+    format!("NATS does not permit this user what it did: {text}")
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub(super) const DUPLICATES: Duration = Duration::from_secs(120);
 /// The largest message that a stream takes, in bytes.
 const MAX_MESSAGE: i32 = 1 << 20;
 
+/// What to do without JetStream.
+pub const NO_JETSTREAM: &str =
+    "NATS has no JetStream for this account; enable it in the server's configuration (nats-server -js)";
 /// The account or the server has no JetStream.
 const NOT_ENABLED: [ErrorCode; 3] =
     [ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT, ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::NO_ACCOUNT];

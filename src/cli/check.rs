@@ -3,22 +3,17 @@
 use std::fmt::Display;
 use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::{self, Context, ErrorCode};
-use tokio::time::timeout;
+use async_nats::jetstream::ErrorCode;
 
 use super::failure::Failure;
 use super::{Outcome, nats};
 use crate::bus::acks::stream_of;
+use crate::bus::jetstream::{JetStream, NO_JETSTREAM};
 use crate::config::{self, Loaded, Prepared, Sources};
 use crate::log::printable::printable;
 use crate::registry::Registry;
 use crate::settings::{Config, DeliveryMode, Durability};
-
-/// How long NATS may take to answer about a stream.
-const API_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Prints every warning, and with `connect` what can be reached.
 pub(super) fn check(registry: &Registry, sources: &Sources, connect: bool) -> Outcome {
@@ -29,7 +24,8 @@ pub(super) fn check(registry: &Registry, sources: &Sources, connect: bool) -> Ou
     let running = loaded.instances.len();
     let all = loaded.config.connectors.len();
     let warnings = loaded.warnings.len();
-    writeln!(stdout(), "ok: {all} configured, {running} to run, {warnings} warnings")?;
+    let refused = if running == 0 { ", which `pontoon run` refuses" } else { "" };
+    writeln!(stdout(), "ok: {all} configured, {running} to run{refused}, {warnings} warnings")?;
     let spool = &loaded.config.delivery.spool;
     let kept = spool.folder().map_or("in memory only".to_owned(), |folder| {
         let durability = if spool.durability == Durability::Power { "power" } else { "process" };
@@ -48,7 +44,8 @@ fn reach(loaded: Loaded) -> Outcome {
         is_ok &= print(&subject, nats::block_on(streams(&config, &name)).map_err(Failure::text))?;
         let transport = config.connectors.get(&name).map(|instance| instance.transport.clone());
         for (link, outcome) in run.dial(transport.unwrap_or_default()) {
-            let outcome = outcome.map(|address| format!("connected to {address}"));
+            let outcome =
+                outcome.map(|address| format!("connected to {address}; a sign-in after that is not tried"));
             is_ok &= print(&format!("{name}: link {link}"), outcome)?;
         }
     }
@@ -72,12 +69,13 @@ async fn streams(config: &Config, instance: &str) -> Result<String, Failure> {
     if config.delivery.mode == DeliveryMode::Core {
         return Ok("connected".to_owned());
     }
-    let jetstream = jetstream::with_prefix(client, &config.nats.jetstream_api());
+    let api = config.nats.jetstream_api();
+    let jetstream = JetStream { client: &client, api: &api };
     let jobs = config.jobs.are_taken(config.delivery.mode);
     let jobs = jobs.then(|| [config.jobs.stream.clone(), config.jobs.results.clone()]);
     let mut text = "connected".to_owned();
     for name in [stream_of(&config.delivery, instance)].into_iter().chain(jobs.into_iter().flatten()) {
-        let found = stream(config, &jetstream, &name);
+        let found = stream(config, jetstream, &name);
         let found = tokio::select! {
             found = found => found?,
             failure = refusals.next() => return Err(failure),
@@ -88,18 +86,19 @@ async fn streams(config: &Config, instance: &str) -> Result<String, Failure> {
 }
 
 /// Whether a stream is there, or will be.
-async fn stream(config: &Config, jetstream: &Context, name: &str) -> Result<&'static str, Failure> {
+async fn stream(config: &Config, jetstream: JetStream<'_>, name: &str) -> Result<&'static str, Failure> {
     let failed = |error: &dyn Display| Failure::Failed(format!("the stream {name}: {error}"));
-    let found = timeout(API_TIMEOUT, jetstream.get_stream(name)).await;
-    let found = found.map_err(|_| failed(&"no answer from JetStream; is it enabled?"))?;
-    match found.map_err(|error| error.kind()) {
+    match jetstream.info(name).await {
         Ok(_) => Ok("is there"),
-        Err(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+        Err(error) if error.is(ErrorCode::STREAM_NOT_FOUND) => {
             if config.delivery.provision {
                 Ok("will be created")
             } else {
                 Err(failed(&"it is missing, and delivery.provision is false"))
             }
+        }
+        Err(error) if error.not_enabled() => {
+            Err(Failure::Failed(format!("{NO_JETSTREAM}, or set delivery.mode = \"core\"")))
         }
         Err(error) => Err(failed(&error)),
     }

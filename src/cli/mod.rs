@@ -70,7 +70,7 @@ enum Command {
     Run,
     /// Check the configuration and print every error in it
     Check {
-        /// Also connect to NATS and dial every service once, as the instances would
+        /// Also connect to NATS and to every service once; a sign-in by messages is not tried
         #[arg(long)]
         connect: bool,
     },

@@ -1,7 +1,7 @@
 //! `pontoon tail`: prints events as they are published, one a line, or those that a stream holds.
 
 mod filter;
-mod history;
+pub(super) mod history;
 mod line;
 pub(super) mod record;
 mod wire;
@@ -71,7 +71,10 @@ impl Tail {
         let mut shown = HashSet::new();
         let start = self.since.map(Start::Since).or(self.last.map(Start::Last));
         if let Some(start) = start {
-            let mut history = History::open(&client, config, kinds, filter, start).await?;
+            let mut history = tokio::select! {
+                history = History::open(&client, config, kinds, filter, start) => history?,
+                failure = refusals.next() => return Err(failure),
+            };
             while output.left > 0 {
                 let message = tokio::select! {
                     message = history.next() => message?,

@@ -155,6 +155,12 @@ async fn check_connects_to_nats_and_to_the_services() {
         "{out}"
     );
     assert!(out.contains("ok: shop: link main: connected to ws://127.0.0.1:"), "{out}");
+    let without = NatsServer::options().without_jetstream().start().await;
+    let mut elsewhere = check();
+    elsewhere.args(["--nats-url", &without.url()]);
+    let (code, out, _) = output(elsewhere).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("NATS has no JetStream for this account; enable it"), "{out}");
     sub0.refuse(Refusal::status(401));
     nats.kill();
     let (code, out, _) = output(check()).await;

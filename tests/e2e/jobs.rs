@@ -191,6 +191,11 @@ async fn send_waits_for_the_result_of_a_job() {
     let result: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&result["id"], &result["data"]), (&json!("mine"), &json!({ "a": 1 })));
     assert_eq!(jobs.result("mine").await.verdict(), ("response", None));
+    // Sent again, it is not done again; its result is the one that is stored.
+    let (code, again, err) = send(&["call.echo", r#"{"a":1}"#, "--id", "mine"]).await;
+    assert_eq!((code, again), (Some(0), out), "{err}");
+    assert!(err.contains("a job with this id was stored before"), "{err}");
+    assert_eq!(fixture.sub0.calls("echo").len(), 1);
     let (code, out, _) = send(&["nothing"]).await;
     assert_eq!(code, Some(1));
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["error"]["code"], 404);

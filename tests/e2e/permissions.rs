@@ -136,6 +136,8 @@ async fn people_use_the_commands_as_these_users_and_see_what_is_refused() {
         }
         () = broadcasts => {}
     }
+    let (code, out, err) = output(as_user("reader", &["tail", "shop", "--last", "1", "--count", "1"])).await;
+    assert_eq!((code, out.lines().count()), (Some(0), 1), "{out}{err}");
 }
 
 #[tokio::test]

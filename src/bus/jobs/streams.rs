@@ -4,7 +4,7 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use crate::bus::advice;
-use crate::bus::jetstream::{DUPLICATES, JetStream};
+use crate::bus::jetstream::{DUPLICATES, JetStream, NO_JETSTREAM};
 use crate::envelope::Subjects;
 use crate::settings::{Delivery, Jobs, Ordering};
 
@@ -70,11 +70,7 @@ async fn one(js: JetStream<'_>, config: Config, setting: &str, delivery: &Delive
             ));
         }
         Err(error) if error.not_enabled() => {
-            return Err(
-                "NATS has no JetStream for this account; enable it in the server's configuration, or set \
-                        jobs.enabled = false"
-                    .into(),
-            );
+            return Err(format!("{NO_JETSTREAM}, or set jobs.enabled = false"));
         }
         other => other.map_err(|error| format!("the stream {stream} cannot be looked up: {error}"))?,
     };

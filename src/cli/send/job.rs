@@ -1,7 +1,9 @@
 //! `pontoon send --job`: publishes a job, and waits for its result.
 
-use async_nats::StatusCode;
+use std::io::{Write as _, stderr};
+
 use async_nats::header::HeaderValue;
+use async_nats::{Client, Message, StatusCode};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
@@ -10,6 +12,8 @@ use crate::bus::jobs::LONGEST_ID;
 use crate::cli::Outcome;
 use crate::cli::failure::Failure;
 use crate::cli::nats;
+use crate::cli::tail::history::History;
+use crate::log::printable::printable;
 use crate::settings::Config;
 
 /// What the stream answers.
@@ -48,16 +52,30 @@ impl Request {
         let prefix = &config.nats.prefix;
         let (subject, result) = (format!("{prefix}.job.{place}"), format!("{prefix}.result.{place}"));
         let (client, mut refusals) = nats::client(config).await?;
-        let mut results = client.subscribe(result).await.map_err(|error| failed(&error))?;
+        let mut results = client.subscribe(result.clone()).await.map_err(|error| failed(&error))?;
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
         let mut headers = self.headers();
         headers.insert("Nats-Msg-Id", id.parse::<HeaderValue>().map_err(|error| failed(&error))?);
         let sent = client.publish_with_reply_and_headers(subject.clone(), inbox, headers, body.into()).await;
         sent.map_err(|error| failed(&error))?;
+        let earlier = earlier(&client, config, &result, id);
+        let (mut earlier, mut is_repeated) = (std::pin::pin!(earlier), false);
         loop {
             tokio::select! {
-                failure = refusals.next() => return Err(failure),
+                failure = refusals.next(), if !is_repeated => return Err(failure),
+                found = &mut earlier, if is_repeated => {
+                    is_repeated = false;
+                    match found {
+                        Ok(Some(result)) if let Some(code) = print(&result)? => return Ok(code),
+                        Ok(_) => {}
+                        Err(error) => writeln!(
+                            stderr(),
+                            "warning: its result is awaited, as those that are stored cannot be read: {}",
+                            printable(&error.text())
+                        )?,
+                    }
+                }
                 Some(answer) = answers.next() => {
                     if answer.status == Some(StatusCode::NO_RESPONDERS) {
                         let hint = "is the daemon running, with jobs.enabled and JetStream?";
@@ -68,14 +86,12 @@ impl Request {
                         return Err(Failure::Failed(format!("the job was not stored: {description}")));
                     }
                     if stored.duplicate {
-                        tracing::warn!(id, stream = stored.stream, "a job with this id was stored before");
+                        writeln!(stderr(), "warning: a job with this id was stored before, in {}", stored.stream)?;
+                        is_repeated = true;
                     }
                 }
                 Some(result) = results.next() => {
-                    let job = result.headers.as_ref().and_then(|headers| headers.get("Pontoon-Job"));
-                    if job.is_some_and(|job| job.as_str() == id)
-                        && let Some(code) = print(&result)?
-                    {
+                    if is_of(&result, id) && let Some(code) = print(&result)? {
                         return Ok(code);
                     }
                 }
@@ -83,6 +99,27 @@ impl Request {
             }
         }
     }
+}
+
+/// The result of a job that was stored before, if there is one already.
+async fn earlier(
+    client: &Client,
+    config: &Config,
+    subject: &str,
+    id: &str,
+) -> Result<Option<Message>, Failure> {
+    let mut results = History::of_stream(client, config, &config.jobs.results, subject).await?;
+    while let Some(result) = results.next().await? {
+        if is_of(&result, id) {
+            return Ok(Some(result));
+        }
+    }
+    Ok(None)
+}
+
+fn is_of(result: &Message, id: &str) -> bool {
+    let job = result.headers.as_ref().and_then(|headers| headers.get("Pontoon-Job"));
+    job.is_some_and(|job| job.as_str() == id)
 }
 
 /// The id of a job.

@@ -33,7 +33,7 @@ pub(super) enum Start {
 }
 
 /// What streams hold, merged.
-pub(super) struct History {
+pub(in crate::cli) struct History {
     streams: Vec<Reader>,
     /// How many come first that are not wanted.
     skip: u64,
@@ -86,8 +86,20 @@ impl History {
         Ok(Self { streams, skip })
     }
 
+    /// Everything that one stream holds of a subject.
+    pub(in crate::cli) async fn of_stream(
+        client: &Client,
+        config: &Config,
+        name: &str,
+        subject: &str,
+    ) -> Result<Self, Failure> {
+        let jetstream = jetstream::with_prefix(client.clone(), &config.nats.jetstream_api());
+        let reader = Reader::open(&jetstream, name, subject, Start::Last(u64::MAX)).await?;
+        Ok(Self { streams: reader.into_iter().collect(), skip: 0 })
+    }
+
     /// The next event; `None` behind the last that was there when the history was opened.
-    pub(super) async fn next(&mut self) -> Result<Option<Message>, Failure> {
+    pub(in crate::cli) async fn next(&mut self) -> Result<Option<Message>, Failure> {
         loop {
             for reader in &mut self.streams {
                 reader.fill().await?;
@@ -210,6 +222,8 @@ async fn consumer(
     deliver_policy: DeliverPolicy,
 ) -> Result<PullConsumer, jetstream::stream::ConsumerError> {
     let config = Consumer {
+        // A user may be allowed to create consumers of a stream, whose names are a part of the subject.
+        name: Some(format!("pontoon-{:016x}", rand::random::<u64>())),
         deliver_policy,
         filter_subject: subject.to_owned(),
         ack_policy: AckPolicy::None,
