@@ -63,6 +63,9 @@ pub struct LinkStatus {
     /// What callers have joined or subscribed to, which comes back on each connection.
     #[serde(skip_serializing_if = "Joined::is_empty")]
     pub joined: Joined,
+    /// Whether it has failed since it was last ready, also while it is dialled again.
+    #[serde(skip)]
+    pub is_down: bool,
 }
 
 /// What a link keeps for its next connections.

@@ -145,19 +145,28 @@ impl Publisher {
             self.generation = generation;
             self.attempt += 1;
             self.reply = format!("{}.{}.", self.inbox, self.attempt);
-            let blocked = match self.connect(open.take()).await {
-                Ok(connection) => match self.tracker.resync(&self.client, &self.spool).await {
-                    Ok(acks) => {
-                        self.spool.rewind();
-                        self.report(true, None);
-                        return (acks, connection);
-                    }
-                    Err(blocked) => {
-                        open = Some(connection);
-                        blocked
-                    }
-                },
-                Err(reason) => reason.into(),
+            let mut lost = self.connection.clone();
+            let attempt = async {
+                let connection = self.connect(open.take()).await?;
+                let resynced = self.tracker.resync(&self.client, &self.spool).await;
+                Ok::<_, Blocked>((connection, resynced))
+            };
+            // The client may notice only now that the server is gone: the attempt would wait for its answer.
+            let attempted = tokio::select! {
+                attempted = attempt => attempted,
+                Ok(_) = lost.wait_for(|connection| connection.generation != generation) => continue,
+            };
+            let blocked = match attempted {
+                Ok((connection, Ok(acks))) => {
+                    self.spool.rewind();
+                    self.report(true, None);
+                    return (acks, connection);
+                }
+                Ok((connection, Err(blocked))) => {
+                    open = Some(connection);
+                    blocked
+                }
+                Err(blocked) => blocked,
             };
             match blocked {
                 Blocked { reason, fenced: true } => {

@@ -125,7 +125,7 @@ async fn serve(nats: Nats, reply_prefixes: Vec<String>, commands: mpsc::Sender<C
         number += 1;
         let started = Instant::now();
         let name = message.subject.strip_prefix(&format!("{subject}.")).unwrap_or_default();
-        let result = carry_out(name, &commands).await;
+        let result = carry_out(name, &message.payload, &commands).await;
         let failure = result.as_ref().err();
         let outcome = failure.map_or(Outcome::Response, outcome_of);
         if let Some(operation) = operations().iter().find(|operation| operation.name == name) {
@@ -140,13 +140,23 @@ async fn serve(nats: Nats, reply_prefixes: Vec<String>, commands: mpsc::Sender<C
     }
 }
 
-async fn carry_out(name: &str, commands: &mpsc::Sender<ControlCommand>) -> Result<Box<RawValue>, Error> {
+async fn carry_out(
+    name: &str,
+    body: &[u8],
+    commands: &mpsc::Sender<ControlCommand>,
+) -> Result<Box<RawValue>, Error> {
     let operations = operations();
     let Some(operation) = operations.iter().find(|operation| operation.name == name) else {
         let known: Vec<_> = operations.iter().map(|operation| operation.name).collect();
         let text = format!("the daemon has no operation \"{name}\"; it has {}", known.join(", "));
         return Err(Error::rejected(Code::NotFound, text));
     };
+    if !matches!(body.trim_ascii(), b"" | b"{}") {
+        let text = format!(
+            "{name} is for the whole daemon and takes no body; for one instance there is <prefix>.command.<type>.<instance>.<operation>"
+        );
+        return Err(Error::rejected(Code::BadBody, text));
+    }
     let (result, received) = oneshot::channel();
     let stopping = |_| Error::disconnected("the daemon is stopping");
     let command = ControlCommand { operation: operation.name, result };

@@ -79,9 +79,10 @@ fn warnings(InstanceSnapshot { status, .. }: &InstanceSnapshot) -> Vec<String> {
     if let Some(detail) = &status.spool.detail {
         warnings.push(format!("{name}: events are in memory only: {detail}"));
     }
-    let down = status.links.0.values().filter(|link| link.retry_at.is_some());
+    let down = status.links.0.values().filter(|link| link.is_down);
     let shown = down.clone().take(NAMED_LINKS).map(|link| {
-        let detail = link.detail.as_deref().unwrap_or_default();
+        let last = link.last_error.as_ref().map(|error| error.text.as_str());
+        let detail = link.detail.as_deref().or(last).unwrap_or_default();
         format!("{name}: link {}: {}: {detail}", link.key, link.phase.as_str())
     });
     warnings.extend(shown);
@@ -237,6 +238,7 @@ mod tests {
             retry_at: None,
             last_error: None,
             joined: crate::status::Joined::default(),
+            is_down: false,
         };
         let status = InstanceStatus {
             instance: "shop".into(),
@@ -274,6 +276,26 @@ mod tests {
         let (statuses, _) = statuses(true, true, true);
         statuses.stop();
         assert_eq!(statuses.unready(), ["the daemon is stopping"]);
+    }
+
+    #[test]
+    fn a_link_that_has_failed_is_named_until_it_is_ready_also_while_it_is_dialled_again() {
+        let metrics = Arc::new(crate::metrics::InstanceMetrics::new("shop", "sub0", &[]));
+        let phases = crate::link::phases::LinkPhases::new(metrics);
+        let handle = phases.handle(LinkKey::new("main"));
+        let warned = |phase, failed: bool| {
+            let retry_at = failed.then_some(time::OffsetDateTime::UNIX_EPOCH);
+            handle.set(phase, failed.then(|| "no sign-in".to_owned()), retry_at);
+            let (statuses, _) = statuses(true, true, true);
+            let mut snapshot = statuses.snapshots().remove(0);
+            snapshot.status.bus.publishing = true;
+            snapshot.status.links.apply(&phases.take_changes());
+            warnings(&snapshot)
+        };
+        assert_eq!(warned(Phase::Connecting, false), [""; 0]);
+        assert_eq!(warned(Phase::Waiting, true), ["shop: link main: waiting: no sign-in"]);
+        assert_eq!(warned(Phase::Connecting, false), ["shop: link main: connecting: no sign-in"]);
+        assert_eq!(warned(Phase::Ready, false), [""; 0]);
     }
 
     #[test]

@@ -312,6 +312,7 @@ impl<T: Dial> Router<T> {
                 caller.answer(Outcome::Accepted, None, None);
             }
             PAUSE | RESUME => {
+                tracing::info!(operation = operation.name, "an operator pauses or resumes the instance");
                 self.links.pause(operation.name == PAUSE);
                 caller.answer(Outcome::Accepted, None, None);
             }

@@ -200,6 +200,7 @@ mod tests {
             retry_at: None,
             last_error: None,
             joined: crate::status::Joined::default(),
+            is_down: true,
         };
         let keys = numbers.map(|number| LinkKey::new(format!("link-{number:05}")));
         keys.map(|key| (key.clone(), is_open.then(|| link(&key)))).collect()

@@ -119,6 +119,7 @@ impl PhaseHandle {
             retry_at,
             last_error: None,
             joined: Joined::default(),
+            is_down: false,
         };
         let mut links = phases.links.borrow_mut();
         let known = links.all.get(key);
@@ -134,6 +135,7 @@ impl PhaseHandle {
         };
         let same = known.filter(|known| known.generation == *generation);
         status.joined = same.map(|known| known.status.joined.clone()).unwrap_or_default();
+        status.is_down = standing.is_some_and(|standing| standing != Phase::Ready);
         let failed = status.retry_at.and(status.detail.as_deref()).map(last_error);
         status.last_error = failed.or_else(|| known.and_then(|known| known.status.last_error.clone()));
         links.put(key, Entry { generation: *generation, status, standing });

@@ -66,6 +66,9 @@ async fn the_daemon_is_a_micro_service_that_pauses_resumes_and_reloads() {
     let control =
         async |operation: &str| ask(&client, &format!("pontoon.control.{operation}"), "", &[]).await;
     let info = until_some(DEADLINE, async || request(&client, "$SRV.INFO.pontoon").await).await;
+    let one = ask(&client, "pontoon.control.pause", r#"{"instance":"shop"}"#, &[]).await;
+    assert_eq!(one.verdict(), ("rejected", Some("400")), "{one:?}");
+    assert!(one.message().contains("is for the whole daemon"), "{one:?}");
     let subjects: Vec<_> = info["endpoints"].as_array().unwrap().iter().map(|it| &it["subject"]).collect();
     for operation in ["reload", "status", "pause", "resume"] {
         assert!(subjects.contains(&&json!(format!("pontoon.control.{operation}"))), "{info}");
