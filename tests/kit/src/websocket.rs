@@ -8,6 +8,7 @@
 
 mod connection;
 mod frames;
+mod request;
 mod wire;
 
 use std::fmt;
@@ -20,12 +21,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::handshake::server as upgrade;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 
 use crate::wait::{eventually, until_some};
 
 pub use connection::Connection;
+pub(crate) use request::percent_decoded;
+pub use request::{Refusal, Request};
+use request::{answer, read_request};
 
 /// What a simulated service does with those who connect.
 pub trait Service: Send + Sync + 'static {
@@ -49,64 +52,6 @@ pub trait Service: Send + Sync + 'static {
     /// A binary message came. It has been recorded already.
     fn binary(&self, connection: &Arc<Connection>, data: &Bytes) {
         let _ = (connection, data);
-    }
-}
-
-/// An upgrade request.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Path without the query.
-    pub path: String,
-    /// The query's parameters, decoded.
-    pub query: Vec<(String, String)>,
-    /// Header fields; names in lower case.
-    pub headers: Vec<(String, String)>,
-}
-
-impl Request {
-    /// A parameter of the query.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// A header field; its name in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The subprotocols that were offered.
-    pub fn subprotocols(&self) -> Vec<&str> {
-        let offered = self.header("sec-websocket-protocol").unwrap_or_default();
-        offered.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
-    }
-}
-
-/// An HTTP answer instead of the upgrade.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Refusal {
-    /// Refuses with this status.
-    pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
-    }
-
-    /// With a header field, such as `Retry-After` or `Location`.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// With a body.
-    #[must_use]
-    pub fn body(mut self, body: &str) -> Self {
-        body.clone_into(&mut self.body);
-        self
     }
 }
 
@@ -448,59 +393,4 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream) {
 /// Reads and sends nothing until the client gives up.
 async fn silence(mut stream: TcpStream) {
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-}
-
-fn read_request(request: &upgrade::Request) -> Request {
-    let uri = request.uri();
-    let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    let query = pairs.map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decoded(key), percent_decoded(value))
-    });
-    let headers = request.headers().iter();
-    let headers = headers
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    Request { path: uri.path().to_owned(), query: query.collect(), headers: headers.collect() }
-}
-
-pub(crate) fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = (*first == b'%')
-            .then(|| after.get(..2).and_then(|code| u8::from_str_radix(str::from_utf8(code).ok()?, 16).ok()))
-            .flatten();
-        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
-        rest = if escaped.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn answer(
-    verdict: Result<Option<String>, Refusal>,
-    mut response: upgrade::Response,
-) -> Result<upgrade::Response, upgrade::ErrorResponse> {
-    match verdict {
-        Ok(subprotocol) => {
-            if let Some(name) = subprotocol {
-                let name = HeaderValue::from_str(&name).expect("what was offered can be echoed");
-                response.headers_mut().insert("Sec-WebSocket-Protocol", name);
-            }
-            Ok(response)
-        }
-        Err(refusal) => {
-            let length = refusal.body.len().to_string();
-            let mut refused = upgrade::ErrorResponse::new(Some(refusal.body));
-            *refused.status_mut() = StatusCode::from_u16(refusal.status).expect("a status has three digits");
-            let fixed =
-                [("Content-Length".to_owned(), length), ("Connection".to_owned(), "close".to_owned())];
-            for (name, value) in refusal.headers.into_iter().chain(fixed) {
-                let name = name
-                    .parse::<tokio_tungstenite::tungstenite::http::HeaderName>()
-                    .expect("a header's name");
-                refused.headers_mut().insert(name, HeaderValue::from_str(&value).expect("a header's value"));
-            }
-            Err(refused)
-        }
-    }
 }
