@@ -80,7 +80,7 @@ declare namespace pontoon {
     readonly stream: boolean;
   }
 
-  /** An event. The README of Pontoon lists the types. */
+  /** An event. The README of Pontoon lists the types, under "Subjects". */
   interface Event {
     /** "message.created" and others, or one that you name: "x-trade.executed". */
     type: string;
