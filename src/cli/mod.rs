@@ -113,7 +113,7 @@ enum Command {
     Explain {
         /// The instance
         instance: String,
-        /// A file with the frame as transcripts write it; - for stdin
+        /// A file with a frame as transcripts write it, or with lines of `record`; - for stdin
         frame: PathBuf,
     },
     /// Print what passes over the wire of an instance of a running bridge, as a transcript
