@@ -359,7 +359,7 @@ async fn drain<T: Dial>(
         status::set_levels(status, &shared.link.spool);
     });
     let _ = timeout(limit / 32, bus.replied()).await;
-    if timeout(limit / 32, jobs).await.is_err() {
+    if timeout(limit / 32, jobs).await.is_err() && context.status.borrow().jobs.in_flight > 0 {
         tracing::warn!(instance = context.name, "the results of some jobs were not stored in time");
     }
     if !shared.fence.is_open() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pontoon_sdk::EventType;
 
 use crate::cli::failure::Failure;
-use crate::registry::Registry;
+use crate::registry::{ConnectorType, Registry};
 
 /// The tokens of an event's subject behind the prefix and `event`: type, instance, noun, verb, scope.
 const TOKENS: usize = 5;
@@ -47,9 +47,26 @@ impl Filter {
                 || EventType::ALL.iter().any(|event| event.as_str().split_once('.') == Some((noun, verb)))
         };
         match tokens[..] {
-            [name] if registry.get(name).is_none() && instances.contains_key(name) => tokens.insert(0, "*"),
+            [name]
+                if registry.get(name).is_none()
+                    && (instances.contains_key(name)
+                        || instances.is_empty() && !["*", ">"].contains(&name)) =>
+            {
+                tokens.insert(0, "*");
+            }
             [noun, verb] | [noun, verb, ">"] if is_event(noun, verb) => {
                 tokens.splice(0..0, ["*", "*"]);
+            }
+            // It would wait for ever.
+            [first] | [first, _]
+                if !is_full && !["*", ">"].contains(&first) && registry.get(first).is_none() =>
+            {
+                let known: Vec<_> = instances.keys().map(String::as_str).collect();
+                return Err(Failure::Usage(format!(
+                    "\"{text}\" is not an instance, a type and an instance, or the type of an event; instances here: {}; types: {}",
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+                    registry.iter().map(ConnectorType::name).collect::<Vec<_>>().join(", "),
+                )));
             }
             _ => {}
         }
@@ -92,7 +109,9 @@ mod tests {
             assert_eq!(found.subject, format!("acme.pontoon.{subject}"), "{text}");
             assert_eq!(found.instance.as_deref(), instance, "{text}");
         }
-        for wrong in ["a b", "a..b", "sub0.shop.message.created.c1.more"] {
+        for wrong in
+            ["a b", "a..b", "sub0.shop.message.created.c1.more", "shop", "message.createt", "suport.>"]
+        {
             assert!(filter(wrong).is_none(), "{wrong}");
         }
     }
