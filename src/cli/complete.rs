@@ -14,7 +14,8 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use super::failure::Failure;
 use super::{Outcome, command_line};
-use crate::config::{self, Sources};
+use crate::config::{self, Loaded, Prepared, Sources};
+use crate::instance::Run;
 use crate::registry::Registry;
 
 /// The variable by which the script asks.
@@ -49,7 +50,16 @@ fn instances(registry: &Registry) -> Instances {
         [flag, file] if flag == "-c" || flag == "--config" => Some(PathBuf::from(file)),
         _ => None,
     });
-    let (_, kinds) = config::shared(registry, &Sources::new(named, Vec::new())).unwrap_or_default();
+    let sources = Sources::new(named, Vec::new());
+    if let Ok(Loaded { config, instances, .. }) = config::load(registry, &sources) {
+        // As they are allowed, those of scripts among them.
+        let names = |run: &dyn Run| {
+            run.operations(config.admin.commands).iter().map(|operation| operation.name).collect()
+        };
+        return Arc::new(instances.into_iter().map(|Prepared { name, run }| (name, names(&*run))).collect());
+    }
+    // Where secrets are missing, what every instance of its type has.
+    let (_, kinds) = config::shared(registry, &sources).unwrap_or_default();
     let operations = |kind: &str| match registry.get(kind) {
         Some(kind) => kind.operations().iter().map(|operation| operation.name).collect(),
         None => Vec::new(),

@@ -11,6 +11,7 @@ use pontoon_sdk::Connector as _;
 use super::Outcome;
 use super::describe;
 use super::failure::Failure;
+use crate::config::is_name;
 
 /// Writes a script into a folder that is not there yet, with a configuration and a transcript that plays.
 pub(super) fn script(folder: &Path) -> Outcome {
@@ -18,19 +19,23 @@ pub(super) fn script(folder: &Path) -> Outcome {
     let is_config = |line: &&str| !line.starts_with("config ");
     let transcript: String =
         EXAMPLE_TRANSCRIPT.lines().filter(is_config).map(|line| format!("{line}\n")).collect();
+    let name = instance(folder);
+    let named = |text: &str| text.replace("feed.js", &format!("{name}.js"));
+    let table = named(WebsocketScript::SAMPLE).replace("[connectors.feed]", &format!("[connectors.{name}]"));
     write(
         folder,
         &[
-            ("config.toml", WebsocketScript::SAMPLE),
-            ("feed.js", EXAMPLE),
+            ("config.toml", &table),
+            (&format!("{name}.js"), EXAMPLE),
             ("pontoon.d.ts", DECLARATIONS),
-            ("transcripts/feed.txt", &transcript),
+            (&format!("transcripts/{name}.txt"), &named(&transcript)),
         ],
     )?;
     let folder = folder.display();
     writeln!(
         stdout(),
-        "{folder}/feed.js is a script, {folder}/config.toml its table; `pontoon test {folder}` plays its transcript"
+        "{folder}/{name}.js is a script, {folder}/config.toml its table; `pontoon test {folder}` plays its transcript. In \
+         another file, `script` is a path from the folder of that file"
     )?;
     Ok(ExitCode::SUCCESS)
 }
@@ -49,6 +54,12 @@ pub(super) fn recipe(name: &str, folder: &Path) -> Outcome {
         "{folder}/config.toml is the table{script}; `pontoon check --config {folder}/config.toml` checks it"
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name of the folder, if an instance may have it.
+fn instance(folder: &Path) -> &str {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.filter(|name| is_name(name)).unwrap_or("feed")
 }
 
 /// Writes files into a folder that is not there yet.

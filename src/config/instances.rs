@@ -44,9 +44,14 @@ pub(super) fn build(
     prepared
 }
 
-fn check_name(name: &str, path: &[String], report: &mut Report<'_>) {
+/// Whether an instance may have this name.
+pub fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if !(1..=40).contains(&name.len()) || !name.chars().all(allowed) {
+    (1..=40).contains(&name.len()) && name.chars().all(allowed)
+}
+
+fn check_name(name: &str, path: &[String], report: &mut Report<'_>) {
+    if !is_name(name) {
         report.problem(path, "is not a name for an instance; write 1 to 40 of a-z, 0-9 and _");
     }
 }

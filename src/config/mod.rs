@@ -22,6 +22,7 @@ mod sources;
 mod suggest;
 
 pub use decode::Prepared;
+pub use instances::is_name;
 pub use load::{Loaded, asks, load, shared};
 pub use problem::{Problem, Problems};
 pub use sources::Sources;

@@ -220,7 +220,7 @@ fn the_check_names_the_file_and_the_line() {
 #[test]
 fn a_new_script_passes_its_transcript_and_a_changed_one_says_where_it_fails() {
     let dir = Dir::new("new");
-    let folder = dir.path().join("feed");
+    let folder = dir.path().join("news");
     let pontoon = |arguments: &[&str]| {
         let output = std::process::Command::new(BINARY).args(arguments).arg(&folder).output().unwrap();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -231,12 +231,12 @@ fn a_new_script_passes_its_transcript_and_a_changed_one_says_where_it_fails() {
     // It overwrites nothing.
     assert_eq!(pontoon(&["new", "--script"]).0, Some(1));
     let (code, text) = pontoon(&["test"]);
-    assert!(code == Some(0) && text.contains("ok  ") && text.contains("feed.txt"), "{text}");
-    let script = std::fs::read_to_string(folder.join("feed.js")).unwrap();
-    std::fs::write(folder.join("feed.js"), script.replace("\"pong\"", "\"ping\"")).unwrap();
+    assert!(code == Some(0) && text.contains("ok  ") && text.contains("news.txt"), "{text}");
+    let script = std::fs::read_to_string(folder.join("news.js")).unwrap();
+    std::fs::write(folder.join("news.js"), script.replace("\"pong\"", "\"ping\"")).unwrap();
     let (code, text) = pontoon(&["test"]);
     assert!(
-        code == Some(1) && text.contains("feed.txt:32: ") && text.contains("1 of 1 transcripts failed"),
+        code == Some(1) && text.contains("news.txt:32: ") && text.contains("1 of 1 transcripts failed"),
         "{text}"
     );
     let types = std::process::Command::new(BINARY).arg("types").output().unwrap();
