@@ -22,6 +22,8 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Contender {
     Pontoon,
+    /// Pontoon with a script instead of a table.
+    Script,
     /// A loop in Rust.
     Minimal,
     /// The same, which writes all requests that are there together.
@@ -37,6 +39,8 @@ pub(crate) enum Contender {
 pub(crate) enum Task {
     /// Events of one WebSocket.
     WebSocket { jetstream: bool },
+    /// The same with a script instead of a table, to core NATS.
+    Script,
     /// Events of one Socket.IO connection.
     SocketIo { jetstream: bool },
     /// Requests that the service answers.
@@ -62,6 +66,7 @@ impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pontoon => "Pontoon",
+            Self::Script => "Pontoon, script",
             Self::Minimal => "Rust loop",
             Self::Coalescing => "Rust loop, coalescing",
             Self::RustSocketio => "rust_socketio loop",
@@ -104,7 +109,9 @@ impl Programs {
     fn command(&self, contender: Contender, task: Task) -> io::Result<Command> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
         let (program, script) = match contender {
-            Contender::Pontoon | Contender::Minimal | Contender::Coalescing => (Some(&self.minimal), None),
+            Contender::Pontoon | Contender::Script | Contender::Minimal | Contender::Coalescing => {
+                (Some(&self.minimal), None)
+            }
             Contender::RustSocketio => (self.rust_socketio.as_ref(), None),
             Contender::Node if task == Task::Calls => (self.node.as_ref(), Some("node/calls.js")),
             Contender::Node => (self.node.as_ref(), Some("node/events.js")),
@@ -141,7 +148,7 @@ impl Running {
         task: Task,
         place: &Place<'_>,
     ) -> io::Result<Self> {
-        if contender == Contender::Pontoon {
+        if matches!(contender, Contender::Pontoon | Contender::Script) {
             return Ok(Self::Pontoon(Box::new(Daemon::start(&programs.pontoon, config(task, place)))));
         }
         let dir = Dir::new("bench");
@@ -197,6 +204,7 @@ impl Drop for Running {
 pub(crate) fn connector(task: Task) -> &'static str {
     match task {
         Task::WebSocket { .. } | Task::Calls | Task::Instances { .. } => "websocket",
+        Task::Script => "script",
         Task::SocketIo { .. } => "socketio",
         Task::Links { .. } => "streamavatars",
     }
@@ -215,6 +223,11 @@ fn config(task: Task, place: &Place<'_>) -> DaemonConfig {
     );
     match task {
         Task::WebSocket { jetstream } => delivery(config, jetstream).connector("bench", kind, &websocket),
+        Task::Script => {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders/script/events.js");
+            let settings = format!("url = \"ws://{service}/\"\nscript = {script:?}");
+            core(config).connector("bench", kind, &settings)
+        }
         Task::SocketIo { jetstream } => {
             let settings = format!(
                 "url = \"http://{service}/\"\nevents.message = {{ type = \"message.created\", channel = \"/0/room\" }}"
@@ -250,7 +263,7 @@ fn job(contender: Contender, task: Task, place: &Place<'_>) -> serde_json::Value
     let (service, kind) = (place.service, connector(task));
     let jetstream = matches!(task, Task::WebSocket { jetstream: true } | Task::SocketIo { jetstream: true });
     let (name, url, links) = match task {
-        Task::WebSocket { .. } => ("events", format!("ws://{service}/"), 1),
+        Task::WebSocket { .. } | Task::Script => ("events", format!("ws://{service}/"), 1),
         Task::SocketIo { .. } => ("events", format!("http://{service}"), 1),
         Task::Calls if contender == Contender::Coalescing => ("calls-at-once", format!("ws://{service}/"), 1),
         Task::Calls => ("calls", format!("ws://{service}/"), 1),

@@ -188,6 +188,9 @@ impl<'a> Runner<'a> {
             let contenders = [Pontoon, Minimal, RustSocketio, Node];
             self.blast(&format!("{title}, {}", bytes(SIZE)), task, SIZE, &contenders)?;
         }
+        if self.wants("W4") {
+            self.script()?;
+        }
         if self.wants("W5") {
             self.calls(&[Pontoon, Minimal, Coalescing, Node])?;
         }
@@ -205,6 +208,23 @@ impl<'a> Runner<'a> {
                 bench.five_instances(extent.idle)
             });
         }
+        Ok(())
+    }
+
+    /// A table and a script that publish the same.
+    fn script(&mut self) -> io::Result<()> {
+        let (bench, extent) = (self.bench, self.extent);
+        let tasks =
+            [(Contender::Pontoon, Task::WebSocket { jetstream: false }), (Contender::Script, Task::Script)];
+        let shapes =
+            tasks.iter().map(|(_, task)| Shape::of(bench, *task, SIZE)).collect::<io::Result<Vec<_>>>()?;
+        let title = format!("W4 WebSocket to core NATS by a table and by a script, {}", bytes(SIZE));
+        let ceiling = ceiling(SIZE, extent.warm_up)?;
+        let contenders = tasks.map(|(contender, _)| contender);
+        self.section(title, vec![RATE, CPU, PEAK], Some(ceiling), &contenders, |contender| {
+            let place = usize::from(contender == Contender::Script);
+            bench.blast(contender, tasks[place].1, (SIZE, extent.blast), &shapes[place])
+        });
         Ok(())
     }
 
