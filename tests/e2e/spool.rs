@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
-use pontoon_testkit::{Daemon, DaemonConfig, Dir, NatsServer, Resource, Sub0, eventually};
+use pontoon_testkit::{Daemon, DaemonConfig, Dir, FailingCalls, NatsServer, Resource, Sub0, eventually};
 use serde_json::Value;
 
 use crate::support::{DEADLINE, Fixture, Tmpfs, contents, filled, instance, numbered, numbers, start};
@@ -297,6 +297,27 @@ async fn a_disk_without_room_is_reported_and_used_again_once_there_is() {
     fixture.status(is_written).await;
     fixture.at_rest(4_000).await;
     assert_eq!(numbers(&contents(&fixture.nats, "PONTOON_SHOP").await), all(4_000));
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_is_not_taken_for_done_and_nothing_is_lost() {
+    let mut run = OnDisk::start("delivery.spool.durability = \"power\"").await;
+    run.filled(100).await;
+    let calls = FailingCalls::start(run.fixture.daemon.id(), "fdatasync", "EIO").await;
+    assert_eq!(run.fixture.sub0.blast(900, |number| numbered(100 + number)).await, 1);
+    let status = run.fixture.status(|status| status["spool"]["on_disk"] == false).await;
+    assert!(
+        status["spool"]["detail"].as_str().is_some_and(|detail| detail.contains("os error 5")),
+        "{status}"
+    );
+    run.fixture.status(|status| status["unconfirmed_events"].as_u64() >= Some(1_000)).await;
+    assert!(calls.failed() > 0);
+    // The disk works again, and what was kept in memory meanwhile is written.
+    calls.end().await;
+    run.fixture.status(|status| status["spool"]["on_disk"] == true).await;
+    run.written(1_000).await;
+    run.next_run().await;
+    assert_eq!(numbers(&run.events().await), all(1_000));
 }
 
 #[tokio::test]

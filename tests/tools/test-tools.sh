@@ -6,6 +6,7 @@
 #   libfaketime.so.1  gives a daemon another time of day, PONTOON_FAKETIME may name it instead
 #   lua5.3            runs the script for Stream Avatars, PONTOON_LUA may name it instead; lua/ where it is
 #   chromium          opens the page; from the system, PONTOON_CHROMIUM may name another
+#   strace            has system calls of the daemon fail; from the system, PONTOON_STRACE may name another
 #   asyncapi/         the parser of AsyncAPI, with npm; cloudevents/ the SDK of CloudEvents
 #   python/           nats-py, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
@@ -107,16 +108,22 @@ elif ! "$tools/lua5.3" -v >/dev/null 2>&1; then
     fi
 fi
 
-# Chromium needs many libraries, so it is installed as a package, where one may.
-if [[ -n ${PONTOON_CHROMIUM:-} ]]; then
-    "$PONTOON_CHROMIUM" --version >&2
-elif ! command -v chromium >/dev/null; then
-    say "installing Chromium with apt-get"
-    if ! { [[ $(id -u) == 0 ]] && apt-get -qq update &&
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }; then
-        missing chromium PONTOON_CHROMIUM
+# installed PROGRAM VARIABLE: those that need libraries are installed as packages, where one may.
+installed() {
+    local program=$1 variable=$2
+    if [[ -n ${!variable:-} ]]; then
+        "${!variable}" --version >&2
+    elif ! command -v "$program" >/dev/null; then
+        say "installing $program with apt-get"
+        if ! { [[ $(id -u) == 0 ]] && apt-get -qq update &&
+            DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$program" >/dev/null; }; then
+            missing "$program" "$variable"
+        fi
     fi
-fi
+}
+
+installed chromium PONTOON_CHROMIUM
+installed strace PONTOON_STRACE
 
 nats_py=2.16.0
 if [[ ! -d $tools/python/nats_py-$nats_py.dist-info ]]; then

@@ -15,6 +15,7 @@
 //!   must know of a connector
 //! * [`Proxy`]: a TCP proxy that breaks connections and refuses them
 //! * [`ConnectProxy`]: an HTTP proxy that makes tunnels, and may refuse to
+//! * [`FailingCalls`]: system calls of the daemon that fail, by strace
 //! * [`Browser`]: a headless Chromium with one page
 //! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
 //!
@@ -33,6 +34,7 @@ mod daemon;
 mod dir;
 mod echo;
 mod eliza;
+mod failing_calls;
 mod hostile;
 mod metrics;
 mod minchat;
@@ -58,6 +60,7 @@ pub use daemon::{Daemon, DaemonConfig};
 pub use dir::Dir;
 pub use echo::Echo;
 pub use eliza::{AgentReply, Eliza, ElizaDialect, ElizaOptions, ElizaVersion};
+pub use failing_calls::FailingCalls;
 pub use hostile::{HostileCase, HostileMessage, HostileOutcome};
 pub use metrics::Metrics;
 pub use minchat::MinChat;
