@@ -5,6 +5,8 @@
 //! that one subscription of the same connection carries all PubAcks. Anything else ends the attempt: it is read back which
 //! events the stream holds, and the rest is sent again from the oldest.
 
+mod dead_letter;
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,6 +18,7 @@ use pontoon_sdk::Size;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::dead_letter::{DeadLetters, Limit, TooLarge};
 use super::acks::{Acks, Blocked, Tracker};
 use super::connect::{Connection, not_allowed};
 use super::connections::Opener;
@@ -23,12 +26,10 @@ use super::jetstream::PubAck;
 use super::protocol::{Message, Publish};
 use super::publish_connection::{ConnectionError, Received};
 use super::shared_connection::{Channel, ROUND_TRIP};
-use super::spool::{Reduced, Spool, WINDOW};
+use super::spool::{Spool, WINDOW};
 use crate::backoff;
 use crate::envelope::Record;
 use crate::fence::NOT_CERTAIN;
-use crate::log::Throttle;
-use crate::metrics::DropReason;
 use crate::status::BusStatus;
 use crate::transport::deadline::within;
 
@@ -47,8 +48,7 @@ pub struct Publisher {
     spool: Rc<Spool>,
     status: watch::Sender<BusStatus>,
     tracker: Tracker,
-    /// `transport.message_limit`.
-    message_limit: Size,
+    dead_letters: DeadLetters,
     inbox: String,
     attempt: u64,
     /// What the reply subjects of this attempt begin with, `<inbox>.<attempt>.`
@@ -58,7 +58,6 @@ pub struct Publisher {
     window: usize,
     /// The generation of the client's connection in which this attempt began: confirmations count within it only.
     generation: u64,
-    too_large: Throttle,
 }
 
 /// Why an attempt to publish ended.
@@ -68,15 +67,6 @@ impl From<ConnectionError> for PublishError {
     fn from(error: ConnectionError) -> Self {
         Self(format!("the connection to NATS was lost: {error}"))
     }
-}
-
-/// An event that cannot be published: the server would not take it, or it stands for a message that was discarded.
-struct TooLarge {
-    sequence: u64,
-    size: usize,
-    discarded: bool,
-    /// The lines of its headers.
-    headers: Vec<u8>,
 }
 
 /// How often a fenced instance looks whether the other writer has stopped.
@@ -101,12 +91,11 @@ impl Publisher {
             spool,
             status,
             tracker,
-            message_limit,
+            dead_letters: DeadLetters::new(message_limit),
             attempt: 0,
             reply: String::new(),
             window: 1,
             generation: 0,
-            too_large: Throttle::default(),
         }
     }
 
@@ -273,7 +262,7 @@ impl Publisher {
             });
             match sent {
                 None => break,
-                Some(Err(too_large)) => self.reduce(connection, too_large),
+                Some(Err(too_large)) => self.dead_letters.reduce(&self.spool, connection, too_large),
                 Some(Ok(sequence)) => {
                     acks.sent(sequence);
                     self.tracker.sent(sequence);
@@ -302,10 +291,8 @@ impl Publisher {
                 Received::Other => None,
             };
             if let Some(sequence) = too_large {
-                self.reduce(
-                    connection,
-                    TooLarge { sequence, size: 0, discarded: false, headers: Vec::new() },
-                );
+                let too_large = TooLarge { sequence, size: 0, limit: Limit::Stream, headers: Vec::new() };
+                self.dead_letters.reduce(&self.spool, connection, too_large);
                 return Err(PublishError("the stream takes no message of that size".into()));
             }
         }
@@ -366,50 +353,6 @@ impl Publisher {
         std::str::from_utf8(subject.strip_prefix(self.reply.as_bytes())?).ok()?.parse().ok()
     }
 
-    /// Makes an event smaller that NATS does not take because of its size. If a gap takes its place, it is dead-lettered.
-    fn reduce(&self, connection: &mut Channel, too_large: TooLarge) {
-        let TooLarge { sequence, size, .. } = too_large;
-        let Some(reduced) = self.spool.reduce(sequence) else { return };
-        if reduced == Reduced::WithoutRaw {
-            let instance = &self.spool.instance;
-            tracing::debug!(
-                instance,
-                sequence,
-                size,
-                "an event is published without raw, as NATS takes no more"
-            );
-            return;
-        }
-        let size = if let Reduced::Gap(body) = reduced { size.max(body) } else { size };
-        self.dead_letter(connection, TooLarge { size, ..too_large });
-    }
-
-    /// Publishes the headers of an event that is lost, with size and reason, to the dead-letter subject.
-    fn dead_letter(&self, connection: &mut Channel, lost: TooLarge) {
-        let TooLarge { sequence, size, discarded, headers } = lost;
-        let instance = self.spool.instance.clone();
-        let detail = if discarded {
-            let limit = self.message_limit;
-            format!("a message of {size} bytes was discarded; transport.message_limit is {limit}")
-        } else {
-            "an event is larger than NATS takes; raise its max_payload".to_owned()
-        };
-        let reason = DropReason::TooLarge.as_str();
-        let own = format!("Pontoon-Detail: {detail}\r\nPontoon-Size: {size}\r\nPontoon-Reason: {reason}\r\n");
-        self.too_large.log(move |count| {
-            tracing::warn!(instance, sequence, size, count, detail, "an event is not published");
-        });
-        let subject = self.spool.envelope.subjects().dead(reason);
-        let headers = &[headers.as_slice(), own.as_bytes()];
-        connection.publish(&Publish {
-            subject: subject.as_bytes(),
-            reply: None,
-            headers,
-            expected: None,
-            body: b"",
-        });
-    }
-
     fn report(&self, publishing: bool, detail: Option<String>) {
         self.report_as(BusStatus { publishing, detail, ..BusStatus::default() });
     }
@@ -457,12 +400,12 @@ fn write(
     expected: Option<u64>,
 ) -> Result<u64, TooLarge> {
     let sequence = record.sequence;
-    let lost = |size, discarded| {
+    let lost = |size, limit| {
         let headers = record.header_lines(true).concat();
-        Err(TooLarge { sequence, size, discarded, headers })
+        Err(TooLarge { sequence, size, limit, headers })
     };
     if let Some(discarded) = record.discarded {
-        return lost(usize::try_from(discarded).unwrap_or(usize::MAX), true);
+        return lost(usize::try_from(discarded).unwrap_or(usize::MAX), Limit::Message);
     }
     let [same, own] = record.header_lines(message_id);
     let publish = Publish {
@@ -473,7 +416,7 @@ fn write(
         body: record.body(),
     };
     if publish.size() > connection.max_payload() {
-        return lost(publish.size(), false);
+        return lost(publish.size(), Limit::Server);
     }
     connection.publish(&publish);
     Ok(sequence)

@@ -87,12 +87,17 @@ pub enum Storage {
 }
 
 /// What became of a record that NATS does not take because of its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reduced {
     /// It is sent without its payload.
     WithoutRaw,
-    /// A gap stands in its place; its body had so many bytes.
-    Gap(usize),
+    /// A gap stands in its place.
+    Gap {
+        /// The lines of the headers that it had.
+        headers: Vec<u8>,
+        /// The body that it had.
+        body: Vec<u8>,
+    },
     /// It was a gap, and nothing smaller can be published.
     Removed,
 }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream;
 use futures_util::{FutureExt as _, StreamExt as _};
-use pontoon_testkit::NatsServer;
+use pontoon_testkit::{DaemonConfig, NatsServer, Sub0};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, Fixture, contents, filled, listen, next, numbered, numbers, round_trip};
+use crate::support::{
+    DEADLINE, Fixture, contents, filled, listen, next, numbered, numbers, round_trip, start,
+};
 
 const MANY: usize = 100_000;
 
@@ -148,6 +151,37 @@ async fn an_event_too_large_for_nats_leaves_a_gap_and_closes_nothing() {
     assert_eq!(kinds, [broadcast, "pontoon.gap.detected.v1", broadcast]);
     assert_eq!(events[1].1["reason"], "too_large");
     assert_eq!(fixture.sub0.upgrades(), 1, "the link stayed");
+}
+
+#[tokio::test]
+async fn an_event_too_large_for_the_stream_alone_is_a_dead_letter_with_its_body() {
+    let nats = NatsServer::options().every_right().start().await;
+    let config = jetstream::stream::Config {
+        name: "PONTOON_SHOP".into(),
+        subjects: vec!["pontoon.event.sub0.shop.>".into()],
+        max_message_size: 20_000,
+        ..Default::default()
+    };
+    jetstream::new(nats.client().await).create_stream(config).await.expect("created");
+    let sub0 = Sub0::start().await;
+    let client = nats.client().await;
+    let mut dead = listen(&client, "pontoon.dead.>").await;
+    let daemon = start(DaemonConfig::new(&nats).sub0("shop", &sub0));
+    sub0.connected(1, DEADLINE).await;
+    let mut fixture = Fixture { daemon, sub0, nats, client };
+    fixture.status(|status| status["links"][0]["phase"] == "ready").await;
+    fixture.sub0.broadcast("large", &json!("x".repeat(30_000)));
+    fixture.sub0.broadcast("small", &json!(1));
+    let (message, body) = next(&mut dead, |_, _| true).await;
+    assert_eq!(body["data"].as_str().map(str::len), Some(30_000));
+    let headers = message.headers.expect("headers");
+    assert_eq!(headers.get("ce-subject").map(|value| value.as_str()), Some("large"));
+    let detail = headers.get("Pontoon-Detail").map(|value| value.as_str().to_owned()).unwrap_or_default();
+    assert!(detail.contains("max_msg_size"), "{detail}");
+    fixture.at_rest(2).await;
+    let events = contents(&fixture.nats, "PONTOON_SHOP").await;
+    let kinds: Vec<_> = events.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["pontoon.gap.detected.v1", "pontoon.resource.broadcast.v1"]);
 }
 
 #[tokio::test]

@@ -49,11 +49,12 @@ impl Spool {
             state.remove(index);
             Reduced::Removed
         } else {
-            let (link, at, body) = (Some(record.link.clone()), record.recorded, record.body().len());
+            let (link, at) = (Some(record.link.clone()), record.recorded);
+            let (headers, body) = (record.header_lines(true).concat(), record.body().to_vec());
             let gap = Gap { to: at, dropped: Some(1), ..Gap::new(GapReason::TooLarge, link, Start::At(at)) };
             self.count_gap(&gap);
             self.replace_by_gap(&mut state, index, gap);
-            Reduced::Gap(body)
+            Reduced::Gap { headers, body }
         };
         if reduced != Reduced::WithoutRaw {
             self.metrics.dropped(DropReason::TooLarge).increment(1);
