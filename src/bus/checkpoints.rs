@@ -5,7 +5,7 @@
 //! ahead of what is stored or on the disk. It may be behind, by `GATHER` and the time that this takes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
@@ -70,6 +70,8 @@ type Change = (u64, Option<Vec<u8>>);
 struct State {
     /// What an earlier run has left, in the order in which it was set first.
     left: Vec<(String, Vec<u8>)>,
+    /// Links that commands of an earlier run had opened, until they are open again.
+    reopened: BTreeSet<String>,
     /// The size of each value with its key.
     kept: BTreeMap<String, usize>,
     bytes: usize,
@@ -101,6 +103,9 @@ impl Checkpoints {
         let is_same = settings_before.as_deref() == Some(settings);
         let host = if durability == Durability::Power { Some(Vec::new()) } else { fs::read(BOOT_ID).ok() };
         let same_host = host.is_some() && host == host_before;
+        if !same_host {
+            after_host_failure(&mut left, &journal);
+        }
         journal.put(HOST, &host.unwrap_or_default());
         if journal.is_damaged() || !is_same {
             if journal.is_damaged() {
@@ -129,10 +134,13 @@ impl Checkpoints {
         self.journal.is_some()
     }
 
-    /// More than one link is open.
+    /// More than one link is open. Written at once: too early is on the safe side.
     pub fn several_links(&self) {
-        if self.is_kept() && !self.state.borrow().kept.contains_key(SEVERAL) {
-            self.change(SEVERAL.to_owned(), Some(Vec::new()));
+        let Some(journal) = &self.journal else { return };
+        let state = &mut *self.state.borrow_mut();
+        if state.kept.insert(SEVERAL.to_owned(), SEVERAL.len()).is_none() {
+            state.bytes += SEVERAL.len();
+            journal.put(SEVERAL, &[]);
         }
     }
 
@@ -180,8 +188,14 @@ impl Checkpoints {
 
     /// The links that commands have opened or closed in an earlier run, with these commands; once.
     pub fn take_commands(&self) -> Vec<(String, Vec<u8>)> {
-        let suffix = key("", Part::Command);
-        self.take_all(|key| key.strip_suffix(&suffix).map(str::to_owned))
+        let commands = self.take_all(|key| link_of(key, Part::Command).map(str::to_owned));
+        self.state.borrow_mut().reopened.extend(commands.iter().map(|(link, _)| link.clone()));
+        commands
+    }
+
+    /// Whether a link was open in an earlier run, by a command; once.
+    pub fn take_reopened(&self, link: &str) -> bool {
+        self.state.borrow_mut().reopened.remove(link)
     }
 
     /// Takes what this function has a name for.
@@ -303,6 +317,30 @@ fn key(link: &str, part: Part<'_>) -> String {
     }
 }
 
+/// The link whose part that is.
+fn link_of<'a>(name: &'a str, part: Part<'_>) -> Option<&'a str> {
+    // A join may have any name.
+    name.strip_suffix(&key("", part)).filter(|link| !link.contains(END))
+}
+
+/// What was accepted before the host was restarted may be lost: events that are sent again are not known, and a position says
+/// nothing of those before it.
+fn after_host_failure(left: &mut Vec<(String, Vec<u8>)>, journal: &Journal) {
+    left.retain_mut(|(key, value)| {
+        if key.starts_with(IDENTITIES) {
+            journal.remove(key);
+            return false;
+        }
+        if link_of(key, Part::Position).is_some()
+            && let Some(is_whole) = value.last_mut()
+        {
+            *is_whole = 0;
+            journal.put(key, value);
+        }
+        true
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
@@ -349,6 +387,7 @@ mod tests {
         assert!(checkpoints.take_joins("a").is_empty());
         assert_eq!(checkpoints.take("a", Part::Position).as_deref(), Some(&b"p"[..]));
         assert_eq!(keys(checkpoints.take_commands()), ["b"]);
+        assert!(checkpoints.take_reopened("b") && !checkpoints.take_reopened("b"));
         assert!(checkpoints.is_certain());
         checkpoints.several_links();
         checkpoints.forget_link("b");
@@ -358,6 +397,26 @@ mod tests {
         assert_eq!(keys(checkpoints.take_joins("a")), ["z", "b"], "what was taken is still kept");
         assert!(checkpoints.take_joins("b").is_empty() && checkpoints.take_commands().is_empty());
         assert!(!checkpoints.is_certain());
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn after_a_restart_of_the_host_no_event_is_known_and_no_position_is_certain() {
+        let (root, spool) = (Dir::new("checkpoints"), spool());
+        let checkpoints = open(&root, "s").await;
+        checkpoints.set("a", Part::Position, Some(vec![7, 1]));
+        checkpoints.set("a", Part::Join("position"), Some(vec![7, 1]));
+        checkpoints.change(format!("{IDENTITIES}0"), Some(vec![1]));
+        assert!(checkpoints.write(&spool).await);
+        checkpoints.journal.as_ref().unwrap().put(HOST, b"another start");
+        assert!(checkpoints.journal.as_ref().unwrap().written().await.is_ok());
+        drop(checkpoints);
+        // Also in the run behind the next one.
+        for _ in 0..2 {
+            let checkpoints = open(&root, "s").await;
+            assert!(checkpoints.take_all(|key| key.strip_prefix(IDENTITIES).map(str::to_owned)).is_empty());
+            assert_eq!(checkpoints.take("a", Part::Position), Some(vec![7, 0]));
+            assert_eq!(checkpoints.take_joins("a"), [("position".to_owned(), vec![7, 1])]);
+        }
     }
 
     #[tokio::test(flavor = "local")]

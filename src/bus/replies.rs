@@ -104,7 +104,9 @@ pub async fn publish(mut route: Route, mut replies: ReplyReceiver, liveness: Rc<
         let mut outlet = Outlet { channel, connection, inbox, liveness, refused, lines, spaces, pinged };
         match outlet.publish(&mut next, &mut replies).await {
             Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "replies go over another connection"),
+            Err(error) => {
+                tracing::info!(%error, "replies go over another connection; those that were being sent may be lost");
+            }
         }
     }
 }

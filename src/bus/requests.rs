@@ -63,7 +63,10 @@ impl Requester {
                     };
                     Error::rejected(code, error.to_string())
                 })?;
-            if answer.payload.len() > LARGEST {
+            let refused = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error"));
+            if let Some(refused) = refused {
+                Err(Error::rejected(Code::Refused, refused.as_str()))
+            } else if answer.payload.len() > LARGEST {
                 Err(too_large("answer"))
             } else {
                 Ok(Raw::of_bytes(&answer.payload))

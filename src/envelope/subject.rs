@@ -171,14 +171,20 @@ impl Subjects {
     }
 }
 
+/// The longest reply subject, in bytes.
+const LONGEST_REPLY: usize = 1_024;
+
 /// Whether a reply may be written to this subject: it has an allowed prefix, and is not one of the server's, not one
 /// of ours (a reply must never become a command), and no pattern.
+///
+/// It is short, too: the server closes connections on which a line is longer than `max_control_line` (4,096 bytes).
 pub fn reply_allowed(subject: &str, allowed: &[String], own_prefix: &str) -> bool {
     let own = subject.strip_prefix(own_prefix).is_some_and(|rest| rest.starts_with('.'));
     let tokens = subject.split('.').all(|token| !token.is_empty() && token != "*" && token != ">");
     let plain = subject.bytes().all(|byte| byte.is_ascii_graphic());
     tokens
         && plain
+        && subject.len() <= LONGEST_REPLY
         && !own
         && !subject.starts_with('$')
         && allowed.iter().any(|prefix| subject.starts_with(prefix.as_str()))
@@ -267,6 +273,8 @@ mod tests {
             assert!(!ok(bad), "{bad:?}");
         }
         assert!(!reply_allowed("pontoon.event.x", &["pontoon.".to_owned()], "pontoon"));
+        let long = |length| format!("{:a<length$}", "_INBOX.");
+        assert!(ok(&long(LONGEST_REPLY)) && !ok(&long(LONGEST_REPLY + 1)));
     }
 
     proptest! {

@@ -234,7 +234,8 @@ struct Wakes {
 impl Wakes {
     fn begin(&self) {
         self.is_polled.store(true, Ordering::SeqCst);
-        self.woken.store(false, Ordering::SeqCst);
+        // What a wake has made ready is seen by the poll that follows.
+        self.woken.swap(false, Ordering::SeqCst);
     }
 
     /// Returns whether it was woken since it began. What comes later wakes the task.

@@ -52,6 +52,8 @@ pub struct GapTracker {
     state: State,
     /// Whether the service goes on where an earlier run of the daemon has ended, as far as is known.
     restored: bool,
+    /// Whether it was open in an earlier run, by a command.
+    reopened: bool,
     /// Until when everything is known to be received over the present connection.
     pub received: Received,
 }
@@ -77,13 +79,27 @@ impl GapTracker {
         activity: Rc<Activity>,
     ) -> Self {
         let received = Received::new(key.clone(), spool.clone(), activity);
-        Self { key, lifetime, spool, ready_links, state: State::Fresh, restored: false, received }
+        Self {
+            key,
+            lifetime,
+            spool,
+            ready_links,
+            state: State::Fresh,
+            restored: false,
+            reopened: false,
+            received,
+        }
     }
 
     /// The next connection asks the service to go on where an earlier run has ended. `certain` is whether all that was missed
     /// before that has a gap, on this link and on others.
     pub fn restored(&mut self, certain: bool) {
         self.restored = certain;
+    }
+
+    /// The link was open in an earlier run, so that something may have been missed since.
+    pub fn reopened(&mut self) {
+        self.reopened = true;
     }
 
     /// Whether all that was missed has a gap among the events, or is sent again if the service resumes.
@@ -100,7 +116,7 @@ impl GapTracker {
         match &mut self.state {
             State::Broken { resumed, .. } => *resumed = by_resuming.min(*resumed),
             State::Fresh if self.restored => {
-                self.restored = by_resuming >= Resumed::Perhaps;
+                self.restored = by_resuming == Resumed::Yes;
                 self.spool.resumes_run(self.restored);
             }
             // A connection before this one may have been read late, but nothing is missed before the link is ready. Where the
@@ -122,7 +138,8 @@ impl GapTracker {
                 self.publish(reason, since, resumed >= Resumed::Perhaps);
             }
             // Before the command that opened the link, nothing was expected on it.
-            State::Fresh if self.lifetime.is_on_demand() || self.lifetime.is_dynamic() => {}
+            State::Fresh
+                if !self.reopened && (self.lifetime.is_on_demand() || self.lifetime.is_dynamic()) => {}
             State::Fresh => match self.ready_links.ready(&self.key) {
                 None => {
                     let gap = Gap::restarted(Some(self.key.clone()));

@@ -66,8 +66,11 @@ impl Link {
     /// A link that was not dialled yet.
     pub fn new(key: LinkKey, lifetime: Lifetime, context: Rc<Context>, queue: CommandQueue) -> Self {
         let Context { spool, ready_links, activity, phases, .. } = &*context;
-        let gaps =
+        let mut gaps =
             GapTracker::new(key.clone(), lifetime, spool.clone(), ready_links.clone(), activity.clone());
+        if context.checkpoints.take_reopened(key.as_str()) {
+            gaps.reopened();
+        }
         let (phase, joins) = (phases.handle(key.clone()), restore::joins(&context, &key, lifetime));
         Self {
             key,

@@ -146,7 +146,9 @@ impl PhaseHandle {
 impl PhaseHandle {
     /// What the link keeps for its next connections. It is shown with the next change, as there may be many.
     pub fn joined(&self, joins: &[Join]) {
-        let keys = joins.iter().take(MOST_KEYS).map(|join| join.key.chars().take(LONGEST_KEY).collect());
+        // A key may be the body of a command, which is not for all to see.
+        let named = joins.iter().map(|join| &join.key).filter(|key| !key.starts_with(['{', '[', '"']));
+        let keys = named.take(MOST_KEYS).map(|key| key.chars().take(LONGEST_KEY).collect());
         let joined = Joined { count: joins.len(), keys: keys.collect() };
         self.update(|status| status.joined = joined);
     }

@@ -9,7 +9,8 @@ use async_nats::Client;
 use pontoon_sdk::Raw;
 use pontoon_sdk::socketio::{Event, Frame};
 use pontoon_testkit::{
-    Daemon, DaemonConfig, Dir, MinChat, NatsServer, SocketIoServer, WebSocketServer, Welcome, eventually,
+    Daemon, DaemonConfig, Dir, Echo, MinChat, NatsServer, SocketIoServer, WebSocketServer, Welcome,
+    eventually,
 };
 use serde_json::{Value, json};
 
@@ -258,6 +259,30 @@ async fn links_that_commands_have_opened_and_closed_stay_so() {
         daemon.wait_exit(DEADLINE).await;
         daemon.restart();
         links(&["c2", "user"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_a_command_has_opened_has_a_gap_in_the_next_run() {
+    let (echo, other) = (Echo::start().await, Echo::start().await);
+    let settings = format!(
+        "sockets.fixed = {{ url = \"{}\" }}\ndynamic = {{ enabled = true, hosts = [\"127.0.0.1\"], addresses = [\"127.0.0.1\"] }}",
+        echo.url()
+    );
+    let mut bridge = Bridge::start("streamavatars", &settings, echo).await;
+    let socket = json!({ "title": "made", "url": other.url(), "reconnect": true });
+    assert_eq!(bridge.ask("create", &socket).await, "acked");
+    bridge.kept("create", true).await;
+    for how in ENDS {
+        bridge.restart(how).await;
+        let gaps = async || {
+            let events = contents(&bridge.nats, "PONTOON_ANY").await;
+            let gaps =
+                events.iter().filter(|(_, body)| body["reason"] == "restarted" && body["link"] == "made");
+            gaps.count()
+        };
+        let runs = ENDS.iter().position(|end| *end == how).unwrap_or_default() + 1;
+        eventually(DEADLINE, async || gaps().await == runs).await;
     }
 }
 

@@ -61,6 +61,7 @@ impl Request {
         sent.map_err(|error| failed(&error))?;
         let earlier = earlier(&client, config, &result, id);
         let (mut earlier, mut is_repeated) = (std::pin::pin!(earlier), false);
+        let mut is_looked_up = false;
         loop {
             tokio::select! {
                 failure = refusals.next(), if !is_repeated => return Err(failure),
@@ -87,7 +88,8 @@ impl Request {
                     }
                     if stored.duplicate {
                         writeln!(stderr(), "warning: a job with this id was stored before, in {}", stored.stream)?;
-                        is_repeated = true;
+                        is_repeated = !is_looked_up;
+                        is_looked_up = true;
                     }
                 }
                 Some(result) = results.next() => {

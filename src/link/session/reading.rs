@@ -1,6 +1,6 @@
 //! What is received: frames are read in bursts, and each is given to the session.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use pontoon_sdk::connector::Frame;
@@ -15,6 +15,8 @@ use crate::transport::{self, Read};
 
 /// How many frames are handled before anything else gets its turn.
 const BURST: usize = 64;
+/// How long a burst may take, beside its last frames: one frame may hold much, as where it is compressed.
+const BURST_TIME: Duration = Duration::from_millis(10);
 
 impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// Handles what was read, unless other links have used the room for parts while this one waited for it.
@@ -40,7 +42,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
         // The end of a connection is not received: a silent peer may have been gone for long.
         let first_is_frame = first.is_ok();
         let mut next = Some(first);
-        let mut left = BURST;
+        let (mut left, began) = (BURST, Instant::now());
         let read = OffsetDateTime::now_utc();
         if first_is_frame {
             self.link.gaps.received.begin(read);
@@ -56,7 +58,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
             left -= 1;
             let spool = &self.context.spool;
             let waits = spool.is_full() || spool.is_ahead() || self.pending.backpressure(now).is_some();
-            let reads = left > 0 && !waits;
+            let reads = left > 0 && !waits && now.saturating_duration_since(began) < BURST_TIME;
             next = if reads { self.ends.reader.read().now_or_never() } else { None };
             if next.is_some() {
                 continue;

@@ -30,7 +30,14 @@ impl FailingCalls {
         let dir = Dir::new("strace");
         let program = env::var_os("PONTOON_STRACE").unwrap_or_else(|| "strace".into());
         let mut command = Command::new(program);
-        command.args(["-f", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:error={error}")]);
+        command.args([
+            "-f",
+            "-q",
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &format!("inject={call}:error={error}"),
+        ]);
         command.arg("-o").arg(dir.path().join("calls")).args(["-p", &process.to_string()]);
         let calls = Self { process, strace: Process::spawn(&mut command, false), dir };
         eventually(ATTACH, async || calls.tracers() == [calls.strace.id()]).await;
