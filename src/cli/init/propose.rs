@@ -33,7 +33,7 @@ const PLACES: [(&str, &[&str]); 6] = [
     ("text", &["text", "message", "content", "body", "msg"]),
     ("time", &["time", "timestamp", "ts", "created_at", "at", "date"]),
 ];
-/// How many fields a type of its own is proposed.
+/// How many fields are proposed for a type that the table names.
 const MOST_FIELDS: usize = 16;
 /// How many kinds are proposed.
 const MOST_KINDS: usize = 64;
