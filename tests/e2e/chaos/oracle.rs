@@ -19,6 +19,8 @@ use super::history::{Break, Cause, Content, Gap, History, Micros, Sent, Stored};
 /// Times in gaps are cut to milliseconds, and the two clocks of the machine (the one that jumps and the one that does not)
 /// part by a few milliseconds in a run.
 const TOLERANCE: Micros = 5_000;
+/// How long after the request a stream is deleted, at most.
+const DELETION: Micros = 1_000_000;
 
 /// What is found in a history.
 #[derive(Debug, Default)]
@@ -101,9 +103,9 @@ fn order(history: &History, verdict: &mut Verdict) -> Vec<Option<usize>> {
 
 /// The events that were accepted: those that are stored, and on disk those that the daemon has read long before others.
 fn accepted(history: &History, places: &[Option<usize>], verdict: &mut Verdict) {
-    // What was stored until then is gone.
+    // What was stored until then is gone. The time is that of the request, and the stream is there for a moment more.
     let deletions = history.breaks.iter().filter(|cause| cause.cause == Cause::Stream);
-    let deleted = deletions.map(|cause| cause.at).max().unwrap_or(Micros::MIN);
+    let deleted = deletions.map(|cause| cause.at + DELETION).max().unwrap_or(Micros::MIN);
     for (number, sent) in history.sent.iter().enumerate() {
         let is_full = history.disk_full.iter().any(|(from, to)| sent.latest >= *from && sent.earliest <= *to);
         let is_kept = history.on_disk && history.overflow.is_none() && sent.accepted && !is_full;
