@@ -1,6 +1,7 @@
 //! The HTTP endpoint: probes and metrics (`/livez`, `/readyz`, `/metrics`, `/status`), and the page (`/`).
 //!
 //! * `host`: which hosts requests may be for; `authorize`: who may use the page
+//! * `scrape`: metrics
 //! * `page`: the files of the page; `live`: what it shows, as server-sent events; `command`: what it sends
 //!
 //! It runs on a separate thread, so that a busy or stuck instance cannot delay its answers.
@@ -10,6 +11,7 @@ mod command;
 mod host;
 mod live;
 mod page;
+mod scrape;
 
 use std::collections::VecDeque;
 use std::io;
@@ -215,7 +217,7 @@ fn routes(view: View, access: Access) -> Router {
         .merge(restricted.layer(from_fn_with_state(access, authorize::check)))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(scrape))
+        .route("/metrics", get(scrape::scrape))
         .route("/status", get(status))
         .with_state(view)
 }
@@ -249,11 +251,6 @@ fn probe_response(reasons: Vec<String>) -> Response {
         return (StatusCode::OK, "ok\n").into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
-}
-
-async fn scrape(State(view): State<View>) -> Response {
-    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, view.metrics.render()).into_response()
 }
 
 async fn status(State(view): State<View>) -> Response {

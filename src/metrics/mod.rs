@@ -4,18 +4,22 @@
 //! * [`DropReason`] and the other sets of label values are closed, so that nothing from outside can make a series
 //! * [`InstanceMetrics`] holds the handles of one instance: finding a handle costs more than counting
 //! * `process` reads the system's figures of the process
+//! * `openmetrics` writes everything in the form of OpenMetrics, with `exemplars`: the traces of commands
 //!
 //! The series of an instance exist from its start, at 0, but for those of its operations, which are many: each exists from
 //! its first command. An instance that is taken out by a reload is not exported any more.
 
 mod cluster;
+mod exemplars;
 mod labels;
+mod openmetrics;
 mod process;
 pub mod table;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ::metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -23,16 +27,14 @@ use ::metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use self::table::{Kind, Metric, TABLE};
+use self::exemplars::EXEMPLARS;
+use self::table::{INSTANCE, Kind, Metric, TABLE};
 use crate::status::{Counts, Phase};
 pub use cluster::ClusterMetrics;
 pub use labels::{ConnectOutcome, DropReason, GapReason, Outcome, ReloadOutcome, TakeoverReason};
 
 /// How often [`Exporter::upkeep`] must be called: samples of histograms pile up until then.
-pub const UPKEEP: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// The label that names an instance. Prometheus adds `instance` itself, for the address that it scrapes.
-const INSTANCE: &str = "pontoon_instance";
+pub const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Reads all metrics. Clones read the same.
 #[derive(Clone)]
@@ -64,12 +66,18 @@ impl Exporter {
 
     /// Leaves out the series of an instance from now on.
     pub fn remove(&self, instance: &str) {
+        EXEMPLARS.remove(instance);
         self.removed().insert(instance.to_owned());
     }
 
     /// Exports the series of an instance, even if it was removed before.
     pub fn add(&self, instance: &str) {
         self.removed().remove(instance);
+    }
+
+    /// Everything, in the text format of OpenMetrics 1.0, with the traces of commands as exemplars.
+    pub fn render_openmetrics(&self) -> String {
+        openmetrics::from_prometheus(&self.render(), &EXEMPLARS)
     }
 
     /// Everything, in the Prometheus text format.
@@ -389,9 +397,20 @@ impl InstanceMetrics {
         self.operation(operation).series().outcomes[outcome as usize].increment(1);
     }
 
-    /// How long commands of this operation took.
-    pub fn command_duration(&self, operation: &str) -> &Histogram {
-        &self.operation(operation).series().duration
+    /// As [`Self::command_ended`], of one that took so long, and belongs to this trace (W3C Trace Context).
+    pub fn command_answered(
+        &self,
+        operation: &str,
+        outcome: Outcome,
+        took: Duration,
+        traceparent: Option<&str>,
+    ) {
+        self.command_ended(operation, outcome);
+        let operation = self.operation(operation);
+        operation.series().duration.record(took);
+        if let Some(traceparent) = traceparent.filter(|_| !operation.labels.is_empty()) {
+            EXEMPLARS.command(&operation.labels, outcome.as_str(), took, traceparent);
+        }
     }
 
     /// What was counted since the instance started.

@@ -41,13 +41,15 @@ const LATENCY: &[f64] = &[
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
 ];
-const DURATION: &[f64] =
+pub(super) const DURATION: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-const OF_INSTANCE: &[&str] = &["pontoon_instance", "type"];
-const BY_REASON: &[&str] = &["pontoon_instance", "type", "reason"];
-const BY_OUTCOME: &[&str] = &["pontoon_instance", "type", "outcome"];
-const BY_STATE: &[&str] = &["pontoon_instance", "type", "state"];
+/// The label that names an instance. Prometheus adds `instance` itself, for the address that it scrapes.
+pub(super) const INSTANCE: &str = "pontoon_instance";
+const OF_INSTANCE: &[&str] = &[INSTANCE, "type"];
+const BY_REASON: &[&str] = &[INSTANCE, "type", "reason"];
+const BY_OUTCOME: &[&str] = &[INSTANCE, "type", "outcome"];
+const BY_STATE: &[&str] = &[INSTANCE, "type", "state"];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, labels, help }
@@ -134,10 +136,10 @@ table! {
     SPOOL_ERRORS = counter("pontoon_spool_errors_total", OF_INSTANCE,
         "Times that events could not be written to the disk, synced or read back.");
 
-    COMMANDS = counter("pontoon_commands_total", &["pontoon_instance", "type", "operation", "outcome"],
+    COMMANDS = counter("pontoon_commands_total", &[INSTANCE, "type", "operation", "outcome"],
         "Commands, by the outcome that was replied.");
     COMMAND_DURATION = Metric { name: "pontoon_command_duration_seconds", kind: Kind::Histogram(DURATION),
-        labels: &["pontoon_instance", "type", "operation"], help: "From a command's arrival to the last word to its caller." };
+        labels: &[INSTANCE, "type", "operation"], help: "From a command's arrival to the last word to its caller." };
 
     JOBS = counter("pontoon_jobs_total", BY_OUTCOME,
         "Jobs that have ended, by the outcome in their result; each is a command as well.");

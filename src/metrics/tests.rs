@@ -37,8 +37,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 #[test]
 fn every_metric_of_the_table_is_there_with_its_labels_and_nothing_else_is() {
     let command = |metrics: &InstanceMetrics| {
-        metrics.command_ended("call", Outcome::Sent);
-        metrics.command_duration("call").record(0.1);
+        metrics.command_answered("call", Outcome::Sent, Duration::from_millis(100), None);
     };
     let from_the_start = export(|_| ());
     let text = export(command);
@@ -82,7 +81,7 @@ fn each_handle_counts_where_its_name_says() {
             (0..n).for_each(|_| support.command_ended("status", outcome));
         }
         support.command_ended("no-such-operation", Outcome::Sent);
-        support.command_duration("call").record(0.3);
+        support.command_answered("call", Outcome::Sent, Duration::from_millis(300), None);
         support.event_latency.record(std::time::Duration::from_micros(60));
         support.link_connected.set(2.0);
         support.links_down([1, 2, 3]);
@@ -110,7 +109,7 @@ fn each_handle_counts_where_its_name_says() {
             format!("pontoon_commands_total{{{own},operation=\"{operation}\",outcome=\"{outcome}\"}}")
         };
         assert_eq!(value(key("status")), f64::from(n));
-        assert_eq!(value(key("call")), 0.0);
+        assert_eq!(value(key("call")), f64::from(u8::from(outcome == "sent")));
         assert!(!samples.contains_key(&key("unknown")), "no command of it has come");
     }
     let bucket = |le| {
@@ -160,19 +159,29 @@ fn an_instance_that_ended_keeps_its_counts_and_one_that_comes_back_goes_on_count
 fn an_instance_that_was_removed_is_not_exported_until_it_comes_back() {
     let recorder = builder().unwrap().build_recorder();
     let exporter = Exporter::new(recorder.handle());
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
     let (removed, back) = with_local_recorder(&recorder, || {
         for name in ["a", "ab"] {
-            InstanceMetrics::new(name, "sub0", &[]).frames_sent.increment(1);
+            let metrics = InstanceMetrics::new(name, "sub0", &["call"]);
+            metrics.frames_sent.increment(1);
+            metrics.command_answered("call", Outcome::Sent, Duration::from_secs(90), Some(&traceparent));
         }
         exporter.remove("a");
         let removed = exporter.render();
         exporter.add("a");
-        (removed, exporter.render())
+        (removed, exporter.render_openmetrics())
     });
     let of_a = |text: &str| text.lines().filter(|line| line.contains("=\"a\"")).count();
     assert_eq!(of_a(&removed), 0);
     assert!(removed.contains("pontoon_frames_sent_total{pontoon_instance=\"ab\",type=\"sub0\"} 1\n"));
     assert!(of_a(&back) > 10);
+    let traced: Vec<_> = back.lines().filter(|line| line.contains(trace)).collect();
+    assert!(traced.len() == 2 && traced.iter().all(|line| line.contains("=\"ab\"")), "{traced:?}");
+    assert!(
+        traced.iter().any(|line| line.contains("le=\"+Inf\"} 1 # ")),
+        "longer than every bound: {traced:?}"
+    );
 }
 
 #[test]

@@ -152,9 +152,8 @@ impl Caller {
 
     fn count(&mut self, outcome: Outcome, error: Option<(u16, &str)>) {
         self.answered = true;
-        self.metrics.command_ended(self.operation, outcome);
         let took = self.started.elapsed();
-        self.metrics.command_duration(self.operation).record(took);
+        self.metrics.command_answered(self.operation, outcome, took, self.traceparent.as_deref());
         self.stats.count(self.operation, took, error);
     }
 

@@ -3,6 +3,7 @@
 mod control;
 mod logs;
 mod notify;
+mod openmetrics;
 mod page;
 mod probes;
 mod readiness;

@@ -5,9 +5,11 @@
 //! * `shipped`: what can be checked of the files without a daemon
 //! * `alerts`: what breaks is seen, and seen to be well again
 //! * `expressions`: everything that is asked has an answer
+//! * `exemplars`: the traces of commands
 //! * `links`: which links count as wanted, and which as down
 
 mod alerts;
+mod exemplars;
 mod expressions;
 mod links;
 mod prometheus;

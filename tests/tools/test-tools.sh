@@ -8,7 +8,7 @@
 #   chromium          opens the page; from the system, PONTOON_CHROMIUM may name another
 #   strace            has system calls of the daemon fail; from the system, PONTOON_STRACE may name another
 #   asyncapi/         the parser of AsyncAPI, with npm; cloudevents/ the SDK of CloudEvents
-#   python/           nats-py, for PYTHONPATH
+#   python/           nats-py and prometheus-client, for PYTHONPATH
 #   interop/          the reference Socket.IO server, see interop.sh; node/ where there is no other
 # Those from nats-server-2.9 to lua5.3 come from Debian. Without it, PONTOON_WITHOUT_DEBIAN=1 continues without them.
 set -euo pipefail
@@ -125,11 +125,12 @@ installed() {
 installed chromium PONTOON_CHROMIUM
 installed strace PONTOON_STRACE
 
-nats_py=2.16.0
-if [[ ! -d $tools/python/nats_py-$nats_py.dist-info ]]; then
-    say "installing nats-py $nats_py with pip"
+nats_py=2.16.0 prometheus_client=0.26.0
+if [[ ! -d $tools/python/nats_py-$nats_py.dist-info ||
+    ! -d $tools/python/prometheus_client-$prometheus_client.dist-info ]]; then
+    say "installing nats-py $nats_py and prometheus-client $prometheus_client with pip"
     python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-        --target "$work/python" "nats-py==$nats_py"
+        --target "$work/python" "nats-py==$nats_py" "prometheus-client==$prometheus_client"
     rm -rf "$tools/python"
     mv "$work/python" "$tools/python"
 fi

@@ -58,6 +58,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg("--web.listen-address=127.0.0.1:0")
+            .arg("--enable-feature=exemplar-storage")
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -89,6 +90,14 @@ impl Prometheus {
         assert_eq!(answer["status"], "success", "{expression}\n{answer}");
         let series = answer["data"]["result"].as_array();
         series.unwrap_or_else(|| panic!("{expression} gives no series")).clone()
+    }
+
+    /// The exemplars of these series.
+    pub(crate) async fn exemplars(&self, series: &str) -> Vec<Value> {
+        let answer =
+            self.json(&format!("/api/v1/query_exemplars?query={series}&start=0&end=9999999999")).await;
+        let found = answer["data"].as_array().cloned().unwrap_or_default();
+        found.iter().filter_map(|series| series["exemplars"].as_array()).flatten().cloned().collect()
     }
 
     /// Every rule, as Prometheus has understood it.
