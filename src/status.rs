@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pontoon_sdk::LinkKey;
+use pontoon_sdk::{Joined, LinkKey};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
@@ -66,22 +66,6 @@ pub struct LinkStatus {
     /// Whether it has failed since it was last ready, also while it is dialled again.
     #[serde(skip)]
     pub is_down: bool,
-}
-
-/// What a link keeps for its next connections.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Joined {
-    /// How many there are.
-    pub count: usize,
-    /// The keys of the first of them, shortened.
-    pub keys: Vec<String>,
-}
-
-impl Joined {
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
 }
 
 /// An error that is over, or not.

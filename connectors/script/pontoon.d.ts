@@ -144,6 +144,11 @@ declare namespace pontoon {
     /** Keeps a value for the next connections: a room that was joined, a session to resume. */
     remember(key: string, data?: Json, command?: Command): void;
     forget(key: string, command?: Command): void;
+    /**
+     * A frame is sent that asks the service again for what was remembered under this key: a room, a subscription. Call it before
+     * `ready()`, or in the same function: then `gap.detected` lists it in `rejoins`.
+     */
+    rejoin(key: string): void;
     /** Takes back what was remembered and forgotten for a command. */
     undo(command: Command): void;
     /**

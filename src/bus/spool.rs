@@ -89,8 +89,8 @@ pub enum Storage {
 /// What became of a record that NATS does not take because of its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reduced {
-    /// It is sent without its payload.
-    WithoutRaw,
+    /// It is sent without its payload; a gap without what the service is asked for again.
+    Smaller,
     /// A gap stands in its place.
     Gap {
         /// The lines of the headers that it had.

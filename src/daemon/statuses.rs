@@ -237,7 +237,7 @@ mod tests {
             detail: None,
             retry_at: None,
             last_error: None,
-            joined: crate::status::Joined::default(),
+            joined: pontoon_sdk::Joined::default(),
             is_down: false,
         };
         let status = InstanceStatus {

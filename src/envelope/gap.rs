@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pontoon_sdk::{Fields, LinkKey};
+use pontoon_sdk::{Fields, Joined, LinkKey};
 use time::OffsetDateTime;
 
 use super::rfc3339;
@@ -26,6 +26,8 @@ pub struct Gap {
     pub recovered: bool,
     /// How many events were dropped, if they were counted.
     pub dropped: Option<u64>,
+    /// What the service is asked for again, if anything is.
+    pub rejoins: Option<Box<Joined>>,
 }
 
 /// When a gap begins. The order is that of time.
@@ -42,12 +44,19 @@ pub enum Start {
 impl Gap {
     /// A gap that ends now, on one link or on all.
     pub fn new(reason: GapReason, link: Option<LinkKey>, from: Start) -> Self {
-        Self { reason, link, from, to: OffsetDateTime::now_utc(), recovered: false, dropped: None }
+        let to = OffsetDateTime::now_utc();
+        Self { reason, link, from, to, recovered: false, dropped: None, rejoins: None }
     }
 
     /// What was missed while no run of the instance received events.
     pub fn restarted(link: Option<LinkKey>) -> Self {
         Self::new(GapReason::Restarted, link, Start::PreviousRun)
+    }
+
+    /// How much memory it takes, in bytes, about.
+    pub(super) fn size(&self) -> usize {
+        let keys = self.rejoins.iter().flat_map(|rejoins| &rejoins.keys);
+        size_of::<Self>() + keys.map(|key| size_of::<String>() + key.len()).sum::<usize>()
     }
 
     /// The fields of its event. A beginning behind the end is left out: the clock was set back in between, so that it is
@@ -66,6 +75,7 @@ impl Gap {
             to: Some(rfc3339(self.to + ALMOST_A_MILLISECOND)),
             recovered: Some(self.recovered),
             dropped: self.dropped,
+            rejoins: self.rejoins.clone(),
             ..Fields::default()
         }
     }

@@ -89,7 +89,7 @@ impl Record {
 
     /// How much memory it takes, in bytes.
     pub fn size(&self) -> usize {
-        let gap = self.gap.as_ref().map_or(0, |_| size_of::<Gap>() + ALLOCATION);
+        let gap = self.gap.as_ref().map_or(0, |gap| gap.size() + ALLOCATION);
         size_of::<Self>() + self.text.bytes.len() + ALLOCATION + gap
     }
 

@@ -88,6 +88,8 @@ impl Record {
                 to: gap.to,
                 recovered: gap.recovered,
                 dropped: gap.dropped,
+                // It is in the text, which is not made again.
+                rejoins: None,
             })),
         };
         let Head { headers_at, attributes_at, body_at, raw, .. } = head;

@@ -199,7 +199,7 @@ mod tests {
             detail: Some("the address refuses connections".to_owned()),
             retry_at: None,
             last_error: None,
-            joined: crate::status::Joined::default(),
+            joined: pontoon_sdk::Joined::default(),
             is_down: true,
         };
         let keys = numbers.map(|number| LinkKey::new(format!("link-{number:05}")));

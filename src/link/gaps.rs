@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pontoon_sdk::{End, Kind, LinkKey};
+use pontoon_sdk::{End, Joined, Kind, LinkKey};
 use time::OffsetDateTime;
 
 pub use self::received::{Activity, BEAT, Received};
@@ -126,16 +126,19 @@ impl GapTracker {
         }
     }
 
-    /// The link is ready: from now on everything is received again. `read` is when the frame was read that made it ready.
-    pub fn ready(&mut self, read: OffsetDateTime) {
+    /// The link is ready: from now on everything is received again. `read` is when the frame was read that made it ready,
+    /// `rejoins` what the service is asked for again.
+    pub fn ready(&mut self, read: OffsetDateTime, rejoins: &Joined) {
         self.received.ready(read);
+        let rejoins = (!rejoins.is_empty()).then(|| Box::new(rejoins.clone()));
         match std::mem::replace(&mut self.state, State::Whole) {
             // The service has kept what it would have sent meanwhile, and sends it now.
             State::Broken { reason: GapReason::Disconnected, resumed: Resumed::Yes, .. } => {
                 self.spool.gap_is_void(&self.key);
             }
             State::Broken { reason, since, resumed } => {
-                self.publish(reason, since, resumed >= Resumed::Perhaps);
+                let recovered = resumed >= Resumed::Perhaps;
+                self.spool.gap(Gap { recovered, rejoins, ..self.since(reason, since) });
             }
             // Before the command that opened the link, nothing was expected on it.
             State::Fresh
@@ -143,10 +146,10 @@ impl GapTracker {
             State::Fresh => match self.ready_links.ready(&self.key) {
                 None => {
                     let gap = Gap::restarted(Some(self.key.clone()));
-                    self.spool.gap(Gap { recovered: self.restored, ..gap });
+                    self.spool.gap(Gap { recovered: self.restored, rejoins, ..gap });
                 }
                 Some(received) if self.lifetime == Lifetime::Accepted => {
-                    self.publish(GapReason::Disconnected, received, false);
+                    self.spool.gap(Gap { rejoins, ..self.since(GapReason::Disconnected, received) });
                 }
                 // It was closed by a command.
                 Some(_) => {}
@@ -184,7 +187,7 @@ impl GapTracker {
                 self.begin(received);
             }
         } else if let State::Broken { reason, since, .. } = before {
-            self.publish(reason, since, false);
+            self.spool.gap(self.since(reason, since));
         } else {
             self.spool.gap_is_void(&self.key);
         }
@@ -211,9 +214,9 @@ impl GapTracker {
         self.spool.gap_begins(&self.key, since.unwrap_or_else(OffsetDateTime::now_utc));
     }
 
-    fn publish(&self, reason: GapReason, since: Option<OffsetDateTime>, recovered: bool) {
-        let from = since.map_or(Start::Unknown, Start::At);
-        self.spool.gap(Gap { recovered, ..Gap::new(reason, Some(self.key.clone()), from) });
+    /// A gap of the link that ends now.
+    fn since(&self, reason: GapReason, since: Option<OffsetDateTime>) -> Gap {
+        Gap::new(reason, Some(self.key.clone()), since.map_or(Start::Unknown, Start::At))
     }
 }
 

@@ -26,7 +26,7 @@ pub mod supervisor;
 use std::rc::Rc;
 use std::time::Instant;
 
-use pontoon_sdk::{Error, Join, LinkKey};
+use pontoon_sdk::{Error, Join, Joined, LinkKey};
 use time::OffsetDateTime;
 use tracing::field::display;
 
@@ -86,14 +86,14 @@ impl Link {
         }
     }
 
-    /// The session is ready; `read` is when the frame was read that made it so.
-    pub fn ready(&mut self, read: OffsetDateTime) {
+    /// The session is ready; `read` is when the frame was read that made it so, `rejoins` what it asks the service for again.
+    pub fn ready(&mut self, read: OffsetDateTime, rejoins: &Joined) {
         self.ready_since = Some(Instant::now());
         let address = self.address.as_deref().map(display);
         tracing::info!(instance = self.context.instance, link = %self.key, address, "link ready");
         self.phase.set(Phase::Ready, None, None);
         self.phase.joined(&self.joins);
-        self.gaps.ready(read);
+        self.gaps.ready(read, rejoins);
     }
 
     /// Ends the link for good. `error` is what the callers of commands that wait are sent, where more is known than that

@@ -5,20 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pontoon_sdk::{Join, LinkKey};
+use pontoon_sdk::{Join, Joined, LinkKey};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::metrics::InstanceMetrics;
-use crate::status::{Joined, LastError, LinkChanges, LinkStatus, Phase};
+use crate::status::{LastError, LinkChanges, LinkStatus, Phase};
 
 /// How many characters of an error are kept.
 const LONGEST_ERROR: usize = 300;
-
-/// How many keys of joins are shown, and how many characters of each.
-const MOST_KEYS: usize = 20;
-/// See [`MOST_KEYS`].
-const LONGEST_KEY: usize = 64;
 
 /// The phases of the links of one instance.
 pub struct LinkPhases {
@@ -146,10 +141,8 @@ impl PhaseHandle {
 impl PhaseHandle {
     /// What the link keeps for its next connections. It is shown with the next change, as there may be many.
     pub fn joined(&self, joins: &[Join]) {
-        // A key may be the body of a command, which is not for all to see.
-        let named = joins.iter().map(|join| &join.key).filter(|key| !key.starts_with(['{', '[', '"']));
-        let keys = named.take(MOST_KEYS).map(|key| key.chars().take(LONGEST_KEY).collect());
-        let joined = Joined { count: joins.len(), keys: keys.collect() };
+        let mut joined = Joined::default();
+        joins.iter().for_each(|join| joined.add(&join.key));
         self.update(|status| status.joined = joined);
     }
 
@@ -260,15 +253,12 @@ mod tests {
         let joined = || phases.list().remove(0).joined;
         let handle = phases.handle(LinkKey::new("one"));
         handle.set(Phase::Ready, None, None);
-        let joins: Vec<_> = (0..30)
-            .map(|n| Join { key: format!("{n}{}", "x".repeat(100)), data: RawValue::NULL.to_owned() })
-            .collect();
+        let joins = ["a", "b"].map(|key| Join { key: key.to_owned(), data: RawValue::NULL.to_owned() });
         handle.joined(&joins);
         assert!(phases.take_changes().contains_key(&LinkKey::new("one")));
         // It stays over a break.
         handle.set(Phase::Waiting, None, None);
-        let Joined { count, keys } = joined();
-        assert_eq!((count, keys.len(), keys[0].len()), (30, MOST_KEYS, LONGEST_KEY));
+        assert_eq!(joined(), Joined { count: 2, keys: vec!["a".to_owned(), "b".to_owned()] });
         let next = phases.handle(LinkKey::new("one"));
         next.set(Phase::Connecting, None, None);
         assert!(joined().is_empty());

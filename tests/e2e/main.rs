@@ -38,6 +38,7 @@ mod operate;
 mod outside;
 mod permissions;
 mod recipes;
+mod rejoins;
 mod reload;
 mod restarts;
 mod scripts;

@@ -31,6 +31,7 @@ function line(text, out, remembered) {
       return out.send(`PONG :${params.join(" ")}`);
     case "001":
       for (const channel of new Set([...settings.channels, ...remembered])) out.send(joining(channel));
+      remembered.forEach((channel) => out.rejoin(channel));
       return out.ready();
     case "PRIVMSG":
       return out.publish({

@@ -87,6 +87,7 @@
     },
     remember: (key, data = null, command) => act("remember", json([String(key), data]), maybe(command)),
     forget: (key, command) => act("forget", String(key), maybe(command)),
+    rejoin: (key) => act("rejoin", String(key), NONE),
     undo: (command) => act("undo", "", id(command)),
     ask(subject, body = null, context = null) {
       if (!connector.asked) throw new TypeError("the script has no function asked(answer, context, out), which gets the answer");

@@ -99,6 +99,7 @@ impl<F: Frames> ScriptSession<F> {
                 }
                 Step::Forget(key, None) => out.forget(key),
                 Step::Forget(key, Some(command)) => out.forget_for(command, key),
+                Step::Rejoin(key) => out.rejoin(&key),
                 Step::Undo(command) => out.undo(command),
                 Step::Ready => out.ready(),
                 Step::Wake(span) => out.wake_at(out.now() + span),
@@ -141,6 +142,7 @@ impl<F: Frames> ScriptSession<F> {
                 Step::Remember(Join { key, data }, act.command.map(CommandId))
             }
             "forget" => Step::Forget(text(), act.command.map(CommandId)),
+            "rejoin" => Step::Rejoin(text()),
             "undo" => Step::Undo(command()?),
             "ready" => Step::Ready,
             "wake" => {
@@ -165,6 +167,7 @@ enum Step<F> {
     Ask(u64, String, Raw),
     Remember(Join, Option<CommandId>),
     Forget(String, Option<CommandId>),
+    Rejoin(String),
     Undo(CommandId),
     Ready,
     Wake(Duration),

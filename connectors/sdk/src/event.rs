@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 
 use crate::command::id::CommandId;
 use crate::error::{Error, Result};
+use crate::joins::Joined;
 use crate::json;
 
 pub use custom::CustomType;
@@ -307,6 +308,10 @@ pub struct Fields {
     /// How many events are known to be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// What callers had joined or subscribed to and the new connection asks the service for again. Whether it accepts that is
+    /// not known then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejoins: Option<Box<Joined>>,
     /// Name of something unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::command::CommandId;
+use crate::command::id::CommandId;
 use crate::error::{Code, Error, Result};
 
 /// How many joins a link keeps.
@@ -13,6 +15,10 @@ const MAX_JOINS: usize = 16_384;
 const MAX_BYTES: usize = 16 << 20;
 /// How many changes of commands can still be undone.
 const MAX_UNDO: usize = 256;
+/// How many keys of joins are shown, and how many characters of each.
+const MOST_KEYS: usize = 20;
+/// See [`MOST_KEYS`].
+const LONGEST_KEY: usize = 64;
 
 /// Something that the service was asked to remember (a room, a user), kept by the daemon beside the link and given
 /// back to [`Session::open`](crate::Session::open) after every reconnect, and after a restart of the daemon if that keeps events
@@ -28,6 +34,30 @@ pub struct Join {
 impl Join {
     fn size(&self) -> usize {
         self.key.len() + self.data.get().len()
+    }
+}
+
+/// Joins as people see them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Joined {
+    /// How many there are.
+    pub count: usize,
+    /// The keys of the first of them, shortened; none that is JSON, as it may be the body of a command.
+    pub keys: Vec<String>,
+}
+
+impl Joined {
+    /// Adds the join of this key.
+    pub fn add(&mut self, key: &str) {
+        self.count += 1;
+        if self.keys.len() < MOST_KEYS && !key.starts_with(['{', '[', '"']) {
+            self.keys.push(key.chars().take(LONGEST_KEY).collect());
+        }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 
@@ -160,6 +190,20 @@ mod tests {
         joins.change(join("a", &large), None).unwrap();
         joins.change(join("a", &large), None).unwrap();
         assert_eq!(joins.change(join("b", &large), None).unwrap_err().code(), Code::TooMany);
+    }
+
+    #[test]
+    fn what_is_shown_of_joins_is_bounded_and_has_no_bodies() {
+        let mut joined = Joined::default();
+        for key in ["{\"room\":1}", "[1]", "\"room\"", "5"] {
+            joined.add(key);
+        }
+        assert_eq!(joined, Joined { count: 4, keys: vec!["5".to_owned()] });
+        for _ in 0..30 {
+            joined.add(&"é".repeat(100));
+        }
+        let Joined { count, keys } = joined;
+        assert_eq!((count, keys.len(), keys[1].len()), (34, MOST_KEYS, LONGEST_KEY * 2));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use connector::{Connector, LinkSpec, Route, Transport};
 pub use error::{Code, End, Error, Kind, Result};
 pub use event::{Event, EventType, Fields, Raw};
 pub use http::HttpRequest;
-pub use joins::Join;
+pub use joins::{Join, Joined};
 pub use link::{LinkKey, LinkState, OnDemandLimits};
 pub use object::Object;
 pub use operations::{Operation, Request};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::command::{Command, CommandId, DeliveryLevel, Reply};
 use crate::error::{End, Kind, Result};
 use crate::event::{Event, Raw};
-use crate::joins::{Change, Join, Joins};
+use crate::joins::{Change, Join, Joined, Joins};
 
 /// One conversation over one connection. State that must die with the socket lives here. No I/O. It stays on the thread
 /// of its instance.
@@ -140,6 +140,8 @@ pub struct Outbox<F> {
     wake: Option<Instant>,
     idle: bool,
     joins: Joins,
+    /// What this connection has asked the service for again.
+    rejoins: Joined,
 }
 
 impl<F> Outbox<F> {
@@ -150,7 +152,8 @@ impl<F> Outbox<F> {
 
     /// An empty outbox of a link that keeps these joins.
     pub fn with_joins(now: Instant, joins: Vec<Join>) -> Self {
-        Self { now, actions: Vec::new(), wake: None, idle: false, joins: Joins::new(joins) }
+        let (joins, rejoins) = (Joins::new(joins), Joined::default());
+        Self { now, actions: Vec::new(), wake: None, idle: false, joins, rejoins }
     }
 
     /// The time of this call.
@@ -232,6 +235,17 @@ impl<F> Outbox<F> {
     /// The joins that are kept, in the order in which they were remembered.
     pub fn joins(&self) -> &[Join] {
         self.joins.kept()
+    }
+
+    /// A frame is sent that asks the service for this join again. The gap of a link that comes back lists those of which this
+    /// is called before [`Outbox::ready`], or in the same call of the session.
+    pub fn rejoin(&mut self, key: &str) {
+        self.rejoins.add(key);
+    }
+
+    /// What this connection has asked the service for again. For the daemon.
+    pub fn rejoins(&self) -> &Joined {
+        &self.rejoins
     }
 
     fn change(&mut self, change: Change, command: Option<CommandId>) -> Result<()> {

@@ -47,13 +47,13 @@ impl DeadLetters {
         let TooLarge { sequence, size, limit, .. } = too_large;
         match spool.reduce(sequence) {
             None => {}
-            Some(Reduced::WithoutRaw) => {
+            Some(Reduced::Smaller) => {
                 let instance = &spool.instance;
                 tracing::debug!(
                     instance,
                     sequence,
                     size,
-                    "an event is published without raw, as NATS takes no more"
+                    "an event is published without raw or rejoins, as NATS takes no more"
                 );
             }
             Some(Reduced::Gap { headers, body }) => {

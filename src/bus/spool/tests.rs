@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pontoon_sdk::{Event, Raw, Size, Span};
+use pontoon_sdk::{Event, Joined, Raw, Size, Span};
 use serde_json::Value;
 
 use super::*;
@@ -199,7 +199,7 @@ fn the_gap_of_dropped_events_stands_before_those_that_find_room_by_a_smaller_eve
     spool.offer(&LinkKey::new("main"), Box::new(Event::new(EventType::LogEntry, raw)), Instant::now(), at(4));
     spool.overflow().unwrap();
     offer(&spool, 5..6);
-    assert_eq!(spool.reduce(2), Some(Reduced::WithoutRaw));
+    assert_eq!(spool.reduce(2), Some(Reduced::Smaller));
     offer(&spool, 6..7);
     assert_eq!(kept(&spool)[..2], ["4", "overflow main 5..now 1"]);
     assert_eq!(kept(&spool).len(), 3);
@@ -287,7 +287,7 @@ fn an_event_that_is_too_large_goes_without_its_payload_and_else_as_a_gap() {
     let payload = format!("\"{}\"", "x".repeat(2_000));
     let raw = Raw::of_bytes(&payload.clone().into());
     spool.offer(&LinkKey::new("main"), Box::new(Event::new(EventType::LogEntry, raw)), Instant::now(), at(4));
-    assert_eq!(spool.reduce(2), Some(Reduced::WithoutRaw));
+    assert_eq!(spool.reduce(2), Some(Reduced::Smaller));
     assert_eq!(
         spool.state.borrow().records[0].body(),
         format!("{{\"raw_omitted\":{}}}", payload.len()).as_bytes()
@@ -304,6 +304,22 @@ fn an_event_that_is_too_large_goes_without_its_payload_and_else_as_a_gap() {
     assert_eq!(spool.reduce(2), Some(Reduced::Removed));
     assert_eq!(spool.level(), Level { sent: 0, waiting: 0, bytes: 0, unwritten: 0, oldest: None });
     assert_eq!(spool.reduce(2), None);
+}
+
+#[test]
+fn a_gap_that_is_too_large_goes_without_what_is_asked_for_again() {
+    let spool = begun(|_| {});
+    let mut rejoins = Joined::default();
+    rejoins.add("lobby");
+    let gap = Gap::new(GapReason::Disconnected, Some(LinkKey::new("main")), Start::At(at(3)));
+    spool.gap(Gap { to: at(4), rejoins: Some(Box::new(rejoins)), ..gap });
+    let names_the_room = || String::from_utf8_lossy(spool.state.borrow().records[0].body()).contains("lobby");
+    assert!(names_the_room());
+    assert_eq!(spool.level().bytes, spool.state.borrow().records[0].size());
+    assert_eq!((spool.reduce(2), names_the_room()), (Some(Reduced::Smaller), false));
+    assert_eq!(kept(&spool), ["disconnected main 3..4 0"]);
+    assert_eq!(spool.level().bytes, spool.state.borrow().records[0].size());
+    assert_eq!(spool.reduce(2), Some(Reduced::Removed));
 }
 
 #[test]

@@ -44,7 +44,11 @@ impl Spool {
         let reduced = if record.omit_raw() {
             let smaller = record.size();
             state.bytes = state.bytes + smaller - size;
-            Reduced::WithoutRaw
+            Reduced::Smaller
+        } else if let Some(gap) = record.gap.as_deref().filter(|gap| gap.rejoins.is_some()) {
+            let gap = Gap { rejoins: None, ..gap.clone() };
+            self.replace_by_gap(&mut state, index, gap);
+            Reduced::Smaller
         } else if record.gap.is_some() {
             state.remove(index);
             Reduced::Removed
@@ -56,7 +60,7 @@ impl Spool {
             self.replace_by_gap(&mut state, index, gap);
             Reduced::Gap { headers, body }
         };
-        if reduced != Reduced::WithoutRaw {
+        if matches!(reduced, Reduced::Gap { .. } | Reduced::Removed) {
             self.metrics.dropped(DropReason::TooLarge).increment(1);
         }
         self.after_removal(state);

@@ -1,7 +1,7 @@
 //! What a session asks for while it handles a frame, a command or a timer: it is done here, in order.
 
 use pontoon_sdk::connector::Frame;
-use pontoon_sdk::{Action, CommandId, End, Error, EventType, Result};
+use pontoon_sdk::{Action, CommandId, End, Error, EventType, Joined, Result};
 use time::OffsetDateTime;
 
 use super::Connection;
@@ -18,6 +18,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
         let read_at = self.outbox.now();
         // Most commands only send a frame, which needs no time of day.
         let read = || read.unwrap_or_else(OffsetDateTime::now_utc);
+        let rejoins = if self.ready { Joined::default() } else { self.outbox.rejoins().clone() };
         let mut end = None;
         let mut unsent: Vec<(CommandId, Error)> = Vec::new();
         loop {
@@ -61,7 +62,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                     Action::Forget(key) => self.link.forget(&key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
-                            self.link.ready(read());
+                            self.link.ready(read(), &rejoins);
                         }
                     }
                     Action::Log(text) => {

@@ -70,6 +70,7 @@ impl SocketioSession {
                 operations::about_body(subscribe, &join.data, *acknowledged, &named);
             let ack = acknowledged.then(|| self.number());
             self.again.extend(ack);
+            out.rejoin(&join.key);
             out.send(Frame::Event(Event { name: event, args, ack }));
         }
     }

@@ -113,7 +113,10 @@ impl WebsocketSession {
         if self.dialogue.is_ready() {
             let Self { again, config, ids, dialogue, .. } = self;
             let named = |name: &str| dialogue.named(name);
-            again.frames(config, ids, &named).for_each(|frame| out.send(dialogue.wrapped(frame)));
+            for (key, frame) in again.frames(config, ids, &named) {
+                out.rejoin(&key);
+                out.send(dialogue.wrapped(frame));
+            }
         }
     }
 

@@ -24,13 +24,13 @@ impl Again {
         Self { waiting: joins.to_vec(), asked: BTreeSet::new() }
     }
 
-    /// The frames that ask again, once.
+    /// The frames that ask again, each with the key of its subscription; once.
     pub(crate) fn frames<'a>(
         &'a mut self,
         config: &'a Config,
         ids: &'a RequestIds,
         named: ValueOf<'a>,
-    ) -> impl Iterator<Item = pontoon_sdk::websocket::Frame> + 'a {
+    ) -> impl Iterator<Item = (String, pontoon_sdk::websocket::Frame)> + 'a {
         let waiting = std::mem::take(&mut self.waiting);
         waiting.into_iter().filter_map(move |join| {
             let Subscriptions { subscribe, acknowledged, .. } = config.subscriptions.as_ref()?;
@@ -38,7 +38,7 @@ impl Again {
             let Outgoing { frame, id, .. } =
                 about_body(subscribe, &join.data, *acknowledged, config, ids, named).ok()?;
             self.asked.extend(id);
-            Some(frame)
+            Some((join.key, frame))
         })
     }
 
