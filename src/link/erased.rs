@@ -34,6 +34,7 @@ pub trait ErasedConnector<T: Transport>: Send + Sync {
     fn request(&self, link: &LinkKey) -> Result<Option<HttpRequest>>;
     fn answered(&self, link: &LinkKey, body: &[u8]) -> Result<()>;
     fn endpoint(&self, link: &LinkKey, endpoint: &T::Endpoint) -> Option<T::Endpoint>;
+    fn refused(&self, link: &LinkKey);
     fn on_dial_error(&self, link: &LinkKey, reason: &str) -> Option<Event>;
     fn listener(&self) -> Option<Listener>;
     fn authorize(&self, handshake: &Handshake<'_, T::Frame>) -> Result<Accept>;
@@ -99,6 +100,10 @@ impl<C: Connector> ErasedConnector<C::Transport> for C {
         endpoint: &<C::Transport as Transport>::Endpoint,
     ) -> Option<<C::Transport as Transport>::Endpoint> {
         Connector::endpoint(self, link, endpoint)
+    }
+
+    fn refused(&self, link: &LinkKey) {
+        Connector::refused(self, link);
     }
 
     fn on_dial_error(&self, link: &LinkKey, reason: &str) -> Option<Event> {

@@ -308,6 +308,9 @@ impl<T: Dial> Supervisor<T> {
         };
         context.metrics.connects(outcome).increment(1);
         let detail = shown(redact, &error.message);
+        if matches!(error.kind, DialErrorKind::WrongAddress | DialErrorKind::Credentials) {
+            self.connector.refused(&self.link.key);
+        }
         if let Some(event) = self.connector.on_dial_error(&self.link.key, &detail) {
             context.spool.offer(&self.link.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
         }

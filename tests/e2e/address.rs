@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::support::{DEADLINE, SilentService, ask, start};
+use crate::support::{DEADLINE, SilentService, ask, listen, next, start};
 
 const TOKEN: &str = "hunter2";
 
@@ -194,4 +194,51 @@ async fn a_secret_in_the_url_is_filled_in_and_shown_nowhere() {
     for form in [KEY, "key%2Fof%26ours"] {
         assert!(!log.contains(form), "{log}");
     }
+}
+
+#[tokio::test]
+async fn what_is_remembered_opens_the_next_connection_until_it_is_refused() {
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let settings = format!(
+        "url = \"ws://{}/${{room}}\"\nquery = {{ session = \"${{session}}\" }}\nheaders = {{ X-Last = \"n${{seq}}\" }}\n\
+         remember = {{ session = \"/session\", seq = \"/seq\", room = \"/room\" }}\nkind = \"/type\"\n\
+         events.hello = {{ type = \"log.entry\", text = \"/type\" }}",
+        service.address()
+    );
+    let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.websocket.any.log.entry.>").await;
+    let opened = || -> Vec<_> {
+        let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
+        let requests = service.requests().into_iter();
+        requests
+            .map(|request| {
+                (request.path.clone(), text(request.parameter("session")), text(request.header("x-last")))
+            })
+            .collect()
+    };
+    let nothing = ("/".to_owned(), "-".to_owned(), "-".to_owned());
+    phase(&client, "ready", "").await;
+    assert_eq!(opened()[0], nothing);
+
+    // A service can neither lead us elsewhere nor add a header.
+    let hello = r#"{"type":"hello","session":"a b\r\nX: 1","seq":"7\r\nX-Evil: 1","room":"../inside?"}"#;
+    service.send_text(hello);
+    next(&mut events, |_, _| true).await;
+    service.cut();
+    eventually(DEADLINE, async || service.connections().iter().any(|connection| connection.id() == 1)).await;
+    assert_eq!(opened()[1], ("/..%2Finside%3F".to_owned(), "a b\r\nX: 1".to_owned(), "-".to_owned()));
+    assert_eq!(service.requests()[1].header("x-evil"), None);
+
+    service.send_text(r#"{"type":"hello","session":"s","seq":8,"room":"r"}"#);
+    next(&mut events, |_, _| true).await;
+    service.refuse(Refusal::status(404));
+    service.cut();
+    phase(&client, "wrong_address", "404").await;
+    eventually(DEADLINE, async || opened().len() > 3).await;
+    let remembered = ("/r".to_owned(), "s".to_owned(), "n8".to_owned());
+    assert_eq!(opened()[2..4], [remembered, nothing], "{}", daemon.log());
+    service.authorize();
+    phase(&client, "ready", "").await;
 }

@@ -11,6 +11,7 @@ mod answer;
 pub mod encoding;
 pub mod headers;
 pub mod mapping;
+mod opening;
 pub mod rules;
 pub mod socketio;
 mod subscriptions;

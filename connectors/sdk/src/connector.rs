@@ -106,6 +106,9 @@ pub trait Connector: Send + Sync + Sized + 'static {
         None
     }
 
+    /// What answers at its address has refused this link, or the request before it. [`Connector::on_dial_error`] follows.
+    fn refused(&self, _link: &LinkKey) {}
+
     /// The event of a connection that could not be made; `reason` has no secret in it. None, unless the service's own
     /// interface has such an event.
     fn on_dial_error(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {

@@ -26,7 +26,7 @@ pub use find::{Json, Payload, find};
 pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
 pub use secrets::{Secrets, with_secrets};
-pub(crate) use template::check_text;
+pub(crate) use secrets::{check_unprompted, filled};
 pub use template::{Known, Template, ValueOf};
 pub use time::{TimeUnit, time_of};
 

@@ -7,7 +7,7 @@ use pontoon_sdk::settings::{check, escaped};
 use pontoon_sdk::{Error, Param, Redactor, Result, Secret};
 use serde_json::Value;
 
-use super::template::{Known, Part, Template, check_text, fill_text, parts};
+use super::template::{Known, Part, Template, ValueOf, check_text, parts};
 
 /// The texts of secrets by their names, as they were at one connect.
 #[derive(Clone, Default)]
@@ -69,21 +69,44 @@ pub fn with_secrets(
     at: &str,
 ) -> Result<Vec<(String, Param)>> {
     let names: Vec<_> = named.keys().map(String::as_str).collect();
+    for (name, param) in params {
+        if let Param::Plain(text) = param {
+            check_unprompted(text, &names, &format!("{at}/{}", escaped(name)))?;
+        }
+    }
+    Ok(filled(params, named, &|_| None))
+}
+
+/// Checks a text in which no frame is answered.
+///
+/// # Errors
+/// `Config` if a name is not one of these.
+pub(crate) fn check_unprompted(text: &str, names: &[&str], at: &str) -> Result<()> {
     let answered =
         |pointer: &str| Err(format!("${{{pointer}}} stands for a part of a frame, and there is none yet"));
-    let filled = params.iter().map(|(name, param)| {
-        let Param::Plain(text) = param else { return Ok((name.clone(), param.clone())) };
-        check_text(text, Known { names: &names, answered }, &format!("{at}/{}", escaped(name)))?;
+    check_text(text, Known { names, answered }, at)
+}
+
+/// Parameters with what the names in their texts stand for: secrets, or the texts of other names. One with a name that stands
+/// for nothing is left out.
+pub(crate) fn filled(
+    params: &BTreeMap<String, Param>,
+    secrets: &BTreeMap<String, Secret>,
+    text_of: ValueOf<'_>,
+) -> Vec<(String, Param)> {
+    let filled = params.iter().filter_map(|(name, param)| {
+        let Param::Plain(text) = param else { return Some((name.clone(), param.clone())) };
         let parts = parts(text).into_iter().map(|part| match part {
-            Part::Text(text) => Param::from(text),
+            Part::Text(text) => Some(Param::from(text)),
             Part::Name(name) => {
-                named.get(name).map_or_else(|| Param::from(name), |secret| secret.clone().into())
+                let secret = secrets.get(name).map(|secret| Param::Secret(secret.clone()));
+                secret.or_else(|| text_of(name).map(Param::Plain))
             }
         });
-        let parts: Vec<_> = parts.collect();
+        let parts: Vec<_> = parts.collect::<Option<_>>()?;
         let has_secrets = parts.iter().any(|part| matches!(part, Param::Secret(_)));
-        let plain = || Param::Plain(fill_text(text, &|_| None));
-        Ok((name.clone(), if has_secrets { Secret::joined(parts).into() } else { plain() }))
+        let plain = || Param::Plain(Template::fill(text, text_of));
+        Some((name.clone(), if has_secrets { Secret::joined(parts).into() } else { plain() }))
     });
     filled.collect()
 }

@@ -41,6 +41,11 @@ impl Template {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
 
+    /// The names in a text.
+    pub fn names(text: &str) -> impl Iterator<Item = &str> {
+        parts(text).into_iter().filter_map(|part| if let Part::Name(name) = part { Some(name) } else { None })
+    }
+
     /// A text with every name replaced by what it stands for.
     pub fn fill(text: &str, text_of: ValueOf<'_>) -> String {
         let part = |part| match part {
@@ -76,6 +81,12 @@ impl Template {
     /// Whether it is sent as text that is not JSON.
     pub fn is_text(&self) -> bool {
         self.0.as_str().is_some_and(|text| !is_json(text))
+    }
+
+    /// The base64 of a binary frame, which is written as `{ base64 = "…" }` and nothing else.
+    pub fn base64(&self) -> Option<&str> {
+        let fields = self.0.as_object().filter(|fields| fields.len() == 1)?;
+        fields.get("base64")?.as_str()
     }
 
     /// The JSON to send, with every name replaced by what it stands for; `null` where that is not known.
@@ -147,7 +158,7 @@ pub(super) fn parts(mut text: &str) -> Vec<Part<'_>> {
 }
 
 fn has_names(text: &str) -> bool {
-    parts(text).iter().any(|part| matches!(part, Part::Name(_)))
+    Template::names(text).next().is_some()
 }
 
 fn begins_as_json(text: &str) -> bool {
@@ -160,7 +171,7 @@ fn is_json(text: &str) -> bool {
 }
 
 /// A text with every name replaced by its text.
-pub(super) fn fill_text(text: &str, value_of: ValueOf<'_>) -> String {
+fn fill_text(text: &str, value_of: ValueOf<'_>) -> String {
     let mut filled = String::new();
     for part in parts(text) {
         match part {
@@ -227,12 +238,9 @@ fn check(value: &Value, known: Known<'_>, at: &str) -> Result<()> {
 }
 
 /// Checks that every name in a text is known. `at` is where it stands in the configuration.
-pub(crate) fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
+pub(super) fn check_text(text: &str, known: Known<'_>, at: &str) -> Result<()> {
     let wrong = |text: String| Err(Error::config(text).at(at));
-    let names = parts(text)
-        .into_iter()
-        .filter_map(|part| if let Part::Name(name) = part { Some(name) } else { None });
-    for name in names {
+    for name in Template::names(text) {
         if name.starts_with('/') {
             (known.answered)(name).or_else(wrong)?;
         } else if !known.names.contains(&name) {

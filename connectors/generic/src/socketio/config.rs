@@ -10,10 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::headers::check_headers;
-use crate::mapping::{
-    self, Document, Known, Secrets, Template, TemplateMessage, Unmapped, ValueOf, with_secrets,
-};
-use crate::rules::{self, Checks, Outgoing};
+use crate::mapping::{self, Document, Known, Secrets, Template, TemplateMessage, Unmapped, ValueOf};
+use crate::opening::{Opening, check_params, checked_url};
+use crate::rules::{self, Checks, Memory, Outgoing};
 use crate::subscriptions::BODY;
 use crate::websocket::Pointer;
 
@@ -51,7 +50,7 @@ pub type Rules = rules::Rules<Arguments, Emit>;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the service is, such as `https://chat.example`. Its path is where Engine.IO listens; without one that is
-    /// `/socket.io/`.
+    /// `/socket.io/`. Behind the host, `${name}` stands for a secret or a remembered value.
     pub url: String,
     /// The namespace.
     #[serde(default = "namespace")]
@@ -59,16 +58,16 @@ pub struct Config {
     /// What is sent to be let in: each field any JSON, or a secret `{ env = "NAME" }` or `{ file = "/path" }`.
     #[serde(default)]
     pub auth: BTreeMap<String, Param<Value>>,
-    /// Parameters of the URL's query; each a text or a secret.
+    /// Parameters of the URL's query; each a text or a secret. One with a remembered value that is not there is left out.
     #[serde(default)]
     pub query: BTreeMap<String, Param>,
-    /// Headers of the opening request; each a text or a secret.
+    /// Headers of the opening request, likewise.
     #[serde(default)]
     pub headers: BTreeMap<String, Param>,
     /// The client for the protocol.
     #[serde(default)]
     pub engine: Engine,
-    /// Secrets by name, for `${name}` in the query, in headers and in arguments that are sent. Looked up at each connect.
+    /// Secrets by name, for `${name}` in the url, the query, headers and arguments that are sent. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
     /// Events that are sent at each connect, in this order, before any command.
@@ -194,7 +193,8 @@ const QUERY_TAKEN: [&str; 3] = ["EIO", "transport", "sid"];
 impl Config {
     /// Checks the settings. Returns where to connect.
     pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
-        let mut endpoint = Endpoint::new(&self.url)?;
+        let names = rules.names(self.secrets.keys());
+        let mut endpoint = Endpoint::new(&checked_url(&self.url, &names, "/url")?)?;
         self.check_address()?;
         check_headers(&self.headers)?;
         self.check_emits(rules)?;
@@ -207,8 +207,11 @@ impl Config {
         }
         endpoint.namespace.clone_from(&self.namespace);
         endpoint.auth = self.auth.clone().into_iter().collect();
-        endpoint.query = with_secrets(&self.query, &self.secrets, "/query")?;
-        endpoint.headers = with_secrets(&self.headers, &self.secrets, "/headers")?;
+        check_params(&self.query, &names, "/query")?;
+        check_params(&self.headers, &names, "/headers")?;
+        let opening = Opening { secrets: &self.secrets, memory: &Memory::default() };
+        endpoint.query = opening.query(&self.query);
+        endpoint.headers = opening.headers(&self.headers);
         endpoint.secrets = self.secrets.values().cloned().collect();
         endpoint.engine = (self.engine == Engine::RustSocketio).then_some("rust-socketio");
         Ok(endpoint)

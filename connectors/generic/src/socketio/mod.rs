@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use pontoon_sdk::socketio::{Endpoint, Frame};
 use pontoon_sdk::{
-    Connector, DeliveryLevel, LinkKey, LinkSpec, Operation, Result, SocketIo, Subjects, Transport,
+    Connector, DeliveryLevel, HttpRequest, LinkKey, LinkSpec, Operation, Result, SocketIo, Subjects,
+    Transport,
 };
 
+use crate::mapping::Secrets;
+use crate::opening::{Opening, has_names, names};
 use crate::rules::Memory;
 use crate::subscriptions::{SUBSCRIBE, UNSUBSCRIBE};
 use operations::Request;
@@ -67,6 +70,26 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
 
     fn restore(&self, _link: &LinkKey, memory: &[u8]) {
         self.memory.restore(memory);
+    }
+
+    fn request(&self, _link: &LinkKey) -> Result<Option<HttpRequest>> {
+        if has_names(&self.config.url) {
+            // Without its secrets the URL is not dialled.
+            Secrets::reveal(&self.config.secrets)?;
+        }
+        Ok(None)
+    }
+
+    fn endpoint(&self, _link: &LinkKey, endpoint: &Endpoint) -> Option<Endpoint> {
+        let Config { url, query, headers, secrets, .. } = &*self.config;
+        let opening = Opening { secrets, memory: &self.memory };
+        let (url, query, headers) = (opening.url(url), opening.query(query), opening.headers(headers));
+        Some(Endpoint { url, query, headers, ..endpoint.clone() })
+    }
+
+    fn refused(&self, _link: &LinkKey) {
+        let Config { url, query, headers, .. } = &*self.config;
+        names(url, [query, headers]).for_each(|name| self.memory.forget(name));
     }
 
     fn asks(&self) -> Subjects {

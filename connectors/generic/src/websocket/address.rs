@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use crate::answer::{error_of, sentence};
 use crate::headers::check_headers;
-use crate::mapping::{Json, Payload, Secrets, Template, with_secrets};
+use crate::mapping::{Json, Payload, Secrets, Template};
+use crate::opening::{Opening, check_params, checked_url, names};
 use crate::rules::{Content, Memory, Seen, Selectors};
 use crate::websocket::content::{Frames, Pointer};
 
@@ -20,12 +21,13 @@ use crate::websocket::content::{Frames, Pointer};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BeforeConnect {
-    /// Where it goes, such as `https://api.example/connect`. No redirect is followed.
+    /// Where it goes, such as `https://api.example/connect`. Behind the host, `${name}` stands for a secret or a remembered
+    /// value. No redirect is followed.
     pub url: String,
     /// Its method.
     #[serde(default = "get")]
     pub method: String,
-    /// Its headers; each a text or a secret, in which `${name}` stands for the secret of that name.
+    /// Its headers; each a text or a secret, in which `${name}` stands for a secret or a remembered value.
     #[serde(default)]
     pub headers: BTreeMap<String, Param>,
     /// Its body: a string as text, anything else as JSON.
@@ -59,8 +61,9 @@ fn get() -> String {
 
 impl BeforeConnect {
     /// Checks it.
-    pub(crate) fn check(&self, named: &BTreeMap<String, Secret>, taken: &[&str]) -> Result<()> {
-        Url::parse(&self.url, &[("http", 80), ("https", 443)])
+    pub(crate) fn check(&self, taken: &[&str], known: &[&str]) -> Result<()> {
+        let url = checked_url(&self.url, known, "/before_connect/url")?;
+        Url::parse(&url, &[("http", 80), ("https", 443)])
             .map_err(|fault| Error::config(fault.to_string()).at("/before_connect/url"))?;
         let methods = ["GET", "POST", "PUT"];
         check(
@@ -69,7 +72,7 @@ impl BeforeConnect {
             "this is not a method that is used here; write GET, POST or PUT",
         )?;
         check_headers(&self.headers).map_err(|error| at("/before_connect", &error))?;
-        with_secrets(&self.headers, named, "/before_connect/headers")?;
+        check_params(&self.headers, known, "/before_connect/headers")?;
         for name in self.remember.keys() {
             let good = Template::is_name(name) && !taken.contains(&name.as_str());
             let text = format!(
@@ -81,18 +84,23 @@ impl BeforeConnect {
         self.refused_when.check(false, false, "/before_connect/refused_when")
     }
 
-    /// The request, with its secrets.
-    pub(crate) fn request(&self, named: &BTreeMap<String, Secret>) -> Result<HttpRequest> {
-        let headers = with_secrets(&self.headers, named, "/before_connect/headers")?;
-        let secrets = Secrets::reveal(named)?;
-        let body = self.body.as_ref().map(|body| body.text(&|name| secrets.json(name)));
-        let mut headers = headers;
+    /// The request, with what its names stand for.
+    pub(crate) fn request(&self, opening: Opening<'_>) -> Result<HttpRequest> {
+        let secrets = Secrets::reveal(opening.secrets)?;
+        let value_of = |name: &str| secrets.json(name).or_else(|| opening.memory.json(name));
+        let body = self.body.as_ref().map(|body| body.text(&value_of));
+        let mut headers = opening.headers(&self.headers);
         let has_type = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         if self.body.as_ref().is_some_and(|body| !body.is_text()) && !has_type {
             headers.push(("Content-Type".to_owned(), "application/json".into()));
         }
         let body = body.map(|body| Param::Secret(Secret::plain(body)));
-        Ok(HttpRequest { method: self.method.clone(), url: self.url.clone(), headers, body })
+        Ok(HttpRequest { method: self.method.clone(), url: opening.url(&self.url), headers, body })
+    }
+
+    /// The names in its URL and its headers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        names(&self.url, [&self.headers])
     }
 
     /// Remembers what an answer has.
@@ -186,6 +194,25 @@ mod tests {
             memory.set("a", json);
             assert!(address.endpoint(&usual, &memory).is_none(), "{json}");
         }
+    }
+
+    #[test]
+    fn a_request_has_what_its_names_stand_for() {
+        let before = r#"{"url":"https://h/${token}?s=${session}","headers":{"X-S":"${session}"},"body":{"s":"${session}"}}"#;
+        let before: BeforeConnect = serde_json::from_str(before).unwrap();
+        before.check(&[], &["token", "session"]).unwrap();
+        assert_eq!(before.check(&[], &["token"]).unwrap_err().pointer(), Some("/before_connect/url"));
+        let secrets = BTreeMap::from([("token".to_owned(), Secret::plain("a/b"))]);
+        let memory = Memory::default();
+        let opening = Opening { secrets: &secrets, memory: &memory };
+        let body = |request: &HttpRequest| request.body.as_ref().unwrap().reveal().unwrap();
+        let request = before.request(opening).unwrap();
+        assert_eq!((request.url.as_str(), request.headers.len()), ("https://h/a%2Fb?s=", 1));
+        assert_eq!(body(&request), r#"{"s":null}"#);
+        memory.set("session", "\"x&y\"");
+        let request = before.request(opening).unwrap();
+        assert_eq!((request.url.as_str(), request.headers.len()), ("https://h/a%2Fb?s=x%26y", 2));
+        assert_eq!(body(&request), r#"{"s":"x&y"}"#);
     }
 
     #[test]

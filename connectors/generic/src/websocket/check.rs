@@ -7,18 +7,20 @@ use pontoon_sdk::{Error, Param, Result};
 
 use crate::encoding::Codec;
 use crate::headers::check_headers;
-use crate::mapping::{Json, Known, Secrets, Template, TemplateMessage, with_secrets};
-use crate::rules::Checks;
+use crate::mapping::{Base64, Json, Known, Secrets, Template, TemplateMessage};
+use crate::opening::{Opening, check_params, checked_url};
+use crate::rules::{Checks, Memory};
 use crate::subscriptions::BODY;
 use crate::websocket::config::{Config, Form, ID, Rules, SendTemplate, Subscriptions};
 use crate::websocket::content::{Mapping, Pointer};
-use crate::websocket::filled_url;
 use crate::websocket::split::Split;
 
 impl Config {
     /// Checks the settings. Returns where to connect.
     pub(crate) fn endpoint(&self, rules: &Rules) -> Result<Endpoint> {
-        let mut endpoint = filled_url::checked(&self.url, &self.secrets)?;
+        let names = self.names(rules);
+        let url = checked_url(&self.url, &names, "/url")?;
+        let mut endpoint = Endpoint::new(&url).map_err(|error| error.at("/url"))?;
         self.check_headers()?;
         self.check_subprotocols()?;
         Secrets::check_names(&self.secrets, &[TemplateMessage::NAMES.as_slice(), &[ID]].concat())?;
@@ -26,12 +28,21 @@ impl Config {
         self.check_events()?;
         self.check_call()?;
         self.check_frames(rules)?;
-        endpoint.query = with_secrets(&self.query, &self.secrets, "/query")?;
-        endpoint.headers = with_secrets(&self.headers, &self.secrets, "/headers")?;
+        check_params(&self.query, &names, "/query")?;
+        check_params(&self.headers, &names, "/headers")?;
+        let opening = Opening { secrets: &self.secrets, memory: &Memory::default() };
+        endpoint.query = opening.query(&self.query);
+        endpoint.headers = opening.headers(&self.headers);
         endpoint.subprotocols.clone_from(&self.subprotocols);
         endpoint.require_subprotocol = self.require_subprotocol;
         endpoint.secrets = self.secrets.values().cloned().collect();
         Ok(endpoint)
+    }
+
+    /// The names of secrets and of remembered values.
+    fn names<'a>(&'a self, rules: &'a Rules) -> Vec<&'a str> {
+        let before = self.before_connect.iter().flat_map(|before| before.remember.keys());
+        rules.names(self.secrets.keys()).into_iter().chain(before.map(String::as_str)).collect()
     }
 
     fn check_headers(&self) -> Result<()> {
@@ -125,9 +136,7 @@ impl Config {
     }
 
     fn check_frames(&self, rules: &Rules) -> Result<()> {
-        let mut names = rules.names(self.secrets.keys());
-        names
-            .extend(self.before_connect.iter().flat_map(|before| before.remember.keys()).map(String::as_str));
+        let mut names = self.names(rules);
         if self.call.is_some() {
             names.push(ID);
         }
@@ -153,7 +162,7 @@ impl Config {
             }
         }
         self.check_subscriptions(&names)?;
-        self.check_address(rules, &taken)?;
+        self.check_address(rules, &taken, &self.names(rules))?;
         let Some(SendTemplate { frame, acknowledged }) = &self.send else { return Ok(()) };
         names.extend(TemplateMessage::NAMES);
         if *acknowledged {
@@ -171,12 +180,11 @@ impl Config {
         self.check_numbered(frame, "/send/frame", "/send/acknowledged")
     }
 
-    fn check_address(&self, rules: &Rules, taken: &[&str]) -> Result<()> {
+    fn check_address(&self, rules: &Rules, taken: &[&str], names: &[&str]) -> Result<()> {
         if let Some(before) = &self.before_connect {
-            before.check(&self.secrets, taken)?;
+            before.check(taken, names)?;
             if let Some(body) = &before.body {
-                let secrets: Vec<_> = self.secrets.keys().map(String::as_str).collect();
-                body.check(unprompted(&secrets), "/before_connect/body")?;
+                body.check(unprompted(names), "/before_connect/body")?;
             }
         }
         let Some(address) = &self.address else { return Ok(()) };
@@ -216,7 +224,12 @@ impl Config {
             let text = "nothing says how an answer finds what it answers; set call, or leave this out";
             return Err(Error::config(text).at(setting));
         };
-        check(!frame.is_text(), at, "a text has no place for the number of a call; write a JSON frame")?;
+        let has_place = !frame.is_text() && frame.base64().is_none();
+        check(
+            has_place,
+            at,
+            "a text and binary data have no place for the number of a call; write a JSON frame",
+        )?;
         let filled = frame.text(&|_| Some("\"\"".to_owned()));
         let place = call.id.as_str();
         call.id.put(&filled, "1").map(drop).map_err(|why| {
@@ -229,6 +242,14 @@ impl Config {
     /// Checks a frame to send, and that its number cannot be taken for one that a call has.
     fn check_frame(&self, frame: &Template, known: Known<'_>, at: &str) -> Result<()> {
         frame.check(known, at)?;
+        if let Some(text) = frame.base64() {
+            Base64::try_from(text.to_owned()).map_err(|wrong| {
+                let text = format!(
+                    "{wrong}; to send this object as JSON, write it as a text: '{{\"base64\":\"…\"}}'"
+                );
+                Error::config(text).at(format!("{at}/base64"))
+            })?;
+        }
         let Some(call) = self.call.as_ref().filter(|call| call.form == Form::Number) else { return Ok(()) };
         let Some(found) = number_at(&call.id, frame) else { return Ok(()) };
         let text = match found {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::encoding::{Codec, Encoding, Inflate};
-use crate::mapping::{Template, Unmapped, ValueOf};
+use crate::mapping::{Base64, Template, Unmapped, ValueOf};
 use crate::rules::{self, Outgoing};
 use pontoon_sdk::websocket::Frame;
 use pontoon_sdk::{Param, Secret, Span};
@@ -35,16 +35,17 @@ pub(crate) const ID: &str = "id";
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the service is, such as `wss://feed.example/ws`. Behind the host, `${name}` stands for the secret of that name.
+    /// Where the service is, such as `wss://feed.example/ws`. Behind the host, `${name}` stands for a secret or a remembered
+    /// value.
     pub url: String,
     /// A request over HTTP before each connection, such as one that gives the address.
     pub before_connect: Option<BeforeConnect>,
     /// A remembered value that says where the next connection is made.
     pub address: Option<AddressFrom>,
-    /// Parameters of the URL's query; each a text or a secret.
+    /// Parameters of the URL's query; each a text or a secret. One with a remembered value that is not there is left out.
     #[serde(default)]
     pub query: BTreeMap<String, Param>,
-    /// Headers of the opening request; each a text or a secret.
+    /// Headers of the opening request, likewise.
     #[serde(default)]
     pub headers: BTreeMap<String, Param>,
     /// Subprotocols to offer, in order; each a text or a secret.
@@ -53,10 +54,11 @@ pub struct Config {
     /// Whether a service that picks none of the offered subprotocols is refused.
     #[serde(default)]
     pub require_subprotocol: bool,
-    /// Secrets by name, for `${name}` in the query, in headers and in frames that are sent. Looked up at each connect.
+    /// Secrets by name, for `${name}` in the url, the query, headers and frames that are sent. Looked up at each connect.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
-    /// Frames that are sent at each connect, in this order, before any command: a string as text, anything else as JSON.
+    /// Frames that are sent at each connect, in this order, before any command: a string as text, `{ base64 = "…" }` as binary
+    /// data, anything else as JSON.
     #[serde(default)]
     pub send_on_connect: Vec<Template>,
     /// The frame that must come before the link is ready for commands, or a list of which one must. Without it the link is ready once it is open.
@@ -193,7 +195,8 @@ impl Outgoing for Template {
     type Frame = Frame;
 
     fn frame(&self, value_of: ValueOf<'_>) -> Frame {
-        Frame::text(self.text(value_of))
+        let binary = self.base64().and_then(|text| Base64::try_from(text.to_owned()).ok());
+        binary.map_or_else(|| Frame::text(self.text(value_of)), |Base64(bytes)| Frame::Binary(bytes))
     }
 }
 

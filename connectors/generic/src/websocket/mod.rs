@@ -6,7 +6,6 @@ mod config;
 mod content;
 mod decode;
 mod discriminator;
-mod filled_url;
 mod ids;
 mod operations;
 mod session;
@@ -23,6 +22,7 @@ use pontoon_sdk::{
 };
 
 use crate::mapping::Secrets;
+use crate::opening::{Opening, has_names, names};
 use crate::rules::Memory;
 use crate::subscriptions::{SUBSCRIBE, UNSUBSCRIBE};
 pub use address::{AddressFrom, BeforeConnect};
@@ -99,11 +99,11 @@ impl Connector for Websocket {
     }
 
     fn request(&self, _link: &LinkKey) -> Result<Option<HttpRequest>> {
-        if filled_url::has_names(&self.config.url) {
+        if has_names(&self.config.url) {
             // Without its secrets the URL is not dialled.
             Secrets::reveal(&self.config.secrets)?;
         }
-        self.config.before_connect.as_ref().map(|before| before.request(&self.config.secrets)).transpose()
+        self.config.before_connect.as_ref().map(|before| before.request(self.opening())).transpose()
     }
 
     fn answered(&self, _link: &LinkKey, body: &[u8]) -> Result<()> {
@@ -112,10 +112,21 @@ impl Connector for Websocket {
     }
 
     fn endpoint(&self, _link: &LinkKey, endpoint: &Endpoint) -> Option<Endpoint> {
-        let moved = self.config.address.as_ref().and_then(|address| address.endpoint(endpoint, &self.memory));
-        let Config { url, secrets, .. } = &*self.config;
-        let filled = || filled_url::filled(url, endpoint, secrets).ok();
-        moved.or_else(|| filled_url::has_names(url).then(filled).flatten())
+        let (config, opening) = (&*self.config, self.opening());
+        let filled = Endpoint {
+            url: opening.url(&config.url),
+            query: opening.query(&config.query),
+            headers: opening.headers(&config.headers),
+            ..endpoint.clone()
+        };
+        let moved = config.address.as_ref().and_then(|address| address.endpoint(&filled, &self.memory));
+        Some(moved.unwrap_or(filled))
+    }
+
+    fn refused(&self, _link: &LinkKey) {
+        let Config { url, query, headers, before_connect, .. } = &*self.config;
+        let before = before_connect.iter().flat_map(|before| before.names());
+        names(url, [query, headers]).chain(before).for_each(|name| self.memory.forget(name));
     }
 
     fn on_dial_error(&self, _link: &LinkKey, _reason: &str) -> Option<Event> {
@@ -133,6 +144,13 @@ impl Connector for Websocket {
     fn timeout(&self, operation: &str) -> Option<Duration> {
         let waits = matches!(operation, operations::CALL | operations::MESSAGE | SUBSCRIBE | UNSUBSCRIBE);
         self.config.call.as_ref().filter(|_| waits).map(|call| call.timeout.0)
+    }
+}
+
+impl Websocket {
+    /// What names stand for when a connection is opened.
+    fn opening(&self) -> Opening<'_> {
+        Opening { secrets: &self.config.secrets, memory: &self.memory }
     }
 }
 

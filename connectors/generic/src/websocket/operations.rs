@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mapping::{Base64, Json, Template, TemplateMessage, ValueOf};
+use crate::rules::Outgoing as _;
 use crate::subscriptions::{self, AnyJson, SUBSCRIBE, SUBSCRIPTIONS, UNSUBSCRIBE};
 use crate::websocket::config::{Call, Config, ID, SendTemplate, Subscriptions};
 use crate::websocket::content::Pointer;
@@ -170,14 +171,14 @@ pub(crate) fn about_body(
     ids: &RequestIds,
     named: ValueOf<'_>,
 ) -> Result<Outgoing> {
-    let filled = template.text(&|name| match name {
+    let value_of = |name: &str| match name {
         ID => Some(ids.json(ids.next())),
         name => subscriptions::value(name, body, named),
-    });
+    };
     if acknowledged {
-        return with_id(&filled, call_of(config)?, ids, DeliveryLevel::Acked);
+        return with_id(&template.text(&value_of), call_of(config)?, ids, DeliveryLevel::Acked);
     }
-    let frame = Frame::text(filled);
+    let frame = template.frame(&value_of);
     unmistakable(&frame, config, ids)?;
     Ok(Outgoing { frame, delivery: DeliveryLevel::Sent, id: None })
 }

@@ -194,6 +194,15 @@ fn wrong_settings_are_refused_with_their_place() {
         ),
         (json!({"headers": {"X-A": "Bearer ${b}"}}), "/headers/X-A", "list it under `secrets`"),
         (json!({"query": {"a": "${/b}"}}), "/query/a", "there is none yet"),
+        (json!({"query": {"a": "${b}"}, "remember": {"c": "/c"}}), "/query/a", "known are ${c}"),
+        (json!({"url": "wss://h/${b}"}), "/url", "${b} stands for nothing"),
+        (json!({"url": "wss://${b}/", "remember": {"b": "/b"}}), "/url", "cannot stand for the host"),
+        (json!({"send_on_connect": ["x", {"base64": "AA"}]}), "/send_on_connect/1/base64", "as a text"),
+        (
+            json!({"heartbeat": {"every": "1s", "send": {"base64": "${b}"}}, "remember": {"b": "/b"}}),
+            "/heartbeat/send/base64",
+            "not base64",
+        ),
         (
             json!({"call": {"id": "/id", "constants": {"a": "${b}"}}}),
             "/call/constants/a",
