@@ -172,4 +172,4 @@ bench-check:
 
 bench-smoke:
 	$(call step,the benchmark itself)
-	@BENCH_PROFILE=dev tests/tools/bench.sh --smoke "$${CARGO_TARGET_DIR:-target}/bench"
+	@BENCH_PROFILE=dev tests/tools/bench.sh --smoke $(if $(ONLY),--only $(ONLY)) "$${CARGO_TARGET_DIR:-target}/bench"

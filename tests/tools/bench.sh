@@ -45,6 +45,7 @@ export NODE_PATH=$tools/bench-node/node_modules PYTHONPATH=$tools/bench-python
 
 # Alone, so that it has the features that it is shipped with, and no others.
 "$cargo" build --quiet --locked --profile "$profile" --package pontoon --bin pontoon
+"$cargo" build --quiet --locked --profile "$profile" --package pontoon-bench-connector
 "$cargo" build --quiet --locked --profile "$profile" --package pontoon-bench --bins "${features[@]}"
 folder=$profile
 [[ $profile == dev ]] && folder=debug

@@ -24,6 +24,8 @@ pub(crate) enum Contender {
     Pontoon,
     /// Pontoon with a script instead of a table.
     Script,
+    /// Pontoon with a connector in Rust instead of a table.
+    Connector,
     /// A loop in Rust.
     Minimal,
     /// The same, which writes all requests that are there together.
@@ -41,6 +43,8 @@ pub(crate) enum Task {
     WebSocket { jetstream: bool },
     /// The same with a script instead of a table, to core NATS.
     Script,
+    /// The same with a connector in Rust instead of a table, to core NATS.
+    Connector,
     /// Events of one Socket.IO connection.
     SocketIo { jetstream: bool },
     /// Requests that the service answers.
@@ -55,6 +59,7 @@ pub(crate) enum Task {
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) pontoon: PathBuf,
+    connector: PathBuf,
     minimal: PathBuf,
     rust_socketio: Option<PathBuf>,
     pub(crate) node: Option<PathBuf>,
@@ -67,6 +72,7 @@ impl Contender {
         match self {
             Self::Pontoon => "Pontoon",
             Self::Script => "Pontoon, script",
+            Self::Connector => "Pontoon, Rust connector",
             Self::Minimal => "Rust loop",
             Self::Coalescing => "Rust loop, coalescing",
             Self::RustSocketio => "rust_socketio loop",
@@ -89,6 +95,7 @@ impl Programs {
         };
         Ok(Self {
             pontoon: needed("pontoon")?,
+            connector: needed("pontoon-bench-connector")?,
             minimal: needed("pontoon-bench-minimal")?,
             rust_socketio: beside("pontoon-bench-rust-socketio"),
             node: runtime("PONTOON_BENCH_NODE"),
@@ -109,9 +116,9 @@ impl Programs {
     fn command(&self, contender: Contender, task: Task) -> io::Result<Command> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
         let (program, script) = match contender {
-            Contender::Pontoon | Contender::Script | Contender::Minimal | Contender::Coalescing => {
-                (Some(&self.minimal), None)
-            }
+            Contender::Pontoon | Contender::Script => (Some(&self.pontoon), None),
+            Contender::Connector => (Some(&self.connector), None),
+            Contender::Minimal | Contender::Coalescing => (Some(&self.minimal), None),
             Contender::RustSocketio => (self.rust_socketio.as_ref(), None),
             Contender::Node if task == Task::Calls => (self.node.as_ref(), Some("node/calls.js")),
             Contender::Node => (self.node.as_ref(), Some("node/events.js")),
@@ -148,8 +155,13 @@ impl Running {
         task: Task,
         place: &Place<'_>,
     ) -> io::Result<Self> {
-        if matches!(contender, Contender::Pontoon | Contender::Script) {
-            return Ok(Self::Pontoon(Box::new(Daemon::start(&programs.pontoon, config(task, place)))));
+        let daemon = match contender {
+            Contender::Pontoon | Contender::Script => Some(&programs.pontoon),
+            Contender::Connector => Some(&programs.connector),
+            _ => None,
+        };
+        if let Some(daemon) = daemon {
+            return Ok(Self::Pontoon(Box::new(Daemon::start(daemon, config(task, place)))));
         }
         let dir = Dir::new("bench");
         let job = dir.write("job.json", &job(contender, task, place).to_string());
@@ -203,7 +215,7 @@ impl Drop for Running {
 /// The type of Pontoon's connector for a task.
 pub(crate) fn connector(task: Task) -> &'static str {
     match task {
-        Task::WebSocket { .. } | Task::Calls | Task::Instances { .. } => "websocket",
+        Task::WebSocket { .. } | Task::Connector | Task::Calls | Task::Instances { .. } => "websocket",
         Task::Script => "script",
         Task::SocketIo { .. } => "socketio",
         Task::Links { .. } => "streamavatars",
@@ -228,6 +240,7 @@ fn config(task: Task, place: &Place<'_>) -> DaemonConfig {
             let settings = format!("url = \"ws://{service}/\"\nscript = {script:?}");
             core(config).connector("bench", kind, &settings)
         }
+        Task::Connector => core(config).connector("bench", kind, &format!("url = \"ws://{service}/\"")),
         Task::SocketIo { jetstream } => {
             let settings = format!(
                 "url = \"http://{service}/\"\nevents.message = {{ type = \"message.created\", channel = \"/0/room\" }}"
@@ -263,7 +276,7 @@ fn job(contender: Contender, task: Task, place: &Place<'_>) -> serde_json::Value
     let (service, kind) = (place.service, connector(task));
     let jetstream = matches!(task, Task::WebSocket { jetstream: true } | Task::SocketIo { jetstream: true });
     let (name, url, links) = match task {
-        Task::WebSocket { .. } | Task::Script => ("events", format!("ws://{service}/"), 1),
+        Task::WebSocket { .. } | Task::Script | Task::Connector => ("events", format!("ws://{service}/"), 1),
         Task::SocketIo { .. } => ("events", format!("http://{service}"), 1),
         Task::Calls if contender == Contender::Coalescing => ("calls-at-once", format!("ws://{service}/"), 1),
         Task::Calls => ("calls", format!("ws://{service}/"), 1),

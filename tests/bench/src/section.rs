@@ -211,19 +211,26 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// A table and a script that publish the same.
+    /// A table, a script and a connector in Rust that publish the same.
     fn script(&mut self) -> io::Result<()> {
         let (bench, extent) = (self.bench, self.extent);
-        let tasks =
-            [(Contender::Pontoon, Task::WebSocket { jetstream: false }), (Contender::Script, Task::Script)];
-        let shapes =
-            tasks.iter().map(|(_, task)| Shape::of(bench, *task, SIZE)).collect::<io::Result<Vec<_>>>()?;
-        let title = format!("W4 WebSocket to core NATS by a table and by a script, {}", bytes(SIZE));
+        let table = Task::WebSocket { jetstream: false };
+        let (table_shape, script_shape) =
+            (Shape::of(bench, table, SIZE)?, Shape::of(bench, Task::Script, SIZE)?);
+        let title = format!(
+            "W4 WebSocket to core NATS by a table, a script and a connector in Rust, {}",
+            bytes(SIZE)
+        );
         let ceiling = ceiling(SIZE, extent.warm_up)?;
-        let contenders = tasks.map(|(contender, _)| contender);
+        let contenders = [Contender::Pontoon, Contender::Script, Contender::Connector];
         self.section(title, vec![RATE, CPU, PEAK], Some(ceiling), &contenders, |contender| {
-            let place = usize::from(contender == Contender::Script);
-            bench.blast(contender, tasks[place].1, (SIZE, extent.blast), &shapes[place])
+            let (task, shape) = match contender {
+                Contender::Script => (Task::Script, &script_shape),
+                // It has the type of the table, and is to publish the very same.
+                Contender::Connector => (Task::Connector, &table_shape),
+                _ => (table, &table_shape),
+            };
+            bench.blast(contender, task, (SIZE, extent.blast), shape)
         });
         Ok(())
     }
