@@ -33,7 +33,7 @@ pub struct Event {
     pub body: String,
 }
 
-/// A frame that was received or sent.
+/// A frame that was received or sent, or the beginning or the end of a connection.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// The instance.
@@ -42,12 +42,45 @@ pub struct Frame {
     pub link: String,
     /// When it passed.
     pub time: OffsetDateTime,
-    /// `received` or `sent`.
-    pub direction: &'static str,
-    /// Its size, without framing.
+    /// What happened.
+    pub passed: Passed,
+    /// The size of the frame, without framing.
     pub bytes: usize,
-    /// The frame as JSON, without secrets.
+    /// The frame as JSON, or the code and the reason of an end; without secrets.
     pub text: String,
+}
+
+/// What is seen of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// A frame was received.
+    Received,
+    /// A frame was sent.
+    Sent,
+    /// The connection was made.
+    Opened,
+    /// The service, or the network, has ended it.
+    Closed,
+    /// It was ended here.
+    Ended,
+}
+
+impl Passed {
+    /// Its word, as in `/wire/<instance>`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
+            Self::Opened => "opened",
+            Self::Closed => "closed",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// Whether it is a frame.
+    pub fn is_frame(self) -> bool {
+        matches!(self, Self::Received | Self::Sent)
+    }
 }
 
 /// A feed of values of one kind.

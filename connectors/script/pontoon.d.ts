@@ -175,7 +175,7 @@ declare namespace pontoon {
 
 /** The setting `settings` of the instance. */
 declare const settings: any;
-/** The instance's secrets, by name. */
+/** The instance's secrets, by name. One that the settings do not have is an error; `"name" in secrets` asks for it. */
 declare const secrets: { readonly [name: string]: string };
 declare function hash(algorithm: pontoon.Algorithm, data: string | Uint8Array): Uint8Array;
 declare function hmac(algorithm: pontoon.Algorithm, key: string | Uint8Array, data: string | Uint8Array): Uint8Array;

@@ -111,6 +111,16 @@ fn instance(
     let enabled = table.get("enabled") != Some(&Value::Bool(false));
     secrets::check(&shape.secrets, enabled, report);
     warn_of_plain_addresses(&table, path, &shape.secrets, report);
+    for (path, step) in std::mem::take(&mut shape.odd_pointers) {
+        report.warn(
+            &path,
+            format!(
+                "looks only for a key that is \"{}\": a JSON pointer has no wildcards and no brackets; write the place of an \
+                 element as a number, such as /items/0",
+                step.escape_debug()
+            ),
+        );
+    }
     let required = node.keyword("required").and_then(Value::as_array).cloned().unwrap_or_default();
     let is_required = |key: &String| required.iter().any(|name| name == key);
     let lacking = shape.faults.iter().any(|fault| fault.path.get(path.len()).is_some_and(is_required));

@@ -15,6 +15,8 @@ pub(super) struct Shape {
     pub(super) faults: Vec<Fault>,
     /// The values that are secrets.
     pub(super) secrets: Vec<(Path, Value)>,
+    /// The JSON pointers (RFC 6901) with a step that looks like one of another language, and the step.
+    pub(super) odd_pointers: Vec<(Path, String)>,
 }
 
 /// One fault.
@@ -54,6 +56,11 @@ impl Shape {
                 }
             }
             Value::Number(number) => self.range(node, number, path),
+            Value::String(text) if node.keyword("format") == Some(&"json-pointer".into()) => {
+                let is_odd = |step: &&str| step.contains(['*', '[', ']']);
+                let odd = text.split('/').find(is_odd).map(|step| (path.to_vec(), step.to_owned()));
+                self.odd_pointers.extend(odd);
+            }
             _ => {}
         }
     }
@@ -91,6 +98,7 @@ impl Shape {
         if let Some(best) = tried.min_by_key(|shape| shape.faults.len()) {
             self.faults.extend(best.faults);
             self.secrets.extend(best.secrets);
+            self.odd_pointers.extend(best.odd_pointers);
         }
     }
 

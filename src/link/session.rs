@@ -22,6 +22,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use self::asks::Asks;
 pub use self::ends::Ends;
+use self::observe::show_connection;
 use super::Link;
 use super::context::Context;
 use super::erased::ErasedSession;
@@ -29,6 +30,7 @@ use super::pending::{PendingCommands, over};
 use super::queue::QueuedCommand;
 use super::redact::shown;
 use super::slots::Slot;
+use crate::feed::Passed;
 use crate::reply::Begin;
 use crate::transport::deadline::{GRACE, LATE};
 use crate::transport::writer::Outcome;
@@ -69,6 +71,8 @@ pub struct Connection<'a, F, R> {
     write_error: Option<End>,
     /// Nothing can be written any more.
     is_broken: bool,
+    /// The service or the network has ended the connection.
+    is_lost: bool,
     /// The connection is ended from outside.
     interrupted: bool,
     /// The session does not need the link any more.
@@ -113,6 +117,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
             last_frame: None,
             write_error: None,
             is_broken: false,
+            is_lost: false,
             interrupted: false,
             finished: false,
             beginning: None,
@@ -126,11 +131,14 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
     /// Runs until the connection ends. Returns how, and whether the link is not needed any more. Boxed, as
     /// a future keeps a value twice that it takes; so is what happens at the end: else an open link would keep memory for it.
     pub async fn run(mut self: Box<Self>) -> (End, bool) {
+        show_connection(self.link, Passed::Opened, None);
         let opened = self.session.open(&self.link.joins, &mut self.outbox);
         let mut end = match self.settle(opened) {
             Ok(()) => self.serve().await,
             Err(end) => end,
         };
+        // The service may close it, too, once it is closed here.
+        let passed = if self.is_lost || self.is_broken { Passed::Closed } else { Passed::Ended };
         let _ = self.handle_held();
         if self.context.ends.get() && self.context.checkpoints.is_kept() {
             self.ends.reader.suspend();
@@ -139,6 +147,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
             Box::pin(self.close_and_read()).await;
         }
         end.reason = shown(&self.redact, &end.reason);
+        show_connection(self.link, passed, Some(&end));
         let settings = &self.context.transport.config;
         end.kind = classify::end(&end, self.opened.elapsed(), settings);
         self.outbox.advance(Instant::now());

@@ -101,7 +101,7 @@ export default {
     again = remembered.map(({ key }) => key);
     const { nick, user, capabilities } = settings;
     if (capabilities?.length) out.send(`CAP REQ :${capabilities.join(" ")}`);
-    if (secrets.password) out.send(`PASS ${secrets.password}`);
+    if ("password" in secrets) out.send(`PASS ${secrets.password}`);
     out.send(`NICK ${nick}`);
     if (user) {
       out.send(`USER ${user} 0 * :${user}`);

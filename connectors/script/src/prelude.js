@@ -38,7 +38,15 @@
     hash: (algorithm, data) => native.hash(String(algorithm), base64(data)),
     hmac: (algorithm, key, data) => native.hmac(String(algorithm), base64(key), base64(data)),
     settings: given.settings,
-    secrets: given.secrets,
+    // A misspelt name must not pass for a secret that is left out.
+    secrets: new Proxy(given.secrets, {
+      get(known, name) {
+        if (name in known || typeof name === "symbol" || name === "toJSON") return known[name];
+        throw new TypeError(
+          `the settings have no secret "${name}", but ${Object.keys(known).join(", ") || "none"}; ask "${name}" in secrets for one that may be left out`,
+        );
+      },
+    }),
   });
 
   // Commands whose answers are expected, by the key that the answer repeats, and what `stored` is called with.

@@ -215,6 +215,24 @@ fn values_outlive_a_connection_and_time_is_the_daemons() {
 }
 
 #[test]
+fn a_secret_that_is_not_configured_is_an_error() {
+    let secrets = json!({ "secrets": { "token": "hunter2" } });
+    let file = File::new("\nconst key = secrets.tokn; export default { decode() {} };");
+    let error = WebsocketScript::new(config(&file.0, &secrets)).err().unwrap();
+    let name = file.0.file_name().unwrap().to_str().unwrap();
+    let wanted = format!("{name}:2: TypeError: the settings have no secret \"tokn\", but token");
+    assert!(error.message().starts_with(&wanted), "{error}");
+    let file = File::new(
+        "export default { open(out) { out.send([secrets, secrets.token, 'tokn' in secrets]); out.ready(); }, \
+         decode(frame, out) { out.send(secrets.tokn); } };",
+    );
+    let lines =
+        "up -> [{\"token\":\"hunter2\"},\"hunter2\",false]\nready\nup <- x\nbus -> frame.unrecognised {}";
+    let settings = json!({ "script": file.0, "url": "ws://h/", "secrets": secrets["secrets"] });
+    play::<WebsocketScript>("test", &format!("config {settings}\n{lines}")).unwrap();
+}
+
+#[test]
 fn what_nats_has_confirmed_is_acknowledged() {
     plays(
         "export default { decode(f, out) { out.publish({ type: 'log.entry', text: 'x', stored: f.json.id }); }, stored(id, out) { out.send({ ack: id }); } };",

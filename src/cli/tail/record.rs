@@ -1,4 +1,4 @@
-//! `pontoon record`: what passes over the wire of an instance, as the lines of a transcript.
+//! `pontoon record`: what passes over the wire of an instance, and where it breaks, as the lines of a transcript.
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -26,8 +26,15 @@ pub(in crate::cli) fn print(config: &Config, instance: &str, count: Option<usize
             link = Some(text("link").to_owned());
             writeln!(stdout(), "# link {}", printable(text("link")))?;
         }
-        let arrow = if text("direction") == "sent" { "->" } else { "<-" };
-        Ok(writeln!(stdout(), "up  {arrow} {}", printable(&written(text("frame"))))?)
+        let line = match text("direction") {
+            "sent" => format!("up  -> {}", written(text("frame"))),
+            "received" => format!("up  <- {}", written(text("frame"))),
+            "opened" => "up open".to_owned(),
+            // A transcript ends a connection so, or expects that the session does.
+            "closed" => format!("up closed {}", text("reason")),
+            _ => format!("up close {}", text("reason")),
+        };
+        Ok(writeln!(stdout(), "{}", printable(line.trim_end()))?)
     })
 }
 

@@ -20,7 +20,8 @@ pub(super) fn print(config: &Config, instance: &str, json: bool, count: Option<u
     })
 }
 
-/// Hands on frames, up to `count` of them, and how many were lost in between.
+/// Hands on frames, up to `count` of them, and what is in between: where connections were made and ended, how many frames
+/// were lost.
 pub(super) fn watch(
     config: &Config,
     instance: &str,
@@ -39,7 +40,7 @@ pub(super) fn watch(
             return Ok(ExitCode::SUCCESS);
         }
         let line = line.map_err(|error| Failure::Failed(format!("the connection broke: {error}")))?;
-        // An event without a frame reports how many were lost.
+        // An event without a frame is about a connection, or reports how many frames were lost.
         let Some(data) = line.strip_prefix("data: ") else { continue };
         let frame: Value = serde_json::from_str(data).unwrap_or_default();
         show(&frame)?;
@@ -57,7 +58,11 @@ fn short(frame: &Value) -> String {
     if let Some(count) = frame.get("count") {
         return format!("{count} frames came too fast to be shown");
     }
-    let arrow = if text("direction") == "sent" { "->" } else { "<-" };
     let time = text("time").get(11..23).unwrap_or_default();
-    printable(&format!("{time}  {}  {arrow}  {}", text("link"), text("frame")))
+    let passed = match text("direction") {
+        "received" => format!("<-  {}", text("frame")),
+        "sent" => format!("->  {}", text("frame")),
+        direction => format!("{direction}  {}", text("reason")),
+    };
+    printable(format!("{time}  {}  {passed}", text("link")).trim_end())
 }

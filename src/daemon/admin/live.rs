@@ -1,7 +1,7 @@
 //! What the page and `pontoon tail --wire` show while it happens, as server-sent events (HTML standard §9.2).
 //!
-//! `/live` has the status every second and events as they are published; `/wire/<instance>` has frames. Both have
-//! `lost`, with a count, where they came faster than the client reads.
+//! `/live` has the status every second and events as they are published; `/wire/<instance>` has frames, and `connection` where
+//! one was made or has ended. Both have `lost`, with a count, where they came faster than the client reads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -62,7 +62,11 @@ pub(super) async fn wire(
         );
     respond(frames.filter_map(move |next| {
         let event = match next {
-            Next::Value(frame) => (frame.instance == instance).then(|| named("frame", &shown_frame(&frame))),
+            Next::Value(frame) if frame.instance != instance => None,
+            Next::Value(frame) => Some(named(
+                if frame.passed.is_frame() { "frame" } else { "connection" },
+                &shown_frame(&frame),
+            )),
             Next::Lost(count) => Some(named("lost", &json!({ "count": count }))),
         };
         std::future::ready(event)
@@ -96,11 +100,13 @@ fn status(view: &View) -> Value {
 }
 
 fn shown_frame(frame: &Arc<feed::Frame>) -> Value {
-    let feed::Frame { link, time, direction, bytes, text, .. } = &**frame;
-    json!({
-        "time": time.format(&Rfc3339).unwrap_or_default(),
-        "link": link, "direction": direction, "bytes": bytes, "frame": text,
-    })
+    let feed::Frame { link, time, passed, bytes, text, .. } = &**frame;
+    let (time, direction) = (time.format(&Rfc3339).unwrap_or_default(), passed.as_str());
+    if passed.is_frame() {
+        json!({ "time": time, "link": link, "direction": direction, "bytes": bytes, "frame": text })
+    } else {
+        json!({ "time": time, "link": link, "direction": direction, "reason": text })
+    }
 }
 
 fn shown_event(event: &Arc<feed::Event>) -> Value {

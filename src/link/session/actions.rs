@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::Connection;
 use super::asks::ask;
 use super::observe::{service_error, show};
-use crate::feed::cut;
+use crate::feed::{Passed, cut};
 use crate::transport::Read;
 use crate::transport::writer::Refused;
 
@@ -44,7 +44,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                     // Nothing of a command is sent once it was refused.
                     Action::Send(_, Some(command)) if unsent.iter().any(|(known, _)| *known == command) => {}
                     Action::Send(frame, command) => {
-                        show(self.link, &self.redact, "sent", &frame);
+                        show(self.link, &self.redact, Passed::Sent, &frame);
                         match (self.ends.outbound.push(frame, command), command) {
                             (Ok(ticket), Some(command)) => self.pending.queued(command, ticket),
                             // What the session sends without a command is of no use to a service that is gone.

@@ -10,6 +10,7 @@ use tokio::task::coop::has_budget_remaining;
 
 use super::Connection;
 use super::observe::show;
+use crate::feed::Passed;
 use crate::link::redact::excerpt;
 use crate::transport::{self, Read};
 
@@ -48,7 +49,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
             self.link.gaps.received.begin(read);
         }
         while let Some(message) = next {
-            let message = message?;
+            let message = message.inspect_err(|_| self.is_lost = true)?;
             let now = Instant::now();
             self.last_message = now;
             match message {
@@ -91,7 +92,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     fn handle_frame(&mut self, frame: &F, now: Instant, read: OffsetDateTime) -> Result<(), End> {
         self.context.metrics.frames_received.increment(1);
         self.context.metrics.bytes_received.increment(u64::try_from(frame.size()).unwrap_or(u64::MAX));
-        show(self.link, &self.redact, "received", frame);
+        show(self.link, &self.redact, Passed::Received, frame);
         if !self.ready {
             self.last_frame = Some(excerpt(&self.redact, frame));
         }

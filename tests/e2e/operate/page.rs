@@ -117,12 +117,20 @@ async fn the_wire_shows_frames_in_both_directions_without_secrets() {
         }
         output
     };
-    let recorded = watched(&["record", "echo", "--count", "2"]).await;
+    // Each reconnect ends a connection.
+    let recorded = watched(&["record", "echo", "--count", "4"]).await;
+    let close = recorded.find("\nup close ").unwrap_or_else(|| panic!("{recorded}"));
+    assert!(recorded[close..].contains("\nup open\n"), "{recorded}");
     let line = |arrow: &str| recorded.lines().any(|line| line.starts_with(arrow) && line.contains("hello"));
     assert!(line("up  -> {") && recorded.contains("***") && !recorded.contains("canary"), "{recorded}");
     let output = watched(&["tail", "--wire", "echo", "--json", "--count", "2"]).await;
-    let frames: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let shown = output.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let (frames, others): (Vec<_>, Vec<_>) = shown.partition(|shown| shown.get("frame").is_some());
     assert_eq!(frames.len(), 2, "{output}");
+    assert!(
+        others.iter().all(|other| ["opened", "ended"].contains(&other["direction"].as_str().unwrap())),
+        "{output}"
+    );
     for text in [&output, &daemon.log()] {
         assert!(!text.contains("canary"), "{text}");
         assert!(text.contains("hello") && text.contains("***"), "{text}");

@@ -114,6 +114,7 @@ impl<D: Document> JsonSchema for Pointer<D> {
         json_schema!({
             "description": format!("A JSON pointer into {}, such as \"{}\"", D::INTO, D::EXAMPLE),
             "type": "string",
+            "format": "json-pointer",
             "pattern": if D::LIST { "^/(0|[1-9][0-9]*)(/.*)?$" } else { "^(/.*)?$" }
         })
     }

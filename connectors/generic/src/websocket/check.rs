@@ -101,7 +101,15 @@ impl Config {
             "nothing says where the kind of a frame stands; set kind, such as kind = \"/type\"",
         )?;
         for (kind, mapping) in &self.events {
-            mapping.check(&format!("/events/{}", escaped(kind)))?;
+            let at = format!("/events/{}", escaped(kind));
+            if let Some(all) = self.kind.all().filter(|all| !all.contains(&kind.as_str())) {
+                let text = format!(
+                    "no frame is of this kind, as kind has only {}; write one of these",
+                    all.join(", ")
+                );
+                return Err(Error::config(text).at(at));
+            }
+            mapping.check(&at)?;
         }
         if let Some(mapping) = &self.text {
             check_only(

@@ -53,6 +53,15 @@ impl Discriminator {
         })
     }
 
+    /// All kinds that there can be, if that is known.
+    pub(crate) fn all(&self) -> Option<Vec<&str>> {
+        let kind = |place| match place {
+            &KindPlace::Pointer(_) => None,
+            KindPlace::HasField(having) => Some(having.is.as_str()),
+        };
+        self.0.iter().map(kind).collect()
+    }
+
     /// The places, for a message.
     pub(crate) fn places(&self) -> String {
         let pointers = self.0.iter().map(|place| match place {

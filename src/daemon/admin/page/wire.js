@@ -27,7 +27,7 @@ export function start(section) {
     watching = new AbortController();
     const path = `wire/${encodeURIComponent(form.elements.instance.value)}`;
     follow(path, watching.signal, (name, data) => {
-      prepend(list, name === "frame" ? frame(data) : element("p", { class: "soft" }, `${data.count} frames came too fast to be shown`), MOST);
+      prepend(list, SHOWN[name](data), MOST);
     }, (live, text) => { output.textContent = text; });
   });
 }
@@ -35,6 +35,16 @@ export function start(section) {
 /** The instances that can be watched. */
 export function instances(section, names) {
   fill(section.querySelector("select"), names);
+}
+
+const SHOWN = {
+  frame,
+  connection: ({ time, link, direction, reason }) => note(`${clock(time)} ${link} ${direction} ${reason}`),
+  lost: ({ count }) => note(`${count} frames came too fast to be shown`),
+};
+
+function note(text) {
+  return element("p", { class: "soft" }, text);
 }
 
 function frame({ time, link, direction, bytes, frame: text }) {

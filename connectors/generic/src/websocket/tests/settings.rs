@@ -194,6 +194,11 @@ fn wrong_settings_are_refused_with_their_place() {
         ),
         (json!({"headers": {"X-A": "Bearer ${b}"}}), "/headers/X-A", "list it under `secrets`"),
         (json!({"query": {"a": "${/b}"}}), "/query/a", "there is none yet"),
+        (
+            json!({"kind": [{"has": "/error", "is": "error"}, {"has": "/ok", "is": "ok"}], "events": {"errr": {"type": "error.raised"}}}),
+            "/events/errr",
+            "kind has only error, ok",
+        ),
         (json!({"query": {"a": "${b}"}, "remember": {"c": "/c"}}), "/query/a", "known are ${c}"),
         (json!({"url": "wss://h/${b}"}), "/url", "${b} stands for nothing"),
         (json!({"url": "wss://${b}/", "remember": {"b": "/b"}}), "/url", "cannot stand for the host"),
