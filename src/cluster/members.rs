@@ -23,6 +23,8 @@ pub struct Heartbeat {
     pub labels: BTreeSet<String>,
     /// Whether it stops, and takes no more instances.
     pub leaving: bool,
+    /// Whether it may have missed heartbeats, and waits for one of each other member.
+    pub settling: bool,
     /// The instances that it owns.
     pub owns: BTreeSet<String>,
     /// The instances that it is ready to run, and that others own.
@@ -76,6 +78,16 @@ impl Members {
         let mut gone = self.0.extract_if(.., |_, known| known.received < since).peekable();
         gone.peek()?;
         Some(gone.flat_map(|(_, known)| known.heartbeat.owns).collect())
+    }
+
+    /// Whether there are members, and a heartbeat of each was received after this time.
+    pub fn all_received_after(&self, time: Duration) -> bool {
+        !self.0.is_empty() && self.0.values().all(|known| known.received > time)
+    }
+
+    /// Whether this member waits for heartbeats, as far as is known.
+    pub fn is_settling(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|known| known.heartbeat.settling)
     }
 
     /// Who may run instances.

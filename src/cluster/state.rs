@@ -1,9 +1,12 @@
 //! What a daemon knows of its cluster, and what follows from it: which leases it takes, renews and gives up, and which instances
 //! it starts and stops. Decides alone; NATS and the clock are elsewhere.
 
+mod slot;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::slot::{Lease, Slot};
 use super::assign::{self, Candidate};
 use super::lease::Found;
 use super::members::{Change, Heartbeat, Members};
@@ -74,6 +77,10 @@ pub struct State {
     reassign: bool,
     /// Until then, the heartbeats of others may not have arrived yet.
     settled: Duration,
+    /// Since when that is so.
+    unsettled: Duration,
+    /// Another member waits for our heartbeat.
+    awaited: bool,
     /// Whether that time was over once.
     pub joined: bool,
     /// The last heartbeat that was sent.
@@ -85,44 +92,6 @@ pub struct State {
     pub problem: Option<String>,
     /// How many instances were taken, in the order of [`Reason`].
     pub takeovers: [u64; 3],
-}
-
-/// An instance of the configuration.
-#[derive(Default)]
-struct Slot {
-    /// Whether it is still in the configuration.
-    configured: bool,
-    only: Vec<String>,
-    /// The member that should run it.
-    target: Option<String>,
-    lease: Option<Lease>,
-    /// Something is under way over NATS.
-    busy: bool,
-    /// No attempt to take the lease before this.
-    retry: Duration,
-    /// Since when it is tried to take the lease.
-    wanted: Option<Duration>,
-    /// Its owner has sent no heartbeats for too long.
-    orphaned: bool,
-    running: bool,
-    stop: Option<Stop>,
-    /// It runs, and does not end its turn.
-    stuck: bool,
-}
-
-struct Lease {
-    revision: u64,
-    /// The revision that the last run of the instance began with.
-    used: u64,
-    /// When the last renewal that was confirmed was sent.
-    renewed: Duration,
-    /// When the last one was sent.
-    attempted: Duration,
-    /// It is to be renewed before its time.
-    renews_now: bool,
-    /// Until when the links may stay.
-    until: Duration,
-    fences: Fences,
 }
 
 impl State {
@@ -138,6 +107,8 @@ impl State {
             leaving: false,
             reassign: true,
             settled,
+            unsettled: now,
+            awaited: false,
             joined: false,
             announced: None,
             moves: VecDeque::new(),
@@ -172,16 +143,16 @@ impl State {
         self.reassign = true;
     }
 
-    /// There is no connection, or a new one: heartbeats were missed, and the others may have missed as many. For a while,
-    /// nothing is concluded from their silence.
+    /// There is no connection, or a new one: heartbeats were missed, and the others may have missed as many. For a while, or
+    /// until a heartbeat of each has arrived, nothing is concluded from their silence.
     pub fn unsettle(&mut self, now: Duration) {
-        self.settled = now + self.ttl() / 2;
+        (self.settled, self.unsettled, self.announced) = (now + self.ttl() / 2, now, None);
     }
 
     /// This process has not run for a while: the heartbeats that have come meanwhile are received first. One that is dead is
     /// to be found soon: this one may be the only one that can take over what it had.
     pub fn resumed(&mut self, now: Duration) {
-        self.settled = self.settled.max(now + self.ttl() / 10);
+        (self.settled, self.unsettled) = (self.settled.max(now + self.ttl() / 10), now);
     }
 
     /// A heartbeat was received. Returns whether another daemon uses our name.
@@ -189,6 +160,8 @@ impl State {
         if name == self.name {
             return heartbeat.is_some_and(|heartbeat| heartbeat.run != self.run);
         }
+        let settling = heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.settling);
+        self.awaited |= settling && !self.members.is_settling(name);
         self.reassign |= self.members.receive(name, heartbeat, now) == Change::Candidates;
         false
     }
@@ -252,6 +225,9 @@ impl State {
 
     /// What is to be done now.
     pub fn step(&mut self, now: Duration) -> Vec<Action> {
+        if self.joined && self.members.all_received_after(self.unsettled) {
+            self.settled = self.settled.min(now);
+        }
         self.joined |= now >= self.settled;
         if now >= self.settled
             && let Some(orphans) = self.members.expire(now.saturating_sub(self.silence()))
@@ -379,14 +355,15 @@ impl State {
         actions
     }
 
-    /// A heartbeat at least every third of the time, and at once when its content has changed.
+    /// A heartbeat at least every third of the time, and at once when its content has changed or another member waits for it.
     fn announce(&mut self, now: Duration) -> Option<Action> {
         let heartbeat = self.heartbeat(now);
         let is_due = self.announced.as_ref().is_none_or(|(at, last)| {
-            *at + self.ttl() / 3 <= now || (*last != heartbeat && *at + POLL / 2 <= now)
+            let is_wanted = self.awaited || *last != heartbeat;
+            *at + self.ttl() / 3 <= now || (is_wanted && *at + POLL / 2 <= now)
         });
         is_due.then(|| {
-            self.announced = Some((now, heartbeat));
+            (self.announced, self.awaited) = (Some((now, heartbeat)), false);
             Action::Announce
         })
     }
@@ -402,6 +379,7 @@ impl State {
             weight: self.settings.weight,
             labels: self.settings.labels.iter().cloned().collect(),
             leaving: self.leaving,
+            settling: now < self.settled,
             owns: names(&|_, slot| slot.lease.is_some()),
             waits: names(&|name, slot| {
                 let is_target = slot.target.as_ref() == Some(&self.name);

@@ -334,6 +334,24 @@ fn a_member_that_was_stopped_gets_nothing_back_before_it_can_take_it() {
 }
 
 #[test]
+fn a_member_that_was_cut_off_takes_what_another_one_gives_up_as_soon_as_it_is_back() {
+    let mut world = world(30, 13, 10_000);
+    world.run(Duration::from_secs(30));
+    world.daemons.get_mut("a").unwrap().cut_off_until = world.now + TTL * 2;
+    world.run(TTL * 2 + Duration::from_millis(300));
+    assert_eq!(world.owners().values().filter(|owner| **owner == "a").count(), 0);
+    let daemon = world.daemons.get_mut("b").unwrap();
+    daemon.state.leave();
+    for instance in std::mem::take(&mut daemon.running).into_keys() {
+        daemon.state.ended(&instance);
+    }
+    world.run(TTL / 5);
+    // A release that does not arrive leaves it to the end of its lease.
+    assert!(world.running() >= 28, "{} run", world.running());
+    assert!(world.owners().values().any(|owner| *owner == "a"));
+}
+
+#[test]
 fn what_is_stuck_in_a_member_runs_in_another_one_until_it_has_ended_there() {
     let mut world = world(9, 3, 10_000);
     world.run(Duration::from_secs(30));
