@@ -76,7 +76,7 @@ fn operations() -> Vec<Operation> {
         name,
         argument: None,
         summary,
-        body: schemars::json_schema!({ "type": "object" }),
+        body: schemars::json_schema!({ "type": "object" }).into(),
         delivery: DeliveryLevel::Response,
         idempotent,
     };

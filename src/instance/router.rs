@@ -4,7 +4,7 @@ pub(super) mod opened;
 pub(super) mod reading;
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use pontoon_sdk::listener::Listener;
@@ -12,6 +12,7 @@ use pontoon_sdk::{
     Code, Command, CommandId, DeliveryLevel, Error, LinkKey, LinkState, Object, Operation, Result, Route,
     Transport,
 };
+use schemars::{Schema, json_schema};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -62,11 +63,12 @@ pub fn operations<T: Transport>(connector: &dyn ErasedConnector<T>, admin_comman
 
 /// The operations that every instance has, whatever its connector.
 pub fn common_operations() -> [Operation; 4] {
+    static ANY: LazyLock<Arc<Schema>> = LazyLock::new(|| json_schema!({ "type": "object" }).into());
     let operation = |name, summary, delivery| Operation {
         name,
         argument: None,
         summary,
-        body: schemars::json_schema!({ "type": "object" }),
+        body: ANY.clone(),
         delivery,
         idempotent: true,
     };

@@ -119,7 +119,7 @@ fn listing(name: &str, value: Value) -> Result<Listing, String> {
         name: text(name)?,
         argument: listed.argument.as_deref().map(text).transpose()?,
         summary: text(&listed.summary)?,
-        body,
+        body: body.into(),
         delivery: listed.delivery.into(),
         idempotent: listed.idempotent,
     };

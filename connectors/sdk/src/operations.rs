@@ -1,6 +1,8 @@
 //! Operations as one table: each row becomes a variant of the connector's request, an entry of the list of operations, and
 //! the reader of its body.
 
+use std::sync::Arc;
+
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
 
@@ -28,8 +30,8 @@ pub struct Operation {
     pub argument: Option<&'static str>,
     /// One sentence on what it does.
     pub summary: &'static str,
-    /// JSON Schema of the body.
-    pub body: Schema,
+    /// JSON Schema of the body. All instances share it.
+    pub body: Arc<Schema>,
     /// The most that a reply can promise.
     pub delivery: DeliveryLevel,
     /// Whether doing it twice is the same as doing it once.
@@ -124,16 +126,17 @@ macro_rules! operations {
 
         impl $crate::Request for $request {
             fn operations() -> ::std::vec::Vec<$crate::Operation> {
-                ::std::vec![
+                static ALL: ::std::sync::LazyLock<::std::vec::Vec<$crate::Operation>> = ::std::sync::LazyLock::new(|| ::std::vec![
                     $($crate::Operation {
                         name: $name,
                         argument: $crate::operations!(@argument $($argument)?),
                         summary: ::core::concat!($($doc),+).trim_ascii().trim_end_matches('.'),
-                        body: <$crate::operations!(@body $($body)?) as $crate::operations::Body>::schema(),
+                        body: <$crate::operations!(@body $($body)?) as $crate::operations::Body>::schema().into(),
                         delivery: $crate::DeliveryLevel::$delivery,
                         idempotent: $crate::operations!(@idempotent $($idempotent)?),
                     }),+
-                ]
+                ]);
+                ALL.clone()
             }
 
             fn parse(command: &$crate::Command) -> $crate::Result<Self> {

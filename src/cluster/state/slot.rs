@@ -7,45 +7,45 @@ use crate::fence::Fences;
 
 /// An instance of the configuration.
 #[derive(Default)]
-pub struct Slot {
+pub(super) struct Slot {
     /// Whether it is still in the configuration.
-    pub configured: bool,
+    pub(super) configured: bool,
     /// `cluster.only`
-    pub only: Vec<String>,
+    pub(super) only: Vec<String>,
     /// The member that should run it.
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// The lease, if this daemon has it.
-    pub lease: Option<Lease>,
+    pub(super) lease: Option<Lease>,
     /// Something is under way over NATS.
-    pub busy: bool,
+    pub(super) busy: bool,
     /// No attempt to take the lease before this.
-    pub retry: Duration,
+    pub(super) retry: Duration,
     /// Since when it is tried to take the lease.
-    pub wanted: Option<Duration>,
+    pub(super) wanted: Option<Duration>,
     /// Its owner has sent no heartbeats for too long.
-    pub orphaned: bool,
+    pub(super) orphaned: bool,
     /// Whether it runs here.
-    pub running: bool,
+    pub(super) running: bool,
     /// Why it is to stop, if it is.
-    pub stop: Option<Stop>,
+    pub(super) stop: Option<Stop>,
     /// It runs, and does not end its turn.
-    pub stuck: bool,
+    pub(super) stuck: bool,
 }
 
 /// A lease that this daemon has.
-pub struct Lease {
+pub(super) struct Lease {
     /// The revision of the entry in the bucket.
-    pub revision: u64,
+    pub(super) revision: u64,
     /// The revision that the last run of the instance began with.
-    pub used: u64,
+    pub(super) used: u64,
     /// When the last renewal that was confirmed was sent.
-    pub renewed: Duration,
+    pub(super) renewed: Duration,
     /// When the last one was sent.
-    pub attempted: Duration,
+    pub(super) attempted: Duration,
     /// It is to be renewed before its time.
-    pub renews_now: bool,
+    pub(super) renews_now: bool,
     /// Until when the links may stay.
-    pub until: Duration,
+    pub(super) until: Duration,
     /// What ends with the lease.
-    pub fences: Fences,
+    pub(super) fences: Fences,
 }

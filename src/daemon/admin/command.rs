@@ -26,7 +26,7 @@ pub(super) async fn operations(State(view): State<View>) -> Response {
     let shown = |operation: &Operation| {
         json!({
             "name": operation.name, "argument": operation.argument, "summary": operation.summary,
-            "schema": operation.body, "delivery": operation.delivery.as_str(), "idempotent": operation.idempotent,
+            "schema": operation.body.as_value(), "delivery": operation.delivery.as_str(), "idempotent": operation.idempotent,
         })
     };
     let instances = view.statuses.operations().into_iter().map(|(instance, operations)| {

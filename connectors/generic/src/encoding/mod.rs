@@ -40,7 +40,8 @@ pub struct Encoding {
 #[derive(Default)]
 pub struct FrameReader {
     encoding: Encoding,
-    stream: Stream,
+    /// Of `zlib-stream`, from its first frame: it takes 43 KiB.
+    stream: Option<Stream>,
 }
 
 impl Encoding {
@@ -81,7 +82,7 @@ impl Encoding {
 impl FrameReader {
     /// A new connection.
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, stream: Stream::default() }
+        Self { encoding, stream: None }
     }
 
     /// A frame that was received, inflated and as JSON text; a text frame as it is. `None` if its message goes on in the
@@ -114,7 +115,7 @@ impl FrameReader {
                 Cow::Owned(inflate::zlib(bytes).map_err(|wrong| Error::protocol(of("zlib", wrong)))?)
             }
             Some(Inflate::ZlibStream) => {
-                let pushed = self.stream.push(bytes);
+                let pushed = self.stream.get_or_insert_default().push(bytes);
                 let message = pushed.map_err(|wrong| Error::disconnected(of("zlib-stream", wrong)))?;
                 let Some(message) = message else { return Ok(None) };
                 Cow::Owned(message)
