@@ -306,11 +306,12 @@ async fn drain<T: Dial>(
     let end = Instant::now() + limit.mul_f64(0.85);
     let jobs = spawn_local(jobs.drain());
     let answered = async {
-        while !router.is_idle() {
+        // Without its lease, another daemon may run the instance soon: no link stays open for a response.
+        while shared.fence.is_open() && !router.is_idle() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(limit / 4, answered).await.is_err() {
+    if timeout(limit / 4, answered).await.is_err() || !router.is_idle() {
         tracing::warn!(
             instance = context.name,
             "commands were still under way; their callers are sent what is known"

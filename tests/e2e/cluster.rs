@@ -209,6 +209,25 @@ async fn links_are_held_while_nats_is_away_if_that_is_configured_and_closed_else
 }
 
 #[tokio::test]
+async fn a_link_whose_lease_is_lost_is_closed_although_a_call_is_under_way() {
+    // Far longer than the test waits, as all that follow.
+    let settings = Settings { of_instance: "transport.ping_interval = \"5m\"", ..Settings::default() };
+    let mut fixture = Fixture::unstarted(settings).await;
+    fixture.join_with("a", "shutdown.timeout = \"20m\"").await;
+    fixture.owned_by("shop", "a").await;
+    fixture.sub0.resource("slow", Resource::nothing());
+    let headers = [("Pontoon-Timeout", "5m")];
+    let under_way = ask(&fixture.client, "pontoon.command.sub0.shop.call.slow", "{}", &headers);
+    tokio::select! {
+        reply = under_way => panic!("{reply:?}"),
+        () = eventually(DEADLINE, async || fixture.sub0.calls("slow").len() == 1) => {}
+    }
+    fixture.proxy("a").refuse().await;
+    fixture.sub0.connected(0, DEADLINE).await;
+    fixture.daemon("a").kill();
+}
+
+#[tokio::test]
 async fn the_users_that_are_shipped_may_do_what_a_cluster_needs() {
     let nats = NatsServer::options().shipped_users(&["shop"]).start().await;
     let mut fixture = Fixture::on(nats, Settings::default()).await;
