@@ -6,6 +6,7 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use self::slot::Stop;
 use self::slot::{Lease, Slot};
 use super::assign::{self, Candidate};
 use super::lease::Found;
@@ -52,15 +53,6 @@ pub struct Grant {
     pub epoch: u64,
     /// Until when it may act.
     pub fences: Fences,
-}
-
-/// Why a running instance is to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// Its lease has ended.
-    Lost,
-    /// Another member is to run it, and is ready.
-    Moved,
 }
 
 /// The cluster, as one daemon sees it.

@@ -1,6 +1,7 @@
 //! Keeps one link connected: dials, runs a session until it ends, waits, dials again. It retries without end.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -334,7 +335,8 @@ async fn dial<T: Dial>(
 ) -> Result<DialledBy<T>, DialError> {
     let limit = settings.config.connect_timeout.0 * 2;
     // Boxed, so that its memory is freed once the connection is made: else it would stay a part of the link's task.
-    let dialled = timeout(limit, Box::pin(T::dial(endpoint, memory, settings))).await;
+    let dial = timeout(limit, Box::pin(T::dial(endpoint, memory, settings)));
+    let dialled = settings.dials.run(pin!(dial)).await;
     dialled.unwrap_or_else(|_| {
         let text =
             format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pontoon_sdk::listener::{Accept, Handshake, Listener};
 use pontoon_sdk::{End, Error, LinkKey};
 
+use super::dials::Dials;
 use super::wire::Wire;
 use super::{resolve, tls};
 use crate::fence::Fence;
@@ -146,6 +147,8 @@ pub struct Settings {
     pub config: settings::Transport,
     /// Trust and certificates.
     pub tls: tls::Store,
+    /// Those that are being made.
+    pub dials: Dials,
     /// Name lookup.
     pub resolver: resolve::Resolver,
     /// Closed while nothing may be dialled or written.
@@ -159,7 +162,8 @@ impl Settings {
     /// New settings, with no certificates loaded yet.
     pub fn new(config: settings::Transport) -> Self {
         let tls = tls::Store::new(config.tls.clone(), tls::Trust::WithSystem);
-        Self { config, tls, resolver: resolve::Resolver::default(), fence: Fence::default() }
+        let (dials, resolver, fence) = (Dials::default(), resolve::Resolver::default(), Fence::default());
+        Self { config, tls, dials, resolver, fence }
     }
 
     /// The same with a fence.

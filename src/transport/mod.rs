@@ -1,6 +1,6 @@
 //! Connections to services: the only module that opens sockets to them.
 //!
-//! * [`dial`]: the traits of a transport
+//! * [`dial`]: the traits of a transport; [`dials`]: how many connections are made at a time
 //! * [`connect`]: a stream to an address, over [`tcp`] or through a [`proxy`]; [`resolve`]: names; [`tls`]; [`wire`]
 //! * [`guard`]: where a link may lead whose URL a caller names
 //! * [`upgrade`]: the opening handshake of a WebSocket (RFC 6455 §4); [`refusal`]: errors for HTTP statuses other than 101
@@ -15,6 +15,7 @@ pub mod classify;
 pub mod connect;
 pub mod deadline;
 pub mod dial;
+pub mod dials;
 pub mod guard;
 pub mod http;
 pub mod listen;

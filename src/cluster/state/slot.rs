@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
-use super::Stop;
 use crate::fence::Fences;
+
+/// Why a running instance is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its lease has ended.
+    Lost,
+    /// Another member is to run it, and is ready.
+    Moved,
+}
 
 /// An instance of the configuration.
 #[derive(Default)]

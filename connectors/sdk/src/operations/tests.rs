@@ -79,8 +79,8 @@ fn every_row_is_an_operation_with_what_the_row_says() {
             ("list", None, "Lists the rooms", DeliveryLevel::Accepted, true),
         ]
     );
-    assert_eq!(operations[0].body, schema_for!(Room));
-    assert_eq!(operations[2].body, Text::schema());
+    assert_eq!(*operations[0].body, schema_for!(Room));
+    assert_eq!(*operations[2].body, Text::schema());
 }
 
 #[test]
