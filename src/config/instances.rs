@@ -116,7 +116,7 @@ fn instance(
             &path,
             format!(
                 "looks only for a key that is \"{}\": a JSON pointer has no wildcards and no brackets; write the place of an \
-                 element as a number, such as /items/0",
+                 element as a number, such as /items/0, or set each where all elements are meant",
                 step.escape_debug()
             ),
         );

@@ -28,6 +28,9 @@ pub struct Mapping<D> {
     /// its noun, such as `x-trade.executed`.
     #[serde(rename = "type")]
     pub kind: MappedType<D>,
+    /// Where a list stands of which each element becomes an event. What leads through it leads into the element: with
+    /// `each = "/data"`, `/data/id` is `id` of the element.
+    pub each: Option<Pointer<D>>,
     /// Where its conversation stands; becomes `channel` and the last token of the subject.
     pub channel: Option<Pointer<D>>,
     /// Where the server or space of the conversation stands.
@@ -341,7 +344,7 @@ mod tests {
         let schema = schemars::schema_for!(Mapping<Frames>);
         let Some(Value::Object(properties)) = schema.get("properties") else { panic!("{schema:?}") };
         assert!(properties.values().all(|property| property.get("description").is_some()));
-        let unpointed = ["type", "time_unit", "fields"];
+        let unpointed = ["type", "each", "time_unit", "fields"];
         assert!(
             properties
                 .keys()

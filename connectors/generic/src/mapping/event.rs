@@ -17,8 +17,22 @@ impl<D: Document> Mapping<D> {
     /// The event that a payload becomes. `raw` is shown in it as the payload, unless it is a part of a message; `streams`
     /// are the messages of this connection that come in parts. The service's own name for it is not set.
     pub fn event(&self, payload: Payload<'_, '_>, raw: Raw, streams: &mut Streams) -> Event {
+        let fields = self.fields.iter().map(|(name, pointer)| {
+            let [found] = find(payload, [Some(pointer)]);
+            (name, found)
+        });
+        self.made(find(payload, self.pointers().map(|(_, pointer)| pointer)), fields, raw, streams)
+    }
+
+    /// The event of what was found: of [`Mapping::pointers`], and of the fields of a type that an operator names.
+    pub(super) fn made<'f, 'v>(
+        &self,
+        found: [Option<&str>; 17],
+        custom: impl Iterator<Item = (&'f String, Option<&'v str>)>,
+        raw: Raw,
+        streams: &mut Streams,
+    ) -> Event {
         let kind = self.kind.0;
-        let pointers = self.pointers().map(|(_, pointer)| pointer);
         let [
             channel,
             server,
@@ -37,7 +51,7 @@ impl<D: Document> Mapping<D> {
             action,
             uid,
             data,
-        ] = find(payload, pointers);
+        ] = found;
         let text_at = |found: Option<&str>| found.and_then(text_of);
         let time = time.and_then(|time| time_of(time, self.time_unit));
         let (id, version) = (text_at(id), text_at(version));
@@ -53,8 +67,7 @@ impl<D: Document> Mapping<D> {
         fields.resource = text_at(resource);
         fields.action = text_at(action);
         fields.uid = text_at(uid);
-        for (name, pointer) in &self.fields {
-            let [found] = find(payload, [Some(pointer)]);
+        for (name, found) in custom {
             let value = found.and_then(|found| RawValue::from_string(found.to_owned()).ok());
             fields.custom.extend(value.map(|value| (name.clone(), value)));
         }

@@ -9,6 +9,7 @@
 //! A connector says by its own [`Document`] what its pointers lead into; errors and schemas use its terms.
 
 mod base64;
+mod each;
 mod entry;
 mod event;
 mod find;

@@ -50,6 +50,12 @@ impl<D: Document> Pointer<D> {
         &self.text
     }
 
+    /// What is left of it within an element of a list, if it leads through the list. The place of the element is not in it.
+    pub fn within(&self, list: &Self) -> Option<Self> {
+        let way = self.way.strip_prefix(list.way.as_slice())?.to_vec();
+        Some(Self { text: self.text.clone(), way, into: PhantomData })
+    }
+
     /// Whether it points to the whole.
     pub fn is_whole(&self) -> bool {
         self.way.is_empty()

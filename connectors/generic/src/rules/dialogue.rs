@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pontoon_sdk::connector::Frame;
 use pontoon_sdk::rate::{RateLimit, RateLimiter};
-use pontoon_sdk::{End, Error, Kind, Outbox, Raw, Result, Span};
+use pontoon_sdk::{End, Error, Event, Kind, Outbox, Raw, Result, Span};
 use serde_json::Value;
 
 use super::ask::{ANSWER, ERROR};
@@ -82,14 +82,20 @@ pub struct Dialogue<D, M: Outgoing> {
     pub(crate) secrets: Secrets,
     ready: bool,
     next_heartbeat: Option<Instant>,
-    /// What is sent once an event is stored, by the event's number.
-    kept: BTreeMap<u64, Vec<M::Frame>>,
+    /// What is sent once events are stored, by their number.
+    kept: BTreeMap<u64, Kept<M::Frame>>,
     kept_bytes: usize,
     last_kept: u64,
     /// What was asked over NATS, by its number.
     asked: BTreeMap<u64, Asked>,
     last_asked: u64,
     limiter: RateLimiter,
+}
+
+/// What is sent once so many events are stored.
+struct Kept<F> {
+    frames: Vec<F>,
+    events: usize,
 }
 
 /// What was asked, until there is an answer or none will come. The daemon bounds how many there are.
@@ -255,17 +261,33 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
     fn keep(&mut self, frames: Vec<M::Frame>) -> u64 {
         self.last_kept += 1;
         self.kept_bytes += frames.iter().map(Frame::size).sum::<usize>();
-        self.kept.insert(self.last_kept, frames);
+        self.kept.insert(self.last_kept, Kept { frames, events: 1 });
         while self.kept.len() > MAX_KEPT || self.kept_bytes > MAX_KEPT_BYTES {
-            let Some((_, frames)) = self.kept.pop_first() else { break };
+            let Some((_, Kept { frames, .. })) = self.kept.pop_first() else { break };
             self.kept_bytes -= frames.iter().map(Frame::size).sum::<usize>();
         }
         self.last_kept
     }
 
-    /// The event with this number is stored, or there is none: sends what was kept for it.
+    /// Publishes the events of one frame. What is kept for it is sent once all of them are stored.
+    pub fn publish(&mut self, events: Vec<Event>, stored: Option<u64>, out: &mut Outbox<M::Frame>) {
+        if let Some(number) = stored {
+            match self.kept.get_mut(&number) {
+                Some(kept) if !events.is_empty() => kept.events = events.len(),
+                _ => self.stored(number, out),
+            }
+        }
+        events.into_iter().for_each(|event| out.publish(Event { stored, ..event }));
+    }
+
+    /// An event with this number is stored, or there is none: sends what was kept for it, after the last of its events.
     pub fn stored(&mut self, number: u64, out: &mut Outbox<M::Frame>) {
-        let frames = self.kept.remove(&number).unwrap_or_default();
+        let Some(kept) = self.kept.get_mut(&number) else { return };
+        kept.events -= 1;
+        if kept.events > 0 {
+            return;
+        }
+        let frames = self.kept.remove(&number).map(|kept| kept.frames).unwrap_or_default();
         self.kept_bytes -= frames.iter().map(Frame::size).sum::<usize>();
         frames.into_iter().for_each(|frame| out.send(frame));
     }

@@ -107,6 +107,25 @@ fn an_acknowledgement_waits_for_its_event_to_be_stored() {
 }
 
 #[test]
+fn a_frame_of_several_events_is_acknowledged_after_the_last() {
+    let settings = json!({
+        "kind": "/t",
+        "events": {"m": {"type": "log.entry", "each": "/d"}},
+        "on": [{"when": "m", "after": "stored", "send": {"ack": "${/id}"}}]
+    });
+    let (mut session, mut out) = session(&websocket(settings));
+    session.decode(&Frame::text(r#"{"t":"m","id":7,"d":[1,2,3]}"#), &mut out).unwrap();
+    let number = |action| if let Action::Publish(event) = action { event.stored } else { None };
+    let numbers: Vec<_> = out.drain().filter_map(number).collect();
+    assert_eq!(numbers.len(), 3);
+    let acknowledged = numbers.iter().map(|number| {
+        session.stored(*number, &mut out).unwrap();
+        sent(&mut out)
+    });
+    assert_eq!(acknowledged.collect::<Vec<_>>(), [vec![], vec![], vec![r#"{"ack":7}"#.to_owned()]]);
+}
+
+#[test]
 fn acknowledgements_that_wait_are_bounded_in_bytes() {
     let settings = json!({"kind": "/t", "on": [{"when": "m", "after": "stored", "send": "${/x}"}]});
     let (mut session, mut out) = session(&websocket(settings));

@@ -97,7 +97,13 @@ impl SocketioSession {
             }
             return Ok(());
         };
-        out.publish(pontoon_sdk::Event { stored, ..self.mapped(mapping, event) });
+        if mapping.each.is_some() {
+            let events = self.mapped(mapping, event);
+            self.dialogue.publish(events, stored, out);
+        } else {
+            let mapped = mapping.event(Payload::List(event.args.values()), payload, &mut self.streams);
+            out.publish(pontoon_sdk::Event { stored, ..mapped.upstream(event.name.clone()) });
+        }
         if let (Some(number), Some(values)) = (event.ack, &mapping.acknowledge) {
             let values = values.iter().map(Raw::json).collect::<Result<_>>()?;
             out.send(Frame::ack(number, values));
@@ -105,9 +111,16 @@ impl SocketioSession {
         Ok(())
     }
 
-    fn mapped(&mut self, mapping: &Mapping, event: &Event) -> pontoon_sdk::Event {
+    /// All events that an entry makes of an event of the service.
+    fn mapped(&mut self, mapping: &Mapping, event: &Event) -> Vec<pontoon_sdk::Event> {
         let (values, payload) = (event.args.values(), event.args.payload());
-        mapping.event(Payload::List(values), payload, &mut self.streams).upstream(event.name.clone())
+        let events = mapping.events(Payload::List(values), payload.clone(), &mut self.streams);
+        let events = events.unwrap_or_else(|error| {
+            let mut event = unmapped(Some(event.name.clone()), payload);
+            event.fields.reason = Some(error.message().to_owned());
+            vec![event]
+        });
+        events.into_iter().map(|mapped| mapped.upstream(event.name.clone())).collect()
     }
 
     /// Ends the link for an event by which the service ends it.
@@ -117,8 +130,11 @@ impl SocketioSession {
         let text = self.dialogue.secrets.masked(&sentence(&reason));
         let config = Arc::clone(&self.config);
         let mapped = config.events.get(&event.name).map(|mapping| self.mapped(mapping, event));
-        let error = || (ends != Ends::Reconnect).then(|| pontoon_sdk::Event::error(reason, payload));
-        if let Some(mut event) = mapped.or_else(error) {
+        let mut events = mapped.unwrap_or_default();
+        if events.is_empty() && ends != Ends::Reconnect {
+            events.push(pontoon_sdk::Event::error(reason, payload));
+        }
+        for mut event in events {
             self.dialogue.secrets.redactor().event(&mut event);
             out.publish(event);
         }

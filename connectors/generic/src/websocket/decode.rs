@@ -71,11 +71,27 @@ impl<'a> Received<'a> {
         let Some(mapping) = config.events.get(kind) else {
             return vec![format!("is of the kind {kind}, which events does not list")];
         };
-        let finds_nothing = mapping.pointers().into_iter().filter_map(|(field, pointer)| {
-            let pointer = pointer.filter(|pointer| pointer.find(json).is_none())?;
-            Some(format!("{field} = \"{}\" finds nothing", pointer.as_str()))
-        });
+        let lacking = mapping.lacking(json).into_iter();
+        let finds_nothing =
+            lacking.map(|(field, pointer)| format!("{field} = \"{}\" finds nothing", pointer.as_str()));
         std::iter::once(format!("is of the kind {kind}")).chain(finds_nothing).collect()
+    }
+
+    /// The events that `events` makes of it where its entry has `each`; `None` where it has not.
+    pub(crate) fn several(&self, config: &Config, streams: &mut Streams) -> Option<Vec<Event>> {
+        let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else { return None };
+        let mapping = config.events.get(kind).filter(|mapping| mapping.each.is_some())?;
+        let events = mapping.events(Payload::Json(json), self.raw.clone(), streams).unwrap_or_else(|error| {
+            let mut event = unmapped(Some(kind.clone()), self.raw.clone());
+            event.fields.reason = Some(error.message().to_owned());
+            vec![event]
+        });
+        Some(events.into_iter().map(|event| event.upstream(kind.clone())).collect())
+    }
+
+    /// All events that `events` makes of it.
+    pub(crate) fn mapped(&self, config: &Config, streams: &mut Streams) -> Vec<Event> {
+        self.several(config, streams).unwrap_or_else(|| self.listed(config, streams).into_iter().collect())
     }
 
     /// The event that `events` makes of it.

@@ -60,10 +60,6 @@ impl WebsocketSession {
         }
     }
 
-    fn listed(&mut self, frame: &Received<'_>) -> Option<Event> {
-        frame.listed(&self.config, &mut self.streams)
-    }
-
     /// The call that a frame answers, if it answers one.
     fn answered(&mut self, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Option<Answered<DeliveryLevel>> {
         let (Some(call), Content::Json(json)) = (&self.config.call, &frame.content) else { return None };
@@ -84,12 +80,13 @@ impl WebsocketSession {
             (&self.config.call, &frame.content, answered.command)
         else {
             // It may say what the caller, who has given up, must know.
-            let event = self.listed(&frame);
-            out.publish(event.unwrap_or_else(|| {
+            let mut events = frame.mapped(&self.config, &mut self.streams);
+            if events.is_empty() {
                 let mut event = unmapped(frame.kind, frame.raw);
                 event.fields.reason = Some("the answer to a call whose caller had given up".to_owned());
-                event
-            }));
+                events.push(event);
+            }
+            events.into_iter().for_each(|event| out.publish(event));
             return Ok(());
         };
         if let Some(error) = frame.failure(call, json) {
@@ -139,11 +136,11 @@ impl WebsocketSession {
     fn end(&mut self, ends: Ends, frame: &Received<'_>, out: &mut Outbox<Frame>) -> Error {
         let reason = error_of(&frame.content.document());
         let text = self.dialogue.secrets.masked(&sentence(&reason));
-        let event = match (self.listed(frame), ends) {
-            (None, Ends::Refused | Ends::Slow) => Some(Event::error(reason, frame.raw.clone())),
-            (event, _) => event,
-        };
-        if let Some(mut event) = event {
+        let mut events = frame.mapped(&self.config, &mut self.streams);
+        if events.is_empty() && ends != Ends::Reconnect {
+            events.push(Event::error(reason, frame.raw.clone()));
+        }
+        for mut event in events {
             self.dialogue.secrets.redactor().event(&mut event);
             out.publish(event);
         }
@@ -170,8 +167,12 @@ impl WebsocketSession {
             stored.into_iter().for_each(|number| self.dialogue.stored(number, out));
             return Ok(());
         }
+        if let Some(events) = frame.several(&self.config, &mut self.streams) {
+            self.dialogue.publish(events, stored, out);
+            return Ok(());
+        }
         let raw = frame.raw.clone();
-        let mut event = self.listed(&frame);
+        let mut event = frame.listed(&self.config, &mut self.streams);
         // `text` and `binary` are for all frames without a kind, and so for none that is only for the link.
         if event.is_none() && !internal {
             event = match frame.unlisted(&self.config, &mut self.streams) {

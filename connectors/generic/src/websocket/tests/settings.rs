@@ -11,7 +11,7 @@ use crate::tests::{example, refusal};
 fn the_sample_and_the_readme_have_every_setting_with_its_default() {
     let (plain, all) = check_sample::<Websocket>().unwrap();
     assert_eq!((all.unmapped, all.require_subprotocol), (plain.unmapped, plain.require_subprotocol));
-    assert_eq!(all.events.len(), 3);
+    assert_eq!(all.events.len(), 4);
     let least: Call = serde_json::from_value(json!({"id": "/id"})).unwrap();
     let call = all.call.unwrap();
     assert_eq!((call.form, call.answer(), call.timeout), (least.form, least.answer(), least.timeout));
