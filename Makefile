@@ -14,7 +14,7 @@
 #   make static           the daemon as the image has it, linked statically, in an empty root
 #   make rust-socketio    the same for the second Socket.IO engine, which needs OpenSSL
 #   make kubernetes       check deploy/kubernetes and deploy/helm; no cluster is needed
-#   make docker           the image in a Docker engine, beside NATS; one is started where none runs and that is possible
+#   make docker           the image and compose.yaml in a Docker engine; one is started where none runs and that is possible
 #   make systemd          the Debian package in a Debian system whose process 1 is systemd, for which one must be root
 #   make dist             what people download: archive, Debian package, checksums, list of crates; in target/dist;
 #                         TARGET=aarch64-unknown-linux-gnu makes them for that, in target/dist-aarch64-unknown-linux-gnu

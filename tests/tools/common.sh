@@ -40,9 +40,10 @@ sys.exit(f"no member like {pattern} in {wheels}")
 PYTHON
 }
 
-# from_debian PACKAGE VERSION MEMBER FILE: a file of a Debian package, without installing the package.
+# from_debian PACKAGE VERSION MEMBER FILE [SUITE]: a file of a Debian package, without installing the package; of another
+# release of Debian if SUITE names one.
 from_debian() {
-    local package=$1 version=$2 member=$3 file=$4
+    local package=$1 version=$2 member=$3 file=$4 suite=${5:-} site
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || {
         say "there is no apt-get and dpkg here"
         return 1
@@ -53,7 +54,12 @@ from_debian() {
         # Lists of our own, so that neither root nor a fresh list of the system's is needed.
         mkdir -p apt/lists/partial apt/cache/archives/partial
         own=(-q -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o "APT::Sandbox::User=$(id -un)")
-        apt-get download -q "$package=$version" >apt/log 2>&1 ||
+        if [[ -n $suite ]]; then
+            site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+            echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $suite main" >apt/sources.list
+            own+=(-o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null)
+        fi
+        { [[ -z $suite ]] && apt-get download -q "$package=$version" >apt/log 2>&1; } ||
             { apt-get "${own[@]}" update >>apt/log 2>&1 && apt-get "${own[@]}" download "$package=$version" >>apt/log 2>&1; } ||
             { cat apt/log >&2; exit 1; }
         dpkg -x "$package"_*.deb "unpacked-$package"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # docker.sh BINARY: makes the image from a static binary, by the last stage of deploy/Dockerfile, and runs it with a
-# Docker engine beside NATS and simulated services: health, events, a read-only root, stop, and start. No image is
-# pulled. If no engine runs, one is started for as long as this takes, for which one must be root.
+# Docker engine beside NATS and simulated services: health, events, a read-only root, stop, and start. Then the same with
+# deploy/compose.yaml, see compose.sh. No image is pulled. If no engine runs, one is started for as long as this takes, in a
+# network of its own, for which one must be root.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 cd "$root"
@@ -9,8 +10,14 @@ work=$(cd "$work" && pwd -P)
 binary=$1
 
 if ! command -v dockerd >/dev/null && [[ ${PONTOON_INSTALL:-} == 1 && $(id -u) == 0 ]]; then
-    apt-get update -q >"$work/apt" && apt-get install -q -y --no-install-recommends docker.io >>"$work/apt" 2>&1 ||
+    apt-get update -q >"$work/apt" && apt-get install -q -y --no-install-recommends docker.io iproute2 >>"$work/apt" 2>&1 ||
         { tail -n 5 "$work/apt" >&2; }
+fi
+# The Compose that reads today's files is in Debian 13.
+if ! "$tools/docker-compose" version >/dev/null 2>&1 && from_debian docker-compose '2.*' \
+    usr/libexec/docker/cli-plugins/docker-compose "$work/docker-compose" trixie; then
+    "$work/docker-compose" version >&2
+    mv "$work/docker-compose" "$tools/docker-compose"
 fi
 engine=
 simulators=
@@ -28,9 +35,14 @@ if ! docker info >/dev/null 2>&1; then
         say "NOT RUN: there is no Docker engine, and none can be started (Debian: docker.io, as root)"
         exit 0
     fi
+    # In a network of its own, the ports and rules of the engine are in nobody's way.
+    if [[ -z ${PONTOON_OWN_NETWORK:-} ]] && unshare --net true 2>/dev/null; then
+        rm -rf "$work"
+        PONTOON_OWN_NETWORK=1 exec unshare --net bash -c 'ip link set lo up && exec "$0" "$@"' "$0" "$@"
+    fi
     export DOCKER_HOST=unix://$work/docker.sock
     dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" \
-        --storage-driver vfs --bridge none --iptables=false --ip6tables=false >"$work/engine" 2>&1 &
+        --storage-driver vfs >"$work/engine" 2>&1 &
     engine=$!
     trap finish EXIT
     for _ in $(seq 300); do
@@ -59,25 +71,45 @@ until_true() {
     exit 1
 }
 
-context=$work/context
-install -D -m 0755 "$binary" "$context/image/usr/bin/pontoon"
-cp /etc/ssl/certs/ca-certificates.crt "$context/"
-sed -n '/^FROM scratch AS pontoon$/,$p' deploy/Dockerfile |
-    sed -e 's|^COPY --from=daemon /etc/ssl/certs/|COPY |' -e 's|^COPY --from=daemon /image /|COPY image /|' >"$context/Dockerfile"
-DOCKER_BUILDKIT=0 docker build --quiet --tag pontoon:test "$context" >/dev/null 2>"$work/build" || { cat "$work/build" >&2; exit 1; }
-mkdir "$work/nats"
+# image NAME: makes it from the folder of that name in $work.
+image() {
+    DOCKER_BUILDKIT=0 docker build --quiet --tag "pontoon-$1:test" "$work/$1" >"$work/build" 2>&1 ||
+        { cat "$work/build" >&2; exit 1; }
+}
+
+# stage NAME: the stage of deploy/Dockerfile, with what it copies from the folder of that name in $work.
+stage() {
+    sed -n "/^FROM scratch AS $1\$/,/^\$/p" deploy/Dockerfile |
+        sed -e 's|^COPY --from=daemon /etc/ssl/certs/|COPY |' -e 's|^COPY --from=[a-z]* /image /|COPY image /|' \
+            >"$work/$1/Dockerfile"
+    image "$1"
+}
+
+# put PROGRAM FOLDER: copies it with the libraries that it needs.
+put() {
+    install -D "$1" "$2/usr/bin/$(basename "$1")"
+    { ldd "$1" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | while read -r library; do install -D "$library" "$2$library"; done
+}
+
+demo=${CARGO_TARGET_DIR:-target}/debug/pontoon-demo
+mkdir "$work/pontoon" "$work/simulators" "$work/nats"
+put "$binary" "$work/pontoon/image"
+cp /etc/ssl/certs/ca-certificates.crt "$work/pontoon/"
+stage pontoon
+put "$demo" "$work/simulators/image"
+stage simulators
 cp target/tools/nats-server "$work/nats/"
 printf 'FROM scratch\nCOPY nats-server /\nENTRYPOINT ["/nats-server"]\n' >"$work/nats/Dockerfile"
-DOCKER_BUILDKIT=0 docker build --quiet --tag pontoon-nats:test "$work/nats" >/dev/null 2>&1
+image nats
 
 read -r nats admin < <(python -c '
 import socket
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 print(*[socket.getsockname()[1] for socket in sockets])')
-"${CARGO_TARGET_DIR:-target}/debug/pontoon-demo" simulators sub0=127.0.0.1:0 >"$work/simulators" &
+"$demo" simulators sub0=127.0.0.1:0 >"$work/services" &
 simulators=$!
-until_true "the simulators" grep -q ' at ' "$work/simulators"
-sub0=$(sed -n 's/.* at 127.0.0.1:\([0-9]*\).*/\1/p' "$work/simulators" | head -n 1)
+until_true "the simulators" grep -q ' at ' "$work/services"
+sub0=$(sed -n 's/.* at 127.0.0.1:\([0-9]*\).*/\1/p' "$work/services" | head -n 1)
 cat >"$work/pontoon.toml" <<TOML
 [connectors.shop]
 type = "sub0"
@@ -91,7 +123,7 @@ docker run --detach --name pontoon-test-nats --network host --read-only --tmpfs 
 # As compose.yaml runs it.
 docker run --detach --name pontoon-test --network host --read-only --cap-drop ALL --security-opt no-new-privileges:true \
     --volume "$work/pontoon.toml:/etc/pontoon/pontoon.toml:ro" --env "PONTOON_NATS__URL=nats://127.0.0.1:$nats" \
-    --env "PONTOON_ADMIN__LISTEN=127.0.0.1:$admin" --health-interval 1s pontoon:test >/dev/null
+    --env "PONTOON_ADMIN__LISTEN=127.0.0.1:$admin" --health-interval 1s pontoon-pontoon:test >/dev/null
 is() {
     [[ $(docker inspect --format "$1" pontoon-test) == "$2" ]]
 }
@@ -111,3 +143,9 @@ until_true "strict health after NATS is back" docker exec pontoon-test /usr/bin/
 docker stop --time 30 pontoon-test >/dev/null
 is '{{.State.ExitCode}}' 0 || { say "it did not drain"; docker logs pontoon-test >&2; exit 1; }
 say "the image ran: healthy, events, read-only, stopped with 0, started again, NATS away and back"
+
+if "$tools/docker-compose" version >/dev/null 2>&1; then
+    ENGINE_IS_OURS=$engine tests/tools/compose.sh
+else
+    say "NOT RUN: deploy/compose.yaml, for which there is no docker-compose"
+fi
