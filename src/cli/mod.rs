@@ -6,6 +6,7 @@ mod admin;
 mod asyncapi;
 mod check;
 mod complete;
+mod control;
 mod describe;
 mod explain;
 mod failure;
@@ -130,6 +131,8 @@ enum Command {
     Tail(tail::Tail),
     /// Send a command to an instance, and print its replies
     Send(send::Request),
+    /// Steer running daemons over NATS as a whole (admin.commands); `send <instance> pause` is for one instance
+    Control(control::Control),
     /// Show the state of a running bridge
     Status(probe::Status),
     /// Show instances and links of a running bridge as a live table
@@ -185,6 +188,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Schema => describe::schema(&registry),
         Command::Tail(tail) => tail.run(&registry, &sources),
         Command::Send(request) => request.run(&registry, &sources),
+        Command::Control(control) => control.run(&registry, &sources),
         Command::Status(status) => status.run(&registry, &sources),
         Command::Top => top::run(&registry, &sources),
         Command::Health { strict } => probe::health(&registry, &sources, strict),

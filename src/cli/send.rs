@@ -24,7 +24,7 @@ use crate::registry::Registry;
 use crate::settings::Config;
 
 /// Added to the command's timeout: the daemon replies at its deadline, and the reply takes time to arrive.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(super) struct Request {
@@ -167,7 +167,7 @@ impl Request {
 }
 
 /// Prints a reply. Returns the exit code if it is the last.
-fn print(reply: &Message) -> Result<Option<ExitCode>, Failure> {
+pub(super) fn print(reply: &Message) -> Result<Option<ExitCode>, Failure> {
     writeln!(stdout(), "{}", printable_json(&reply.payload))?;
     Ok(match status(reply).as_deref() {
         Some("part") => None,

@@ -223,6 +223,7 @@ async fn shells_complete_instances_and_their_operations() {
         (&["send", "shop", "rec"], "reconnect"),
         (&["tail", "--wire", ""], "shop"),
         (&["sta"], "status"),
+        (&["control", "pa"], "pause"),
     ] {
         let out = complete(words).await;
         assert_eq!(out.split_whitespace().collect::<Vec<_>>(), [wanted], "{words:?}");

@@ -11,6 +11,9 @@ use crate::log::printable::printable;
 pub(in crate::cli) const COLUMNS: [&str; 10] =
     ["INSTANCE", "TYPE", "LINK", "STATE", "FOR", "EVENTS", "PER S", "COMMANDS", "BACKLOG", "DETAIL"];
 
+/// The state of an instance without NATS.
+const NOT_CONNECTED: &str = "not connected";
+
 /// One cell for each column, without control characters.
 pub(in crate::cli) type Row = [String; COLUMNS.len()];
 
@@ -46,10 +49,15 @@ fn instance_row(instance: &Value) -> Row {
     let state = match (is_set("/bus/connected"), is_set("/bus/publishing")) {
         (true, true) => "publishing",
         (true, false) => "not publishing",
-        (false, _) => "not connected",
+        (false, _) => NOT_CONNECTED,
     };
     let number = |pointer: &str| instance.pointer(pointer).map(Value::to_string).unwrap_or_default();
-    let details = [text(instance, "/bus/detail"), text(instance, "/commands/detail")];
+    let commands = match state {
+        // What it is subscribed to it does not receive.
+        NOT_CONNECTED => "commands do not arrive until it is connected".to_owned(),
+        _ => text(instance, "/commands/detail"),
+    };
+    let details = [text(instance, "/bus/detail"), commands];
     let details = details.into_iter().filter(|detail| !detail.is_empty()).collect::<Vec<_>>();
     [
         text(instance, "/instance"),
@@ -128,7 +136,8 @@ mod tests {
                 {"key":"main","phase":"waiting","since":"2026-01-02T03:04:05Z","retry_at":"2026-01-02T04:06:15Z",
                  "detail":"refused\u001b[2J"},
                 {"key":"two","phase":"ready","since":"2026-01-02T04:06:00Z",
-                 "last_error":{"at":"2026-01-02T04:05:00Z","text":"E1: no"}}]}]}"#;
+                 "last_error":{"at":"2026-01-02T04:05:00Z","text":"E1: no"}}]},
+            {"instance":"desk","type":"minchat","bus":{"connected":false,"detail":"NATS is away"}}]}"#;
         let now = OffsetDateTime::parse("2026-01-02T04:06:05Z", &Rfc3339).unwrap();
         let rows = read(body, now).ok().unwrap();
         let cells = |row: &Row| row.iter().filter(|cell| !cell.is_empty()).cloned().collect::<Vec<_>>();
@@ -140,6 +149,7 @@ mod tests {
                 "jobs taken 5 2 in flight",
                 "main waiting 1h 2m next try in 10s; refused\\u{1b}[2J",
                 "two ready 5s 1m 5s ago: E1: no",
+                "desk minchat nats not connected NATS is away; commands do not arrive until it is connected",
             ]
         );
     }

@@ -35,6 +35,13 @@ impl Filter {
                 "\"{text}\" is not a filter; write tokens with dots between them, or * and >"
             )));
         }
+        let key = text.split('.').next().and_then(|first| first.split_once('='));
+        if let Some((key, _)) = key {
+            return Err(Failure::Usage(format!(
+                "\"{text}\" is not a filter; write the value alone, without \"{key}=\": an instance, a type, `minchat.support` \
+                 or `message.created`"
+            )));
+        }
         let events = format!("{prefix}.event.");
         let is_full = text == prefix || text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
         let Some(rest) = (if is_full { text.strip_prefix(&events) } else { Some(text) }) else {
@@ -109,10 +116,20 @@ mod tests {
             assert_eq!(found.subject, format!("acme.pontoon.{subject}"), "{text}");
             assert_eq!(found.instance.as_deref(), instance, "{text}");
         }
-        for wrong in
-            ["a b", "a..b", "sub0.shop.message.created.c1.more", "shop", "message.createt", "suport.>"]
-        {
+        for wrong in [
+            "a b",
+            "a..b",
+            "sub0.shop.message.created.c1.more",
+            "shop",
+            "message.createt",
+            "suport.>",
+            "type=minchat",
+        ] {
             assert!(filter(wrong).is_none(), "{wrong}");
         }
+        // Without instances in the configuration, too, where any name may be one.
+        let named = Filter::new("typ=message.created", "pontoon", &Registry::built_in(), &BTreeMap::new());
+        let text = named.err().map(Failure::text).unwrap_or_default();
+        assert!(text.contains("without \"typ=\""), "{text}");
     }
 }

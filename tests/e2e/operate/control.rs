@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use pontoon_testkit::until_some;
 
+use crate::cli::{output, pontoon};
 use crate::support::{ask, ask_when_served, contents, link, listen, next, request};
 
 const ALLOWED: &str = "admin.commands = true";
@@ -95,6 +96,29 @@ async fn the_daemon_is_a_micro_service_that_pauses_resumes_and_reloads() {
     assert_eq!(reply.verdict(), ("rejected", Some("400")), "{reply:?}");
     assert!(reply.message().contains("sub9"), "{reply:?}");
     assert_eq!(more.connections().len(), 1, "it changes nothing");
+}
+
+#[tokio::test]
+async fn the_command_line_steers_the_daemon() {
+    let (nats, sub0, mut daemon) = fixture("").await;
+    let control = async |operation: &str| output(pontoon(&nats, &["control", operation])).await;
+    let (code, _, error) = control("pause").await;
+    assert!(code == Some(1) && error.contains("admin.commands = true"), "{error}");
+    assert_eq!(control("start").await.0, Some(2));
+
+    daemon.reconfigure(DaemonConfig::new(&nats).with(ALLOWED).sub0("shop", &sub0));
+    daemon.signal("HUP");
+    ask_when_served(&nats.client().await, "pontoon.control.status", "").await;
+    let (code, text, error) = control("status").await;
+    let reply: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &reply["data"]["instances"][0]["instance"]), (Some(0), &json!("shop")), "{error}");
+    assert_eq!(control("pause").await.0, Some(0));
+    link(&mut daemon, "shop", "paused").await;
+    assert_eq!(control("resume").await.0, Some(0));
+    link(&mut daemon, "shop", "ready").await;
+    daemon.reconfigure(DaemonConfig::new(&nats).with(ALLOWED).connector("bad", "sub9", ""));
+    let (code, text, _) = control("reload").await;
+    assert!(code == Some(1) && text.contains("sub9"), "{text}");
 }
 
 #[tokio::test]

@@ -178,10 +178,14 @@ async fn a_browser_shows_instances_events_frames_and_commands_and_runs_no_markup
     browser.until("document.querySelector('#instances').innerText.includes('publishing')").await;
 
     browser.evaluate("location.hash = '#events'").await;
+    browser.evaluate("document.querySelector('#events [name=clear]').click()").await;
+    let explained = "document.querySelector('#events').innerText.includes('Nothing to show')";
+    browser.until(explained).await;
     sub0.broadcast("tick", &json!({ "text": HOSTILE }));
     sub0.send_text(&json!({"uid": null, "action": "error", "error": HOSTILE}).to_string());
     browser.until("document.querySelectorAll('#events details').length >= 1").await;
     browser.until("document.querySelector('#events').innerText.includes('onerror')").await;
+    browser.until(&format!("!{explained}")).await;
     // By keyboard: an event opens, and shows its whole body.
     browser.evaluate("[...document.querySelectorAll('#events summary')].find((row) => row.innerText.includes('tick')).focus()").await;
     browser.press("Enter").await;
@@ -192,6 +196,7 @@ async fn a_browser_shows_instances_events_frames_and_commands_and_runs_no_markup
     browser.evaluate("document.querySelector('#events [name=filter]').focus()").await;
     browser.type_text("no such event").await;
     browser.until("[...document.querySelectorAll('#events .list > *')].every((row) => row.hidden)").await;
+    browser.until(explained).await;
 
     browser.evaluate("location.hash = '#wire'").await;
     browser.evaluate("document.querySelector('#wire select').value = 'shop'").await;
