@@ -115,6 +115,7 @@ fn shown<F: FrameText>(action: Action<F>) -> Option<String> {
         Action::Forget(key) => format!("forgets {key}"),
         Action::Log(text) => format!("logs {text}"),
         Action::Close(reason) => format!("closes the connection: {reason}"),
+        Action::Move(reason) => format!("moves to a new connection: {reason}"),
         Action::Reply(..) | Action::DeliveryLevel(..) | Action::Duplicate | Action::Finish => return None,
     })
 }

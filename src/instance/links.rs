@@ -198,6 +198,8 @@ impl<T: Dial> Links<T> {
             control: self.control.subscribe(),
             // A link on demand that is being closed may still publish, but the commands for the next one need not wait for that.
             predecessor: self.closing.remove(&key).filter(|_| !lifetime.is_on_demand()),
+            next: None,
+            moved: None,
         });
         let (fault, guard) = (self.shared.fault.clone(), closed.clone().drop_guard());
         self.tasks.spawn_local(async move {

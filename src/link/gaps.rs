@@ -170,6 +170,17 @@ impl GapTracker {
         }
     }
 
+    /// A connection has ended after the next one was made. If it ended in order, all was read that the service sent over it.
+    pub fn moved(&mut self, end: &End) {
+        if !end.orderly {
+            return self.disconnected(end, false);
+        }
+        self.received.end();
+        if matches!(self.state, State::Whole) {
+            self.spool.gap_is_void(&self.key);
+        }
+    }
+
     /// A bug of the daemon or of a connector has ended the connection.
     pub fn failed(&mut self) {
         let received = self.received.end();

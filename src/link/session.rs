@@ -4,6 +4,7 @@ mod actions;
 mod asks;
 mod closing;
 mod ends;
+mod moving;
 mod observe;
 mod reading;
 
@@ -22,6 +23,8 @@ use tokio::time::{Sleep, sleep_until};
 
 use self::asks::Asks;
 pub use self::ends::Ends;
+pub use self::moving::Mover;
+use self::moving::{Moving, made};
 use self::observe::show_connection;
 use super::Link;
 use super::context::Context;
@@ -77,6 +80,12 @@ pub struct Connection<'a, F, R> {
     interrupted: bool,
     /// The session does not need the link any more.
     finished: bool,
+    /// Makes the next connection while this one is read, once the service asks for that.
+    mover: Option<Mover<'a>>,
+    /// It is being made.
+    moving: Option<Moving<'a>>,
+    /// It is made, and this one ends.
+    has_moved: bool,
     /// A command whose intent is being written. Others wait behind it.
     beginning: Option<Box<Beginning>>,
     /// A frame that was read and not handled, because there was no room for parts meanwhile.
@@ -89,14 +98,16 @@ pub struct Connection<'a, F, R> {
 }
 
 impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
-    /// A connection that was just made. `interrupt` ends it from outside.
+    /// A connection that was just made, and of which `first` was read already. `interrupt` ends it from outside, `mover` makes
+    /// the next one.
     pub fn new(
         link: &'a mut Link,
         session: ErasedSession<F>,
-        ends: Ends<F, R>,
+        (ends, first): (Ends<F, R>, Option<F>),
         redact: Redactor,
         limiter: Option<RateLimiter>,
         interrupt: impl Future<Output = End> + 'a,
+        mover: Option<Mover<'a>>,
     ) -> Self {
         let opened = Instant::now();
         Self {
@@ -120,15 +131,19 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
             is_lost: false,
             interrupted: false,
             finished: false,
+            mover,
+            moving: None,
+            has_moved: false,
             beginning: None,
-            held: None,
+            held: first,
             stored: unbounded(),
             asks: Asks::new(),
             interrupt: Box::pin(interrupt),
         }
     }
 
-    /// Runs until the connection ends. Returns how, and whether the link is not needed any more. Boxed, as
+    /// Runs until the connection ends. Returns how, and whether the link is not needed any more. One that has moved ends in
+    /// order if all that the service sent over it was read. Boxed, as
     /// a future keeps a value twice that it takes; so is what happens at the end: else an open link would keep memory for it.
     pub async fn run(mut self: Box<Self>) -> (End, bool) {
         show_connection(self.link, Passed::Opened, None);
@@ -144,7 +159,8 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
             self.ends.reader.suspend();
         }
         if (self.finished || self.interrupted) && !self.is_broken {
-            Box::pin(self.close_and_read()).await;
+            let is_whole = Box::pin(self.close_and_read()).await;
+            end.orderly &= is_whole || !self.has_moved;
         }
         end.reason = shown(&self.redact, &end.reason);
         show_connection(self.link, passed, Some(&end));
@@ -226,6 +242,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
                 Some(number) = self.stored.1.next() => self.is_stored(number),
                 Some((number, answer)) = self.asks.next(), if !self.asks.is_empty() => self.asked(number, answer),
                 begun = begun(self.beginning.as_deref_mut()) => self.begun(begun),
+                made = made(self.moving.as_mut()) => self.moved(made),
                 () = self.link.queue.arrived() => Ok(()),
                 command = self.pending.gone() => self.caller_gone(command),
                 () = &mut timer, if at.is_some() => {

@@ -1,7 +1,9 @@
 //! Keeps one link connected: dials, runs a session until it ends, waits, dials again. It retries without end.
 
+mod dialling;
+
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,26 +12,29 @@ use futures_util::FutureExt as _;
 use pontoon_sdk::{Code, End, Error, Kind, Redactor};
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub use self::dialling::{Made, dial_once};
+use self::dialling::{dial, make_next, prepare};
 use super::Link;
 use super::context::Context;
 use super::control::Control;
 use super::erased::ErasedConnector;
 use super::redact::shown;
-use super::session::{Connection, Ends};
+use super::session::{Connection, Ends, Mover};
 use crate::backoff;
 use crate::metrics::ConnectOutcome;
 use crate::status::Phase;
-use crate::transport::http;
 use crate::transport::writer::Outbound;
-use crate::transport::{Dial, DialError, DialErrorKind, Dialled, DialledBy, Settings};
+use crate::transport::{Dial, DialError, DialErrorKind, Dialled, DialledBy};
 
 /// Longer than any daemon runs.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// A link must have been ready for this long before its next failure counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
+/// A link that has moved within this time is dialled as after a break, if it is to move again.
+const MOVED: Duration = Duration::from_secs(10);
 
 /// Keeps one link of an instance connected.
 pub struct Supervisor<T: Dial> {
@@ -47,6 +52,10 @@ pub struct Supervisor<T: Dial> {
     pub control: watch::Receiver<Control>,
     /// Cancelled once the former link of this name is closed.
     pub predecessor: Option<CancellationToken>,
+    /// The connection that the link moves to.
+    pub next: Option<Made<T>>,
+    /// When it has moved last.
+    pub moved: Option<Instant>,
 }
 
 /// What follows the end of a connection.
@@ -56,6 +65,8 @@ enum Next {
         after: Duration,
         detail: String,
     },
+    /// The next connection is made already.
+    Move,
     /// The link is closed for good. The error is for the callers of commands that wait, where more is known than that there
     /// is no connection.
     Close(Option<Error>),
@@ -132,6 +143,7 @@ impl<T: Dial> Supervisor<T> {
             }
             let (phase, mut after, detail) = match next {
                 Next::Dial { phase, after, detail } => (phase, after, detail),
+                Next::Move => continue,
                 Next::Close(error) => return error,
             };
             if self.control.borrow().paused {
@@ -212,32 +224,17 @@ impl<T: Dial> Supervisor<T> {
     /// Dials once, and runs a session until its end.
     async fn connect(&mut self, memory: &mut T::Memory) -> Next {
         let redials = self.control.borrow_and_update().redials;
-        let prepared = tokio::select! {
-            () = self.stop.cancelled() => return Next::Close(None),
-            prepared = self.prepare() => prepared,
-        };
-        let other = match prepared {
-            Ok(endpoint) => endpoint,
-            Err(error) => return self.on_dial_error(error, &self.redactor(None)),
-        };
-        let endpoint = other.as_ref().or(self.endpoint.as_ref());
-        self.link.address = endpoint.and_then(T::address);
-        let context = self.link.context.clone();
-        let redact = self.redactor(other.as_ref());
-        let on_demand = self.link.lifetime.is_on_demand();
-        let dialled = match (self.accepted.take(), endpoint) {
-            (Some(connection), _) => Ok(connection),
-            (None, None) => return Next::Close(None),
-            (None, Some(endpoint)) => tokio::select! {
-                () = self.stop.cancelled() => return Next::Close(None),
-                dialled = dial::<T>(endpoint, memory, &context.transport) => dialled,
-                () = self.link.queue.until_unneeded(on_demand, false) => return Next::Close(None),
+        let made = match self.next.take() {
+            Some(next) => next,
+            None => match self.make(memory).await {
+                Ok(made) => made,
+                Err(next) => return next,
             },
         };
-        let Dialled { reader, writer, resumed, limit } = match dialled {
-            Ok(dialled) => dialled,
-            Err(error) => return self.on_dial_error(error, &redact),
-        };
+        let Made { endpoint: other, dialled: Dialled { reader, writer, resumed, limit }, first } = made;
+        let context = self.link.context.clone();
+        let redact = self.redactor(other.as_ref());
+        self.link.address = other.as_ref().or(self.endpoint.as_ref()).and_then(T::address);
         self.link.gaps.connected(resumed);
         context.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::unbounded();
@@ -248,9 +245,29 @@ impl<T: Dial> Supervisor<T> {
         let interrupt = interrupt(self.stop.clone(), self.control.clone(), redials);
         let ends = Ends { reader, outbound, outcomes };
         let limiter = self.connector.rate_limiter(&self.link.key);
-        let connection = Connection::new(&mut self.link, session, ends, redact, limiter, interrupt);
+        let (next, key) = (RefCell::new(None), self.link.key.clone());
+        let often = self.moved.is_some_and(|moved| moved.elapsed() < MOVED);
+        let (connector, endpoint, shared) = (&*self.connector, self.endpoint.as_ref(), &*context);
+        let mover = endpoint.filter(|_| redials.is_some() && !often).map(|endpoint| -> Mover<'_> {
+            let (key, next) = (&key, &next);
+            Box::new(move || {
+                Box::pin(async move {
+                    let made = make_next::<T>(connector, key, endpoint, memory, shared).await?;
+                    next.replace(Some(made));
+                    Ok(())
+                })
+            })
+        });
+        let connection =
+            Connection::new(&mut self.link, session, (ends, first), redact, limiter, interrupt, mover);
         let (end, finished) = Box::new(connection).run().await;
         let closed = finished || self.stop.is_cancelled();
+        if let Some(next) = next.into_inner().filter(|_| !closed && !self.control.borrow().paused) {
+            self.link.gaps.moved(&end);
+            (self.next, self.moved) = (Some(next), Some(Instant::now()));
+            tracing::info!(instance = context.instance, link = %self.link.key, reason = %end, "link moved");
+            return Next::Move;
+        }
         self.link.gaps.disconnected(&end, closed);
         if closed {
             return Next::Close(None);
@@ -264,21 +281,39 @@ impl<T: Dial> Supervisor<T> {
         }
     }
 
+    /// Makes a connection.
+    async fn make(&mut self, memory: &mut T::Memory) -> Result<Made<T>, Next> {
+        let prepared = tokio::select! {
+            () = self.stop.cancelled() => return Err(Next::Close(None)),
+            prepared = self.prepare() => prepared,
+        };
+        let other = prepared.map_err(|error| self.on_dial_error(error, &self.redactor(None)))?;
+        let endpoint = other.as_ref().or(self.endpoint.as_ref());
+        self.link.address = endpoint.and_then(T::address);
+        let context = self.link.context.clone();
+        let redact = self.redactor(other.as_ref());
+        let on_demand = self.link.lifetime.is_on_demand();
+        let dialled = match (self.accepted.take(), endpoint) {
+            (Some(connection), _) => Ok(connection),
+            (None, None) => return Err(Next::Close(None)),
+            (None, Some(endpoint)) => tokio::select! {
+                () = self.stop.cancelled() => return Err(Next::Close(None)),
+                dialled = dial::<T>(endpoint, memory, &context.transport) => dialled,
+                () = self.link.queue.until_unneeded(on_demand, false) => return Err(Next::Close(None)),
+            },
+        };
+        let dialled = dialled.map_err(|error| self.on_dial_error(error, &redact))?;
+        Ok(Made { endpoint: other, dialled, first: None })
+    }
+
     /// Makes the request that comes before a connection, and returns where that is made, if not at the usual address.
     async fn prepare(&self) -> Result<Option<T::Endpoint>, DialError> {
-        let (connector, key) = (&self.connector, &self.link.key);
-        let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.accepted.is_none()) else {
-            return Ok(None);
-        };
-        if let Some(request) = connector.request(key)? {
-            let body = http::perform(&request, &self.link.context.transport).await?;
-            connector.answered(key, &body).map_err(|error| match error.kind() {
-                Kind::Auth => DialError::credentials(error.message()),
-                Kind::Throttled => DialError::unreachable(error.message()).slowly(),
-                _ => DialError::wrong_address(error.message()),
-            })?;
+        match self.endpoint.as_ref().filter(|_| self.accepted.is_none()) {
+            Some(endpoint) => {
+                prepare(&*self.connector, &self.link.key, endpoint, &self.link.context.transport).await
+            }
+            None => Ok(None),
         }
-        Ok(connector.endpoint(key, endpoint))
     }
 
     /// Takes secrets out of texts: those of where the link is dialled.
@@ -323,35 +358,6 @@ impl<T: Dial> Supervisor<T> {
             return Next::Close(Some(Error::disconnected(detail)));
         }
         Next::Dial { phase, after: after.min(Duration::from_secs(3600)), detail }
-    }
-}
-
-/// Dials. Transports keep the deadline themselves, and report what took so long; one that does not must not keep its link from
-/// ever being dialled again.
-async fn dial<T: Dial>(
-    endpoint: &T::Endpoint,
-    memory: &mut T::Memory,
-    settings: &Settings,
-) -> Result<DialledBy<T>, DialError> {
-    let limit = settings.config.connect_timeout.0 * 2;
-    // Boxed, so that its memory is freed once the connection is made: else it would stay a part of the link's task.
-    let dial = timeout(limit, Box::pin(T::dial(endpoint, memory, settings)));
-    let dialled = settings.dials.run(pin!(dial)).await;
-    dialled.unwrap_or_else(|_| {
-        let text =
-            format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());
-        Err(DialError::unreachable(text))
-    })
-}
-
-/// Dials an endpoint, and closes the connection again. Returns its address, or why it cannot be connected.
-///
-/// # Errors
-/// The error of the dial, without secrets.
-pub async fn dial_once<T: Dial>(endpoint: &T::Endpoint, settings: &Settings) -> Result<String, String> {
-    match dial::<T>(endpoint, &mut T::Memory::default(), settings).await {
-        Ok(_) => Ok(T::address(endpoint).unwrap_or_else(|| "the service".to_owned())),
-        Err(error) => Err(shown(&Redactor::new(T::secrets(endpoint)), &error.message)),
     }
 }
 

@@ -242,3 +242,73 @@ async fn what_is_remembered_opens_the_next_connection_until_it_is_refused() {
     service.authorize();
     phase(&client, "ready", "").await;
 }
+
+/// A table that moves where a frame says so, within `hosts`.
+fn moving(service: &WebSocketServer, hosts: &str) -> String {
+    format!(
+        "url = \"ws://{}/\"\nkind = \"/type\"\nready_when = \"hello\"\nreconnect_when = \"move\"\n\
+         remember = {{ to = {{ when = \"move\", from = \"/url\" }} }}\n\
+         address = {{ from = \"to\", hosts = [\"{hosts}\"], addresses = [\"127.0.0.1\"] }}\n\
+         events.m = {{ type = \"log.entry\", text = \"/n\" }}\ntransport.connect_timeout = \"60s\"",
+        service.address()
+    )
+}
+
+#[tokio::test]
+async fn a_link_that_moves_is_read_until_the_next_connection_is_made_and_has_no_gap() {
+    let nats = NatsServer::options().every_right().start().await;
+    let (first, second) = (
+        WebSocketServer::start(Arc::new(SilentService)).await,
+        WebSocketServer::start(Arc::new(SilentService)).await,
+    );
+    let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &moving(&first, "127.0.0.1")));
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.websocket.any.>").await;
+    first.connected(1, DEADLINE).await;
+    first.send_text(r#"{"type":"hello"}"#);
+    phase(&client, "ready", "").await;
+    next(&mut events, |_, body| body["reason"] == "restarted").await;
+
+    first.send_text(&format!(r#"{{"type":"move","url":"ws://{}/?ticket-1"}}"#, second.address()));
+    second.connected(1, DEADLINE).await;
+    // The other one has not sent anything yet.
+    first.send_text(r#"{"type":"m","n":1}"#);
+    let (message, body) = next(&mut events, |_, _| true).await;
+    assert_eq!(body["text"], "1", "{}", message.subject);
+    assert_eq!(first.connections().len(), 1);
+
+    second.send_text(r#"{"type":"hello"}"#);
+    second.send_text(r#"{"type":"m","n":2}"#);
+    let (message, body) = next(&mut events, |_, _| true).await;
+    assert_eq!(body["text"], "2", "{}: {}", message.subject, daemon.log());
+    first.connected(0, DEADLINE).await;
+    phase(&client, "ready", "").await;
+    assert_eq!((first.upgrades(), second.upgrades()), (1, 1));
+
+    // A break afterwards is one.
+    second.cut();
+    eventually(DEADLINE, async || second.connections().iter().any(|connection| connection.id() == 1)).await;
+    second.send_text(r#"{"type":"hello"}"#);
+    let (_, gap) = next(&mut events, |_, _| true).await;
+    assert_eq!(gap["reason"], "disconnected", "{gap}");
+    assert!(!daemon.log().contains("ticket-1"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_link_does_not_move_inside() {
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(SilentService)).await;
+    let settings = moving(&service, "*.service.example");
+    let _daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.websocket.any.gap.detected.>").await;
+    service.connected(1, DEADLINE).await;
+    service.send_text(r#"{"type":"hello"}"#);
+    phase(&client, "ready", "").await;
+    service.send_text(&format!(r#"{{"type":"move","url":"ws://{}/inside"}}"#, service.address()));
+    // It is dialled again where it was, as after a break.
+    eventually(DEADLINE, async || service.connections().iter().any(|connection| connection.id() == 1)).await;
+    service.send_text(r#"{"type":"hello"}"#);
+    next(&mut events, |_, body| body["reason"] == "disconnected").await;
+    assert!(service.requests().iter().all(|request| request.path == "/"));
+}

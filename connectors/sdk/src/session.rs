@@ -128,6 +128,8 @@ pub enum Action<F> {
     Log(String),
     /// Close the connection; it is dialled again.
     Close(String),
+    /// Make the next connection, and close this one then.
+    Move(String),
     /// Close the link for good, unless a command is on its way to it.
     Finish,
 }
@@ -267,6 +269,12 @@ impl<F> Outbox<F> {
     /// Closes this connection; the link is dialled again.
     pub fn close(&mut self, reason: impl Into<String>) {
         self.actions.push(Action::Close(reason.into()));
+    }
+
+    /// Has the link go on over a new connection, as the service asks for: this one is read until that is made, and a link that
+    /// was never down has no gap. Where it cannot be made, this is [`Outbox::close`].
+    pub fn move_on(&mut self, reason: impl Into<String>) {
+        self.actions.push(Action::Move(reason.into()));
     }
 
     /// Closes this link for good, as one that is not needed any more, unless a command is on its way to it already.

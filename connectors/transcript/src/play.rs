@@ -403,7 +403,9 @@ where
                         close = close.or(Some(End::disconnected("finished")));
                     }
                 }
-                Action::Close(reason) => close = close.or(Some(End::disconnected(reason))),
+                Action::Close(reason) | Action::Move(reason) => {
+                    close = close.or(Some(End::disconnected(reason)))
+                }
             }
         }
         for number in stored {

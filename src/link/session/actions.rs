@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::Connection;
 use super::asks::ask;
+use super::moving::Moving;
 use super::observe::{service_error, show};
 use crate::feed::{Passed, cut};
 use crate::transport::Read;
@@ -77,6 +78,11 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                             end.get_or_insert_with(|| End::disconnected("the link is not needed any more"));
                         }
                     }
+                    Action::Move(reason) => match self.mover.take() {
+                        Some(mover) => self.moving = Some(Moving { next: mover(), reason }),
+                        None if self.moving.is_some() || self.has_moved => {}
+                        None => _ = end.get_or_insert_with(|| End::disconnected(reason)),
+                    },
                     Action::Close(reason) => {
                         end.get_or_insert_with(|| End::disconnected(reason));
                     }

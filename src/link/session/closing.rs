@@ -20,8 +20,9 @@ const READ_REMAINING: Duration = Duration::from_secs(10);
 
 impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
-    /// lost, and where another link is opened in the place of this one, the service would count both.
-    pub(super) async fn close_and_read(&mut self) {
+    /// lost, and where another link is opened in the place of this one, the service would count both. Returns whether all of
+    /// it was read.
+    pub(super) async fn close_and_read(&mut self) -> bool {
         self.ends.outbound.close();
         let until = tokio::time::Instant::now() + CLOSING;
         while !self.context.spool.is_full() {
@@ -31,13 +32,16 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                 () = self.context.spool.caught_up(), if is_ahead => Ok(()),
                 read = deadline::by(until, self.ends.reader.read()), if !is_ahead => match read {
                     Some(read) => self.handle_burst(read),
-                    None => return,
+                    None => return false,
                 },
             };
-            if step.is_err() || self.write_error.is_some() {
-                return;
+            match step {
+                Err(end) => return self.is_lost && end.orderly,
+                Ok(()) if self.write_error.is_some() => return false,
+                Ok(()) => {}
             }
         }
+        false
     }
 
     /// Nothing can be written any more, but what was received before, the service's close among it, can still be read.

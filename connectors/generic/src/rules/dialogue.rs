@@ -176,6 +176,11 @@ impl<D: Document + Send + Sync, M: Outgoing> Dialogue<D, M> {
         all.into_iter().find(|(selectors, _)| selectors.matches(seen)).map(|(_, ends)| ends)
     }
 
+    /// Whether a frame has the value that is remembered by this name.
+    pub fn gives(&self, name: &str, seen: &Seen<'_, '_>) -> bool {
+        self.rules.remember.get(name).is_some_and(|remember| remember.is_in(seen))
+    }
+
     /// Sends what is due for a frame, and keeps what is sent once its event is stored.
     ///
     /// # Errors

@@ -67,6 +67,23 @@ impl<D: Document> JsonSchema for Remember<D> {
     }
 }
 
+impl<D: Document> Remember<D> {
+    /// Whether a frame has such a value.
+    pub fn is_in(&self, seen: &Seen<'_, '_>) -> bool {
+        found(self.when.as_ref(), &self.from, seen).is_some()
+    }
+}
+
+/// The value of a frame.
+fn found<'a, D: Document>(
+    when: Option<&Selector<D>>,
+    from: &Pointer<D>,
+    seen: &Seen<'_, 'a>,
+) -> Option<Cow<'a, str>> {
+    let is_one = when.is_none_or(|when| when.matches(seen));
+    seen.find(from).filter(|found| is_one && found.trim_ascii() != "null")
+}
+
 /// What an instance remembers: a JSON text for each name. Their number is that of the setting `remember`.
 #[derive(Default)]
 pub struct Memory(Mutex<Values>);
@@ -95,9 +112,7 @@ impl Memory {
             if forget_when.matches(seen) {
                 self.forget(name);
             }
-            if when.as_ref().is_none_or(|when| when.matches(seen))
-                && let Some(found) = seen.find(from).filter(|found| found.trim_ascii() != "null")
-            {
+            if let Some(found) = found(when.as_ref(), from, seen) {
                 self.set(name, &found);
             }
         }

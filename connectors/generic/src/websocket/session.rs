@@ -16,6 +16,7 @@ use crate::encoding::FrameReader;
 use crate::mapping::{Secrets, Template, unmapped};
 use crate::rules::{Dialogue, Ends, Memory, Reacted};
 use crate::subscriptions::{join, list};
+use crate::websocket::address::AddressFrom;
 use crate::websocket::config::{Config, ID, Rules};
 use crate::websocket::content::{Content, Frames};
 use crate::websocket::decode::Received;
@@ -153,7 +154,14 @@ impl WebsocketSession {
         let inner = config.unfolded(frame);
         let frame = Received::read(frame, inner.as_deref(), &config.kind);
         if let Some(ends) = self.dialogue.learn(&frame.seen()) {
-            return Err(self.end(ends, &frame, out));
+            let error = self.end(ends, &frame, out);
+            let gives = |address: &AddressFrom| self.dialogue.gives(&address.from, &frame.seen());
+            if ends == Ends::Reconnect && config.address.as_ref().is_some_and(gives) {
+                // The frame has the address, which may hold a ticket.
+                out.move_on("the service asks for a new connection");
+                return Ok(());
+            }
+            return Err(error);
         }
         if let Some(answered) = self.answered(&frame, out) {
             return self.answer(answered, frame, out);

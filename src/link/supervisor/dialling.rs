@@ -1,0 +1,104 @@
+//! Makes connections.
+
+use std::pin::pin;
+
+use pontoon_sdk::{Kind, LinkKey, Redactor};
+use tokio::time::timeout;
+
+use crate::link::context::Context;
+use crate::link::erased::ErasedConnector;
+use crate::link::redact::shown;
+use crate::transport::{Dial, DialError, DialledBy, Read as _, Received, Settings, http};
+
+/// A connection that was made.
+pub struct Made<T: Dial> {
+    /// Where, if not at the usual address.
+    pub(super) endpoint: Option<T::Endpoint>,
+    pub(super) dialled: DialledBy<T>,
+    /// What was read of it already.
+    pub(super) first: Option<T::Frame>,
+}
+
+/// Makes the request that comes before a connection, and returns where that is made, if not at the usual address.
+pub(super) async fn prepare<T: Dial>(
+    connector: &dyn ErasedConnector<T>,
+    key: &LinkKey,
+    endpoint: &T::Endpoint,
+    settings: &Settings,
+) -> Result<Option<T::Endpoint>, DialError> {
+    if let Some(request) = connector.request(key)? {
+        let body = http::perform(&request, settings).await?;
+        connector.answered(key, &body).map_err(|error| match error.kind() {
+            Kind::Auth => DialError::credentials(error.message()),
+            Kind::Throttled => DialError::unreachable(error.message()).slowly(),
+            _ => DialError::wrong_address(error.message()),
+        })?;
+    }
+    Ok(connector.endpoint(key, endpoint))
+}
+
+/// Makes the next connection of a link beside the present one, and waits for what the service sends first over it: then it
+/// is the one that counts.
+///
+/// # Errors
+/// Why it cannot be made, without secrets.
+pub(super) async fn make_next<T: Dial>(
+    connector: &dyn ErasedConnector<T>,
+    key: &LinkKey,
+    endpoint: &T::Endpoint,
+    memory: &mut T::Memory,
+    context: &Context,
+) -> Result<Made<T>, String> {
+    let settings = &context.transport;
+    let other = prepare(connector, key, endpoint, settings).await.map_err(|error| error.message)?;
+    let place = other.as_ref().unwrap_or(endpoint);
+    let made = async {
+        let mut dialled = dial::<T>(place, memory, settings).await?;
+        let first = match timeout(settings.config.connect_timeout.0, dialled.reader.read()).await {
+            Ok(Ok(Received::Message(frame))) => Some(frame),
+            Ok(Ok(Received::TooLarge(_))) => {
+                return Err(DialError::unreachable("the first message is over transport.message_limit"));
+            }
+            Ok(Err(end)) => return Err(DialError::unreachable(end.to_string())),
+            // The service sends nothing by itself.
+            Err(_) => None,
+        };
+        Ok((dialled, first))
+    };
+    let (dialled, first) = made.await.map_err(|error| {
+        let reason = shown(&Redactor::new(T::secrets(place)), &error.message);
+        // An address that cannot be dialled is not tried again.
+        connector.on_dial_error(key, &reason);
+        reason
+    })?;
+    Ok(Made { endpoint: other, dialled, first })
+}
+
+/// Dials. Transports keep the deadline themselves, and report what took so long; one that does not must not keep its link from
+/// ever being dialled again.
+pub(super) async fn dial<T: Dial>(
+    endpoint: &T::Endpoint,
+    memory: &mut T::Memory,
+    settings: &Settings,
+) -> Result<DialledBy<T>, DialError> {
+    let limit = settings.config.connect_timeout.0 * 2;
+    // Boxed, so that its memory is freed once the connection is made: else it would stay a part of the link's task.
+    let dial = timeout(limit, Box::pin(T::dial(endpoint, memory, settings)));
+    let dialled = settings.dials.run(pin!(dial)).await;
+    dialled.unwrap_or_else(|_| {
+        let text =
+            format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());
+        Err(DialError::unreachable(text))
+    })
+}
+
+/// Dials an endpoint, and closes the connection again. Returns its address, or why it cannot be connected.
+///
+/// # Errors
+/// The error of the dial, without secrets.
+pub async fn dial_once<T: Dial>(endpoint: &T::Endpoint, settings: &Settings) -> Result<String, String> {
+    match dial::<T>(endpoint, &mut T::Memory::default(), settings).await {
+        Ok(_) => Ok(T::address(endpoint).unwrap_or_else(|| "the service".to_owned())),
+        Err(error) => Err(shown(&Redactor::new(T::secrets(endpoint)), &error.message)),
+    }
+}
