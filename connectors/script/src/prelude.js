@@ -43,7 +43,7 @@
       get(known, name) {
         if (name in known || typeof name === "symbol" || name === "toJSON") return known[name];
         throw new TypeError(
-          `the settings have no secret "${name}", but ${Object.keys(known).join(", ") || "none"}; ask "${name}" in secrets for one that may be left out`,
+          `the settings have no secret "${name}"; known are ${Object.keys(known).join(", ") || "none"}; write "${name}" in secrets to ask for one that may be left out`,
         );
       },
     }),

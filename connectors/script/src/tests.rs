@@ -220,7 +220,7 @@ fn a_secret_that_is_not_configured_is_an_error() {
     let file = File::new("\nconst key = secrets.tokn; export default { decode() {} };");
     let error = WebsocketScript::new(config(&file.0, &secrets)).err().unwrap();
     let name = file.0.file_name().unwrap().to_str().unwrap();
-    let wanted = format!("{name}:2: TypeError: the settings have no secret \"tokn\", but token");
+    let wanted = format!("{name}:2: TypeError: the settings have no secret \"tokn\"; known are token");
     assert!(error.message().starts_with(&wanted), "{error}");
     let file = File::new(
         "export default { open(out) { out.send([secrets, secrets.token, 'tokn' in secrets]); out.ready(); }, \

@@ -80,8 +80,10 @@ fn found<'a, D: Document>(
     from: &Pointer<D>,
     seen: &Seen<'_, 'a>,
 ) -> Option<Cow<'a, str>> {
-    let is_one = when.is_none_or(|when| when.matches(seen));
-    seen.find(from).filter(|found| is_one && found.trim_ascii() != "null")
+    if when.is_some_and(|when| !when.matches(seen)) {
+        return None;
+    }
+    seen.find(from).filter(|found| found.trim_ascii() != "null")
 }
 
 /// What an instance remembers: a JSON text for each name. Their number is that of the setting `remember`.
