@@ -85,9 +85,9 @@ fn with_values(command: Command, instances: &Instances) -> Command {
         "operation" => arg.add(operations.clone()),
         _ => arg,
     };
-    command
-        .mut_subcommand("send", |send| send.mut_args(&add))
-        .mut_subcommand("tail", |tail| tail.mut_args(&add))
+    ["send", "tail", "record", "explain"]
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |subcommand| subcommand.mut_args(&add)))
 }
 
 fn matching<'a>(values: impl Iterator<Item = &'a str>, typed: &OsStr) -> Vec<CompletionCandidate> {

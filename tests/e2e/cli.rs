@@ -224,6 +224,7 @@ async fn shells_complete_instances_and_their_operations() {
         (&["tail", "--wire", ""], "shop"),
         (&["sta"], "status"),
         (&["control", "pa"], "pause"),
+        (&["record", "sh"], "shop"),
     ] {
         let out = complete(words).await;
         assert_eq!(out.split_whitespace().collect::<Vec<_>>(), [wanted], "{words:?}");

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs deploy/compose.yaml with the images that docker.sh has made: NATS, the simulated services and the daemon, without
-# Prometheus and Grafana, of which there are no images. Health, a read-only root, events, a stop, a start and a kill.
+# Runs deploy/compose.yaml with the images that docker.sh has made: NATS, the simulated services, the daemon and Prometheus,
+# without Grafana, of which there is no image. Health, a read-only root, events, a stop, a start and a kill.
 # ENGINE_IS_OURS is set if the engine runs on this machine and for this alone.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
@@ -16,8 +16,13 @@ services:
     image: pontoon-pontoon:test
     healthcheck:
       interval: 1s
+  prometheus:
+    image: pontoon-prometheus:test
 YAML
 services=(nats simulators pontoon)
+if docker image inspect pontoon-prometheus:test >/dev/null 2>&1; then
+    services+=(prometheus)
+fi
 compose=("$tools/docker-compose" --file deploy/compose.yaml --file "$work/images.yaml" --project-name pontoon-test)
 # pontoon ARGUMENTS...: a command in the container of the daemon.
 pontoon() {
@@ -98,6 +103,14 @@ gap 2
 if [[ -n ${ENGINE_IS_OURS:-} ]]; then
     python -c 'import urllib.request; urllib.request.urlopen("http://127.0.0.1:9464/readyz", timeout=10)' ||
         fail "port 9464 is not published"
+    # By the name that compose/targets.yaml has, which the daemon must accept.
+    scraped() {
+        python -c '
+import json, urllib.request
+up = urllib.request.urlopen("http://127.0.0.1:9090/api/v1/query?query=up%7Bjob%3D%22pontoon%22%7D", timeout=10)
+assert [series["value"][1] for series in json.load(up)["data"]["result"]] == ["1"]' 2>/dev/null
+    }
+    [[ " ${services[*]} " != *" prometheus "* ]] || until_true "Prometheus scrapes the daemon" scraped
     kill -KILL "$(of '{{.State.Pid}}')"
     restarted() {
         [[ $(of '{{.RestartCount}}') == 1 ]]
@@ -108,4 +121,4 @@ if [[ -n ${ENGINE_IS_OURS:-} ]]; then
 fi
 run stop
 [[ $(of '{{.State.ExitCode}}') == 0 ]] || fail "the daemon did not drain at the end"
-say "compose.yaml ran: healthy, five instances, read-only, stopped with 0 before NATS, started again${ENGINE_IS_OURS:+, killed}"
+say "compose.yaml ran with ${services[*]}: healthy, five instances, read-only, stopped with 0 before NATS, started again${ENGINE_IS_OURS:+, killed}"

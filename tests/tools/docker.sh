@@ -101,6 +101,13 @@ stage simulators
 cp target/tools/nats-server "$work/nats/"
 printf 'FROM scratch\nCOPY nats-server /\nENTRYPOINT ["/nats-server"]\n' >"$work/nats/Dockerfile"
 image nats
+prometheus=${PONTOON_PROMETHEUS:-target/tools/prometheus}
+if [[ -x $prometheus ]]; then
+    mkdir "$work/prometheus"
+    put "$prometheus" "$work/prometheus/image"
+    printf 'FROM scratch\nCOPY image /\nENTRYPOINT ["/usr/bin/prometheus"]\n' >"$work/prometheus/Dockerfile"
+    image prometheus
+fi
 
 read -r nats admin < <(python -c '
 import socket
