@@ -9,7 +9,7 @@ use crate::answer::{error_of, is_no_error};
 use crate::mapping::{Json, Payload, Unmapped, unmapped};
 use crate::rules::{self, Seen};
 use crate::websocket::config::{Call, Config};
-use crate::websocket::content::Content;
+use crate::websocket::content::{Content, Mapping};
 use crate::websocket::discriminator::Discriminator;
 
 /// What the messages of a frame are, as if it were the first of a connection, and which pointers find nothing in them.
@@ -77,28 +77,33 @@ impl<'a> Received<'a> {
         std::iter::once(format!("is of the kind {kind}")).chain(finds_nothing).collect()
     }
 
-    /// The events that `events` makes of it where its entry has `each`; `None` where it has not.
-    pub(crate) fn several(&self, config: &Config, streams: &mut Streams) -> Option<Vec<Event>> {
+    /// Its entry in `events`.
+    pub(crate) fn mapping<'c>(&self, config: &'c Config) -> Option<&'c Mapping> {
+        let (Content::Json(_), Some(kind)) = (&self.content, &self.kind) else { return None };
+        config.events.get(kind)
+    }
+
+    /// The event that an entry of `events` without `each` makes of it.
+    pub(crate) fn event(&self, mapping: &Mapping, streams: &mut Streams) -> Option<Event> {
         let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else { return None };
-        let mapping = config.events.get(kind).filter(|mapping| mapping.each.is_some())?;
+        let event = mapping.event(Payload::Json(json), self.raw.clone(), streams);
+        Some(event.upstream(kind.clone()))
+    }
+
+    /// All events that an entry of `events` makes of it.
+    pub(crate) fn events(&self, mapping: &Mapping, streams: &mut Streams) -> Vec<Event> {
+        let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else { return Vec::new() };
         let events = mapping.events(Payload::Json(json), self.raw.clone(), streams).unwrap_or_else(|error| {
             let mut event = unmapped(Some(kind.clone()), self.raw.clone());
             event.fields.reason = Some(error.message().to_owned());
             vec![event]
         });
-        Some(events.into_iter().map(|event| event.upstream(kind.clone())).collect())
+        events.into_iter().map(|event| event.upstream(kind.clone())).collect()
     }
 
     /// All events that `events` makes of it.
     pub(crate) fn mapped(&self, config: &Config, streams: &mut Streams) -> Vec<Event> {
-        self.several(config, streams).unwrap_or_else(|| self.listed(config, streams).into_iter().collect())
-    }
-
-    /// The event that `events` makes of it.
-    pub(crate) fn listed(&self, config: &Config, streams: &mut Streams) -> Option<Event> {
-        let (Content::Json(json), Some(kind)) = (&self.content, &self.kind) else { return None };
-        let event = config.events.get(kind)?.event(Payload::Json(json), self.raw.clone(), streams);
-        Some(event.upstream(kind.clone()))
+        self.mapping(config).map(|mapping| self.events(mapping, streams)).unwrap_or_default()
     }
 
     /// The event that `text` or `binary` makes of it.

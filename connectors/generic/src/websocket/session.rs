@@ -175,12 +175,14 @@ impl WebsocketSession {
             stored.into_iter().for_each(|number| self.dialogue.stored(number, out));
             return Ok(());
         }
-        if let Some(events) = frame.several(&self.config, &mut self.streams) {
+        let mapping = frame.mapping(&config);
+        if let Some(mapping) = mapping.filter(|mapping| mapping.each.is_some()) {
+            let events = frame.events(mapping, &mut self.streams);
             self.dialogue.publish(events, stored, out);
             return Ok(());
         }
         let raw = frame.raw.clone();
-        let mut event = frame.listed(&self.config, &mut self.streams);
+        let mut event = mapping.and_then(|mapping| frame.event(mapping, &mut self.streams));
         // `text` and `binary` are for all frames without a kind, and so for none that is only for the link.
         if event.is_none() && !internal {
             event = match frame.unlisted(&self.config, &mut self.streams) {
