@@ -240,11 +240,36 @@ mod tests {
     use crate::metrics::InstanceMetrics;
     use crate::settings::{Delivery, Events};
 
-    #[test]
-    fn a_link_that_was_never_ready_marks_no_events_of_its_next_connection() {
+    fn spool() -> Rc<Spool> {
         let envelope = Rc::new(Envelope::new("p", "t", "i", 1, &Events::default()));
         let metrics = Arc::new(InstanceMetrics::new("i", "t", &[]));
-        let spool = Rc::new(Spool::new("i", envelope, metrics, &Delivery::default()));
+        Rc::new(Spool::new("i", envelope, metrics, &Delivery::default()))
+    }
+
+    #[test]
+    fn a_link_that_moves_has_a_gap_unless_all_was_read_of_the_connection_before() {
+        for (orderly, begins) in [(true, false), (false, true)] {
+            let (spool, key) = (spool(), LinkKey::new("a"));
+            let mut gaps = GapTracker::new(
+                key.clone(),
+                Lifetime::Permanent,
+                spool.clone(),
+                Rc::default(),
+                Rc::default(),
+            );
+            gaps.connected(Resumed::No);
+            gaps.ready(OffsetDateTime::now_utc(), &Joined::default());
+            // As `Received` does while a link is read late.
+            spool.gap_begins(&key, OffsetDateTime::UNIX_EPOCH);
+            gaps.moved(&End { orderly, ..End::disconnected("moved") });
+            gaps.connected(Resumed::No);
+            assert_eq!((spool.ongoing_gap().is_some(), gaps.is_whole()), (begins, !begins), "{orderly}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_was_never_ready_marks_no_events_of_its_next_connection() {
+        let spool = spool();
         let (key, since) = (LinkKey::new("a"), OffsetDateTime::UNIX_EPOCH);
         for lifetime in [Lifetime::Accepted, Lifetime::OnDemand, Lifetime::Permanent] {
             // As `Received` does while a link is read late.

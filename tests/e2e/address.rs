@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_nats::Client;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, Refusal, WebSocketServer, eventually, until_some};
+use pontoon_testkit::{
+    Connection, Daemon, DaemonConfig, NatsServer, Refusal, Service, WebSocketServer, eventually, until_some,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -292,6 +294,32 @@ async fn a_link_that_moves_is_read_until_the_next_connection_is_made_and_has_no_
     let (_, gap) = next(&mut events, |_, _| true).await;
     assert_eq!(gap["reason"], "disconnected", "{gap}");
     assert!(!daemon.log().contains("ticket-1"), "{}", daemon.log());
+}
+
+/// A service that has every client move at once.
+struct Restless;
+
+impl Service for Restless {
+    fn connected(&self, connection: &Arc<Connection>) {
+        let host = connection.request().header("host").unwrap_or_default().to_owned();
+        connection.send_text(r#"{"type":"hello"}"#);
+        connection.send_text(&format!(r#"{{"type":"move","url":"ws://{host}/"}}"#));
+    }
+
+    fn text(&self, _: &Arc<Connection>, _: &str) {}
+}
+
+#[tokio::test]
+async fn a_link_that_is_to_move_again_and_again_is_dialled_as_after_breaks() {
+    let nats = NatsServer::options().every_right().start().await;
+    let service = WebSocketServer::start(Arc::new(Restless)).await;
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.websocket.any.gap.detected.>").await;
+    let settings = moving(&service, "127.0.0.1");
+    let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+    next(&mut events, |_, body| body["reason"] == "disconnected").await;
+    daemon.logs("link moved").await;
+    daemon.logs("link down").await;
 }
 
 #[tokio::test]
