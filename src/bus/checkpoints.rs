@@ -68,8 +68,8 @@ type Change = (u64, Option<Vec<u8>>);
 
 #[derive(Default)]
 struct State {
-    /// What an earlier run has left, in the order in which it was set first.
-    left: Vec<(String, Vec<u8>)>,
+    /// What an earlier run has left, with its place in the order in which it was set first.
+    left: BTreeMap<String, (usize, Vec<u8>)>,
     /// Links that commands of an earlier run had opened, until they are open again.
     reopened: BTreeSet<String>,
     /// The size of each value with its key.
@@ -124,6 +124,7 @@ impl Checkpoints {
         }
         let kept: BTreeMap<_, _> =
             left.iter().map(|(key, value)| (key.clone(), key.len() + value.len())).collect();
+        let left = left.into_iter().enumerate().map(|(place, (key, value))| (key, (place, value))).collect();
         let state = State { left, bytes: kept.values().sum(), kept, ..State::default() };
         let (state, changed, writing) = (RefCell::new(state), Notify::new(), Mutex::new(()));
         Ok(Self { journal: Some(journal), state, changed, same_host, writing })
@@ -175,20 +176,17 @@ impl Checkpoints {
 
     /// What an earlier run has left as a value of a link; once.
     pub fn take(&self, link: &str, part: Part<'_>) -> Option<Vec<u8>> {
-        let (left, key) = (&mut self.state.borrow_mut().left, key(link, part));
-        let place = left.iter().position(|(known, _)| *known == key)?;
-        Some(left.remove(place).1)
+        self.state.borrow_mut().left.remove(&key(link, part)).map(|(_, value)| value)
     }
 
     /// What an earlier run has left as joins of a link, with their keys; once.
     pub fn take_joins(&self, link: &str) -> Vec<(String, Vec<u8>)> {
-        let prefix = key(link, Part::Join(""));
-        self.take_all(|key| key.strip_prefix(&prefix).map(str::to_owned))
+        self.take_all(&key(link, Part::Join("")), |name| Some(name.to_owned()))
     }
 
     /// The links that commands have opened or closed in an earlier run, with these commands; once.
     pub fn take_commands(&self) -> Vec<(String, Vec<u8>)> {
-        let commands = self.take_all(|key| link_of(key, Part::Command).map(str::to_owned));
+        let commands = self.take_all("", |key| link_of(key, Part::Command).map(str::to_owned));
         self.state.borrow_mut().reopened.extend(commands.iter().map(|(link, _)| link.clone()));
         commands
     }
@@ -198,22 +196,21 @@ impl Checkpoints {
         self.state.borrow_mut().reopened.remove(link)
     }
 
-    /// Takes what this function has a name for.
-    fn take_all(&self, name: impl Fn(&str) -> Option<String>) -> Vec<(String, Vec<u8>)> {
+    /// Takes what begins with this and this function has a name for, by what follows.
+    fn take_all(&self, prefix: &str, name: impl Fn(&str) -> Option<String>) -> Vec<(String, Vec<u8>)> {
         let left = &mut self.state.borrow_mut().left;
-        let mut taken = Vec::new();
-        for (key, value) in std::mem::take(left) {
-            match name(&key) {
-                Some(name) => taken.push((name, value)),
-                None => left.push((key, value)),
-            }
-        }
-        taken
+        let from = left.range(prefix.to_owned()..).map(|(key, _)| key);
+        let all = from.map_while(|key| Some((key.clone(), name(key.strip_prefix(prefix)?))));
+        let all: Vec<_> = all.filter_map(|(key, name)| Some((key, name?))).collect();
+        let taken = all.into_iter().filter_map(|(key, name)| Some((name, left.remove(&key)?)));
+        let mut taken: Vec<_> = taken.collect();
+        taken.sort_unstable_by_key(|(_, (place, _))| *place);
+        taken.into_iter().map(|(name, (_, value))| (name, value)).collect()
     }
 
     /// Has the spool know the events of an earlier run.
     pub fn restore_identities(&self, spool: &Spool) {
-        let mut all = self.take_all(|key| key.strip_prefix(IDENTITIES).map(str::to_owned));
+        let mut all = self.take_all(IDENTITIES, |number| Some(number.to_owned()));
         let number = |text: &str| text.parse::<usize>().ok();
         all.sort_by_key(|(text, _)| number(text));
         let Some(head) = all.iter().find(|(text, _)| text.is_empty()).map(|(_, head)| head.clone()) else {
