@@ -19,6 +19,17 @@ const QUIET: Duration = Duration::from_secs(1);
 const READ_REMAINING: Duration = Duration::from_secs(10);
 
 impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
+    /// The next connection is made: this one is closed, and read to its end. Or it cannot be made, and is made as after a break.
+    pub(super) fn moved(&mut self, made: Result<(), String>) -> Result<(), End> {
+        let reason = self.moving.take().map(|moving| moving.reason).unwrap_or_default();
+        self.has_moved = made.is_ok();
+        self.interrupted |= self.has_moved;
+        Err(match made {
+            Ok(()) => End::closed(None, reason),
+            Err(why) => End::disconnected(format!("{reason}; it could not be made beside this one: {why}")),
+        })
+    }
+
     /// Closes the connection, and handles what comes until the service has closed it too: what it has sent before is not
     /// lost, and where another link is opened in the place of this one, the service would count both. Returns whether all of
     /// it was read.
