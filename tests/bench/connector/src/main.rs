@@ -81,6 +81,10 @@ impl Session for Conversation {
     }
 }
 
+/// That of the daemon as it is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pontoon::cli::main(Registry::new().with::<Messages>())
 }
