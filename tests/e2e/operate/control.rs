@@ -135,6 +135,13 @@ async fn an_operator_may_steer_and_a_caller_may_not() {
         caller.publish(subject, "{}".into()).await.unwrap();
         ask(&caller, status, "{}", &[]).await;
     }
+    for (user, code, text) in [("operator", 0, "\"instances\""), ("caller", 1, "")] {
+        let mut control = pontoon(&nats, &["control", "status"]);
+        control.env("PONTOON_NATS__USER", user).env("PONTOON_NATS__PASSWORD", NatsServer::PASSWORD);
+        let (ended, out, error) = output(control).await;
+        assert!(ended == Some(code) && out.contains(text), "{out}\n{error}");
+        assert_eq!(error.contains("another user may be needed"), code == 1, "{error}");
+    }
     let mut calls = listen(&nats.client().await, "pontoon.command.>").await;
     operator.publish("pontoon.command.sub0.shop.call.x", "{}".into()).await.unwrap();
     let reply = ask(&operator, "pontoon.command.sub0.shop.pause", "{}", &[]).await;
