@@ -20,7 +20,7 @@ const OTHERS: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 pub(super) struct Control {
-    /// What every daemon of the prefix does; each replies
+    /// What every daemon of the prefix does; each replies, and those that take over half a second longer than others are missed
     #[arg(value_parser = ["status", "reload", "pause", "resume"])]
     operation: String,
 }

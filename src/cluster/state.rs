@@ -144,7 +144,9 @@ impl State {
     /// This process has not run for a while: the heartbeats that have come meanwhile are received first. One that is dead is
     /// to be found soon: this one may be the only one that can take over what it had.
     pub fn resumed(&mut self, now: Duration) {
-        (self.settled, self.unsettled) = (self.settled.max(now + self.ttl() / 10), now);
+        // A heartbeat that waited meanwhile may be that of a member which is dead now: not earlier.
+        self.settled = self.settled.max(now + self.ttl() / 10);
+        self.unsettled = self.unsettled.max(self.settled);
     }
 
     /// A heartbeat was received. Returns whether another daemon uses our name.

@@ -1,4 +1,4 @@
-//! How many connections an instance makes at a time. A service has a queue for those that it has not accepted, often of 128:
+//! How many connections an instance begins to make at a time. A service has a queue for those that it has not accepted, often of 128:
 //! what it drops because that is full, the system sends again after a second.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How many connections are being made at a time.
+/// How many connections that are being made keep others waiting.
 const MOST: usize = 64;
 /// How long one that takes long keeps others waiting: a host that does not answer must not.
 const SHARE: Duration = Duration::from_millis(250);

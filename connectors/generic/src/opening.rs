@@ -85,6 +85,11 @@ impl Opening<'_> {
         filled(headers, self.secrets, &|name| self.remembered(name).filter(is_printable))
     }
 
+    /// What is remembered of these names, to be masked: a service may give us tickets.
+    pub(crate) fn masked<'n>(self, names: impl Iterator<Item = &'n str>) -> impl Iterator<Item = Secret> {
+        names.filter_map(move |name| self.remembered(name)).map(Secret::plain)
+    }
+
     fn remembered(self, name: &str) -> Option<String> {
         self.memory.json(name).map(|json| text_of(&json).unwrap_or(json))
     }
@@ -132,6 +137,8 @@ mod tests {
         assert_eq!(opening.url(url), format!("{filled}&d=${{e}}"));
         memory.set("session", "\"a&b=c\\r\\nHost: evil\"");
         assert_eq!(opening.url(url), format!("{filled}a%26b%3Dc%0D%0AHost%3A%20evil&d=${{e}}"));
+        let masked: Vec<_> = opening.masked(names(url, [])).collect();
+        assert_eq!(masked, [Secret::plain("a&b=c\r\nHost: evil")]);
     }
 
     #[test]

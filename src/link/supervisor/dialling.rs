@@ -1,7 +1,5 @@
 //! Makes connections.
 
-use std::pin::pin;
-
 use pontoon_sdk::{Kind, LinkKey, Redactor};
 use tokio::time::timeout;
 
@@ -82,9 +80,10 @@ pub(super) async fn dial<T: Dial>(
     settings: &Settings,
 ) -> Result<DialledBy<T>, DialError> {
     let limit = settings.config.connect_timeout.0 * 2;
-    // Boxed, so that its memory is freed once the connection is made: else it would stay a part of the link's task.
-    let dial = timeout(limit, Box::pin(T::dial(endpoint, memory, settings)));
-    let dialled = settings.dials.run(pin!(dial)).await;
+    // The time in which others are dialled does not count. Boxed, so that its memory is freed once the connection is made:
+    // else it would stay a part of the link's task.
+    let dial = async { timeout(limit, T::dial(endpoint, memory, settings)).await };
+    let dialled = settings.dials.run(Box::pin(dial)).await;
     dialled.unwrap_or_else(|_| {
         let text =
             format!("no connection was made within {} s, twice transport.connect_timeout", limit.as_secs());

@@ -274,6 +274,15 @@ impl<D: Document> Mapping<D> {
             let text = "nothing is counted without a time; point to the time too, or leave the unit out";
             return Err(Error::config(text).at(format!("{at}/time_unit")));
         }
+        if let (Some(each), Some(_)) = (&self.each, &self.id)
+            && ![&self.id, &self.version].into_iter().flatten().any(|it| it.within(each).is_some())
+        {
+            let text = format!(
+                "all elements would have the same id, and all but the first would be left out; point to what differs, through {}",
+                each.as_str()
+            );
+            return Err(Error::config(text).at(format!("{at}/id")));
+        }
         match (&self.id, &self.version) {
             (None, Some(_)) => Err(Error::config(
                 "a version tells nothing apart without an id; point to the id too, or leave the version out",
@@ -363,6 +372,11 @@ mod tests {
             ),
             (json!({"type": "message.created", "version": "/v"}), "/e/version", "point to the id too"),
             (json!({"type": "typing.started", "id": "/i"}), "/e/id", "typing.started shows no id"),
+            (
+                json!({"type": "message.created", "each": "/data", "id": "/i", "version": "/v"}),
+                "/e/id",
+                "point to what differs, through /data",
+            ),
             (json!({"type": "log.entry", "time_unit": "s"}), "/e/time_unit", "point to the time too"),
         ] {
             let mapping: Mapping<Frames> = serde_json::from_value(entry.clone()).unwrap();

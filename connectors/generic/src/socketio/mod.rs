@@ -83,8 +83,10 @@ impl<T: Transport<Frame = Frame, Endpoint = Endpoint>> Connector for SocketioOve
     fn endpoint(&self, _link: &LinkKey, endpoint: &Endpoint) -> Option<Endpoint> {
         let Config { url, query, headers, secrets, .. } = &*self.config;
         let opening = Opening { secrets, memory: &self.memory };
+        let masked = opening.masked(names(url, [query, headers]));
+        let secrets = endpoint.secrets.iter().cloned().chain(masked).collect();
         let (url, query, headers) = (opening.url(url), opening.query(query), opening.headers(headers));
-        Some(Endpoint { url, query, headers, ..endpoint.clone() })
+        Some(Endpoint { url, query, headers, secrets, ..endpoint.clone() })
     }
 
     fn refused(&self, _link: &LinkKey) {

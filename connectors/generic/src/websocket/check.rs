@@ -291,7 +291,10 @@ fn number_at(place: &Pointer, frame: &Template) -> Option<Found> {
 /// Checks the mapping of frames that have but one place to point to.
 fn check_only(mapping: &Mapping, place: &str, what: &str, at: &str) -> Result<()> {
     mapping.check(at)?;
-    for (field, pointer) in mapping.pointers().into_iter().chain([("each", mapping.each.as_ref())]) {
+    if mapping.each.is_some() {
+        return Err(Error::config(format!("{what}, and no list; leave this out")).at(format!("{at}/each")));
+    }
+    for (field, pointer) in mapping.pointers() {
         if pointer.is_some_and(|pointer| pointer.as_str() != place) {
             let text = format!("{what}; write {field} = \"{place}\", or leave it out");
             return Err(Error::config(text).at(format!("{at}/{field}")));

@@ -113,7 +113,9 @@ impl Connector for Websocket {
 
     fn endpoint(&self, _link: &LinkKey, endpoint: &Endpoint) -> Option<Endpoint> {
         let (config, opening) = (&*self.config, self.opening());
+        let masked = opening.masked(names(&config.url, [&config.query, &config.headers]));
         let filled = Endpoint {
+            secrets: endpoint.secrets.iter().cloned().chain(masked).collect(),
             url: opening.url(&config.url),
             query: opening.query(&config.query),
             headers: opening.headers(&config.headers),
