@@ -98,7 +98,7 @@ impl Extent {
     pub(crate) fn usual() -> Self {
         Self {
             rounds: 3,
-            blast: Duration::from_millis(1200),
+            blast: Duration::from_millis(1000),
             paced: Duration::from_millis(1500),
             warm_up: Duration::from_millis(300),
             sizes: vec![SIZE],
