@@ -65,6 +65,8 @@ enum State {
     Fresh,
     /// Nothing was missed so far.
     Whole,
+    /// The connection that was read until this time is closed, and the next one, made before that, is not ready.
+    Moved { since: Option<OffsetDateTime> },
     /// Something may have been missed since this time, unless the service has resumed at every connection from then on.
     Broken { reason: GapReason, since: Option<OffsetDateTime>, resumed: Resumed },
 }
@@ -107,6 +109,7 @@ impl GapTracker {
         match &self.state {
             State::Fresh => self.restored,
             State::Whole => true,
+            State::Moved { .. } => false,
             State::Broken { resumed, .. } => *resumed >= Resumed::Perhaps,
         }
     }
@@ -122,19 +125,24 @@ impl GapTracker {
             // A connection before this one may have been read late, but nothing is missed before the link is ready. Where the
             // service opens links, the gap of the one before this goes on.
             State::Fresh if self.lifetime != Lifetime::Accepted => self.spool.gap_is_void(&self.key),
-            State::Fresh | State::Whole => {}
+            State::Fresh | State::Whole | State::Moved { .. } => {}
         }
     }
 
     /// The link is ready: from now on everything is received again. `read` is when the frame was read that made it ready,
-    /// `rejoins` what the service is asked for again.
-    pub fn ready(&mut self, read: OffsetDateTime, rejoins: &Joined) {
+    /// `rejoins` what the service is asked for again, `has_sent` whether it was sent anything before.
+    pub fn ready(&mut self, read: OffsetDateTime, rejoins: &Joined, has_sent: bool) {
         self.received.ready(read);
         let rejoins = (!rejoins.is_empty()).then(|| Box::new(rejoins.clone()));
         match std::mem::replace(&mut self.state, State::Whole) {
             // The service has kept what it would have sent meanwhile, and sends it now.
             State::Broken { reason: GapReason::Disconnected, resumed: Resumed::Yes, .. } => {
                 self.spool.gap_is_void(&self.key);
+            }
+            // The service sends over the new connection what it would have sent over the one before, by itself.
+            State::Moved { .. } if rejoins.is_none() && !has_sent => self.spool.gap_is_void(&self.key),
+            State::Moved { since } => {
+                self.spool.gap(Gap { rejoins, ..self.since(GapReason::Disconnected, since) });
             }
             State::Broken { reason, since, resumed } => {
                 let recovered = resumed >= Resumed::Perhaps;
@@ -175,10 +183,16 @@ impl GapTracker {
         if !end.orderly {
             return self.disconnected(end, false);
         }
-        self.received.end();
+        let since = self.received.end();
         if matches!(self.state, State::Whole) {
-            self.spool.gap_is_void(&self.key);
+            self.state = State::Moved { since };
+            self.begin(since);
         }
+    }
+
+    /// The connection was made at this time beside the one before, and not read since.
+    pub fn made_before(&mut self, at: OffsetDateTime) {
+        self.received.pause(at);
     }
 
     /// A bug of the daemon or of a connector has ended the connection.
@@ -197,10 +211,12 @@ impl GapTracker {
             if !matches!(before, State::Fresh) {
                 self.begin(received);
             }
-        } else if let State::Broken { reason, since, .. } = before {
-            self.spool.gap(self.since(reason, since));
-        } else {
-            self.spool.gap_is_void(&self.key);
+            return;
+        }
+        match before {
+            State::Broken { reason, since, .. } => self.spool.gap(self.since(reason, since)),
+            State::Moved { since } => self.spool.gap(self.since(GapReason::Disconnected, since)),
+            State::Fresh | State::Whole => self.spool.gap_is_void(&self.key),
         }
     }
 
@@ -211,6 +227,10 @@ impl GapTracker {
             State::Whole => {
                 self.state = State::Broken { reason, since, resumed: Resumed::Yes };
                 self.begin(since);
+            }
+            // The mark of its begin is there.
+            State::Moved { since } => {
+                self.state = State::Broken { reason, since: *since, resumed: Resumed::No };
             }
             // What a bug has cost is not sent again.
             State::Broken { reason: known, .. } => {
@@ -247,8 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_moves_has_a_gap_unless_all_was_read_of_the_connection_before() {
-        for (orderly, begins) in [(true, false), (false, true)] {
+    fn a_link_that_moves_has_a_gap_unless_all_was_read_and_the_next_connection_needs_nothing_of_us() {
+        let some = Joined { count: 1, keys: vec!["room".to_owned()] };
+        for (orderly, rejoins, has_sent, has_gap) in [
+            (true, Joined::default(), false, false),
+            (false, Joined::default(), false, true),
+            (true, Joined::default(), true, true),
+            (true, some, false, true),
+        ] {
             let (spool, key) = (spool(), LinkKey::new("a"));
             let mut gaps = GapTracker::new(
                 key.clone(),
@@ -258,12 +284,17 @@ mod tests {
                 Rc::default(),
             );
             gaps.connected(Resumed::No);
-            gaps.ready(OffsetDateTime::now_utc(), &Joined::default());
-            // As `Received` does while a link is read late.
-            spool.gap_begins(&key, OffsetDateTime::UNIX_EPOCH);
+            gaps.ready(OffsetDateTime::UNIX_EPOCH, &Joined::default(), false);
+            let before = spool.level().waiting;
             gaps.moved(&End { orderly, ..End::disconnected("moved") });
             gaps.connected(Resumed::No);
-            assert_eq!((spool.ongoing_gap().is_some(), gaps.is_whole()), (begins, !begins), "{orderly}");
+            // Frames of the next connection that come before it is ready do not put the gap off.
+            gaps.received.begin(OffsetDateTime::now_utc());
+            assert_eq!(spool.ongoing_gap(), Some(OffsetDateTime::UNIX_EPOCH));
+            assert!(!gaps.is_whole() || !orderly);
+            gaps.ready(OffsetDateTime::now_utc(), &rejoins, has_sent);
+            assert_eq!((spool.ongoing_gap(), gaps.is_whole()), (None, true));
+            assert_eq!(spool.level().waiting - before, usize::from(has_gap), "{orderly} {has_sent}");
         }
     }
 

@@ -86,14 +86,15 @@ impl Link {
         }
     }
 
-    /// The session is ready; `read` is when the frame was read that made it so, `rejoins` what it asks the service for again.
-    pub fn ready(&mut self, read: OffsetDateTime, rejoins: &Joined) {
+    /// The session is ready; `read` is when the frame was read that made it so, `rejoins` what it asks the service for again,
+    /// `has_sent` whether it has sent anything.
+    pub fn ready(&mut self, read: OffsetDateTime, rejoins: &Joined, has_sent: bool) {
         self.ready_since = Some(Instant::now());
         let address = self.address.as_deref().map(display);
         tracing::info!(instance = self.context.instance, link = %self.key, address, "link ready");
         self.phase.set(Phase::Ready, None, None);
         self.phase.joined(&self.joins);
-        self.gaps.ready(read, rejoins);
+        self.gaps.ready(read, rejoins, has_sent);
     }
 
     /// Ends the link for good. `error` is what the callers of commands that wait are sent, where more is known than that

@@ -68,6 +68,8 @@ pub struct Connection<'a, F, R> {
     /// A burst was read since the timer was over.
     has_read: bool,
     ready: bool,
+    /// Something was sent before the session was ready, or with the frame that made it so.
+    has_sent: bool,
     /// The last frame that was received before the session was ready, shortened and without secrets.
     last_frame: Option<String>,
     /// Why nothing can be written any more, until it is handled.
@@ -125,6 +127,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
             grace: None,
             has_read: false,
             ready: false,
+            has_sent: false,
             last_frame: None,
             write_error: None,
             is_broken: false,
@@ -143,8 +146,8 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
     }
 
     /// Runs until the connection ends. Returns how, and whether the link is not needed any more. One that has moved ends in
-    /// order if all that the service sent over it was read. Boxed, as
-    /// a future keeps a value twice that it takes; so is what happens at the end: else an open link would keep memory for it.
+    /// order if all that the service sent over it was read. Boxed, as a future keeps a value twice that it takes; so is what
+    /// happens at the end: else an open link would keep memory for it.
     pub async fn run(mut self: Box<Self>) -> (End, bool) {
         show_connection(self.link, Passed::Opened, None);
         let opened = self.session.open(&self.link.joins, &mut self.outbox);

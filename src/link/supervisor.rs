@@ -16,12 +16,11 @@ use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::dialling::{Made, dial_once};
-use self::dialling::{dial, make_next, prepare};
+use self::dialling::{dial, failed, make_next, prepare};
 use super::Link;
 use super::context::Context;
 use super::control::Control;
 use super::erased::ErasedConnector;
-use super::redact::shown;
 use super::session::{Connection, Ends, Mover};
 use crate::backoff;
 use crate::metrics::ConnectOutcome;
@@ -231,11 +230,14 @@ impl<T: Dial> Supervisor<T> {
                 Err(next) => return next,
             },
         };
-        let Made { endpoint: other, dialled: Dialled { reader, writer, resumed, limit }, first } = made;
+        let Made { endpoint: other, dialled: Dialled { reader, writer, resumed, limit }, first, at } = made;
         let context = self.link.context.clone();
         let redact = self.redactor(other.as_ref());
         self.link.address = other.as_ref().or(self.endpoint.as_ref()).and_then(T::address);
         self.link.gaps.connected(resumed);
+        if let Some(at) = at {
+            self.link.gaps.made_before(at);
+        }
         context.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::unbounded();
         let outbound = Outbound::start(writer, limit, &context.transport, context.metrics.clone(), sender);
@@ -303,7 +305,7 @@ impl<T: Dial> Supervisor<T> {
             },
         };
         let dialled = dialled.map_err(|error| self.on_dial_error(error, &redact))?;
-        Ok(Made { endpoint: other, dialled, first: None })
+        Ok(Made { endpoint: other, dialled, first: None, at: None })
     }
 
     /// Makes the request that comes before a connection, and returns where that is made, if not at the usual address.
@@ -327,29 +329,14 @@ impl<T: Dial> Supervisor<T> {
     /// What is done about a connection that could not be made.
     fn on_dial_error(&self, error: DialError, redact: &Redactor) -> Next {
         let context = &self.link.context;
-        let (outcome, phase, after) = match error.kind {
-            DialErrorKind::Unreachable => {
-                (ConnectOutcome::Unreachable, Phase::Waiting, error.retry_after.unwrap_or_default())
-            }
-            DialErrorKind::WrongAddress => {
-                (ConnectOutcome::WrongAddress, Phase::WrongAddress, error.retry_after.unwrap_or_default())
-            }
-            DialErrorKind::Edge => {
-                (ConnectOutcome::Unreachable, Phase::Waiting, backoff::slow(error.retry_after))
-            }
-            DialErrorKind::Forbidden => (ConnectOutcome::Forbidden, Phase::WrongAddress, Duration::ZERO),
-            DialErrorKind::Credentials => {
-                (ConnectOutcome::Credentials, Phase::CredentialsRefused, backoff::slow(error.retry_after))
-            }
+        let (phase, after) = match error.kind {
+            DialErrorKind::Unreachable => (Phase::Waiting, error.retry_after.unwrap_or_default()),
+            DialErrorKind::WrongAddress => (Phase::WrongAddress, error.retry_after.unwrap_or_default()),
+            DialErrorKind::Edge => (Phase::Waiting, backoff::slow(error.retry_after)),
+            DialErrorKind::Forbidden => (Phase::WrongAddress, Duration::ZERO),
+            DialErrorKind::Credentials => (Phase::CredentialsRefused, backoff::slow(error.retry_after)),
         };
-        context.metrics.connects(outcome).increment(1);
-        let detail = shown(redact, &error.message);
-        if matches!(error.kind, DialErrorKind::WrongAddress | DialErrorKind::Credentials) {
-            self.connector.refused(&self.link.key);
-        }
-        if let Some(event) = self.connector.on_dial_error(&self.link.key, &detail) {
-            context.spool.offer(&self.link.key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
-        }
+        let detail = failed(&*self.connector, &self.link.key, context, &error, redact);
         // A name may lead somewhere else later, but the caller that created the link must not find out when.
         if error.kind == DialErrorKind::Forbidden && self.link.lifetime.is_dynamic() {
             return Next::Close(Some(Error::rejected(Code::Forbidden, detail)));

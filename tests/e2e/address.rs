@@ -296,6 +296,32 @@ async fn a_link_that_moves_is_read_until_the_next_connection_is_made_and_has_no_
     assert!(!daemon.log().contains("ticket-1"), "{}", daemon.log());
 }
 
+#[tokio::test]
+async fn a_link_that_moves_has_a_gap_where_the_next_connection_has_to_sign_in() {
+    let nats = NatsServer::options().every_right().start().await;
+    let (first, second) = (
+        WebSocketServer::start(Arc::new(SilentService)).await,
+        WebSocketServer::start(Arc::new(SilentService)).await,
+    );
+    let settings = format!("{}\nsend_on_connect = [\"login\"]", moving(&first, "127.0.0.1"));
+    let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+    let client = nats.client().await;
+    let mut events = listen(&client, "pontoon.event.websocket.any.>").await;
+    first.connected(1, DEADLINE).await;
+    first.send_text(r#"{"type":"hello"}"#);
+    phase(&client, "ready", "").await;
+    next(&mut events, |_, body| body["reason"] == "restarted").await;
+    first.send_text(&format!(r#"{{"type":"move","url":"ws://{}/"}}"#, second.address()));
+    second.connected(1, DEADLINE).await;
+    second.send_text(r#"{"type":"hello"}"#);
+    second.send_text(r#"{"type":"m","n":2}"#);
+    let (_, gap) = next(&mut events, |_, _| true).await;
+    assert_eq!(gap["reason"], "disconnected", "{gap}: {}", daemon.log());
+    let (_, body) = next(&mut events, |_, _| true).await;
+    assert_eq!(body["text"], "2");
+    daemon.logs("link moved").await;
+}
+
 /// A service that has every client move at once.
 struct Restless;
 

@@ -271,8 +271,9 @@ impl<F> Outbox<F> {
         self.actions.push(Action::Close(reason.into()));
     }
 
-    /// Has the link go on over a new connection, as the service asks for: this one is read until that is made, and a link that
-    /// was never down has no gap. Where it cannot be made, this is [`Outbox::close`].
+    /// Has the link go on over a new connection, as the service asks for: this one is read until that is made. There is a gap
+    /// unless all was read that the service sent over this one, and the session of the next one is ready without sending
+    /// anything. Where that cannot be made, this is [`Outbox::close`].
     pub fn move_on(&mut self, reason: impl Into<String>) {
         self.actions.push(Action::Move(reason.into()));
     }
@@ -318,6 +319,11 @@ impl<F> Outbox<F> {
     /// Whether a tick is due; forgets the wake-up if it is. For the daemon, which then calls [`Session::tick`].
     pub fn take_due(&mut self) -> bool {
         self.wake.take_if(|wake| *wake <= self.now).is_some()
+    }
+
+    /// Whether the session wants something sent. For the daemon.
+    pub fn has_sends(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Send(..)))
     }
 
     /// Takes what the session wants done, leaving the outbox empty. For the daemon.

@@ -20,6 +20,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
         // Most commands only send a frame, which needs no time of day.
         let read = || read.unwrap_or_else(OffsetDateTime::now_utc);
         let rejoins = if self.ready { Joined::default() } else { self.outbox.rejoins().clone() };
+        self.has_sent |= !self.ready && self.outbox.has_sends();
         let mut end = None;
         let mut unsent: Vec<(CommandId, Error)> = Vec::new();
         loop {
@@ -63,7 +64,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                     Action::Forget(key) => self.link.forget(&key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
-                            self.link.ready(read(), &rejoins);
+                            self.link.ready(read(), &rejoins, self.has_sent);
                         }
                     }
                     Action::Log(text) => {

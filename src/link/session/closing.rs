@@ -35,7 +35,9 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// it was read.
     pub(super) async fn close_and_read(&mut self) -> bool {
         self.ends.outbound.close();
-        let until = tokio::time::Instant::now() + CLOSING;
+        // Where the next connection is made already, there is time to read this one to its end.
+        let limit = if self.has_moved { READ_REMAINING } else { CLOSING };
+        let until = tokio::time::Instant::now() + limit;
         while !self.context.spool.is_full() {
             let is_ahead = self.context.spool.is_ahead();
             let step = tokio::select! {

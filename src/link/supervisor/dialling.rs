@@ -1,12 +1,16 @@
 //! Makes connections.
 
+use std::time::Instant;
+
 use pontoon_sdk::{Kind, LinkKey, Redactor};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::link::context::Context;
 use crate::link::erased::ErasedConnector;
 use crate::link::redact::shown;
-use crate::transport::{Dial, DialError, DialledBy, Read as _, Received, Settings, http};
+use crate::metrics::ConnectOutcome;
+use crate::transport::{Dial, DialError, DialErrorKind, DialledBy, Read as _, Received, Settings, http};
 
 /// A connection that was made.
 pub struct Made<T: Dial> {
@@ -15,6 +19,33 @@ pub struct Made<T: Dial> {
     pub(super) dialled: DialledBy<T>,
     /// What was read of it already.
     pub(super) first: Option<T::Frame>,
+    /// When it was made, if that was beside the one before: since then it was not read.
+    pub(super) at: Option<OffsetDateTime>,
+}
+
+/// Counts a connection that could not be made, and passes it to the connector. Returns why, without secrets.
+pub(super) fn failed<T: Dial>(
+    connector: &dyn ErasedConnector<T>,
+    key: &LinkKey,
+    context: &Context,
+    error: &DialError,
+    redact: &Redactor,
+) -> String {
+    let outcome = match error.kind {
+        DialErrorKind::Unreachable | DialErrorKind::Edge => ConnectOutcome::Unreachable,
+        DialErrorKind::WrongAddress => ConnectOutcome::WrongAddress,
+        DialErrorKind::Forbidden => ConnectOutcome::Forbidden,
+        DialErrorKind::Credentials => ConnectOutcome::Credentials,
+    };
+    context.metrics.connects(outcome).increment(1);
+    let detail = shown(redact, &error.message);
+    if matches!(error.kind, DialErrorKind::WrongAddress | DialErrorKind::Credentials) {
+        connector.refused(key);
+    }
+    if let Some(event) = connector.on_dial_error(key, &detail) {
+        context.spool.offer(key, Box::new(event), Instant::now(), OffsetDateTime::now_utc());
+    }
+    detail
 }
 
 /// Makes the request that comes before a connection, and returns where that is made, if not at the usual address.
@@ -48,7 +79,11 @@ pub(super) async fn make_next<T: Dial>(
     context: &Context,
 ) -> Result<Made<T>, String> {
     let settings = &context.transport;
-    let other = prepare(connector, key, endpoint, settings).await.map_err(|error| error.message)?;
+    let failed = |error: DialError, place: &T::Endpoint| {
+        failed(connector, key, context, &error, &Redactor::new(T::secrets(place)))
+    };
+    let prepared = prepare(connector, key, endpoint, settings).await;
+    let other = prepared.map_err(|error| failed(error, endpoint))?;
     let place = other.as_ref().unwrap_or(endpoint);
     let made = async {
         let mut dialled = dial::<T>(place, memory, settings).await?;
@@ -63,13 +98,8 @@ pub(super) async fn make_next<T: Dial>(
         };
         Ok((dialled, first))
     };
-    let (dialled, first) = made.await.map_err(|error| {
-        let reason = shown(&Redactor::new(T::secrets(place)), &error.message);
-        // An address that cannot be dialled is not tried again.
-        connector.on_dial_error(key, &reason);
-        reason
-    })?;
-    Ok(Made { endpoint: other, dialled, first })
+    let (dialled, first) = made.await.map_err(|error| failed(error, place))?;
+    Ok(Made { endpoint: other, dialled, first, at: Some(OffsetDateTime::now_utc()) })
 }
 
 /// Dials. Transports keep the deadline themselves, and report what took so long; one that does not must not keep its link from
