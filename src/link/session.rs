@@ -24,7 +24,7 @@ use tokio::time::{Sleep, sleep_until};
 use self::asks::Asks;
 pub use self::ends::Ends;
 pub use self::moving::Mover;
-use self::moving::{Moving, made};
+use self::moving::{Moving, until_made};
 use self::observe::show_connection;
 use super::Link;
 use super::context::Context;
@@ -245,7 +245,7 @@ impl<'a, F: Frame, R: Read<F>> Connection<'a, F, R> {
                 Some(number) = self.stored.1.next() => self.is_stored(number),
                 Some((number, answer)) = self.asks.next(), if !self.asks.is_empty() => self.asked(number, answer),
                 begun = begun(self.beginning.as_deref_mut()) => self.begun(begun),
-                made = made(self.moving.as_mut()) => self.moved(made),
+                made = until_made(self.moving.as_mut()) => self.moved(made),
                 () = self.link.queue.arrived() => Ok(()),
                 command = self.pending.gone() => self.caller_gone(command),
                 () = &mut timer, if at.is_some() => {

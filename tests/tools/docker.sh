@@ -35,7 +35,7 @@ if ! docker info >/dev/null 2>&1; then
         say "NOT RUN: there is no Docker engine, and none can be started (Debian: docker.io, as root)"
         exit 0
     fi
-    # In a network of its own, the ports and rules of the engine are in nobody's way.
+    # In a separate network the ports and rules of the engine cannot collide with those of the host.
     if [[ -z ${PONTOON_OWN_NETWORK:-} ]] && unshare --net true 2>/dev/null; then
         rm -rf "$work"
         PONTOON_OWN_NETWORK=1 exec unshare --net bash -c 'ip link set lo up && exec "$0" "$@"' "$0" "$@"

@@ -13,7 +13,7 @@ pub(super) struct Moving<'a> {
 }
 
 /// Waits until the next connection is made, or cannot be. Dropping the future loses nothing.
-pub(super) async fn made(moving: Option<&mut Moving<'_>>) -> Result<(), String> {
+pub(super) async fn until_made(moving: Option<&mut Moving<'_>>) -> Result<(), String> {
     match moving {
         Some(moving) => (&mut moving.next).await,
         None => std::future::pending().await,
