@@ -90,8 +90,8 @@ done
 pontoon man --write /usr/bin >"$work/output" 2>&1 && fail "the root can be written to"
 grep -q 'Read-only file system' "$work/output" || fail "$(cat "$work/output")"
 
-# The daemon is stopped first, so that NATS takes what it still has.
-run stop
+# The daemon is stopped first, so that NATS takes what it still has. The services stay, so that no link has a gap before that.
+run stop nats pontoon
 [[ $(of '{{.State.ExitCode}}') == 0 ]] || fail "the daemon did not drain"
 [[ ! $(of '{{.State.FinishedAt}}') > $(of '{{.State.FinishedAt}}' nats) ]] || fail "NATS was stopped before the daemon"
 run start "${services[@]}"
