@@ -17,6 +17,8 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
     /// was read that it comes from, if it comes from one.
     pub(super) fn perform_read(&mut self, read: Option<OffsetDateTime>) -> Result<(), End> {
         let read_at = self.outbox.now();
+        // A session that is ready before a frame has not seen yet what the service asks of it.
+        let by_frame = read.is_some();
         // Most commands only send a frame, which needs no time of day.
         let read = || read.unwrap_or_else(OffsetDateTime::now_utc);
         let rejoins = if self.ready { Joined::default() } else { self.outbox.rejoins().clone() };
@@ -64,7 +66,7 @@ impl<F: Frame, R: Read<F>> Connection<'_, F, R> {
                     Action::Forget(key) => self.link.forget(&key),
                     Action::Ready => {
                         if !std::mem::replace(&mut self.ready, true) {
-                            self.link.ready(read(), &rejoins, self.has_sent);
+                            self.link.ready(read(), &rejoins, self.has_sent || !by_frame);
                         }
                     }
                     Action::Log(text) => {
