@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use async_nats::Client;
+use async_nats::{Client, Subscriber};
 use pontoon_testkit::{
     Connection, Daemon, DaemonConfig, NatsServer, Refusal, Service, WebSocketServer, eventually, until_some,
 };
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -248,7 +249,7 @@ async fn what_is_remembered_opens_the_next_connection_until_it_is_refused() {
 /// A table that moves where a frame says so, within `hosts`.
 fn moving(service: &WebSocketServer, hosts: &str) -> String {
     format!(
-        "url = \"ws://{}/\"\nkind = \"/type\"\nready_when = \"hello\"\nreconnect_when = \"move\"\n\
+        "url = \"ws://{}/\"\nkind = \"/type\"\nreconnect_when = \"move\"\n\
          remember = {{ to = {{ when = \"move\", from = \"/url\" }} }}\n\
          address = {{ from = \"to\", hosts = [\"{hosts}\"], addresses = [\"127.0.0.1\"] }}\n\
          events.m = {{ type = \"log.entry\", text = \"/n\" }}\ntransport.connect_timeout = \"60s\"",
@@ -256,70 +257,80 @@ fn moving(service: &WebSocketServer, hosts: &str) -> String {
     )
 }
 
+/// A link that is ready at one service, and is asked to move to another one.
+struct Moving {
+    daemon: Daemon,
+    client: Client,
+    events: Subscriber,
+    first: WebSocketServer,
+    second: WebSocketServer,
+    // Behind the daemon, so that it is gone last.
+    _nats: NatsServer,
+}
+
+impl Moving {
+    async fn start(settings: &str) -> Self {
+        let nats = NatsServer::options().every_right().start().await;
+        let first = WebSocketServer::start(Arc::new(SilentService)).await;
+        let second = WebSocketServer::start(Arc::new(SilentService)).await;
+        let settings = format!("{}\n{settings}", moving(&first, "127.0.0.1"));
+        let client = nats.client().await;
+        let mut events = listen(&client, "pontoon.event.websocket.any.>").await;
+        let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
+        first.connected(1, DEADLINE).await;
+        first.send_text(r#"{"type":"hello"}"#);
+        phase(&client, "ready", "").await;
+        next(&mut events, |_, body| body["reason"] == "restarted").await;
+        first.send_text(&format!(r#"{{"type":"move","url":"ws://{}/?ticket-1"}}"#, second.address()));
+        second.connected(1, DEADLINE).await;
+        Self { daemon, client, events, first, second, _nats: nats }
+    }
+
+    /// The next event.
+    async fn next(&mut self) -> Value {
+        next(&mut self.events, |_, _| true).await.1
+    }
+}
+
 #[tokio::test]
 async fn a_link_that_moves_is_read_until_the_next_connection_is_made_and_has_no_gap() {
-    let nats = NatsServer::options().every_right().start().await;
-    let (first, second) = (
-        WebSocketServer::start(Arc::new(SilentService)).await,
-        WebSocketServer::start(Arc::new(SilentService)).await,
-    );
-    let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &moving(&first, "127.0.0.1")));
-    let client = nats.client().await;
-    let mut events = listen(&client, "pontoon.event.websocket.any.>").await;
-    first.connected(1, DEADLINE).await;
-    first.send_text(r#"{"type":"hello"}"#);
-    phase(&client, "ready", "").await;
-    next(&mut events, |_, body| body["reason"] == "restarted").await;
-
-    first.send_text(&format!(r#"{{"type":"move","url":"ws://{}/?ticket-1"}}"#, second.address()));
-    second.connected(1, DEADLINE).await;
+    let mut moving = Moving::start("ready_when = \"hello\"").await;
     // The other one has not sent anything yet.
-    first.send_text(r#"{"type":"m","n":1}"#);
-    let (message, body) = next(&mut events, |_, _| true).await;
-    assert_eq!(body["text"], "1", "{}", message.subject);
-    assert_eq!(first.connections().len(), 1);
+    moving.first.send_text(r#"{"type":"m","n":1}"#);
+    assert_eq!(moving.next().await["text"], "1");
+    assert_eq!(moving.first.connections().len(), 1);
 
-    second.send_text(r#"{"type":"hello"}"#);
-    second.send_text(r#"{"type":"m","n":2}"#);
-    let (message, body) = next(&mut events, |_, _| true).await;
-    assert_eq!(body["text"], "2", "{}: {}", message.subject, daemon.log());
-    first.connected(0, DEADLINE).await;
-    phase(&client, "ready", "").await;
-    assert_eq!((first.upgrades(), second.upgrades()), (1, 1));
+    moving.second.send_text(r#"{"type":"hello"}"#);
+    moving.second.send_text(r#"{"type":"m","n":2}"#);
+    assert_eq!(moving.next().await["text"], "2", "{}", moving.daemon.log());
+    moving.first.connected(0, DEADLINE).await;
+    phase(&moving.client, "ready", "").await;
+    assert_eq!((moving.first.upgrades(), moving.second.upgrades()), (1, 1));
 
     // A break afterwards is one.
-    second.cut();
-    eventually(DEADLINE, async || second.connections().iter().any(|connection| connection.id() == 1)).await;
-    second.send_text(r#"{"type":"hello"}"#);
-    let (_, gap) = next(&mut events, |_, _| true).await;
-    assert_eq!(gap["reason"], "disconnected", "{gap}");
-    assert!(!daemon.log().contains("ticket-1"), "{}", daemon.log());
+    moving.second.cut();
+    let again = async || moving.second.connections().iter().any(|connection| connection.id() == 1);
+    eventually(DEADLINE, again).await;
+    moving.second.send_text(r#"{"type":"hello"}"#);
+    assert_eq!(moving.next().await["reason"], "disconnected");
+    assert!(!moving.daemon.log().contains("ticket-1"), "{}", moving.daemon.log());
 }
 
 #[tokio::test]
 async fn a_link_that_moves_has_a_gap_where_the_next_connection_has_to_sign_in() {
-    let nats = NatsServer::options().every_right().start().await;
-    let (first, second) = (
-        WebSocketServer::start(Arc::new(SilentService)).await,
-        WebSocketServer::start(Arc::new(SilentService)).await,
-    );
-    let settings = format!("{}\nsend_on_connect = [\"login\"]", moving(&first, "127.0.0.1"));
-    let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
-    let client = nats.client().await;
-    let mut events = listen(&client, "pontoon.event.websocket.any.>").await;
-    first.connected(1, DEADLINE).await;
-    first.send_text(r#"{"type":"hello"}"#);
-    phase(&client, "ready", "").await;
-    next(&mut events, |_, body| body["reason"] == "restarted").await;
-    first.send_text(&format!(r#"{{"type":"move","url":"ws://{}/"}}"#, second.address()));
-    second.connected(1, DEADLINE).await;
-    second.send_text(r#"{"type":"hello"}"#);
-    second.send_text(r#"{"type":"m","n":2}"#);
-    let (_, gap) = next(&mut events, |_, _| true).await;
-    assert_eq!(gap["reason"], "disconnected", "{gap}: {}", daemon.log());
-    let (_, body) = next(&mut events, |_, _| true).await;
-    assert_eq!(body["text"], "2");
-    daemon.logs("link moved").await;
+    for settings in [
+        "ready_when = \"hello\"\nsend_on_connect = [\"login\"]",
+        "ready_when = \"hello\"\non = [{ when = \"hello\", send = \"login\" }]",
+        // It is ready before it knows what is asked of it.
+        "on = [{ when = \"hello\", send = \"login\" }]",
+    ] {
+        let mut moving = Moving::start(settings).await;
+        moving.second.send_text(r#"{"type":"hello"}"#);
+        moving.second.send_text(r#"{"type":"m","n":2}"#);
+        assert_eq!(moving.next().await["reason"], "disconnected", "{settings}: {}", moving.daemon.log());
+        assert_eq!(moving.next().await["text"], "2", "{settings}");
+        moving.daemon.logs("link moved").await;
+    }
 }
 
 /// A service that has every client move at once.
@@ -341,7 +352,7 @@ async fn a_link_that_is_to_move_again_and_again_is_dialled_as_after_breaks() {
     let service = WebSocketServer::start(Arc::new(Restless)).await;
     let client = nats.client().await;
     let mut events = listen(&client, "pontoon.event.websocket.any.gap.detected.>").await;
-    let settings = moving(&service, "127.0.0.1");
+    let settings = format!("{}\nready_when = \"hello\"", moving(&service, "127.0.0.1"));
     let daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
     next(&mut events, |_, body| body["reason"] == "disconnected").await;
     daemon.logs("link moved").await;
@@ -352,7 +363,7 @@ async fn a_link_that_is_to_move_again_and_again_is_dialled_as_after_breaks() {
 async fn a_link_does_not_move_inside() {
     let nats = NatsServer::options().every_right().start().await;
     let service = WebSocketServer::start(Arc::new(SilentService)).await;
-    let settings = moving(&service, "*.service.example");
+    let settings = format!("{}\nready_when = \"hello\"", moving(&service, "*.service.example"));
     let _daemon = start(DaemonConfig::new(&nats).connector("any", "websocket", &settings));
     let client = nats.client().await;
     let mut events = listen(&client, "pontoon.event.websocket.any.gap.detected.>").await;
