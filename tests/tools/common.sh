@@ -12,6 +12,17 @@ say() {
     printf '%s\n' "$*" >&2
 }
 
+# until_true WHAT COMMAND...: runs it until it succeeds, for at least a minute. Then `fail`, which the script has, is called.
+until_true() {
+    local what=$1
+    shift
+    for _ in $(seq 300); do
+        "$@" && return
+        sleep 0.2
+    done
+    fail "not in time: $what"
+}
+
 python() {
     "${PYTHON:-python3}" "$@"
 }

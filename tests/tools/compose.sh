@@ -43,16 +43,6 @@ trap finish EXIT
 of() {
     docker inspect --format "$1" "$("${compose[@]}" ps --all --quiet "${2:-pontoon}")"
 }
-# until_true WHAT COMMAND...: runs it until it succeeds.
-until_true() {
-    local what=$1
-    shift
-    for _ in $(seq 300); do
-        "$@" && return
-        sleep 0.2
-    done
-    fail "not in time: $what"
-}
 # run ARGUMENTS...: a command of Compose, whose output is shown only if it fails.
 run() {
     "${compose[@]}" "$@" >"$work/output" 2>&1 || { cat "$work/output" >&2; fail "$*"; }

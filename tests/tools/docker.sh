@@ -58,15 +58,8 @@ if ! docker info >/dev/null 2>&1; then
 fi
 trap finish EXIT
 
-# until_true WHAT COMMAND...: runs it until it succeeds.
-until_true() {
-    local what=$1
-    shift
-    for _ in $(seq 300); do
-        "$@" && return
-        sleep 0.2
-    done
-    say "not in time: $what"
+fail() {
+    say "$*"
     docker logs pontoon-test >&2 || true
     exit 1
 }
@@ -135,10 +128,10 @@ is() {
     [[ $(docker inspect --format "$1" pontoon-test) == "$2" ]]
 }
 until_true "healthy" is '{{.State.Health.Status}}' healthy
-is '{{.Config.User}}' 65532:65532 || { say "the image does not set its user"; exit 1; }
-docker exec pontoon-test /usr/bin/pontoon tail --last 1 --count 1 | grep -q . || { say "no event"; exit 1; }
+is '{{.Config.User}}' 65532:65532 || fail "the image does not set its user"
+docker exec pontoon-test /usr/bin/pontoon tail --last 1 --count 1 | grep -q . || fail "no event"
 docker stop --time 30 pontoon-test >/dev/null
-is '{{.State.ExitCode}}' 0 || { say "it did not drain"; docker logs pontoon-test >&2; exit 1; }
+is '{{.State.ExitCode}}' 0 || fail "it did not drain"
 docker start pontoon-test >/dev/null
 until_true "healthy again" is '{{.State.Health.Status}}' healthy
 # Without NATS it runs on, and its strict health fails.
@@ -148,7 +141,7 @@ until_true "strict health fails without NATS" \
 docker start pontoon-test-nats >/dev/null
 until_true "strict health after NATS is back" docker exec pontoon-test /usr/bin/pontoon health --strict >/dev/null
 docker stop --time 30 pontoon-test >/dev/null
-is '{{.State.ExitCode}}' 0 || { say "it did not drain"; docker logs pontoon-test >&2; exit 1; }
+is '{{.State.ExitCode}}' 0 || fail "it did not drain"
 say "the image ran: healthy, events, read-only, stopped with 0, started again, NATS away and back"
 
 if "$tools/docker-compose" version >/dev/null 2>&1; then

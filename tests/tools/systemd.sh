@@ -80,19 +80,9 @@ inside() {
     nsenter --target "$(pgrep -P "$init")" --pid --mount --uts --ipc --cgroup --root --wd -- "$@"
 }
 is() {
-    [[ $(inside systemctl show pontoon --property "$1" --value) == "$2" ]]
+    [[ $(inside systemctl show pontoon --property "$1" --value 2>/dev/null) == "$2" ]]
 }
-# until_true WHAT COMMAND...: runs it until it succeeds.
-until_true() {
-    local what=$1
-    shift
-    for _ in $(seq 300); do
-        "$@" 2>/dev/null && return
-        sleep 0.2
-    done
-    failed "not in time: $what"
-}
-failed() {
+fail() {
     say "$*"
     inside systemctl show pontoon --property ActiveState,SubState,Result,ExecMainStatus,NRestarts >&2 || true
     inside journalctl --no-pager --unit pontoon --lines 20 >&2 || tail -n 5 "$work/boot.log" >&2
@@ -102,24 +92,24 @@ up() {
     inside systemctl list-units >/dev/null
 }
 until_true "systemd" up
-inside systemctl start pontoon || failed "it does not start"
+inside systemctl start pontoon || fail "it does not start"
 until_true "active" is ActiveState active
 until_true "events are kept on disk" inside test -d /var/lib/private/pontoon/sub0.shop
 main=$(inside systemctl show pontoon --property MainPID --value)
 # A reload ends when the daemon has notified that it is ready again.
 sed -i 's|:9/ws|:10/ws|' "$config"
-inside systemctl reload pontoon || failed "it does not reload"
+inside systemctl reload pontoon || fail "it does not reload"
 until_true "reloaded" is ActiveState active
-is MainPID "$main" || failed "a reload has ended the daemon"
+is MainPID "$main" || fail "a reload has ended the daemon"
 # A daemon that is frozen sends no keepalives.
 inside kill -STOP "$main"
 until_true "started again by the watchdog" is NRestarts 1
 until_true "active after the watchdog" is ActiveState active
-inside systemctl stop pontoon || failed "it does not stop"
-is Result success || failed "it did not drain"
+inside systemctl stop pontoon || fail "it does not stop"
+is Result success || fail "it did not drain"
 # A restart would not help.
 printf 'connectors.shop = { type = "sub9" }\n' >"$config"
-! inside systemctl start pontoon 2>/dev/null || failed "a wrong configuration was started"
+! inside systemctl start pontoon 2>/dev/null || fail "a wrong configuration was started"
 until_true "failed" is ActiveState failed
-is ExecMainStatus 78 && is NRestarts 0 || failed "a wrong configuration is tried again"
+is ExecMainStatus 78 && is NRestarts 0 || fail "a wrong configuration is tried again"
 say "the service ran: ready, reloaded, started again by the watchdog, stopped, and 78 is final"
