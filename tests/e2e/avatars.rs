@@ -7,10 +7,8 @@ mod script;
 mod scripts;
 mod sockets;
 
-use std::time::Duration;
-
 use async_nats::{Client, Subscriber};
-use pontoon_testkit::{Daemon, DaemonConfig, Echo, NatsServer};
+use pontoon_testkit::{Daemon, DaemonConfig, Echo, NatsServer, until_ok};
 use serde_json::Value;
 
 use crate::support::{self, DEADLINE, Reply, listen, next};
@@ -53,15 +51,11 @@ impl Fixture {
 
     /// Waits for a state of the instance that is so.
     async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = tokio::time::Instant::now() + DEADLINE;
-        loop {
+        until_ok(DEADLINE, async || {
             let state = self.ask("status", "").await.body["data"].take();
-            if wanted(&state) {
-                return state;
-            }
-            assert!(tokio::time::Instant::now() < end, "{state}\n{}", self.daemon.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            if wanted(&state) { Ok(state) } else { Err(format!("{state}\n{}", self.daemon.log())) }
+        })
+        .await
     }
 
     /// The next event of this type: the service's name for it, and its body.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use pontoon_testkit::{DaemonConfig, Dir, NatsServer, Refusal, Sub0};
+use pontoon_testkit::{DaemonConfig, Dir, NatsServer, Refusal, Sub0, repeat};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -52,12 +52,9 @@ async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal()
         pontoon(&fixture.nats, &["tail", "--count", "2"]).stdout(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(tail.stdout.take().expect("piped")).lines();
     // Broadcasts go on until the subscriber has its two.
-    let broadcasts = async {
-        loop {
-            fixture.sub0.broadcast("tick", &json!({"text": "\u{1b}[2J hello"}));
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
+    let broadcasts = repeat(Duration::from_millis(50), async || {
+        fixture.sub0.broadcast("tick", &json!({"text": "\u{1b}[2J hello"}));
+    });
     let shown = async {
         let mut shown = Vec::new();
         while let Some(line) = lines.next_line().await.expect("readable") {
@@ -67,7 +64,7 @@ async fn tail_shows_events_as_they_pass_and_cannot_be_made_to_steer_a_terminal()
     };
     let shown = tokio::select! {
         shown = timeout(DEADLINE, shown) => shown.expect("in time"),
-        () = broadcasts => unreachable!("they go on for ever"),
+        never = broadcasts => match never {},
     };
     let text = shown.join("\n");
     assert!(text.contains("resource.broadcast") && text.contains("tick"), "{text}");

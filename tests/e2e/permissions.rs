@@ -6,7 +6,7 @@ use std::path::Path;
 use async_nats::jetstream::{self, consumer, stream};
 use async_nats::{Client, ConnectOptions};
 use futures_util::{FutureExt as _, StreamExt as _};
-use pontoon_testkit::{DaemonConfig, NatsServer, Sub0, eventually};
+use pontoon_testkit::{DaemonConfig, NatsServer, Sub0, eventually, repeat};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -123,18 +123,15 @@ async fn people_use_the_commands_as_these_users_and_see_what_is_refused() {
         assert!(err.contains("Permissions Violation") && err.contains("nats.user"), "{err}");
     }
     // What was sent before the subscription is not received, so it is sent again and again.
-    let broadcasts = async {
-        loop {
-            fixture.sub0.broadcast("tick", &json!({ "n": 1 }));
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
+    let broadcasts = repeat(std::time::Duration::from_millis(50), async || {
+        fixture.sub0.broadcast("tick", &json!({ "n": 1 }));
+    });
     tokio::select! {
         (code, out, err) = output(as_user("reader", &["tail", "--count", "1"])) => {
             assert_eq!(code, Some(0), "{err}");
             assert!(out.contains("resource.broadcast"), "{out}");
         }
-        () = broadcasts => {}
+        never = broadcasts => match never {},
     }
     let (code, out, err) = output(as_user("reader", &["tail", "shop", "--last", "1", "--count", "1"])).await;
     assert_eq!((code, out.lines().count()), (Some(0), 1), "{out}{err}");

@@ -7,7 +7,7 @@ use pontoon_sdk::Raw;
 use pontoon_sdk::socketio::{Args, Frame};
 use pontoon_testkit::{
     Daemon, DaemonConfig, HostileCase, HostileOutcome, NatsServer, SocketIoServer, Timers, Welcome,
-    eventually,
+    eventually, repeat,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -129,15 +129,12 @@ async fn pings_are_answered_and_missed_ones_noticed_while_we_write() {
     assert_eq!(scenario.service.upgrades(), 1);
     // It still reads what is written, and sends nothing more.
     scenario.service.pings(false);
-    let writing = async {
-        loop {
-            scenario.ask("emit.x", "1").await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
+    let writing = repeat(Duration::from_millis(20), async || {
+        scenario.ask("emit.x", "1").await;
+    });
     tokio::select! {
         () = eventually(DEADLINE, async || scenario.service.upgrades() == 2) => {}
-        () = writing => unreachable!("it goes on for ever"),
+        never = writing => match never {},
     }
 }
 

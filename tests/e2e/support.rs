@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use pontoon_testkit::{
-    Connection, Daemon, DaemonConfig, Dir, NatsOptions, NatsServer, Service, Sub0, until_some,
+    Connection, Daemon, DaemonConfig, Dir, NatsOptions, NatsServer, Service, Sub0, until_ok, until_some,
 };
 use serde_json::Value;
 use tokio::time::timeout;
@@ -63,42 +63,28 @@ impl Fixture {
 
     /// Waits until the state of the instance is as wanted.
     pub(crate) async fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = timeout(DEADLINE, async {
-            loop {
-                let reply = self.ask("status", "", &[]).await;
-                let state = reply.body["data"].clone();
-                if wanted(&state) {
-                    return state;
-                }
-                tokio::time::sleep(Duration::from_millis(25)).await;
-            }
-        });
-        match found.await {
-            Ok(state) => state,
-            Err(_) => panic!("the state does not come:\n{}\n{}", self.daemon.log(), self.nats.log()),
-        }
+        until_ok(DEADLINE, async || {
+            let state = self.ask("status", "", &[]).await.body["data"].take();
+            if wanted(&state) { Ok(state) } else { Err(self.daemon.log() + &self.nats.log()) }
+        })
+        .await
     }
 
     /// Waits until the admin endpoint's status of the instance is as wanted; needs no NATS.
     pub(crate) async fn status(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        loop {
+        until_ok(DEADLINE, async || {
             let (_, text) = self.daemon.get("/status").await;
             let status: Value = serde_json::from_str(&text).expect("status is JSON");
             let instance = status["instances"][0].clone();
-            if wanted(&instance) {
-                return instance;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{instance}\n{}", self.daemon.log());
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
+            if wanted(&instance) { Ok(instance) } else { Err(format!("{instance}\n{}", self.daemon.log())) }
+        })
+        .await
     }
 
     /// Waits until so many events were read behind the first gap, and all of them are accounted for: the contract's sum.
     pub(crate) async fn at_rest(&mut self, events: usize) -> pontoon_testkit::Metrics {
         let labels = [("pontoon_instance", "shop"), ("type", "sub0")];
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        loop {
+        until_ok(DEADLINE, async || {
             let metrics = self.daemon.metrics().await;
             let value = |name: &str| metrics.value(name, &labels).unwrap_or_else(|| panic!("no {name}"));
             let dropped: f64 = ["overflow", "too_large", "shutdown"]
@@ -115,14 +101,11 @@ impl Fixture {
                 + dropped
                 + waiting;
             if waiting == 0.0 && read == sum && read > events as f64 {
-                return metrics;
+                return Ok(metrics);
             }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "read {read}, accounted for {sum}, of them {waiting} wait"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            Err(format!("read {read}, accounted for {sum}, of them {waiting} wait"))
+        })
+        .await
     }
 }
 
@@ -135,15 +118,14 @@ pub(crate) async fn instance(daemon: &mut Daemon, name: &str) -> Option<Value> {
 
 /// Waits until the instance's link is in this phase. Returns the link's detail.
 pub(crate) async fn link(daemon: &mut Daemon, name: &str, phase: &str) -> String {
-    let end = tokio::time::Instant::now() + DEADLINE;
-    loop {
+    until_ok(DEADLINE, async || {
         let link = instance(daemon, name).await.map(|status| status["links"][0].clone()).unwrap_or_default();
         if link["phase"] == phase {
-            return link["detail"].as_str().unwrap_or_default().to_owned();
+            return Ok(link["detail"].as_str().unwrap_or_default().to_owned());
         }
-        assert!(tokio::time::Instant::now() < end, "{name} is not {phase}: {link}\n{}", daemon.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        Err(format!("{name} is not {phase}: {link}\n{}", daemon.log()))
+    })
+    .await
 }
 
 /// Waits until the first link of an instance is as wanted, once events can be published.
@@ -155,15 +137,14 @@ pub(crate) async fn link_state(
     wanted: impl Fn(&Value) -> bool,
 ) -> Value {
     let subject = format!("pontoon.command.{kind}.{instance}.status");
-    let end = tokio::time::Instant::now() + DEADLINE;
-    loop {
+    until_ok(DEADLINE, async || {
         let mut state = ask(client, &subject, "", &[]).await.body["data"].take();
         if state["bus"]["publishing"] == true && wanted(&state["links"][0]) {
-            return state["links"][0].take();
+            return Ok(state["links"][0].take());
         }
-        assert!(tokio::time::Instant::now() < end, "the state does not come: {state}\n{}", daemon.log());
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
+        Err(format!("the state does not come: {state}\n{}", daemon.log()))
+    })
+    .await
 }
 
 /// The daemon that was built with these tests.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pontoon_testkit::{NatsServer, eventually};
+use pontoon_testkit::{NatsServer, eventually, repeat};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, NUMBERED};
@@ -105,17 +105,16 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         sick.freeze();
         let noticed = next(&mut states, |_, state| !is_ready(state));
         let body = json!("x".repeat(size)).to_string();
-        let busy = async {
-            for round in 0.. {
-                // Their answers are not awaited: they are only to be written.
-                let headers = [("Pontoon-Wait", "accepted")];
-                ask(&client, "pontoon.command.socketio.sick.emit.load", &body, &headers).await;
-                let reply = ask(&client, "pontoon.command.socketio.well.call.echo", "1", &[]).await;
-                assert_eq!(reply.verdict(), ("response", None), "round {round}: {}", reply.message());
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::select! { _ = noticed => {}, () = busy => unreachable!() }
+        let mut round = 0;
+        let busy = repeat(Duration::from_millis(50), async || {
+            // Their answers are not awaited: they are only to be written.
+            let headers = [("Pontoon-Wait", "accepted")];
+            ask(&client, "pontoon.command.socketio.sick.emit.load", &body, &headers).await;
+            let reply = ask(&client, "pontoon.command.socketio.well.call.echo", "1", &[]).await;
+            assert_eq!(reply.verdict(), ("response", None), "round {round}: {}", reply.message());
+            round += 1;
+        });
+        tokio::select! { _ = noticed => {}, never = busy => match never {} }
         sick.thaw();
         next(&mut states, |_, state| is_ready(state)).await;
         next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pontoon_testkit::Browser;
+use pontoon_testkit::{Browser, repeat};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -103,17 +103,14 @@ async fn the_wire_shows_frames_in_both_directions_without_secrets() {
         let mut watch = crate::cli::pontoon(&nats, &[&["--admin-listen", &address], arguments].concat());
         let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
         // It may not watch yet.
-        let reconnects = async {
-            loop {
-                support::ask(&client, "pontoon.command.websocket.echo.reconnect", "", &[]).await;
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        };
+        let reconnects = repeat(Duration::from_millis(500), async || {
+            support::ask(&client, "pontoon.command.websocket.echo.reconnect", "", &[]).await;
+        });
         let mut output = String::new();
         let mut stdout = watch.stdout.take().unwrap();
         tokio::select! {
             read = tokio::time::timeout(DEADLINE, stdout.read_to_string(&mut output)) => drop(read.expect("in time")),
-            () = reconnects => unreachable!("they go on for ever"),
+            never = reconnects => match never {},
         }
         output
     };

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pontoon_testkit::Refusal;
+use pontoon_testkit::{Refusal, until_ok};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -199,29 +199,22 @@ async fn promtool_accepts_the_metrics_of_a_daemon_at_work_and_the_sums_are_right
     sub0.blast(500, |n| json!({"uid": null, "action": "tick", "data": n}).to_string()).await;
     sub0.send_text("[1,2]");
     let own = [("pontoon_instance", "shop"), ("type", "sub0")];
-    let metrics = tokio::time::timeout(DEADLINE, async {
-        loop {
-            let metrics = daemon.metrics().await;
-            let value = |name: &str| metrics.value(&format!("pontoon_{name}"), &own).unwrap();
-            let waiting = value("spool_events") + value("publish_inflight");
-            let sum = value("events_published_total")
-                + value("events_deduplicated_total")
-                + value("events_dropped_total")
-                + waiting;
-            let counted = value("event_latency_seconds_count") == value("events_published_total");
-            if value("events_read_total") >= 501.0
-                && waiting == 0.0
-                && value("events_read_total") == sum
-                && counted
-            {
-                return metrics;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let metrics = until_ok(DEADLINE, async || {
+        let metrics = daemon.metrics().await;
+        let value = |name: &str| metrics.value(&format!("pontoon_{name}"), &own).unwrap();
+        let waiting = value("spool_events") + value("publish_inflight");
+        let sum = value("events_published_total")
+            + value("events_deduplicated_total")
+            + value("events_dropped_total")
+            + waiting;
+        let counted = value("event_latency_seconds_count") == value("events_published_total");
+        let read = value("events_read_total");
+        if read >= 501.0 && waiting == 0.0 && read == sum && counted {
+            return Ok(metrics);
         }
-    });
-    let Ok(metrics) = metrics.await else {
-        panic!("the sums stay wrong:\n{}\n{}", daemon.get("/metrics").await.1, daemon.log());
-    };
+        Err(format!("the sums stay wrong:\n{}\n{}", daemon.get("/metrics").await.1, daemon.log()))
+    })
+    .await;
     let value = |name: &str, labels: &[(&str, &str)]| metrics.value(name, labels).unwrap();
     assert_eq!(value("pontoon_events_unrecognised_total", &own), 1.0);
     assert_eq!(value("pontoon_commands_total", &[("operation", "call"), ("outcome", "response")]), 1.0);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use pontoon_testkit::{DaemonConfig, NatsServer, Refusal, Sub0, eventually};
 use serde_json::Value;
+use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::prometheus::Prometheus;
@@ -26,13 +27,14 @@ async fn everything_that_is_asked_has_an_answer() {
     let client = nats.client().await;
     let _commands = AbortOnDropHandle::new(tokio::spawn(async move {
         let soon = HeaderMap::from_iter([("Pontoon-Expires".parse().unwrap(), "1s".parse().unwrap())]);
+        let mut ticks = interval(Duration::from_millis(100));
         loop {
+            ticks.tick().await;
             let command =
                 client.publish_with_reply("pontoon.command.sub0.shop.status", "_INBOX.x", "".into());
             command.await.expect("sent");
             let job = client.publish_with_headers("pontoon.job.sub0.bank.call.x", soon.clone(), "{}".into());
             job.await.expect("sent");
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }));
     let dashboard: Value = serde_json::from_str(&shipped("grafana/pontoon.json")).unwrap();

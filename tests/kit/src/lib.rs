@@ -17,7 +17,7 @@
 //! * [`ConnectProxy`]: an HTTP proxy that makes tunnels, and may refuse to
 //! * [`FailingCalls`]: system calls of the daemon that fail, by strace
 //! * [`Browser`]: a headless Chromium with one page
-//! * [`eventually`] and [`until_some`]: wait for a condition with a deadline, never for luck
+//! * [`eventually`], [`until_some`] and [`until_ok`]: wait for a condition with a deadline, never for luck; [`repeat`]
 //!
 //! Everything listens on loopback, on ports that the system chose or, where a server may be down for a while, that
 //! [`reserved_port`] did, and is gone when its guard is dropped.
@@ -72,5 +72,5 @@ pub use script::ScriptSocket;
 pub use socketio::{Connect, Opening, Peer, SocketIoServer, Timers, Welcome};
 pub use strict::Strict;
 pub use sub0::{Answer, Audience, ErrorShape, Resource, Sub0, SubprotocolEcho};
-pub use wait::{eventually, until_some};
+pub use wait::{eventually, repeat, until_ok, until_some};
 pub use websocket::{Connection, Lifetime, Listener, Received, Refusal, Request, Service, WebSocketServer};

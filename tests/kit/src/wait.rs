@@ -1,5 +1,6 @@
 //! Waiting for a condition with a deadline.
 
+use std::convert::Infallible;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub fn eventually(deadline: Duration, condition: impl AsyncFnMut() -> bool) -> i
     let place = Location::caller();
     async move {
         let mut condition = condition;
-        wait(place, deadline, async || condition().await.then_some(())).await;
+        wait(place, deadline, async || condition().await.then_some(()).ok_or_else(String::new)).await;
     }
 }
 
@@ -26,22 +27,50 @@ pub fn eventually(deadline: Duration, condition: impl AsyncFnMut() -> bool) -> i
 /// If there is none within `deadline`; the message names the caller's line.
 #[track_caller]
 pub fn until_some<T>(deadline: Duration, value: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
+    let place = Location::caller();
+    async move {
+        let mut value = value;
+        wait(place, deadline, async || value().await.ok_or_else(String::new)).await
+    }
+}
+
+/// Waits until there is a value, and returns it. The error is what is there in its place, for people.
+///
+/// # Panics
+/// If there is none within `deadline`; the message names the caller's line, and has the last error.
+#[track_caller]
+pub fn until_ok<T>(
+    deadline: Duration,
+    value: impl AsyncFnMut() -> Result<T, String>,
+) -> impl Future<Output = T> {
     wait(Location::caller(), deadline, value)
+}
+
+/// Does something again and again, with a pause behind each time, for what cannot be done once: what it is for may not be
+/// there yet. To be selected against what ends it.
+pub async fn repeat(pause: Duration, mut action: impl AsyncFnMut()) -> Infallible {
+    loop {
+        action().await;
+        sleep(pause).await;
+    }
 }
 
 async fn wait<T>(
     place: &'static Location<'static>,
     deadline: Duration,
-    mut value: impl AsyncFnMut() -> Option<T>,
+    mut value: impl AsyncFnMut() -> Result<T, String>,
 ) -> T {
+    let mut error = String::new();
     let end = Instant::now() + deadline;
     loop {
         // A condition that hangs is a condition that does not hold.
         let got = tokio::time::timeout_at(end.max(Instant::now() + POLL), value()).await;
-        if let Ok(Some(value)) = got {
-            return value;
+        match got {
+            Ok(Ok(value)) => return value,
+            Ok(Err(found)) => error = found,
+            Err(_) => {}
         }
-        assert!(Instant::now() < end, "{place}: this did not come true within {deadline:?}");
+        assert!(Instant::now() < end, "{place}: this did not come true within {deadline:?} {error}");
         sleep(POLL).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pontoon_testkit::{DaemonConfig, NatsServer, eventually};
+use pontoon_testkit::{DaemonConfig, NatsServer, eventually, repeat};
 use serde_json::{Value, json};
 
 use crate::ENGINE;
@@ -96,17 +96,14 @@ async fn a_frozen_server_is_noticed_while_little_or_much_is_written_and_another_
         let noticed = next(&mut states, |_, state| !is_ready(state));
         let body = json!("x".repeat(size)).to_string();
         let mut rounds = 0;
-        let busy = async {
-            loop {
-                // Nobody waits for these to be answered: they are only to be written.
-                emit("sick", &body, &[("Pontoon-Wait", "accepted")]).await;
-                let reply = emit("well", "1", &[]).await;
-                assert_eq!(reply.verdict(), ("sent", None), "round {rounds}: {}", reply.message());
-                rounds += 1;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::select! { _ = noticed => {}, () = busy => unreachable!() };
+        let busy = repeat(Duration::from_millis(50), async || {
+            // Their answers are not awaited: they are only to be written.
+            emit("sick", &body, &[("Pontoon-Wait", "accepted")]).await;
+            let reply = emit("well", "1", &[]).await;
+            assert_eq!(reply.verdict(), ("sent", None), "round {rounds}: {}", reply.message());
+            rounds += 1;
+        });
+        tokio::select! { _ = noticed => {}, never = busy => match never {} };
         sick.thaw();
         next(&mut states, |_, state| is_ready(state)).await;
         next(&mut gaps, |_, gap| gap["reason"] == "disconnected").await;

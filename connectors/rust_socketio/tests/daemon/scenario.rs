@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use async_nats::Client;
-use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, eventually};
+use pontoon_testkit::{Daemon, DaemonConfig, NatsServer, SocketIoServer, eventually, until_ok};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -46,17 +46,15 @@ impl Scenario {
 
     /// Waits until the link is in this phase, once events can be published. Returns what is said of it.
     pub(crate) async fn link(&self, phase: &str) -> String {
-        let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + DEADLINE;
-        while tokio::time::Instant::now() < end {
-            last = self.ask("status", "").await.body["data"].clone();
-            let link = &last["links"][0];
-            if last["bus"]["publishing"] == true && link["phase"] == phase {
-                return link["detail"].as_str().unwrap_or_default().to_owned();
+        until_ok(DEADLINE, async || {
+            let state = self.ask("status", "").await.body["data"].take();
+            let link = &state["links"][0];
+            if state["bus"]["publishing"] == true && link["phase"] == phase {
+                return Ok(link["detail"].as_str().unwrap_or_default().to_owned());
             }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the link is not {phase}: {last}\n{}", self.daemon.log());
+            Err(format!("the link is not {phase}: {state}\n{}", self.daemon.log()))
+        })
+        .await
     }
 
     /// Waits until the service has been joined so often, and the link is ready. It is told to dial at once where its
