@@ -190,11 +190,6 @@ impl GapTracker {
         }
     }
 
-    /// The connection was made at this time beside the one before, and not read since.
-    pub fn made_before(&mut self, at: OffsetDateTime) {
-        self.received.pause(at);
-    }
-
     /// A bug of the daemon or of a connector has ended the connection.
     pub fn failed(&mut self) {
         let received = self.received.end();
@@ -228,7 +223,7 @@ impl GapTracker {
                 self.state = State::Broken { reason, since, resumed: Resumed::Yes };
                 self.begin(since);
             }
-            // The mark of its begin is there.
+            // The gap was begun in the spool when the link moved.
             State::Moved { since } => {
                 self.state = State::Broken { reason, since: *since, resumed: Resumed::No };
             }

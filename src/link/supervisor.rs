@@ -236,7 +236,7 @@ impl<T: Dial> Supervisor<T> {
         self.link.address = other.as_ref().or(self.endpoint.as_ref()).and_then(T::address);
         self.link.gaps.connected(resumed);
         if let Some(at) = at {
-            self.link.gaps.made_before(at);
+            self.link.gaps.received.pause(at);
         }
         context.metrics.connects(ConnectOutcome::Connected).increment(1);
         let (sender, outcomes) = mpsc::unbounded();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use pontoon_sdk::json::text as text_of;
-use pontoon_sdk::settings::{check, escaped};
+use pontoon_sdk::settings::check;
 use pontoon_sdk::{Param, Result, Secret};
 
 use crate::mapping::{Template, check_unprompted, filled};
@@ -44,17 +44,6 @@ pub(crate) fn checked_url(url: &str, names: &[&str], at: &str) -> Result<String>
          that the service gives is for the setting address of websocket)",
     )?;
     Ok(Template::fill(url, &|_| Some(PLACE.to_owned())))
-}
-
-/// Checks the names in a query or in headers.
-///
-/// # Errors
-/// `Config`, with the place.
-pub(crate) fn check_params(params: &BTreeMap<String, Param>, names: &[&str], at: &str) -> Result<()> {
-    params.iter().try_for_each(|(name, param)| match param {
-        Param::Plain(text) => check_unprompted(text, names, &format!("{at}/{}", escaped(name))),
-        Param::Secret(_) => Ok(()),
-    })
 }
 
 /// What names stand for when a connection is opened.

@@ -27,7 +27,7 @@ pub use find::{Json, Payload, find};
 pub use message::TemplateMessage;
 pub use pointer::{Document, Pointer};
 pub use secrets::{Secrets, with_secrets};
-pub(crate) use secrets::{check_unprompted, filled};
+pub(crate) use secrets::{check_params, check_unprompted, filled};
 pub use template::{Known, Template, ValueOf};
 pub use time::{TimeUnit, time_of};
 

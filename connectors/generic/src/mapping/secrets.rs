@@ -69,11 +69,7 @@ pub fn with_secrets(
     at: &str,
 ) -> Result<Vec<(String, Param)>> {
     let names: Vec<_> = named.keys().map(String::as_str).collect();
-    for (name, param) in params {
-        if let Param::Plain(text) = param {
-            check_unprompted(text, &names, &format!("{at}/{}", escaped(name)))?;
-        }
-    }
+    check_params(params, &names, at)?;
     Ok(filled(params, named, &|_| None))
 }
 
@@ -85,6 +81,17 @@ pub(crate) fn check_unprompted(text: &str, names: &[&str], at: &str) -> Result<(
     let answered =
         |pointer: &str| Err(format!("${{{pointer}}} stands for a part of a frame, and there is none yet"));
     check_text(text, Known { names, answered }, at)
+}
+
+/// Checks the names in a query or in headers.
+///
+/// # Errors
+/// `Config`, with the place.
+pub(crate) fn check_params(params: &BTreeMap<String, Param>, names: &[&str], at: &str) -> Result<()> {
+    params.iter().try_for_each(|(name, param)| match param {
+        Param::Plain(text) => check_unprompted(text, names, &format!("{at}/{}", escaped(name))),
+        Param::Secret(_) => Ok(()),
+    })
 }
 
 /// Parameters with what the names in their texts stand for: secrets, or the texts of other names. One with a name that stands

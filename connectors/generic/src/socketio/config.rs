@@ -10,8 +10,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::headers::check_headers;
-use crate::mapping::{self, Document, Known, Secrets, Template, TemplateMessage, Unmapped, ValueOf};
-use crate::opening::{Opening, check_params, checked_url};
+use crate::mapping::{
+    self, Document, Known, Secrets, Template, TemplateMessage, Unmapped, ValueOf, check_params,
+};
+use crate::opening::{Opening, checked_url};
 use crate::rules::{self, Checks, Memory, Outgoing};
 use crate::subscriptions::BODY;
 use crate::websocket::Pointer;

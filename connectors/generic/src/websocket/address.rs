@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::answer::{error_of, sentence};
 use crate::headers::check_headers;
-use crate::mapping::{Json, Payload, Secrets, Template};
-use crate::opening::{Opening, check_params, checked_url, names};
+use crate::mapping::{Json, Payload, Secrets, Template, check_params};
+use crate::opening::{Opening, checked_url, names};
 use crate::rules::{Content, Memory, Seen, Selectors};
 use crate::websocket::content::{Frames, Pointer};
 

@@ -7,8 +7,8 @@ use pontoon_sdk::{Error, Param, Result};
 
 use crate::encoding::Codec;
 use crate::headers::check_headers;
-use crate::mapping::{Base64, Json, Known, Secrets, Template, TemplateMessage};
-use crate::opening::{Opening, check_params, checked_url};
+use crate::mapping::{Base64, Json, Known, Secrets, Template, TemplateMessage, check_params};
+use crate::opening::{Opening, checked_url};
 use crate::rules::{Checks, Memory};
 use crate::subscriptions::BODY;
 use crate::websocket::config::{Config, Form, ID, Rules, SendTemplate, Subscriptions};
